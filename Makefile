@@ -1,0 +1,38 @@
+# make demo: everything from a fresh machine to pictures. make test: everything that must hold. make bench: ratios to peers.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+DEMO := build/demo
+
+.PHONY: demo test bench lint types clean
+
+$(BIN)/activate: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	touch $@
+
+# Real photographs -> crops -> WebDataset shards -> one GAN per band in its own Ray actor -> pictures and report.html.
+demo: $(BIN)/activate
+	test -d $(DEMO)/images || $(RUN) launch.demo_images $(DEMO)/images
+	test -d $(DEMO)/shards || $(BIN)/freqgan shards pack $(DEMO)/images $(DEMO)/shards
+	$(BIN)/freqgan train demo
+	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated
+	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
+
+test: $(BIN)/activate lint types
+	$(RUN) pytest
+
+lint: $(BIN)/activate
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/activate
+	$(BIN)/mypy
+
+# All comparisons, or one: make bench BENCH=transforms
+bench: $(BIN)/activate
+	$(RUN) tests.benchmarks $(BENCH)
+
+clean:
+	rm -rf build runs bench.json

@@ -1,0 +1,1 @@
+"""Machines: shards, storage, actors, executors, the coordinator and its checkpoints."""

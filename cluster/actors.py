@@ -1,0 +1,61 @@
+"""The Ray actors: thin shells around the same objects that the inline executor calls.
+
+Actors never put objects and never call each other: what an actor *returns* is owned by the coordinator
+and survives the actor, what it puts dies with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.files import FileRecord
+from cluster.host import Array, StageHost
+from cluster.settings import RunSettings
+from cluster.source import DataSource
+from freqgan.contest import Metrics
+
+
+class StageActor:
+    """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray."""
+
+    def __init__(self, settings: dict[str, Any], name: str, statistics: dict[str, NDArray[np.float32]]) -> None:
+        self.host = StageHost(RunSettings.model_validate(settings), name, statistics)
+
+    def ready(self) -> str:
+        """Answers once the networks are built."""
+        return self.host.name
+
+    def step(
+        self, step: int, names: list[str], images: NDArray[np.uint8], labels: NDArray[np.int64], *outputs: Array
+    ) -> tuple[Array, Metrics]:
+        """See :meth:`StageHost.step`; ``names`` says whose outputs follow."""
+        result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)))
+        return result.output, result.metrics
+
+    def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
+        """See :meth:`StageHost.forward`."""
+        return self.host.forward(step, labels, dict(zip(names, outputs, strict=True)))
+
+    def save(self, step: int, folder_url: str) -> list[FileRecord]:
+        """See :meth:`StageHost.save`."""
+        return self.host.save(folder_url, step)
+
+    def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
+        """See :meth:`StageHost.load`."""
+        self.host.load(folder_url, records, step)
+
+
+class IngestActor:
+    """Decodes every image once; all band actors read the same uint8 batch from the object store."""
+
+    def __init__(self, source: DataSource) -> None:
+        self.batch_size = source.settings.batch
+        self.ingest = source.ingest()
+
+    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images (B, C, N, N) and labels (B,) of ``step``."""
+        batch = self.ingest.batch(step * self.batch_size, self.batch_size)
+        return batch.images, batch.labels

@@ -1,0 +1,211 @@
+"""Checkpoints: ``<run>/checkpoints/<step>/<attempt>/`` with one safetensors file per stage.
+
+Order of writing: every stage's files, then ``manifest.json`` (sizes, sha256, settings, data position),
+then ``LATEST``. A folder without a manifest is not a checkpoint, so a killed upload leaves nothing
+readable. An attempt has a folder of its own: two writers of one step never mix their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from cluster.files import FileRecord, read_verified, write_recorded
+from cluster.settings import RunSettings
+from cluster.storage import Folder, open_folder
+from freqgan import __version__
+from freqgan.errors import FreqganError, InputError, RunError
+from freqgan.statistics import BandStatistics
+from freqgan.synthesiser import Synthesiser
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LATEST = "LATEST"
+STATISTICS = "statistics.safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """A committed checkpoint; ``notes`` say what was passed over to find it."""
+
+    step: int
+    folder: Folder
+    manifest: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """The settings it was trained with."""
+        return RunSettings.model_validate(self.manifest["settings"])
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return int(self.manifest["images"])
+
+    @property
+    def records(self) -> list[FileRecord]:
+        """Every file with size and sha256."""
+        return [FileRecord(**record) for record in self.manifest["files"]]
+
+    def record(self, name: str) -> FileRecord:
+        """The record of one file."""
+        return next(record for record in self.records if record.name == name)
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """All tensors (weights, averages, optimiser moments) by stage, verified."""
+        names = [record.name for record in self.records if record.name.endswith(".safetensors")]
+        return {n.removesuffix(".safetensors"): self._tensors(n) for n in names if n != STATISTICS}
+
+    def statistics(self) -> BandStatistics:
+        """The band statistics, verified."""
+        return BandStatistics.from_tensors(self._tensors(STATISTICS))
+
+    def synthesiser(self) -> Synthesiser:
+        """The generators of this checkpoint, on the CPU."""
+        return Synthesiser(self.settings, self.statistics(), self.states())
+
+    def digest(self) -> str:
+        """sha256 over the name, type, shape and bytes of every weight and optimiser state, in the order of names."""
+        total = hashlib.sha256()
+        for stage, tensors in sorted(self.states().items()):
+            scalars = read_verified(self.folder, self.record(f"{stage}.json"))
+            total.update(stage.encode() + scalars)
+            for name, tensor in sorted(tensors.items()):
+                total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                total.update(tensor.numpy().tobytes())
+        return total.hexdigest()
+
+    def verify(self) -> None:
+        """RunError unless every file is there and has the recorded size and sha256."""
+        for record in self.records:
+            read_verified(self.folder, record)
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        loaded: dict[str, Tensor] = load_safetensors(read_verified(self.folder, self.record(name)))
+        return loaded
+
+
+class CheckpointWriter:
+    """Commits checkpoints of one run; every process that writes has an attempt of its own."""
+
+    def __init__(self, settings: RunSettings, statistics: BandStatistics, data_fingerprint: str) -> None:
+        self.settings, self.statistics, self.data_fingerprint = settings, statistics, data_fingerprint
+        self.root = open_folder(settings.run).child("checkpoints")
+        self.attempt = uuid.uuid4().hex[:12]
+
+    def folder(self, step: int) -> Folder:
+        """Where the stages write their files of ``step``."""
+        return self.root.child(f"{step:09d}", self.attempt)
+
+    def commit(self, step: int, records: list[FileRecord]) -> Checkpoint:
+        """Makes the files of ``step`` a checkpoint: statistics, manifest, LATEST, in this order; then prunes."""
+        folder = self.folder(step)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.statistics.tensors().items()}
+        records = [*records, write_recorded(folder, STATISTICS, save_safetensors(tensors))]
+        images = step * self.settings.batch
+        manifest = {
+            "format": FORMAT,
+            "version": __version__,
+            "step": step,
+            "images": images,
+            "data": {"fingerprint": self.data_fingerprint, "position": images},
+            "settings": self.settings.model_dump(mode="json"),
+            "settings_sha256": _settings_sha256(self.settings),
+            "plan": [gan.name for gan in self.settings.band_plan().gans],
+            "files": [asdict(record) for record in sorted(records, key=lambda r: r.name)],
+        }
+        text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        folder.write(MANIFEST, text)
+        pointer = {"step": step, "attempt": self.attempt, "manifest_sha256": hashlib.sha256(text).hexdigest()}
+        self.root.write(LATEST, json.dumps(pointer).encode())
+        self._prune()
+        return Checkpoint(step, folder, manifest)
+
+    def _prune(self) -> None:
+        """Deletes all but the newest checkpoints, manifest first, so that half a deletion is no checkpoint."""
+        committed = sorted(_committed(self.root))
+        for step, attempt in committed[: -self.settings.keep_checkpoints]:
+            folder = self.root.child(f"{step:09d}", attempt)
+            folder.delete(MANIFEST)
+            folder.delete_tree()
+            if not (step_folder := self.root.child(f"{step:09d}")).list():
+                step_folder.delete_tree()
+
+
+def find_checkpoint(run: str) -> Checkpoint:
+    """The newest checkpoint of ``run`` that verifies; those passed over are in its ``notes``.
+
+    Raises:
+        InputError: the run has no checkpoint, or none that verifies.
+
+    """
+    notes: list[str] = []
+    root = open_folder(run).child("checkpoints")
+    for step, attempt in _candidates(root):
+        folder = root.child(f"{step:09d}", attempt)
+        try:
+            checkpoint = _read(folder, step)
+            checkpoint.verify()
+        except FreqganError as error:
+            notes.append(f"checkpoint of step {step} passed over: {error}")
+            continue
+        checkpoint.notes = notes
+        return checkpoint
+    if notes:
+        raise InputError("no checkpoint can be used; " + "; ".join(notes) + "; give another run folder")
+    raise InputError(f"{run} holds no checkpoint: name the run folder of a training that has saved one")
+
+
+def has_checkpoints(run: str) -> bool:
+    """Whether ``run`` holds a committed checkpoint, sound or not."""
+    return any(True for _ in _committed(open_folder(run).child("checkpoints")))
+
+
+def _candidates(root: Folder) -> list[tuple[int, str]]:
+    """(step, attempt) from the newest; of one step, the attempt that LATEST names first."""
+    try:
+        pointer = json.loads(root.read(LATEST)) if root.exists(LATEST) else {}
+        preferred = (pointer.get("step"), pointer.get("attempt"))
+    except (ValueError, AttributeError):
+        preferred = (None, None)
+    return sorted(_committed(root), key=lambda c: (c[0], c == preferred), reverse=True)
+
+
+def _committed(root: Folder) -> Iterator[tuple[int, str]]:
+    for name in root.list():
+        parts = name.split("/")
+        if len(parts) == 3 and parts[2] == MANIFEST and parts[0].isdecimal():
+            yield int(parts[0]), parts[1]
+
+
+def _read(folder: Folder, step: int) -> Checkpoint:
+    try:
+        manifest = json.loads(folder.read(MANIFEST))
+        if manifest["format"] != FORMAT:
+            raise RunError(f"{folder.url}/{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}")
+        checkpoint = Checkpoint(step, folder, manifest)
+        if manifest["step"] != step or _settings_sha256(checkpoint.settings) != manifest["settings_sha256"]:
+            raise RunError(f"{folder.url}/{MANIFEST} does not belong to step {step} of these settings")
+        _ = checkpoint.records, checkpoint.images
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FreqganError):
+            raise
+        raise RunError(
+            f"{folder.url}/{MANIFEST} is no manifest of this program: {type(error).__name__}: {error}"
+        ) from error
+    return checkpoint
+
+
+def _settings_sha256(settings: RunSettings) -> str:
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,89 @@
+"""The training loop: submits steps, keeps a window of them in flight, commits checkpoints. No tensor passes here."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from cluster.checkpoints import CheckpointWriter
+from cluster.executors import Executor
+from cluster.reporting import Reporter, StepRecord
+from cluster.settings import RunSettings
+from freqgan.contest import Metrics
+
+RATE_SPAN_STEPS = 20
+
+
+class Coordinator:
+    """Drives an executor from ``first_step`` to the last step.
+
+    Args:
+        settings: of the run.
+        executor: with its state at ``first_step``.
+        writer: commits checkpoints.
+        reporter: is told of every step and checkpoint.
+        first_step: finished steps so far.
+        stopping: asked before every step; True ends the run at that boundary, with a checkpoint.
+
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        executor: Executor,
+        writer: CheckpointWriter,
+        reporter: Reporter,
+        first_step: int,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.settings, self.executor, self.writer, self.reporter = settings, executor, writer, reporter
+        self.submitted = self.finished = first_step
+        self.stopping = stopping
+        self.saves: deque[int] = deque()
+        self.last_saved = first_step
+        self.start_s = time.perf_counter()
+        self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
+
+    def run(self) -> int:
+        """Trains to the end or to a stop; returns the number of finished steps, all of them in a checkpoint."""
+        end = self.settings.last_step
+        while self.finished < end:
+            while self.submitted < end and self.submitted - self.finished < self.executor.window:
+                if self.stopping():
+                    end = self.submitted
+                    break
+                self.executor.submit(self.submitted)
+                self.submitted += 1
+                if self.submitted % self.settings.checkpoint_every == 0:
+                    self._save()
+            if self.finished < end:
+                self._finish_one()
+        if self.last_saved < end:
+            self._save()
+        self._commit_finished()
+        return self.finished
+
+    def _finish_one(self) -> None:
+        metrics = self.executor.finish()
+        self.finished += 1
+        self.reporter.stepped(self._record(metrics))
+        self._commit_finished()
+
+    def _save(self) -> None:
+        self.last_saved = self.submitted
+        self.executor.save(self.submitted, self.writer.folder(self.submitted).url)
+        self.saves.append(self.submitted)
+
+    def _commit_finished(self) -> None:
+        """Commits the checkpoints whose step is finished; its last stage's save is then next in its queue."""
+        while self.saves and self.saves[0] <= self.finished:
+            checkpoint = self.writer.commit(self.saves.popleft(), self.executor.saved())
+            self.reporter.saved(checkpoint)
+
+    def _record(self, stages: dict[str, Metrics]) -> StepRecord:
+        now = time.perf_counter()
+        self.recent_s.append(now)
+        span = self.recent_s[-1] - self.recent_s[0]
+        rate = self.settings.batch * (len(self.recent_s) - 1) / span if span > 0 else 0.0
+        return StepRecord(self.finished, self.finished * self.settings.batch, now - self.start_s, rate, stages)

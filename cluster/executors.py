@@ -1,0 +1,113 @@
+"""What a coordinator asks of an executor, and the executor that is one process.
+
+Executors differ in where the stages live, never in arithmetic: all run :func:`step_program` over
+:class:`StageHost`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.files import FileRecord
+from cluster.host import Array, StageHost
+from cluster.ingest import Ingest
+from cluster.program import stage_names, step_program
+from cluster.settings import RunSettings
+from cluster.source import DataSource
+from freqgan.contest import Metrics
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Where the state of ``step`` finished steps lies."""
+
+    step: int
+    folder_url: str
+    records: list[FileRecord]
+
+
+class Executor(Protocol):
+    """Runs steps of all stages. ``submit`` and ``finish`` are called once per step, each in order."""
+
+    @property
+    def window(self) -> int:
+        """How many steps may be submitted and not finished."""
+
+    def submit(self, step: int) -> None:
+        """Starts step ``step`` (from 0); may return before it is done."""
+
+    def finish(self) -> dict[str, Metrics]:
+        """Waits for the oldest step not yet finished; its metrics by stage."""
+
+    def save(self, step: int, folder_url: str) -> None:
+        """Starts writing the state after ``step`` steps; called right after ``submit(step - 1)``."""
+
+    def saved(self) -> list[FileRecord]:
+        """Waits for the oldest save not yet collected; the records of its files."""
+
+    def close(self) -> None:
+        """Gives back what the executor holds. Safe to call twice."""
+
+
+class InlineExecutor:
+    """All stages in this process, one after the other: the reference, and the fast path on a single GPU."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        source: DataSource,
+        statistics: dict[str, NDArray[np.float32]],
+        restore: Restore | None,
+    ) -> None:
+        plan = settings.band_plan()
+        self.settings = settings
+        self.program = step_program(plan)
+        self.ingest: Ingest = source.ingest()
+        self.hosts = {name: StageHost(settings, name, statistics) for name in stage_names(plan)}
+        if restore is not None:
+            for host in self.hosts.values():
+                host.load(restore.folder_url, restore.records, restore.step)
+        self._finished: deque[dict[str, Metrics]] = deque()
+        self._saved: deque[list[FileRecord]] = deque()
+
+    @property
+    def window(self) -> int:
+        """One: a step is done when it is submitted."""
+        return 1
+
+    def submit(self, step: int) -> None:
+        """Runs the whole step."""
+        batch = self.ingest.batch(step * self.settings.batch, self.settings.batch)
+        outputs: dict[tuple[str, int], Array] = {}
+        metrics: dict[str, Metrics] = {}
+        for call in self.program:
+            inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
+            host = self.hosts[call.stage]
+            if call.kind == "forward":
+                outputs[call.stage, call.pass_number] = host.forward(step, batch.labels, inputs)
+            else:
+                result = host.step(step, batch.images, batch.labels, inputs)
+                outputs[call.stage, call.pass_number] = result.output
+                metrics[call.stage] = result.metrics
+        self._finished.append(metrics)
+
+    def finish(self) -> dict[str, Metrics]:
+        """The metrics of the oldest step."""
+        return self._finished.popleft()
+
+    def save(self, step: int, folder_url: str) -> None:
+        """Writes every stage's state now."""
+        self._saved.append([record for host in self.hosts.values() for record in host.save(folder_url, step)])
+
+    def saved(self) -> list[FileRecord]:
+        """The records of the oldest save."""
+        return self._saved.popleft()
+
+    def close(self) -> None:
+        """Closes the reader of shards."""
+        self.ingest.close()

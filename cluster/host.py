@@ -1,0 +1,121 @@
+"""A stage on a machine: the pure step of ``freqgan/`` made idempotent, with its files.
+
+The same object runs inside a Ray actor and in the inline executor.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from cluster.files import FileRecord, read_verified, write_recorded
+from cluster.settings import RunSettings
+from cluster.storage import open_folder
+from freqgan.band_gan import BandGan
+from freqgan.chain import Chain
+from freqgan.contest import Metrics
+from freqgan.errors import InputError, RunError
+from freqgan.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.statistics import BandStatistics
+
+Array = NDArray[np.float32]
+
+
+class HostedStep(NamedTuple):
+    """A step's output for the stages after it, and its metrics."""
+
+    output: Array
+    metrics: Metrics
+
+
+class StageHost:
+    """One band GAN, or the image stage, with the count of the steps it has done.
+
+    Args:
+        settings: of the run.
+        name: of the GAN, or "image".
+        statistics: of the bands, as numpy arrays by name (what crosses process borders).
+
+    """
+
+    def __init__(self, settings: RunSettings, name: str, statistics: Mapping[str, NDArray[np.float32]]) -> None:
+        torch.set_num_threads(settings.threads)
+        self.settings, self.name = settings, name
+        device = choose_device(settings.device)
+        tensors = {key: torch.from_numpy(np.array(value)) for key, value in statistics.items()}
+        chain = Chain(settings, BandStatistics.from_tensors(tensors), device)
+        self.stage: BandGan | ImageStage
+        self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name))
+        self.done = 0
+        self._last: HostedStep | None = None
+
+    def step(
+        self, step: int, images: NDArray[np.uint8], labels: NDArray[np.int64], outputs: Mapping[str, Array]
+    ) -> HostedStep:
+        """Step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused."""
+        if step == self.done - 1 and self._last is not None:
+            return self._last
+        if step != self.done:
+            raise RunError(f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order")
+        start = time.perf_counter()
+        result = self.stage.step(step, _tensor(images), _tensor(labels), _tensors(outputs))
+        # The image stage's pictures have no reader: not sending them keeps them out of the object store.
+        output = result.output.cpu().numpy() if self.name != IMAGE_STAGE else np.zeros(0, np.float32)
+        self._last = HostedStep(output, result.metrics | {"seconds": time.perf_counter() - start})
+        self.done += 1
+        return self._last
+
+    def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Array]) -> Array:
+        """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
+        if step != self.done or not isinstance(self.stage, BandGan):
+            raise RunError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
+        out: Array = self.stage.forward(step, _tensor(labels), _tensors(outputs)).cpu().numpy()
+        return out
+
+    def save(self, folder_url: str, step: int) -> list[FileRecord]:
+        """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
+        if step != self.done:
+            raise RunError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
+        folder = open_folder(folder_url)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.stage.tensors().items()}
+        scalars = {"step": self.done, **self.stage.scalars()}
+        return [
+            write_recorded(folder, f"{self.name}.safetensors", save_safetensors(tensors)),
+            write_recorded(folder, f"{self.name}.json", json.dumps(scalars, sort_keys=True).encode()),
+        ]
+
+    def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
+        """The state that :meth:`save` wrote; RunError when a file is not the one that was recorded."""
+        folder = open_folder(folder_url)
+        by_name = {record.name: record for record in records}
+        scalars = json.loads(read_verified(folder, by_name[f"{self.name}.json"]))
+        tensors = load_safetensors(read_verified(folder, by_name[f"{self.name}.safetensors"]))
+        if scalars.pop("step") != step:
+            raise RunError(f"{folder_url}/{self.name}.json is not the state of step {step}: the checkpoint is mixed up")
+        self.stage.load({name: tensor.to(self.stage.chain.device) for name, tensor in tensors.items()}, scalars)
+        self.done, self._last = step, None
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _tensor(array: NDArray[np.generic]) -> torch.Tensor:
+    # Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt
+    # the stored object. A copy of one batch costs microseconds.
+    return torch.from_numpy(np.array(array))
+
+
+def _tensors(outputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    return {name: _tensor(output) for name, output in outputs.items()}

@@ -1,0 +1,173 @@
+"""Batches of images for training: decoded once, a pure function of (seed, data, position).
+
+Shards on a disk are mapped into memory where they lie. Shards in a bucket are copied whole to a
+spool folder by one background thread, which works one block of the order ahead; shards outside
+this block and the next are let go, so memory and disk stay bounded by two blocks.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.order import Order
+from cluster.shards import ShardIndex
+from cluster.storage import Folder, open_folder, split_object
+from freqgan.errors import FreqganError, InputError
+
+NO_LABEL = -1
+
+
+class DataSettings(BaseModel):
+    """How the images are cropped and in which order they come."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crop: Literal["center", "random"] = "center"
+    shuffle: bool = True
+    shuffle_shards: int = Field(4, ge=1, description="shards whose samples are mixed, and which are held at a time")
+
+    def image_policy(self, size: int, channels: Literal[1, 3] = 3) -> ImagePolicy:
+        """The policy that makes ``channels`` x ``size`` x ``size`` images by these settings."""
+        return ImagePolicy(size=size, channels=channels, crop=self.crop)
+
+
+@dataclass
+class Batch:
+    """``images``: uint8 (B, C, N, N); ``labels``: int64 (B,), NO_LABEL where a sample has none."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Ingest:
+    """Reads batches at any position; for one caller at a time. Close it, or use it in ``with``.
+
+    How images are cropped is ``policy``'s matter (see :meth:`DataSettings.image_policy`); of
+    ``settings`` only the order is read here.
+    """
+
+    def __init__(self, index: ShardIndex, policy: ImagePolicy, seed: int, settings: DataSettings) -> None:
+        counts = [len(shard.samples) for shard in index.shards]
+        self._order = Order(counts, seed, settings.shuffle, settings.shuffle_shards)
+        self._index, self._policy, self._seed = index, policy, seed
+        self._store = _ShardStore(index)
+
+    def __enter__(self) -> Ingest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def batch(self, first_image: int, count: int) -> Batch:
+        """Samples ``first_image`` .. ``first_image + count - 1`` since the start of training.
+
+        The same arguments give equal bytes whatever was called before; in sequence it is fast.
+        Raises InputError naming shard and member of an image that cannot be decoded, and what storage
+        raises when a shard cannot be had.
+        """
+        if count < 1:
+            raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
+        size = self._policy.size
+        images = np.empty((count, self._policy.channels, size, size), np.uint8)
+        labels = np.empty(count, np.int64)
+        start, stop = first_image, first_image + count
+        while start < stop:
+            block_end = self._order.block_end(start)
+            self._store.hold(self._order.block_of(start), self._order.block_of(block_end))
+            for position in range(start, min(stop, block_end)):
+                images[position - first_image], labels[position - first_image] = self._sample(position)
+            start = block_end
+        return Batch(images, labels)
+
+    def close(self) -> None:
+        """Let go of all shards, end the background thread and remove the spool folder."""
+        self._store.close()
+
+    def _sample(self, position: int) -> tuple[Pixels, int]:
+        number, sample_number = self._order.locate(position)
+        shard, policy = self._index.shards[number], self._policy
+        sample = shard.samples[sample_number]
+        data = self._store.read(number, sample.offset, sample.size_bytes)
+        name = f"{sample.image_name} in {shard.url}"
+        image = decode_image(
+            data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels
+        )
+        label = NO_LABEL if sample.label is None else sample.label
+        return fit_image(image, policy, self._seed, "crop", position), label
+
+
+class _ShardStore:
+    """The bytes of the shards in use; a fetched shard is checked here before any sample of it is read."""
+
+    def __init__(self, index: ShardIndex) -> None:
+        self._shards = index.shards
+        self._maps: dict[int, Future[mmap.mmap]] = {}
+        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="freqgan-fetch")
+
+    def hold(self, current: tuple[int, ...], following: tuple[int, ...]) -> None:
+        """Begin to fetch what is missing of these shards, ``current`` first, and let go of all others."""
+        wanted = dict.fromkeys(current + following)
+        for number in self._maps.keys() - wanted.keys():
+            self._release(number)
+        for number in wanted:
+            if number not in self._maps:
+                self._maps[number] = self._fetcher.submit(self._fetch, number)
+
+    def read(self, number: int, offset: int, size_bytes: int) -> bytes:
+        """Bytes of a shard that is held, waiting for it; a failed fetch is tried again by the next ``hold``."""
+        try:
+            return self._maps[number].result()[offset : offset + size_bytes]
+        except FreqganError:
+            del self._maps[number]
+            raise
+
+    def close(self) -> None:
+        for number in list(self._maps):
+            self._release(number)
+        self._fetcher.shutdown(wait=True, cancel_futures=True)
+        if self._spool is not None:
+            self._spool.cleanup()
+
+    def _fetch(self, number: int) -> mmap.mmap:
+        folder, name = split_object(self._shards[number].url)
+        if folder.is_local:
+            return self._map(number, folder, name)
+        self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
+        spool = open_folder(self._spool.name)
+        folder.download(name, Path(spool.url) / f"{number}.tar")
+        try:
+            return self._map(number, spool, f"{number}.tar")
+        finally:
+            # The map keeps the bytes; without a name they cannot outlive the process, not even a SIGKILL.
+            spool.delete(f"{number}.tar")
+
+    def _map(self, number: int, folder: Folder, name: str) -> mmap.mmap:
+        shard, size_bytes = self._shards[number], folder.size(name)
+        if size_bytes != shard.size_bytes:
+            raise InputError(
+                f"{shard.url} has {size_bytes} bytes, but had {shard.size_bytes} when it was indexed: "
+                "it was replaced or cut off; restore it or index the data again"
+            )
+        with folder.open(name) as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _release(self, number: int) -> None:
+        future = self._maps.pop(number)
+        if not future.cancel():
+            future.add_done_callback(_close_map)
+
+
+def _close_map(future: Future[mmap.mmap]) -> None:
+    if future.exception() is None:
+        future.result().close()

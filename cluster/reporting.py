@@ -1,0 +1,36 @@
+"""What a coordinator tells whoever watches a run. Reporting happens in the caller, off the hot path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.checkpoints import Checkpoint
+from freqgan.contest import Metrics
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One finished step: ``step`` counts finished steps from 1, ``stages`` holds the metrics by GAN or stage name."""
+
+    step: int
+    images: int
+    elapsed_s: float
+    images_per_s: float
+    stages: dict[str, Metrics]
+
+
+class Reporter(Protocol):
+    """Receives the events of a run, in order, in the coordinator's thread."""
+
+    def started(self, first_step: int, notes: list[str]) -> None:
+        """Training starts after ``first_step`` finished steps; ``notes`` are for the user (a resume, a fall-back)."""
+
+    def stepped(self, record: StepRecord) -> None:
+        """A step is finished."""
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint is committed and can be read."""
+
+    def finished(self, step: int, reason: str) -> None:
+        """Training ended at ``step``; ``reason`` is "done" or "stopped"."""

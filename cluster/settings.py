@@ -1,0 +1,55 @@
+"""The settings of a run: the model's, and where and how it is trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cluster.ingest import DataSettings
+from freqgan.settings import ModelSettings
+
+FREE_SETTINGS = ("run", "data", "executor", "window", "device", "max_steps", "checkpoint_every", "keep_checkpoints")
+"""Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
+
+``data`` may be another copy of the same shards; a fingerprint of their contents is compared instead.
+"""
+
+
+class RunSettings(ModelSettings):
+    """All settings of ``freqgan train``; see each field's description."""
+
+    run: str = Field("runs/default", description="folder or s3:// URL of everything the run writes")
+    data: str = Field("", description="folder, glob or s3:// URL of WebDataset shards")
+    ingest: DataSettings = DataSettings()
+    executor: Literal["inline", "ray"] = Field("ray", description="one process, or one Ray actor per GAN")
+    window: int = Field(8, ge=1, le=64, description="steps in flight (ray)")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    threads: int = Field(1, ge=1, description="threads inside one operation; part of the arithmetic on a CPU")
+    max_steps: int | None = Field(
+        None, ge=1, description="stop here, before `images` are seen; schedules stay as they are"
+    )
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints that are kept")
+
+    @property
+    def last_step(self) -> int:
+        """The step at which training ends."""
+        steps = -(-self.images // self.batch)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that must not differ when a run is resumed, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(FREE_SETTINGS))
+
+
+def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The dotted keys whose values differ between two nested dictionaries, with (ours, theirs)."""
+    differing: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(ours.keys() | theirs.keys()):
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            differing |= differing_keys(mine, other, f"{prefix}{key}.")
+        elif mine != other:
+            differing[prefix + key] = (mine, other)
+    return differing

@@ -1,0 +1,253 @@
+"""WebDataset tar shards: finding them and indexing where each image lies.
+
+The conventions are WebDataset's (base_plus_ext): the key of a member is its path up to the first
+dot of the file name, the extension what follows; members of one key form a sample. Read here are
+one image (jpg, jpeg, png, webp) and an optional .cls, an integer as text; all other members are
+passed over, and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+
+from cluster.images import IMAGE_EXTENSIONS
+from cluster.storage import Folder, open_folder, split_object
+from freqgan.errors import InputError
+
+INDEX_FORMAT = 1
+MAX_LABEL_BYTES = 64
+
+_PACK_HINT = "`freqgan shards pack SRC DST` makes shards of a folder of images"
+_END_BYTES = 2 * tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image: ``size_bytes`` at ``offset`` of its shard; ``label`` is None where there is no .cls."""
+
+    key: str
+    image_name: str
+    offset: int
+    size_bytes: int
+    label: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar: an absolute path or an s3:// URL, its size, and its samples in the order of the images."""
+
+    url: str
+    size_bytes: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """All shards of a data set, in a fixed order."""
+
+    shards: tuple[Shard, ...]
+
+    @property
+    def sample_count(self) -> int:
+        """Samples of all shards together."""
+        return sum(len(shard.samples) for shard in self.shards)
+
+    def to_json(self) -> str:
+        """JSON that :meth:`from_json` reads; a sample is the list of its fields."""
+        shards = [
+            {
+                "url": shard.url,
+                "size_bytes": shard.size_bytes,
+                "samples": [[s.key, s.image_name, s.offset, s.size_bytes, s.label] for s in shard.samples],
+            }
+            for shard in self.shards
+        ]
+        return json.dumps({"format": INDEX_FORMAT, "shards": shards}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> ShardIndex:
+        """The index behind :meth:`to_json`'s text; InputError when it is something else."""
+        try:
+            content = json.loads(text)
+            if content["format"] != INDEX_FORMAT:
+                raise ValueError(f"format {content['format']!r} instead of {INDEX_FORMAT}")
+            shards = (
+                Shard(shard["url"], int(shard["size_bytes"]), tuple(Sample(*fields) for fields in shard["samples"]))
+                for shard in content["shards"]
+            )
+            return ShardIndex(tuple(shards))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"this is no index of shards ({error}): build it again with build_index") from error
+
+
+def find_shards(data: str) -> list[str]:
+    """URLs of the shards that ``data`` names, each once.
+
+    ``data`` is a folder (all \\*.tar directly in it, sorted), one .tar, a pattern of ``*``, ``?``,
+    ``[...]`` within the parts of a path (sorted), or "train-{00000..00003}.tar" and "{a,b}.tar" (in
+    that order); local or under s3://. InputError when nothing is found, saying what is there.
+    """
+    found = [url for pattern in _expand_braces(data) for url in _match(pattern)]
+    return list(dict.fromkeys(found))
+
+
+def build_index(data: str) -> ShardIndex:
+    """Index all shards of ``data`` by walking the headers of each tar once; InputError for a damaged one."""
+    return ShardIndex(tuple(_read_shard(url) for url in find_shards(data)))
+
+
+def split_extension(name: str) -> tuple[str, str] | None:
+    """(key, extension) of a member's name; None without a dot or with a hidden file's leading dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    return (folder + slash + stem, extension) if stem and dot else None
+
+
+def _expand_braces(pattern: str) -> Iterator[str]:
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        yield pattern
+        return
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
+    if span:
+        choices = [f"{number:0{len(span[1])}d}" for number in range(int(span[1]), int(span[2]) + 1)]
+    else:
+        choices = match[1].split(",")
+    if not choices:
+        raise InputError(
+            f"{{{match[1]}}} in {pattern} counts downwards and names no shard: write the lower number first"
+        )
+    for choice in choices:
+        yield from _expand_braces(pattern[: match.start()] + choice + pattern[match.end() :])
+
+
+def _match(pattern: str) -> list[str]:
+    wildcard = re.search(r"[*?\[]", pattern)
+    if wildcard:
+        top, slash, _ = pattern[: wildcard.start()].rpartition("/")
+        folder = open_folder(top or slash or ".")
+        found = _match_parts(folder, pattern[len(top + slash) :].split("/"))
+        if not found:
+            raise InputError(f"no shard matches {pattern}; {_contents(folder)}")
+        return found
+    if pattern.endswith(".tar"):
+        folder, name = split_object(pattern)
+        if folder.exists(name):
+            return [f"{folder.url}/{name}"]
+    return _list_folder(open_folder(pattern))
+
+
+def _match_parts(folder: Folder, parts: list[str]) -> list[str]:
+    if len(parts) == 1:
+        return [f"{folder.url}/{name}" for name in folder.files() if fnmatchcase(name, parts[0])]
+    matching = [name for name in folder.subfolders() if fnmatchcase(name, parts[0])]
+    return [url for name in matching for url in _match_parts(folder.child(name), parts[1:])]
+
+
+def _list_folder(folder: Folder) -> list[str]:
+    names = [name for name in folder.files() if name.endswith(".tar")]
+    if names:
+        return [f"{folder.url}/{name}" for name in names]
+    if folder.is_local and Path(folder.url).is_file():
+        raise InputError(f"{folder.url} is a file that does not end in .tar; {_PACK_HINT}")
+    if folder.url.endswith(".tar"):
+        parent = split_object(folder.url)[0]
+        raise InputError(f"no such shard: {folder.url}; {_contents(parent)}; check its name")
+    raise InputError(f"no .tar shards in {folder.url}; {_contents(folder)}; {_PACK_HINT}")
+
+
+def _contents(folder: Folder) -> str:
+    """What lies in ``folder``, for an error: "it holds 120 .jpg, 3 .txt, 2 folders"."""
+    kinds = Counter(Path(name).suffix or "without extension" for name in folder.files())
+    folders = len(folder.subfolders())
+    counts = [f"{count} {kind}" for kind, count in kinds.most_common(5)] + [f"{folders} folders"] * bool(folders)
+    if counts:
+        return f"{folder.url} holds {', '.join(counts)}"
+    exists = folder.is_local and Path(folder.url).is_dir()
+    return f"{folder.url} is empty" if exists else f"there is no folder {folder.url}"
+
+
+@dataclass
+class _Members:
+    """What the walk has seen of one shard."""
+
+    url: str
+    images: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def add(self, member: tarfile.TarInfo, file: BinaryIO) -> None:
+        key, extension = split_extension(member.name) or (member.name, "")
+        if extension.lower() in IMAGE_EXTENSIONS:
+            if key in self.images:
+                other = self.images[key][0]
+                raise InputError(f"{self.url} has two images of key {key}, {other} and {member.name}: rename one")
+            self.images[key] = (member.name, member.offset_data, member.size)
+        elif extension == "cls":
+            self.labels[key] = _read_label(self.url, member, file)
+        else:
+            self.others[f".{extension}"] += 1
+
+    def samples(self) -> tuple[Sample, ...]:
+        if not self.images:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.others.most_common(5)) or "no such members"
+            raise InputError(
+                f"{self.url} has no images (.{', .'.join(IMAGE_EXTENSIONS)}) but {kinds}: repack or remove it"
+            )
+        return tuple(Sample(key, *where, self.labels.get(key)) for key, where in self.images.items())
+
+
+def _read_shard(url: str) -> Shard:
+    folder, name = split_object(url)
+    members, size_bytes = _Members(url), folder.size(name)
+    with folder.open(name) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    if member.isreg() and not member.issparse():
+                        members.add(member, file)
+                end = tar.offset
+        except InputError:
+            raise
+        except (tarfile.TarError, ValueError, OverflowError) as error:
+            raise _damage(url, size_bytes, min(file.tell(), size_bytes), str(error)) from error
+        _check_end(url, size_bytes, end, file)
+    return Shard(url, size_bytes, members.samples())
+
+
+def _read_label(url: str, member: tarfile.TarInfo, file: BinaryIO) -> int:
+    file.seek(member.offset_data)
+    text = file.read(min(member.size, MAX_LABEL_BYTES))
+    try:
+        return int(text.decode("ascii"))
+    except ValueError as error:
+        raise InputError(f"{member.name} in {url} holds {text!r}: a label is an integer written as text") from error
+
+
+def _check_end(url: str, size_bytes: int, end: int, file: BinaryIO) -> None:
+    """A whole tar ends with two zero blocks; tarfile stops without a word at a header it cannot read.
+
+    Looks a little further, since of tars that were joined by ``cat`` it would read the first alone.
+    """
+    file.seek(end)
+    tail = file.read(_END_BYTES + tarfile.RECORDSIZE)
+    if len(tail) < _END_BYTES:
+        raise _damage(url, size_bytes, end, "the two zero blocks at its end are missing")
+    if any(tail[:_END_BYTES]):
+        raise _damage(url, size_bytes, end, "no readable header there")
+    if any(tail):
+        raise _damage(url, size_bytes, end, "data follows the end of the tar")
+
+
+def _damage(url: str, size_bytes: int, offset: int, cause: str) -> InputError:
+    if offset <= tarfile.BLOCKSIZE:
+        return InputError(f"{url} is no uncompressed tar ({cause}): replace or remove it; {_PACK_HINT}")
+    return InputError(f"{url} of {size_bytes} bytes is cut off or damaged at offset {offset} ({cause}): fetch it again")

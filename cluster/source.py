@@ -1,0 +1,81 @@
+"""The training images of a run: which shards, in which order, and the statistics of their bands."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cluster.images import ImagePolicy
+from cluster.ingest import Ingest
+from cluster.settings import RunSettings
+from cluster.shards import ShardIndex, build_index
+from freqgan.bands import all_bands
+from freqgan.errors import InputError
+from freqgan.statistics import BandMoments, BandStatistics
+from freqgan.transforms import parse_transform
+
+STATISTICS_BATCH = 250
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """An index of shards and what is needed to read batches from it; small enough to send to an actor."""
+
+    settings: RunSettings
+    index: ShardIndex
+
+    def ingest(self) -> Ingest:
+        """A reader; batches are pure functions of (first image, count)."""
+        settings = self.settings
+        policy = ImagePolicy(size=settings.image_size, channels=settings.channels, crop=settings.ingest.crop)
+        return Ingest(self.index, policy, settings.seed, settings.ingest)
+
+    def fingerprint(self) -> str:
+        """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""
+        total = hashlib.sha256()
+        for shard in self.index.shards:
+            total.update(f"{shard.url.rsplit('/', 1)[-1]} {shard.size_bytes} {len(shard.samples)}\n".encode())
+            for sample in shard.samples:
+                total.update(f"{sample.key} {sample.offset} {sample.size_bytes} {sample.label}\n".encode())
+        return total.hexdigest()
+
+
+def open_source(settings: RunSettings) -> DataSource:
+    """Reads the index of ``settings.data``; InputError when it has no images, or lacks the labels it must have."""
+    if not settings.data:
+        raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
+    index = build_index(settings.data)
+    if settings.classes:
+        _check_labels(settings.classes, index)
+    return DataSource(settings, index)
+
+
+def _check_labels(classes: int, index: ShardIndex) -> None:
+    for shard in index.shards:
+        for sample in shard.samples:
+            if sample.label is None or not 0 <= sample.label < classes:
+                raise InputError(
+                    f"classes: {classes} classes were asked for and {sample.image_name} in {shard.url} has "
+                    f"{'no label' if sample.label is None else f'label {sample.label}'}; "
+                    f"set classes=0 to ignore labels, or give every image a .cls from 0 to {classes - 1}"
+                )
+
+
+def measure_statistics(source: DataSource) -> BandStatistics:
+    """Mean and deviation of every band over the first ``statistics_images`` of the training order, in float64."""
+    settings = source.settings
+    transform = parse_transform(settings.transform, settings.levels)
+    count = min(settings.statistics_images, source.index.sample_count)
+    moments, ingest = BandMoments(), source.ingest()
+    try:
+        for first in range(0, count, STATISTICS_BATCH):
+            batch = ingest.batch(first, min(STATISTICS_BATCH, count - first))
+            pixels = torch.from_numpy(np.array(batch.images)).to(torch.float32) / 127.5 - 1
+            sub_images = transform.analyse(pixels)
+            moments.add({band: sub_images[band] for band in all_bands(settings.levels)})
+    finally:
+        ingest.close()
+    return moments.finish()

@@ -1,0 +1,148 @@
+"""``train``: opens the data, resumes or starts, builds the executor, runs the coordinator, closes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.checkpoints import Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
+from cluster.coordinator import Coordinator
+from cluster.executors import Executor, InlineExecutor, Restore
+from cluster.reporting import Reporter
+from cluster.settings import RunSettings, differing_keys
+from cluster.source import DataSource, measure_statistics, open_source
+from cluster.storage import open_folder
+from freqgan.errors import InputError
+from freqgan.statistics import BandStatistics
+
+LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Read when Ray is imported. Where it is 0, a Ray that starts here binds all its servers to loopback, as it always
+does on Windows and macOS; without it they listen on every interface, whatever ``_node_ip_address`` says (2.60)."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training ended: at which step, and whether all was done or a signal stopped it."""
+
+    step: int
+    reason: Literal["done", "stopped"]
+
+
+def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
+    """Everything that can be refused before machines are taken: data, run folder, settings of an earlier start.
+
+    Returns:
+        The data, and the checkpoint to resume from or None for a new run.
+
+    Raises:
+        InputError: with the remedy.
+
+    """
+    open_folder(settings.run).check_writable()
+    checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
+    if checkpoint is not None:
+        _check_same_settings(settings, checkpoint)
+    source = open_source(settings)
+    if checkpoint is not None:
+        _check_same_data(settings, source, checkpoint)
+    return source, checkpoint
+
+
+def train(settings: RunSettings, reporter: Reporter, *, address: str | None = None) -> TrainResult:
+    """Trains ``settings`` to its end, resuming where its run folder left off.
+
+    SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped").
+
+    Raises:
+        InputError: something given cannot be used.
+        RunError: something failed while running; running again resumes.
+
+    """
+    source, checkpoint = preflight(settings)
+    first_step = 0 if checkpoint is None else checkpoint.step
+    statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
+    writer = CheckpointWriter(settings, statistics, source.fingerprint())
+    executor = _executor(settings, source, statistics, checkpoint, address)
+    try:
+        with stop_requests() as stopped:  # after Ray has started: it installs handlers of its own
+            reporter.started(first_step, _notes(checkpoint))
+            coordinator = Coordinator(settings, executor, writer, reporter, first_step, stopped.is_set)
+            step = coordinator.run()
+    finally:
+        executor.close()
+    reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
+    reporter.finished(step, reason)
+    return TrainResult(step, reason)
+
+
+def _executor(
+    settings: RunSettings,
+    source: DataSource,
+    statistics: BandStatistics,
+    checkpoint: Checkpoint | None,
+    address: str | None,
+) -> Executor:
+    restore = None if checkpoint is None else Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records)
+    arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
+    if settings.executor == "inline":
+        return InlineExecutor(settings, source, arrays, restore)
+    if address is None and not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault(LOOPBACK_VARIABLE, "0")
+    from cluster.ray_executor import RayExecutor  # only here: importing Ray takes a second that inline runs save
+
+    return RayExecutor(settings, source, arrays, restore, address)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets; a second SIGINT does what it always did. Main thread only.
+
+    SIGTERM may come twice (to a process and to its group): the second one must not cost the checkpoint.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def request(number: int, _frame: object) -> None:
+        event.set()
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT])
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_same_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
+    differing = differing_keys(settings.identity(), checkpoint.settings.identity())
+    if differing:
+        rows = ", ".join(f"{key} is {theirs!r} there and {ours!r} here" for key, (ours, theirs) in differing.items())
+        raise InputError(f"{settings.run} was trained with other settings: {rows}; use the same values or another run=")
+
+
+def _check_same_data(settings: RunSettings, source: DataSource, checkpoint: Checkpoint) -> None:
+    if source.fingerprint() != checkpoint.manifest["data"]["fingerprint"]:
+        raise InputError(
+            f"data: the shards of {settings.data} are not those {settings.run} was trained on "
+            f"({checkpoint.settings.data}); give the same shards or another run="
+        )
+
+
+def _notes(checkpoint: Checkpoint | None) -> list[str]:
+    if checkpoint is None:
+        return []
+    return [*checkpoint.notes, f"resumes after step {checkpoint.step} ({checkpoint.images} images)"]

@@ -1,0 +1,200 @@
+"""The GAN of one band and its training step, a pure function of (state, step, images, bands before)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from freqgan.augmentation import augment
+from freqgan.bands import SubImages
+from freqgan.chain import Chain, Condition
+from freqgan.contest import Contest, Metrics, Pairs
+from freqgan.networks.discriminators import Discriminator
+from freqgan.networks.generators import GeneratorShape, build_generator
+from freqgan.plan import Gan
+from freqgan.schedules import teacher_forced_count
+from freqgan.seeds import generator_for, seeded
+from freqgan.settings import ModelSettings
+
+
+class StepResult(NamedTuple):
+    """``output`` (B, C * bands, h, h): the chain's sub-images of this step, normalised; ``metrics``: plain numbers."""
+
+    output: Tensor
+    metrics: Metrics
+
+
+def build_band_generator(chain: Chain, gan: Gan) -> torch.nn.Module:
+    """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
+    settings = chain.settings
+    shape = GeneratorShape(
+        side=chain.band_side(gan.level),
+        patch=chain.patch(gan),
+        channels=settings.channels * len(gan.bands),
+        base_channels=settings.channels if chain.plan.has_base(gan) else 0,
+        condition_channels=chain.condition_channels(gan),
+        noise=settings.noise.dimensions,
+        classes=settings.classes,
+        name=gan.name,
+    )
+    with seeded(settings.seed, "generator", gan.name):
+        return build_generator(shape, settings.generator_sizes(gan), refine=gan.is_low)
+
+
+class BandGan:
+    """One band's generator and discriminator with everything needed to train them.
+
+    Args:
+        chain: plan, transform and statistics on the device to train on.
+        gan: which one.
+
+    The condition that a high band's discriminator sees is the one its generator saw: without it, it
+    cannot tell detail that fits from detail of another image. The discriminator of a low band sees no
+    condition: a refiner's would be the band itself, give or take the correction, and would teach the
+    generator to correct nothing.
+    """
+
+    def __init__(self, chain: Chain, gan: Gan) -> None:
+        self.chain, self.gan, self.name = chain, gan, gan.name
+        settings = chain.settings
+        generator = build_band_generator(chain, gan).to(chain.device)
+        self.conditional = not gan.is_low and settings.band_discriminator.condition
+        sizes = settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)})
+        side, channels = chain.band_side(gan.level), settings.channels * len(gan.bands)
+        seen = chain.condition_channels(gan) if self.conditional else 0
+        with seeded(settings.seed, "discriminator", gan.name):
+            discriminator = Discriminator(side, channels, seen, settings.classes, sizes, emphasis=not gan.is_low)
+        self.contest = Contest(gan.name, generator, discriminator.to(chain.device), settings, side)
+
+    @property
+    def settings(self) -> ModelSettings:
+        """The model's settings."""
+        return self.chain.settings
+
+    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> StepResult:
+        """Trains on one batch and returns what this GAN adds to the chain.
+
+        Args:
+            step: number of steps done before this one.
+            images: uint8 (B, C, N, N), not yet augmented.
+            labels: int64 (B,).
+            outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before).
+
+        """
+        reals = self.chain.real(
+            augment(images, self.settings.augmentation, self.settings.levels, self.settings.seed, step)
+        )
+        chosen = labels.to(self.chain.device) if self.settings.classes else None
+        noise = self._noise(step, len(images))
+        given = self.chain.bands(outputs, self.chain.choices(self.settings.seed, step, len(images)))
+        generated = self.chain.condition(self.gan, given)
+        forced = self._forced_count(step, len(images))
+        strength = self._strengths(step, len(images), forced)
+        seen = self._blend(self._real_condition(step, reals, strength), generated, forced)
+        fakes = self.contest.generator(noise, seen.planes, seen.base, strength, chosen)
+        real, fake = self._pairs(reals, seen, fakes, strength, chosen, forced)
+        metrics = self.contest.train_discriminator(real, fake, step)
+        output = self._output(noise, generated, fakes, chosen, forced)
+        metrics |= self.contest.train_generator(real, fake, step)
+        metrics["output_deviation"] = float(output.std())
+        return StepResult(output, metrics)
+
+    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The output of an earlier pass of a chain with cycles: bands not made yet count as zero. Trains nothing."""
+        batch = len(labels)
+        given = self.chain.bands(outputs, self.chain.choices(self.settings.seed, step, batch))
+        condition = self.chain.condition(self.gan, self._with_zeros(given, batch))
+        chosen = labels.to(self.chain.device) if self.settings.classes else None
+        with torch.no_grad():
+            strength = torch.zeros(batch, device=self.chain.device)
+            out: Tensor = self.contest.generator(
+                self._noise(step, batch), condition.planes, condition.base, strength, chosen
+            )
+        return out
+
+    # -- the parts of a step -------------------------------------------------------------------
+
+    def _noise(self, step: int, batch: int) -> Tensor:
+        return self.chain.noise(self.settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
+
+    def _forced_count(self, step: int, batch: int) -> int:
+        """Teacher-forced samples come first in the batch; a GAN that sees no band has none."""
+        if not self.gan.seen:
+            return 0
+        return teacher_forced_count(
+            self.settings.teacher_forcing, step * self.settings.batch, self.settings.images, batch
+        )
+
+    def _strengths(self, step: int, batch: int, forced: int) -> Tensor:
+        """(B,) strength of the noise on the condition: uniform where it is real, none where it is generated."""
+        uniform = torch.rand(batch, generator=generator_for(self.settings.seed, "strength", self.name, step))
+        uniform[forced:] = 0
+        return (uniform * self.settings.teacher_forcing.noise).to(self.chain.device)
+
+    def _real_condition(self, step: int, reals: SubImages, strength: Tensor) -> Condition:
+        """The condition made of real bands plus noise; with cycles, a share of the samples lacks the later bands."""
+        rng = generator_for(self.settings.seed, "condition", self.name, step)
+        scale = strength[:, None, None, None]
+        noisy: SubImages = {}
+        for band in self.gan.seen:
+            real = reals[band]
+            noisy[band] = real + scale * torch.randn(real.shape, generator=rng).to(real.device)
+        if self.gan.ring_condition:
+            cycles = self.chain.plan.cycles
+            first_pass = (torch.rand(len(scale), generator=rng) < 1 / cycles).to(scale.device)[:, None, None, None]
+            noisy |= {band: noisy[band] * ~first_pass for band in self.gan.ring_condition}
+        return self.chain.condition(self.gan, noisy)
+
+    def _with_zeros(self, given: SubImages, batch: int) -> SubImages:
+        missing = [band for band in self.gan.seen if band not in given]
+        sides = {band: self.chain.band_side(band.level) for band in missing}
+        shape = (batch, self.settings.channels)
+        return given | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
+
+    @staticmethod
+    def _blend(real: Condition, generated: Condition, forced: int) -> Condition:
+        """The first ``forced`` samples of ``real``, the others of ``generated``."""
+
+        def rows(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return None if a is None or b is None else torch.cat([a[:forced], b[forced:]])
+
+        return Condition(rows(real.base, generated.base), rows(real.planes, generated.planes))
+
+    def _pairs(
+        self, reals: SubImages, seen: Condition, fakes: Tensor, strength: Tensor, labels: Tensor | None, forced: int
+    ) -> tuple[Pairs, Pairs]:
+        """Real bands with real conditions, fakes with what they were made from; both with the same noise on it."""
+        real_planes = seen_planes = None
+        if self.conditional and seen.planes is not None:
+            clean = self.chain.condition(self.gan, reals)
+            seen_planes = seen.planes
+            real_planes = self._blend(seen, clean, forced).planes
+        real = self.chain.stacked(self.gan, reals)
+        return Pairs(real, real_planes, strength, labels), Pairs(fakes, seen_planes, strength, labels)
+
+    @torch.no_grad()
+    def _output(self, noise: Tensor, generated: Condition, fakes: Tensor, labels: Tensor | None, forced: int) -> Tensor:
+        """The chain's output: samples already made from generated conditions are kept, the others are made now."""
+        if not forced:
+            return fakes.detach()
+        planes, base = (None if x is None else x[:forced] for x in (generated.planes, generated.base))
+        clean = torch.zeros(forced, device=self.chain.device)
+        made = self.contest.generator(noise[:forced], planes, base, clean, None if labels is None else labels[:forced])
+        return torch.cat([made, fakes[forced:].detach()])
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See :meth:`Contest.tensors`."""
+        return self.contest.tensors()
+
+    def scalars(self) -> dict[str, int]:
+        """See :meth:`Contest.scalars`."""
+        return self.contest.scalars()
+
+    def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
+        """See :meth:`Contest.load`."""
+        self.contest.load(tensors, scalars)

@@ -1,0 +1,176 @@
+"""The chain: what a GAN sees, put together from the bands that other GANs made.
+
+All sub-images here are normalised (mean 0, deviation 1 per band and channel), as networks see
+them. Where the plan has no GAN for the low band of a level, that band is derived: it is the
+synthesis of the coarser level (exact nesting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
+from freqgan.networks.blocks import grid_patch
+from freqgan.noise import NoiseMode, draw_noise
+from freqgan.plan import BandPlan, Gan
+from freqgan.seeds import generator_for
+from freqgan.settings import ModelSettings
+from freqgan.statistics import BandStatistics
+from freqgan.transforms import Quad, parse_transform
+
+LARGEST = 30.0
+"""Deviations at which a generated sub-image is cut off, beyond any natural one (about 20): one sample that runs away
+must not turn the gradients of the image stage into infinities."""
+
+
+class Condition(NamedTuple):
+    """What one GAN sees: ``base`` (B, C, h, h) the low band it starts from, ``planes`` (B, K, g, g) all it sees.
+
+    The planes lie on the GAN's own grid of g = h / patch cells a side.
+    """
+
+    base: Tensor | None
+    planes: Tensor | None
+
+
+class Chain:
+    """The plan, the transform and the band statistics of one model, on one device.
+
+    Args:
+        settings: the model.
+        statistics: of the bands of the training images; moved to ``device``.
+        device: where the tensors of every call live.
+    """
+
+    def __init__(self, settings: ModelSettings, statistics: BandStatistics, device: torch.device) -> None:
+        self.settings = settings
+        self.plan: BandPlan = settings.band_plan()
+        self.transform = parse_transform(settings.transform, settings.levels)
+        self.statistics = statistics.to(device)
+        self.device = device
+        self.size = (settings.image_size, settings.image_size)
+
+    def band_side(self, level: int) -> int:
+        """Side of the sub-images of ``level``, pixels."""
+        return self.transform.band_size(self.size, level)[0]
+
+    def patch(self, gan: Gan) -> int:
+        """Pixels along a side of one cell of the grid that ``gan`` works on."""
+        return grid_patch(self.band_side(gan.level), self.settings.generator_sizes(gan).patch)
+
+    # -- real images ---------------------------------------------------------------------------
+
+    def real(self, images: Tensor) -> SubImages:
+        """uint8 images (B, C, N, N) -> all 4L normalised sub-images."""
+        pixels = images.to(self.device, torch.float32) / 127.5 - 1
+        sub_images = self.transform.analyse(pixels)
+        return {band: self.statistics.normalise(band, x) for band, x in sub_images.items()}
+
+    def stacked(self, gan: Gan, sub_images: SubImages) -> Tensor:
+        """The bands of ``gan`` stacked by channel: (B, C * bands, h, h)."""
+        return torch.cat([sub_images[band] for band in gan.bands], dim=1)
+
+    # -- generated bands -----------------------------------------------------------------------
+
+    def noise(self, mode: NoiseMode, step: int, *, batch: int) -> Tensor:
+        """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample."""
+        count, dimensions = len(self.plan.gans), self.settings.noise.dimensions
+        return draw_noise(mode, self.settings.seed, step, batch, count, dimensions).to(self.device)
+
+    def choices(self, seed: int, step: int, batch: int) -> dict[Band, Tensor]:
+        """For every band made by an ensemble, which member each sample takes: (B,) int64."""
+        bands = dict.fromkeys(band for gan in self.plan.gans for band in gan.bands)
+        ensembles = {band: len(self.plan.members(band)) for band in bands}
+        return {
+            band: torch.randint(count, (batch,), generator=generator_for(seed, "member", str(band), step)).to(
+                self.device
+            )
+            for band, count in ensembles.items()
+            if count > 1
+        }
+
+    def pick(self, members: list[Tensor], choice: Tensor) -> Tensor:
+        """(B, ...) of each member -> for every sample that of the member chosen for it."""
+        shape = (1, -1) + (1,) * (members[0].ndim - 1)
+        index = choice.view(shape).expand(1, *members[0].shape)
+        return torch.stack(members).gather(0, index)[0]
+
+    def bands(self, outputs: Mapping[str, Tensor], choices: Mapping[Band, Tensor]) -> SubImages:
+        """Outputs by GAN name -> normalised sub-images by band; of an ensemble, the chosen member's."""
+        found: dict[Band, list[Tensor]] = {}
+        for gan in self.plan.gans:
+            if gan.name in outputs:
+                parts = outputs[gan.name].chunk(len(gan.bands), dim=1)
+                for band, part in zip(gan.bands, parts, strict=True):
+                    found.setdefault(band, []).append(part)
+        return {
+            band: (parts[0] if len(parts) == 1 else self.pick(parts, choices[band])).clamp(-LARGEST, LARGEST)
+            for band, parts in found.items()
+        }
+
+    # -- conditions ----------------------------------------------------------------------------
+
+    def low(self, level: int, sub_images: SubImages, *, derive: bool = False) -> Tensor:
+        """Normalised LL of ``level``: as given, or (``derive``, or where not given) the synthesis of level + 1."""
+        band = Band(level, "LL")
+        if band in sub_images and not derive:
+            return sub_images[band]
+        coarse = self.statistics.denormalise(Band(level + 1, "LL"), self.low(level + 1, sub_images))
+        high = [self._high(Band(level + 1, o), sub_images, coarse) for o in HIGH_ORIENTATIONS]
+        low = self.transform.synthesise_level(Quad(coarse, *high))
+        return self.statistics.normalise(band, low)
+
+    def _high(self, band: Band, sub_images: SubImages, like: Tensor) -> Tensor:
+        if band in sub_images:
+            return self.statistics.denormalise(band, sub_images[band])
+        return torch.zeros_like(like)
+
+    def condition(self, gan: Gan, sub_images: SubImages) -> Condition:
+        """What ``gan`` sees of ``sub_images`` (normalised; at least the bands of ``gan.seen``).
+
+        The base comes first among the planes. Bands are brought to the GAN's grid without loss where they are
+        finer (space to depth) and by repetition where they are coarser.
+        """
+        base = None
+        if self.plan.has_base(gan):
+            seen = {band: sub_images[band] for band in gan.seen}
+            base = self.low(gan.level, seen, derive=gan.is_low)
+        grid = self.band_side(gan.level) // self.patch(gan)
+        others = [sub_images[band] for band in self._others(gan)]
+        planes = [_on_grid(x, grid) for x in ([] if base is None else [base]) + others]
+        return Condition(base, torch.cat(planes, dim=1) if planes else None)
+
+    def condition_channels(self, gan: Gan) -> int:
+        """Channels of ``Condition.planes`` for ``gan``."""
+        grid = self.band_side(gan.level) // self.patch(gan)
+        levels = [band.level for band in self._others(gan)] + [gan.level] * self.plan.has_base(gan)
+        folds = (max(1, -(-self.band_side(level) // grid)) for level in levels)
+        return self.settings.channels * sum(fold**2 for fold in folds)
+
+    def _others(self, gan: Gan) -> list[Band]:
+        return [band for band in gan.seen if band != Band(gan.level, "LL")]
+
+    # -- images --------------------------------------------------------------------------------
+
+    def image(self, sub_images: SubImages) -> Tensor:
+        """Normalised sub-images of a pass of the chain -> images (B, C, N, N), pixels in [-1, 1] give or take.
+
+        The finest low band is the chain's own (refined) where it has one; missing high bands count as zero.
+        """
+        raw = {band: self.statistics.denormalise(band, x) for band, x in sub_images.items()}
+        return self.transform.synthesise(raw, self.size)
+
+
+def _on_grid(x: Tensor, grid: int) -> Tensor:
+    """(B, C, h, h) -> (B, C f^2, g, g): space to depth where h > g (zero-padded to f g), repetition where h < g."""
+    side = x.shape[-1]
+    if side < grid:
+        return functional.interpolate(x, size=(grid, grid), mode="nearest")
+    fold = -(-side // grid)
+    missing = fold * grid - side
+    return functional.pixel_unshuffle(functional.pad(x, (0, missing, 0, missing)) if missing else x, fold)

@@ -1,0 +1,174 @@
+"""The image stage: inverse transform, blend with another generator, and the discriminator of whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from freqgan.augmentation import augment
+from freqgan.band_gan import StepResult
+from freqgan.bands import HIGH_ORIENTATIONS, Band
+from freqgan.chain import Chain
+from freqgan.contest import Contest, Metrics, Pairs
+from freqgan.networks.blocks import grid_patch
+from freqgan.networks.discriminators import Discriminator
+from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.seeds import seeded
+from freqgan.settings import ModelSettings
+
+IMAGE_STAGE = "image"
+
+
+class Blend(nn.Module):
+    """alpha x_freq + (1 - alpha) x_other with a learned alpha = sigmoid(a), a = 0 at the start.
+
+    ``per_band`` has one alpha for each of the 3L + 1 bands of the critically sampled transform and
+    blends coefficients; with equal values that is exactly the scalar blend, the transform being linear.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        levels = chain.settings.levels
+        self.chain = chain
+        self.bands = [Band(levels, "LL")] + [Band(q, o) for q in range(levels, 0, -1) for o in HIGH_ORIENTATIONS]
+        self.per_band = chain.settings.image_stage.alpha == "per_band"
+        self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
+
+    def alphas(self) -> dict[str, float]:
+        """alpha by band name, or {"alpha": value}."""
+        values = self.logits.detach().sigmoid().tolist()
+        return dict(zip(map(str, self.bands), values, strict=True)) if self.per_band else {"alpha": values[0]}
+
+    def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
+        """Two images (B, C, N, N) -> their blend."""
+        alpha = self.logits.sigmoid()
+        if not self.per_band:
+            return other + alpha * (frequency - other)
+        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(other)
+        mixed = {b: second[b] + a * (first[b] - second[b]) for b, a in zip(self.bands, alpha, strict=True)}
+        return self.chain.transform.synthesise(mixed, self.chain.size)
+
+
+class ImageGenerator(nn.Module):
+    """G_o, a conventional generator of whole images, and the blend of its output with that of the chain."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        settings = chain.settings
+        stage = settings.image_stage
+        patch = grid_patch(settings.image_size, stage.generator.patch)
+        shape = GeneratorShape(
+            settings.image_size,
+            patch,
+            settings.channels,
+            0,
+            0,
+            settings.noise.dimensions,
+            settings.classes,
+            IMAGE_STAGE,
+        )
+        with seeded(settings.seed, "generator", IMAGE_STAGE):
+            self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
+        self.blend = Blend(chain)
+
+    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, n), (B,) or None -> G_o's images (B, C, N, N)."""
+        strength = torch.zeros(len(noise), device=noise.device)
+        out: Tensor = self.other(noise, None, None, strength, labels)
+        return out
+
+
+class ImageStage:
+    """Trains G_o, alpha and D_o on the reconstruction of the chain's bands.
+
+    Part of each batch is the blend, part (``solo_share``) is G_o alone, so that G_o stays a generator
+    in its own right. G_o is tied to the chain: it gets the noise of the coarsest low band, and its own
+    coarsest low band is pulled toward the chain's; two unrelated images blended would be a double exposure.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain, self.name = chain, IMAGE_STAGE
+        settings = chain.settings
+        generator = ImageGenerator(chain).to(chain.device)
+        with seeded(settings.seed, "discriminator", IMAGE_STAGE):
+            discriminator = Discriminator(
+                settings.image_size,
+                settings.channels,
+                0,
+                settings.classes,
+                settings.image_stage.discriminator,
+                emphasis=False,
+            )
+        rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
+        self.contest = Contest(
+            IMAGE_STAGE,
+            generator,
+            discriminator.to(chain.device),
+            settings,
+            settings.image_size,
+            {"blend.logits": rate},
+        )
+
+    @property
+    def settings(self) -> ModelSettings:
+        """The model's settings."""
+        return self.chain.settings
+
+    @property
+    def generator(self) -> ImageGenerator:
+        """G_o and the blend, as trained (not averaged)."""
+        assert isinstance(self.contest.generator, ImageGenerator)
+        return self.contest.generator
+
+    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> StepResult:
+        """Trains on one batch; ``outputs`` are those of every GAN of the chain at this step.
+
+        Returns the blended images of the batch (B, C, N, N) and metrics with alpha.
+        """
+        settings = self.settings
+        chosen = labels.to(self.chain.device) if settings.classes else None
+        augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
+        reals = augmented.to(self.chain.device, torch.float32) / 127.5 - 1
+        choices = self.chain.choices(settings.seed, step, len(images))
+        bands = self.chain.bands(outputs, choices)
+        noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
+        other = self.generator(noise, chosen)
+        blended = self.generator.blend(self.chain.image(bands), other)
+        solo = round(settings.image_stage.solo_share * len(images))
+        fakes = torch.cat([other[:solo], blended[solo:]])
+        tie = functional.mse_loss(self._low(other), bands[Band(settings.levels, "LL")])
+        metrics = self._train(step, reals, fakes, chosen, settings.image_stage.tie * tie)
+        return StepResult(blended.detach(), metrics | {"tie": float(tie.detach())} | self.generator.blend.alphas())
+
+    def _train(self, step: int, reals: Tensor, fakes: Tensor, labels: Tensor | None, extra: Tensor) -> Metrics:
+        strength = torch.zeros(len(reals), device=self.chain.device)
+        real, fake = Pairs(reals, None, strength, labels), Pairs(fakes, None, strength, labels)
+        metrics = self.contest.train_discriminator(real, fake, step)
+        return metrics | self.contest.train_generator(real, fake, step, extra)
+
+    def _low(self, images: Tensor) -> Tensor:
+        """Normalised coarsest low band of images."""
+        band = Band(self.settings.levels, "LL")
+        return self.chain.statistics.normalise(band, self.chain.transform.analyse(images)[band])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See :meth:`Contest.tensors`."""
+        return self.contest.tensors()
+
+    def scalars(self) -> dict[str, int]:
+        """See :meth:`Contest.scalars`."""
+        return self.contest.scalars()
+
+    def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
+        """See :meth:`Contest.load`."""
+        self.contest.load(tensors, scalars)
+
+
+def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:
+    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain."""
+    band = Band(chain.settings.levels, "LL")
+    members = [noises[chain.plan.index(gan)] for gan in chain.plan.members(band)]
+    return members[0] if len(members) == 1 else chain.pick(members, choices[band])

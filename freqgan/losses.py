@@ -1,0 +1,93 @@
+"""Losses of a critic and its generator, and the zero-centred gradient penalties R1 and R2.
+
+The critic minimises discriminator_loss + strength / 2 * (R1 + R2), the generator generator_loss;
+R1 is :func:`gradient_penalty` at real samples, R2 at generated ones. Everything is reduced in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+LossKind = Literal["relativistic", "hinge"]
+
+REFERENCE_SIDE = 32
+"""The side of a band, in pixels, at which ``gamma`` acts as it is written in the settings."""
+
+
+class LossSettings(BaseModel):
+    """The adversarial loss of a band and the strength of its gradient penalties."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: LossKind = Field(
+        default="relativistic",
+        description="relativistic: the critic compares a real with a generated sample (the default); "
+        "hinge: it scores each alone, and is to be used with spectral norm.",
+    )
+    gamma: float = Field(
+        default=1.0,
+        ge=0,
+        description="Strength of the R1 and R2 gradient penalties at the start, for a band of 32 x 32 pixels; "
+        "other bands scale it by their area.",
+    )
+    gamma_final: float = Field(default=0.1, ge=0, description="Strength of the penalties at the end of training.")
+    penalty_interval: int = Field(
+        default=4,
+        ge=1,
+        description="Compute the penalties every k-th step only, multiplied by k: cheaper, a little less stable.",
+    )
+
+
+def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """What the critic minimises, a float32 scalar; logits of any one shape, sample by sample in pairs.
+
+    relativistic: mean softplus(-(D(real) - D(fake))) (Jolicoeur-Martineau 2018, pairing form);
+    hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017).
+    """
+    real, fake = _paired(real_logits, fake_logits)
+    if kind == "relativistic":
+        return F.softplus(fake - real).mean()
+    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+
+
+def generator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """What the generator minimises, a float32 scalar.
+
+    relativistic: mean softplus(-(D(fake) - D(real))), the mirror of the critic's; hinge: -mean D(fake),
+    which does not look at ``real_logits``.
+    """
+    real, fake = _paired(real_logits, fake_logits)
+    return F.softplus(real - fake).mean() if kind == "relativistic" else -fake.mean()
+
+
+def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:
+    """The mean over the batch of the squared norm of d sum(logits) / d inputs, a differentiable float32 scalar.
+
+    ``inputs`` (B, ...) must require gradients and ``logits`` have been computed from them, in float32:
+    squares of bfloat16 gradients are too coarse. Autocast is off in here, and the caller's backward belongs
+    outside of it too, or the derivatives are taken in half precision all the same.
+    Source: Mescheder et al. 2018, without their factor 1/2.
+    """
+    with torch.autocast(inputs.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(logits.float().sum(), inputs, create_graph=True)
+        return gradient.float().square().flatten(1).sum(1).mean()
+
+
+def penalty_strength(gamma: float, side: int) -> float:
+    """``gamma`` for a band of ``side`` x ``side`` pixels: gamma * side^2 / 32^2.
+
+    The squared gradient of a critic falls with the number of pixels it is spread over.
+    """
+    return gamma * (side / REFERENCE_SIDE) ** 2
+
+
+def _paired(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32; unequal shapes are refused, since (B, 1) - (B,) would pair every sample with every other."""
+    if real_logits.shape != fake_logits.shape:
+        raise ValueError(f"logits of shapes {tuple(real_logits.shape)} and {tuple(fake_logits.shape)} do not pair")
+    return real_logits.float(), fake_logits.float()

@@ -1,0 +1,1 @@
+"""Networks: residual blocks, generators, discriminators, attention."""

@@ -1,0 +1,133 @@
+"""The building blocks shared by generators and discriminators.
+
+No normalisation layers: residual blocks whose last layer starts at zero, the rest scaled by
+variance (He et al. 2015), keep activations in range, as in R3GAN (Huang et al. 2024).
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.2
+SMALLEST_GRID = 8
+
+
+class NetworkSettings(BaseModel):
+    """Sizes of one kind of network; widths are channels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(48, ge=4, description="channels on the network's own grid")
+    coarse_width: int = Field(64, ge=4, description="channels at every coarser resolution")
+    blocks: int = Field(1, ge=1, le=16, description="residual blocks on the network's own grid")
+    patch: int = Field(2, ge=1, le=4, description="pixels along a side that share one grid cell, as channels")
+    expansion: int = Field(2, ge=1, le=8, description="channels inside a block over channels outside")
+    group_width: int = Field(16, ge=1, description="channels in one group of the 3x3 convolution")
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky rectifier of slope 0.2: piecewise linear, so its second derivative costs nothing."""
+    return functional.leaky_relu(x, SLOPE)
+
+
+def convolution(inputs: int, outputs: int, kernel: int, *, groups: int = 1, gain: float = 1.0) -> nn.Conv2d:
+    """A same-size convolution with weights ~ N(0, gain^2 / fan_in); gain 0 gives a layer that starts at zero."""
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+    fan_in = inputs // groups * kernel * kernel
+    nn.init.normal_(layer.weight, std=gain * fan_in**-0.5) if gain else nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # bias exists: nn.Conv2d was built with one
+    return layer
+
+
+def dense(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:
+    """A linear layer with weights ~ N(0, gain^2 / inputs) and no bias at the start."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=gain * inputs**-0.5) if gain else nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+RECTIFIER_GAIN = (2 / (1 + SLOPE**2)) ** 0.5
+"""The gain that keeps variance through :func:`activate` (He et al. 2015, equation 15)."""
+
+
+class ResidualBlock(nn.Module):
+    """x + W3 a(W2 a(W1 x)): 1x1 expand, grouped 3x3, 1x1 that starts at ``gain``; optionally modulated by a style.
+
+    The style scales and shifts the expanded channels, (1 + s) h + b, before the 3x3 convolution.
+    """
+
+    def __init__(self, width: int, settings: NetworkSettings, style: int = 0, *, gain: float = 0.0) -> None:
+        super().__init__()
+        inner = width * settings.expansion
+        groups = max(1, inner // settings.group_width)
+        while inner % groups:
+            groups -= 1
+        self.expand = convolution(width, inner, 1, gain=RECTIFIER_GAIN)
+        self.spread = convolution(inner, inner, 3, groups=groups, gain=RECTIFIER_GAIN)
+        self.project = convolution(inner, width, 1, gain=gain)
+        self.modulate = dense(style, 2 * inner, gain=0.25) if style else None
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """(B, width, h, w) and a style of (B, style) or None -> (B, width, h, w)."""
+        hidden = self.expand(x)
+        if self.modulate is not None and style is not None:
+            scale, shift = self.modulate(style)[:, :, None, None].chunk(2, dim=1)
+            hidden = hidden * (1 + scale) + shift
+        out: Tensor = x + self.project(activate(self.spread(activate(hidden))))
+        return out
+
+
+class StyledBlocks(nn.Module):
+    """``count`` residual blocks of one width, one after the other, under one style; none at all for 0."""
+
+    def __init__(self, count: int, width: int, settings: NetworkSettings, style: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualBlock(width, settings, style) for _ in range(count))
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(B, width, h, w), (B, style) -> (B, width, h, w)."""
+        for block in self.blocks:
+            x = block(x, style)
+        return x
+
+
+class StyleNetwork(nn.Module):
+    """(noise, extra features, label) -> style: two dense layers."""
+
+    def __init__(self, noise: int, extra: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(classes, width) if classes else None
+        inputs = noise + extra + (width if classes else 0)
+        self.first = dense(inputs, width, gain=RECTIFIER_GAIN)
+        self.second = dense(width, width, gain=RECTIFIER_GAIN)
+
+    def forward(self, noise: Tensor, extra: Tensor | None, labels: Tensor | None) -> Tensor:
+        """(B, n), (B, e) or None, (B,) int64 or None -> (B, width)."""
+        parts = [noise] if extra is None else [noise, extra]
+        if self.embed is not None:
+            if labels is None:
+                raise ValueError("this network was built with classes: it needs labels of shape (B,)")
+            parts.append(self.embed(labels))
+        out: Tensor = activate(self.second(activate(self.first(torch.cat(parts, dim=1)))))
+        return out
+
+
+def grid_patch(side: int, patch: int) -> int:
+    """The largest patch up to ``patch`` that leaves sub-images of ``side`` a whole grid of at least 8 cells, or 1.
+
+    A network that works on patches (space to depth) sees further and costs less per pixel than one of the
+    same width that works on pixels.
+    """
+    return max(p for p in range(1, patch + 1) if p == 1 or (side % p == 0 and side // p >= SMALLEST_GRID))
+
+
+def halving_sides(side: int, smallest: int = 4) -> list[int]:
+    """Sides from coarse to fine that end at ``side``: halved, rounded up, until at most ``smallest``."""
+    sides = [side]
+    while sides[0] > smallest:
+        sides.insert(0, -(-sides[0] // 2))
+    return sides

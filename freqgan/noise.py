@@ -1,0 +1,213 @@
+"""Noise for several generators: each vector exactly N(0, I_n), all of one sample pairwise orthogonal.
+
+``haar`` draws a random orthonormal frame per sample. ``hurwitz`` rotates one target vector t by fixed
+orthogonal matrices U_i: where every U_i^T U_j is skew-symmetric, <U_i t, U_j t> = 0 for *every* t. There
+are at most rho(n) such matrices in R^n (Radon 1922, Hurwitz 1923), and signed permutations reach that
+number (Geramita and Seberry, Orthogonal Designs, 1979, chapter 1).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from freqgan.errors import InputError
+from freqgan.seeds import generator_for
+
+NoiseMode = Literal["haar", "hurwitz", "split", "independent"]
+
+
+class NoiseSettings(BaseModel):
+    """The latent vectors of the generators, in training and in generation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dimensions: int = Field(default=64, gt=0, description="Length of each generator's noise vector.")
+    training: NoiseMode = Field(
+        default="haar",
+        description="How noises are drawn in training. haar: random orthogonal vectors; hurwitz: fixed rotations of "
+        "one target vector; split: disjoint parts of one vector; independent: not orthogonal, for comparison.",
+    )
+    generation: NoiseMode = Field(
+        default="hurwitz",
+        description="How noises are drawn when images are generated; hurwitz gives every generator the same target "
+        "vector and yet orthogonal noises.",
+    )
+
+
+def hurwitz_radon_number(dimensions: int) -> int:
+    """rho(n) = 8a + 2^b for n = 2^(4a + b) * odd, 0 <= b < 4: how many orthogonal rotations of one vector R^n has."""
+    sixteens, rest = divmod(_twos(dimensions), 4)
+    return int(8 * sixteens + 2**rest)
+
+
+def smallest_dimensions(mode: NoiseMode, count: int) -> int:
+    """The smallest n in which ``mode`` has ``count`` noises (for hurwitz a power of two: odd factors add nothing)."""
+    if mode == "independent":
+        return 1
+    if mode != "hurwitz":
+        return max(count, 1)
+    dimensions = 1
+    while hurwitz_radon_number(dimensions) < count:
+        dimensions *= 2
+    return dimensions
+
+
+def check_noise(mode: NoiseMode, count: int, dimensions: int) -> None:
+    """InputError unless ``mode`` can draw ``count`` noises in R^dimensions; it names the smallest n that can."""
+    if dimensions < 1:
+        raise InputError(f"noise.dimensions = {dimensions}: set it to 1 or more")
+    capacity = {"hurwitz": hurwitz_radon_number(dimensions), "independent": count}.get(mode, dimensions)
+    if count > capacity:
+        other = f", or use the noise mode haar, which needs {count}" if mode == "hurwitz" else ""
+        raise InputError(
+            f"noise.dimensions = {dimensions} has room for {capacity} orthogonal noises in mode {mode}, but {count} "
+            f"generators need one each: set noise.dimensions to {smallest_dimensions(mode, count)}{other}"
+        )
+
+
+def draw_noise(mode: NoiseMode, seed: int, step: int, batch: int, count: int, dimensions: int) -> Tensor:
+    """Noises (count, batch, n), float32 on the CPU: [i, b] goes to generator i for sample b of the step.
+
+    A pure function of its arguments. Row b belongs to sample b of the *whole* batch of the step: a replica
+    that trains on part of the batch draws all of it and takes the rows of its samples, for a draw of
+    a smaller batch holds other values. ``split`` leaves zeros outside each generator's own coordinates;
+    in the other modes every vector is N(0, I_n).
+
+    Raises:
+        InputError: see :func:`check_noise`.
+
+    """
+    check_noise(mode, count, dimensions)
+    # float64 draws do not depend on the vector instructions of the machine, and the frame needs them.
+    shape = (batch, count, dimensions) if mode in ("haar", "independent") else (batch, dimensions)
+    gaussian = torch.randn(shape, generator=generator_for(seed, "noise", step), dtype=torch.float64)
+    if mode == "hurwitz":
+        return orthogonal_noises(gaussian.float(), count)
+    if mode == "split":
+        return _split(gaussian, count).float()
+    noises = _orthogonalise(gaussian) if mode == "haar" else gaussian
+    return noises.float().movedim(1, 0).contiguous()
+
+
+def orthogonal_noises(target: Tensor, count: int) -> Tensor:
+    """The ``hurwitz`` noises (count, B, n) of target vectors (B, n), on their device; the first is the target itself.
+
+    Signed permutations: orthogonal to each other for any target, whatever its distribution, with its norm,
+    and N(0, I_n) if it is. Differentiable.
+
+    Raises:
+        InputError: count > rho(n), see :func:`check_noise`.
+
+    """
+    check_noise("hurwitz", count, target.shape[1])
+    permutations, signs = _hurwitz_family(target.shape[1], count)
+    permuted = target[:, permutations.to(target.device)].movedim(1, 0).contiguous()
+    return permuted * signs.to(target)[:, None]
+
+
+def _orthogonalise(gaussian: Tensor) -> Tensor:
+    """Rows a_i (B, m, n) to z_i = ||a_i|| q_i, with q_i the Gram-Schmidt basis of the rows of each sample.
+
+    q_i is uniform on the sphere and independent of ||a_i||, which is chi with n degrees of freedom, so z_i
+    is N(0, I_n). The diagonal of R would be wrong: |R_ii| is chi with n - i + 1 degrees.
+    """
+    norms: Tensor = torch.linalg.vector_norm(gaussian, dim=2, keepdim=True)
+    return norms * _orthonormal_rows(gaussian)
+
+
+def _orthonormal_rows(rows: Tensor) -> Tensor:
+    """Gram-Schmidt basis of the rows (B, m, n) by Cholesky: A A^T = L L^T, Q = L^-1 A; R = L^T has positive diagonal.
+
+    Twice, because the error of one pass grows with the square of the condition of A, which is large
+    when m = n. Rows too close to dependent for Cholesky go to Householder's QR.
+    """
+    basis = rows
+    for _ in range(2):
+        factor, failed = torch.linalg.cholesky_ex(basis @ basis.mT)
+        if bool(failed.any()):
+            return _householder_rows(rows)
+        basis = torch.linalg.solve_triangular(factor, basis, upper=False)
+    return basis
+
+
+def _householder_rows(rows: Tensor) -> Tensor:
+    """The same basis by LAPACK; its signs follow the data, and uncorrected they bias the distribution."""
+    basis, triangle = torch.linalg.qr(rows.mT)
+    signs = torch.where(triangle.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0).to(rows)
+    corrected: Tensor = basis * signs[:, None]
+    return corrected.mT
+
+
+def _split(vectors: Tensor, count: int) -> Tensor:
+    """(B, n) to (count, B, n): consecutive blocks of n // count coordinates, the remainder to the first ones."""
+    size, longer = divmod(vectors.shape[1], count)
+    sizes = torch.tensor([size + (block < longer) for block in range(count)])
+    owner = torch.repeat_interleave(torch.arange(count), sizes)
+    mask = owner == torch.arange(count)[:, None]
+    return vectors * mask[:, None]
+
+
+# Words over I, P = [[0,1],[1,0]], Q = diag(1,-1), R = [[0,1],[-1,0]] stand for tensor products of these. A word is
+# skew-symmetric iff it has an odd number of R; two words anticommute iff they differ, both not being I, at an odd
+# number of places. With the identity, a family of anticommuting skew words is a Hurwitz-Radon family.
+_BASE_WORDS = (
+    (),
+    ("R",),
+    ("RQ", "RP", "IR"),
+    ("RRR", "RQI", "RPI", "QIR", "PIR", "IRQ", "IRP"),
+)
+_SIXTEEN_WORDS = ("RRRQ", "RRRP", "RRIR", "RQII", "RPII", "QIRI", "QIQR", "QIPR")
+
+
+def _twos(dimensions: int) -> int:
+    """How often 2 divides ``dimensions`` (at least 1)."""
+    return (dimensions & -dimensions).bit_length() - 1
+
+
+def _skew_words(length: int) -> list[str]:
+    """The rho(2^length) - 1 anticommuting skew words of this length.
+
+    From order n to 16 n: S_i x I_n and T x M_j, with S_i the eight words of order 16, M_j those of order n,
+    and T the product of the S_i, which is symmetric, squares to I and anticommutes with each of them.
+    """
+    if length < 4:
+        return list(_BASE_WORDS[length])
+    product = _product_word(_SIXTEEN_WORDS)
+    smaller = _skew_words(length - 4)
+    return [word + "I" * (length - 4) for word in _SIXTEEN_WORDS] + [product + word for word in smaller]
+
+
+def _product_word(words: tuple[str, ...]) -> str:
+    """The product of words up to its sign, which a family does not need: letters as (swaps, negates) bits, added."""
+    letters = "IPQR"  # I = 00, P = 01 swaps, Q = 10 negates the second, R = 11 both
+    product = [0] * len(words[0])
+    for word in words:
+        product = [bits ^ letters.index(letter) for bits, letter in zip(product, word, strict=True)]
+    return "".join(letters[bits] for bits in product)
+
+
+@lru_cache(maxsize=64)
+def _hurwitz_family(dimensions: int, count: int) -> tuple[Tensor, Tensor]:
+    """Permutations and signs, both (count, n): (U_i x)[k] = signs[i, k] * x[permutations[i, k]]; U_0 = I."""
+    length = _twos(dimensions)
+    words = ["I" * length, *_skew_words(length)][:count]
+    pairs = [_signed_permutation(word, dimensions >> length) for word in words]
+    return torch.stack([permutation for permutation, _ in pairs]), torch.stack([signs for _, signs in pairs])
+
+
+def _signed_permutation(word: str, odd: int) -> tuple[Tensor, Tensor]:
+    """(permutation, signs), each (n,), of a word tensor I_odd, n = 2^len(word) * odd.
+
+    In binary k, a letter that swaps (P, R) flips its bit, and one that negates (Q, R) gives -1 where its bit is set.
+    """
+    order = torch.arange(2 ** len(word))
+    permutation, signs = order, torch.ones_like(order)
+    for place, letter in enumerate(reversed(word)):
+        permutation = permutation ^ ((letter in "PR") << place)
+        signs = signs * (1 - 2 * (letter in "QR") * (order >> place & 1))
+    return (permutation[:, None] * odd + torch.arange(odd)).flatten(), signs.repeat_interleave(odd)

@@ -1,0 +1,102 @@
+"""Adam whose rates are functions of the images seen, with a state of plain named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from freqgan.schedules import OptimiserSettings, beta2_at, learning_rate_at
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+VECTOR_RATE = 0.1
+
+
+def relative_rate(parameter: Tensor) -> float:
+    """The learning rate of a layer over that of the settings: fan_in^-1/2 for weights, 0.1 for vectors.
+
+    Adam moves every weight by about the learning rate, so a layer's output moves by fan_in times that where
+    its inputs agree. Relative to the weights' own scale all layers, and a generator and its discriminator,
+    learn at one speed: the equalised learning rate of Karras et al. (2018), without touching the forward pass.
+    """
+    return float(parameter[0].numel() ** -0.5) if parameter.ndim > 1 else VECTOR_RATE
+
+
+class ScheduledAdam:
+    """Adam (Kingma and Ba 2015) with betas (0, beta2(images)) over the parameters of ``module``.
+
+    The state is made at once, so that a checkpoint has the same tensors at every step.
+
+    Args:
+        module: whose parameters are updated.
+        settings: the rates.
+        total_images: over which the rates go from first to final value.
+        rate: multiplies the settings' learning rate for every parameter.
+        multipliers: learning rates relative to that of the settings by a parameter's full name, where
+            :func:`relative_rate` is not wanted.
+
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: OptimiserSettings,
+        total_images: int,
+        rate: float = 1.0,
+        multipliers: Mapping[str, float] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.total_images = total_images
+        self.parameters = dict(module.named_parameters())
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            groups.setdefault((multipliers or {}).get(name, rate * relative_rate(parameter)), []).append(parameter)
+        self.adam = torch.optim.Adam(
+            [{"params": parameters, "multiplier": m} for m, parameters in groups.items()],
+            betas=(0.0, settings.beta2),
+            fused=True,
+        )
+        for parameter in self.parameters.values():
+            state = {moment: torch.zeros_like(parameter, memory_format=torch.preserve_format) for moment in MOMENTS}
+            self.adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **state}
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of ``loss`` with respect to the parameters, zero for those that it does not use."""
+        parameters = list(self.parameters.values())
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+    def update(self, gradients: Iterable[Tensor], images: int) -> None:
+        """One step with the rates of ``images`` seen."""
+        for group in self.adam.param_groups:
+            group["lr"] = group["multiplier"] * learning_rate_at(self.settings, images, self.total_images)
+            group["betas"] = (0.0, beta2_at(self.settings, images, self.total_images))
+        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
+            # Fused Adam walks memory and ignores strides, and a second derivative of a convolution comes back in
+            # another layout than its weights: the update would be scrambled without a word.
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        self.adam.step()
+        self.adam.zero_grad()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments by name: ``exp_avg.<parameter>``, ``exp_avg_sq.<parameter>``."""
+        return {
+            f"{moment}.{name}": self.adam.state[parameter][moment]
+            for moment in MOMENTS
+            for name, parameter in self.parameters.items()
+        }
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return int(next(iter(self.adam.state.values()))["step"])
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """The state that :meth:`tensors` and :attr:`updates` described."""
+        for name, parameter in self.parameters.items():
+            state = self.adam.state[parameter]
+            state["step"].fill_(updates)
+            for moment in MOMENTS:
+                state[moment].copy_(tensors[f"{moment}.{name}"])

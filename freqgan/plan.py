@@ -1,0 +1,195 @@
+"""Which GANs there are, in which order they run, and what each is conditioned on.
+
+The number of GANs is ``sum_q (S_q + W_q)``: ``S_q`` low-frequency and ``W_q`` high-frequency GANs at
+level q, by default 1 and 3, so 4L in all. Several GANs on one band are members of an ensemble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from freqgan.bands import HIGH_ORIENTATIONS, Band, Orientation, all_bands, parse_band
+from freqgan.errors import InputError, nearest
+
+
+class PlanSettings(BaseModel):
+    """The choice of GANs and of the edges between them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bands: Literal["all"] | list[str] = Field("all", description="bands that get a GAN; the others are zero or derived")
+    low_gans: dict[int, int] = Field({}, description="S_q: low-frequency GANs at level q (1 where not given)")
+    high_gans: dict[int, int] = Field({}, description="W_q: high-frequency GANs at level q (3 where not given)")
+    condition: Literal["all", "none"] | dict[str, list[str]] = Field(
+        "all", description="bands each GAN sees: all earlier ones, none, or a list per GAN (others see all)"
+    )
+    cycles: int = Field(1, ge=1, le=8, description="passes through the chain; from the second on it is a ring")
+    strict_nesting: bool = Field(False, description="no refiners: LL_q is exactly the synthesis of level q+1")
+
+
+@dataclass(frozen=True)
+class Gan:
+    """One generator with its discriminator.
+
+    ``condition`` lists the bands it sees from this pass (earlier in the chain), ``ring_condition``
+    those it sees from the pass before (later in the chain; only with ``cycles`` > 1).
+    """
+
+    name: str
+    level: int
+    orientations: tuple[Orientation, ...]
+    member: int
+    condition: tuple[Band, ...] = ()
+    ring_condition: tuple[Band, ...] = ()
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands it generates, stacked by channel in this order."""
+        return tuple(Band(self.level, orientation) for orientation in self.orientations)
+
+    @property
+    def seen(self) -> tuple[Band, ...]:
+        """All bands it sees, of this pass and of the one before."""
+        return self.condition + self.ring_condition
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it generates the low band of its level."""
+        return self.orientations == ("LL",)
+
+
+@dataclass(frozen=True)
+class BandPlan:
+    """The GANs in the order of the chain: level L down to 1; within a level LL, HL, LH, HH."""
+
+    levels: int
+    gans: tuple[Gan, ...]
+    cycles: int = 1
+
+    def gan(self, name: str) -> Gan:
+        """The GAN called ``name``; InputError with the nearest names when there is none."""
+        for gan in self.gans:
+            if gan.name == name:
+                return gan
+        names = [gan.name for gan in self.gans]
+        raise InputError(f"no GAN is called {name!r}{nearest(name, names)}; the plan has {', '.join(names)}")
+
+    def index(self, gan: Gan) -> int:
+        """Its place in the chain, which is also the number of its noise."""
+        return self.gans.index(gan)
+
+    def members(self, band: Band) -> list[Gan]:
+        """The GANs that generate ``band``: one, or the members of an ensemble."""
+        return [gan for gan in self.gans if band in gan.bands]
+
+    def sources(self, gan: Gan, *, ring: bool = False) -> list[Gan]:
+        """The GANs whose outputs ``gan`` needs from this pass, or (``ring``) from the pass before."""
+        wanted = set(gan.ring_condition if ring else gan.condition)
+        return [other for other in self.gans if wanted.intersection(other.bands)]
+
+    def has_low(self, gan: Gan, level: int) -> bool:
+        """Whether ``gan`` can know LL of ``level``: it sees it, or can derive it from coarser bands it sees."""
+        if level > self.levels:
+            return False
+        if Band(level, "LL") in gan.seen:
+            return True
+        return not self.members(Band(level, "LL")) and self.has_low(gan, level + 1)
+
+    def has_base(self, gan: Gan) -> bool:
+        """Whether ``gan`` starts from a low band: U_q for a refiner, LL_q for high bands."""
+        return self.has_low(gan, gan.level + 1 if gan.is_low else gan.level)
+
+
+def build_plan(levels: int, settings: PlanSettings) -> BandPlan:
+    """The plan of ``settings`` over ``levels``; InputError names the key at fault and the remedy."""
+    chosen = _chosen_bands(levels, settings)
+    _check_levels("plan.low_gans", settings.low_gans, levels)
+    _check_levels("plan.high_gans", settings.high_gans, levels)
+    gans: list[Gan] = []
+    for level in range(levels, 0, -1):
+        gans += _low_gans(level, levels, settings, chosen)
+        gans += _high_gans(level, settings.high_gans.get(level, 3), chosen)
+    if not gans or Band(levels, "LL") not in gans[0].bands:
+        raise InputError(
+            f"plan: LL{levels} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans"
+        )
+    return BandPlan(levels, _with_conditions(gans, settings), settings.cycles)
+
+
+def _chosen_bands(levels: int, settings: PlanSettings) -> set[Band]:
+    known = all_bands(levels)
+    if settings.bands == "all":
+        return set(known)
+    return {_known_band("plan.bands", name, known) for name in settings.bands}
+
+
+def _known_band(setting: str, name: str, known: list[Band]) -> Band:
+    names = [str(band) for band in known]
+    if name not in names:
+        raise InputError(f"{setting}: no band is called {name!r}{nearest(name, names)}; there are {', '.join(names)}")
+    return parse_band(name)
+
+
+def _check_levels(setting: str, counts: Mapping[int, int], levels: int) -> None:
+    for level, count in counts.items():
+        if not 1 <= level <= levels:
+            raise InputError(f"{setting}: level {level} does not exist; levels are 1 (finest) to {levels}")
+        if not 0 <= count <= 64:
+            raise InputError(f"{setting}: {count} GANs at level {level}; give a number from 0 to 64")
+
+
+def _low_gans(level: int, levels: int, settings: PlanSettings, chosen: set[Band]) -> list[Gan]:
+    if Band(level, "LL") not in chosen or (settings.strict_nesting and level < levels):
+        return []
+    return [_gan(level, ("LL",), member) for member in range(settings.low_gans.get(level, 1))]
+
+
+def _high_gans(level: int, count: int, chosen: set[Band]) -> list[Gan]:
+    """1: one GAN for the three bands; 2: HL and LH together, HH apart; from 3 on HL, LH, HH in turn, as ensembles."""
+    groups: list[tuple[Orientation, ...]]
+    if count == 1:
+        groups = [("HL", "LH", "HH")]
+    elif count == 2:
+        groups = [("HL", "LH"), ("HH",)]
+    else:
+        groups = [(o,) for i, o in enumerate(HIGH_ORIENTATIONS) for _ in range(i, count, 3)]
+    kept = [tuple(o for o in group if Band(level, o) in chosen) for group in groups]
+    return [_gan(level, group, kept[:i].count(group)) for i, group in enumerate(kept) if group]
+
+
+def _gan(level: int, orientations: tuple[Orientation, ...], member: int) -> Gan:
+    suffix = f".{member + 1}" if member else ""
+    return Gan(f"{'-'.join(orientations)}{level}{suffix}", level, orientations, member)
+
+
+def _with_conditions(gans: list[Gan], settings: PlanSettings) -> tuple[Gan, ...]:
+    order = list(dict.fromkeys(band for gan in gans for band in gan.bands))
+    lists = settings.condition if isinstance(settings.condition, dict) else {}
+    names = [gan.name for gan in gans]
+    for name in lists:
+        if name not in names:
+            near = nearest(name, names)
+            raise InputError(f"plan.condition: no GAN is called {name!r}{near}; there are {', '.join(names)}")
+    return tuple(_connect(gan, order, settings, lists.get(gan.name)) for gan in gans)
+
+
+def _connect(gan: Gan, order: list[Band], settings: PlanSettings, only: list[str] | None) -> Gan:
+    first = order.index(gan.bands[0])
+    earlier = order[:first]
+    later = [band for band in order[first:] if band not in gan.bands] if settings.cycles > 1 else []
+    if only is not None:
+        wanted = {_known_band(f"plan.condition.{gan.name}", name, earlier + later) for name in only}
+    else:
+        wanted = set() if settings.condition == "none" else {*earlier, *later}
+    return Gan(
+        gan.name,
+        gan.level,
+        gan.orientations,
+        gan.member,
+        tuple(band for band in earlier if band in wanted),
+        tuple(band for band in later if band in wanted),
+    )

@@ -1,0 +1,115 @@
+"""What is trained: the settings of the model, composed of those that stand beside the code they set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from freqgan.augmentation import AugmentationSettings
+from freqgan.errors import InputError
+from freqgan.losses import LossSettings
+from freqgan.networks.blocks import NetworkSettings
+from freqgan.noise import NoiseSettings, check_noise
+from freqgan.plan import BandPlan, Gan, PlanSettings, build_plan
+from freqgan.schedules import OptimiserSettings, TeacherForcingSettings
+from freqgan.transforms import parse_transform
+
+SMALLEST_SIDE = 4
+
+
+class DiscriminatorSettings(NetworkSettings):
+    """A band discriminator's sizes, and whether it sees the condition beside the band; its patch is the generator's."""
+
+    condition: bool = Field(True, description="show the discriminator of a high band what its generator saw")
+
+
+class AverageSettings(BaseModel):
+    """The moving average of every generator; all share one age."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    halflife_images: float = Field(10_000, gt=0, description="half-life of the average once it is warm")
+    ramp: float = Field(0.05, gt=0, description="half-life is at most this share of the images seen so far")
+
+
+class ImageStageSettings(BaseModel):
+    """The inverse transform's output blended with another, conventional generator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    generator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="G_o")
+    discriminator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="D_o")
+    attention: bool = Field(True, description="max-attention inside G_o")
+    alpha: Literal["scalar", "per_band"] = Field("scalar", description="one blend weight, or one per band")
+    alpha_learning_rate: float = Field(2e-3, ge=0, description="learning rate of the blend weight")
+    solo_share: float = Field(0.5, ge=0, le=1, description="share of the batch on which G_o is judged alone")
+    tie: float = Field(1.0, ge=0, description="weight of |LL_L(G_o) - LL_L of the chain|^2 (normalised band)")
+
+
+class ModelSettings(BaseModel):
+    """Everything that decides the arithmetic of a training step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, ge=0, description="of every draw: noise, order, crops, start of the networks")
+    image_size: int = Field(32, ge=4, le=4096, description="side of the square training images, pixels")
+    channels: Literal[1, 3] = Field(3, description="1 gray, 3 colour")
+    classes: int = Field(0, ge=0, description="classes in the labels; 0 ignores labels")
+    transform: str = Field("dwt:haar", description="dwt:<a PyWavelets discrete wavelet>")
+    levels: int = Field(2, ge=1, le=10, description="resolutions; 1 is the finest")
+    batch: int = Field(64, ge=1, description="images in one step")
+    images: int = Field(500_000, ge=1, description="images to see in all; schedules are functions of this count")
+    statistics_images: int = Field(10_000, ge=1, description="images from which band means and scales are measured")
+    plan: PlanSettings = PlanSettings()
+    noise: NoiseSettings = NoiseSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    coarse_generator: NetworkSettings = Field(
+        NetworkSettings(width=64, coarse_width=96), description="of the band that everything starts from, LL_L"
+    )
+    coarse_discriminator: NetworkSettings = Field(
+        NetworkSettings(width=64, coarse_width=96), description="of the band that everything starts from, LL_L"
+    )
+    band_generator: NetworkSettings = Field(NetworkSettings(), description="of all other bands")
+    band_discriminator: DiscriminatorSettings = Field(DiscriminatorSettings(), description="of all other bands")
+    loss: LossSettings = LossSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    teacher_forcing: TeacherForcingSettings = TeacherForcingSettings()
+    average: AverageSettings = AverageSettings()
+    image_stage: ImageStageSettings = ImageStageSettings()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> ModelSettings:
+        """Refuses what does not go together, with both numbers and the remedy."""
+        parse_transform(self.transform, self.levels)
+        fits = largest_levels(self.image_size)
+        if self.levels > fits:
+            raise InputError(
+                f"levels: {self.levels} is too deep for image_size {self.image_size}: the coarsest band would be "
+                f"{self.image_size / 2**self.levels:g} pixels wide and {SMALLEST_SIDE} is the least; "
+                f"the largest that fits is {fits}"
+            )
+        count = len(self.band_plan().gans)
+        check_noise(self.noise.training, count, self.noise.dimensions)
+        check_noise(self.noise.generation, count, self.noise.dimensions)
+        return self
+
+    def generator_sizes(self, gan: Gan) -> NetworkSettings:
+        """The sizes of the generator of ``gan``."""
+        return self.band_generator if self.band_plan().has_base(gan) else self.coarse_generator
+
+    def discriminator_sizes(self, gan: Gan) -> NetworkSettings:
+        """The sizes of the discriminator of ``gan``."""
+        return self.band_discriminator if self.band_plan().has_base(gan) else self.coarse_discriminator
+
+    def band_plan(self) -> BandPlan:
+        """The GANs of these settings."""
+        return build_plan(self.levels, self.plan)
+
+
+def largest_levels(image_size: int) -> int:
+    """The most levels for which the coarsest band is at least 4 pixels wide (at least 1)."""
+    levels = 1
+    while image_size / 2 ** (levels + 1) >= SMALLEST_SIDE:
+        levels += 1
+    return levels

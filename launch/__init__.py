@@ -1,0 +1,1 @@
+"""People and schedulers: the command line, settings files, presets, progress, reports."""

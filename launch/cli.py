@@ -1,0 +1,159 @@
+"""The command line. It only wires: heavy imports wait inside the commands, so ``--help`` is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from freqgan import __version__
+from freqgan.errors import FreqganError
+
+DEBUG = "FREQGAN_DEBUG"
+UNEXPECTED_EXIT_CODE = 3
+PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing the folder would cost --help an import of torch
+
+app = typer.Typer(
+    name="freqgan",
+    help="Image generators trained one frequency band at a time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+shards = typer.Typer(help="Training images as WebDataset tar shards.", no_args_is_help=True)
+app.add_typer(shards, name="shards")
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console entry point: runs a command and always leaves by SystemExit.
+
+    0 done; 2 the input cannot be used; 3 the run failed; 75 stopped, run again to go on; 130 interrupted.
+    With FREQGAN_DEBUG=1 every error shows its traceback.
+    """
+    try:
+        app(args=arguments, prog_name="freqgan")
+    except FreqganError as error:
+        _show_traceback()
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        shown = _show_traceback()
+        hint = "" if shown else f"; set {DEBUG}=1 to see where"
+        _fail(f"unexpected {type(error).__name__}: {error}{hint}", UNEXPECTED_EXIT_CODE)
+
+
+def _show_traceback() -> bool:
+    wanted = os.environ.get(DEBUG, "") not in ("", "0")
+    if wanted:
+        traceback.print_exc()
+    return wanted
+
+
+def _fail(message: str, exit_code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(exit_code)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"freqgan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Image generators trained one frequency band at a time."""
+
+
+@shards.command("pack")
+def pack_command(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="folder or .zip of JPEG, PNG or WebP images")],
+    destination: Annotated[str, typer.Argument(metavar="DST", help="folder or s3:// URL for the shards")],
+    shard_size_mib: Annotated[int, typer.Option(min=1, help="largest size of a shard, MiB")] = 64,
+    shard_samples: Annotated[int, typer.Option(min=1, help="most images in a shard")] = 10_000,
+) -> None:
+    """Packs a folder or zip of images into tar shards; folders of the first level are classes."""
+    from launch.packing_progress import pack_with_progress
+
+    print(pack_with_progress(source, destination, shard_size_mib, shard_samples))
+
+
+@app.command("train")
+def train_command(
+    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print all settings and the plan of GANs, and stop.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help='address of a Ray cluster; "auto" for the one this runs in')
+    ] = None,
+) -> None:
+    """Trains; run the same command again to resume. Exits 75 when a signal stopped it at a checkpoint."""
+    from launch.configuration import load_settings
+
+    loaded = load_settings(settings, overrides or [])
+    if dry_run:
+        from launch.plan_table import print_plan
+
+        print_plan(loaded)
+        return
+    from launch.training import run_training
+
+    raise typer.Exit(run_training(loaded, address))
+
+
+@app.command("generate")
+def generate_command(
+    run: Run,
+    count: Annotated[int, typer.Option(min=1, help="how many images")],
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the images")],
+    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
+    label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+) -> None:
+    """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
+    from launch.generation import generate
+
+    print(generate(run, out, count=count, seed=seed, label=label, note=_note))
+
+
+@app.command("digest")
+def digest_command(run: Run) -> None:
+    """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""
+    from cluster.checkpoints import find_checkpoint
+
+    checkpoint = find_checkpoint(run)
+    for note in checkpoint.notes:
+        _note(note)
+    print(f"step {checkpoint.step} sha256 {checkpoint.digest()}")
+
+
+@app.command("report")
+def report_command(
+    run: Run,
+    data: Annotated[
+        str | None, typer.Option(help="shards of real images, where they are no longer those of RUN")
+    ] = None,
+) -> None:
+    """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
+    from launch.report import write_report
+
+    print(write_report(run, data=data, note=_note))
+
+
+if __name__ == "__main__":
+    main()

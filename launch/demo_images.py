@@ -1,0 +1,98 @@
+"""Training images for the demo: ``python -m launch.demo_images DIR`` cuts crops from photographs.
+
+The photographs are those that the scikit-image package carries in itself, so nothing is downloaded. Crops are
+taken at several scales and made 64 x 64; a crop that is nearly flat shows nothing and is not taken.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from freqgan.errors import FreqganError, InputError
+from freqgan.seeds import derive_seed
+
+PHOTOGRAPHS = ("brick.png", "chelsea.png", "gravel.png", "ihc.png")
+SIZE = 64
+SOURCE_SIDES = (80, 112, 160)
+CROPS_PER_PHOTOGRAPH = 750
+JPEG_QUALITY = 95
+MIN_DEVIATION = 22.0
+"""Grey levels of 255; below it lie sky, blurred background and black."""
+
+TRIES_PER_CROP = 20
+
+
+def write_demo_images(destination: str) -> int:
+    """Writes the crops as JPEG files into ``destination``; returns how many. The same crops every time.
+
+    Raises:
+        InputError: scikit-image or one of its photographs is not there; ``destination`` cannot be written or
+            holds other files.
+
+    """
+    folder = Path(destination)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{destination} is not empty: name a new folder, or remove it first")
+        count = 0
+        for name in PHOTOGRAPHS:
+            for number, crop in enumerate(_crops(name)):
+                crop.save(folder / f"{Path(name).stem}-{number:03d}.jpg", quality=JPEG_QUALITY)
+                count += 1
+    except OSError as error:
+        raise InputError(f"cannot write to {destination}: {error.strerror or error}; name another folder") from error
+    return count
+
+
+def _photograph(name: str) -> Image.Image:
+    found = importlib.util.find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise InputError("the demo's photographs are those of scikit-image: pip install 'freqgan[demo]'")
+    path = Path(next(iter(found.submodule_search_locations))) / "data" / name
+    if not path.is_file():
+        raise InputError(f"this version of scikit-image has no {name}: pip install 'scikit-image>=0.22'")
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _crops(name: str) -> Iterator[Image.Image]:
+    """Up to CROPS_PER_PHOTOGRAPH crops at places that follow from the name alone."""
+    photograph = _photograph(name)
+    # Raw PCG64 output: NumPy promises never to change it, unlike the methods of its Generator.
+    draws = iter(
+        np.random.PCG64(derive_seed("demo", name)).random_raw(3 * CROPS_PER_PHOTOGRAPH * TRIES_PER_CROP).tolist()
+    )
+    taken = 0
+    for choice, left, top in zip(draws, draws, draws, strict=True):
+        side = SOURCE_SIDES[choice % len(SOURCE_SIDES)]
+        x, y = left % (photograph.width - side + 1), top % (photograph.height - side + 1)
+        crop = photograph.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        if np.asarray(crop.convert("L")).std() >= MIN_DEVIATION:
+            yield crop
+            taken += 1
+        if taken == CROPS_PER_PHOTOGRAPH:
+            return
+
+
+def main(arguments: list[str]) -> None:
+    """The command; leaves by SystemExit with 2 where it cannot be done."""
+    if len(arguments) != 1:
+        print("usage: python -m launch.demo_images DIR", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        count = write_demo_images(arguments[0])
+    except FreqganError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+    print(f"{count} crops of {SIZE} x {SIZE} from {len(PHOTOGRAPHS)} photographs in {arguments[0]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,58 @@
+"""``freqgan generate``: images of the newest checkpoint as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from cluster.checkpoints import Checkpoint, find_checkpoint
+from cluster.storage import open_folder
+from freqgan.errors import InputError
+from freqgan.synthesiser import BLOCK, to_pixels
+from launch.pictures import Pixels, encode_png, tile, to_image
+
+GRID = "grid.png"
+GRID_COUNT = 64
+
+
+def generate(run: str, out: str, *, count: int, seed: int, label: int | None, note: Callable[[str], None]) -> str:
+    """Writes ``out``/00000.png ... and a grid of the first 64; returns a line that says what was made.
+
+    Image i of a seed is the same file whatever ``count`` is. ``note`` is told of checkpoints passed over.
+
+    Raises:
+        InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
+
+    """
+    checkpoint = find_checkpoint(run)
+    for text in checkpoint.notes:
+        note(text)
+    _check_label(checkpoint, label)
+    folder = open_folder(out)
+    folder.check_writable()
+    synthesiser = checkpoint.synthesiser()
+    digits = max(5, len(str(count - 1)))
+    shown: list[Pixels] = []
+    for first in range(0, count, BLOCK):
+        rows = min(BLOCK, count - first)
+        labels = None if label is None else torch.full((rows,), label)
+        pixels = to_pixels(synthesiser.sample(seed, rows, first, labels).images).numpy()
+        for row, image in enumerate(pixels):
+            folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
+        if first < GRID_COUNT:
+            shown.append(pixels)
+    folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))
+    return f"{count} images of step {checkpoint.step}, seed {seed}, in {folder.url}"
+
+
+def _check_label(checkpoint: Checkpoint, label: int | None) -> None:
+    classes = checkpoint.settings.classes
+    if label is None or label < classes:
+        return
+    if not classes:
+        raise InputError(
+            "--label: the model was trained without classes; leave --label out, or train with classes=<number>"
+        )
+    raise InputError(f"--label {label}: the model has {classes} classes, 0 to {classes - 1}")

@@ -1,0 +1,157 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere; both on stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from cluster.checkpoints import Checkpoint
+from cluster.reporting import StepRecord
+from cluster.settings import RunSettings
+from launch.metrics_log import mean_alpha
+from launch.run_folder import RunFolder
+
+LINE_EVERY_S = 10.0
+LINE_EVERY_STEPS = 50
+
+
+class ProgressReporter:
+    """A ``Reporter`` that shows progress and keeps the run folder; use it in ``with``.
+
+    Args:
+        settings: of the run.
+        console: where to; stderr where not given, so that stdout is left to results.
+
+    """
+
+    def __init__(self, settings: RunSettings, console: Console | None = None) -> None:
+        self.settings = settings
+        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
+        self._folder: RunFolder | None = None
+        self._live: LiveProgress | None = None
+        self._line_step, self._line_s = 0, 0.0
+
+    def __enter__(self) -> ProgressReporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the bar and the run folder; safe to call twice."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self.console.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """One line that must not be overlooked."""
+        self.console.print(f"[yellow]note:[/] {escape(text)}")
+
+    # -- Reporter ------------------------------------------------------------------------------
+
+    def started(self, first_step: int, notes: list[str]) -> None:
+        """Shows the notes and opens the run folder."""
+        for note in notes:
+            self.warn(note)
+        self._folder = RunFolder(self.settings, first_step)
+        self._line_step, self._line_s = first_step, time.monotonic()
+        if self.console.is_terminal:
+            self._live = LiveProgress(self.settings, self.console, first_step)
+        self.say(f"training {self.settings.run}: step {first_step} of {self.settings.last_step}")
+
+    def stepped(self, record: StepRecord) -> None:
+        """Records the step; moves the bar, or prints a line now and then."""
+        if self._folder is not None:
+            self._folder.record(record)
+        if self._live is not None:
+            self._live.show(record)
+        elif self._line_is_due(record.step):
+            self._line_step, self._line_s = record.step, time.monotonic()
+            self.say(f"{self._position(record)} | {losses_text(record)}")
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """Samples of the checkpoint, and the folder brought up to date."""
+        if self._folder is not None:
+            self._folder.save(checkpoint)
+        if self._live is None:
+            self.say(f"checkpoint of step {checkpoint.step}")
+
+    def finished(self, step: int, reason: str) -> None:
+        """Closes the bar and the run folder."""
+        self.close()
+        self.say(f"{reason} at step {step} of {self.settings.last_step}, {step * self.settings.batch} images seen")
+
+    # -- plain lines ---------------------------------------------------------------------------
+
+    def _line_is_due(self, step: int) -> bool:
+        late = time.monotonic() - self._line_s >= LINE_EVERY_S
+        return late or step - self._line_step >= LINE_EVERY_STEPS or step == self.settings.last_step
+
+    def _position(self, record: StepRecord) -> str:
+        left_s = (self.settings.last_step - record.step) * self.settings.batch / max(record.images_per_s, 1e-9)
+        alpha = mean_alpha(record.stages)
+        blend = "" if alpha is None else f", alpha {alpha:.3f}"
+        rate = f"{record.images_per_s:.1f} images/s"
+        return f"step {record.step}/{self.settings.last_step}, {rate}, {duration_text(left_s)} left{blend}"
+
+
+class LiveProgress:
+    """The bar and, below it, the losses of every GAN; redrawn in place."""
+
+    def __init__(self, settings: RunSettings, console: Console, first_step: int) -> None:
+        self.batch = settings.batch
+        columns: tuple[Any, ...] = (
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
+            TextColumn("{task.fields[rate]:.1f} images/s"),
+            TextColumn("alpha {task.fields[alpha]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console)
+        total, done = settings.last_step * settings.batch, first_step * settings.batch
+        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-")
+        self._live = Live(self.bar, console=console, refresh_per_second=4)
+        self._live.start()
+
+    def show(self, record: StepRecord) -> None:
+        """Moves the bar to ``record``."""
+        alpha = mean_alpha(record.stages)
+        blend = "-" if alpha is None else f"{alpha:.3f}"
+        self.bar.update(self.task, completed=record.images, rate=record.images_per_s, alpha=blend)
+        losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
+        self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))
+
+    def stop(self) -> None:
+        """Leaves the last state on the terminal."""
+        self._live.stop()
+
+
+def losses_text(record: StepRecord) -> str:
+    """Per stage "<name> <loss of D>/<loss of G>", two spaces apart."""
+    parts = [(name, m["loss_d"], m["loss_g"]) for name, m in record.stages.items() if "loss_d" in m and "loss_g" in m]
+    return "  ".join(f"{name} {d:.2f}/{g:.2f}" for name, d, g in parts)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as "2 h 05 min", "3 min 20 s" or "12 s"."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

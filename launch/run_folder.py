@@ -1,0 +1,92 @@
+"""What a person finds in the run folder beside the checkpoints: settings, metrics, TensorBoard events, samples.
+
+``config.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``samples/<images seen>.png``. For a run in a bucket
+all but the samples grow in a local staging folder that is uploaded at every checkpoint and at the end.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cluster.checkpoints import Checkpoint
+from cluster.reporting import StepRecord
+from cluster.settings import RunSettings
+from cluster.storage import open_folder
+from freqgan.synthesiser import to_pixels
+from launch.configuration import dump_settings
+from launch.metrics_log import METRICS, MetricsLog
+from launch.pictures import encode_png, tile
+
+CONFIG = "config.yaml"
+TENSORBOARD = "tensorboard"
+SAMPLES = "samples"
+TRACEBACK = "error.txt"  # of an error that nobody foresaw; written by whoever catches it
+SAMPLE_SEED = 0
+SAMPLE_COUNT = 64
+
+
+class RunFolder:
+    """Keeps the run folder of one training; :meth:`close` it at the end.
+
+    Args:
+        settings: of the run; ``settings.run`` is the folder.
+        first_step: finished steps so far; what the folder says about later ones is removed.
+
+    """
+
+    def __init__(self, settings: RunSettings, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # only here: it takes a second to import
+
+        self.folder = open_folder(settings.run)
+        self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
+        self.local = Path(self._staging.name if self._staging else self.folder.url)
+        self._uploaded_bytes: dict[str, int] = {}
+        if self._staging and self.folder.exists(METRICS):
+            self.folder.download(METRICS, self.local / METRICS)
+        self.folder.delete(TRACEBACK)  # of a start before this one
+        self.folder.write(CONFIG, dump_settings(settings).encode())
+        self._metrics = MetricsLog(self.local / METRICS, first_step)
+        self._events: Any = SummaryWriter(str(self.local / TENSORBOARD), purge_step=first_step + 1)
+
+    def record(self, record: StepRecord) -> None:
+        """One step: a line of metrics and one TensorBoard event with all of its numbers."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._metrics.append(record)
+        scalars = {f"{key}/{name}": x for name, numbers in record.stages.items() for key, x in numbers.items()}
+        scalars["speed/images_per_s"] = record.images_per_s
+        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
+        # add_scalar writes one event per number, at 40 times the cost of all numbers in one event.
+        self._events.file_writer.add_summary(Summary(value=values), record.step)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint: its sample grid, made by its averaged weights, and everything else brought up to date."""
+        generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
+        grid = tile(to_pixels(generated.images).numpy())
+        self.folder.write(f"{SAMPLES}/{checkpoint.images:09d}.png", encode_png(grid))
+        self.flush()
+
+    def flush(self) -> None:
+        """Everything recorded so far is in the folder afterwards."""
+        self._events.flush()
+        if self._staging:
+            for path in sorted(p for p in self.local.rglob("*") if p.is_file()):
+                self._upload(path)
+
+    def close(self) -> None:
+        """Flushes and lets go of files and staging."""
+        try:
+            self.flush()
+        finally:
+            self._metrics.close()
+            self._events.close()
+            if self._staging:
+                self._staging.cleanup()
+
+    def _upload(self, path: Path) -> None:
+        name, size_bytes = path.relative_to(self.local).as_posix(), path.stat().st_size
+        if self._uploaded_bytes.get(name) != size_bytes:  # these files only grow
+            self.folder.upload(path, name)
+            self._uploaded_bytes[name] = size_bytes

@@ -1,0 +1,96 @@
+"""Wavelet transforms beside PyWavelets and the PyTorch Wavelet Toolbox: three levels, one thread."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pywt
+import torch
+from ptwt.conv_transform_2 import wavedec2, waverec2
+from torch import Tensor
+
+from freqgan.bands import Band, all_bands
+from freqgan.transforms import parse_transform
+from tests.benchmarks.harness import Comparison, minimum_s
+
+SHAPES = ((64, 3, 64, 64), (16, 3, 256, 256))
+WAVELETS = ("haar", "db4", "bior4.4")
+LEVELS = 3
+Work = Callable[[], object]
+
+
+def comparisons() -> list[Comparison]:
+    """Forward and inverse against each peer, and against a plain copy of the image; milliseconds, less is better."""
+    found: list[Comparison] = []
+    with _one_thread(), torch.no_grad():
+        for shape in SHAPES:
+            images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+            for wavelet in WAVELETS:
+                found += _of_one(images, wavelet)
+    return found
+
+
+def _of_one(images: Tensor, wavelet: str) -> Iterator[Comparison]:
+    works = {"ours": _ours(images, wavelet), "pywt": _pywt(images, wavelet), "ptwt": _ptwt(images, wavelet)}
+    size = "x".join(map(str, images.shape))
+    copy_ms = minimum_s(images.clone) * 1e3
+    for turn, direction in enumerate(("forward", "inverse")):
+        times_ms = {name: minimum_s(pair[turn]) * 1e3 for name, pair in works.items()}
+        for peer, peer_ms in (("pywt", times_ms["pywt"]), ("ptwt", times_ms["ptwt"]), ("copy", copy_ms)):
+            yield Comparison(
+                name=f"transform {wavelet} {direction} {size} against {peer}",
+                ours=times_ms["ours"],
+                peer=peer_ms,
+                unit="ms",
+                higher_is_better=False,
+                how=f"float32, {LEVELS} levels, periodic borders, one CPU thread, minimum of 7 calls in one process",
+            )
+
+
+def _ours(images: Tensor, wavelet: str) -> tuple[Work, Work]:
+    transform = parse_transform(f"dwt:{wavelet}", LEVELS)
+    size = (images.shape[2], images.shape[3])
+    # Without the finer low bands, so that the inverse goes through all levels as the peers' does.
+    wanted = [band for band in all_bands(LEVELS) if band.orientation != "LL" or band == Band(LEVELS, "LL")]
+    analysed = transform.analyse(images)
+    sub_images = {band: analysed[band] for band in wanted}
+    return lambda: transform.analyse(images), lambda: transform.synthesise(sub_images, size)
+
+
+def _pywt(images: Tensor, wavelet: str) -> tuple[Work, Work]:
+    pixels = images.numpy()
+
+    def forward() -> object:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # filters longer than the coarsest side, which is meant here
+            return pywt.wavedec2(pixels, wavelet, mode="periodization", level=LEVELS)
+
+    coefficients = forward()
+    return forward, lambda: pywt.waverec2(coefficients, wavelet, mode="periodization")
+
+
+def _ptwt(images: Tensor, wavelet: str) -> tuple[Work, Work]:
+    coefficients = wavedec2(images, wavelet, mode="periodic", level=LEVELS)
+    return (
+        lambda: wavedec2(images, wavelet, mode="periodic", level=LEVELS),
+        lambda: waverec2(coefficients, wavelet),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    for comparison in comparisons():
+        line = f"{comparison.name:62} {comparison.ours:8.2f} {comparison.peer:8.2f} ms {comparison.ratio:7.2f} x"
+        sys.stdout.write(line + "\n")

@@ -1,0 +1,68 @@
+"""Fixtures shared by all tests: one Ray cluster and one S3 server for the session, real images made by the tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cluster.packing import pack
+from cluster.training import LOOPBACK_VARIABLE
+from tests.s3_server import s3_server
+
+__all__ = ["s3_server"]
+
+os.environ.setdefault(LOOPBACK_VARIABLE, "0")  # before anything imports Ray
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_cifar10() -> Path:
+    """The folder of CIFAR-10 shards, where the real images are at hand."""
+    folder = SHARED_DATA / "cifar10"
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 96 labelled 16x16 pictures (two classes): smooth gradients with a random edge, seeded."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, 16)
+    for i in range(96):
+        label = folder / ("edges", "ramps")[i % 2]
+        label.mkdir(exist_ok=True)
+        picture = np.outer(ramp, np.ones(16))[..., None] * rng.uniform(60, 200, 3)
+        if i % 2 == 0:
+            picture[:, rng.integers(2, 14) :] = rng.uniform(0, 255, 3)
+        Image.fromarray(picture.astype(np.uint8)).save(label / f"{i:03d}.png")
+    shards = tmp_path_factory.mktemp("shards") / "small"
+    pack(str(folder), str(shards), shard_samples=40)
+    return shards
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray instance on loopback that all tests of the session share."""
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        num_cpus=4, include_dashboard=False, log_to_driver=False, namespace="freqgan",
+        _node_ip_address="127.0.0.1", object_store_memory=256 * 2**20,
+    )  # fmt: skip
+    yield
+    ray.shutdown()

@@ -1,0 +1,82 @@
+"""Small models that tests share: settings of a few thousand weights, statistics, a batch of pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freqgan.band_gan import BandGan
+from freqgan.chain import Chain
+from freqgan.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.settings import ModelSettings
+from freqgan.statistics import BandMoments, BandStatistics
+from freqgan.synthesiser import Synthesiser
+from freqgan.transforms import parse_transform
+
+TINY = {"width": 8, "coarse_width": 8, "group_width": 4}
+TINY_SIZES: dict[str, Any] = {
+    "coarse_generator": TINY,
+    "coarse_discriminator": TINY,
+    "band_generator": TINY,
+    "band_discriminator": TINY,
+    "image_stage": {"generator": TINY, "discriminator": TINY},
+}
+
+
+def tiny_settings(**changes: Any) -> ModelSettings:
+    """16x16 pictures, one level, batch 4, all networks 8 channels wide."""
+    base: dict[str, Any] = {"image_size": 16, "levels": 1, "batch": 4, "images": 400, "noise": {"dimensions": 16}}
+    sizes = TINY_SIZES | {"image_stage": TINY_SIZES["image_stage"] | changes.pop("image_stage", {})}
+    return ModelSettings.model_validate(base | sizes | changes)
+
+
+def pictures(settings: ModelSettings, count: int | None = None, seed: int = 0) -> Tensor:
+    """uint8 pictures with smooth structure and some noise."""
+    rng = torch.Generator().manual_seed(seed)
+    shape = (count or settings.batch, settings.channels)
+    coarse = torch.rand(*shape, 4, 4, generator=rng)
+    smooth = torch.nn.functional.interpolate(coarse, size=(settings.image_size,) * 2, mode="bilinear")
+    noise = torch.rand(*shape, settings.image_size, settings.image_size, generator=rng)
+    return ((0.9 * smooth + 0.1 * noise) * 255).to(torch.uint8)
+
+
+def statistics_of(settings: ModelSettings) -> BandStatistics:
+    moments = BandMoments()
+    pixels = pictures(settings, 64, seed=1).float() / 127.5 - 1
+    moments.add(parse_transform(settings.transform, settings.levels).analyse(pixels))
+    return moments.finish()
+
+
+def chain_of(settings: ModelSettings) -> Chain:
+    return Chain(settings, statistics_of(settings), torch.device("cpu"))
+
+
+class TinyRun:
+    """All stages of a model in one process, stepped as every executor steps them."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings, self.chain = settings, chain_of(settings)
+        self.gans = [BandGan(self.chain, gan) for gan in self.chain.plan.gans]
+        self.image = ImageStage(self.chain)
+        self.labels = torch.arange(settings.batch) % max(1, settings.classes)
+
+    def step(self, step: int) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
+        images = pictures(self.settings, seed=100 + step)
+        outputs: dict[str, Tensor] = {}
+        metrics = {}
+        for _ in range(self.chain.plan.cycles - 1):
+            for gan in self.gans:
+                outputs[gan.name] = gan.forward(step, self.labels, outputs)
+        for gan in self.gans:
+            result = gan.step(step, images, self.labels, outputs)
+            outputs[gan.name], metrics[gan.name] = result.output, result.metrics
+        metrics[IMAGE_STAGE] = self.image.step(step, images, self.labels, outputs).metrics
+        return outputs, metrics
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        return {stage.name: stage.tensors() for stage in [*self.gans, self.image]}
+
+    def synthesiser(self) -> Synthesiser:
+        return Synthesiser(self.settings, self.chain.statistics, self.states())

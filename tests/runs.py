@@ -1,0 +1,53 @@
+"""Small trainings that tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.checkpoints import Checkpoint, find_checkpoint
+from cluster.reporting import StepRecord
+from cluster.settings import RunSettings
+from cluster.training import TrainResult, train
+from tests.models import TINY_SIZES
+
+
+def tiny_run_settings(run: str | Path, data: str | Path, **changes: Any) -> RunSettings:
+    """Six steps of four GANs and the image stage on 16x16 pictures; a checkpoint every second step."""
+    base: dict[str, Any] = {
+        "run": str(run), "data": str(data), "image_size": 16, "levels": 1, "batch": 8, "images": 400, "max_steps": 6,
+        "statistics_images": 64, "checkpoint_every": 2, "noise": {"dimensions": 16}, "executor": "inline",
+        "device": "cpu",
+    }  # fmt: skip
+    return RunSettings.model_validate(base | TINY_SIZES | changes)
+
+
+@dataclass
+class Events:
+    """A reporter that remembers."""
+
+    first_step: int = -1
+    notes: list[str] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+    checkpoints: list[int] = field(default_factory=list)
+    ended: tuple[int, str] | None = None
+
+    def started(self, first_step: int, notes: list[str]) -> None:
+        self.first_step, self.notes = first_step, notes
+
+    def stepped(self, record: StepRecord) -> None:
+        self.records.append(record)
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        self.checkpoints.append(checkpoint.step)
+
+    def finished(self, step: int, reason: str) -> None:
+        self.ended = (step, reason)
+
+
+def trained(settings: RunSettings, address: str | None = None) -> tuple[TrainResult, Events, str]:
+    """Trains; (result, events, digest of the newest checkpoint)."""
+    events = Events()
+    result = train(settings, events, address=address)
+    return result, events, find_checkpoint(settings.run).digest()

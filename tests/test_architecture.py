@@ -1,0 +1,81 @@
+"""Imports go down only: launch -> cluster -> freqgan -> torch; each foreign library in as few files as it needs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {
+    "freqgan": {"ray", "webdataset", "s3fs", "fsspec", "boto3", "botocore", "cluster", "launch", "torch.distributed"},
+    "cluster": {"launch", "typer", "rich", "matplotlib"},
+    "launch": {"webdataset", "s3fs", "fsspec", "torch.distributed"},
+}
+FILES_ALLOWED = {"webdataset": 1, "s3fs": 1, "fsspec": 1, "torch.distributed": 2, "ray": 3}
+VAGUE = {"utils", "util", "helpers", "common", "misc", "manager"}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, root: str) -> bool:
+    return name == root or name.startswith(root + ".")
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_go_down_only(package: str) -> None:
+    assert modules(package)
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in modules(package)
+        for name in imported(path)
+        if any(within(name, root) for root in FORBIDDEN[package])
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", FILES_ALLOWED)
+def test_each_machine_library_has_few_homes(library: str) -> None:
+    homes = {str(p) for package in FORBIDDEN for p in modules(package) for n in imported(p) if within(n, library)}
+    assert len(homes) <= FILES_ALLOWED[library], homes
+
+
+def test_the_check_sees_what_it_should(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text("def f():\n    import ray.util\n    from torch import distributed\n")
+    assert {"ray.util", "torch.distributed"} <= set(imported(sample))
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [p for package in FORBIDDEN for p in modules(package) if p.stem in VAGUE] == []
+
+
+def test_no_import_cycles() -> None:
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+             for package in FORBIDDEN for p in modules(package)}  # fmt: skip
+    edges = {name: {n for n in imported(path) if n in names and n != name} for name, path in names.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for other in edges[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in names:
+        visit(name, ())

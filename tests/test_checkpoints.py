@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cluster.checkpoints import find_checkpoint, has_checkpoints
+from freqgan.errors import InputError
+from tests.runs import tiny_run_settings, trained
+
+
+@pytest.fixture(scope="module")
+def finished(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("checkpoints") / "run"
+    trained(tiny_run_settings(run, small_shards))
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def newest(run: Path) -> Path:
+    return Path(find_checkpoint(str(run)).folder.url)
+
+
+def test_layout_and_manifest(run: Path) -> None:
+    checkpoint = find_checkpoint(str(run))
+    assert checkpoint.step == 6
+    names = sorted(path.name for path in newest(run).iterdir())
+    stages = ["HH1", "HL1", "LH1", "LL1", "image"]
+    expected = [f"{s}.{e}" for s in stages for e in ("json", "safetensors")] + [
+        "manifest.json",
+        "statistics.safetensors",
+    ]
+    assert names == sorted(expected)
+    assert checkpoint.manifest["data"]["position"] == 48
+    assert json.loads((run / "checkpoints" / "LATEST").read_text())["step"] == 6
+    assert json.loads((newest(run) / "LL1.json").read_text()) == {
+        "step": 6, "generator_updates": 6, "discriminator_updates": 6,
+    }  # fmt: skip
+
+
+def test_only_the_newest_are_kept(small_shards: Path, tmp_path: Path) -> None:
+    trained(tiny_run_settings(tmp_path / "run", small_shards, keep_checkpoints=2))
+    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.is_dir()) == [4, 6]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest", "foreign manifest", "other settings"])
+def test_a_damaged_checkpoint_is_passed_over_and_named(run: Path, damage: str) -> None:
+    weights, manifest = newest(run) / "HL1.safetensors", newest(run) / "manifest.json"
+    if damage == "flip":
+        data = bytearray(weights.read_bytes())
+        data[len(data) // 2] ^= 1
+        weights.write_bytes(data)
+    elif damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif damage == "remove":
+        weights.unlink()
+    elif damage == "manifest":
+        manifest.write_text(manifest.read_text()[:-20])
+    elif damage == "foreign manifest":
+        manifest.write_text('{"metadata": "of something else"}')
+    else:
+        manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    checkpoint = find_checkpoint(str(run))
+    assert checkpoint.step == 4
+    assert len(checkpoint.notes) == 1
+    assert "checkpoint of step 6 passed over" in checkpoint.notes[0]
+    assert ("HL1.safetensors" in checkpoint.notes[0]) == (damage in ("flip", "truncate", "remove"))
+
+
+def test_training_goes_on_from_the_last_good_one_and_says_so(run: Path, small_shards: Path) -> None:
+    quiet = find_checkpoint(str(run)).digest()
+    (newest(run) / "image.json").write_text("{}")
+    _, events, digest = trained(tiny_run_settings(run, small_shards))
+    assert events.first_step == 4
+    assert "step 6 passed over" in events.notes[0]
+    assert digest == quiet
+
+
+def test_a_folder_without_manifest_is_no_checkpoint(run: Path) -> None:
+    (newest(run) / "manifest.json").unlink()
+    assert find_checkpoint(str(run)).step == 4
+    assert find_checkpoint(str(run)).notes == []
+
+
+def test_nothing_usable_is_an_error_with_every_reason(run: Path, tmp_path: Path) -> None:
+    for manifest in run.glob("checkpoints/*/*/manifest.json"):
+        manifest.write_text("{")
+    with pytest.raises(InputError, match=r"no checkpoint can be used; .*step 6.*step 4.*step 2"):
+        find_checkpoint(str(run))
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        find_checkpoint(str(tmp_path / "nowhere"))
+    assert not has_checkpoints(str(tmp_path / "nowhere"))
+
+
+def test_digest_sees_a_single_bit_of_any_tensor(run: Path) -> None:
+    checkpoint = find_checkpoint(str(run))
+    states = checkpoint.states()
+    assert set(states) == {"LL1", "HL1", "LH1", "HH1", "image"}
+    assert {name.split(".")[0] for name in states["LL1"]} == {
+        "generator", "average", "discriminator", "generator_adam", "discriminator_adam",
+    }  # fmt: skip
+    assert checkpoint.digest() == checkpoint.digest()
+
+
+def test_a_link_to_latest_that_is_damaged_does_not_matter(run: Path) -> None:
+    (run / "checkpoints" / "LATEST").write_text("no json")
+    assert find_checkpoint(str(run)).step == 6

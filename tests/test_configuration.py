@@ -1,0 +1,236 @@
+"""Settings: precedence, unknown keys, refused values, presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.settings import RunSettings
+from freqgan.errors import InputError
+from launch.configuration import dump_settings, load_settings, preset_names, setting_names
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def problem(source: str, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_settings(source, list(overrides))
+    return str(caught.value)
+
+
+# -- precedence ------------------------------------------------------------------------------------
+
+
+def test_a_file_overrides_defaults_and_key_value_overrides_a_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "batch: 7\nlevels: 1\n")
+    settings = load_settings(file, ["levels=3"])
+    assert (settings.batch, settings.levels, settings.image_size) == (7, 3, RunSettings().image_size)
+
+
+def test_a_file_may_start_from_a_preset(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, "preset: smoke\nbatch: 3\n"), [])
+    assert (settings.batch, settings.image_size) == (3, load_settings("smoke", []).image_size)
+
+
+def test_groups_are_merged_setting_by_setting(tmp_path: Path) -> None:
+    file = write(tmp_path, "preset: smoke\nband_generator: {blocks: 3}\nimage_stage: {tie: 2.5}\n")
+    settings, preset = load_settings(file, ["image_stage.solo_share=0.25"]), load_settings("smoke", [])
+    assert (settings.band_generator.blocks, settings.band_generator.width) == (3, preset.band_generator.width)
+    assert (settings.image_stage.tie, settings.image_stage.solo_share) == (2.5, 0.25)
+    assert settings.image_stage.generator == preset.image_stage.generator
+
+
+def test_a_setting_that_is_a_table_is_replaced_whole_or_entry_by_entry(tmp_path: Path) -> None:
+    file = write(tmp_path, "levels: 3\nnoise: {dimensions: 128}\nplan: {low_gans: {1: 2, 2: 3}}\n")
+    assert load_settings(file, []).plan.low_gans == {1: 2, 2: 3}
+    assert load_settings(file, ["plan.low_gans={3: 2}"]).plan.low_gans == {3: 2}
+    assert load_settings(file, ["plan.low_gans.1=3"]).plan.low_gans == {1: 3, 2: 3}
+
+
+def test_the_last_of_two_equal_keys_wins() -> None:
+    assert load_settings("smoke", ["batch=3", "batch=5"]).batch == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("optimiser.learning_rate=1e-4", "optimiser.learning_rate", 1e-4),  # YAML 1.1 reads 1e-4 as text
+        ("max_steps=null", "max_steps", None),
+        ("max_steps=12", "max_steps", 12),
+        ("run=2024", "run", "2024"),
+        ("data=", "data", ""),
+        ("data=s3://bucket/a=b/*.tar", "data", "s3://bucket/a=b/*.tar"),
+        ("augmentation.flip=false", "augmentation.flip", False),
+        ("images=4_000", "images", 4000),
+        ("transform=dwt:db2", "transform", "dwt:db2"),
+        ("plan.bands=[LL1, HH1]", "plan.bands", ["LL1", "HH1"]),
+    ],
+)
+def test_values_are_yaml_and_text_stays_text(text: str, key: str, value: object) -> None:
+    found: Any = load_settings("smoke", [text])
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
+
+
+# -- presets ---------------------------------------------------------------------------------------
+
+
+def test_the_presets_are_those_promised() -> None:
+    assert preset_names() == ["cifar10", "clothing", "demo", "photos-256", "smoke"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_survives_writing_and_reading(name: str, tmp_path: Path) -> None:
+    settings = load_settings(name, ["plan.low_gans.1=1"])
+    assert load_settings(write(tmp_path, dump_settings(settings)), []) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "levels", "classes"),
+    [("cifar10", 32, 2, 10), ("clothing", 64, 3, 10), ("demo", 64, 3, 0), ("photos-256", 256, 4, 0)],
+)
+def test_presets_fit_their_images(name: str, image_size: int, levels: int, classes: int) -> None:
+    settings = load_settings(name, [])
+    assert (settings.image_size, settings.levels, settings.classes) == (image_size, levels, classes)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    message = problem("cifr10")
+    assert "'cifr10'" in message
+    assert "did you mean cifar10" in message
+    assert "photos-256" in message
+
+
+# -- files that cannot be read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("levels: [1\n", "line 2"),
+        ("- levels\n", "holds a list"),
+        ("levels: 1\nlevels: 2\n", "'levels' is given twice (line 2, column 1)"),
+        ("loss:\n  gamma: 1\n  gamma: 2\n", "'gamma' is given twice (line 3"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("preset: cifr10\n", "did you mean cifar10"),
+    ],
+)
+def test_a_file_that_is_no_settings_file_is_refused(text: str, expected: str, tmp_path: Path) -> None:
+    assert expected in problem(write(tmp_path, text))
+
+
+def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, "# nothing\n"), []) == RunSettings()
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "is no text file" in problem(str(tmp_path / "binary.yaml"))
+
+
+def test_a_missing_file_is_named_with_the_presets() -> None:
+    message = problem("nowhere/settings.yaml")
+    assert "no such settings file: nowhere/settings.yaml" in message
+    assert "smoke" in message
+
+
+# -- unknown settings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("levls=2", "levels"),
+        ("optimizer.learning_rate=1e-3", "optimiser.learning_rate"),
+        ("learning_rate=1e-3", "optimiser.learning_rate"),
+        ("optimiser.lerning_rate=1e-3", "optimiser.learning_rate"),
+        ("image_stage.ty=1", "image_stage.tie"),
+        ("gamma=1", "loss.gamma"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest(override: str, nearest: str) -> None:
+    message = problem("smoke", override)
+    assert f"unknown setting {override.partition('=')[0]!r}" in message
+    assert nearest in message.partition("did you mean")[2]
+
+
+def test_an_unknown_setting_in_a_file_is_found_inside_groups(tmp_path: Path) -> None:
+    message = problem(write(tmp_path, "image_stage: {generator: {widht: 8}}\n"))
+    assert "unknown setting 'image_stage.generator.widht'" in message
+    assert "image_stage.generator.width" in message.partition("did you mean")[2]
+
+
+def test_every_setting_has_one_name() -> None:
+    names = setting_names()
+    assert len(names) == len(set(names))
+    assert {"levels", "optimiser.learning_rate", "image_stage.discriminator.width", "ingest.crop"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("loss=3", "loss: is a group of settings and cannot be 3; it holds kind, gamma"),
+        ("levels", "'levels' is no setting: write key=value"),
+        ("=3", "'=3' is no setting"),
+        ("levels=[1", "levels: '[1' is no valid YAML value"),
+        ("preset=demo", "a preset is named in the place of SETTINGS"),
+        ("levels.deep.er=1", "unknown setting 'levels.deep.er'"),
+    ],
+)
+def test_overrides_that_are_no_settings(override: str, expected: str) -> None:
+    assert expected in problem("smoke", override)
+
+
+# -- values that are refused -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("levels=0", "levels = 0: must be greater than or equal to 1"),
+        ("batch=many", "batch = 'many': must be"),
+        ("loss.kind=foo", "loss.kind = 'foo': must be 'relativistic' or 'hinge'"),
+        ("image_stage.solo_share=1.5", "image_stage.solo_share = 1.5: must be less than or equal to 1"),
+        ("plan.bands=3", "plan.bands = 3: must be 'all' or a valid list"),
+        ("channels=2", "channels = 2: must be 1 or 3"),
+        ("plan.low_gans={1: x}", "plan.low_gans.1 = 'x': must be a valid integer"),
+        ("noise.training=orthogonal", "noise.training = 'orthogonal': must be 'haar', 'hurwitz', 'split' or "),
+    ],
+)  # fmt: skip
+def test_a_refused_value_names_key_value_and_bound(override: str, expected: str) -> None:
+    assert expected in problem("smoke", override)
+
+
+def test_all_refused_values_are_named_at_once() -> None:
+    message = problem("smoke", "levels=0", "loss.gamma=-1")
+    assert "levels = 0" in message
+    assert "loss.gamma = -1" in message
+
+
+def test_text_that_yaml_took_for_a_number_asks_for_quotes(tmp_path: Path) -> None:
+    message = problem(write(tmp_path, "run: 2024\n"))
+    assert "run = 2024: must be a valid string (put it in quotes)" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["levels=5", "image_size=32"], "the largest that fits is 3"),
+        (["transform=dwt:harr"], "did you mean haar"),
+        (["noise.dimensions=2"], "set noise.dimensions to 4"),
+        (["plan.bands=[HL1]"], "LL1 has no GAN"),
+    ],
+)
+def test_the_models_own_messages_are_kept_as_they_are(overrides: list[str], expected: str) -> None:
+    message = problem("smoke", *overrides)
+    assert expected in message
+    assert "value_error" not in message.lower()
+    assert "Value error" not in message

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from freqgan.contest import with_spectral_norm
+from freqgan.networks.attention import MaxAttention
+from freqgan.networks.blocks import NetworkSettings, ResidualBlock, grid_patch, halving_sides
+from freqgan.networks.discriminators import Discriminator
+from freqgan.networks.generators import ConditionalGenerator, GeneratorShape, RootGenerator
+
+SMALL = NetworkSettings(width=8, coarse_width=12, group_width=4)
+
+
+def shape(side: int, patch: int = 1, base: int = 0, condition: int = 0, classes: int = 0) -> GeneratorShape:
+    return GeneratorShape(side, patch, 3, base, condition, 16, classes, "test")
+
+
+@pytest.mark.parametrize(
+    ("side", "sides"), [(4, [4]), (3, [3]), (8, [4, 8]), (9, [3, 5, 9]), (32, [4, 8, 16, 32]), (1, [1])]
+)
+def test_halving_sides(side: int, sides: list[int]) -> None:
+    assert halving_sides(side) == sides
+
+
+def test_patches_leave_a_whole_grid_of_at_least_eight() -> None:
+    assert [grid_patch(side, 2) for side in (8, 14, 16, 17, 32)] == [1, 1, 2, 1, 2]
+    assert [grid_patch(side, 4) for side in (8, 16, 24, 32, 34, 35, 128)] == [1, 2, 3, 4, 2, 1, 4]
+
+
+@pytest.mark.parametrize(("side", "patch"), [(4, 1), (5, 1), (8, 1), (9, 1), (16, 2), (36, 2)])
+def test_root_generator_shapes(side: int, patch: int) -> None:
+    network = RootGenerator(shape(side, patch), SMALL, attention=True)
+    out = network(torch.randn(2, 16), None, None, torch.zeros(2), None)
+    assert out.shape == (2, 3, side, side)
+    assert 0.3 < float(out.detach().std()) < 3
+
+
+@pytest.mark.parametrize(("side", "patch"), [(4, 1), (5, 1), (16, 2)])
+def test_refiner_starts_at_the_identity_and_high_bands_near_unit_variance(side: int, patch: int) -> None:
+    noise, base = torch.randn(32, 16), torch.randn(32, 3, side, side)
+    planes = torch.randn(32, 3 * patch**2, side // patch, side // patch)
+    refiner = ConditionalGenerator(shape(side, patch, 3, 3 * patch**2), SMALL, refine=True)
+    assert torch.equal(refiner(noise, planes, base, torch.zeros(32), None), base)
+    high = ConditionalGenerator(shape(side, patch, 3, 3 * patch**2), SMALL, refine=False)
+    out = high(noise, planes, base, torch.zeros(32), None)
+    assert out.shape == base.shape
+    assert 0.3 < float(out.detach().std()) < 3
+
+
+def test_noise_maps_are_normal_at_every_cell_and_functions_of_the_noise() -> None:
+    network = ConditionalGenerator(shape(16, 2, 3, 12), SMALL, refine=False)
+    norms = torch.linalg.vector_norm(network.noise_maps, dim=0)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    again = ConditionalGenerator(shape(16, 2, 3, 12), SMALL, refine=False)
+    assert torch.equal(network.noise_maps, again.noise_maps)
+
+
+@pytest.mark.parametrize("side", [4, 5, 8, 16, 19])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_discriminator_shapes_and_labels(side: int, classes: int) -> None:
+    network = Discriminator(side, 3, 6, classes, SMALL, emphasis=True)
+    if network.embed is not None:
+        assert not bool(network.embed.weight.any())
+        nn.init.normal_(network.embed.weight)
+    grid = side // network.patch
+    band, condition = torch.randn(4, 3, side, side), torch.randn(4, 6, grid, grid)
+    labels = torch.tensor([0, 1, 2, 0])
+    logits = network(band, condition, torch.zeros(4), labels if classes else None)
+    assert logits.shape == (4,)
+    if classes:
+        assert not torch.equal(logits, network(band, condition, torch.zeros(4), labels.roll(1)))
+    assert not torch.equal(logits, network(band, condition.roll(1, 0), torch.zeros(4), labels if classes else None))
+    assert not torch.equal(logits, network(band, condition, torch.ones(4), labels if classes else None))
+
+
+def test_attention_is_not_a_no_op_and_starts_near_the_identity() -> None:
+    torch.manual_seed(0)
+    layer, x = MaxAttention(8), torch.randn(2, 8, 8, 8)
+    change = layer(x) - x
+    assert 0.01 < float(change.detach().std()) < 0.5
+    uniform = nn.functional.softmax(torch.maximum(layer.first(x), layer.second(x)).flatten(2), dim=2)
+    expected = layer.mix(64 * uniform.view_as(x)) + layer.value(x)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_residual_block_starts_at_the_identity_and_style_modulates_it() -> None:
+    block = ResidualBlock(8, SMALL, style=5)
+    x, style = torch.randn(2, 8, 6, 6), torch.randn(2, 5)
+    assert torch.equal(block(x, style), x)
+    nn.init.normal_(block.project.weight)
+    assert not torch.equal(block(x, style), block(x, 2 * style))
+
+
+def test_spectral_norm_survives_layers_that_start_at_zero() -> None:
+    network = with_spectral_norm(Discriminator(8, 3, 0, 0, SMALL, emphasis=False))
+    for _ in range(30):  # each forward in training is one power iteration
+        logits = network(torch.randn(4, 3, 8, 8), None, torch.zeros(4), None)
+    assert bool(logits.isfinite().all())
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.shape[0] > 1:
+            largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
+            assert float(largest) == pytest.approx(1, abs=0.15)

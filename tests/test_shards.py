@@ -1,0 +1,499 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from webdataset.tariterators import base_plus_ext
+
+from cluster.packing import PackReport, pack
+from cluster.shards import Sample, ShardIndex, build_index, find_shards, split_extension
+from cluster.storage import open_folder
+from freqgan.errors import InputError
+from tests.s3_server import BUCKET
+
+SHARED_CIFAR10 = Path(__file__).parents[2] / "shared/data/cifar10"
+
+
+def image_bytes(number: int, kind: str = "JPEG", size: int = 8) -> bytes:
+    """A small image that differs from that of any other ``number``."""
+    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write_tar(
+    path: Path, members: dict[str, bytes] | list[tuple[str, bytes]], format: int = tarfile.USTAR_FORMAT
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, data in members.items() if isinstance(members, dict) else members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def shard_members(first: int, count: int) -> dict[str, bytes]:
+    members: dict[str, bytes] = {}
+    for number in range(first, first + count):
+        members[f"{number:04d}.jpg"] = image_bytes(number)
+        members[f"{number:04d}.cls"] = str(number % 3).encode()
+    return members
+
+
+def upload(source: Path) -> str:
+    """Copy the files below ``source`` into a new folder of the bucket; its URL."""
+    folder = open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    for path in source.rglob("*"):
+        if path.is_file():
+            folder.upload(path, path.relative_to(source).as_posix())
+    return folder.url
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    for number in range(3):
+        write_tar(tmp_path / "data" / f"train-{number:05d}.tar", shard_members(10 * number, 4))
+    write_tar(tmp_path / "data" / "test-00000.tar", shard_members(90, 2))
+    (tmp_path / "data" / "notes.txt").write_text("x")
+    return tmp_path / "data"
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def shards_url(request: pytest.FixtureRequest, shards: Path) -> str:
+    if request.param == "disk":
+        return str(shards)
+    request.getfixturevalue("s3_server")
+    return upload(shards)
+
+
+def test_find_shards(shards_url: str) -> None:
+    train = [f"{shards_url}/train-{number:05d}.tar" for number in range(3)]
+    assert find_shards(shards_url) == [f"{shards_url}/test-00000.tar", *train]
+    assert find_shards(f"{shards_url}/train-*.tar") == train
+    assert find_shards(f"{shards_url}/train-0000[02].tar") == [train[0], train[2]]
+    assert find_shards(f"{shards_url}/train-{{00001..00002}}.tar") == train[1:]
+    assert find_shards(f"{shards_url}/{{train-00002,test-00000}}.tar") == [train[2], f"{shards_url}/test-00000.tar"]
+    assert find_shards(f"{shards_url}/train-00001.tar") == train[1:2]
+    assert find_shards(f"{shards_url}/{{train-*,train-00000}}.tar") == train
+    parent, _, name = shards_url.rpartition("/")
+    assert find_shards(f"{parent}/{name[:-1]}?/train-*.tar") == train
+
+
+def test_relative_paths(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shards)
+    assert find_shards("train-*.tar") == [f"{shards}/train-{number:05d}.tar" for number in range(3)]
+    assert find_shards("train-00000.tar") == [f"{shards}/train-00000.tar"]
+    assert len(find_shards(".")) == 4
+
+
+def test_what_is_missing_is_said(shards_url: str) -> None:
+    for data, message in {
+        f"{shards_url}/nowhere": r"no \.tar shards in .*/nowhere; there is no folder .*freqgan shards pack SRC DST",
+        f"{shards_url}/train-{{00002..00003}}.tar": r"no such shard: .*/train-00003\.tar; .* holds 4 \.tar, 1 \.txt",
+        f"{shards_url}/val-*.tar": r"no shard matches .*/val-\*\.tar; .* holds 4 \.tar, 1 \.txt",
+        f"{shards_url}/train-{{3..1}}.tar": r"\{3\.\.1\} in .* names no shard: write the lower number first",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            find_shards(data)
+
+
+def test_a_folder_of_images_is_no_folder_of_shards(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(InputError, match=r"is empty; `freqgan shards pack"):
+        find_shards(str(tmp_path / "cats"))
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(image_bytes(number))
+    with pytest.raises(InputError, match=r"no \.tar shards in .*; .* holds 3 \.jpg, 1 folders; `freqgan shards pack"):
+        find_shards(str(tmp_path))
+    with pytest.raises(InputError, match=r"0\.jpg is a file that does not end in \.tar; `freqgan shards pack"):
+        find_shards(str(tmp_path / "0.jpg"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.jpg",
+        "a/b.cls",
+        "a/b.c/d.seg.png",
+        "./a.jpg",
+        "a.b.c",
+        "a",
+        "a/b",
+        ".hidden",
+        "a.",
+        "._a.jpg",
+    ],
+)
+def test_keys_are_those_of_webdataset(name: str) -> None:
+    assert (split_extension(name) or (None, None)) == base_plus_ext(name)
+
+
+def test_hidden_files_have_no_key() -> None:
+    """WebDataset gives "x/._a.jpg", a resource fork, the key "x/"; here it is none."""
+    assert split_extension("x/._a.jpg") is None
+    assert split_extension("x/.jpg") is None
+
+
+def test_the_index_says_where_the_images_lie(shards_url: str) -> None:
+    index = build_index(f"{shards_url}/train-*.tar")
+    assert index.sample_count == 12
+    for shard in index.shards:
+        folder, name = open_folder(shards_url), shard.url.rpartition("/")[2]
+        data = folder.read(name)
+        assert shard.size_bytes == len(data)
+        for sample in shard.samples:
+            number = int(sample.key)
+            assert sample.image_name == f"{number:04d}.jpg"
+            assert data[sample.offset : sample.offset + sample.size_bytes] == image_bytes(number)
+            assert sample.label == number % 3
+
+
+def test_members_are_grouped_by_key(tmp_path: Path) -> None:
+    members = {
+        "a/1.JPEG": image_bytes(1),
+        "a/2.cls": b" 7\n",
+        "a/2.json": b"{}",
+        "a/2.seg.png": image_bytes(9, "PNG"),
+        "a/2.png": image_bytes(2, "PNG"),
+        "3.webp": image_bytes(3, "WEBP"),
+        "4.cls": b"5",
+        "._3.jpg": b"resource fork",
+        "README": b"x",
+        "a/1.cls": b"-2",
+    }
+    (shard,) = build_index(str(write_tar(tmp_path / "x.tar", members))).shards
+    assert [(s.key, s.image_name, s.label) for s in shard.samples] == [
+        ("a/1", "a/1.JPEG", -2),
+        ("a/2", "a/2.png", 7),
+        ("3", "3.webp", None),
+    ]
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names(tmp_path: Path, format: int) -> None:
+    name = "folder/" * 30 + "ü" * 60 + ".jpg"
+    path = write_tar(tmp_path / "x.tar", {name: image_bytes(1)}, format)
+    (sample,) = build_index(str(path)).shards[0].samples
+    assert sample.image_name == name
+    assert path.read_bytes()[sample.offset :][: sample.size_bytes] == image_bytes(1)
+
+
+def test_index_survives_json(shards: Path) -> None:
+    index = build_index(str(shards))
+    assert ShardIndex.from_json(index.to_json()) == index
+    for text in ("", "[]", "{}", '{"format":2,"shards":[]}', '{"format":1,"shards":[{"url":"x"}]}'):
+        with pytest.raises(InputError, match=r"this is no index of shards .*build it again"):
+            ShardIndex.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("1.txt", b"x"), ("1.json", b"{}")], r"x\.tar has no images \(\.jpg, .*\) but 1 \.txt, 1 \.json: repack"),
+        ([], r"x\.tar has no images .* but no such members"),
+        ([("1.jpg", b"x"), ("1.cls", b"cat")], r"1\.cls in .*/x\.tar holds b'cat': a label is an integer"),
+        ([("1.jpg", b"x"), ("1.cls", b"1.5")], r"1\.cls in .* holds b'1\.5': a label is an integer"),
+        ([("1.jpg", b"x"), ("1.png", b"x")], r"x\.tar has two images of key 1, 1\.jpg and 1\.png: rename one"),
+        ([("1.jpg", b"x"), ("1.jpg", b"x")], r"x\.tar has two images of key 1"),
+    ],
+)
+def test_unusable_shards_are_named(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_index(str(write_tar(tmp_path / "x.tar", members)))
+
+
+@pytest.mark.parametrize("content", [b"", b"this is text", b"\x1f\x8b" + bytes(2000), os.urandom(5000)])
+def test_what_is_no_tar(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.tar is no uncompressed tar .*replace or remove it; `freqgan shards pack"):
+        build_index(str(tmp_path / "x.tar"))
+
+
+def test_every_cut_before_the_end_blocks_is_noticed(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {f"{number}.jpg": image_bytes(number, size=4) for number in range(3)})
+    data = path.read_bytes()
+    last = build_index(str(path)).shards[0].samples[-1]
+    end = -(-(last.offset + last.size_bytes) // 512) * 512 + 1024
+    for length in [*range(1, end, 61), end - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(
+            InputError, match=r"x\.tar (is no uncompressed tar|of \d+ bytes is cut off .* at offset \d+)"
+        ):
+            build_index(str(path))
+    path.write_bytes(data[:end])
+    assert build_index(str(path)).sample_count == 3
+
+
+def test_a_damaged_header_does_not_end_a_shard_quietly(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {f"{number}.jpg": image_bytes(number) for number in range(3)})
+    second_header = build_index(str(path)).shards[0].samples[1].offset - 512
+    data = bytearray(path.read_bytes())
+    for offset in range(second_header, second_header + 512, 29):
+        data[offset] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=rf"is cut off or damaged at offset {second_header} "):
+            build_index(str(path))
+        data[offset] ^= 1
+
+
+def test_joined_tars_are_not_read_in_part(tmp_path: Path) -> None:
+    one, two = (write_tar(tmp_path / f"{n}.tar", {f"{n}.jpg": image_bytes(n)}).read_bytes() for n in range(2))
+    (tmp_path / "joined.tar").write_bytes(one + two)
+    with pytest.raises(InputError, match=r"joined\.tar of \d+ bytes is .* \(data follows the end of the tar\)"):
+        build_index(str(tmp_path / "joined.tar"))
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    trap = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
+    members = {"1.jpg": image_bytes(1), "1.pkl": trap, "1.pyd": trap, "1.pth": trap}
+    assert build_index(str(write_tar(tmp_path / "x.tar", members))).sample_count == 1
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED_CIFAR10.is_dir(), reason="the images of ../shared/data are not here")
+def test_cifar10() -> None:
+    index = build_index(str(SHARED_CIFAR10 / "train-*.tar"))
+    assert len(index.shards) == 20
+    labels = [sample.label for shard in index.shards for sample in shard.samples]
+    assert {label: labels.count(label) for label in set(labels)} == dict.fromkeys(range(10), 5000)
+
+
+# Packing
+
+
+def fill_source(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 6) -> Path:
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            kind = ("JPEG", "PNG", "WEBP")[number % 3]
+            (folder / name / f"{number}.{kind.lower()}").write_bytes(image_bytes(100 * label + number, kind))
+    return folder
+
+
+def make_file(path: Path, content: bytes = b"") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def zip_of(source: Path, path: Path, inside: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(source.rglob("*")):
+            archive.write(file, inside + file.relative_to(source).as_posix())
+    return path
+
+
+def contents(url: str) -> dict[str, bytes]:
+    folder = open_folder(url)
+    return {name: folder.read(name) for name in folder.list()}
+
+
+def packed_images(url: str) -> set[tuple[bytes, int | None]]:
+    """The bytes and label of every image of the shards at ``url``."""
+    found = set()
+    for shard in build_index(url).shards:
+        data = open_folder(url).read(shard.url.rpartition("/")[2])
+        found |= {(data[s.offset : s.offset + s.size_bytes], s.label) for s in shard.samples}
+    return found
+
+
+EXPECTED = {
+    (image_bytes(100 * label + number, ("JPEG", "PNG", "WEBP")[number % 3]), label)
+    for label in range(2)
+    for number in range(6)
+}
+
+
+def test_pack_a_folder(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = pack(
+        str(fill_source(tmp_path / "in")),
+        str(tmp_path / "out"),
+        shard_samples=5,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    size_bytes = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.tar"))
+    assert report == PackReport(12, 3, size_bytes, ["cat", "dog"], 0, 0)
+    assert seen == [(number + 1, 12) for number in range(12)]
+    assert packed_images(str(tmp_path / "out")) == EXPECTED
+    index = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert index["classes"] == ["cat", "dog"]
+    assert [entry["samples"] for entry in index["shards"]] == [5, 5, 2]
+    for number, entry in enumerate(index["shards"]):
+        data = (tmp_path / "out" / entry["shard"]).read_bytes()
+        assert entry["shard"] == f"shard-{number:05d}.tar"
+        assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert sorted(os.listdir(tmp_path / "out")) == ["index.json", *(f"shard-{n:05d}.tar" for n in range(3))]
+
+
+def test_equal_images_give_equal_shards_from_everywhere(tmp_path: Path, s3_server: str) -> None:
+    source = fill_source(tmp_path / "in")
+    (tmp_path / "zip").mkdir()
+    archive = zip_of(source, tmp_path / "zip" / "in.zip")
+    bucket = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    sources = [str(source), str(archive), upload(source), upload(archive.parent) + "/in.zip"]
+    packed = []
+    for number, place in enumerate(sources):
+        for destination in (str(tmp_path / f"out{number}%d"), f"{bucket}/{number}"):
+            pack(place, destination, shard_samples=4)
+            packed.append(contents(destination))
+    assert sorted(packed[0]) == ["index.json", "shard-00000.tar", "shard-00001.tar", "shard-00002.tar"]
+    assert all(each == packed[0] for each in packed)
+
+
+def test_classes_mix_across_shards(tmp_path: Path) -> None:
+    pack(str(fill_source(tmp_path / "in", count=12)), str(tmp_path / "out"), shard_samples=8)
+    for shard in build_index(str(tmp_path / "out")).shards:
+        assert {sample.label for sample in shard.samples} == {0, 1}
+
+
+def test_shards_end_at_their_size(tmp_path: Path) -> None:
+    report = pack(str(fill_source(tmp_path / "in")), str(tmp_path / "out"), shard_size_bytes=700)
+    index = build_index(str(tmp_path / "out"))
+    assert report.shards == len(index.shards) > 2
+    for shard in index.shards[:-1]:
+        sizes = [sample.size_bytes + 1 for sample in shard.samples]
+        assert sum(sizes) >= 700 > sum(sizes[:-1])
+
+
+def test_no_sub_folders_means_no_labels(tmp_path: Path) -> None:
+    source = fill_source(tmp_path / "in", classes=("all",))
+    report = pack(str(source / "all"), str(tmp_path / "out"))
+    assert report.classes == []
+    assert {label for _, label in packed_images(str(tmp_path / "out"))} == {None}
+
+
+def test_a_zip_with_everything_in_one_folder(tmp_path: Path) -> None:
+    archive = zip_of(fill_source(tmp_path / "in"), tmp_path / "in.zip", inside="dataset/images/")
+    assert pack(str(archive), str(tmp_path / "out")).classes == ["cat", "dog"]
+    assert packed_images(str(tmp_path / "out")) == EXPECTED
+
+
+def test_hidden_and_other_files_are_counted(tmp_path: Path) -> None:
+    source = fill_source(tmp_path / "in")
+    for name in (".DS_Store", "cat/._0.jpeg", "__MACOSX/cat/x.jpg", ".git/x.png", "labels.csv", "cat/README"):
+        make_file(source / name, b"x")
+    report = pack(str(source), str(tmp_path / "out"))
+    assert (report.images, report.hidden, report.others) == (12, 4, 2)
+
+
+def test_the_extension_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "really-a-png.jpg").write_bytes(image_bytes(1, "PNG"))
+    pack(str(tmp_path / "in"), str(tmp_path / "out"))
+    (sample,) = build_index(str(tmp_path / "out")).shards[0].samples
+    assert sample.image_name == "00000000.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "cat/bad.jpg",
+            image_bytes(1)[:-40],
+            r"cat/bad\.jpg in .*/in is damaged or cut off .*replace or remove",
+        ),
+        (
+            "cat/bad.jpg",
+            image_bytes(1, "GIF"),
+            r"cat/bad\.jpg in .*/in is no JPEG, PNG or WebP .*convert or",
+        ),
+        (
+            "cat/x.bmp",
+            b"BM",
+            r"in holds 1 images that are no JPEG, PNG or WebP, the first is cat/x\.bmp: convert",
+        ),
+        (
+            "loose.png",
+            image_bytes(1, "PNG"),
+            r"in holds 1 images beside its class folders, the first is loose",
+        ),
+    ],
+)
+def test_images_that_cannot_be_packed(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    make_file(fill_source(tmp_path / "in") / name, content)
+    with pytest.raises(InputError, match=message):
+        pack(str(tmp_path / "in"), str(tmp_path / "out"), shard_samples=2)
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+def test_a_failed_pack_leaves_nothing_in_a_bucket(tmp_path: Path, s3_server: str) -> None:
+    make_file(fill_source(tmp_path / "in") / "cat" / "bad.jpg", image_bytes(1)[:-40])
+    destination = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    with pytest.raises(InputError, match=r"bad\.jpg"):
+        pack(str(tmp_path / "in"), destination, shard_samples=2)
+    assert contents(destination) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (lambda top: str(top / "nowhere"), r"there is no folder .*/nowhere: give a folder or a \.zip of JPEG"),
+        (lambda top: str(top / "no.zip"), r"there is no file .*/no\.zip: give a folder or a \.zip"),
+        (lambda top: str(top / "empty"), r"/empty is an empty folder: give a folder or a \.zip"),
+        (lambda top: make_file(top / "x.rar"), r"x\.rar is no folder: give a folder or a \.zip"),
+        (lambda top: make_file(top / "x.zip", b"PK-"), r"x\.zip is no zip, or is cut off .*: fetch it again"),
+        (
+            lambda top: str(Path(make_file(top / "t" / "a.txt")).parent),
+            r"holds no images \(\.jpg, .*\) but 1 other files",
+        ),
+    ],
+)
+def test_sources_without_images(tmp_path: Path, source: Callable[[Path], str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=message):
+        pack(source(tmp_path), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_zip_member_is_named(tmp_path: Path) -> None:
+    archive = zip_of(fill_source(tmp_path / "in"), tmp_path / "in.zip")
+    with zipfile.ZipFile(archive) as opened:
+        offset = opened.getinfo("cat/0.jpeg").header_offset + 200
+    data = bytearray(archive.read_bytes())
+    data[offset] ^= 1
+    archive.write_bytes(data)
+    with pytest.raises(InputError, match=r"cat/0\.jpeg in .*in\.zip cannot be unzipped .*make the zip again"):
+        pack(str(archive), str(tmp_path / "out"))
+
+
+def test_destinations_that_cannot_be_used(tmp_path: Path, s3_server: str) -> None:
+    source = str(fill_source(tmp_path / "in"))
+    cases: dict[str, str] = {
+        make_file(tmp_path / "file") + "/x": r"cannot write to .*/file/x: a part of the path is a file",
+        "s3://no-such-bucket/x": "bucket no-such-bucket does not exist",
+    }
+    for destination, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            pack(source, destination)
+    pack(source, str(tmp_path / "out"))
+    before = contents(str(tmp_path / "out"))
+    with pytest.raises(
+        InputError, match=r"/out already holds 2 files of shards \(index\.json, .*\): name an empty folder"
+    ):
+        pack(source, str(tmp_path / "out"))
+    assert contents(str(tmp_path / "out")) == before
+
+
+@pytest.mark.parametrize("limits", [{"shard_samples": 0}, {"shard_size_bytes": 0}])
+def test_impossible_limits_are_refused(tmp_path: Path, limits: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="both must be at least 1"):
+        pack(str(fill_source(tmp_path / "in")), str(tmp_path / "out"), **limits)
+
+
+def test_samples_are_small_in_memory() -> None:
+    assert not hasattr(Sample("k", "k.jpg", 0, 1, None), "__dict__")

@@ -1,0 +1,301 @@
+"""Training end to end: every executor, window, cluster and interruption gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.checkpoints import find_checkpoint
+from cluster.host import StageHost
+from cluster.source import measure_statistics, open_source
+from cluster.training import LOOPBACK_VARIABLE
+from freqgan.errors import InputError, RunError
+from tests.runs import tiny_run_settings, trained
+from tests.s3_server import BUCKET as S3_BUCKET
+
+
+@pytest.fixture(scope="module")
+def quiet(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of an uninterrupted inline run."""
+    run = tmp_path_factory.mktemp("quiet") / "run"
+    result, events, digest = trained(tiny_run_settings(run, small_shards))
+    assert (result.step, result.reason) == (6, "done")
+    assert events.checkpoints == [2, 4, 6]
+    assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
+    assert events.records[-1].images == 48
+    assert set(events.records[0].stages) == {"LL1", "HL1", "LH1", "HH1", "image"}
+    return digest
+
+
+def test_the_digest_sees_every_setting_that_counts(quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    assert trained(tiny_run_settings(tmp_path / "a", small_shards))[2] == quiet
+    assert trained(tiny_run_settings(tmp_path / "b", small_shards, seed=1))[2] != quiet
+
+
+@pytest.mark.parametrize("window", [1, 8])
+def test_ray_equals_inline(window: int, quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", window=window)
+    result, events, digest = trained(settings)
+    assert digest == quiet
+    assert events.checkpoints == [2, 4, 6]
+    assert result.step == 6
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "cycles and ensembles": {"plan": {"cycles": 2, "low_gans": {1: 2}, "high_gans": {1: 4}}},
+    "two levels, joint high bands, labels": {
+        "levels": 2, "classes": 2, "plan": {"high_gans": {1: 1, 2: 1}}, "image_stage": {"alpha": "per_band"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ray_equals_inline_for_other_plans(variant: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    changes = VARIANTS[variant] | {"max_steps": 3}
+    inline = trained(tiny_run_settings(tmp_path / "inline", small_shards, **changes))[2]
+    assert trained(tiny_run_settings(tmp_path / "ray", small_shards, executor="ray", **changes))[2] == inline
+
+
+def test_resume_in_steps_and_across_executors_equals_one_go(
+    quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    run = tmp_path / "run"
+    assert trained(tiny_run_settings(run, small_shards, max_steps=3))[0].step == 3
+    result, events, _ = trained(tiny_run_settings(run, small_shards, max_steps=5, executor="ray"))
+    assert (events.first_step, result.step) == (3, 5)
+    assert "resumes after step 3" in events.notes[-1]
+    assert trained(tiny_run_settings(run, small_shards))[2] == quiet
+
+
+def test_a_finished_run_is_left_as_it_is(quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards)
+    trained(settings)
+    result, events, digest = trained(settings)
+    assert (result.step, events.records, events.checkpoints, digest) == (6, [], [], quiet)
+
+
+SCRIPT = """
+import sys
+from tests.runs import Events, tiny_run_settings
+from cluster.training import train
+class Slow(Events):
+    def stepped(self, record):
+        super().stepped(record)
+        print(record.step, flush=True)
+result = train(tiny_run_settings(sys.argv[1], sys.argv[2], max_steps=int(sys.argv[3]), executor=sys.argv[4]), Slow())
+print(result.reason, result.step, flush=True)
+"""
+
+
+def start_training(run: Path, shards: Path, steps: int, executor: str = "inline") -> subprocess.Popen[str]:
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(run), str(shards), str(steps), executor],
+        cwd=root, env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 4])
+def test_kill_9_and_resume_equals_one_go(kill_at: int, quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start_training(run, small_shards, 6)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == str(kill_at):
+            break
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    _, events, digest = trained(tiny_run_settings(run, small_shards))
+    assert digest == quiet
+    assert events.first_step <= kill_at + 2
+
+
+def test_kill_9_of_a_driver_and_the_same_command_at_once(quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    """What the killed run's Ray has left running must not be in the way."""
+    run = tmp_path / "run"
+    process = start_training(run, small_shards, 6, "ray")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "3":
+            break
+    process.kill()
+    process.wait()
+    again = start_training(run, small_shards, 6, "ray")
+    assert again.communicate()[0].split()[-2:] == ["done", "6"]
+    assert find_checkpoint(str(run)).digest() == quiet
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_sigterm_ends_at_a_step_boundary_with_a_checkpoint(executor: str, small_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start_training(run, small_shards, 50, executor)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "1":
+            break
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)  # a group and its process both get one
+    rest = process.stdout.read().split()
+    assert process.wait() == 0
+    step = int(rest[-1])
+    assert rest[-2] == "stopped"
+    assert 1 <= step < 50
+    assert find_checkpoint(str(run)).step == step
+
+
+def test_three_nodes_give_the_same_digest(quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    """In a process of its own: one process can be the driver of one cluster only."""
+    script = """
+import sys
+import ray
+from ray.cluster_utils import Cluster
+from tests.runs import tiny_run_settings, trained
+from tests.s3_server import BUCKET as S3_BUCKET
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
+for _ in range(2):
+    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
+from cluster.ray_executor import RayExecutor
+seats = {}
+place = RayExecutor._place
+RayExecutor._place = lambda self: seats.update(place(self)) or dict(seats)
+digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray"))[2]
+print(len({seat.node_id for seat in seats.values()}), digest)
+ray.shutdown()
+cluster.shutdown()
+"""
+    assert run_script(script, tmp_path / "run", small_shards)[-2:] == ["3", quiet]
+
+
+def run_script(script: str, *arguments: Path) -> list[str]:
+    """The words that a Python script printed, run in a process that has not imported Ray."""
+    root = Path(__file__).parents[1]
+    environment = {name: value for name, value in os.environ.items() if name != LOOPBACK_VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=root, env=environment | {"PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.split()
+
+
+def test_a_ray_of_our_own_listens_on_loopback_alone_and_is_gone_afterwards(
+    quiet: str, small_shards: Path, tmp_path: Path
+) -> None:
+    script = """
+import subprocess, sys
+from pathlib import Path
+from cluster.training import train
+from tests.runs import Events, tiny_run_settings
+
+def listening() -> set[str]:  # "address:port" in hexadecimal; 0A is LISTEN
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[3] == "0A"}
+
+LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
+before = listening()
+class Watch(Events):
+    def stepped(self, record):
+        new = listening() - before
+        print(len(new) > 3, sum(not row.startswith(LOOPBACK) for row in new))
+train(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", max_steps=1), Watch())
+import ray
+print(ray.is_initialized())
+"""
+    assert run_script(script, tmp_path / "run", small_shards) == ["True", "0", "False"]
+
+
+def test_reads_shards_from_and_writes_checkpoints_to_s3(
+    quiet: str, small_shards: Path, s3_server: str, ray_cluster: None
+) -> None:
+    from cluster.storage import open_folder
+
+    bucket = f"s3://{S3_BUCKET}"
+    source, target = open_folder(str(small_shards)), open_folder(f"{bucket}/data/small")
+    for name in source.list():
+        target.write(name, source.read(name))
+    run = f"{bucket}/runs/{int(time.time())}"
+    settings = tiny_run_settings(run, f"{bucket}/data/small", max_steps=3)
+    assert trained(settings)[0].step == 3
+    _, events, digest = trained(tiny_run_settings(run, f"{bucket}/data/small"))
+    assert events.first_step == 3
+    assert digest == quiet
+    assert "checkpoints/LATEST" in open_folder(run).list()
+
+
+def test_an_actor_that_dies_is_a_clear_error_and_the_run_resumes(
+    quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    import ray
+
+    from cluster.checkpoints import CheckpointWriter
+    from cluster.ray_executor import RayExecutor
+
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray")
+    source = open_source(settings)
+    statistics = measure_statistics(source)
+    executor = RayExecutor(settings, source, {k: v.numpy() for k, v in statistics.tensors().items()}, None)
+    try:
+        executor.submit(0)
+        executor.finish()
+        ray.kill(executor.actors["HL1"])
+        executor.submit(1)
+        with pytest.raises(RunError, match=r"an actor died.*run the same command again"):
+            executor.finish()
+    finally:
+        executor.close()
+    assert CheckpointWriter(settings, statistics, source.fingerprint()).root.list() == []
+    assert trained(settings)[2] == quiet
+
+
+def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards)
+    source = open_source(settings)
+    statistics = {k: v.numpy() for k, v in measure_statistics(source).tensors().items()}
+    host = StageHost(settings, "LL1", statistics)
+    batch = source.ingest().batch(0, 8)
+    first = host.step(0, batch.images, batch.labels, {})
+    weights = {name: tensor.clone() for name, tensor in host.stage.tensors().items()}
+    again = host.step(0, batch.images, batch.labels, {})
+    assert (again.output == first.output).all()
+    assert all((weights[name] == tensor).all() for name, tensor in host.stage.tensors().items())
+    with pytest.raises(RunError, match="LL1 has done 1 steps and was asked for step 2"):
+        host.step(2, batch.images, batch.labels, {})
+    with pytest.raises(RunError, match="asked to save step 3"):
+        host.save(str(tmp_path), 3)
+
+
+def test_another_runs_settings_are_refused_with_the_keys(small_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained(tiny_run_settings(run, small_shards, max_steps=1))
+    with pytest.raises(InputError, match=r"seed is 0 there and 7 here.*another run="):
+        trained(tiny_run_settings(run, small_shards, seed=7))
+    other = tmp_path / "fewer"
+    other.mkdir()
+    first = sorted(small_shards.glob("*.tar"))[0]
+    (other / first.name).write_bytes(first.read_bytes())
+    with pytest.raises(InputError, match=r"are not those .* was trained on"):
+        trained(tiny_run_settings(run, other))
+
+
+def test_labels_are_checked_before_anything_starts(small_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has label 1.*set classes=0 to ignore labels"):
+        trained(tiny_run_settings(tmp_path / "run", small_shards, classes=1))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_metrics_hold_plain_numbers(small_shards: Path, tmp_path: Path) -> None:
+    _, events, _ = trained(tiny_run_settings(tmp_path / "run", small_shards, max_steps=1))
+    stages = json.loads(json.dumps(events.records[0].stages))
+    assert stages["image"]["alpha"] == pytest.approx(0.5, abs=0.01)
+    assert {"loss_d", "loss_g", "r1", "r2", "seconds"} <= set(stages["HH1"])

@@ -19,6 +19,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cluster.actors import IngestActor, StageActor
 from cluster.executors import Restore
@@ -31,6 +32,7 @@ from freqgan.contest import Metrics
 from freqgan.errors import FreqganError, RunError
 
 START_TIMEOUT_S = 600.0
+START_ATTEMPTS = 3
 Result = TypeVar("Result")
 
 
@@ -164,16 +166,40 @@ def connect(settings: RunSettings, address: str | None) -> bool:
         except (ConnectionError, RayError, ValueError, RuntimeError) as error:
             raise RunError(f"--address {address}: no Ray cluster answers there ({error}); check the address") from error
         return False
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        namespace="freqgan",
-        _node_ip_address="127.0.0.1",
-        object_store_memory=object_store_bytes(settings),
-    )
+    start_local_ray(object_store_bytes(settings))
     return True
+
+
+def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> None:
+    """Starts a Ray of this process's own, on loopback, with one CPU per core unless ``cpus`` is given.
+
+    Started again when it does not come up: Ray's node gives up when its agents take more than 15 s to start,
+    as they do on a busy machine or from a disk that has not read them yet.
+
+    Raises:
+        RunError: it did not come up, START_ATTEMPTS times in a row.
+
+    """
+    attempts = Retrying(
+        stop=stop_after_attempt(START_ATTEMPTS), wait=wait_fixed(2), after=lambda _: ray.shutdown(), reraise=True
+    )
+    try:
+        attempts(
+            ray.init,
+            address="local",  # never one that is there already: it may be what a killed run has left behind
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            namespace="freqgan",
+            _node_ip_address="127.0.0.1",
+            object_store_memory=object_store_memory_bytes,
+        )
+    except Exception as error:  # Ray raises bare Exceptions here
+        raise RunError(
+            f"Ray did not start on this machine, {START_ATTEMPTS} times in a row ({error}); its logs are in "
+            "/tmp/ray/session_latest/logs. Free memory or processors, or run with executor=inline"
+        ) from error
 
 
 def object_store_bytes(settings: RunSettings) -> int:

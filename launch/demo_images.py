@@ -1,7 +1,7 @@
 """Training images for the demo: ``python -m launch.demo_images DIR`` cuts crops from photographs.
 
-The photographs are those that the scikit-image package carries in itself, so nothing is downloaded. Crops are
-taken at several scales and made 64 x 64; a crop that is nearly flat shows nothing and is not taken.
+The photographs are those that the scikit-image package carries in itself, so nothing is downloaded. Every
+photograph is a class, in a folder of its own; a crop that is nearly flat shows nothing and is not taken.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from PIL import Image
 from freqgan.errors import FreqganError, InputError
 from freqgan.seeds import derive_seed
 
-PHOTOGRAPHS = ("brick.png", "chelsea.png", "gravel.png", "ihc.png")
+PHOTOGRAPHS = ("chelsea.png", "coffee.png", "gravel.png", "ihc.png")
 SIZE = 64
-SOURCE_SIDES = (80, 112, 160)
 CROPS_PER_PHOTOGRAPH = 750
 JPEG_QUALITY = 95
-MIN_DEVIATION = 22.0
+MIN_DEVIATION = 15.0
 """Grey levels of 255; below it lie sky, blurred background and black."""
 
 TRIES_PER_CROP = 20
@@ -43,8 +42,10 @@ def write_demo_images(destination: str) -> int:
             raise InputError(f"{destination} is not empty: name a new folder, or remove it first")
         count = 0
         for name in PHOTOGRAPHS:
+            label = folder / Path(name).stem
+            label.mkdir()
             for number, crop in enumerate(_crops(name)):
-                crop.save(folder / f"{Path(name).stem}-{number:03d}.jpg", quality=JPEG_QUALITY)
+                crop.save(label / f"{number:03d}.jpg", quality=JPEG_QUALITY)
                 count += 1
     except OSError as error:
         raise InputError(f"cannot write to {destination}: {error.strerror or error}; name another folder") from error
@@ -67,13 +68,12 @@ def _crops(name: str) -> Iterator[Image.Image]:
     photograph = _photograph(name)
     # Raw PCG64 output: NumPy promises never to change it, unlike the methods of its Generator.
     draws = iter(
-        np.random.PCG64(derive_seed("demo", name)).random_raw(3 * CROPS_PER_PHOTOGRAPH * TRIES_PER_CROP).tolist()
+        np.random.PCG64(derive_seed("demo", name)).random_raw(2 * CROPS_PER_PHOTOGRAPH * TRIES_PER_CROP).tolist()
     )
     taken = 0
-    for choice, left, top in zip(draws, draws, draws, strict=True):
-        side = SOURCE_SIDES[choice % len(SOURCE_SIDES)]
-        x, y = left % (photograph.width - side + 1), top % (photograph.height - side + 1)
-        crop = photograph.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    for left, top in zip(draws, draws, strict=True):
+        x, y = left % (photograph.width - SIZE + 1), top % (photograph.height - SIZE + 1)
+        crop = photograph.crop((x, y, x + SIZE, y + SIZE))
         if np.asarray(crop.convert("L")).std() >= MIN_DEVIATION:
             yield crop
             taken += 1

@@ -59,10 +59,9 @@ def ray_cluster() -> Iterator[None]:
     """A Ray instance on loopback that all tests of the session share."""
     import ray
 
+    from cluster.ray_executor import start_local_ray
+
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        num_cpus=4, include_dashboard=False, log_to_driver=False, namespace="freqgan",
-        _node_ip_address="127.0.0.1", object_store_memory=256 * 2**20,
-    )  # fmt: skip
+    start_local_ray(256 * 2**20, cpus=4)
     yield
     ray.shutdown()

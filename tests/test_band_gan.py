@@ -71,7 +71,7 @@ def test_penalties_of_no_strength_change_nothing() -> None:
 
 def test_seeds_give_other_weights_and_other_noise() -> None:
     first, second = (BandGan(chain, chain.plan.gans[0]) for chain in (chain_of(tiny_settings(seed=s)) for s in (0, 1)))
-    assert not torch.equal(first.contest.generator.head.weight, second.contest.generator.head.weight)
+    assert not torch.equal(first.contest.generator.head.mix.weight, second.contest.generator.head.mix.weight)
 
 
 def test_every_weight_is_trained() -> None:
@@ -122,7 +122,7 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes() -> None:
     settings = tiny_settings()
     chain = chain_of(settings)
     gan = BandGan(chain, chain.plan.gans[0])
-    torch.nn.init.constant_(gan.contest.generator.head.bias, float("nan"))
+    torch.nn.init.constant_(gan.contest.generator.head.mix.bias, float("nan"))
     before = {name: tensor.clone() for name, tensor in gan.contest.discriminator.state_dict().items()}
     with pytest.raises(RunError, match=r"LL1: the discriminator's loss or gradient is not finite at step 0"):
         gan.step(0, pictures(settings), torch.zeros(4, dtype=torch.int64), {})

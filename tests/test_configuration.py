@@ -95,7 +95,7 @@ def test_every_preset_survives_writing_and_reading(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "image_size", "levels", "classes"),
-    [("cifar10", 32, 2, 10), ("clothing", 64, 3, 10), ("demo", 64, 3, 0), ("photos-256", 256, 4, 0)],
+    [("cifar10", 32, 2, 10), ("clothing", 64, 3, 10), ("demo", 64, 3, 4), ("photos-256", 256, 4, 0)],
 )
 def test_presets_fit_their_images(name: str, image_size: int, levels: int, classes: int) -> None:
     settings = load_settings(name, [])

@@ -6,7 +6,7 @@ from torch import nn
 
 from freqgan.contest import with_spectral_norm
 from freqgan.networks.attention import MaxAttention
-from freqgan.networks.blocks import NetworkSettings, ResidualBlock, grid_patch, halving_sides
+from freqgan.networks.blocks import NetworkSettings, PatchHead, PatchStem, ResidualBlock, grid_patch, halving_sides
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import ConditionalGenerator, GeneratorShape, RootGenerator
 
@@ -47,6 +47,32 @@ def test_refiner_starts_at_the_identity_and_high_bands_near_unit_variance(side: 
     out = high(noise, planes, base, torch.zeros(32), None)
     assert out.shape == base.shape
     assert 0.3 < float(out.detach().std()) < 3
+
+
+def test_a_cell_paints_beyond_its_patch() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, 4, 4)
+    changed = x.clone()
+    changed[..., 1, 1] += 1  # paints pixels 4 to 7 of both axes
+    for patch, reach in ((1, 1), (2, 1), (4, 1)):
+        head = PatchHead(8, 3, patch)
+        moved = (head(changed) != head(x)).any(dim=1)[0].nonzero()
+        assert moved.amin(0).tolist() == [patch - reach] * 2
+        assert moved.amax(0).tolist() == [2 * patch - 1 + reach] * 2
+        assert not bool(PatchHead(8, 3, patch, gain=0)(x).any())
+
+
+@pytest.mark.parametrize(("patch", "channels"), [(1, 3), (2, 32), (4, 128)])
+def test_a_stem_keeps_every_pixel_in_its_cell(patch: int, channels: int) -> None:
+    torch.manual_seed(0)
+    stem = PatchStem(3, patch)
+    x = torch.randn(1, 3, 8, 8)
+    out = stem(x)
+    assert stem.channels == channels
+    assert out.shape == (1, channels, 8 // patch, 8 // patch)
+    changed = x.clone()
+    changed[..., 4, 4] += 1
+    assert bool((stem(changed) != out)[..., 4 // patch, 4 // patch].any())
 
 
 def test_noise_maps_are_normal_at_every_cell_and_functions_of_the_noise() -> None:

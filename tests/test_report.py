@@ -344,15 +344,16 @@ def test_demo_images_are_crops_of_photographs(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(demo_images, "CROPS_PER_PHOTOGRAPH", 5)
     counts = [demo_images.write_demo_images(str(tmp_path / name)) for name in ("a", "b")]
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    names = sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").glob("*/*"))
     assert counts == [5 * len(demo_images.PHOTOGRAPHS)] * 2
     assert len(names) == counts[0]
+    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == ["chelsea", "coffee", "gravel", "ihc"]
     for name in names:
         data = (tmp_path / "a" / name).read_bytes()
         assert data == (tmp_path / "b" / name).read_bytes()
         crop = np.asarray(Image.open(io.BytesIO(data)))
         assert crop.shape == (64, 64, 3)
-        assert crop.mean(axis=2).std() > 15
+        assert crop.mean(axis=2).std() > 12  # at least 15 in the grey that is measured, before JPEG
 
 
 def test_demo_images_go_into_a_folder_of_their_own(tmp_path: Path, capsys: Capsys) -> None:

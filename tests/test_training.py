@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ cluster.shutdown()
     assert run_script(script, tmp_path / "run", small_shards)[-2:] == ["3", quiet]
 
 
-def run_script(script: str, *arguments: Path) -> list[str]:
+def run_script(script: str, *arguments: Path | str) -> list[str]:
     """The words that a Python script printed, run in a process that has not imported Ray."""
     root = Path(__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name != LOOPBACK_VARIABLE}
@@ -213,6 +214,27 @@ import ray
 print(ray.is_initialized())
 """
     assert run_script(script, tmp_path / "run", small_shards) == ["True", "0", "False"]
+
+
+def test_a_ray_that_does_not_start_is_started_again_and_then_an_error() -> None:
+    script = """
+import os, sys, threading
+folder = sys.argv[2]
+os.environ |= {"RAY_TMPDIR": f"{folder}/ray", sys.argv[1]: "0"}
+from cluster import ray_executor
+from freqgan.errors import RunError
+open(f"{folder}/ray", "w").close()  # a file where Ray wants a folder
+try:
+    ray_executor.start_local_ray(100 * 2**20, cpus=1)
+except RunError as error:
+    print("3 times in a row" in str(error) and "executor=inline" in str(error))
+threading.Timer(1, os.remove, [f"{folder}/ray"]).start()
+ray_executor.start_local_ray(100 * 2**20, cpus=1)
+print(ray_executor.ray.cluster_resources()["CPU"])
+ray_executor.ray.shutdown()
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Ray's sockets lie in it: a short path
+        assert run_script(script, LOOPBACK_VARIABLE, folder) == ["True", "1.0"]
 
 
 def test_reads_shards_from_and_writes_checkpoints_to_s3(

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 SLOPE = 0.2
 SMALLEST_GRID = 8
+PIXEL_FEATURES = 8
 
 
 class NetworkSettings(BaseModel):
@@ -114,6 +115,45 @@ class StyleNetwork(nn.Module):
             parts.append(self.embed(labels))
         out: Tensor = activate(self.second(activate(self.first(torch.cat(parts, dim=1)))))
         return out
+
+
+class PatchHead(nn.Module):
+    """Cells of a network's grid -> pixels: features of every pixel by depth to space, mixed by a 3x3 convolution.
+
+    Straight to pixels, each cell would paint its patch without seeing what its neighbours paint: a lattice of
+    patches lies over the images (measured with patches of 4). ``gain`` 0 starts at zero output.
+    """
+
+    def __init__(self, width: int, channels: int, patch: int, *, gain: float = 1.0) -> None:
+        super().__init__()
+        self.patch = patch
+        features = PIXEL_FEATURES if patch > 1 else width
+        self.spread = convolution(width, features * patch**2, 1, gain=RECTIFIER_GAIN) if patch > 1 else None
+        self.mix = convolution(features, channels, 3, gain=gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, g, g) -> (B, channels, g patch, g patch)."""
+        if self.spread is not None:
+            x = activate(functional.pixel_shuffle(self.spread(x), self.patch))
+        out: Tensor = self.mix(x)
+        return out
+
+
+class PatchStem(nn.Module):
+    """Pixels -> cells of a network's grid: 3x3 features of every pixel, then space to depth."""
+
+    def __init__(self, channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        features = PIXEL_FEATURES if patch > 1 else channels
+        self.mix = convolution(channels, features, 3, gain=RECTIFIER_GAIN) if patch > 1 else None
+        self.channels = features * patch**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, g patch, g patch) -> (B, self.channels, g, g)."""
+        if self.mix is not None:
+            x = activate(self.mix(x))
+        return functional.pixel_unshuffle(x, self.patch)
 
 
 def grid_patch(side: int, patch: int) -> int:

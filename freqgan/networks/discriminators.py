@@ -9,6 +9,7 @@ from torch.nn import functional
 from freqgan.networks.blocks import (
     RECTIFIER_GAIN,
     NetworkSettings,
+    PatchStem,
     ResidualBlock,
     activate,
     convolution,
@@ -45,7 +46,8 @@ class Discriminator(nn.Module):
         sides = halving_sides(side // self.patch)[::-1]
         widths = [settings.width] + [settings.coarse_width] * (len(sides) - 1)
         planes = condition_channels + 1 if condition_channels else 0
-        self.stem = convolution(channels * self.patch**2 + planes, widths[0], 3)
+        self.pixels = PatchStem(channels, self.patch)
+        self.stem = convolution(self.pixels.channels + planes, widths[0], 3)
         self.steps = nn.ModuleList()
         for i, width in enumerate(widths):
             blocks = [
@@ -62,7 +64,7 @@ class Discriminator(nn.Module):
 
     def forward(self, band: Tensor, condition: Tensor | None, strength: Tensor, labels: Tensor | None) -> Tensor:
         """(B, C, h, h), (B, K, g, g) or None, (B,), (B,) or None -> (B,) logits; g = h / patch."""
-        x = functional.pixel_unshuffle(torch.asinh(3 * band) if self.emphasis else band, self.patch)
+        x = self.pixels(torch.asinh(3 * band) if self.emphasis else band)
         if condition is not None:
             plane = strength[:, None, None, None].expand(-1, 1, *x.shape[-2:])
             x = torch.cat([x, torch.asinh(condition), plane], dim=1)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from freqgan.networks.attention import MaxAttention
 from freqgan.networks.blocks import (
     NetworkSettings,
+    PatchHead,
     ResidualBlock,
     StyledBlocks,
     StyleNetwork,
@@ -61,6 +62,11 @@ def compressed(x: Tensor) -> Tensor:
     return torch.asinh(x)
 
 
+def enlarged(x: Tensor, side: int) -> Tensor:
+    """(B, C, h, h) resampled linearly to (B, C, side, side): repetition leaves its squares in the images."""
+    return functional.interpolate(x, size=(side, side), mode="bilinear")
+
+
 class RootGenerator(nn.Module):
     """noise -> (B, C, h, h), upsampling by residual blocks from 4x4 (or less, for smaller bands).
 
@@ -70,7 +76,7 @@ class RootGenerator(nn.Module):
 
     def __init__(self, shape: GeneratorShape, settings: NetworkSettings, *, attention: bool = False) -> None:
         super().__init__()
-        self.sides, self.patch = halving_sides(shape.grid), shape.patch
+        self.sides = halving_sides(shape.grid)
         widths = [settings.coarse_width] * (len(self.sides) - 1) + [settings.width]
         style = settings.coarse_width
         self.style = StyleNetwork(shape.noise, 1, shape.classes, style)
@@ -87,7 +93,7 @@ class RootGenerator(nn.Module):
         )
         seen = shape.condition_channels
         self.condition = convolution(seen, settings.width, 3) if seen else None
-        self.head = convolution(settings.width, shape.channels * shape.patch**2, 3)
+        self.head = PatchHead(settings.width, shape.channels, shape.patch)
 
     def forward(
         self, noise: Tensor, condition: Tensor | None, base: Tensor | None, strength: Tensor, labels: Tensor | None
@@ -97,12 +103,12 @@ class RootGenerator(nn.Module):
         x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
             if i:
-                x = shortcut(functional.interpolate(x, size=(self.sides[i],) * 2))
+                x = shortcut(enlarged(x, self.sides[i]))
             if i == len(self.steps) - 1 and self.condition is not None and condition is not None:
                 x = x + self.condition(compressed(condition))
             x = blocks(x, style)
             x = self.attention[i](x)
-        out: Tensor = functional.pixel_shuffle(self.head(x), self.patch)
+        out: Tensor = self.head(x)
         return out
 
 
@@ -123,7 +129,7 @@ class ConditionalGenerator(nn.Module):
 
     def __init__(self, shape: GeneratorShape, settings: NetworkSettings, *, refine: bool) -> None:
         super().__init__()
-        self.refine, self.patch = refine, shape.patch
+        self.refine = refine
         width, coarse = settings.width, settings.coarse_width
         style = coarse
         self.style = StyleNetwork(shape.noise, 1 + shape.base_channels * POOLED_SIDE**2, shape.classes, style)
@@ -135,7 +141,7 @@ class ConditionalGenerator(nn.Module):
         self.up = convolution(coarse, width, 1, gain=0.5)
         self.blocks = StyledBlocks(settings.blocks - 1, width, settings, style)
         self.skip = None if refine else convolution(shape.base_channels, shape.channels, 3, gain=0)
-        self.head = convolution(width, shape.channels * shape.patch**2, 3, gain=0 if refine else 0.7)
+        self.head = PatchHead(width, shape.channels, shape.patch, gain=0 if refine else 0.7)
 
     def forward(
         self, noise: Tensor, condition: Tensor | None, base: Tensor | None, strength: Tensor, labels: Tensor | None
@@ -147,10 +153,10 @@ class ConditionalGenerator(nn.Module):
         maps = torch.einsum("bn,nmhw->bmhw", noise, self.noise_maps)
         x = self.enter(self.stem(torch.cat([compressed(condition), maps], dim=1)), style)
         coarse = self.middle(self.down(functional.avg_pool2d(x, 2, ceil_mode=True)), style)
-        x = x + self.up(functional.interpolate(coarse, size=x.shape[-2:]))
+        x = x + self.up(enlarged(coarse, x.shape[-1]))
         x = self.blocks(x, style)
         linear = base if self.skip is None else self.skip(base)
-        out: Tensor = linear + functional.pixel_shuffle(self.head(x), self.patch)
+        out: Tensor = linear + self.head(x)
         return out
 
 

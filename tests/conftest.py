@@ -27,6 +27,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _one_seed() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def shared_cifar10() -> Path:
     """The folder of CIFAR-10 shards, where the real images are at hand."""

@@ -28,7 +28,6 @@ ENLARGED_DEVIATION = 0.66
 """Of independent cells, after any number of linear doublings; nearly all is lost in the first (measured)."""
 
 
-
 @dataclass(frozen=True)
 class GeneratorShape:
     """What a generator must produce and from what: channels of its output, of its base, of its condition.

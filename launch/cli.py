@@ -142,6 +142,23 @@ def digest_command(run: Run) -> None:
     print(f"step {checkpoint.step} sha256 {checkpoint.digest()}")
 
 
+@app.command("evaluate")
+def evaluate_command(
+    source: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder or .zip of images")],
+    data: Annotated[str, typer.Option(help="shards of real images: folder, glob or s3:// URL")],
+    count: Annotated[int, typer.Option(min=1, help="how many images to compare")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="of the images of a run")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="pixels a side for a FOLDER [default: that of its first image]")
+    ] = None,
+    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
+) -> None:
+    """Measures how far images are from real ones: value, floor (real against real) and their ratio."""
+    from launch.evaluation import evaluate_command as evaluate
+
+    evaluate(source, data, count=count, seed=seed, size=size, json_file=json_file, note=_note)
+
+
 @app.command("report")
 def report_command(
     run: Run,

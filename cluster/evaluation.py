@@ -1,0 +1,81 @@
+"""The images that an evaluation compares: real ones from shards, others from a checkpoint or from files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cluster.checkpoints import Checkpoint
+from cluster.image_files import list_images, open_images
+from cluster.images import ImagePolicy, decode_image, fit_image
+from cluster.ingest import DataSettings, Ingest
+from cluster.shards import ShardIndex, build_index
+from freqgan.errors import InputError
+from freqgan.metrics.evaluation import FEWEST, Score, evaluate
+from freqgan.synthesiser import BLOCK, to_pixels
+
+READ = 500
+MIXED_SHARDS = 16
+
+
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, data: str, *, count: int, seed: int, note: Callable[[str], None]
+) -> dict[str, Score]:
+    """Every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
+
+    Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
+    """
+    settings, index = checkpoint.settings, build_index(data)
+    policy = ImagePolicy(size=settings.image_size, channels=settings.channels)
+    number = _fitting(count, index, data, note)
+    note(f"generating {number} images of step {checkpoint.step}")
+    synthesiser = checkpoint.synthesiser()
+    blocks = [
+        to_pixels(synthesiser.sample(seed, min(BLOCK, number - first), first).images)
+        for first in range(0, number, BLOCK)
+    ]
+    return evaluate(*_real(index, policy, number), torch.cat(blocks), note=note)
+
+
+def evaluate_files(
+    source: str, data: str, *, count: int, size: int | None, note: Callable[[str], None]
+) -> dict[str, Score]:
+    """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
+
+    ``size`` is the short side of the first file unless given; the files are taken in the order of their names.
+    """
+    index = build_index(data)
+    with open_images(source) as files:
+        names = list_images(files).images
+        number = _fitting(min(count, len(names)), index, data, note)
+        note(f"reading {number} of {len(names)} files")
+        decoded = (decode_image(files.read(name), f"{name} in {files.url}") for name in names[:number])
+        first = next(decoded)
+        policy = ImagePolicy(size=size or min(first.shape[:2]))
+        candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
+    return evaluate(*_real(index, policy, number), torch.from_numpy(candidate), note=note)
+
+
+def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], None]) -> int:
+    """``count``, or half of the real images where that is less: the floor needs as many again."""
+    available = index.sample_count // 2
+    if min(available, count) < FEWEST:
+        raise InputError(
+            f"{count} images against the {index.sample_count} real ones of {data}: at least {FEWEST} are needed, "
+            f"and {2 * FEWEST} real ones; give more images or more shards"
+        )
+    if available < count:
+        note(f"{data} has {index.sample_count} images: comparing {available}, for the floor takes as many again")
+    return min(available, count)
+
+
+def _real(index: ShardIndex, policy: ImagePolicy, count: int) -> tuple[Tensor, Tensor]:
+    """Twice ``count`` different real images in a shuffled order that depends on the shards alone."""
+    with Ingest(index, policy, 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
+        batches = [ingest.batch(first, min(READ, 2 * count - first)).images for first in range(0, 2 * count, READ)]
+    images = torch.from_numpy(np.concatenate(batches))
+    return images[:count], images[count:]

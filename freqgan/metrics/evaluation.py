@@ -1,0 +1,102 @@
+"""All metrics at once: value, floor (real against other real images, equally many) and their ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from freqgan.errors import InputError
+from freqgan.metrics.bands import cross_band_distance, packet_distances
+from freqgan.metrics.critic import critic_accuracy
+from freqgan.metrics.features import random_features
+from freqgan.metrics.frechet import frechet_distance, kernel_distance
+from freqgan.metrics.neighbours import neighbour_scores
+from freqgan.metrics.patches import sliced_wasserstein
+from freqgan.metrics.spectrum import spectrum_distance
+
+FEWEST = 64
+MOST_NEIGHBOURS = 10_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """``value`` of the candidate, ``floor`` of real images in its place, ``ratio`` = value / floor.
+
+    A floor of 0 has no ratio (None).
+    """
+
+    value: float
+    floor: float
+
+    @property
+    def ratio(self) -> float | None:
+        """value / floor."""
+        return self.value / self.floor if self.floor else None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One family of metrics; ``run`` takes (reference, candidate) and gives values by name suffix ("" its own)."""
+
+    name: str
+    sees: str
+    run: Callable[[Tensor, Tensor], dict[str, float]]
+
+
+def _one(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
+    return lambda reference, candidate: {"": distance(reference, candidate)}
+
+
+def _on_features(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
+    return _one(lambda reference, candidate: distance(random_features(reference), random_features(candidate)))
+
+
+def _neighbours(reference: Tensor, candidate: Tensor) -> dict[str, float]:
+    first, second = (random_features(images[:MOST_NEIGHBOURS]) for images in (reference, candidate))
+    scores = neighbour_scores(first, second)
+    return {f".{name}": value for name, value in scores.items()}
+
+
+MEASURES = (
+    Measure("packet_frechet", "which band is wrong", packet_distances),
+    Measure("cross_band_frechet", "whether the bands belong to one image", _one(cross_band_distance)),
+    Measure("critic_accuracy", "whether detail fits the low band; 0.5 is perfect", _one(critic_accuracy)),
+    Measure("sliced_wasserstein", "finest detail", sliced_wasserstein),
+    Measure("spectrum_db", "blur, gain, lattices", _one(spectrum_distance)),
+    Measure("feature_frechet", "missing kinds of images", _on_features(frechet_distance)),
+    Measure("feature_kernel", "missing kinds of images, few samples", _on_features(kernel_distance)),
+    Measure("neighbours", "realism, variety, copies", _neighbours),
+)
+
+
+def evaluate(
+    reference: Tensor, other_real: Tensor, candidate: Tensor, *, note: Callable[[str], None] = lambda _: None
+) -> dict[str, Score]:
+    """Every metric of ``candidate`` and of ``other_real`` against ``reference``; ``note`` is told what begins.
+
+    Args:
+        reference: real images, uint8 (N, C, H, W).
+        other_real: real images that are not in ``reference``; as many as ``candidate``.
+        candidate: the images in question.
+        note: called with the name of each family of metrics before it is computed.
+
+    Raises:
+        InputError: the three differ in size or channels, or there are too few images.
+
+    """
+    shapes = {tuple(images.shape[1:]) for images in (reference, other_real, candidate)}
+    if len(shapes) > 1:
+        raise InputError(f"images of different shapes (channels, height, width) cannot be compared: {sorted(shapes)}")
+    fewest = min(len(images) for images in (reference, other_real, candidate))
+    if fewest < FEWEST:
+        raise InputError(f"{fewest} images are too few to measure anything: at least {FEWEST} of each kind are needed")
+    scores: dict[str, Score] = {}
+    for measure in MEASURES:
+        note(measure.name)
+        values, floors = measure.run(reference, candidate), measure.run(reference, other_real)
+        for suffix, value in values.items():
+            joint = suffix if suffix.startswith(".") or not suffix else f".{suffix}"
+            scores[measure.name + joint] = Score(value, floors[suffix])
+    return scores

@@ -1,0 +1,45 @@
+"""Features of images from a convolutional network whose weights are drawn from a fixed seed, and never trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from freqgan.seeds import generator_for
+
+WIDTHS = (32, 64, 128)
+STEM = 3
+KERNEL = 3
+CHUNK = 500
+
+
+def random_features(images: Tensor) -> Tensor:
+    """uint8 (N, C, H, W) -> (N, 32 + 64 + 128) float32: per stage the means of rectified random convolutions.
+
+    Stages halve the resolution by averaging. Grey images count as colour. Random features keep enough of an image to
+    tell whether kinds of images are missing, and know nothing of what the images show.
+    """
+    kernels = _kernels()
+    rows = []
+    for chunk in torch.split(images, CHUNK):
+        x = chunk.float() / 127.5 - 1
+        x = x.expand(-1, STEM, -1, -1) if x.shape[1] == 1 else x
+        found = []
+        for kernel in kernels:
+            x = functional.relu(functional.conv2d(x, kernel, padding=KERNEL // 2))
+            found.append(x.mean(dim=(2, 3)))
+            x = functional.avg_pool2d(x, 2, ceil_mode=True)
+        rows.append(torch.cat(found, dim=1))
+    return torch.cat(rows)
+
+
+def _kernels() -> list[Tensor]:
+    """Weights ~ N(0, 2 / fan_in), the same on every machine."""
+    kernels, inputs = [], STEM
+    for width in WIDTHS:
+        rng = generator_for("random features", width)
+        fan_in = inputs * KERNEL**2
+        kernels.append(torch.randn(width, inputs, KERNEL, KERNEL, generator=rng) * (2 / fan_in) ** 0.5)
+        inputs = width
+    return kernels

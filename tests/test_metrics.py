@@ -177,10 +177,10 @@ def test_what_cannot_be_compared(count: int, side: int, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def cifar(shared_cifar10: Path) -> tuple[Tensor, Tensor]:
-    """8,000 images of CIFAR-10 in a mixed order, and their labels."""
+    """4,000 images of CIFAR-10 in a mixed order, and their labels."""
     index = build_index(f"{shared_cifar10}/train-*.tar")
     with Ingest(index, ImagePolicy(size=32), 0, DataSettings(shuffle_shards=20)) as ingest:
-        batches = [ingest.batch(first, 500) for first in range(0, 8_000, 500)]
+        batches = [ingest.batch(first, 500) for first in range(0, 4_000, 500)]
     images = torch.from_numpy(np.concatenate([batch.images for batch in batches]))
     return images, torch.from_numpy(np.concatenate([batch.labels for batch in batches]))
 
@@ -201,7 +201,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
 @pytest.fixture(scope="module")
 def floors(cifar: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Every metric of real images against real images."""
-    return {name: measure(cifar[0][:2_000], cifar[0][2_000:4_000]) for name, measure in METRICS.items()}
+    return {name: measure(cifar[0][:1_000], cifar[0][1_000:2_000]) for name, measure in METRICS.items()}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def floors(cifar: tuple[Tensor, Tensor]) -> dict[str, float]:
     [
         ("shuffled", {"cross_band": 5, "critic": 1.6, "patches": 3, "spectrum": 5, "features": 2}, {"packets": 1.3}),
         ("blurred", {"packets": 3, "cross_band": 5, "patches": 3, "spectrum": 5, "features": 3, "critic": 1.6}, {}),
-        ("five classes", {"features": 2, "kernel": 2, "cross_band": 1.15}, {"critic": 1.25}),
+        ("five classes", {"features": 2, "kernel": 2, "cross_band": 1.15}, {}),
         ("duplicates", {"duplicates": 20}, {"spectrum": 4, "critic": 1.25}),
     ],
 )
@@ -221,16 +221,16 @@ def test_corruptions_of_real_images(
     missed: dict[str, float],
 ) -> None:
     images, labels = cifar
-    rest = images[4_000:]
+    rest = images[2_000:]
     corrupt = {
-        "shuffled": lambda: shuffled_detail(rest[:2_000]),
-        "blurred": lambda: blurred(rest[:2_000]),
-        "five classes": lambda: rest[labels[4_000:] < 5][:2_000],
-        "duplicates": lambda: rest[:200].repeat(10, 1, 1, 1),
+        "shuffled": lambda: shuffled_detail(rest[:1_000]),
+        "blurred": lambda: blurred(rest[:1_000]),
+        "five classes": lambda: rest[labels[2_000:] < 5][:1_000],
+        "duplicates": lambda: rest[:100].repeat(10, 1, 1, 1),
     }[corruption]()
     for names, holds in ((seen, True), (missed, False)):
         for name, factor in names.items():
-            ratio = METRICS[name](images[:2_000], corrupt) / floors[name]
+            ratio = METRICS[name](images[:1_000], corrupt) / floors[name]
             assert (ratio > factor) == holds, f"{name}: {ratio:.2f}"
 
 
@@ -280,7 +280,7 @@ def test_evaluate_a_run(capsys: Capsys, small_shards: Path, many_shards: Path, t
     assert outcome.code == 0, outcome.err
     assert "comparing 100" in outcome.err
     assert "generating 100 images" in outcome.err
-    assert json.loads((tmp_path / "scores.json").read_text())["packet_frechet"]["ratio"] > 1.5
+    assert json.loads((tmp_path / "scores.json").read_text())["cross_band_frechet"]["ratio"] > 2
     assert "leave --size out" in refused(run_command(capsys, "evaluate", run, "--data", many_shards, "--size", 32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -61,10 +62,12 @@ def _patches(images: Tensor, name: str) -> Tensor:
 
 
 def _distance(x: Tensor, y: Tensor, side: int) -> float:
-    directions = torch.randn(x.shape[1], DIRECTIONS, generator=generator_for("directions", side))
-    directions /= torch.linalg.vector_norm(directions, dim=0)
-    parts = [
-        ((x @ some).sort(dim=0).values - (y @ some).sort(dim=0).values).abs().mean()
-        for some in torch.split(directions, 64, dim=1)
-    ]
+    directions = torch.randn(DIRECTIONS, x.shape[1], generator=generator_for("directions", side))
+    directions /= torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+    parts = [(_sorted(some @ x.T) - _sorted(some @ y.T)).abs().mean() for some in torch.split(directions, 64)]
     return float(torch.stack(parts).mean())
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    """Every row in ascending order; NumPy's sort of contiguous rows is several times as fast as torch's on a CPU."""
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1))

@@ -17,7 +17,7 @@ from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import spectrum_distance
 
 FEWEST = 64
-MOST_NEIGHBOURS = 10_000
+MOST_NEIGHBOURS = 5_000
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 
 
 def _distances(first: Tensor, second: Tensor) -> Tensor:
-    """(N, M), by differences: products of large vectors would leave noise where distances are near 0."""
-    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+    """(N, M) float64: products in single precision would leave noise where distances are near 0."""
+    return torch.cdist(first.double(), second.double())
 
 
 def _own_distances(points: Tensor) -> Tensor:
@@ -44,4 +44,4 @@ def _own_distances(points: Tensor) -> Tensor:
 
 def _kth(distances: Tensor, k: int) -> Tensor:
     """(N,): the k-th smallest of every row; of all there are where there are fewer."""
-    return distances.kthvalue(min(k, distances.shape[1] - 1), dim=1).values
+    return distances.topk(min(k, distances.shape[1] - 1), dim=1, largest=False).values[:, -1]

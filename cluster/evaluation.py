@@ -13,6 +13,7 @@ from cluster.checkpoints import Checkpoint
 from cluster.image_files import list_images, open_images
 from cluster.images import ImagePolicy, decode_image, fit_image
 from cluster.ingest import DataSettings, Ingest
+from cluster.order import permutation
 from cluster.shards import ShardIndex, build_index
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import FEWEST, Score, evaluate
@@ -46,14 +47,15 @@ def evaluate_files(
 ) -> dict[str, Score]:
     """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
-    ``size`` is the short side of the first file unless given; the files are taken in the order of their names.
+    ``size`` is the short side of the first file unless given; of more files than ``count`` some are drawn.
     """
     index = build_index(data)
     with open_images(source) as files:
         names = list_images(files).images
         number = _fitting(min(count, len(names)), index, data, note)
         note(f"reading {number} of {len(names)} files")
-        decoded = (decode_image(files.read(name), f"{name} in {files.url}") for name in names[:number])
+        chosen = [names[i] for i in permutation(len(names), 0, "evaluate").tolist()[:number]]  # classes are folders
+        decoded = (decode_image(files.read(name), f"{name} in {files.url}") for name in chosen)
         first = next(decoded)
         policy = ImagePolicy(size=size or min(first.shape[:2]))
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])

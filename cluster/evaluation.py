@@ -47,8 +47,10 @@ def evaluate_files(
 ) -> dict[str, Score]:
     """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
-    ``size`` is the short side of the first file unless given; of more files than ``count`` some are drawn.
+    ``size`` is the short side of the first file, cut to a multiple of 8, unless given; of more files than ``count`` some are drawn.
     """
+    if size is not None and size % 2:
+        raise InputError(f"--size {size}: wavelet bands need an even number of pixels; take {size - 1} or {size + 1}")
     index = build_index(data)
     with open_images(source) as files:
         names = list_images(files).images
@@ -57,7 +59,8 @@ def evaluate_files(
         chosen = [names[i] for i in permutation(len(names), 0, "evaluate").tolist()[:number]]  # classes are folders
         decoded = (decode_image(files.read(name), f"{name} in {files.url}") for name in chosen)
         first = next(decoded)
-        policy = ImagePolicy(size=size or min(first.shape[:2]))
+        policy = ImagePolicy(size=size or max(8, min(first.shape[:2]) // 8 * 8))
+        note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
     return evaluate(*_real(index, policy, number), torch.from_numpy(candidate), note=note)
 

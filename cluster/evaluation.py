@@ -47,7 +47,8 @@ def evaluate_files(
 ) -> dict[str, Score]:
     """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
-    ``size`` is the short side of the first file, cut to a multiple of 8, unless given; of more files than ``count`` some are drawn.
+    ``size`` is the short side of the first file, cut to a multiple of 8, unless given. Of more files than ``count``
+    some are drawn.
     """
     if size is not None and size % 2:
         raise InputError(f"--size {size}: wavelet bands need an even number of pixels; take {size - 1} or {size + 1}")

@@ -15,7 +15,7 @@ from cluster.files import FileRecord
 from cluster.host import Array, StageHost
 from cluster.settings import RunSettings
 from cluster.source import DataSource
-from freqgan.contest import Metrics
+from freqgan.critic import Metrics
 
 
 class StageActor:
@@ -29,11 +29,22 @@ class StageActor:
         return self.host.name
 
     def step(
-        self, step: int, names: list[str], images: NDArray[np.uint8], labels: NDArray[np.int64], *outputs: Array
-    ) -> tuple[Array, Metrics]:
-        """See :meth:`StageHost.step`; ``names`` says whose outputs follow."""
-        result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)))
-        return result.output, result.metrics
+        self,
+        step: int,
+        names: list[str],
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        gradient: Array | None,
+        *outputs: Array,
+    ) -> tuple[Metrics | Array, ...]:
+        """See :meth:`StageHost.step`; ``names`` says whose outputs follow. Metrics come first, then outputs."""
+        result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)), gradient)
+        return result.metrics, *result.outputs.values()
+
+    def gradients(self, step: int) -> tuple[Array, ...]:
+        """See :meth:`StageHost.gradients`; in the order of the chain."""
+        kept = self.host.gradients(step)
+        return tuple(kept[gan.name] for gan in self.host.settings.band_plan().gans)
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
         """See :meth:`StageHost.forward`."""

@@ -10,7 +10,7 @@ from cluster.checkpoints import CheckpointWriter
 from cluster.executors import Executor
 from cluster.reporting import Reporter, StepRecord
 from cluster.settings import RunSettings
-from freqgan.contest import Metrics
+from freqgan.critic import Metrics
 
 RATE_SPAN_STEPS = 20
 

@@ -19,7 +19,8 @@ from cluster.ingest import Ingest
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
-from freqgan.contest import Metrics
+from freqgan.critic import Metrics
+from freqgan.image_stage import IMAGE_STAGE
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Executor(Protocol):
         """Gives back what the executor holds. Safe to call twice."""
 
 
+def kept_steps(settings: RunSettings, restore: Restore | None) -> range:
+    """The steps before ``restore`` whose feedback is still to be applied."""
+    if restore is None or not settings.feeds_back:
+        return range(0)
+    return range(max(0, restore.step - settings.feedback.lag), restore.step)
+
+
 class InlineExecutor:
     """All stages in this process, one after the other: the reference, and the fast path on a single GPU."""
 
@@ -72,6 +80,9 @@ class InlineExecutor:
         if restore is not None:
             for host in self.hosts.values():
                 host.load(restore.folder_url, restore.records, restore.step)
+        self._gradients: dict[int, dict[str, Array]] = {}
+        for step in kept_steps(settings, restore):
+            self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
         self._finished: deque[dict[str, Metrics]] = deque()
         self._saved: deque[list[FileRecord]] = deque()
 
@@ -85,15 +96,19 @@ class InlineExecutor:
         batch = self.ingest.batch(step * self.settings.batch, self.settings.batch)
         outputs: dict[tuple[str, int], Array] = {}
         metrics: dict[str, Metrics] = {}
+        gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
         for call in self.program:
             inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
             host = self.hosts[call.stage]
             if call.kind == "forward":
                 outputs[call.stage, call.pass_number] = host.forward(step, batch.labels, inputs)
             else:
-                result = host.step(step, batch.images, batch.labels, inputs)
-                outputs[call.stage, call.pass_number] = result.output
+                result = host.step(step, batch.images, batch.labels, inputs, gradients.get(call.stage))
                 metrics[call.stage] = result.metrics
+                if call.stage == IMAGE_STAGE:
+                    self._gradients[step] = result.outputs
+                else:
+                    outputs[call.stage, call.pass_number] = result.outputs[call.stage]
         self._finished.append(metrics)
 
     def finish(self) -> dict[str, Metrics]:

@@ -17,23 +17,25 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from cluster.files import FileRecord, read_verified, write_recorded
+from cluster.kept import KeptSteps
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
-from freqgan.band_gan import BandGan
+from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
-from freqgan.contest import Metrics
+from freqgan.critic import Metrics
 from freqgan.errors import InputError, RunError
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.statistics import BandStatistics
 
 Array = NDArray[np.float32]
+LABELS = "labels"
 
 
 class HostedStep(NamedTuple):
-    """A step's output for the stages after it, and its metrics."""
+    """A step's metrics and what it has for other stages: a band's output, or the image stage's gradients by GAN."""
 
-    output: Array
     metrics: Metrics
+    outputs: dict[str, Array]
 
 
 class StageHost:
@@ -55,23 +57,60 @@ class StageHost:
         self.stage: BandGan | ImageStage
         self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name))
         self.done = 0
+        self.kept = KeptSteps(settings.feedback.lag)
         self._last: HostedStep | None = None
 
     def step(
-        self, step: int, images: NDArray[np.uint8], labels: NDArray[np.int64], outputs: Mapping[str, Array]
+        self,
+        step: int,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        outputs: Mapping[str, Array],
+        gradient: Array | None = None,
     ) -> HostedStep:
-        """Step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused."""
+        """Step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
+
+        ``gradient`` is the image stage's for this band, of ``feedback.lag`` steps ago.
+        """
         if step == self.done - 1 and self._last is not None:
             return self._last
         if step != self.done:
             raise RunError(f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order")
         start = time.perf_counter()
-        result = self.stage.step(step, _tensor(images), _tensor(labels), _tensors(outputs))
-        # The image stage's pictures have no reader: not sending them keeps them out of the object store.
-        output = result.output.cpu().numpy() if self.name != IMAGE_STAGE else np.zeros(0, np.float32)
-        self._last = HostedStep(output, result.metrics | {"seconds": time.perf_counter() - start})
+        metrics, made = self._step(step, images, labels, outputs, gradient)
+        self._last = HostedStep(metrics | {"seconds": time.perf_counter() - start}, made)
         self.done += 1
         return self._last
+
+    def _step(
+        self,
+        step: int,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        outputs: Mapping[str, Array],
+        gradient: Array | None,
+    ) -> tuple[Metrics, dict[str, Array]]:
+        batch = _tensor(images), _tensor(labels)
+        if isinstance(self.stage, ImageStage):
+            judged = self.stage.step(step, *batch, _tensors(outputs))
+            # Its pictures have no reader: not sending them keeps them out of the object store.
+            made = {name: tensor.cpu().numpy() for name, tensor in judged.feedback.items()}
+            if made:
+                self.kept.add(step, dict(made))
+            return judged.metrics, made
+        feedback = None
+        if gradient is not None:
+            before = step - self.settings.feedback.lag
+            inputs = {name: _tensor(array) for name, array in self.kept.at(before).items()}
+            feedback = Feedback(before, inputs.pop(LABELS), inputs, _tensor(gradient))
+        trained = self.stage.step(step, *batch, _tensors(outputs), feedback)
+        if self.settings.feeds_back:
+            self.kept.add(step, {**outputs, LABELS: labels})
+        return trained.metrics, {self.name: trained.output.cpu().numpy()}
+
+    def gradients(self, step: int) -> dict[str, Array]:
+        """What the image stage told every band at ``step``, one of the last ``feedback.lag``."""
+        return {name: np.asarray(array, np.float32) for name, array in self.kept.at(step).items()}
 
     def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Array]) -> Array:
         """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
@@ -85,7 +124,8 @@ class StageHost:
         if step != self.done:
             raise RunError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
         folder = open_folder(folder_url)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.stage.tensors().items()}
+        state = self.stage.tensors() | self.kept.tensors()
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         scalars = {"step": self.done, **self.stage.scalars()}
         return [
             write_recorded(folder, f"{self.name}.safetensors", save_safetensors(tensors)),
@@ -100,6 +140,7 @@ class StageHost:
         tensors = load_safetensors(read_verified(folder, by_name[f"{self.name}.safetensors"]))
         if scalars.pop("step") != step:
             raise RunError(f"{folder_url}/{self.name}.json is not the state of step {step}: the checkpoint is mixed up")
+        self.kept.load(tensors)
         self.stage.load({name: tensor.to(self.stage.chain.device) for name, tensor in tensors.items()}, scalars)
         self.done, self._last = step, None
 

@@ -16,7 +16,10 @@ from freqgan.plan import BandPlan
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one stage; ``inputs`` are the (GAN, pass) whose outputs it takes."""
+    """One call of one stage; ``inputs`` are the (GAN, pass) whose outputs it takes.
+
+    A band's step also takes what the image stage told it ``feedback.lag`` steps ago, where there is feedback.
+    """
 
     stage: str
     kind: Literal["forward", "step"]

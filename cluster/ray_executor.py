@@ -22,14 +22,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cluster.actors import IngestActor, StageActor
-from cluster.executors import Restore
+from cluster.executors import Restore, kept_steps
 from cluster.files import FileRecord
 from cluster.placement import Node, Seat, place
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
-from freqgan.contest import Metrics
+from freqgan.critic import Metrics
 from freqgan.errors import FreqganError, RunError
+from freqgan.image_stage import IMAGE_STAGE
 
 START_TIMEOUT_S = 600.0
 START_ATTEMPTS = 3
@@ -59,6 +60,8 @@ class RayExecutor:
         self.settings = settings
         self.plan = settings.band_plan()
         self.program = step_program(self.plan)
+        self.receivers = [gan.name for gan in self.plan.gans] if settings.feeds_back else []
+        self._gradients: dict[int, dict[str, Any]] = {}
         self._owns_ray = connect(settings, address)
         self._steps: deque[dict[str, Any]] = deque()
         self._saves: deque[list[Any]] = deque()
@@ -78,6 +81,7 @@ class RayExecutor:
         images, labels = self.ingest.batch.options(num_returns=2).remote(step)
         outputs: dict[tuple[str, int], Any] = {}
         metrics: dict[str, Any] = {}
+        told = self._gradients.pop(step - self.settings.feedback.lag, {})
         for call in self.program:
             names = [name for name, _ in call.inputs]
             inputs = [outputs[key] for key in call.inputs]
@@ -85,8 +89,14 @@ class RayExecutor:
             if call.kind == "forward":
                 outputs[call.stage, call.pass_number] = actor.forward.remote(step, names, labels, *inputs)
             else:
-                output, numbers = actor.step.options(num_returns=2).remote(step, names, images, labels, *inputs)
-                outputs[call.stage, call.pass_number], metrics[call.stage] = output, numbers
+                receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
+                arguments = (step, names, images, labels, told.get(call.stage), *inputs)
+                returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
+                metrics[call.stage], *made = returned if receivers else [returned]
+                if call.stage == IMAGE_STAGE:
+                    self._gradients[step] = dict(zip(receivers, made, strict=True))
+                else:
+                    outputs[call.stage, call.pass_number] = made[0]
         self._steps.append(metrics)
 
     def finish(self) -> dict[str, Metrics]:
@@ -145,6 +155,9 @@ class RayExecutor:
         if restore is not None:
             arguments = (restore.folder_url, restore.records, restore.step)
             self._wait([actor.load.remote(*arguments) for actor in self.actors.values()])
+        for step in kept_steps(self.settings, restore):
+            refs = self.actors[IMAGE_STAGE].gradients.options(num_returns=len(self.receivers)).remote(step)
+            self._gradients[step] = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
 
     def _wait(self, refs: list[Any]) -> list[Any]:
         return _translated(lambda: ray.get(refs))
@@ -203,9 +216,10 @@ def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> 
 
 
 def object_store_bytes(settings: RunSettings) -> int:
-    """Room for a window of steps (uint8 images, float32 sub-images and their intermediate low bands), twice."""
+    """Room for a window of steps (uint8 images, float32 sub-images, their intermediate low bands, gradients), twice."""
     image = settings.batch * settings.channels * settings.image_size**2
-    return max(256 * 2**20, 2 * (settings.window + 2) * image * (1 + 6 * settings.plan.cycles))
+    steps = settings.window + settings.feedback.lag + 2
+    return max(256 * 2**20, 2 * steps * image * (1 + 6 * settings.plan.cycles))
 
 
 def _translated(action: Callable[[], Result]) -> Result:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.checkpoints import Checkpoint
-from freqgan.contest import Metrics
+from freqgan.critic import Metrics
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from freqgan.augmentation import augment
 from freqgan.bands import SubImages
 from freqgan.chain import Chain, Condition
-from freqgan.contest import Contest, Metrics, Pairs
+from freqgan.contest import Contest
+from freqgan.critic import Metrics, Pairs
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.plan import Gan
@@ -19,12 +20,23 @@ from freqgan.schedules import teacher_forced_count
 from freqgan.seeds import generator_for, seeded
 from freqgan.settings import ModelSettings
 
+SMALLEST_NORM = 1e-12
+
 
 class StepResult(NamedTuple):
     """``output`` (B, C * bands, h, h): the chain's sub-images of this step, normalised; ``metrics``: plain numbers."""
 
     output: Tensor
     metrics: Metrics
+
+
+class Feedback(NamedTuple):
+    """What the image stage says of an earlier step: the step's number and inputs, and the gradient (as the output)."""
+
+    step: int
+    labels: Tensor
+    outputs: Mapping[str, Tensor]
+    gradient: Tensor
 
 
 def build_band_generator(chain: Chain, gan: Gan) -> torch.nn.Module:
@@ -74,7 +86,14 @@ class BandGan:
         """The model's settings."""
         return self.chain.settings
 
-    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> StepResult:
+    def step(
+        self,
+        step: int,
+        images: Tensor,
+        labels: Tensor,
+        outputs: Mapping[str, Tensor],
+        feedback: Feedback | None = None,
+    ) -> StepResult:
         """Trains on one batch and returns what this GAN adds to the chain.
 
         Args:
@@ -82,6 +101,7 @@ class BandGan:
             images: uint8 (B, C, N, N), not yet augmented.
             labels: int64 (B,).
             outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before).
+            feedback: of the image stage, if there is any.
 
         """
         reals = self.chain.real(
@@ -93,29 +113,53 @@ class BandGan:
         generated = self.chain.condition(self.gan, given)
         forced = self._forced_count(step, len(images))
         strength = self._strengths(step, len(images), forced)
-        seen = self._blend(self._real_condition(step, reals, strength), generated, forced)
-        fakes = self.contest.generator(noise, seen.planes, seen.base, strength, chosen)
+        seen = self._real_condition(step, reals, strength, forced).followed_by(generated.rows(slice(forced, None)))
+        fakes = self.contest.generate(noise, seen.planes, seen.base, strength, chosen)
         real, fake = self._pairs(reals, seen, fakes, strength, chosen, forced)
         metrics = self.contest.train_discriminator(real, fake, step)
         output = self._output(noise, generated, fakes, chosen, forced)
-        metrics |= self.contest.train_generator(real, fake, step)
+        metrics |= self._train_generator(real, fake, step, feedback)
         metrics["output_deviation"] = float(output.std())
         return StepResult(output, metrics)
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """The output of an earlier pass of a chain with cycles: bands not made yet count as zero. Trains nothing."""
+        with torch.no_grad():
+            return self._generated(step, labels, outputs)
+
+    # -- the parts of a step -------------------------------------------------------------------
+
+    def _generated(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The present generator's output for the noise and the condition of ``step``; bands not given are zero."""
         batch = len(labels)
         given = self.chain.bands(outputs, self.chain.choices(self.settings.seed, step, batch))
         condition = self.chain.condition(self.gan, self._with_zeros(given, batch))
         chosen = labels.to(self.chain.device) if self.settings.classes else None
-        with torch.no_grad():
-            strength = torch.zeros(batch, device=self.chain.device)
-            out: Tensor = self.contest.generator(
-                self._noise(step, batch), condition.planes, condition.base, strength, chosen
-            )
-        return out
+        strength = torch.zeros(batch, device=self.chain.device)
+        return self.contest.generate(self._noise(step, batch), condition.planes, condition.base, strength, chosen)
 
-    # -- the parts of a step -------------------------------------------------------------------
+    def _train_generator(self, real: Pairs, fake: Pairs, step: int, feedback: Feedback | None) -> Metrics:
+        """The generator's update for its own discriminator and, where there is feedback, for that of the images.
+
+        Feedback enters as the inner product of the output, computed anew for the noise and the condition of its
+        step, with the gradient: its derivative is the gradient's. Balanced, the product is scaled so that, weight
+        for weight, it moves the output as much as the band's own discriminator does: the normalised bands differ
+        in how much of an image they are, so a whole image's gradient is far stronger in some than in others.
+        """
+        adversarial = self.contest.generator_loss(real, fake)
+        metrics = {"loss_g": float(adversarial.detach())}
+        if feedback is None:
+            self.contest.update_generator(adversarial, step)
+            return metrics
+        again = self._generated(feedback.step, feedback.labels, feedback.outputs)
+        gradient = feedback.gradient.to(again.device)
+        weight = torch.tensor(self.settings.feedback.weight, device=again.device)
+        if self.settings.feedback.balance:
+            (own,) = torch.autograd.grad(adversarial, fake.samples)
+            adversarial = (fake.samples * own).sum()  # the same gradient, not computed twice
+            weight = weight * own.norm() / gradient.norm().clamp(min=SMALLEST_NORM)
+        self.contest.update_generator(adversarial + weight * (again * gradient).sum(), step)
+        return metrics | {"feedback": float(weight * gradient.norm())}
 
     def _noise(self, step: int, batch: int) -> Tensor:
         return self.chain.noise(self.settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
@@ -134,17 +178,20 @@ class BandGan:
         uniform[forced:] = 0
         return (uniform * self.settings.teacher_forcing.noise).to(self.chain.device)
 
-    def _real_condition(self, step: int, reals: SubImages, strength: Tensor) -> Condition:
-        """The condition made of real bands plus noise; with cycles, a share of the samples lacks the later bands."""
+    def _real_condition(self, step: int, reals: SubImages, strength: Tensor, count: int) -> Condition:
+        """The condition of the first ``count`` samples: real bands plus noise.
+
+        With cycles, a share of the samples lacks the later bands, as they do in the first pass.
+        """
         rng = generator_for(self.settings.seed, "condition", self.name, step)
-        scale = strength[:, None, None, None]
+        scale = strength[:count, None, None, None]
         noisy: SubImages = {}
         for band in self.gan.seen:
-            real = reals[band]
+            real = reals[band][:count]
             noisy[band] = real + scale * torch.randn(real.shape, generator=rng).to(real.device)
         if self.gan.ring_condition:
             cycles = self.chain.plan.cycles
-            first_pass = (torch.rand(len(scale), generator=rng) < 1 / cycles).to(scale.device)[:, None, None, None]
+            first_pass = (torch.rand(count, generator=rng) < 1 / cycles).to(scale.device)[:, None, None, None]
             noisy |= {band: noisy[band] * ~first_pass for band in self.gan.ring_condition}
         return self.chain.condition(self.gan, noisy)
 
@@ -154,24 +201,15 @@ class BandGan:
         shape = (batch, self.settings.channels)
         return given | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
 
-    @staticmethod
-    def _blend(real: Condition, generated: Condition, forced: int) -> Condition:
-        """The first ``forced`` samples of ``real``, the others of ``generated``."""
-
-        def rows(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-            return None if a is None or b is None else torch.cat([a[:forced], b[forced:]])
-
-        return Condition(rows(real.base, generated.base), rows(real.planes, generated.planes))
-
     def _pairs(
         self, reals: SubImages, seen: Condition, fakes: Tensor, strength: Tensor, labels: Tensor | None, forced: int
     ) -> tuple[Pairs, Pairs]:
         """Real bands with real conditions, fakes with what they were made from; both with the same noise on it."""
         real_planes = seen_planes = None
         if self.conditional and seen.planes is not None:
-            clean = self.chain.condition(self.gan, reals)
+            clean = self.chain.condition(self.gan, {band: real[forced:] for band, real in reals.items()})
             seen_planes = seen.planes
-            real_planes = self._blend(seen, clean, forced).planes
+            real_planes = seen.rows(slice(forced)).followed_by(clean).planes
         real = self.chain.stacked(self.gan, reals)
         return Pairs(real, real_planes, strength, labels), Pairs(fakes, seen_planes, strength, labels)
 
@@ -180,9 +218,9 @@ class BandGan:
         """The chain's output: samples already made from generated conditions are kept, the others are made now."""
         if not forced:
             return fakes.detach()
-        planes, base = (None if x is None else x[:forced] for x in (generated.planes, generated.base))
-        clean = torch.zeros(forced, device=self.chain.device)
-        made = self.contest.generator(noise[:forced], planes, base, clean, None if labels is None else labels[:forced])
+        seen, clean = generated.rows(slice(forced)), torch.zeros(forced, device=self.chain.device)
+        rows = None if labels is None else labels[:forced]
+        made = self.contest.generate(noise[:forced], seen.planes, seen.base, clean, rows)
         return torch.cat([made, fakes[forced:].detach()])
 
     # -- state ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
-from freqgan.networks.blocks import grid_patch
+from freqgan.networks.blocks import compressed, grid_patch
 from freqgan.noise import NoiseMode, draw_noise
 from freqgan.plan import BandPlan, Gan
 from freqgan.seeds import generator_for
@@ -31,11 +31,23 @@ must not turn the gradients of the image stage into infinities."""
 class Condition(NamedTuple):
     """What one GAN sees: ``base`` (B, C, h, h) the low band it starts from, ``planes`` (B, K, g, g) all it sees.
 
-    The planes lie on the GAN's own grid of g = h / patch cells a side.
+    The planes lie on the GAN's own grid of g = h / patch cells a side, as asinh of the normalised bands: linear near
+    0, logarithmic far out. Styles multiply features, so a condition outside all real ones came out of every GAN of a
+    chain amplified by more than a factor: from 2 to 50 deviations over six GANs, then to infinity (measured, 64x64,
+    12 GANs).
     """
 
     base: Tensor | None
     planes: Tensor | None
+
+    def rows(self, chosen: slice) -> Condition:
+        """That of the samples of ``chosen`` alone."""
+        return Condition(*(None if x is None else x[chosen] for x in self))
+
+    def followed_by(self, other: Condition) -> Condition:
+        """That of these samples and then of those of ``other``, which sees the same bands."""
+        pairs = zip(self, other, strict=True)
+        return Condition(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
 
 
 class Chain:
@@ -78,8 +90,8 @@ class Chain:
     # -- generated bands -----------------------------------------------------------------------
 
     def noise(self, mode: NoiseMode, step: int, *, batch: int) -> Tensor:
-        """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample."""
-        count, dimensions = len(self.plan.gans), self.settings.noise.dimensions
+        """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample; (1, B, n) without GANs."""
+        count, dimensions = self.settings.noise_count, self.settings.noise.dimensions
         return draw_noise(mode, self.settings.seed, step, batch, count, dimensions).to(self.device)
 
     def choices(self, seed: int, step: int, batch: int) -> dict[Band, Tensor]:
@@ -143,7 +155,7 @@ class Chain:
         grid = self.band_side(gan.level) // self.patch(gan)
         others = [sub_images[band] for band in self._others(gan)]
         planes = [_on_grid(x, grid) for x in ([] if base is None else [base]) + others]
-        return Condition(base, torch.cat(planes, dim=1) if planes else None)
+        return Condition(base, compressed(torch.cat(planes, dim=1)) if planes else None)
 
     def condition_channels(self, gan: Gan) -> int:
         """Channels of ``Condition.planes`` for ``gan``."""

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from freqgan.augmentation import augment
-from freqgan.band_gan import StepResult
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.chain import Chain
-from freqgan.contest import Contest, Metrics, Pairs
+from freqgan.contest import Contest
+from freqgan.critic import Metrics, Pairs
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.reconstruction import ReconstructionCritics
 from freqgan.seeds import seeded
 from freqgan.settings import ModelSettings
 
 IMAGE_STAGE = "image"
+
+
+class ImageStepResult(NamedTuple):
+    """``images`` (B, C, N, N) blended; plain numbers; gradients for the outputs of the bands, by name.
+
+    A gradient has the shape of the band's output, and is that of the mean loss over the batch.
+    """
+
+    images: Tensor
+    metrics: Metrics
+    feedback: dict[str, Tensor]
 
 
 class Blend(nn.Module):
@@ -82,11 +95,12 @@ class ImageGenerator(nn.Module):
 
 
 class ImageStage:
-    """Trains G_o, alpha and D_o on the reconstruction of the chain's bands.
+    """Trains G_o, alpha and D_o on the reconstruction of the chain's bands, and tells the bands what D_o thinks.
 
-    Part of each batch is the blend, part (``solo_share``) is G_o alone, so that G_o stays a generator
-    in its own right. G_o is tied to the chain: it gets the noise of the coarsest low band, and its own
-    coarsest low band is pulled toward the chain's; two unrelated images blended would be a double exposure.
+    Part of each batch is G_o alone (``solo_share``), so that it stays a generator in its own right, part the
+    chain's image alone (``chain_share``), the rest the blend. G_o is tied to the chain: it gets the noise of the
+    coarsest low band, and its own coarsest low band is pulled toward the chain's; two unrelated images blended
+    would be a double exposure. With a plan of no GANs all of it is G_o.
     """
 
     def __init__(self, chain: Chain) -> None:
@@ -111,6 +125,7 @@ class ImageStage:
             settings.image_size,
             {"blend.logits": rate},
         )
+        self.reconstructions = ReconstructionCritics(chain)
 
     @property
     def settings(self) -> ModelSettings:
@@ -123,31 +138,57 @@ class ImageStage:
         assert isinstance(self.contest.generator, ImageGenerator)
         return self.contest.generator
 
-    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> StepResult:
-        """Trains on one batch; ``outputs`` are those of every GAN of the chain at this step.
-
-        Returns the blended images of the batch (B, C, N, N) and metrics with alpha.
-        """
+    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
+        """Trains on one batch; ``outputs`` are those of every GAN of the chain at this step."""
         settings = self.settings
         chosen = labels.to(self.chain.device) if settings.classes else None
         augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
         reals = augmented.to(self.chain.device, torch.float32) / 127.5 - 1
         choices = self.chain.choices(settings.seed, step, len(images))
-        bands = self.chain.bands(outputs, choices)
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
-        other = self.generator(noise, chosen)
-        blended = self.generator.blend(self.chain.image(bands), other)
-        solo = round(settings.image_stage.solo_share * len(images))
-        fakes = torch.cat([other[:solo], blended[solo:]])
-        tie = functional.mse_loss(self._low(other), bands[Band(settings.levels, "LL")])
-        metrics = self._train(step, reals, fakes, chosen, settings.image_stage.tie * tie)
-        return StepResult(blended.detach(), metrics | {"tie": float(tie.detach())} | self.generator.blend.alphas())
+        other = self.contest.generate(noise, chosen)
+        if not self.chain.plan.gans:
+            metrics, _ = self._train(step, reals, other, chosen, [], [])
+            return ImageStepResult(other.detach(), metrics, {})
+        leaves = {name: out.detach().requires_grad_(settings.feeds_back) for name, out in outputs.items()}
+        bands = self.chain.bands(leaves, choices)
+        frequency = self.chain.image(bands)
+        blended = self.generator.blend(frequency, other)
+        fakes = self._shares(other, frequency, blended)
+        tie = functional.mse_loss(self._low(other), bands[Band(settings.levels, "LL")].detach())
+        real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
+        losses, rec_metrics = self.reconstructions.train(step, real_bands, bands, chosen)
+        wanted = list(leaves.values()) if settings.feeds_back else []
+        metrics, gradients = self._train(step, reals, fakes, chosen, [settings.image_stage.tie * tie, *losses], wanted)
+        feedback = dict(zip(leaves, gradients, strict=True)) if gradients else {}
+        alphas = self.generator.blend.alphas()
+        return ImageStepResult(
+            blended.detach(), metrics | rec_metrics | {"tie": float(tie.detach())} | alphas, feedback
+        )
 
-    def _train(self, step: int, reals: Tensor, fakes: Tensor, labels: Tensor | None, extra: Tensor) -> Metrics:
+    def _shares(self, other: Tensor, frequency: Tensor, blended: Tensor) -> Tensor:
+        """The fakes of a batch: the first samples of G_o, those after them of the chain, the rest blended."""
+        stage, batch = self.settings.image_stage, len(other)
+        solo = round(stage.solo_share * batch)
+        chain = solo + round(stage.chain_share * batch)
+        return torch.cat([other[:solo], frequency[solo:chain], blended[chain:]])
+
+    def _train(
+        self,
+        step: int,
+        reals: Tensor,
+        fakes: Tensor,
+        labels: Tensor | None,
+        extras: Sequence[Tensor],
+        inputs: list[Tensor],
+    ) -> tuple[Metrics, list[Tensor]]:
+        """Both updates; metrics, and the gradients of all losses with respect to ``inputs``."""
         strength = torch.zeros(len(reals), device=self.chain.device)
         real, fake = Pairs(reals, None, strength, labels), Pairs(fakes, None, strength, labels)
         metrics = self.contest.train_discriminator(real, fake, step)
-        return metrics | self.contest.train_generator(real, fake, step, extra)
+        adversarial = self.contest.generator_loss(real, fake)
+        gradients = self.contest.update_generator(sum(extras, adversarial), step, inputs)
+        return metrics | {"loss_g": float(adversarial.detach())}, gradients
 
     def _low(self, images: Tensor) -> Tensor:
         """Normalised coarsest low band of images."""
@@ -156,19 +197,25 @@ class ImageStage:
 
     def tensors(self) -> dict[str, Tensor]:
         """See :meth:`Contest.tensors`."""
-        return self.contest.tensors()
+        return self.contest.tensors() | self.reconstructions.tensors()
 
     def scalars(self) -> dict[str, int]:
         """See :meth:`Contest.scalars`."""
-        return self.contest.scalars()
+        return self.contest.scalars() | self.reconstructions.scalars()
 
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         """See :meth:`Contest.load`."""
         self.contest.load(tensors, scalars)
+        self.reconstructions.load(tensors, scalars)
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:
-    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain."""
+    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
+
+    The only noise there is where the plan has no GANs.
+    """
     band = Band(chain.settings.levels, "LL")
+    if not chain.plan.gans:
+        return noises[0]
     members = [noises[chain.plan.index(gan)] for gan in chain.plan.members(band)]
     return members[0] if len(members) == 1 else chain.pick(members, choices[band])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +61,12 @@ class ScheduledAdam:
             state = {moment: torch.zeros_like(parameter, memory_format=torch.preserve_format) for moment in MOMENTS}
             self.adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **state}
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        """Gradients of ``loss`` with respect to the parameters, zero for those that it does not use."""
-        parameters = list(self.parameters.values())
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    def gradients(self, loss: Tensor, inputs: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
+        """Gradients of ``loss`` with respect to the parameters and to ``inputs``, zero for those it does not use."""
+        wanted = [*self.parameters.values(), *inputs]
+        found = torch.autograd.grad(loss, wanted, allow_unused=True)
+        gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)]
+        return gradients[: len(self.parameters)], gradients[len(self.parameters) :]
 
     def update(self, gradients: Iterable[Tensor], images: int) -> None:
         """One step with the rates of ``images`` seen."""

@@ -21,7 +21,9 @@ class PlanSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bands: Literal["all"] | list[str] = Field("all", description="bands that get a GAN; the others are zero or derived")
+    bands: Literal["all", "none"] | list[str] = Field(
+        "all", description="bands that get a GAN, the others being zero or derived; none: the conventional GAN alone"
+    )
     low_gans: dict[int, int] = Field({}, description="S_q: low-frequency GANs at level q (1 where not given)")
     high_gans: dict[int, int] = Field({}, description="W_q: high-frequency GANs at level q (3 where not given)")
     condition: Literal["all", "none"] | dict[str, list[str]] = Field(
@@ -106,6 +108,8 @@ class BandPlan:
 
 def build_plan(levels: int, settings: PlanSettings) -> BandPlan:
     """The plan of ``settings`` over ``levels``; InputError names the key at fault and the remedy."""
+    if settings.bands == "none":
+        return BandPlan(levels, ())
     chosen = _chosen_bands(levels, settings)
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)

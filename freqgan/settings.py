@@ -33,6 +33,23 @@ class AverageSettings(BaseModel):
     ramp: float = Field(0.05, gt=0, description="half-life is at most this share of the images seen so far")
 
 
+class FeedbackSettings(BaseModel):
+    """What the image stage tells the bands' generators: the gradients of its discriminators' losses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(1.0, ge=0, description="of the feedback beside a band's own discriminator; 0 is none")
+    lag: int = Field(
+        8, ge=1, le=64, description="steps after which it is applied; part of the arithmetic on every executor"
+    )
+    balance: bool = Field(
+        True, description="scale it to the strength of the band's own gradient first; if not, losses just add up"
+    )
+    discriminator: NetworkSettings = Field(
+        NetworkSettings(width=32, coarse_width=64), description="of the reconstruction at every level from 2 on"
+    )
+
+
 class ImageStageSettings(BaseModel):
     """The inverse transform's output blended with another, conventional generator."""
 
@@ -44,6 +61,9 @@ class ImageStageSettings(BaseModel):
     alpha: Literal["scalar", "per_band"] = Field("scalar", description="one blend weight, or one per band")
     alpha_learning_rate: float = Field(2e-3, ge=0, description="learning rate of the blend weight")
     solo_share: float = Field(0.5, ge=0, le=1, description="share of the batch on which G_o is judged alone")
+    chain_share: float = Field(
+        0.25, ge=0, le=1, description="share on which the chain's image is judged alone; the rest is the blend"
+    )
     tie: float = Field(1.0, ge=0, description="weight of |LL_L(G_o) - LL_L of the chain|^2 (normalised band)")
 
 
@@ -77,6 +97,10 @@ class ModelSettings(BaseModel):
     teacher_forcing: TeacherForcingSettings = TeacherForcingSettings()
     average: AverageSettings = AverageSettings()
     image_stage: ImageStageSettings = ImageStageSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of convolutions in training; gradient penalties and generation are float32 always"
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> ModelSettings:
@@ -89,10 +113,25 @@ class ModelSettings(BaseModel):
                 f"{self.image_size / 2**self.levels:g} pixels wide and {SMALLEST_SIDE} is the least; "
                 f"the largest that fits is {fits}"
             )
-        count = len(self.band_plan().gans)
+        shares = self.image_stage.solo_share + self.image_stage.chain_share
+        if shares > 1:
+            raise InputError(
+                f"image_stage: solo_share + chain_share is {shares:g}, more than the whole batch; make them 1 at most"
+            )
+        count = self.noise_count
         check_noise(self.noise.training, count, self.noise.dimensions)
         check_noise(self.noise.generation, count, self.noise.dimensions)
         return self
+
+    @property
+    def noise_count(self) -> int:
+        """Noises drawn per sample: one per GAN; one for G_o where there is none."""
+        return max(1, len(self.band_plan().gans))
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether the image stage sends gradients to the bands."""
+        return self.feedback.weight > 0 and bool(self.band_plan().gans)
 
     def generator_sizes(self, gan: Gan) -> NetworkSettings:
         """The sizes of the generator of ``gan``."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from freqgan.band_gan import build_band_generator
 from freqgan.bands import Band, SubImages
 from freqgan.chain import Chain
-from freqgan.contest import under
+from freqgan.critic import under
 from freqgan.errors import InputError
 from freqgan.image_stage import IMAGE_STAGE, ImageGenerator, coarse_noise
 from freqgan.noise import draw_noise, orthogonal_noises
@@ -99,13 +99,19 @@ class Synthesiser(nn.Module):
         """
         noises = noises.to(self.chain.device)
         if noises.ndim == 2:
-            noises = orthogonal_noises(noises, len(self.generators))
+            noises = orthogonal_noises(noises, self.settings.noise_count)
         labels = None if labels is None else labels.to(self.chain.device)
         picked = choices or self.chain.choices(0, 0, noises.shape[1])
+        other = self.image(coarse_noise(self.chain, noises, picked), labels)
+        if not self.generators:  # a conventional GAN alone: its bands are those of its images
+            return Generated(other, other, other, self._analysed(other))
         sub_images = self._run(noises, labels, picked)
         frequency = self.chain.image(sub_images)
-        other = self.image(coarse_noise(self.chain, noises, picked), labels)
         return Generated(self.image.blend(frequency, other), frequency, other, sub_images)
+
+    def _analysed(self, images: Tensor) -> SubImages:
+        raw = self.chain.transform.analyse(images)
+        return {band: self.chain.statistics.normalise(band, x) for band, x in raw.items()}
 
     def _run(self, noises: Tensor, labels: Tensor | None, choices: Mapping[Band, Tensor]) -> SubImages:
         side, batch = self.chain.band_side, noises.shape[1]
@@ -148,7 +154,7 @@ class Synthesiser(nn.Module):
         return made.rows(rows)
 
     def _block(self, seed: int, block: int) -> tuple[Tensor, Tensor, dict[Band, Tensor]]:
-        noise, count = self.settings.noise, len(self.generators)
+        noise, count = self.settings.noise, self.settings.noise_count
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions)
         labels = torch.randint(max(1, self.settings.classes), (BLOCK,), generator=generator_for(seed, "label", block))
         return noises, labels, self.chain.choices(seed, block, BLOCK)

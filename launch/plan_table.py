@@ -43,11 +43,16 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
         contest = BandGan(chain, gan).contest
-        rows.append(PlanRow(order, gan.name, shape, condition, *_counts(contest.generator, contest.discriminator)))
+        rows.append(
+            PlanRow(order, gan.name, shape, condition, *_counts(contest.generator, contest.critic.discriminator))
+        )
     contest = ImageStage(chain).contest
     shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
     seen = "all bands, transformed back and blended"
-    return [*rows, PlanRow(len(rows) + 1, IMAGE_STAGE, shape, seen, *_counts(contest.generator, contest.discriminator))]
+    return [
+        *rows,
+        PlanRow(len(rows) + 1, IMAGE_STAGE, shape, seen, *_counts(contest.generator, contest.critic.discriminator)),
+    ]
 
 
 def print_plan(settings: RunSettings) -> None:

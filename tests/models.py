@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freqgan.band_gan import BandGan
+from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.settings import ModelSettings
@@ -28,6 +28,7 @@ TINY_SIZES: dict[str, Any] = {
 def tiny_settings(**changes: Any) -> ModelSettings:
     """16x16 pictures, one level, batch 4, all networks 8 channels wide."""
     base: dict[str, Any] = {"image_size": 16, "levels": 1, "batch": 4, "images": 400, "noise": {"dimensions": 16}}
+    base["feedback"] = {"lag": 1, "discriminator": TINY}
     sizes = TINY_SIZES | {"image_stage": TINY_SIZES["image_stage"] | changes.pop("image_stage", {})}
     return ModelSettings.model_validate(base | sizes | changes)
 
@@ -60,6 +61,7 @@ class TinyRun:
         self.settings, self.chain = settings, chain_of(settings)
         self.gans = [BandGan(self.chain, gan) for gan in self.chain.plan.gans]
         self.image = ImageStage(self.chain)
+        self.told: dict[int, dict[str, Feedback]] = {}
         self.labels = torch.arange(settings.batch) % max(1, settings.classes)
 
     def step(self, step: int) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
@@ -69,10 +71,17 @@ class TinyRun:
         for _ in range(self.chain.plan.cycles - 1):
             for gan in self.gans:
                 outputs[gan.name] = gan.forward(step, self.labels, outputs)
+        given: dict[str, dict[str, Tensor]] = {}
+        told = self.told.get(step - self.settings.feedback.lag, {})
         for gan in self.gans:
-            result = gan.step(step, images, self.labels, outputs)
+            given[gan.name] = dict(outputs)
+            result = gan.step(step, images, self.labels, outputs, told.get(gan.name))
             outputs[gan.name], metrics[gan.name] = result.output, result.metrics
-        metrics[IMAGE_STAGE] = self.image.step(step, images, self.labels, outputs).metrics
+        judged = self.image.step(step, images, self.labels, outputs)
+        metrics[IMAGE_STAGE] = judged.metrics
+        self.told[step] = {
+            name: Feedback(step, self.labels, given[name], gradient) for name, gradient in judged.feedback.items()
+        }
         return outputs, metrics
 
     def states(self) -> dict[str, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from cluster.checkpoints import Checkpoint, find_checkpoint
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.training import TrainResult, train
-from tests.models import TINY_SIZES
+from tests.models import TINY, TINY_SIZES
 
 
 def tiny_run_settings(run: str | Path, data: str | Path, **changes: Any) -> RunSettings:
@@ -18,7 +18,7 @@ def tiny_run_settings(run: str | Path, data: str | Path, **changes: Any) -> RunS
     base: dict[str, Any] = {
         "run": str(run), "data": str(data), "image_size": 16, "levels": 1, "batch": 8, "images": 400, "max_steps": 6,
         "statistics_images": 64, "checkpoint_every": 2, "noise": {"dimensions": 16}, "executor": "inline",
-        "device": "cpu",
+        "device": "cpu", "feedback": {"lag": 2, "discriminator": TINY},
     }  # fmt: skip
     return RunSettings.model_validate(base | TINY_SIZES | changes)
 

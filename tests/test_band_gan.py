@@ -47,6 +47,7 @@ def test_training_is_a_pure_function_of_the_state_and_resumes_bit_exactly(varian
     run.step(2)
 
     again = TinyRun(settings)
+    again.told = run.told
     for stage in [*again.gans, again.image]:
         stage.load(saved[stage.name], scalars[stage.name])
     assert same(saved, again.states())
@@ -60,13 +61,19 @@ def test_training_is_a_pure_function_of_the_state_and_resumes_bit_exactly(varian
 
 
 def test_penalties_of_no_strength_change_nothing() -> None:
-    """The second derivative's gradients have another memory layout, which a fused optimiser takes as it finds it."""
+    """The second derivative's gradients have another memory layout, which a fused optimiser takes as it finds it.
+
+    Kernels round by layout too, by some 1e-8; weights taken in a wrong order differ by an update, some 1e-3.
+    """
     never = {"gamma": 0.0, "gamma_final": 0.0, "penalty_interval": 1000}
     runs = [TinyRun(tiny_settings(loss=never | {"penalty_interval": k})) for k in (1000, 1)]
     for run in runs:
         for step in range(3):
             run.step(step)
-    assert same(runs[0].states(), runs[1].states())
+    first, second = (run.states() for run in runs)
+    for stage in first:
+        for name, tensor in first[stage].items():
+            torch.testing.assert_close(tensor, second[stage][name], atol=1e-6, rtol=0, msg=f"{stage} {name}")
 
 
 def test_seeds_give_other_weights_and_other_noise() -> None:
@@ -123,10 +130,10 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes() -> None:
     chain = chain_of(settings)
     gan = BandGan(chain, chain.plan.gans[0])
     torch.nn.init.constant_(gan.contest.generator.head.mix.bias, float("nan"))
-    before = {name: tensor.clone() for name, tensor in gan.contest.discriminator.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in gan.contest.critic.discriminator.state_dict().items()}
     with pytest.raises(RunError, match=r"LL1: the discriminator's loss or gradient is not finite at step 0"):
         gan.step(0, pictures(settings), torch.zeros(4, dtype=torch.int64), {})
-    after = gan.contest.discriminator.state_dict()
+    after = gan.contest.critic.discriminator.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

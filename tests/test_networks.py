@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from freqgan.contest import with_spectral_norm
+from freqgan.critic import with_spectral_norm
 from freqgan.networks.attention import MaxAttention
 from freqgan.networks.blocks import NetworkSettings, PatchHead, PatchStem, ResidualBlock, grid_patch, halving_sides
 from freqgan.networks.discriminators import Discriminator

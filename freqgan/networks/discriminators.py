@@ -67,7 +67,7 @@ class Discriminator(nn.Module):
         x = self.pixels(torch.asinh(3 * band) if self.emphasis else band)
         if condition is not None:
             plane = strength[:, None, None, None].expand(-1, 1, *x.shape[-2:])
-            x = torch.cat([x, torch.asinh(condition), plane], dim=1)
+            x = torch.cat([x, condition, plane], dim=1)
         x = self.stem(x)
         for i, step in enumerate(self.steps):
             x = step(functional.avg_pool2d(x, 2, ceil_mode=True) if i else x)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,16 +17,26 @@ from cluster.ingest import DataSettings, Ingest
 from cluster.order import permutation
 from cluster.shards import ShardIndex, build_index
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import FEWEST, Score, evaluate
+from freqgan.metrics.evaluation import FEWEST, Score, evaluate, measure, scored
 from freqgan.synthesiser import BLOCK, to_pixels
 
 READ = 500
 MIXED_SHARDS = 16
 
 
+Part = Literal["image", "chain", "other"]
+"""The blend as learned, the chain of bands alone (alpha = 1), the conventional generator alone (alpha = 0)."""
+
+
 def evaluate_checkpoint(
-    checkpoint: Checkpoint, data: str, *, count: int, seed: int, note: Callable[[str], None]
-) -> dict[str, Score]:
+    checkpoint: Checkpoint,
+    data: str,
+    *,
+    count: int,
+    seed: int,
+    note: Callable[[str], None],
+    parts: Sequence[Part] = ("image",),
+) -> dict[Part, dict[str, Score]]:
     """Every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
 
     Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
@@ -35,11 +46,21 @@ def evaluate_checkpoint(
     number = _fitting(count, index, data, note)
     note(f"generating {number} images of step {checkpoint.step}")
     synthesiser = checkpoint.synthesiser()
-    blocks = [
-        to_pixels(synthesiser.sample(seed, min(BLOCK, number - first), first).images)
-        for first in range(0, number, BLOCK)
-    ]
-    return evaluate(*_real(index, policy, number), torch.cat(blocks), note=note)
+    blocks = [synthesiser.sample(seed, min(BLOCK, number - first), first) for first in range(0, number, BLOCK)]
+    images: dict[Part, list[Tensor]] = {
+        "image": [block.images for block in blocks],
+        "chain": [block.frequency for block in blocks],
+        "other": [block.other for block in blocks],
+    }
+    reference, other_real = _real(index, policy, number)
+    note("measuring real images against each other")
+    floors = measure(reference, other_real)
+    scores: dict[Part, dict[str, Score]] = {}
+    for part in parts:
+        pixels = torch.cat([to_pixels(block) for block in images[part]])
+        note(f"measuring {part}")
+        scores[part] = scored(measure(reference, pixels), floors)
+    return scores
 
 
 def evaluate_files(

@@ -102,11 +102,12 @@ class StageHost:
         if gradient is not None:
             before = step - self.settings.feedback.lag
             inputs = {name: _tensor(array) for name, array in self.kept.at(before).items()}
-            feedback = Feedback(before, inputs.pop(LABELS), inputs, _tensor(gradient))
+            feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), _tensor(gradient))
         trained = self.stage.step(step, *batch, _tensors(outputs), feedback)
+        made = {self.name: trained.output.cpu().numpy()}
         if self.settings.feeds_back:
-            self.kept.add(step, {**outputs, LABELS: labels})
-        return trained.metrics, {self.name: trained.output.cpu().numpy()}
+            self.kept.add(step, {**outputs, **made, LABELS: labels})
+        return trained.metrics, made
 
     def gradients(self, step: int) -> dict[str, Array]:
         """What the image stage told every band at ``step``, one of the last ``feedback.lag``."""

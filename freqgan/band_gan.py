@@ -31,12 +31,29 @@ class StepResult(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """What the image stage says of an earlier step: the step's number and inputs, and the gradient (as the output)."""
+    """What the image stage says of an earlier step of this band.
+
+    The step's number, labels and inputs; the output (B, C * bands, h, h) that the band gave for them, and the gradient
+    of the image stage's losses with respect to it.
+    """
 
     step: int
     labels: Tensor
     outputs: Mapping[str, Tensor]
+    output: Tensor
     gradient: Tensor
+
+
+def feedback_loss(again: Tensor, before: Tensor, gradient: Tensor, reach: float) -> Tensor:
+    """A scalar whose derivative at ``again`` = ``before`` is ``gradient``, and which is least a little further on.
+
+    <again, gradient> + k/2 |again - before|^2 with k = rms(gradient) / reach: the least is at a distance of ``reach``
+    (root mean square, in deviations of the band) against the gradient. The inner product alone has no least: by the
+    time a gradient arrives the generator has moved along the ones before it, nothing tells it that it has arrived, and
+    outputs grew to 10^5 deviations (measured with a lag of 4 steps).
+    """
+    root_mean_square = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
+    return (again * gradient).sum() + 0.5 * root_mean_square / reach * (again - before).square().sum()
 
 
 def build_band_generator(chain: Chain, gan: Gan) -> torch.nn.Module:
@@ -113,7 +130,10 @@ class BandGan:
         generated = self.chain.condition(self.gan, given)
         forced = self._forced_count(step, len(images))
         strength = self._strengths(step, len(images), forced)
-        seen = self._real_condition(step, reals, strength, forced).followed_by(generated.rows(slice(forced, None)))
+        seen = generated
+        if forced:
+            real_seen = self._real_condition(step, reals, strength, forced)
+            seen = real_seen.followed_by(generated.rows(slice(forced, None)))
         fakes = self.contest.generate(noise, seen.planes, seen.base, strength, chosen)
         real, fake = self._pairs(reals, seen, fakes, strength, chosen, forced)
         metrics = self.contest.train_discriminator(real, fake, step)
@@ -139,27 +159,21 @@ class BandGan:
         return self.contest.generate(self._noise(step, batch), condition.planes, condition.base, strength, chosen)
 
     def _train_generator(self, real: Pairs, fake: Pairs, step: int, feedback: Feedback | None) -> Metrics:
-        """The generator's update for its own discriminator and, where there is feedback, for that of the images.
-
-        Feedback enters as the inner product of the output, computed anew for the noise and the condition of its
-        step, with the gradient: its derivative is the gradient's. Balanced, the product is scaled so that, weight
-        for weight, it moves the output as much as the band's own discriminator does: the normalised bands differ
-        in how much of an image they are, so a whole image's gradient is far stronger in some than in others.
-        """
+        """The generator's update for its own discriminator and, where there is feedback, for that of the images."""
         adversarial = self.contest.generator_loss(real, fake)
         metrics = {"loss_g": float(adversarial.detach())}
         if feedback is None:
             self.contest.update_generator(adversarial, step)
             return metrics
         again = self._generated(feedback.step, feedback.labels, feedback.outputs)
-        gradient = feedback.gradient.to(again.device)
-        weight = torch.tensor(self.settings.feedback.weight, device=again.device)
+        gradient = self.settings.feedback.weight * feedback.gradient.to(again.device)
         if self.settings.feedback.balance:
             (own,) = torch.autograd.grad(adversarial, fake.samples)
             adversarial = (fake.samples * own).sum()  # the same gradient, not computed twice
-            weight = weight * own.norm() / gradient.norm().clamp(min=SMALLEST_NORM)
-        self.contest.update_generator(adversarial + weight * (again * gradient).sum(), step)
-        return metrics | {"feedback": float(weight * gradient.norm())}
+            gradient = gradient * own.norm() / feedback.gradient.norm().clamp(min=SMALLEST_NORM)
+        advice = feedback_loss(again, feedback.output.to(again.device), gradient, self.settings.feedback.reach)
+        self.contest.update_generator(adversarial + advice, step)
+        return metrics | {"feedback": float(gradient.norm())}
 
     def _noise(self, step: int, batch: int) -> Tensor:
         return self.chain.noise(self.settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
@@ -207,9 +221,10 @@ class BandGan:
         """Real bands with real conditions, fakes with what they were made from; both with the same noise on it."""
         real_planes = seen_planes = None
         if self.conditional and seen.planes is not None:
-            clean = self.chain.condition(self.gan, {band: real[forced:] for band, real in reals.items()})
-            seen_planes = seen.planes
-            real_planes = seen.rows(slice(forced)).followed_by(clean).planes
+            real_planes = seen_planes = seen.planes
+            if forced < len(fakes):
+                clean = self.chain.condition(self.gan, {band: real[forced:] for band, real in reals.items()})
+                real_planes = seen.rows(slice(forced)).followed_by(clean).planes
         real = self.chain.stacked(self.gan, reals)
         return Pairs(real, real_planes, strength, labels), Pairs(fakes, seen_planes, strength, labels)
 

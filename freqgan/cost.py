@@ -21,7 +21,7 @@ from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandStatistics
 
-BATCH = 4
+BATCH = 2
 
 
 class MultiplyAccumulates(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -81,11 +81,11 @@ def training_cost(settings: ModelSettings) -> dict[str, float]:
     interval = small.loss.penalty_interval
     half = small.images // (2 * BATCH) // interval * interval
     gans, image = [BandGan(chain, gan) for gan in chain.plan.gans], ImageStage(chain)
-    totals = dict.fromkeys([*(gan.name for gan in gans), IMAGE_STAGE], 0)
-    for step in range(half, half + interval):
-        for name, count in _step_cost(step, small, gans, image).items():
-            totals[name] += count
-    return {name: total / (interval * BATCH) for name, total in totals.items()}
+    totals = dict.fromkeys([*(gan.name for gan in gans), IMAGE_STAGE], 0.0)
+    for step, weight in ((half, 1), (half + 1, interval - 1)):  # one with penalties, the others without
+        for name, count in (_step_cost(step, small, gans, image) if weight else {}).items():
+            totals[name] += weight * count / (interval * BATCH)
+    return totals
 
 
 def _step_cost(step: int, settings: ModelSettings, gans: list[BandGan], image: ImageStage) -> dict[str, int]:
@@ -102,7 +102,9 @@ def _step_cost(step: int, settings: ModelSettings, gans: list[BandGan], image: I
     for gan in gans:
         side = gan.chain.band_side(gan.gan.level)
         shape = (BATCH, settings.channels * len(gan.gan.bands), side, side)
-        told = Feedback(step, labels, dict(outputs), torch.ones(shape)) if settings.feeds_back else None
+        told = (
+            Feedback(step, labels, dict(outputs), torch.ones(shape), torch.ones(shape)) if settings.feeds_back else None
+        )
         with MultiplyAccumulates() as count:
             outputs[gan.name] = gan.step(step, images, labels, outputs, told).output
         costs[gan.name] += count.total

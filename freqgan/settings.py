@@ -42,6 +42,9 @@ class FeedbackSettings(BaseModel):
     lag: int = Field(
         8, ge=1, le=64, description="steps after which it is applied; part of the arithmetic on every executor"
     )
+    reach: float = Field(
+        0.2, gt=0, description="how far feedback of one step may move an output, in deviations of the band"
+    )
     balance: bool = Field(
         True, description="scale it to the strength of the band's own gradient first; if not, losses just add up"
     )

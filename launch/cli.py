@@ -15,6 +15,7 @@ from freqgan.errors import FreqganError
 DEBUG = "FREQGAN_DEBUG"
 UNEXPECTED_EXIT_CODE = 3
 PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing the folder would cost --help an import of torch
+SYSTEMS = "bands,literal,joint-hf,single"
 
 app = typer.Typer(
     name="freqgan",
@@ -152,11 +153,40 @@ def evaluate_command(
         int | None, typer.Option(min=8, help="pixels a side for a FOLDER [default: that of its first image]")
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="of a run also the chain and the other generator alone")
+    ] = False,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio."""
     from launch.evaluation import evaluate_command as evaluate
 
-    evaluate(source, data, count=count, seed=seed, size=size, json_file=json_file, note=_note)
+    evaluate(source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, note=_note)
+
+
+@app.command("compare")
+def compare_command(
+    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
+    data: Annotated[str, typer.Option(help="shards of real images that are not trained on, to measure against")],
+    out: Annotated[str, typer.Option(help="local folder for all runs, the table and the page")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
+    ] = None,
+    presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = SYSTEMS,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each system")] = 3,
+    budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run [default: as set]")] = None,
+    count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time [default: cores / threads]")] = None,
+) -> None:
+    """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
+    from launch.comparison import compare, comparison_of
+
+    comparison = comparison_of(
+        settings, overrides or [], systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
+        jobs=jobs,
+    )  # fmt: skip
+    code, text = compare(comparison, note=_note)
+    print(text)
+    raise typer.Exit(code)
 
 
 @app.command("report")

@@ -39,7 +39,7 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
     for panel in panels[len(stages) :]:
         panel.set_axis_off()
     panels[0].set_ylim(0, _upper_bound(lines))
-    return _render(figure)
+    return rendered(figure)
 
 
 def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:
@@ -50,7 +50,7 @@ def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:
         _draw(panel, lines, _values(lines, IMAGE_STAGE, name), label=name)
     if len(names) > 1:
         panel.legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK)
-    return _render(figure)
+    return rendered(figure)
 
 
 def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
@@ -58,7 +58,7 @@ def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
     figure, panel = _single_panel("images per second")
     _draw(panel, lines, [line.images_per_s for line in lines])
     panel.set_ylim(bottom=0)
-    return _render(figure)
+    return rendered(figure)
 
 
 def _single_panel(title: str) -> tuple[Figure, Any]:
@@ -104,7 +104,8 @@ def _style(panel: Any, title: str) -> None:
         spine.set_color(INK)
 
 
-def _render(figure: Figure) -> Image.Image:
+def rendered(figure: Figure) -> Image.Image:
+    """The figure as a picture with a transparent ground."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, transparent=True)
     return Image.open(buffer)

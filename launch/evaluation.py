@@ -9,11 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cluster.checkpoints import find_checkpoint, has_checkpoints
-from cluster.evaluation import evaluate_checkpoint, evaluate_files
+from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files
 from cluster.storage import split_object
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import MEASURES, Score
+from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
 
 PRINTED_WIDTH = 110
 
@@ -26,9 +26,12 @@ def evaluate_command(
     seed: int,
     size: int | None,
     json_file: str | None,
+    parts: bool,
     note: Callable[[str], None],
 ) -> None:
     """Prints the table of ``source``, a run or a folder or zip of images, and writes ``json_file`` if it is given.
+
+    ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0).
 
     Raises:
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
@@ -43,27 +46,42 @@ def evaluate_command(
         checkpoint = find_checkpoint(source)
         for text in checkpoint.notes:
             note(text)
-        scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note)
+        wanted: tuple[Part, ...] = ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
+        scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted)
+    elif parts:
+        raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
     else:
-        scores = evaluate_files(source, data, count=count, size=size, note=note)
+        scores = {"image": evaluate_files(source, data, count=count, size=size, note=note)}
     Console(width=PRINTED_WIDTH).print(scores_table(scores))
     if target is not None:
         target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())
 
 
-def scores_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | None]]:
-    """{metric: {value, floor, ratio}}; a ratio that does not exist is null."""
-    return {name: {"value": s.value, "floor": s.floor, "ratio": s.ratio} for name, s in scores.items()}
+def _has_bands(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.settings.band_plan().gans)
 
 
-def scores_table(scores: Mapping[str, Score]) -> Table:
-    """A table for people: one row per metric, what it sees on its first."""
-    table = Table("metric", "value", "floor", "ratio", "sees", box=box.SIMPLE)
-    for column in table.columns[1:4]:
+def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[str, float | None]]:
+    """{metric: {value, floor, ratio, and the values of other parts by name}}; a ratio that does not exist is null."""
+    others = [part for part in scores if part != "image"]
+    return {
+        name: {"value": s.value, "floor": s.floor, "ratio": s.ratio}
+        | {part: scores[part][name].value for part in others}
+        for name, s in scores["image"].items()
+    }
+
+
+def scores_table(scores: Mapping[Part, Mapping[str, Score]]) -> Table:
+    """A table for people: one row per metric, what it sees on its first, and which way is good."""
+    others = [part for part in scores if part != "image"]
+    table = Table("metric", "good is", "value", "floor", "ratio", *others, "sees", box=box.SIMPLE)
+    for column in table.columns[2 : 5 + len(others)]:
         column.justify = "right"
     sees = {measure.name: measure.sees for measure in MEASURES}
-    for name, score in scores.items():
+    for name, score in scores["image"].items():
         ratio = "-" if score.ratio is None else f"{score.ratio:.2f}"
-        family = name.partition(".")[0]
-        table.add_row(name, f"{score.value:.4g}", f"{score.floor:.4g}", ratio, sees.pop(family, ""))
+        values = [f"{scores[part][name].value:.4g}" for part in others]
+        good = "high" if name in HIGH_IS_GOOD else "low"
+        family = sees.pop(name.partition(".")[0], "")
+        table.add_row(name, good, f"{score.value:.4g}", f"{score.floor:.4g}", ratio, *values, family)
     return table

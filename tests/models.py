@@ -80,7 +80,8 @@ class TinyRun:
         judged = self.image.step(step, images, self.labels, outputs)
         metrics[IMAGE_STAGE] = judged.metrics
         self.told[step] = {
-            name: Feedback(step, self.labels, given[name], gradient) for name, gradient in judged.feedback.items()
+            name: Feedback(step, self.labels, given[name], outputs[name], gradient)
+            for name, gradient in judged.feedback.items()
         }
         return outputs, metrics
 

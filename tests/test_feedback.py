@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cluster.kept import KeptSteps
-from freqgan.band_gan import BandGan, Feedback
+from freqgan.band_gan import BandGan, Feedback, feedback_loss
 from freqgan.errors import RunError
 from freqgan.image_stage import ImageStage
 from freqgan.settings import ModelSettings
@@ -68,7 +68,7 @@ def test_feedback_is_the_derivative_of_the_losses_through_the_inverse_transform(
 @pytest.mark.parametrize("balance", [False, True])
 def test_a_band_follows_its_feedback(balance: bool) -> None:
     """Its output for the noise of the step that the feedback is of moves against the gradient."""
-    settings = tiny_settings(feedback={"weight": 1e3, "balance": balance, "lag": 1})
+    settings = tiny_settings(feedback={"weight": 1e3, "balance": balance, "lag": 1, "reach": 10})
     chain = chain_of(settings)
     gan = BandGan(chain, chain.plan.gan("HL1"))
     labels = torch.zeros(settings.batch, dtype=torch.int64)
@@ -76,10 +76,22 @@ def test_a_band_follows_its_feedback(balance: bool) -> None:
     gradient = torch.randn(settings.batch, 3, 8, 8, generator=torch.Generator().manual_seed(3)) / 100
     before = gan.forward(4, labels, outputs)
     later = outputs_of(settings, seed=9)
-    result = gan.step(5, pictures(settings), labels, later, Feedback(4, labels, outputs, gradient))
+    result = gan.step(5, pictures(settings), labels, later, Feedback(4, labels, outputs, before, gradient))
     moved = gan.forward(4, labels, outputs) - before
     assert float((moved * gradient).sum() / moved.norm() / gradient.norm()) < -0.2
     assert result.metrics["feedback"] > 0
+
+
+def test_feedback_has_a_least_within_reach() -> None:
+    before, gradient = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8) * 1e-3
+    at = before.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(feedback_loss(at, before, gradient, 0.2), at)
+    torch.testing.assert_close(slope, gradient)
+    least = (before - 0.2 * gradient / gradient.square().mean().sqrt()).requires_grad_()
+    (slope,) = torch.autograd.grad(feedback_loss(least, before, gradient, 0.2), least)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-8, rtol=0)
+    nothing = torch.zeros_like(gradient)
+    assert float(feedback_loss(before, before, nothing, 0.2)) == 0
 
 
 def test_balance_makes_feedback_as_strong_as_the_bands_own_discriminator() -> None:
@@ -90,7 +102,7 @@ def test_balance_makes_feedback_as_strong_as_the_bands_own_discriminator() -> No
         gan = BandGan(chain, chain.plan.gan("HL1"))
         outputs, labels = outputs_of(settings), torch.zeros(settings.batch, dtype=torch.int64)
         gradient = scale * torch.randn(settings.batch, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-        told = Feedback(4, labels, outputs, gradient)
+        told = Feedback(4, labels, outputs, gradient, gradient)
         strengths.append(gan.step(5, pictures(settings), labels, outputs, told).metrics["feedback"])
     assert strengths[0] == pytest.approx(strengths[1], rel=1e-4)
 

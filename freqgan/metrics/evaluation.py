@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
 from freqgan.metrics.critic import critic_accuracy
-from freqgan.metrics.features import random_features
+from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
@@ -18,6 +18,9 @@ from freqgan.metrics.spectrum import spectrum_distance
 
 FEWEST = 64
 MOST_NEIGHBOURS = 5_000
+
+
+HIGH_IS_GOOD = ("neighbours.density", "neighbours.coverage", "neighbours.recall")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def _one(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tenso
 
 
 def _on_features(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
-    return _one(lambda reference, candidate: distance(random_features(reference), random_features(candidate)))
+    return _one(lambda real, made: distance(*whitened(random_features(real), random_features(made))))
 
 
 def _neighbours(reference: Tensor, candidate: Tensor) -> dict[str, float]:
@@ -71,32 +74,42 @@ MEASURES = (
 )
 
 
-def evaluate(
-    reference: Tensor, other_real: Tensor, candidate: Tensor, *, note: Callable[[str], None] = lambda _: None
-) -> dict[str, Score]:
-    """Every metric of ``candidate`` and of ``other_real`` against ``reference``; ``note`` is told what begins.
+def measure(reference: Tensor, candidate: Tensor, *, note: Callable[[str], None] = lambda _: None) -> dict[str, float]:
+    """Every metric of ``candidate`` against ``reference`` by name.
 
     Args:
         reference: real images, uint8 (N, C, H, W).
-        other_real: real images that are not in ``reference``; as many as ``candidate``.
-        candidate: the images in question.
+        candidate: the images in question; other real ones give the floors of all metrics.
         note: called with the name of each family of metrics before it is computed.
 
     Raises:
-        InputError: the three differ in size or channels, or there are too few images.
+        InputError: the two differ in size or channels, or there are too few images.
 
     """
-    shapes = {tuple(images.shape[1:]) for images in (reference, other_real, candidate)}
+    shapes = {tuple(images.shape[1:]) for images in (reference, candidate)}
     if len(shapes) > 1:
         raise InputError(f"images of different shapes (channels, height, width) cannot be compared: {sorted(shapes)}")
-    fewest = min(len(images) for images in (reference, other_real, candidate))
+    fewest = min(len(images) for images in (reference, candidate))
     if fewest < FEWEST:
         raise InputError(f"{fewest} images are too few to measure anything: at least {FEWEST} of each kind are needed")
-    scores: dict[str, Score] = {}
-    for measure in MEASURES:
-        note(measure.name)
-        values, floors = measure.run(reference, candidate), measure.run(reference, other_real)
-        for suffix, value in values.items():
+    values: dict[str, float] = {}
+    for family in MEASURES:
+        note(family.name)
+        for suffix, value in family.run(reference, candidate).items():
             joint = suffix if suffix.startswith(".") or not suffix else f".{suffix}"
-            scores[measure.name + joint] = Score(value, floors[suffix])
-    return scores
+            values[family.name + joint] = value
+    return values
+
+
+def scored(values: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, Score]:
+    """Values of a candidate beside those of other real images, both from :func:`measure`."""
+    return {name: Score(value, floors[name]) for name, value in values.items()}
+
+
+def evaluate(
+    reference: Tensor, other_real: Tensor, candidate: Tensor, *, note: Callable[[str], None] = lambda _: None
+) -> dict[str, Score]:
+    """:func:`measure` of ``candidate``, with floors from ``other_real``, real images that are not in ``reference``."""
+    values = measure(reference, candidate, note=note)
+    note("the same between real images")
+    return scored(values, measure(reference, other_real))

@@ -47,6 +47,14 @@ class Generated(NamedTuple):
         return Generated(cat(lambda p: p.images), cat(lambda p: p.frequency), cat(lambda p: p.other), bands)
 
 
+class Draws(NamedTuple):
+    """Noises (GANs, B, n), labels (B,) or None, and choices of ensemble members: what an image is a function of."""
+
+    noises: Tensor
+    labels: Tensor | None
+    choices: dict[Band, Tensor]
+
+
 class Synthesiser(nn.Module):
     """noise -> the chain's sub-images -> inverse transform -> blend with G_o; everything by averaged weights.
 
@@ -105,7 +113,7 @@ class Synthesiser(nn.Module):
         other = self.image(coarse_noise(self.chain, noises, picked), labels)
         if not self.generators:  # a conventional GAN alone: its bands are those of its images
             return Generated(other, other, other, self._analysed(other))
-        sub_images = self._run(noises, labels, picked)
+        sub_images = self.run_chain(noises, labels, picked)
         frequency = self.chain.image(sub_images)
         return Generated(self.image.blend(frequency, other), frequency, other, sub_images)
 
@@ -113,9 +121,26 @@ class Synthesiser(nn.Module):
         raw = self.chain.transform.analyse(images)
         return {band: self.chain.statistics.normalise(band, x) for band, x in raw.items()}
 
-    def _run(self, noises: Tensor, labels: Tensor | None, choices: Mapping[Band, Tensor]) -> SubImages:
+    def run_chain(
+        self,
+        noises: Tensor,
+        labels: Tensor | None,
+        choices: Mapping[Band, Tensor],
+        fixed: Mapping[Band, Tensor] | None = None,
+    ) -> SubImages:
+        """Normalised sub-images of a pass of the chain.
+
+        Args:
+            noises: (GANs, B, n).
+            labels: (B,) int64, for a model with classes.
+            choices: of ensemble members, see ``Chain.choices``.
+            fixed: normalised sub-images (B, C, h, h) that are taken as they are: no GAN is run for them, and those
+                after them see them.
+
+        """
         side, batch = self.chain.band_side, noises.shape[1]
         strength = torch.zeros(batch, device=self.chain.device)
+        given = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
             band: torch.zeros(batch, self.settings.channels, side(band.level), side(band.level), device=strength.device)
@@ -124,9 +149,10 @@ class Synthesiser(nn.Module):
         }
         for _ in range(self.chain.plan.cycles):
             for gan, noise, generator in zip(self.chain.plan.gans, noises, self.generators, strict=True):
-                seen = self.chain.condition(gan, zeros | self.chain.bands(outputs, choices))
-                outputs[gan.name] = generator(noise, seen.planes, seen.base, strength, labels)
-        return self.chain.bands(outputs, choices)
+                if not set(gan.bands) <= given.keys():
+                    seen = self.chain.condition(gan, zeros | self.chain.bands(outputs, choices) | given)
+                    outputs[gan.name] = generator(noise, seen.planes, seen.base, strength, labels)
+        return self.chain.bands(outputs, choices) | given
 
     def sample(self, seed: int, count: int, first: int = 0, labels: Tensor | None = None) -> Generated:
         """Samples ``first`` .. ``first + count`` of ``seed``; sample i has the same pixels whatever the count.
@@ -143,6 +169,13 @@ class Synthesiser(nn.Module):
             for block in range(first // BLOCK, -(-(first + count) // BLOCK))
         ]
         return Generated.joined(parts)
+
+    def draws(self, seed: int, count: int) -> Draws:
+        """What the first ``count`` (at most 64) samples of ``seed`` are made of, as :meth:`sample` draws it."""
+        noises, labels, choices = self._block(seed, 0)
+        picked = {band: choice[:count] for band, choice in choices.items()}
+        chosen = labels[:count].to(self.chain.device) if self.settings.classes else None
+        return Draws(noises[:, :count].to(self.chain.device), chosen, picked)
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, labels: Tensor | None) -> Generated:
         """Samples ``begin`` .. ``end`` of one block; all of it is run, for convolutions round differently by batch."""

@@ -132,6 +132,48 @@ def generate_command(
     print(generate(run, out, count=count, seed=seed, label=label, note=_note))
 
 
+@app.command("super-resolve")
+def super_resolve_command(
+    run: Run,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="small images, or large ones to compare with")
+    ],
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the results")],
+    from_level: Annotated[
+        int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="of the detail that is made up")] = 0,
+    label: Annotated[int | None, typer.Option(min=0, help="class of all images [default: drawn]")] = None,
+) -> None:
+    """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
+    from launch.editing import super_resolve_command as super_resolve
+
+    for line in super_resolve(run, images, level=from_level, out=out, seed=seed, label=label, note=_note):
+        print(line)
+
+
+@app.command("edit")
+def edit_command(
+    run: Run,
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the images before and after")],
+    seed: Annotated[int, typer.Option(min=0, help="of the images to edit, as for generate")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=64, help="how many images")] = 8,
+    resample: Annotated[str, typer.Option(metavar="BANDS", help="bands to draw anew, such as HL1,LH1")] = "",
+    resample_seed: Annotated[int, typer.Option(min=0, help="of what is drawn anew")] = 1,
+    gain: Annotated[list[str] | None, typer.Option(metavar="BAND=X", help="multiplies a band; may be repeated")] = None,
+) -> None:
+    """Changes single bands of generated images and leaves all others as they are."""
+    from launch.editing import edit_command as edit
+
+    bands = [name.strip() for name in resample.split(",") if name.strip()]
+    print(
+        edit(
+            run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
+            note=_note,
+        )
+    )  # fmt: skip
+
+
 @app.command("digest")
 def digest_command(run: Run) -> None:
     """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""

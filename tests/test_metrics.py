@@ -21,8 +21,8 @@ from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
 from freqgan.metrics.critic import critic_accuracy
-from freqgan.metrics.evaluation import MEASURES, Score, evaluate
-from freqgan.metrics.features import random_features
+from freqgan.metrics.evaluation import FRECHET_FAINTEST, KERNEL_FAINTEST, MEASURES, Score, evaluate
+from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
@@ -191,8 +191,8 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "critic": critic_accuracy,
     "patches": lambda a, b: sliced_wasserstein(a, b)[""],
     "spectrum": spectrum_distance,
-    "features": lambda a, b: frechet_distance(random_features(a), random_features(b)),
-    "kernel": lambda a, b: kernel_distance(random_features(a), random_features(b)),
+    "features": lambda a, b: frechet_distance(*whitened(random_features(a), random_features(b), FRECHET_FAINTEST)),
+    "kernel": lambda a, b: kernel_distance(*whitened(random_features(a), random_features(b), KERNEL_FAINTEST)),
     "coverage": lambda a, b: neighbour_scores(random_features(a), random_features(b))["coverage"],
     "duplicates": lambda a, b: neighbour_scores(random_features(a), random_features(b))["duplicates"],
 }

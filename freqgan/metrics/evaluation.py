@@ -18,6 +18,9 @@ from freqgan.metrics.spectrum import spectrum_distance
 
 FEWEST = 64
 MOST_NEIGHBOURS = 5_000
+FRECHET_FAINTEST, KERNEL_FAINTEST = 1.0, 0.1
+"""Measured on CIFAR-10, 3,000 images: floors vary by 7 and 20 % from split to split (raw features: by factors of 2 and
+4), and half the classes stand out by 2.4 and 4.4 (raw: 2.9 and 3.7)."""
 
 
 HIGH_IS_GOOD = ("neighbours.density", "neighbours.coverage", "neighbours.recall")
@@ -52,8 +55,10 @@ def _one(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tenso
     return lambda reference, candidate: {"": distance(reference, candidate)}
 
 
-def _on_features(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
-    return _one(lambda real, made: distance(*whitened(random_features(real), random_features(made))))
+def _on_features(
+    distance: Callable[[Tensor, Tensor], float], faintest: float
+) -> Callable[[Tensor, Tensor], dict[str, float]]:
+    return _one(lambda real, made: distance(*whitened(random_features(real), random_features(made), faintest)))
 
 
 def _neighbours(reference: Tensor, candidate: Tensor) -> dict[str, float]:
@@ -68,8 +73,8 @@ MEASURES = (
     Measure("critic_accuracy", "whether detail fits the low band; 0.5 is perfect", _one(critic_accuracy)),
     Measure("sliced_wasserstein", "finest detail", sliced_wasserstein),
     Measure("spectrum_db", "blur, gain, lattices", _one(spectrum_distance)),
-    Measure("feature_frechet", "missing kinds of images", _on_features(frechet_distance)),
-    Measure("feature_kernel", "missing kinds of images, few samples", _on_features(kernel_distance)),
+    Measure("feature_frechet", "missing kinds of images", _on_features(frechet_distance, FRECHET_FAINTEST)),
+    Measure("feature_kernel", "missing kinds of images, few samples", _on_features(kernel_distance, KERNEL_FAINTEST)),
     Measure("neighbours", "realism, variety, copies", _neighbours),
 )
 
@@ -111,5 +116,4 @@ def evaluate(
 ) -> dict[str, Score]:
     """:func:`measure` of ``candidate``, with floors from ``other_real``, real images that are not in ``reference``."""
     values = measure(reference, candidate, note=note)
-    note("the same between real images")
     return scored(values, measure(reference, other_real))

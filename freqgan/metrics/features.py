@@ -12,7 +12,6 @@ WIDTHS = (32, 64, 128)
 STEM = 3
 KERNEL = 3
 CHUNK = 500
-FAINTEST = 0.1
 
 
 def random_features(images: Tensor) -> Tensor:
@@ -35,17 +34,17 @@ def random_features(images: Tensor) -> Tensor:
     return torch.cat(rows)
 
 
-def whitened(reference: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
+def whitened(reference: Tensor, candidate: Tensor, faintest: float) -> tuple[Tensor, Tensor]:
     """(N, d) and (M, d) features, turned and scaled so that those of ``reference`` are nearly uncorrelated, in float64.
 
     As they come, nine tenths of the variance of random features are brightness and contrast: a distance between two
     halves of the same images is then the luck of one or two numbers, and varied by a factor of 3 (measured, CIFAR-10).
-    Directions fainter than a tenth of the mean variance are not blown up.
+    Directions fainter than ``faintest`` times the mean variance are not blown up.
     """
     reference, candidate = reference.double(), candidate.double()
     mean = reference.mean(dim=0)
     values, vectors = torch.linalg.eigh(torch.cov(reference.T))
-    scale = vectors * (values.clamp(min=0) + FAINTEST * values.mean()).rsqrt()
+    scale = vectors * (values.clamp(min=0) + faintest * values.mean()).rsqrt()
     return (reference - mean) @ scale, (candidate - mean) @ scale
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 RECALL_NEIGHBOURS = 3
-COPY_QUANTILE = 0.05
+COPY_QUANTILE = 0.02
 
 
 def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
@@ -16,7 +16,7 @@ def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
     * density, coverage (Naeem et al. 2020, k = 5): how many real neighbourhoods a candidate lies in, over k; the
       share of real neighbourhoods that hold a candidate.
     * recall (Kynkaanniemi et al. 2019, k = 3): the share of real points inside some candidate's neighbourhood.
-    * copies: the share of candidates nearer to a real image than the nearest 5 % of real images are to one another.
+    * copies: the share of candidates nearer to a real image than the nearest 2 % of real images are to one another.
     * duplicates: the same between candidates.
     """
     real_real, fake_fake = _own_distances(reference), _own_distances(candidate)

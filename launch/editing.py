@@ -1,0 +1,203 @@
+"""``freqgan super-resolve`` and ``freqgan edit``: files in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cluster.checkpoints import find_checkpoint
+from cluster.images import ImagePolicy, decode_image, fit_image
+from cluster.storage import Folder, open_folder, split_object
+from freqgan.editing import low_band, redraw, super_resolve, weigh
+from freqgan.errors import InputError
+from freqgan.metrics.evaluation import FEWEST
+from freqgan.metrics.patches import sliced_wasserstein
+from freqgan.synthesiser import BLOCK, Draws, Synthesiser, to_pixels
+from launch.pictures import encode_png, tile, to_image
+
+SIDE_BY_SIDE = "side_by_side.png"
+SHOWN = 16
+SCALE_TO = 128
+
+
+def super_resolve_command(
+    run: str, images: Sequence[str], *, level: int, out: str, seed: int, label: int | None, note: Callable[[str], None]
+) -> list[str]:
+    """Enlarges image files with the chain of ``run``; returns lines that say what was made and how good it is.
+
+    An image as small as the low band of ``level`` is enlarged to the model's size. An image of the model's size or
+    larger is reduced to that low band first, and the result is compared with it, and with bicubic enlargement.
+
+    Raises:
+        InputError: files, sizes, level or label that cannot be used.
+
+    """
+    checkpoint = find_checkpoint(run)
+    for text in checkpoint.notes:
+        note(text)
+    synthesiser = checkpoint.synthesiser()
+    settings = synthesiser.settings
+    if not 1 <= level <= settings.levels:
+        raise InputError(f"--from-level {level}: the model has levels 1 (finest) to {settings.levels}")
+    folder = open_folder(out)
+    folder.check_writable()
+    given = [_read(synthesiser, url, level) for url in images]
+    enlarged = torch.cat(
+        [
+            super_resolve(
+                synthesiser, torch.cat([g.low for g in block]), level, _draws(synthesiser, seed, block, label)
+            )
+            for block in (given[i : i + BLOCK] for i in range(0, len(given), BLOCK))
+        ]
+    )
+    bicubic = torch.cat([_bicubic(g.low, settings.image_size) for g in given])
+    for source, pixels in zip(given, to_pixels(enlarged).numpy(), strict=True):
+        folder.write(f"{source.stem}.png", encode_png(to_image(pixels)))
+    deviation = (low_band(synthesiser, enlarged, level) - torch.cat([g.low for g in given])).abs().max()
+    lines = [
+        f"{len(given)} images of {settings.image_size} x {settings.image_size} pixels in {folder.url}",
+        f"low band of the output against the input: largest difference {float(deviation):.2g} of a range of 2",
+    ]
+    lines += _comparison(given, enlarged, bicubic)
+    _write_rows(folder, _columns(given, enlarged, bicubic, settings.image_size))
+    return lines
+
+
+@dataclass(frozen=True)
+class Given:
+    """One input: its low band (1, C, h, h), and the whole image (1, C, N, N) where there is one, in [-1, 1]."""
+
+    stem: str
+    low: Tensor
+    truth: Tensor | None
+
+
+def _read(synthesiser: Synthesiser, url: str, level: int) -> Given:
+    settings = synthesiser.settings
+    folder, name = split_object(url)
+    pixels = decode_image(folder.read(name), url, channels=settings.channels)
+    small, full = synthesiser.chain.band_side(level), settings.image_size
+    side = min(pixels.shape[:2])
+    if side < full and pixels.shape[:2] != (small, small):
+        raise InputError(
+            f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels; give {small} x {small} to be enlarged from level "
+            f"{level}, or at least {full} x {full} to be reduced and compared"
+        )
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    if pixels.shape[:2] == (small, small):
+        return Given(stem, _tensor(pixels.transpose(2, 0, 1)), None)
+    truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels)))
+    return Given(stem, low_band(synthesiser, truth, level), truth)
+
+
+def _tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).float()[None] / 127.5 - 1
+
+
+def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Given], label: int | None) -> Draws:
+    draws = synthesiser.draws(seed, len(block))
+    classes = synthesiser.settings.classes
+    if label is None:
+        return draws
+    if label >= classes:
+        known = f"0 to {classes - 1}" if classes else "none: it was trained without classes"
+        raise InputError(f"--label {label}: the model has classes {known}")
+    return draws._replace(labels=torch.full((len(block),), label))
+
+
+def _bicubic(low: Tensor, side: int) -> Tensor:
+    """By Pillow, as a person would do it, from the low band rounded to 8 bits."""
+    images = [to_image(pixels).resize((side, side), Image.Resampling.BICUBIC) for pixels in to_pixels(low).numpy()]
+    rows = [np.asarray(image).transpose(2, 0, 1)[: low.shape[1]] for image in images]
+    return torch.cat([_tensor(row) for row in rows])
+
+
+def _comparison(given: Sequence[Given], enlarged: Tensor, bicubic: Tensor) -> list[str]:
+    known = [i for i, g in enumerate(given) if g.truth is not None]
+    if not known:
+        return []
+    truth = torch.cat([g.truth for g in given if g.truth is not None])
+    ours, theirs = enlarged[known], bicubic[known]
+    lines = [f"PSNR against the originals: {_psnr(ours, truth):.2f} dB, bicubic {_psnr(theirs, truth):.2f} dB"]
+    if len(known) >= FEWEST:
+        real = to_pixels(truth)
+        scores = [sliced_wasserstein(real, to_pixels(x))[""] for x in (ours, theirs)]
+        lines.append(f"sliced Wasserstein distance to them: {scores[0]:.1f}, bicubic {scores[1]:.1f} (low is good)")
+    else:
+        lines.append(f"(give at least {FEWEST} originals to have sliced Wasserstein distances as well)")
+    return lines
+
+
+def _psnr(images: Tensor, truth: Tensor) -> float:
+    """Mean over the images of 10 log10(255^2 / mean squared error) on 8-bit pixels, dB."""
+    errors = (to_pixels(images).float() - to_pixels(truth).float()).square().flatten(1).mean(dim=1)
+    return float((10 * torch.log10(255.0**2 / errors.clamp(min=1e-9))).mean())
+
+
+def _columns(given: Sequence[Given], enlarged: Tensor, bicubic: Tensor, side: int) -> list[Tensor]:
+    """Input in blocks of pixels, bicubic, ours and, where all are known, the originals."""
+    lows = torch.cat([g.low for g in given])
+    blocks = lows.repeat_interleave(side // lows.shape[-1], 2).repeat_interleave(side // lows.shape[-1], 3)
+    columns = [blocks, bicubic, enlarged]
+    truths = [g.truth for g in given if g.truth is not None]
+    return [*columns, torch.cat(truths)] if len(truths) == len(given) else columns
+
+
+def edit_command(
+    run: str,
+    *,
+    seed: int,
+    count: int,
+    resample: Sequence[str],
+    resample_seed: int,
+    gains: Sequence[str],
+    out: str,
+    note: Callable[[str], None],
+) -> str:
+    """Writes samples of ``seed`` before and after, and side by side; returns a line that says what was made.
+
+    Raises:
+        InputError: bands that are not there, gains that cannot be read, nothing to do.
+
+    """
+    factors = dict(_gain(text) for text in gains)
+    if not factors and not resample:
+        raise InputError("nothing to do: give --resample HL1,LH1 or --gain HH1=1.5")
+    checkpoint = find_checkpoint(run)
+    for text in checkpoint.notes:
+        note(text)
+    synthesiser = checkpoint.synthesiser()
+    folder = open_folder(out)
+    folder.check_writable()
+    draws = synthesiser.draws(seed, count)
+    before = synthesiser(draws.noises, draws.labels, draws.choices).images
+    after = redraw(synthesiser, draws, resample, synthesiser.draws(resample_seed, count)) if resample else before
+    after = weigh(synthesiser, after, factors) if factors else after
+    for number, (old, new) in enumerate(zip(to_pixels(before).numpy(), to_pixels(after).numpy(), strict=True)):
+        folder.write(f"{number:05d}-before.png", encode_png(to_image(old)))
+        folder.write(f"{number:05d}-after.png", encode_png(to_image(new)))
+    _write_rows(folder, [before, after, (after - before) / 2])
+    return f"{count} images before, after and their difference (half its size, around grey) in {folder.url}"
+
+
+def _gain(text: str) -> tuple[str, float]:
+    band, separator, value = text.partition("=")
+    try:
+        if separator:
+            return band.strip(), float(value)
+    except ValueError:
+        pass
+    raise InputError(f"--gain {text}: write BAND=FACTOR, for example HH1=1.5")
+
+
+def _write_rows(folder: Folder, columns: Sequence[Tensor]) -> None:
+    """One row per image, one column per kind of it, as one picture."""
+    count, side = min(SHOWN, len(columns[0])), columns[0].shape[-1]
+    rows = torch.stack([column[:count] for column in columns], dim=1).flatten(0, 1)
+    picture = tile(to_pixels(rows).numpy(), len(columns), scale=max(1, SCALE_TO // side), gap=2)
+    folder.write(SIDE_BY_SIDE, encode_png(picture))

@@ -59,6 +59,9 @@ def low_band(synthesiser: Synthesiser, images: Tensor, level: int) -> Tensor:
 def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: Draws) -> Tensor:
     """The images of ``draws`` with ``bands`` made anew from the noises of ``other``; all other bands stay.
 
+    Refiners of levels finer than a redrawn band are run again with their own noise: the low bands they make are
+    corrections of the bands below.
+
     Args:
         synthesiser: the model.
         draws: what the images are made of.
@@ -72,8 +75,16 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
     chain = synthesiser.chain
     made = synthesiser(draws.noises, draws.labels, draws.choices)
     wanted = _named(bands, list(made.sub_images) if chain.plan.gans else [])
-    fixed = {band: x for band, x in made.sub_images.items() if band not in wanted}
-    frequency = chain.image(synthesiser.run_chain(other.noises, draws.labels, other.choices, fixed))
+    coarsest = max((band.level for band in wanted), default=0)
+    fixed = {
+        band: x
+        for band, x in made.sub_images.items()
+        if band not in wanted and not (band.orientation == "LL" and band.level < coarsest)
+    }
+    anew = torch.tensor([bool(set(gan.bands) & set(wanted)) for gan in chain.plan.gans], device=draws.noises.device)
+    noises = torch.where(anew[:, None, None], other.noises, draws.noises)
+    choices = {band: (other if band in wanted else draws).choices[band] for band in draws.choices}
+    frequency = chain.image(synthesiser.run_chain(noises, draws.labels, choices, fixed))
     out: Tensor = synthesiser.image.blend(frequency, made.other) if chain.plan.gans else made.images
     return out
 

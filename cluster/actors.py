@@ -15,6 +15,7 @@ from cluster.files import FileRecord
 from cluster.host import Array, StageHost
 from cluster.settings import RunSettings
 from cluster.source import DataSource
+from cluster.watching import ScoreValues, score_checkpoint
 from freqgan.critic import Metrics
 
 
@@ -70,3 +71,11 @@ class IngestActor:
         """Images (B, C, N, N) and labels (B,) of ``step``."""
         batch = self.ingest.batch(step * self.batch_size, self.batch_size)
         return batch.images, batch.labels
+
+
+class EvaluationActor:
+    """Scores checkpoints beside the training; it reads them from storage, so nothing waits for it."""
+
+    def score(self, run: str, step: int, data: str, count: int) -> ScoreValues:
+        """See :func:`cluster.watching.score_checkpoint`."""
+        return score_checkpoint(run, step, data, count)

@@ -30,6 +30,7 @@ from freqgan.synthesiser import Synthesiser
 FORMAT = 1
 MANIFEST = "manifest.json"
 LATEST = "LATEST"
+BEST = "BEST"
 STATISTICS = "statistics.safetensors"
 
 
@@ -131,10 +132,21 @@ class CheckpointWriter:
         self._prune()
         return Checkpoint(step, folder, manifest)
 
+    def mark(self, step: int, fit: float) -> bool:
+        """Makes ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; whether it is."""
+        best = best_checkpoint(self.root)
+        if best is not None and best[1] <= fit and best[0] != step:
+            return False
+        self.root.write(BEST, json.dumps({"step": step, "fit": fit}).encode())
+        return True
+
     def _prune(self) -> None:
-        """Deletes all but the newest checkpoints, manifest first, so that half a deletion is no checkpoint."""
+        """Deletes all but the newest checkpoints and the best, manifest first: half a deletion is no checkpoint."""
         committed = sorted(_committed(self.root))
+        best = best_checkpoint(self.root)
         for step, attempt in committed[: -self.settings.keep_checkpoints]:
+            if best is not None and step == best[0]:
+                continue
             folder = self.root.child(f"{step:09d}", attempt)
             folder.delete(MANIFEST)
             folder.delete_tree()
@@ -142,27 +154,49 @@ class CheckpointWriter:
                 step_folder.delete_tree()
 
 
-def find_checkpoint(run: str) -> Checkpoint:
+def best_checkpoint(root: Folder) -> tuple[int, float] | None:
+    """(step, fit) of the checkpoint that was scored best, where any was."""
+    try:
+        pointer = json.loads(root.read(BEST)) if root.exists(BEST) else None
+        return None if pointer is None else (int(pointer["step"]), float(pointer["fit"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) -> Checkpoint:
     """The newest checkpoint of ``run`` that verifies; those passed over are in its ``notes``.
 
+    ``step`` asks for that one alone, ``best`` for the one that was scored best.
+
     Raises:
-        InputError: the run has no checkpoint, or none that verifies.
+        InputError: the run has no such checkpoint, or none that verifies.
 
     """
     notes: list[str] = []
     root = open_folder(run).child("checkpoints")
-    for step, attempt in _candidates(root):
-        folder = root.child(f"{step:09d}", attempt)
+    if best:
+        marked = best_checkpoint(root)
+        if marked is None:
+            raise InputError(f"{run} has no best checkpoint: train with watch.data=SHARDS to have checkpoints scored")
+        step = marked[0]
+    for found, attempt in _candidates(root):
+        if step is not None and found != step:
+            continue
+        folder = root.child(f"{found:09d}", attempt)
         try:
-            checkpoint = _read(folder, step)
+            checkpoint = _read(folder, found)
             checkpoint.verify()
         except FreqganError as error:
-            notes.append(f"checkpoint of step {step} passed over: {error}")
+            notes.append(f"checkpoint of step {found} passed over: {error}")
             continue
         checkpoint.notes = notes
         return checkpoint
     if notes:
         raise InputError("no checkpoint can be used; " + "; ".join(notes) + "; give another run folder")
+    if step is not None:
+        raise InputError(
+            f"{run} holds no checkpoint of step {step}; there are {sorted({s for s, _ in _committed(root)})}"
+        )
     raise InputError(f"{run} holds no checkpoint: name the run folder of a training that has saved one")
 
 

@@ -10,6 +10,7 @@ from cluster.checkpoints import CheckpointWriter
 from cluster.executors import Executor
 from cluster.reporting import Reporter, StepRecord
 from cluster.settings import RunSettings
+from cluster.watching import Watcher
 from freqgan.critic import Metrics
 
 RATE_SPAN_STEPS = 20
@@ -40,6 +41,7 @@ class Coordinator:
         self.settings, self.executor, self.writer, self.reporter = settings, executor, writer, reporter
         self.submitted = self.finished = first_step
         self.stopping = stopping
+        self.watcher = Watcher(executor.score, reporter.noted) if settings.watch.data else None
         self.saves: deque[int] = deque()
         self.last_saved = first_step
         self.start_s = time.perf_counter()
@@ -62,6 +64,7 @@ class Coordinator:
         if self.last_saved < end:
             self._save()
         self._commit_finished()
+        self._report_scores(wait=not self.stopping())
         return self.finished
 
     def _finish_one(self) -> None:
@@ -69,6 +72,13 @@ class Coordinator:
         self.finished += 1
         self.reporter.stepped(self._record(metrics))
         self._commit_finished()
+        self._report_scores()
+
+    def _report_scores(self, *, wait: bool = False) -> None:
+        """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""
+        for evaluation in self.watcher.ready(wait=wait) if self.watcher else ():
+            best = self.writer.mark(evaluation.step, evaluation.fit)
+            self.reporter.evaluated(evaluation, best=best)
 
     def _save(self) -> None:
         self.last_saved = self.submitted
@@ -80,6 +90,8 @@ class Coordinator:
         while self.saves and self.saves[0] <= self.finished:
             checkpoint = self.writer.commit(self.saves.popleft(), self.executor.saved())
             self.reporter.saved(checkpoint)
+            if self.watcher is not None:
+                self.watcher.offer(checkpoint.step, checkpoint.images)
 
     def _record(self, stages: dict[str, Metrics]) -> StepRecord:
         now = time.perf_counter()

@@ -7,7 +7,10 @@ Executors differ in where the stages live, never in arithmetic: all run :func:`s
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +22,7 @@ from cluster.ingest import Ingest
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
+from cluster.watching import ScoreValues, score_checkpoint
 from freqgan.critic import Metrics
 from freqgan.image_stage import IMAGE_STAGE
 
@@ -51,6 +55,9 @@ class Executor(Protocol):
     def saved(self) -> list[FileRecord]:
         """Waits for the oldest save not yet collected; the records of its files."""
 
+    def score(self, step: int) -> Future[ScoreValues]:
+        """Starts scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
+
     def close(self) -> None:
         """Gives back what the executor holds. Safe to call twice."""
 
@@ -60,6 +67,11 @@ def kept_steps(settings: RunSettings, restore: Restore | None) -> range:
     if restore is None or not settings.feeds_back:
         return range(0)
     return range(max(0, restore.step - settings.feedback.lag), restore.step)
+
+
+def watched(settings: RunSettings) -> tuple[str, int]:
+    """What :func:`score_checkpoint` compares with, and how many images."""
+    return settings.watch.data, settings.watch.count
 
 
 class InlineExecutor:
@@ -83,6 +95,7 @@ class InlineExecutor:
         self._gradients: dict[int, dict[str, Array]] = {}
         for step in kept_steps(settings, restore):
             self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
+        self._scorer: ProcessPoolExecutor | None = None
         self._finished: deque[dict[str, Metrics]] = deque()
         self._saved: deque[list[FileRecord]] = deque()
 
@@ -123,6 +136,19 @@ class InlineExecutor:
         """The records of the oldest save."""
         return self._saved.popleft()
 
+    def score(self, step: int) -> Future[ScoreValues]:
+        """In a process of its own, started for the first score."""
+        if self._scorer is None:
+            self._scorer = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        try:
+            return self._scorer.submit(score_checkpoint, self.settings.run, step, *watched(self.settings))
+        except BrokenProcessPool:  # it was killed, perhaps for memory: the next score gets a new one
+            self._scorer = None
+            raise
+
     def close(self) -> None:
-        """Closes the reader of shards."""
+        """Closes the reader of shards, and ends the scoring process."""
         self.ingest.close()
+        if self._scorer is not None:
+            self._scorer.shutdown(cancel_futures=True)
+            self._scorer = None

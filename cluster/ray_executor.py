@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,13 +22,14 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
-from cluster.actors import IngestActor, StageActor
-from cluster.executors import Restore, kept_steps
+from cluster.actors import EvaluationActor, IngestActor, StageActor
+from cluster.executors import Restore, kept_steps, watched
 from cluster.files import FileRecord
 from cluster.placement import Node, Seat, place
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
+from cluster.watching import ScoreValues
 from freqgan.critic import Metrics
 from freqgan.errors import FreqganError, RunError
 from freqgan.image_stage import IMAGE_STAGE
@@ -63,6 +65,7 @@ class RayExecutor:
         self.receivers = [gan.name for gan in self.plan.gans] if settings.feeds_back else []
         self._gradients: dict[int, dict[str, Any]] = {}
         self._owns_ray = connect(settings, address)
+        self._scorer: Any = None
         self._steps: deque[dict[str, Any]] = deque()
         self._saves: deque[list[Any]] = deque()
         self.seats = self._place()
@@ -112,10 +115,18 @@ class RayExecutor:
         """Waits for the oldest save."""
         return [record for records in self._wait(self._saves.popleft()) for record in records]
 
+    def score(self, step: int) -> Future[ScoreValues]:
+        """In an actor of its own, started for the first score."""
+        if self._scorer is None:
+            self._scorer = ray.remote(EvaluationActor).options(num_cpus=0).remote()
+        ref = self._scorer.score.remote(self.settings.run, step, *watched(self.settings))
+        future: Future[ScoreValues] = ref.future()
+        return future
+
     def close(self) -> None:
         """Ends the actors; and Ray itself where this executor started it."""
         if ray.is_initialized():
-            for actor in [*self.actors.values(), self.ingest]:
+            for actor in [*self.actors.values(), self.ingest, *filter(None, [self._scorer])]:
                 ray.kill(actor)
             self.actors = {}
             if self._owns_ray:

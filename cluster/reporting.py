@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.checkpoints import Checkpoint
+from cluster.watching import Evaluation
 from freqgan.critic import Metrics
 
 
@@ -31,6 +32,12 @@ class Reporter(Protocol):
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """A checkpoint is committed and can be read."""
+
+    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+        """A checkpoint was scored; ``best``: better than all before."""
+
+    def noted(self, text: str) -> None:
+        """Something the user should know of, while training goes on."""
 
     def finished(self, step: int, reason: str) -> None:
         """Training ended at ``step``; ``reason`` is "done" or "stopped"."""

@@ -7,9 +7,20 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cluster.ingest import DataSettings
+from cluster.watching import WatchSettings
 from freqgan.settings import ModelSettings
 
-FREE_SETTINGS = ("run", "data", "executor", "window", "device", "max_steps", "checkpoint_every", "keep_checkpoints")
+FREE_SETTINGS = (
+    "run",
+    "data",
+    "executor",
+    "window",
+    "device",
+    "max_steps",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "watch",
+)
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
 ``data`` may be another copy of the same shards; a fingerprint of their contents is compared instead.
@@ -30,7 +41,8 @@ class RunSettings(ModelSettings):
         None, ge=1, description="stop here, before `images` are seen; schedules stay as they are"
     )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints that are kept")
+    keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints that are kept; the best one is as well")
+    watch: WatchSettings = WatchSettings()
 
     @property
     def last_step(self) -> int:

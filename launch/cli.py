@@ -125,11 +125,12 @@ def generate_command(
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the images")],
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+    best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.generation import generate
 
-    print(generate(run, out, count=count, seed=seed, label=label, note=_note))
+    print(generate(run, out, count=count, seed=seed, label=label, best=best, note=_note))
 
 
 @app.command("super-resolve")

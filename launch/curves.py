@@ -11,6 +11,7 @@ from matplotlib.figure import Figure  # used without pyplot, so no window system
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
+from cluster.watching import Evaluation
 from freqgan.image_stage import IMAGE_STAGE
 from launch.metrics_log import MetricsLine, alphas_of
 
@@ -58,6 +59,28 @@ def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
     figure, panel = _single_panel("images per second")
     _draw(panel, lines, [line.images_per_s for line in lines])
     panel.set_ylim(bottom=0)
+    return rendered(figure)
+
+
+def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:
+    """One small panel per metric over images seen, with real images as a dotted line."""
+    names = [name for name in evaluations[-1].scores if name.count(".") == 0 or name.startswith("neighbours.")]
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(10, 1.6 * rows + 0.4))
+    _set_margins(figure, wspace=0.22, hspace=0.5)
+    panels: list[Any] = list(figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).flat)
+    images = [evaluation.images for evaluation in evaluations]
+    for panel, name in zip(panels, names, strict=False):
+        _style(panel, name.removeprefix("neighbours."))
+        values = [evaluation.scores.get(name, {}).get("value") for evaluation in evaluations]
+        floor = evaluations[-1].scores[name]["floor"]
+        numbers = [np.nan if value is None else value for value in values]
+        panel.plot(images, numbers, color=COLOURS["loss_g"], linewidth=1.1, marker="o", markersize=2.5)
+        if floor is not None:
+            panel.axhline(floor, color=INK, linewidth=0.8, linestyle=":")
+        panel.set_ylim(bottom=0)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
     return rendered(figure)
 
 

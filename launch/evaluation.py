@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -15,7 +16,7 @@ from cluster.storage import split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
 
-PRINTED_WIDTH = 110
+PRINTED_WIDTH = 132
 
 
 def evaluate_command(
@@ -74,9 +75,10 @@ def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[st
 def scores_table(scores: Mapping[Part, Mapping[str, Score]]) -> Table:
     """A table for people: one row per metric, what it sees on its first, and which way is good."""
     others = [part for part in scores if part != "image"]
-    table = Table("metric", "good is", "value", "floor", "ratio", *others, "sees", box=box.SIMPLE)
-    for column in table.columns[2 : 5 + len(others)]:
-        column.justify = "right"
+    table = Table(box=box.SIMPLE)
+    for heading in ("metric", "good is", "value", "floor", "ratio", *others, "sees"):
+        justify: Literal["left", "right"] = "left" if heading in ("metric", "good is", "sees") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "sees")
     sees = {measure.name: measure.sees for measure in MEASURES}
     for name, score in scores["image"].items():
         ratio = "-" if score.ratio is None else f"{score.ratio:.2f}"

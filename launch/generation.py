@@ -17,16 +17,19 @@ GRID = "grid.png"
 GRID_COUNT = 64
 
 
-def generate(run: str, out: str, *, count: int, seed: int, label: int | None, note: Callable[[str], None]) -> str:
+def generate(
+    run: str, out: str, *, count: int, seed: int, label: int | None, note: Callable[[str], None], best: bool = False
+) -> str:
     """Writes ``out``/00000.png ... and a grid of the first 64; returns a line that says what was made.
 
-    Image i of a seed is the same file whatever ``count`` is. ``note`` is told of checkpoints passed over.
+    Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
+    scored best. ``note`` is told of checkpoints passed over.
 
     Raises:
         InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
 
     """
-    checkpoint = find_checkpoint(run)
+    checkpoint = find_checkpoint(run, best=best)
     for text in checkpoint.notes:
         note(text)
     _check_label(checkpoint, label)

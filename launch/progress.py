@@ -16,6 +16,7 @@ from rich.text import Text
 from cluster.checkpoints import Checkpoint
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
+from cluster.watching import Evaluation
 from launch.metrics_log import mean_alpha
 from launch.run_folder import RunFolder
 
@@ -92,6 +93,19 @@ class ProgressReporter:
             self._folder.save(checkpoint)
         if self._live is None:
             self.say(f"checkpoint of step {checkpoint.step}")
+
+    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+        """Records the scores, and says how good they are."""
+        if self._folder is not None:
+            self._folder.evaluate(evaluation)
+        mark = ", the best so far" if best else ""
+        self.say(f"scores of step {evaluation.step}: {evaluation.fit:.1f} times the distance of real images{mark}")
+        if evaluation.collapse:
+            self.warn(f"collapse at step {evaluation.step}: {evaluation.collapse}")
+
+    def noted(self, text: str) -> None:
+        """Says it."""
+        self.warn(text)
 
     def finished(self, step: int, reason: str) -> None:
         """Closes the bar and the run folder."""

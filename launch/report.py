@@ -12,13 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from cluster.checkpoints import Checkpoint, find_checkpoint
+from cluster.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
 from cluster.settings import RunSettings
 from cluster.source import open_source
 from cluster.storage import Folder, open_folder
+from cluster.watching import Evaluation
 from freqgan.errors import FreqganError
 from launch.configuration import dump_settings
-from launch.curves import alpha_curve, loss_curves, speed_curve
+from launch.curves import alpha_curve, loss_curves, score_curves, speed_curve
+from launch.evaluation_log import EVALUATIONS, parse_evaluations
 from launch.figures import make_figures, sample_count
 from launch.metrics_log import METRICS, MetricsLine, parse_metrics
 from launch.pictures import encode_png
@@ -56,7 +58,9 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
     real = _real_images(checkpoint.settings, data)
     if real.missing:
         note(f"the report shows no real images: {real.missing}")
-    pictures, facts = _content(checkpoint, _read_metrics(folder), real)
+    evaluations = _read_evaluations(folder)
+    pictures, facts = _content(checkpoint, _read_metrics(folder), evaluations, real)
+    facts["best"] = best_checkpoint(folder.child("checkpoints"))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
     for name, picture in pictures.items():
@@ -68,7 +72,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
 
 
 def _content(
-    checkpoint: Checkpoint, lines: list[MetricsLine], real: RealImages
+    checkpoint: Checkpoint, lines: list[MetricsLine], evaluations: list[Evaluation], real: RealImages
 ) -> tuple[dict[str, Image.Image], dict[str, Any]]:
     """The pictures by name and everything else that the page says."""
     settings, synthesiser = checkpoint.settings, checkpoint.synthesiser()
@@ -77,6 +81,9 @@ def _content(
     generated = synthesiser.sample(SEED, sample_count(settings.image_size), labels=real.labels)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, settings)
+    evaluations = [evaluation for evaluation in evaluations if evaluation.step <= checkpoint.step]
+    if evaluations:
+        pictures["curves-scores"] = score_curves(evaluations)
     facts: dict[str, Any] = {
         "settings": settings,
         "settings_yaml": dump_settings(settings),
@@ -88,6 +95,7 @@ def _content(
         "fit": figures.fit,
         "rows": plan_rows(settings),
         "seconds": _seconds(lines),
+        "evaluations": evaluations,
         "relativistic": settings.loss.kind == "relativistic",
     }
     return pictures, facts
@@ -117,8 +125,9 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
         ("GANs", f"{len(settings.band_plan().gans)}"),
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),
-        ("alpha", shown_alpha),
     ]
+    if settings.band_plan().gans:
+        facts.append(("alpha", shown_alpha))
     if wall_s:
         facts += [("wall time", duration_text(wall_s)), ("images/s", f"{lines[-1].images / wall_s:.1f}")]
     return facts
@@ -154,6 +163,10 @@ def _read_metrics(folder: Folder) -> list[MetricsLine]:
         return []
     with folder.open(METRICS) as file:
         return list(parse_metrics(file))
+
+
+def _read_evaluations(folder: Folder) -> list[Evaluation]:
+    return parse_evaluations(folder.read(EVALUATIONS).splitlines()) if folder.exists(EVALUATIONS) else []
 
 
 def _template() -> Any:

@@ -1,7 +1,8 @@
 """What a person finds in the run folder beside the checkpoints: settings, metrics, TensorBoard events, samples.
 
-``config.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``samples/<images seen>.png``. For a run in a bucket
-all but the samples grow in a local staging folder that is uploaded at every checkpoint and at the end.
+``config.yaml``, ``metrics.jsonl``, ``evaluations.jsonl``, ``tensorboard/``, ``samples/<images seen>.png``. For
+a run in a bucket all but the samples grow in a local staging folder that is uploaded at every checkpoint and at
+the end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from cluster.checkpoints import Checkpoint
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
+from cluster.watching import Evaluation
 from freqgan.synthesiser import to_pixels
 from launch.configuration import dump_settings
+from launch.evaluation_log import EVALUATIONS, EvaluationLog
 from launch.metrics_log import METRICS, MetricsLog
 from launch.pictures import encode_png, tile
 
@@ -45,9 +48,12 @@ class RunFolder:
         self._uploaded_bytes: dict[str, int] = {}
         if self._staging and self.folder.exists(METRICS):
             self.folder.download(METRICS, self.local / METRICS)
+        if self._staging and self.folder.exists(EVALUATIONS):
+            self.folder.download(EVALUATIONS, self.local / EVALUATIONS)
         self.folder.delete(TRACEBACK)  # of a start before this one
         self.folder.write(CONFIG, dump_settings(settings).encode())
         self._metrics = MetricsLog(self.local / METRICS, first_step)
+        self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
         self._events: Any = SummaryWriter(str(self.local / TENSORBOARD), purge_step=first_step + 1)
 
     def record(self, record: StepRecord) -> None:
@@ -67,6 +73,14 @@ class RunFolder:
         grid = tile(to_pixels(generated.images).numpy())
         self.folder.write(f"{SAMPLES}/{checkpoint.images:09d}.png", encode_png(grid))
         self.flush()
+
+    def evaluate(self, evaluation: Evaluation) -> None:
+        """A line of scores, and the same as TensorBoard events."""
+        self._evaluations.append(evaluation)
+        for name, score in evaluation.scores.items():
+            if score["value"] is not None:
+                self._events.add_scalar(f"evaluation/{name}", score["value"], evaluation.step)
+        self._events.add_scalar("evaluation/fit", evaluation.fit, evaluation.step)
 
     def flush(self) -> None:
         """Everything recorded so far is in the folder afterwards."""

@@ -10,6 +10,7 @@ from cluster.checkpoints import Checkpoint, find_checkpoint
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.training import TrainResult, train
+from cluster.watching import Evaluation
 from tests.models import TINY, TINY_SIZES
 
 
@@ -31,6 +32,7 @@ class Events:
     notes: list[str] = field(default_factory=list)
     records: list[StepRecord] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
+    evaluations: list[tuple[Evaluation, bool]] = field(default_factory=list)
     ended: tuple[int, str] | None = None
 
     def started(self, first_step: int, notes: list[str]) -> None:
@@ -41,6 +43,12 @@ class Events:
 
     def saved(self, checkpoint: Checkpoint) -> None:
         self.checkpoints.append(checkpoint.step)
+
+    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+        self.evaluations.append((evaluation, best))
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
 
     def finished(self, step: int, reason: str) -> None:
         self.ended = (step, reason)

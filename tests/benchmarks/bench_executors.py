@@ -17,6 +17,7 @@ from cluster.packing import pack
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.training import train
+from cluster.watching import Evaluation
 from launch.configuration import load_settings
 from tests.benchmarks.harness import Comparison
 
@@ -39,6 +40,10 @@ class _Clock:
         self.elapsed_s.append(record.elapsed_s)
 
     def saved(self, checkpoint: Checkpoint) -> None: ...
+
+    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None: ...
+
+    def noted(self, text: str) -> None: ...
 
     def finished(self, step: int, reason: str) -> None: ...
 

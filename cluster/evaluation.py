@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -16,8 +17,10 @@ from cluster.images import ImagePolicy, decode_image, fit_image
 from cluster.ingest import DataSettings, Ingest
 from cluster.order import permutation
 from cluster.shards import ShardIndex, build_index
+from cluster.storage import split_object
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import FEWEST, Score, evaluate, measure, scored
+from freqgan.metrics.evaluation import FEWEST, Measure, Score, evaluate, inception_measure, measure, scored
+from freqgan.metrics.inception import extractor_of
 from freqgan.synthesiser import BLOCK, to_pixels
 
 READ = 500
@@ -36,6 +39,7 @@ def evaluate_checkpoint(
     seed: int,
     note: Callable[[str], None],
     parts: Sequence[Part] = ("image",),
+    extra: Sequence[Measure] = (),
 ) -> dict[Part, dict[str, Score]]:
     """Every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
 
@@ -54,17 +58,23 @@ def evaluate_checkpoint(
     }
     reference, other_real = _real(index, policy, number)
     note("measuring real images against each other")
-    floors = measure(reference, other_real)
+    floors = measure(reference, other_real, extra=extra)
     scores: dict[Part, dict[str, Score]] = {}
     for part in parts:
         pixels = torch.cat([to_pixels(block) for block in images[part]])
         note(f"measuring {part}")
-        scores[part] = scored(measure(reference, pixels), floors)
+        scores[part] = scored(measure(reference, pixels, extra=extra), floors)
     return scores
 
 
 def evaluate_files(
-    source: str, data: str, *, count: int, size: int | None, note: Callable[[str], None]
+    source: str,
+    data: str,
+    *,
+    count: int,
+    size: int | None,
+    note: Callable[[str], None],
+    extra: Sequence[Measure] = (),
 ) -> dict[str, Score]:
     """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
@@ -84,7 +94,28 @@ def evaluate_files(
         policy = ImagePolicy(size=size or max(8, min(first.shape[:2]) // 8 * 8))
         note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
-    return evaluate(*_real(index, policy, number), torch.from_numpy(candidate), note=note)
+    return evaluate(*_real(index, policy, number), torch.from_numpy(candidate), note=note, extra=extra)
+
+
+def inception_from(url: str) -> Measure:
+    """FID and its relatives with the TorchScript network in the file ``url``, a path or s3:// URL.
+
+    TorchScript is read by an unpickler of torch's own that knows tensors and its own types only: no Python code of the
+    file is run.
+
+    Raises:
+        InputError: no such file, or no TorchScript.
+
+    """
+    folder, name = split_object(url)
+    try:
+        module = torch.jit.load(io.BytesIO(folder.read(name)), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{url} is no TorchScript network ({reason}); give inception-2015-12-05.pt or one like it"
+        ) from error
+    return inception_measure(extractor_of(module.eval(), url))
 
 
 def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], None]) -> int:

@@ -30,12 +30,12 @@ class LossSettings(BaseModel):
         "hinge: it scores each alone, and is to be used with spectral norm.",
     )
     gamma: float = Field(
-        default=1.0,
+        default=10.0,
         ge=0,
         description="Strength of the R1 and R2 gradient penalties at the start, for a band of 32 x 32 pixels; "
         "other bands scale it by their area.",
     )
-    gamma_final: float = Field(default=0.1, ge=0, description="Strength of the penalties at the end of training.")
+    gamma_final: float = Field(default=1.0, ge=0, description="Strength of the penalties at the end of training.")
     penalty: Literal["exact", "noise"] = Field(
         default="exact",
         description="exact: squared gradient, by a second derivative; noise: the squared change of the critic's score "

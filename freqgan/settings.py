@@ -38,7 +38,7 @@ class FeedbackSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = Field(1.0, ge=0, description="of the feedback beside a band's own discriminator; 0 is none")
+    weight: float = Field(0.5, ge=0, description="of the feedback beside a band's own discriminator; 0 is none")
     lag: int = Field(
         8, ge=1, le=64, description="steps after which it is applied; part of the arithmetic on every executor"
     )
@@ -62,7 +62,7 @@ class ImageStageSettings(BaseModel):
     discriminator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="D_o")
     attention: bool = Field(True, description="max-attention inside G_o")
     alpha: Literal["scalar", "per_band"] = Field("scalar", description="one blend weight, or one per band")
-    alpha_learning_rate: float = Field(2e-3, ge=0, description="learning rate of the blend weight")
+    alpha_learning_rate: float = Field(2e-2, ge=0, description="learning rate of the blend weight")
     solo_share: float = Field(0.5, ge=0, le=1, description="share of the batch on which G_o is judged alone")
     chain_share: float = Field(
         0.25, ge=0, le=1, description="share on which the chain's image is judged alone; the rest is the blend"

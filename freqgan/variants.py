@@ -20,8 +20,9 @@ Settings = TypeVar("Settings", bound=ModelSettings)
 
 STEP = 8
 """Widths are multiples of this: groups of convolutions stay whole."""
-SPAN = (0.25, 8.0)
-HALVINGS = 8
+GROWTH = 1.6
+"""Cost grows with about this power of the widths: some convolutions are dense, others grouped."""
+TRIES, TOLERANCE = 6, 0.01
 
 
 def _bands(values: dict[str, Any]) -> None:
@@ -77,16 +78,16 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
         The settings and their cost, as near to ``target`` as such widths come: within some 3 %.
 
     """
-    low, high = SPAN
-    found: dict[float, Settings] = {}
-    for _ in range(HALVINGS):
-        middle = (low * high) ** 0.5
-        scaled = _scaled(settings, middle)
+    factor, found = 1.0, dict[float, Settings]()
+    for _ in range(TRIES):
+        scaled = _scaled(settings, factor)
         cost = sum(training_cost(scaled).values())
         found.setdefault(cost, scaled)
-        low, high = (middle, high) if cost < target else (low, middle)
-    nearest_cost = min(found, key=lambda cost: abs(cost - target))
-    return found[nearest_cost], nearest_cost
+        if abs(cost - target) <= TOLERANCE * target:
+            break
+        factor *= (target / cost) ** (1 / GROWTH)
+    best = min(found, key=lambda cost: abs(cost - target))
+    return found[best], best
 
 
 def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:

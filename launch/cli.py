@@ -196,6 +196,9 @@ def evaluate_command(
         int | None, typer.Option(min=8, help="pixels a side for a FOLDER [default: that of its first image]")
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
+    inception: Annotated[
+        str | None, typer.Option(metavar="FILE", help="TorchScript network for FID, KID, precision and recall")
+    ] = None,
     parts: Annotated[
         bool, typer.Option("--parts", help="of a run also the chain and the other generator alone")
     ] = False,
@@ -203,7 +206,10 @@ def evaluate_command(
     """Measures how far images are from real ones: value, floor (real against real) and their ratio."""
     from launch.evaluation import evaluate_command as evaluate
 
-    evaluate(source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, note=_note)
+    evaluate(
+        source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
+        note=_note,
+    )  # fmt: skip
 
 
 @app.command("compare")

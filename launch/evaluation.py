@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
-from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files
+from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files, inception_from
 from cluster.storage import split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
@@ -28,11 +28,13 @@ def evaluate_command(
     size: int | None,
     json_file: str | None,
     parts: bool,
+    inception: str | None,
     note: Callable[[str], None],
 ) -> None:
     """Prints the table of ``source``, a run or a folder or zip of images, and writes ``json_file`` if it is given.
 
-    ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0).
+    ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
+    ``inception`` is a TorchScript file with which FID and its relatives are measured as well.
 
     Raises:
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
@@ -41,6 +43,7 @@ def evaluate_command(
     target = split_object(json_file) if json_file else None
     if target is not None:
         target[0].check_writable()
+    extra = [inception_from(inception)] if inception else []
     if not source.lower().endswith(".zip") and has_checkpoints(source):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
@@ -48,11 +51,11 @@ def evaluate_command(
         for text in checkpoint.notes:
             note(text)
         wanted: tuple[Part, ...] = ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
-        scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted)
+        scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra)
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
     else:
-        scores = {"image": evaluate_files(source, data, count=count, size=size, note=note)}
+        scores = {"image": evaluate_files(source, data, count=count, size=size, note=note, extra=extra)}
     Console(width=PRINTED_WIDTH).print(scores_table(scores))
     if target is not None:
         target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())

@@ -199,7 +199,7 @@ def test_overrides_that_are_no_settings(override: str, expected: str) -> None:
         ("batch=many", "batch = 'many': must be"),
         ("loss.kind=foo", "loss.kind = 'foo': must be 'relativistic' or 'hinge'"),
         ("image_stage.solo_share=1.5", "image_stage.solo_share = 1.5: must be less than or equal to 1"),
-        ("plan.bands=3", "plan.bands = 3: must be 'all' or a valid list"),
+        ("plan.bands=3", "plan.bands = 3: must be 'all' or 'none' or a valid list"),
         ("channels=2", "channels = 2: must be 1 or 3"),
         ("plan.low_gans={1: x}", "plan.low_gans.1 = 'x': must be a valid integer"),
         ("noise.training=orthogonal", "noise.training = 'orthogonal': must be 'haar', 'hurwitz', 'split' or "),

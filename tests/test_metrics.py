@@ -24,6 +24,7 @@ from freqgan.metrics.critic import critic_accuracy
 from freqgan.metrics.evaluation import FRECHET_FAINTEST, KERNEL_FAINTEST, MEASURES, Score, evaluate
 from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
+from freqgan.metrics.inception import inception_scores
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import radial_spectrum, spectrum_distance
@@ -295,3 +296,48 @@ def test_what_cannot_be_evaluated(capsys: Capsys, pictures: Path, small_shards: 
         ((pictures, "--data", small_shards, "--size", 17), "--size 17: wavelet bands need an even number"),
     ):
         assert message in refused(run_command(capsys, "evaluate", *arguments))
+
+
+# -- features of a network that the user gives ------------------------------------------------------
+
+
+class _Means(torch.nn.Module):
+    """A stand-in for Inception: per channel mean and deviation on a 2x2 grid."""
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
+        x = images.float() / 255
+        pooled = torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+        return torch.cat([pooled, x.flatten(2).std(dim=2)], dim=1) if return_features else pooled[:, 0]
+
+
+def test_inception_scores_of_known_clouds() -> None:
+    points, others = torch.randn(1_500, 6), torch.randn(1_500, 6)
+    same = inception_scores(points, others)
+    assert abs(same["kid"]) < 5
+    assert same["fid"] < 0.05
+    assert same["precision"] > 0.8
+    assert same["recall"] > 0.8
+    far = inception_scores(points, others + 10)
+    assert far["fid"] == pytest.approx(600, rel=0.05)
+    assert far["kid"] > 1_000
+    assert far["precision"] == far["recall"] == 0
+
+
+def test_evaluate_with_a_torchscript_network(capsys: Capsys, pictures: Path, many_shards: Path, tmp_path: Path) -> None:
+    network = tmp_path / "network.pt"
+    torch.jit.script(_Means()).save(str(network))
+    arguments = ("evaluate", pictures, "--data", many_shards, "--json", tmp_path / "scores.json")
+    outcome = run_command(capsys, *arguments, "--inception", network)
+    assert outcome.code == 0, outcome.err
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert {name for name in scores if name.startswith("inception")} == {
+        "inception.fid", "inception.kid", "inception.precision", "inception.recall",
+    }  # fmt: skip
+    assert scores["inception.fid"]["ratio"] == pytest.approx(1, abs=0.6)
+    assert "inception.fid" in outcome.out
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"no network")
+    assert "is no TorchScript network" in refused(run_command(capsys, *arguments, "--inception", broken))
+    pickled = tmp_path / "pickled.pt"
+    torch.save({"weights": torch.zeros(3)}, pickled)
+    assert "is no TorchScript network" in refused(run_command(capsys, *arguments, "--inception", pickled))

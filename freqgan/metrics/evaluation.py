@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from freqgan.metrics.bands import cross_band_distance, packet_distances
 from freqgan.metrics.critic import critic_accuracy
 from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
+from freqgan.metrics.inception import Extractor, inception_scores
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import spectrum_distance
@@ -23,7 +24,13 @@ FRECHET_FAINTEST, KERNEL_FAINTEST = 1.0, 0.1
 4), and half the classes stand out by 2.4 and 4.4 (raw: 2.9 and 3.7)."""
 
 
-HIGH_IS_GOOD = ("neighbours.density", "neighbours.coverage", "neighbours.recall")
+HIGH_IS_GOOD = (
+    "neighbours.density",
+    "neighbours.coverage",
+    "neighbours.recall",
+    "inception.precision",
+    "inception.recall",
+)
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,30 @@ MEASURES = (
 )
 
 
-def measure(reference: Tensor, candidate: Tensor, *, note: Callable[[str], None] = lambda _: None) -> dict[str, float]:
+def inception_measure(extract: Extractor) -> Measure:
+    """FID and its relatives on the features of ``extract``, as one more family of metrics."""
+
+    def run(reference: Tensor, candidate: Tensor) -> dict[str, float]:
+        scores = inception_scores(extract(reference), extract(candidate))
+        return {f".{name}": value for name, value in scores.items()}
+
+    return Measure("inception", "what images show, as far as its network sees it", run)
+
+
+def measure(
+    reference: Tensor,
+    candidate: Tensor,
+    *,
+    note: Callable[[str], None] = lambda _: None,
+    extra: Sequence[Measure] = (),
+) -> dict[str, float]:
     """Every metric of ``candidate`` against ``reference`` by name.
 
     Args:
         reference: real images, uint8 (N, C, H, W).
         candidate: the images in question; other real ones give the floors of all metrics.
         note: called with the name of each family of metrics before it is computed.
+        extra: families beside those that are always measured.
 
     Raises:
         InputError: the two differ in size or channels, or there are too few images.
@@ -98,7 +122,7 @@ def measure(reference: Tensor, candidate: Tensor, *, note: Callable[[str], None]
     if fewest < FEWEST:
         raise InputError(f"{fewest} images are too few to measure anything: at least {FEWEST} of each kind are needed")
     values: dict[str, float] = {}
-    for family in MEASURES:
+    for family in (*MEASURES, *extra):
         note(family.name)
         for suffix, value in family.run(reference, candidate).items():
             joint = suffix if suffix.startswith(".") or not suffix else f".{suffix}"
@@ -112,8 +136,13 @@ def scored(values: Mapping[str, float], floors: Mapping[str, float]) -> dict[str
 
 
 def evaluate(
-    reference: Tensor, other_real: Tensor, candidate: Tensor, *, note: Callable[[str], None] = lambda _: None
+    reference: Tensor,
+    other_real: Tensor,
+    candidate: Tensor,
+    *,
+    note: Callable[[str], None] = lambda _: None,
+    extra: Sequence[Measure] = (),
 ) -> dict[str, Score]:
     """:func:`measure` of ``candidate``, with floors from ``other_real``, real images that are not in ``reference``."""
-    values = measure(reference, candidate, note=note)
-    return scored(values, measure(reference, other_real))
+    values = measure(reference, candidate, note=note, extra=extra)
+    return scored(values, measure(reference, other_real, extra=extra))

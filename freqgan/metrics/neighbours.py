@@ -32,6 +32,18 @@ def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
     }
 
 
+def precision_recall(reference: Tensor, candidate: Tensor) -> tuple[float, float]:
+    """(precision, recall) of (N, d) and (M, d) features by neighbourhoods of k = 3 (Kynkaanniemi et al. 2019).
+
+    The share of candidates inside some real neighbourhood, and the share of real points inside some candidate's.
+    """
+    cross = _distances(reference, candidate)
+    real, fake = (_kth(_own_distances(x), RECALL_NEIGHBOURS) for x in (reference, candidate))
+    inside_real = (cross < real[:, None]).any(dim=0)
+    inside_fake = (cross < fake[None]).any(dim=1)
+    return float(inside_real.double().mean()), float(inside_fake.double().mean())
+
+
 def _distances(first: Tensor, second: Tensor) -> Tensor:
     """(N, M) float64: products in single precision would leave noise where distances are near 0."""
     return torch.cdist(first.double(), second.double())

@@ -1,0 +1,86 @@
+"""``freqgan compare``: systems trained at equal cost and measured alike, stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster.packing import pack
+from tests.commands import ROOT, command_line, refused, run_command
+
+Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source, target = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("held-shards") / "shards"
+    rng = np.random.default_rng(5)
+    for number in range(130):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(source / f"{number}.png")
+    pack(str(source), str(target))
+    return target
+
+
+def test_a_comparison_stops_goes_on_and_ends_in_a_table(
+    capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = [
+        "compare", "smoke", f"data={small_shards}", "--data", held_out, "--out", out, "--presets", "bands,single",
+        "--seeds", 1, "--count", 64, "--budget", 64,
+    ]  # fmt: skip
+    process = subprocess.Popen(command_line(*arguments), cwd=ROOT, env=os.environ, stderr=subprocess.PIPE)
+    log = out / "bands-0.log"
+    deadline = time.monotonic() + 100
+    while not (log.exists() and "checkpoint of step" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75, process.stderr and process.stderr.read()
+    assert not (out / "index.html").exists()
+
+    outcome = run_command(capsys, *arguments)
+    assert outcome.code == 0, outcome.err
+    assert "index.html" in outcome.out
+    results = json.loads((out / "results.json").read_text())
+    assert [(r["system"], r["seed"]) for r in results] == [("bands", 0), ("single", 0)]
+    assert set(results[0]["scores"]["cross_band_frechet"]) == {"value", "floor", "ratio", "chain", "other"}
+    assert set(results[1]["scores"]["cross_band_frechet"]) == {"value", "floor", "ratio"}
+    assert results[0]["cost"] == pytest.approx(results[1]["cost"], rel=0.2)  # widths of 8 have no finer steps
+    table = (out / "results.md").read_text()
+    assert "| bands | alpha = 1 |" in table
+    assert "| single | learned alpha |" in table
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/png") == 9 + 2
+
+    before = (out / "bands-0" / "metrics.jsonl").stat().st_mtime_ns
+    assert run_command(capsys, *arguments).code == 0  # nothing is left to do
+    assert (out / "bands-0" / "metrics.jsonl").stat().st_mtime_ns == before
+    other = refused(run_command(capsys, *arguments, "optimiser.beta2=0.9"))
+    assert "holds a comparison of other settings" in other
+
+
+def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    base = ("compare", "smoke", f"data={small_shards}", "--data", small_shards)
+    assert "no system is called 'double'" in refused(
+        run_command(capsys, *base, "--out", tmp_path / "out", "--presets", "bands,double")
+    )
+    assert "needs a local folder" in refused(run_command(capsys, *base, "--out", "s3://bucket/out"))
+
+
+def test_a_run_that_fails_is_named_with_its_log(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = run_command(
+        capsys, "compare", "smoke", f"data={tmp_path}/nowhere", "--data", small_shards, "--out", out, "--presets",
+        "bands", "--seeds", 1,
+    )  # fmt: skip
+    assert outcome.code == 3, outcome
+    assert "bands-0 ended with exit code 2" in outcome.err
+    assert str(out / "bands-0.log") in outcome.err

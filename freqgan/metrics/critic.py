@@ -19,11 +19,16 @@ HELD_OUT = 0.25
 MOST_IMAGES = 8_000
 
 
-def critic_accuracy(reference: Tensor, candidate: Tensor) -> float:
-    """The held-out accuracy of a small network trained to tell the two apart; 0.5 means it cannot.
+def critic_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
+    """How well a small network learns to tell the two apart, on images held out from it.
 
     It sees the level-1 bands of Haar beside LL1, normalised, of images (N, C, H, W) uint8 with even sides; three
     quarters of each side to learn from, a quarter to be tested on. Source: Lopez-Paz and Oquab (2017).
+
+    Returns:
+        "" the share it gets right: 0.5 means it cannot; ".log_loss" its mean surprise, nats: ln 2 means it cannot, and
+        it still tells apart what is recognised in 99.8 and in 99.9 % of cases.
+
     """
     count = min(len(reference), len(candidate), MOST_IMAGES)
     pairs = _planes(torch.cat([reference[:count], candidate[:count]]))
@@ -34,7 +39,13 @@ def critic_accuracy(reference: Tensor, candidate: Tensor) -> float:
     with torch.no_grad():
         logits = torch.cat([network(chunk) for chunk in torch.split(pairs[held], 500)])
     right = (logits > 0) == targets[held]
-    return float(right.double().mean())
+    log_loss = functional.binary_cross_entropy_with_logits(logits.double(), targets[held].double())
+    return {"": float(right.double().mean()), ".log_loss": float(log_loss)}
+
+
+def critic_accuracy(reference: Tensor, candidate: Tensor) -> float:
+    """The share that :func:`critic_scores` gets right."""
+    return critic_scores(reference, candidate)[""]
 
 
 def _planes(images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
-from freqgan.metrics.critic import critic_accuracy
+from freqgan.metrics.critic import critic_scores
 from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
 from freqgan.metrics.inception import Extractor, inception_scores
@@ -25,6 +25,7 @@ FRECHET_FAINTEST, KERNEL_FAINTEST = 1.0, 0.1
 
 
 HIGH_IS_GOOD = (
+    "critic_accuracy.log_loss",
     "neighbours.density",
     "neighbours.coverage",
     "neighbours.recall",
@@ -77,7 +78,7 @@ def _neighbours(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 MEASURES = (
     Measure("packet_frechet", "which band is wrong", packet_distances),
     Measure("cross_band_frechet", "whether the bands belong to one image", _one(cross_band_distance)),
-    Measure("critic_accuracy", "whether detail fits the low band; 0.5 is perfect", _one(critic_accuracy)),
+    Measure("critic_accuracy", "whether detail fits the low band; 0.5 is perfect", critic_scores),
     Measure("sliced_wasserstein", "finest detail", sliced_wasserstein),
     Measure("spectrum_db", "blur, gain, lattices", _one(spectrum_distance)),
     Measure("feature_frechet", "missing kinds of images", _on_features(frechet_distance, FRECHET_FAINTEST)),

@@ -22,7 +22,7 @@ STEP = 8
 """Widths are multiples of this: groups of convolutions stay whole."""
 GROWTH = 1.6
 """Cost grows with about this power of the widths: some convolutions are dense, others grouped."""
-TRIES, TOLERANCE = 6, 0.01
+TRIES, TOLERANCE = 8, 0.02
 
 
 def _bands(values: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
     system has the same one.
 
     Returns:
-        The settings and their cost, as near to ``target`` as such widths come: within some 3 %.
+        The settings and their cost: the least found that is not under ``target``, so that nobody is given less.
 
     """
     factor, found = 1.0, dict[float, Settings]()
@@ -83,10 +83,11 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
         scaled = _scaled(settings, factor)
         cost = sum(training_cost(scaled).values())
         found.setdefault(cost, scaled)
-        if abs(cost - target) <= TOLERANCE * target:
+        if target <= cost <= (1 + TOLERANCE) * target:
             break
-        factor *= (target / cost) ** (1 / GROWTH)
-    best = min(found, key=lambda cost: abs(cost - target))
+        factor *= ((1 + TOLERANCE / 2) * target / cost) ** (1 / GROWTH)
+    enough = [cost for cost in found if cost >= target]
+    best = min(enough) if enough else max(found)
     return found[best], best
 
 

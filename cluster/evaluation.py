@@ -75,17 +75,21 @@ def evaluate_files(
     size: int | None,
     note: Callable[[str], None],
     extra: Sequence[Measure] = (),
+    overviews: Sequence[str] = (),
 ) -> dict[str, Score]:
     """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
     ``size`` is the short side of the first file, cut to a multiple of 8, unless given. Of more files than ``count``
-    some are drawn.
+    some are drawn. Files called as one of ``overviews`` are left out: they show other files.
     """
     if size is not None and size % 2:
         raise InputError(f"--size {size}: wavelet bands need an even number of pixels; take {size - 1} or {size + 1}")
     index = build_index(data)
     with open_images(source) as files:
-        names = list_images(files).images
+        found = list_images(files).images
+        names = [name for name in found if name.rpartition("/")[2] not in overviews]
+        if len(names) < len(found):
+            note(f"left out {len(found) - len(names)} overview ({', '.join(overviews)})")
         number = _fitting(min(count, len(names)), index, data, note)
         note(f"reading {number} of {len(names)} files")
         chosen = [names[i] for i in permutation(len(names), 0, "evaluate").tolist()[:number]]  # classes are folders

@@ -94,7 +94,7 @@ class StageHost:
         if isinstance(self.stage, ImageStage):
             judged = self.stage.step(step, *batch, _tensors(outputs))
             # Its pictures have no reader: not sending them keeps them out of the object store.
-            made = {name: tensor.cpu().numpy() for name, tensor in judged.feedback.items()}
+            made = {name: _array(tensor) for name, tensor in judged.feedback.items()}
             if made:
                 self.kept.add(step, dict(made))
             return judged.metrics, made
@@ -104,7 +104,7 @@ class StageHost:
             inputs = {name: _tensor(array) for name, array in self.kept.at(before).items()}
             feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), _tensor(gradient))
         trained = self.stage.step(step, *batch, _tensors(outputs), feedback)
-        made = {self.name: trained.output.cpu().numpy()}
+        made = {self.name: _array(trained.output)}
         if self.settings.feeds_back:
             self.kept.add(step, {**outputs, **made, LABELS: labels})
         return trained.metrics, made
@@ -117,8 +117,7 @@ class StageHost:
         """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
         if step != self.done or not isinstance(self.stage, BandGan):
             raise RunError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        out: Array = self.stage.forward(step, _tensor(labels), _tensors(outputs)).cpu().numpy()
-        return out
+        return _array(self.stage.forward(step, _tensor(labels), _tensors(outputs)))
 
     def save(self, folder_url: str, step: int) -> list[FileRecord]:
         """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
@@ -151,6 +150,15 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    """``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
+
+    Convolutions leave channels last; the object store and checkpoints do not keep that.
+    """
+    out: Array = tensor.detach().cpu().contiguous().numpy()
+    return out
 
 
 def _tensor(array: NDArray[np.generic]) -> torch.Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.ingest import DataSettings
-from cluster.watching import WatchSettings
+from freqgan.metrics.evaluation import FEWEST
 from freqgan.settings import ModelSettings
 
 FREE_SETTINGS = (
@@ -25,6 +25,15 @@ FREE_SETTINGS = (
 
 ``data`` may be another copy of the same shards; a fingerprint of their contents is compared instead.
 """
+
+
+class WatchSettings(BaseModel):
+    """Scores of every checkpoint; none without ``data``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = Field("", description="shards of real images to score checkpoints against, best not trained on")
+    count: int = Field(1_000, ge=FEWEST, description="images per score; the real ones must be twice as many")
 
 
 class RunSettings(ModelSettings):

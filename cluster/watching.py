@@ -8,25 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from freqgan.metrics.evaluation import FEWEST
-
 ScoreValues = dict[str, dict[str, float | None]]
 FIT = ("packet_frechet", "cross_band_frechet", "sliced_wasserstein", "spectrum_db", "feature_frechet")
 """The distances whose ratios to their floors make up one number: which band, coherence, detail, spectrum, kinds."""
 FEWEST_COVERED = 0.1
 MOST_DUPLICATES = 0.5
 BACKGROUND_NICENESS = 10
-
-
-class WatchSettings(BaseModel):
-    """Scores of every checkpoint; none without ``data``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: str = Field("", description="shards of real images to score checkpoints against, best not trained on")
-    count: int = Field(1_000, ge=FEWEST, description="images per score; the real ones must be twice as many")
 
 
 @dataclass(frozen=True)

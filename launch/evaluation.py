@@ -15,6 +15,8 @@ from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files, incept
 from cluster.storage import split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
+from launch.editing import SIDE_BY_SIDE
+from launch.generation import GRID
 
 PRINTED_WIDTH = 132
 
@@ -55,7 +57,11 @@ def evaluate_command(
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
     else:
-        scores = {"image": evaluate_files(source, data, count=count, size=size, note=note, extra=extra)}
+        scores = {
+            "image": evaluate_files(
+                source, data, count=count, size=size, note=note, extra=extra, overviews=(GRID, SIDE_BY_SIDE)
+            )
+        }
     Console(width=PRINTED_WIDTH).print(scores_table(scores))
     if target is not None:
         target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())

@@ -104,7 +104,7 @@ def test_digest_sees_a_single_bit_of_any_tensor(run: Path) -> None:
     states = checkpoint.states()
     assert set(states) == {"LL1", "HL1", "LH1", "HH1", "image"}
     assert {name.split(".")[0] for name in states["LL1"]} == {
-        "generator", "average", "discriminator", "generator_adam", "discriminator_adam",
+        "generator", "average", "discriminator", "generator_adam", "discriminator_adam", "kept",
     }  # fmt: skip
     assert checkpoint.digest() == checkpoint.digest()
 

@@ -245,6 +245,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     for number in range(70):
         Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    Image.new("RGB", (160, 112)).save(folder / "grid.png")  # as `freqgan generate` leaves one
     return folder
 
 
@@ -267,6 +268,7 @@ def test_evaluate_a_folder(capsys: Capsys, pictures: Path, many_shards: Path, tm
     assert outcome.code == 0, outcome.err
     scores = json.loads(file.read_text())
     assert "reading 70 of 70 files" in outcome.err
+    assert "left out 1 overview" in outcome.err
     for measure in MEASURES:
         assert measure.sees in outcome.out
     assert all(set(score) == {"value", "floor", "ratio"} for score in scores.values())

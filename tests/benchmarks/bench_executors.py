@@ -24,6 +24,7 @@ from tests.benchmarks.harness import Comparison
 WARM_STEPS = 12
 STEPS = 32
 WINDOWS = (1, 4, 8)
+ONE_THREAD = ("executor=inline", "threads=1")
 ALL_STEPS = WARM_STEPS + STEPS + max(WINDOWS)
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
@@ -84,7 +85,9 @@ def comparisons() -> Iterable[Comparison]:
             "device=cpu",
         ]
         inline = images_per_s(load_settings("cifar10", [*base, "executor=inline", f"threads={cores}"]))
-        single = images_per_s(load_settings("cifar10", [*base, "executor=inline", "threads=1"]))
+        single = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD]))
+        alone = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD, "feedback.weight=0"]))
+        half = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD, "precision=bfloat16"]))
         rates = {w: images_per_s(load_settings("cifar10", [*base, "executor=ray", f"window={w}"])) for w in WINDOWS}
     how = f"cifar10 preset, {STEPS} steps after {WARM_STEPS}, the pipeline full at both ends"
     best = max(rates, key=lambda window: rates[window])
@@ -92,3 +95,5 @@ def comparisons() -> Iterable[Comparison]:
         label = " (best)" if window == best else ""
         yield Comparison(f"ray window {window}{label} / inline {cores} threads", rate, inline, "images/s", True, how)
     yield Comparison("inline 1 thread / inline all cores", single, inline, "images/s", True, how)
+    yield Comparison("inline with feedback / without", single, alone, "images/s", True, "1 thread, otherwise the same")
+    yield Comparison("inline bfloat16 / float32", half, single, "images/s", True, "1 thread, otherwise the same")

@@ -16,7 +16,11 @@ from cluster.host import Array, StageHost
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from cluster.watching import ScoreValues, score_checkpoint
-from freqgan.critic import Metrics
+
+
+def _returned(values: list[Any]) -> Any:
+    """What Ray takes for as many results: one by itself, more in a list."""
+    return values[0] if len(values) == 1 else values
 
 
 class StageActor:
@@ -37,15 +41,15 @@ class StageActor:
         labels: NDArray[np.int64],
         gradient: Array | None,
         *outputs: Array,
-    ) -> tuple[Metrics | Array, ...]:
+    ) -> Any:
         """See :meth:`StageHost.step`; ``names`` says whose outputs follow. Metrics come first, then outputs."""
         result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)), gradient)
-        return result.metrics, *result.outputs.values()
+        return _returned([result.metrics, *result.outputs.values()])
 
-    def gradients(self, step: int) -> tuple[Array, ...]:
+    def gradients(self, step: int) -> Any:
         """See :meth:`StageHost.gradients`; in the order of the chain."""
         kept = self.host.gradients(step)
-        return tuple(kept[gan.name] for gan in self.host.settings.band_plan().gans)
+        return _returned([kept[gan.name] for gan in self.host.settings.band_plan().gans])
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
         """See :meth:`StageHost.forward`."""

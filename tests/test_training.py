@@ -55,6 +55,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "two levels, joint high bands, labels": {
         "levels": 2, "classes": 2, "plan": {"high_gans": {1: 1, 2: 1}}, "image_stage": {"alpha": "per_band"},
     },
+    "no feedback": {"feedback": {"weight": 0.0}},
+    "one GAN": {"plan": {"bands": ["LL1"]}},
+    "no GANs": {"plan": {"bands": "none"}},
 }  # fmt: skip
 
 

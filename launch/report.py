@@ -122,7 +122,7 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
         ("images seen", f"{checkpoint.images:,}"),
         ("step", f"{checkpoint.step:,} of {settings.last_step:,}"),
         ("images", f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}"),
-        ("GANs", f"{len(settings.band_plan().gans)}"),
+        ("GANs of bands", f"{len(settings.band_plan().gans)}"),
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),
     ]

@@ -279,7 +279,7 @@ def test_the_page_says_the_key_facts(run_folder: Path) -> None:
         "images seen 48",
         "step 6 of 6",
         "16 px, colour",
-        "GANs 8",
+        "GANs of bands 8",
         "levels 2",
         "dwt:haar",
         "wall time",

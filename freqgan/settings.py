@@ -40,7 +40,10 @@ class FeedbackSettings(BaseModel):
 
     weight: float = Field(0.5, ge=0, description="of the feedback beside a band's own discriminator; 0 is none")
     lag: int = Field(
-        8, ge=1, le=64, description="steps after which it is applied; part of the arithmetic on every executor"
+        8,
+        ge=1,
+        le=64,
+        description="steps after which it is applied; part of the arithmetic, no less than window",
     )
     reach: float = Field(
         0.2, gt=0, description="how far feedback of one step may move an output, in deviations of the band"

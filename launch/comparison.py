@@ -27,7 +27,6 @@ from launch.comparison_page import RunScores, write_page
 from launch.configuration import dump_settings, load_settings
 
 COSTS = "costs.json"
-SCORES = "scores.json"
 POLL_S = 0.5
 RESUME_EXIT_CODE = 75
 
@@ -45,6 +44,10 @@ class Entrant:
     def name(self) -> str:
         """For files and messages."""
         return f"{self.system}-{self.seed}"
+
+    def scores_file(self, count: int) -> Path:
+        """Scores of ``count`` images: of another count they are other scores."""
+        return Path(self.settings.run, f"scores-{count}.json")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
         done = _run_all(comparison, entrants, note, stopped.is_set)
     if not done:
         return RESUME_EXIT_CODE, "stopped: the same command goes on from the checkpoints"
-    page = write_page(comparison.out, [_scores(entrant) for entrant in entrants], comparison.count)
+    page = write_page(comparison.out, [_scores(entrant, comparison.count) for entrant in entrants], comparison.count)
     return 0, page
 
 
@@ -114,6 +117,11 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
         raise InputError(
             f"{comparison.out} holds a comparison of other settings; name another --out, or give the settings of before"
         )
+    if known and known["held_out"] != comparison.held_out:
+        raise InputError(
+            f"--data {comparison.held_out}: {comparison.out} was measured against {known['held_out']}; name another "
+            "--out, or give the same shards"
+        )
     found: dict[str, tuple[RunSettings, float]] = {}
     systems = known.get("systems", {})
     for system in comparison.systems:
@@ -124,7 +132,7 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
             systems[system] = {"settings": scaled.model_dump(mode="json"), "cost": cost}
         entry = systems[system]
         found[system] = RunSettings.model_validate(entry["settings"]), float(entry["cost"])
-    path.write_text(json.dumps({"settings": identity, "systems": systems}, indent=1))
+    path.write_text(json.dumps({"settings": identity, "held_out": comparison.held_out, "systems": systems}, indent=1))
     return found
 
 
@@ -169,18 +177,8 @@ def _next_command(comparison: Comparison, entrant: Entrant) -> list[str]:
         file = comparison.out / f"{entrant.name}.yaml"
         file.write_text(dump_settings(entrant.settings))
         return ["train", str(file)]
-    scores = f"{entrant.settings.run}/{SCORES}"
-    return [
-        "evaluate",
-        entrant.settings.run,
-        "--data",
-        comparison.held_out,
-        "--count",
-        str(comparison.count),
-        "--parts",
-        "--json",
-        scores,
-    ]
+    measured = ["--data", comparison.held_out, "--count", str(comparison.count), "--parts"]
+    return ["evaluate", entrant.settings.run, *measured, "--json", str(entrant.scores_file(comparison.count))]
 
 
 def _started(entrant: Entrant, command: list[str], threads: int) -> subprocess.Popen[bytes]:
@@ -209,12 +207,11 @@ def _trained(entrant: Entrant) -> bool:
 
 
 def _measured(entrant: Entrant, count: int) -> bool:
-    path = Path(entrant.settings.run, SCORES)
-    return _trained(entrant) and path.exists() and bool(json.loads(path.read_text())) and count > 0
+    return _trained(entrant) and entrant.scores_file(count).exists()
 
 
-def _scores(entrant: Entrant) -> RunScores:
-    values = json.loads(Path(entrant.settings.run, SCORES).read_text())
+def _scores(entrant: Entrant, count: int) -> RunScores:
+    values = json.loads(entrant.scores_file(count).read_text())
     return RunScores(entrant.system, entrant.seed, entrant.settings, entrant.cost, values)
 
 

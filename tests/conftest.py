@@ -60,6 +60,17 @@ def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 130 pictures of noise, 16x16: as many as a measurement of 64 needs."""
+    source, target = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("held-shards") / "shards"
+    rng = np.random.default_rng(5)
+    for number in range(130):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(source / f"{number}.png")
+    pack(str(source), str(target))
+    return target
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray instance on loopback that all tests of the session share."""
     import ray

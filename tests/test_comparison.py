@@ -9,24 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from cluster.packing import pack
 from tests.commands import ROOT, command_line, refused, run_command
 
 Capsys = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source, target = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("held-shards") / "shards"
-    rng = np.random.default_rng(5)
-    for number in range(130):
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(source / f"{number}.png")
-    pack(str(source), str(target))
-    return target
 
 
 def test_a_comparison_stops_goes_on_and_ends_in_a_table(
@@ -65,6 +52,7 @@ def test_a_comparison_stops_goes_on_and_ends_in_a_table(
     assert (out / "bands-0" / "metrics.jsonl").stat().st_mtime_ns == before
     other = refused(run_command(capsys, *arguments, "optimiser.beta2=0.9"))
     assert "holds a comparison of other settings" in other
+    assert "was measured against" in refused(run_command(capsys, *arguments, "--data", small_shards))
 
 
 def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_low_band_of_the_output_is_the_input(level: int, transform: str) -> 
     assert not torch.allclose(made, other, atol=1e-4)
 
 
-def test_a_refiner_of_a_finer_level_moves_the_low_band_a_little() -> None:
+def test_with_refiners_the_low_band_of_the_finest_level_stays_too() -> None:
     model = model_of(levels=2)
     truth = pictures(model.settings, 3).float() / 127.5 - 1
     made = super_resolve(model, low_band(model, truth, 1), 1, model.draws(0, 3))

@@ -6,12 +6,9 @@ import json
 from concurrent.futures import Future
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cluster.checkpoints import find_checkpoint
-from cluster.packing import pack
 from cluster.watching import FIT, Evaluation, ScoreValues, Watcher
 from freqgan.errors import InputError
 from launch.curves import score_curves
@@ -72,16 +69,6 @@ def test_the_log_is_cut_on_resume_and_survives_torn_lines(tmp_path: Path) -> Non
     found = parse_evaluations(path.read_bytes().splitlines())
     assert [(e.step, round(e.fit, 6)) for e in found] == [(2, 2), (4, 4), (6, 1)]
     assert score_curves(found).width > 500
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source, target = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("held-shards") / "shards"
-    rng = np.random.default_rng(5)
-    for number in range(130):
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(source / f"{number}.png")
-    pack(str(source), str(target))
-    return target
 
 
 @pytest.mark.parametrize("executor", ["inline", "ray"])

@@ -8,6 +8,7 @@ the end.
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class RunFolder:
         self.folder.write(CONFIG, dump_settings(settings).encode())
         self._metrics = MetricsLog(self.local / METRICS, first_step)
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
+        _outlast_event_files(self.local / TENSORBOARD)
         self._events: Any = SummaryWriter(str(self.local / TENSORBOARD), purge_step=first_step + 1)
 
     def record(self, record: StepRecord) -> None:
@@ -104,3 +106,14 @@ class RunFolder:
         if self._uploaded_bytes.get(name) != size_bytes:  # these files only grow
             self.folder.upload(path, name)
             self._uploaded_bytes[name] = size_bytes
+
+
+def _outlast_event_files(folder: Path) -> None:
+    """Waits until the second is over in which the newest event file was begun, if that is now.
+
+    TensorBoard reads event files in the order of their names, which begin with that second and go on with process
+    and count as text: of two files of one second the later may come first, and its purge then takes the wrong steps.
+    """
+    begun = max((int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")), default=0)
+    while int(time.time()) == begun:
+        time.sleep(0.05)

@@ -22,6 +22,7 @@ from freqgan.synthesiser import to_pixels
 from launch.configuration import load_settings
 from launch.metrics_log import METRICS, MetricsLog, mean_alpha, parse_metrics
 from launch.progress import ProgressReporter, duration_text, losses_text
+from launch.run_folder import RunFolder
 from tests.s3_server import BUCKET
 
 
@@ -158,6 +159,18 @@ def test_tensorboard_has_every_step_once_after_a_resume(resumed_run: Path) -> No
     assert [point.value for point in points] == pytest.approx(
         [line.stages["HL1"]["loss_d"] for line in lines], rel=1e-5
     )
+
+
+def test_event_files_sort_in_the_order_they_were_begun(small_shards: Path, tmp_path: Path) -> None:
+    """Also where starts follow each other within a second, and the writer's count goes from one digit to two."""
+    settings, begun = settings_for(small_shards, tmp_path / "run"), list[str]()
+    for _ in range(3):
+        RunFolder(settings, 0).close()
+        new = {path.name for path in (tmp_path / "run" / "tensorboard").iterdir()} - set(begun)
+        begun += sorted(new)
+        assert len(new) == 1
+    assert begun == sorted(begun)
+    assert len({name.split(".")[3] for name in begun}) == 3, "one second, one file"
 
 
 def test_samples_are_those_of_the_checkpoint(resumed_run: Path) -> None:

@@ -118,6 +118,36 @@ def train_command(
     raise typer.Exit(run_training(loaded, address))
 
 
+@app.command("plan")
+def plan_command(
+    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
+    ] = None,
+    nodes: Annotated[
+        str | None, typer.Option(metavar="NODES", help="such as 4xH100,2xT4:spot,16*8xA100 [default: this machine]")
+    ] = None,
+    link_gbit: Annotated[float, typer.Option(min=0.001, help="what a node can send, Gbit/s")] = 10.0,
+    cut: Annotated[bool, typer.Option("--cut/--whole", help="whether a stage may have replicas")] = True,
+    measured: Annotated[
+        bool, typer.Option("--measure/--estimate", help="time the stages here if this is what NODES has")
+    ] = True,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="A..B", help="simulate so many devices of the first type; needs --out")
+    ] = None,
+    failures: Annotated[float, typer.Option(min=0, help="failures per device and hour, for --simulate")] = 0.05,
+    out: Annotated[str | None, typer.Option(help="folder or s3:// URL for plan.json and simulation.png")] = None,
+) -> None:
+    """Prints the GANs, what they cost, where they would run and how fast that would be. Trains nothing."""
+    from launch.configuration import load_settings
+    from launch.planning import plan_command as plan
+
+    plan(
+        load_settings(settings, overrides or []), nodes=nodes, link_gbit=link_gbit, cut=cut, measured=measured,
+        simulated=simulate, failures_per_hour=failures, out=out, note=_note,
+    )  # fmt: skip
+
+
 @app.command("generate")
 def generate_command(
     run: Run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freqgan.cost import MultiplyAccumulates, training_cost
+from freqgan.cost import OperatorCount, training_cost
 from freqgan.errors import InputError
 from freqgan.variants import VARIANTS, at_cost, variant
 from tests.models import tiny_settings
@@ -16,23 +16,23 @@ def test_convolutions_and_their_derivatives_are_counted(groups: int) -> None:
     layer = torch.nn.Conv2d(32, 32, 3, padding=1, groups=groups)
     x = torch.randn(2, 32, 8, 8, requires_grad=True)
     once = 2 * 32 * (32 // groups) * 9 * 64
-    with MultiplyAccumulates() as count:
+    with OperatorCount() as count:
         y = layer(x)
-    assert count.total == once
-    with MultiplyAccumulates() as count:
+    assert count.multiply_accumulates == once
+    with OperatorCount() as count:
         (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    assert count.total == once  # with respect to the input alone
-    with MultiplyAccumulates() as count:
+    assert count.multiply_accumulates == once  # with respect to the input alone
+    with OperatorCount() as count:
         torch.autograd.grad(slope.square().sum(), layer.weight)
-    assert count.total == 3 * once
+    assert count.multiply_accumulates == 3 * once
 
 
 def test_dense_layers_are_counted() -> None:
     layer = torch.nn.Linear(7, 5)
-    with MultiplyAccumulates() as count:
+    with OperatorCount() as count:
         torch.bmm(torch.ones(2, 3, 4), torch.ones(2, 4, 6))
         layer(torch.ones(3, 7))
-    assert count.total == 2 * 3 * 4 * 6 + 3 * 7 * 5
+    assert count.multiply_accumulates == 2 * 3 * 4 * 6 + 3 * 7 * 5
 
 
 def test_the_cost_of_a_step_is_that_of_its_parts() -> None:

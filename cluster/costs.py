@@ -1,0 +1,165 @@
+"""What every stage costs: measured on the hardware at hand, estimated for any other.
+
+A measurement takes seconds and is kept in the user's cache, by everything it depends on. For types of accelerators that
+are not at hand, costs come from the work that is counted on the networks themselves and from data sheets; these are
+estimates, and are called so wherever they are shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cluster.bounds import StageCost
+from cluster.host import Array, StageHost, choose_device
+from cluster.inventory import ACCELERATORS, CPU, Device, accelerator_of
+from cluster.program import stage_names, step_program
+from cluster.settings import RunSettings
+from cluster.storage import Folder, open_folder
+from freqgan.bands import all_bands
+from freqgan.cost import StepWork, step_work
+from freqgan.image_stage import IMAGE_STAGE
+
+LAUNCH_S = 6e-6
+"""Of one operator from Python, which is what small networks wait for on a large GPU: a guess until measured."""
+EFFICIENCY = 0.25
+"""Share of a data sheet's speed that convolutions of tens of channels reach: a guess until measured."""
+LEAST_SLOPE = 0.1
+"""At least this share of a step grows with the batch, whatever noise there is in the measurement."""
+ROUNDS = 2
+"""Of as many steps as there are from one penalty to the next; the faster one counts."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Costs of all stages on one accelerator, and how it is called."""
+
+    accelerator: str
+    hardware: str
+    stages: tuple[StageCost, ...]
+
+
+def counted_work(settings: RunSettings) -> dict[str, StepWork]:
+    """:func:`freqgan.cost.step_work`, from the cache where it is known."""
+    cache, name = _cache(), f"work-{_key(settings)}.json"
+    if cache.exists(name):
+        return {stage: StepWork(**kept) for stage, kept in json.loads(cache.read(name)).items()}
+    work = step_work(settings)
+    cache.write(name, json.dumps({stage: asdict(w) for stage, w in work.items()}).encode())
+    return work
+
+
+def estimated(settings: RunSettings, work: Mapping[str, StepWork], accelerator: str) -> tuple[StageCost, ...]:
+    """Costs on one device of type ``accelerator``, from counted work and its data sheet."""
+    kind = ACCELERATORS[accelerator]
+    speed = kind.bfloat16 if settings.precision == "bfloat16" else kind.float32
+    per_multiply_add_s = 2 / (speed * 1e12 * (EFFICIENCY if accelerator != CPU else 1.0))
+    return tuple(
+        StageCost(
+            name, w.launches * LAUNCH_S, w.multiply_accumulates * per_multiply_add_s, w.fixed_bytes, w.image_bytes
+        )
+        for name, w in work.items()
+    )
+
+
+def measure(settings: RunSettings, work: Mapping[str, StepWork]) -> Measured:
+    """Costs on this machine's GPU, or on a core of it; from the cache where they are known."""
+    device = choose_device(settings.device)
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"a core of {_processor()}"
+    accelerator = accelerator_of(hardware) if device.type == "cuda" else CPU
+    cache, name = _cache(), f"seconds-{_key(settings, hardware)}.json"
+    if cache.exists(name):
+        return Measured(accelerator, hardware, tuple(StageCost(**kept) for kept in json.loads(cache.read(name))))
+    half = max(1, settings.batch // 2)
+    few, many = _seconds(settings, half), _seconds(settings, settings.batch)
+    stages = []
+    for stage, w in work.items():
+        slope_s = (many[stage] - few[stage]) / max(1, settings.batch - half)
+        image_s = min(max(slope_s, LEAST_SLOPE * many[stage] / settings.batch), many[stage] / settings.batch)
+        stages.append(StageCost(stage, many[stage] - image_s * settings.batch, image_s, w.fixed_bytes, w.image_bytes))
+    cache.write(name, json.dumps([asdict(stage) for stage in stages]).encode())
+    return Measured(accelerator, hardware, tuple(stages))
+
+
+def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], others: Mapping[str, Sequence[StageCost]],
+                batch: int) -> list[Device]:  # fmt: skip
+    """``devices`` with their speeds relative to the one that ``reference`` is of; ``others`` by accelerator."""
+    whole = sum(stage.seconds(batch) for stage in reference)
+    speeds = {name: whole / sum(stage.seconds(batch) for stage in stages) for name, stages in others.items()}
+    return [replace(device, speed=speeds[device.accelerator]) for device in devices]
+
+
+def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
+    """Seconds of a step with ``batch`` images by stage: the mean from one penalty to the next, the better of two.
+
+    The stages run one after the other in this process, on noise, half-way through training.
+    """
+    small = settings.model_copy(
+        update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
+    )
+    plan, interval = small.band_plan(), small.loss.penalty_interval
+    start = small.images // (2 * batch) // interval * interval
+    hosts = {name: StageHost(small, name, _flat_statistics(small)) for name in stage_names(plan)}
+    for host in hosts.values():
+        host.done = start
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, small.channels, small.image_size, small.image_size), dtype=np.uint8)
+    labels = rng.integers(0, max(1, small.classes), batch)
+    told: dict[str, Array] = {}
+    spent: dict[str, list[float]] = {name: [] for name in hosts}
+    for step in range(start, start + 1 + ROUNDS * interval):
+        outputs: dict[tuple[str, int], Array] = {}
+        for call in step_program(plan):
+            inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
+            host = hosts[call.stage]
+            if call.kind == "forward":
+                outputs[call.stage, call.pass_number] = host.forward(step, labels, inputs)
+                continue
+            result = host.step(step, images, labels, inputs, told.get(call.stage))
+            spent[call.stage].append(result.metrics["seconds"])
+            if call.stage == IMAGE_STAGE:
+                told = result.outputs
+            else:
+                outputs[call.stage, call.pass_number] = result.outputs[call.stage]
+    starts = range(1, 1 + ROUNDS * interval, interval)  # the first step warms up
+    rounds = [slice(first, first + interval) for first in starts]
+    return {name: min(sum(seconds[r]) / interval for r in rounds) for name, seconds in spent.items()}
+
+
+def _flat_statistics(settings: RunSettings) -> dict[str, NDArray[np.float32]]:
+    names, channels = [str(band) for band in all_bands(settings.levels)], settings.channels
+    zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+    return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}
+
+
+def _key(settings: RunSettings, hardware: str = "") -> str:
+    """Of everything that the work of a step, or the time for it on ``hardware``, depends on."""
+    model = settings.identity()
+    for name in ("seed", "statistics_images", "ingest"):
+        model.pop(name, None)
+    text = json.dumps([model, hardware, torch.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _cache() -> Folder:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return open_folder(f"{base}/freqgan/costs")
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()

@@ -6,13 +6,14 @@ and survives the actor, what it puts dies with it.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord
-from cluster.host import Array, StageHost
+from cluster.host import Array, StageHost, StageState
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from cluster.watching import ScoreValues, score_checkpoint
@@ -63,6 +64,22 @@ class StageActor:
         """See :meth:`StageHost.load`."""
         self.host.load(folder_url, records, step)
 
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
+
+    def done(self) -> int:
+        """How many steps it has done."""
+        return self.host.done
+
+    def snapshot(self, step: int) -> StageState:
+        """See :meth:`StageHost.snapshot`."""
+        return self.host.snapshot(step)
+
+    def restore(self, state: StageState) -> None:
+        """See :meth:`StageHost.restore`."""
+        self.host.restore(state)
+
 
 class IngestActor:
     """Decodes every image once; all band actors read the same uint8 batch from the object store."""
@@ -70,6 +87,14 @@ class IngestActor:
     def __init__(self, source: DataSource) -> None:
         self.batch_size = source.settings.batch
         self.ingest = source.ingest()
+
+    def ready(self) -> int:
+        """Answers; a number, as the stages do."""
+        return 0
+
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
 
     def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Images (B, C, N, N) and labels (B,) of ``step``."""

@@ -69,6 +69,8 @@ class Coordinator:
 
     def _finish_one(self) -> None:
         metrics = self.executor.finish()
+        while self.executor.recoveries:
+            self.reporter.recovered(self.executor.recoveries.popleft())
         self.finished += 1
         self.reporter.stepped(self._record(metrics))
         self._commit_finished()

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.failures import Recovery
 from cluster.files import FileRecord
 from cluster.host import Array, StageHost
 from cluster.ingest import Ingest
@@ -24,6 +25,7 @@ from cluster.settings import RunSettings
 from cluster.source import DataSource
 from cluster.watching import ScoreValues, score_checkpoint
 from freqgan.critic import Metrics
+from freqgan.errors import RunError
 from freqgan.image_stage import IMAGE_STAGE
 
 
@@ -36,8 +38,22 @@ class Restore:
     records: list[FileRecord]
 
 
+class RollBackError(RunError):
+    """Everything must begin again at the last checkpoint: what a replay needs is gone."""
+
+    def __init__(self, message: str, failures: int) -> None:
+        super().__init__(f"{message}: all stages begin again at the last checkpoint")
+        self.failures = failures
+
+
 class Executor(Protocol):
-    """Runs steps of all stages. ``submit`` and ``finish`` are called once per step, each in order."""
+    """Runs steps of all stages. ``submit`` and ``finish`` are called once per step, each in order.
+
+    ``recoveries`` are the failures it got over, ``failures`` their number; who reads a recovery takes it out.
+    """
+
+    recoveries: deque[Recovery]
+    failures: int
 
     @property
     def window(self) -> int:
@@ -95,6 +111,8 @@ class InlineExecutor:
         self._gradients: dict[int, dict[str, Array]] = {}
         for step in kept_steps(settings, restore):
             self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
+        self.recoveries: deque[Recovery] = deque()
+        self.failures = 0
         self._scorer: ProcessPoolExecutor | None = None
         self._finished: deque[dict[str, Metrics]] = deque()
         self._saved: deque[list[FileRecord]] = deque()

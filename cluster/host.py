@@ -31,6 +31,17 @@ Array = NDArray[np.float32]
 LABELS = "labels"
 
 
+class OutOfStepError(RunError):
+    """A stage was asked for a step that is not its next one: calls before it were lost."""
+
+
+class StageState(NamedTuple):
+    """All of a stage after a step: the counters, and every tensor as an array."""
+
+    scalars: dict[str, int]
+    arrays: dict[str, NDArray[np.generic]]
+
+
 class HostedStep(NamedTuple):
     """A step's metrics and what it has for other stages: a band's output, or the image stage's gradients by GAN."""
 
@@ -75,7 +86,9 @@ class StageHost:
         if step == self.done - 1 and self._last is not None:
             return self._last
         if step != self.done:
-            raise RunError(f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order")
+            raise OutOfStepError(
+                f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order"
+            )
         start = time.perf_counter()
         metrics, made = self._step(step, images, labels, outputs, gradient)
         self._last = HostedStep(metrics | {"seconds": time.perf_counter() - start}, made)
@@ -116,21 +129,40 @@ class StageHost:
     def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Array]) -> Array:
         """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
         if step != self.done or not isinstance(self.stage, BandGan):
-            raise RunError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
+            raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
         return _array(self.stage.forward(step, _tensor(labels), _tensors(outputs)))
 
     def save(self, folder_url: str, step: int) -> list[FileRecord]:
         """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
-        if step != self.done:
-            raise RunError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
         folder = open_folder(folder_url)
-        state = self.stage.tensors() | self.kept.tensors()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        scalars = {"step": self.done, **self.stage.scalars()}
+        tensors, scalars = self._state(step)
         return [
             write_recorded(folder, f"{self.name}.safetensors", save_safetensors(tensors)),
             write_recorded(folder, f"{self.name}.json", json.dumps(scalars, sort_keys=True).encode()),
         ]
+
+    def snapshot(self, step: int) -> StageState:
+        """The state after ``step`` steps, for :meth:`restore`."""
+        tensors, scalars = self._state(step)
+        return StageState(scalars, {name: tensor.numpy().copy() for name, tensor in tensors.items()})
+
+    def restore(self, state: StageState) -> None:
+        """The state that :meth:`snapshot` gave."""
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.arrays.items()}
+        self._load(tensors, dict(state.scalars))
+
+    def _state(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+        if step != self.done:
+            raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
+        state = self.stage.tensors() | self.kept.tensors()
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        return tensors, {"step": self.done, **self.stage.scalars()}
+
+    def _load(self, tensors: dict[str, torch.Tensor], scalars: dict[str, int]) -> None:
+        step = scalars.pop("step")
+        self.kept.load(tensors)
+        self.stage.load({name: tensor.to(self.stage.chain.device) for name, tensor in tensors.items()}, scalars)
+        self.done, self._last = step, None
 
     def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
         """The state that :meth:`save` wrote; RunError when a file is not the one that was recorded."""
@@ -138,11 +170,9 @@ class StageHost:
         by_name = {record.name: record for record in records}
         scalars = json.loads(read_verified(folder, by_name[f"{self.name}.json"]))
         tensors = load_safetensors(read_verified(folder, by_name[f"{self.name}.safetensors"]))
-        if scalars.pop("step") != step:
+        if scalars["step"] != step:
             raise RunError(f"{folder_url}/{self.name}.json is not the state of step {step}: the checkpoint is mixed up")
-        self.kept.load(tensors)
-        self.stage.load({name: tensor.to(self.stage.chain.device) for name, tensor in tensors.items()}, scalars)
-        self.done, self._last = step, None
+        self._load(tensors, scalars)
 
 
 def choose_device(wanted: str) -> torch.device:

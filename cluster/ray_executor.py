@@ -4,29 +4,42 @@ The coordinator submits every call of a step in the order of the chain and owns 
 argument dependencies make the chain a pipeline in which GAN i trains on batch t while GAN i - 1 trains on
 batch t + 1. An actor runs its calls in the order of submission, so every stage sees exactly the sequence
 that the inline executor gives it. Only sub-images and uint8 batches travel.
+
+References of the steps since the last snapshot are kept. When an actor dies, a new one takes its stage's snapshot and
+the same calls with the same references; all other stages keep their state and get only the calls that did not reach
+them. Steps are pure functions, so the result is that of a run without failures.
 """
 
 from __future__ import annotations
 
-import logging
-import os
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cluster.actors import EvaluationActor, IngestActor, StageActor
-from cluster.executors import Restore, kept_steps, watched
+from cluster.executors import Restore, RollBackError, kept_steps, watched
+from cluster.failures import Recovery, Symptoms, decide
 from cluster.files import FileRecord
+from cluster.host import OutOfStepError
 from cluster.placement import Node, Seat, place
 from cluster.program import stage_names, step_program
+from cluster.ray_start import connect
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from cluster.watching import ScoreValues
@@ -35,8 +48,29 @@ from freqgan.errors import FreqganError, RunError
 from freqgan.image_stage import IMAGE_STAGE
 
 START_TIMEOUT_S = 600.0
-START_ATTEMPTS = 3
+ANSWER_TIMEOUT_S = 600.0
+INGEST = "ingest"
 Result = TypeVar("Result")
+
+
+@dataclass
+class StepRefs:
+    """References to everything that one step makes, by who makes it."""
+
+    images: Any
+    labels: Any
+    outputs: dict[tuple[str, int], Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    gradients: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PointRefs:
+    """References to what every stage gives after ``step`` steps: a state, or the records of a save."""
+
+    step: int
+    by_stage: dict[str, Any]
+    folder_url: str = ""
 
 
 class RayExecutor:
@@ -59,20 +93,25 @@ class RayExecutor:
         restore: Restore | None,
         address: str | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self.source, self.restore = settings, source, restore
         self.plan = settings.band_plan()
         self.program = step_program(self.plan)
         self.receivers = [gan.name for gan in self.plan.gans] if settings.feeds_back else []
-        self._gradients: dict[int, dict[str, Any]] = {}
+        self.recoveries: deque[Recovery] = deque()
+        self.failures = 0
         self._owns_ray = connect(settings, address)
         self._scorer: Any = None
-        self._steps: deque[dict[str, Any]] = deque()
-        self._saves: deque[list[Any]] = deque()
+        self._submitted = self._finished = 0 if restore is None else restore.step
+        self._log: dict[int, StepRefs] = {}
+        self._kept_gradients: dict[int, dict[str, Any]] = {}
+        self._snapshot = PointRefs(self._submitted, {})
+        self._taking: deque[PointRefs] = deque()
+        self._saves: deque[PointRefs] = deque()
         self.seats = self._place()
-        self.ingest: Any = ray.remote(IngestActor).options(num_cpus=0).remote(source)
-        dump, shared = settings.model_dump(mode="json"), ray.put(statistics)
-        self.actors = {name: self._actor(name, dump, shared) for name in stage_names(self.plan)}
-        self._start(restore)
+        self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
+        self.ingest: Any = self._ingest_actor()
+        self.actors = {name: self._actor(name) for name in stage_names(self.plan)}
+        self._start()
 
     @property
     def window(self) -> int:
@@ -81,39 +120,31 @@ class RayExecutor:
 
     def submit(self, step: int) -> None:
         """Submits every call of ``step``; returns at once."""
-        images, labels = self.ingest.batch.options(num_returns=2).remote(step)
-        outputs: dict[tuple[str, int], Any] = {}
-        metrics: dict[str, Any] = {}
-        told = self._gradients.pop(step - self.settings.feedback.lag, {})
-        for call in self.program:
-            names = [name for name, _ in call.inputs]
-            inputs = [outputs[key] for key in call.inputs]
-            actor = self.actors[call.stage]
-            if call.kind == "forward":
-                outputs[call.stage, call.pass_number] = actor.forward.remote(step, names, labels, *inputs)
-            else:
-                receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
-                arguments = (step, names, images, labels, told.get(call.stage), *inputs)
-                returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
-                metrics[call.stage], *made = returned if receivers else [returned]
-                if call.stage == IMAGE_STAGE:
-                    self._gradients[step] = dict(zip(receivers, made, strict=True))
-                else:
-                    outputs[call.stage, call.pass_number] = made[0]
-        self._steps.append(metrics)
+        self._log[step] = StepRefs(*self.ingest.batch.options(num_returns=2).remote(step))
+        self._call(step, self.actors)
+        self._submitted = step + 1
+        if self._submitted % self.settings.snapshot_every == 0:
+            refs = {name: actor.snapshot.remote(self._submitted) for name, actor in self.actors.items()}
+            self._taking.append(PointRefs(self._submitted, refs))
 
     def finish(self) -> dict[str, Metrics]:
-        """Waits for every stage of the oldest step; only metrics come here."""
-        refs = self._steps.popleft()
-        return dict(zip(refs, self._wait(list(refs.values())), strict=True))
+        """Waits for every stage of the oldest step, through failures; only metrics come here."""
+        step = self._finished
+        values = self._collect(lambda: list(self._log[step].metrics.values()))
+        self._finished += 1
+        self._settle_snapshots()
+        return dict(zip(self._log[step].metrics, values, strict=True))
 
     def save(self, step: int, folder_url: str) -> None:
         """Queues a save behind the steps already submitted; the pipeline is not drained."""
-        self._saves.append([actor.save.remote(step, folder_url) for actor in self.actors.values()])
+        refs = {name: actor.save.remote(step, folder_url) for name, actor in self.actors.items()}
+        self._saves.append(PointRefs(step, refs, folder_url))
 
     def saved(self) -> list[FileRecord]:
-        """Waits for the oldest save."""
-        return [record for records in self._wait(self._saves.popleft()) for record in records]
+        """Waits for the oldest save, through failures."""
+        found = self._collect(lambda: list(self._saves[0].by_stage.values()))
+        self._saves.popleft()
+        return [record for records in found for record in records]
 
     def score(self, step: int) -> Future[ScoreValues]:
         """In an actor of its own, started for the first score."""
@@ -132,6 +163,143 @@ class RayExecutor:
             if self._owns_ray:
                 ray.shutdown()
 
+    # -- calls ---------------------------------------------------------------------------------
+
+    def _call(self, step: int, stages: Collection[str]) -> None:
+        """Submits the calls of ``step`` that belong to ``stages``, with the references that there are."""
+        refs = self._log[step]
+        told = self._told(step - self.settings.feedback.lag)
+        for call in self.program:
+            if call.stage not in stages:
+                continue
+            names = [name for name, _ in call.inputs]
+            inputs = [refs.outputs[key] for key in call.inputs]
+            actor = self.actors[call.stage]
+            if call.kind == "forward":
+                refs.outputs[call.stage, call.pass_number] = actor.forward.remote(step, names, refs.labels, *inputs)
+                continue
+            receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
+            arguments = (step, names, refs.images, refs.labels, told.get(call.stage), *inputs)
+            returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
+            refs.metrics[call.stage], *made = returned if receivers else [returned]
+            if call.stage == IMAGE_STAGE:
+                refs.gradients = dict(zip(receivers, made, strict=True))
+            else:
+                refs.outputs[call.stage, call.pass_number] = made[0]
+
+    def _told(self, step: int) -> dict[str, Any]:
+        """What the image stage said at ``step``, by GAN."""
+        return self._log[step].gradients if step in self._log else self._kept_gradients.get(step, {})
+
+    def _settle_snapshots(self) -> None:
+        """The newest snapshot that all stages have given becomes the one to begin again from; older steps go."""
+        while self._taking and self._taking[0].step <= self._finished:
+            taken = self._taking.popleft()
+            refs = list(taken.by_stage.values())
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=ANSWER_TIMEOUT_S, fetch_local=False)
+            if len(ready) == len(refs):
+                self._snapshot = taken
+        oldest = self._snapshot.step - self.settings.feedback.lag
+        for step in [step for step in self._log if step < min(oldest, self._finished)]:
+            del self._log[step]
+        for step in [step for step in self._kept_gradients if step < oldest]:
+            del self._kept_gradients[step]
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def _collect(self, refs: Callable[[], list[Any]]) -> list[Any]:
+        """The values of ``refs()``; when something failed, what was lost is done again first."""
+        while True:
+            try:
+                return list(ray.get(refs()))
+            except RayError as error:
+                self._recover(error)
+
+    def _recover(self, error: RayError) -> None:
+        """Replays what ``error`` has cost, or raises what the user is to read."""
+        begun_s = time.monotonic()
+        done = self._done_steps()
+        dead = tuple(name for name, steps in done.items() if steps is None)
+        lost_calls = isinstance(error, ActorUnavailableError) or (
+            isinstance(error, RayTaskError) and isinstance(error.cause, OutOfStepError)
+        )
+        # An actor that died, and none that is dead: what is gone belonged to one that was replaced long ago.
+        lost_objects = isinstance(error, ObjectLostError) or (_is_death(error) and not dead)
+        decision = decide(Symptoms(dead, lost_calls, lost_objects, self.failures), self.settings.max_failures)
+        if decision == "fail":
+            _raise(error)
+        self.failures += 1
+        if decision == "roll back":
+            raise RollBackError(f"inputs to replay are gone ({_first_line(error)})", self.failures) from error
+        base = self._snapshot.step
+        self._revive(dead)
+        positions = {name: base if steps is None else steps for name, steps in done.items() if name != INGEST}
+        for step in range(min(positions.values()), self._submitted):
+            self._call_again(step, {name for name, position in positions.items() if step >= position}, INGEST in dead)
+        stages = [name for name in dead if name != INGEST]
+        self.recoveries.append(
+            Recovery(
+                step=self._finished,
+                stages=dead,
+                cause=_first_line(error),
+                decision=decision,
+                from_step=base if stages else self._finished,
+                steps=self._submitted - base if stages else 0,
+                seconds=time.monotonic() - begun_s,
+            )
+        )
+
+    def _done_steps(self) -> dict[str, int | None]:
+        """How many steps every stage has done, once it has gone through its queue; None for the dead."""
+        refs = {name: actor.done.remote() for name, actor in self.actors.items()} | {INGEST: self.ingest.ready.remote()}
+        found: dict[str, int | None] = {}
+        for name, ref in refs.items():
+            try:
+                found[name] = int(ray.get(ref, timeout=ANSWER_TIMEOUT_S))
+            except RayActorError:
+                found[name] = None
+            except GetTimeoutError as error:
+                raise RunError(
+                    f"{name} has not answered for {ANSWER_TIMEOUT_S:g} s after a failure; run the same command again"
+                ) from error
+        return found
+
+    def _revive(self, dead: tuple[str, ...]) -> None:
+        """New actors for ``dead``, with the state of the last snapshot, or what the run began with."""
+        if INGEST in dead:
+            self.ingest = self._ingest_actor()
+        stages = [name for name in dead if name != INGEST]
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if any(self.seats[name].node_id not in alive for name in stages):
+            self.seats |= {name: seat for name, seat in self._place().items() if name in stages}
+        for name in stages:
+            self.actors[name] = self._actor(name)
+            state = self._snapshot.by_stage.get(name)
+            if state is not None:
+                self.actors[name].restore.remote(state)
+            elif self.restore is not None:
+                restore = self.restore
+                self.actors[name].load.remote(restore.folder_url, restore.records, restore.step)
+        self._write_again(self._snapshot.step, set(stages))
+
+    def _call_again(self, step: int, stages: set[str], batch: bool) -> None:
+        """What was to happen at ``step`` in ``stages``, in the same order: batch, calls, snapshot, save."""
+        if batch:
+            refs = self._log[step]
+            refs.images, refs.labels = self.ingest.batch.options(num_returns=2).remote(step)
+        self._call(step, stages)
+        for taking in self._taking:
+            if taking.step == step + 1:
+                taking.by_stage |= {name: self.actors[name].snapshot.remote(taking.step) for name in stages}
+        self._write_again(step + 1, stages)
+
+    def _write_again(self, step: int, stages: set[str]) -> None:
+        """The save that was to be made after ``step`` steps, if there is one that is not collected yet."""
+        for save in self._saves:
+            if save.step == step:
+                url = save.folder_url
+                save.by_stage |= {name: self.actors[name].save.remote(step, url) for name in stages}
+
     # -- starting ------------------------------------------------------------------------------
 
     def _place(self) -> dict[str, Seat]:
@@ -143,7 +311,10 @@ class RayExecutor:
         costs = {name: sides.get(name, self.settings.image_size / 2) ** 2 for name in stage_names(self.plan)}
         return place(costs, nodes, use_gpus=use_gpus)
 
-    def _actor(self, name: str, settings: dict[str, Any], statistics: Any) -> Any:
+    def _ingest_actor(self) -> Any:
+        return ray.remote(IngestActor).options(num_cpus=0).remote(self.source)
+
+    def _actor(self, name: str) -> Any:
         seat = self.seats[name]
         options = {
             "num_cpus": 0,
@@ -152,9 +323,9 @@ class RayExecutor:
             "max_task_retries": 0,  # a retried step would run on a fresh, untrained actor
             "scheduling_strategy": NodeAffinitySchedulingStrategy(seat.node_id, soft=False),
         }
-        return ray.remote(StageActor).options(**options).remote(settings, name, statistics)
+        return ray.remote(StageActor).options(**options).remote(self._dump, name, self._statistics)
 
-    def _start(self, restore: Restore | None) -> None:
+    def _start(self) -> None:
         ready = [actor.ready.remote() for actor in self.actors.values()]
         _, late = _translated(lambda: ray.wait(ready, num_returns=len(ready), timeout=START_TIMEOUT_S))
         if late:
@@ -163,88 +334,45 @@ class RayExecutor:
                 f"{ray.cluster_resources()}: add nodes, or train fewer GANs (plan.bands)"
             )
         self._wait(ready)
+        restore = self.restore
         if restore is not None:
             arguments = (restore.folder_url, restore.records, restore.step)
             self._wait([actor.load.remote(*arguments) for actor in self.actors.values()])
         for step in kept_steps(self.settings, restore):
             refs = self.actors[IMAGE_STAGE].gradients.options(num_returns=len(self.receivers)).remote(step)
-            self._gradients[step] = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
+            told = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
+            self._kept_gradients[step] = told
 
     def _wait(self, refs: list[Any]) -> list[Any]:
         return _translated(lambda: ray.get(refs))
-
-
-def connect(settings: RunSettings, address: str | None) -> bool:
-    """Joins the cluster at ``address``, or starts one on this machine; True when it was started here.
-
-    A cluster that this process has already joined is used as it is, and so is the one that RAY_ADDRESS names
-    (a submitted job has it set). Any other cluster on this machine is left alone: it may be somebody else's,
-    or what a killed run has left behind.
-    """
-    if ray.is_initialized():
-        return False
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address is not None:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="freqgan")
-        except (ConnectionError, RayError, ValueError, RuntimeError) as error:
-            raise RunError(f"--address {address}: no Ray cluster answers there ({error}); check the address") from error
-        return False
-    start_local_ray(object_store_bytes(settings))
-    return True
-
-
-def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> None:
-    """Starts a Ray of this process's own, on loopback, with one CPU per core unless ``cpus`` is given.
-
-    Started again when it does not come up: Ray's node gives up when its agents take more than 15 s to start,
-    as they do on a busy machine or from a disk that has not read them yet.
-
-    Raises:
-        RunError: it did not come up, START_ATTEMPTS times in a row.
-
-    """
-    attempts = Retrying(
-        stop=stop_after_attempt(START_ATTEMPTS), wait=wait_fixed(2), after=lambda _: ray.shutdown(), reraise=True
-    )
-    try:
-        attempts(
-            ray.init,
-            address="local",  # never one that is there already: it may be what a killed run has left behind
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            namespace="freqgan",
-            _node_ip_address="127.0.0.1",
-            object_store_memory=object_store_memory_bytes,
-        )
-    except Exception as error:  # Ray raises bare Exceptions here
-        raise RunError(
-            f"Ray did not start on this machine, {START_ATTEMPTS} times in a row ({error}); its logs are in "
-            "/tmp/ray/session_latest/logs. Free memory or processors, or run with executor=inline"
-        ) from error
-
-
-def object_store_bytes(settings: RunSettings) -> int:
-    """Room for a window of steps (uint8 images, float32 sub-images, their intermediate low bands, gradients), twice."""
-    image = settings.batch * settings.channels * settings.image_size**2
-    steps = settings.window + settings.feedback.lag + 2
-    return max(256 * 2**20, 2 * steps * image * (1 + 6 * settings.plan.cycles))
 
 
 def _translated(action: Callable[[], Result]) -> Result:
     """What ``action`` returns; Ray's errors as ours, with what happened inside the actor in front."""
     try:
         return action()
-    except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, FreqganError) else None
-        if cause is not None:
-            raise cause from error
-        raise RunError(f"a stage failed: {error.cause or error}; its traceback is in Ray's logs") from error
-    except RayActorError as error:
-        raise RunError(
-            f"an actor died: {str(error).splitlines()[0]}; run the same command again to resume from its checkpoint"
-        ) from error
     except RayError as error:
-        raise RunError(f"Ray failed: {str(error).splitlines()[0]}; run the same command again to resume") from error
+        _raise(error)
+
+
+def _raise(error: RayError) -> NoReturn:
+    """Ray's error as ours."""
+    if isinstance(error, RayTaskError):
+        if isinstance(error.cause, FreqganError):
+            raise error.cause from error
+        raise RunError(f"a stage failed: {error.cause or error}; its traceback is in Ray's logs") from error
+    if isinstance(error, RayActorError):
+        raise RunError(
+            f"an actor died: {_first_line(error)}; run the same command again to resume from its checkpoint"
+        ) from error
+    raise RunError(f"Ray failed: {_first_line(error)}; run the same command again to resume") from error
+
+
+def _is_death(error: RayError) -> bool:
+    """Whether an actor died, be it that of the call or one that the call's arguments come from."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, RayActorError) and not isinstance(cause, ActorUnavailableError)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.checkpoints import Checkpoint
+from cluster.failures import Recovery
 from cluster.watching import Evaluation
 from freqgan.critic import Metrics
 
@@ -35,6 +36,9 @@ class Reporter(Protocol):
 
     def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
         """A checkpoint was scored; ``best``: better than all before."""
+
+    def recovered(self, recovery: Recovery) -> None:
+        """Training goes on after a failure."""
 
     def noted(self, text: str) -> None:
         """Something the user should know of, while training goes on."""

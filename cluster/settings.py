@@ -20,6 +20,8 @@ FREE_SETTINGS = (
     "checkpoint_every",
     "keep_checkpoints",
     "watch",
+    "max_failures",
+    "snapshot_every",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
@@ -52,6 +54,12 @@ class RunSettings(ModelSettings):
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints that are kept; the best one is as well")
     watch: WatchSettings = WatchSettings()
+    max_failures: int = Field(
+        16, ge=-1, description="deaths of actors to recover from by replay before the run fails; -1 is no limit (ray)"
+    )
+    snapshot_every: int = Field(
+        10, ge=1, description="steps between snapshots in memory, from which a dead stage is replayed (ray)"
+    )
 
     @property
     def last_step(self) -> int:

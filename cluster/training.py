@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.checkpoints import Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
 from cluster.coordinator import Coordinator
-from cluster.executors import Executor, InlineExecutor, Restore
+from cluster.executors import Executor, InlineExecutor, Restore, RollBackError
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
 from cluster.source import DataSource, measure_statistics, open_source
@@ -59,7 +59,8 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
 def train(settings: RunSettings, reporter: Reporter, *, address: str | None = None) -> TrainResult:
     """Trains ``settings`` to its end, resuming where its run folder left off.
 
-    SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped").
+    SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped"). Where a failure has cost more
+    than can be replayed, all stages begin again at the last checkpoint.
 
     Raises:
         InputError: something given cannot be used.
@@ -67,17 +68,23 @@ def train(settings: RunSettings, reporter: Reporter, *, address: str | None = No
 
     """
     source, checkpoint = preflight(settings)
-    first_step = 0 if checkpoint is None else checkpoint.step
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint())
-    executor = _executor(settings, source, statistics, checkpoint, address)
-    try:
-        with stop_requests() as stopped:  # after Ray has started: it installs handlers of its own
-            reporter.started(first_step, _notes(checkpoint))
-            coordinator = Coordinator(settings, executor, writer, reporter, first_step, stopped.is_set)
-            step = coordinator.run()
-    finally:
-        executor.close()
+    notes, failures = _notes(checkpoint), 0
+    while True:
+        executor = _executor(settings, source, statistics, checkpoint, address)
+        executor.failures = failures
+        first_step = 0 if checkpoint is None else checkpoint.step
+        try:
+            with stop_requests() as stopped:  # after Ray has started: it installs handlers of its own
+                reporter.started(first_step, notes)
+                step = Coordinator(settings, executor, writer, reporter, first_step, stopped.is_set).run()
+                break
+        except RollBackError as error:
+            failures, notes = error.failures, [str(error)]
+            checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
+        finally:
+            executor.close()
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
     reporter.finished(step, reason)
     return TrainResult(step, reason)

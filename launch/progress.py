@@ -14,9 +14,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from cluster.checkpoints import Checkpoint
+from cluster.failures import Recovery
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Evaluation
+from launch.failure_log import recovery_text
 from launch.metrics_log import mean_alpha
 from launch.run_folder import RunFolder
 
@@ -68,7 +70,8 @@ class ProgressReporter:
     # -- Reporter ------------------------------------------------------------------------------
 
     def started(self, first_step: int, notes: list[str]) -> None:
-        """Shows the notes and opens the run folder."""
+        """Shows the notes and opens the run folder; anew where all stages begin again at a checkpoint."""
+        self.close()
         for note in notes:
             self.warn(note)
         self._folder = RunFolder(self.settings, first_step)
@@ -102,6 +105,12 @@ class ProgressReporter:
         self.say(f"scores of step {evaluation.step}: {evaluation.fit:.1f} times the distance of real images{mark}")
         if evaluation.collapse:
             self.warn(f"collapse at step {evaluation.step}: {evaluation.collapse}")
+
+    def recovered(self, recovery: Recovery) -> None:
+        """Records the failure, and says what was done."""
+        if self._folder is not None:
+            self._folder.recovered(recovery)
+        self.warn(recovery_text(recovery))
 
     def noted(self, text: str) -> None:
         """Says it."""

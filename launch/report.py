@@ -21,6 +21,7 @@ from freqgan.errors import FreqganError
 from launch.configuration import dump_settings
 from launch.curves import alpha_curve, loss_curves, score_curves, speed_curve
 from launch.evaluation_log import EVALUATIONS, parse_evaluations
+from launch.failure_log import FAILURES, parse_failures, recovery_text
 from launch.figures import make_figures, sample_count
 from launch.metrics_log import METRICS, MetricsLine, parse_metrics
 from launch.pictures import encode_png
@@ -59,7 +60,9 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
     if real.missing:
         note(f"the report shows no real images: {real.missing}")
     evaluations = _read_evaluations(folder)
+    failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
     pictures, facts = _content(checkpoint, _read_metrics(folder), evaluations, real)
+    facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
     facts["best"] = best_checkpoint(folder.child("checkpoints"))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not

@@ -1,6 +1,6 @@
 """What a person finds in the run folder beside the checkpoints: settings, metrics, TensorBoard events, samples.
 
-``config.yaml``, ``metrics.jsonl``, ``evaluations.jsonl``, ``tensorboard/``, ``samples/<images seen>.png``. For
+``config.yaml``, ``metrics.jsonl``, ``evaluations.jsonl``, ``failures.jsonl``, ``tensorboard/``, ``samples/``. For
 a run in a bucket all but the samples grow in a local staging folder that is uploaded at every checkpoint and at
 the end.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Checkpoint
+from cluster.failures import Recovery
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
@@ -20,6 +21,7 @@ from cluster.watching import Evaluation
 from freqgan.synthesiser import to_pixels
 from launch.configuration import dump_settings
 from launch.evaluation_log import EVALUATIONS, EvaluationLog
+from launch.failure_log import FAILURES, append_failure
 from launch.metrics_log import METRICS, MetricsLog
 from launch.pictures import encode_png, tile
 
@@ -47,10 +49,9 @@ class RunFolder:
         self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
         self.local = Path(self._staging.name if self._staging else self.folder.url)
         self._uploaded_bytes: dict[str, int] = {}
-        if self._staging and self.folder.exists(METRICS):
-            self.folder.download(METRICS, self.local / METRICS)
-        if self._staging and self.folder.exists(EVALUATIONS):
-            self.folder.download(EVALUATIONS, self.local / EVALUATIONS)
+        for name in (METRICS, EVALUATIONS, FAILURES) if self._staging else ():
+            if self.folder.exists(name):
+                self.folder.download(name, self.local / name)
         self.folder.delete(TRACEBACK)  # of a start before this one
         self.folder.write(CONFIG, dump_settings(settings).encode())
         self._metrics = MetricsLog(self.local / METRICS, first_step)
@@ -83,6 +84,10 @@ class RunFolder:
             if score["value"] is not None:
                 self._events.add_scalar(f"evaluation/{name}", score["value"], evaluation.step)
         self._events.add_scalar("evaluation/fit", evaluation.fit, evaluation.step)
+
+    def recovered(self, recovery: Recovery) -> None:
+        """A line of what went wrong and what was done."""
+        append_failure(self.local / FAILURES, recovery)
 
     def flush(self) -> None:
         """Everything recorded so far is in the folder afterwards."""

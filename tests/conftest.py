@@ -75,7 +75,7 @@ def ray_cluster() -> Iterator[None]:
     """A Ray instance on loopback that all tests of the session share."""
     import ray
 
-    from cluster.ray_executor import start_local_ray
+    from cluster.ray_start import start_local_ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     start_local_ray(256 * 2**20, cpus=4)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Checkpoint, find_checkpoint
+from cluster.failures import Recovery
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.training import TrainResult, train
@@ -33,6 +34,7 @@ class Events:
     records: list[StepRecord] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
     evaluations: list[tuple[Evaluation, bool]] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
     ended: tuple[int, str] | None = None
 
     def started(self, first_step: int, notes: list[str]) -> None:
@@ -46,6 +48,9 @@ class Events:
 
     def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
         self.evaluations.append((evaluation, best))
+
+    def recovered(self, recovery: Recovery) -> None:
+        self.recoveries.append(recovery)
 
     def noted(self, text: str) -> None:
         self.notes.append(text)

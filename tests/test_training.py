@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ import pytest
 from cluster.checkpoints import find_checkpoint
 from cluster.host import StageHost
 from cluster.source import measure_statistics, open_source
-from cluster.training import LOOPBACK_VARIABLE
+from cluster.training import LOOPBACK_VARIABLE, train
 from freqgan.errors import InputError, RunError
-from tests.runs import tiny_run_settings, trained
+from tests.runs import Events, tiny_run_settings, trained
 from tests.s3_server import BUCKET as S3_BUCKET
 
 
@@ -224,17 +226,17 @@ def test_a_ray_that_does_not_start_is_started_again_and_then_an_error() -> None:
 import os, sys, threading
 folder = sys.argv[2]
 os.environ |= {"RAY_TMPDIR": f"{folder}/ray", sys.argv[1]: "0"}
-from cluster import ray_executor
+from cluster import ray_start
 from freqgan.errors import RunError
 open(f"{folder}/ray", "w").close()  # a file where Ray wants a folder
 try:
-    ray_executor.start_local_ray(100 * 2**20, cpus=1)
+    ray_start.start_local_ray(100 * 2**20, cpus=1)
 except RunError as error:
     print("3 times in a row" in str(error) and "executor=inline" in str(error))
 threading.Timer(1, os.remove, [f"{folder}/ray"]).start()
-ray_executor.start_local_ray(100 * 2**20, cpus=1)
-print(ray_executor.ray.cluster_resources()["CPU"])
-ray_executor.ray.shutdown()
+ray_start.start_local_ray(100 * 2**20, cpus=1)
+print(ray_start.ray.cluster_resources()["CPU"])
+ray_start.ray.shutdown()
 """
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Ray's sockets lie in it: a short path
         assert run_script(script, LOOPBACK_VARIABLE, folder) == ["True", "1.0"]
@@ -258,29 +260,88 @@ def test_reads_shards_from_and_writes_checkpoints_to_s3(
     assert "checkpoints/LATEST" in open_folder(run).list()
 
 
-def test_an_actor_that_dies_is_a_clear_error_and_the_run_resumes(
+def test_an_actor_that_dies_without_a_budget_is_a_clear_error_and_the_run_resumes(
     quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", max_failures=0)
+    with (
+        killing({2: ["HL1"]}),
+        pytest.raises(RunError, match=r"an actor died.*run the same command again"),
+    ):
+        train(settings, Events())
+    assert trained(settings)[2] == quiet
+
+
+@contextmanager
+def killing(stages_by_step: dict[int, list[str]]) -> Iterator[set[str]]:
+    """SIGKILL to the processes of stages ("ingest" too) as soon as a step is submitted; yields who got a new actor.
+
+    An actor here never restarts by itself: the same handle is the same process with the same state.
+    """
     import ray
 
-    from cluster.checkpoints import CheckpointWriter
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_executor import INGEST, RayExecutor
 
-    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray")
-    source = open_source(settings)
-    statistics = measure_statistics(source)
-    executor = RayExecutor(settings, source, {k: v.numpy() for k, v in statistics.tensors().items()}, None)
-    try:
-        executor.submit(0)
-        executor.finish()
-        ray.kill(executor.actors["HL1"])
-        executor.submit(1)
-        with pytest.raises(RunError, match=r"an actor died.*run the same command again"):
-            executor.finish()
-    finally:
-        executor.close()
-    assert CheckpointWriter(settings, statistics, source.fingerprint()).root.list() == []
-    assert trained(settings)[2] == quiet
+    pids: dict[str, int] = {}
+    handles: dict[str, Any] = {}
+    replaced: set[str] = set()
+    plain = {name: getattr(RayExecutor, name) for name in ("submit", "_start", "_recover")}
+
+    def look(executor: RayExecutor) -> None:
+        for name, actor in {**executor.actors, INGEST: executor.ingest}.items():
+            if handles.get(name) is not actor:
+                replaced.update({name} & handles.keys())
+                handles[name], pids[name] = actor, ray.get(actor.pid.remote())
+
+    def start(self: RayExecutor) -> None:
+        plain["_start"](self)
+        look(self)
+
+    def recover(self: RayExecutor, error: Any) -> None:
+        plain["_recover"](self, error)
+        look(self)
+
+    def submit(self: RayExecutor, step: int) -> None:
+        plain["submit"](self, step)
+        for name in stages_by_step.get(step, ()):
+            os.kill(pids[name], signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, method in (("submit", submit), ("_start", start), ("_recover", recover)):
+            patch.setattr(RayExecutor, name, method)
+        yield replaced
+
+
+@pytest.mark.parametrize(
+    ("deaths", "snapshot_every"),
+    [
+        ({1: ["LL1"]}, 10),  # before there is a snapshot
+        ({4: ["HH1"]}, 2),
+        ({3: ["image"]}, 2),
+        ({2: ["ingest"]}, 2),
+        ({1: ["HL1"], 4: ["LH1", "image"]}, 3),
+        ({5: ["LL1", "HL1", "LH1", "HH1", "image", "ingest"]}, 2),  # all at once
+    ],
+)
+def test_dead_stages_are_replayed_and_the_others_go_on(
+    deaths: dict[int, list[str]],
+    snapshot_every: int,
+    quiet: str,
+    small_shards: Path,
+    tmp_path: Path,
+    ray_cluster: None,
+) -> None:
+    settings = tiny_run_settings(
+        tmp_path / "run", small_shards, executor="ray", snapshot_every=snapshot_every, window=3
+    )
+    with killing(deaths) as replaced:
+        _, events, digest = trained(settings)
+    assert digest == quiet
+    killed = {name for names in deaths.values() for name in names}
+    assert replaced == killed  # all others kept their process and their state
+    assert {name for recovery in events.recoveries for name in recovery.stages} == killed
+    assert all(recovery.decision == "replay" for recovery in events.recoveries)
+    assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
 
 
 def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path) -> None:

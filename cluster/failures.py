@@ -1,0 +1,64 @@
+"""What is done about a failure: a pure function of what happened, and the record of what was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+UNLIMITED = -1
+
+Decision = Literal["replay", "roll back", "fail"]
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """What is known when waiting for a result ended in an error.
+
+    Attributes:
+        dead: stages whose actors no longer answer ("ingest" for the reader of shards).
+        lost_calls: a stage that lives says that calls before the last one never reached it.
+        lost_objects: results that are still needed are gone with the machine that held them.
+        failures: recoveries so far, without this one.
+
+    """
+
+    dead: tuple[str, ...]
+    lost_calls: bool
+    lost_objects: bool
+    failures: int
+
+
+def decide(symptoms: Symptoms, max_failures: int) -> Decision:
+    """Replay what is dead or was lost; roll everything back where inputs are gone; fail when the budget is spent.
+
+    An error without any of these symptoms is the run's own, and would come again.
+    """
+    if not (symptoms.dead or symptoms.lost_calls or symptoms.lost_objects):
+        return "fail"
+    if max_failures != UNLIMITED and symptoms.failures >= max_failures:
+        return "fail"
+    return "roll back" if symptoms.lost_objects else "replay"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A failure that the run got over.
+
+    Attributes:
+        step: finished steps when it was noticed.
+        stages: that were dead; none where only calls were lost.
+        cause: what Ray said.
+        decision: what was done.
+        from_step: the step after which the dead stages were begun again.
+        steps: that they have to do once more.
+        seconds: until all of them were submitted again.
+
+    """
+
+    step: int
+    stages: tuple[str, ...]
+    cause: str
+    decision: Decision
+    from_step: int
+    steps: int
+    seconds: float

@@ -1,0 +1,39 @@
+"""``failures.jsonl``: one line per failure that a run got over; written while training, read by the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from cluster.failures import Recovery
+
+FAILURES = "failures.jsonl"
+
+
+def append_failure(path: Path, recovery: Recovery) -> None:
+    """Adds the line of one failure; lines of earlier starts stay."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(recovery), separators=(",", ":")) + "\n")
+
+
+def parse_failures(lines: Iterable[bytes]) -> list[Recovery]:
+    """In the order in which they happened; lines that are torn or foreign are left out."""
+    found = []
+    for line in lines:
+        try:
+            values = json.loads(line)
+            found.append(Recovery(**(values | {"stages": tuple(values["stages"])})))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def recovery_text(recovery: Recovery) -> str:
+    """What happened and what was done, for a person."""
+    if recovery.decision == "roll back":
+        return f"{recovery.cause}: all stages begin again after step {recovery.from_step}"
+    who = f"{', '.join(recovery.stages)} died" if recovery.stages else "calls were lost"
+    again = f", {recovery.steps} steps of it are done again" if recovery.steps else ""
+    return f"{who} at step {recovery.step}; replaced within {recovery.seconds:.1f} s{again}; all others go on"

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench lint types clean
+.PHONY: demo test bench chaos lint types clean
 
 $(BIN)/activate: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ types: $(BIN)/activate
 # All comparisons, or one: make bench BENCH=transforms
 bench: $(BIN)/activate
 	$(RUN) tests.benchmarks $(BENCH)
+
+# Kills every kind of process at 20 random moments each: right digests and seconds lost. Takes an hour or two.
+chaos: $(BIN)/activate
+	$(RUN) tests.chaos
 
 clean:
 	rm -rf build runs bench.json

@@ -64,3 +64,9 @@ def trained(settings: RunSettings, address: str | None = None) -> tuple[TrainRes
     events = Events()
     result = train(settings, events, address=address)
     return result, events, find_checkpoint(settings.run).digest()
+
+
+def trained_with(settings: RunSettings, events: Events) -> str:
+    """Trains and tells ``events``; the digest of the newest checkpoint."""
+    train(settings, events)
+    return find_checkpoint(settings.run).digest()

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from cluster.host import StageHost
 from cluster.source import measure_statistics, open_source
 from cluster.training import LOOPBACK_VARIABLE, train
 from freqgan.errors import InputError, RunError
+from tests.chaos import killing
 from tests.runs import Events, tiny_run_settings, trained
 from tests.s3_server import BUCKET as S3_BUCKET
 
@@ -272,46 +271,6 @@ def test_an_actor_that_dies_without_a_budget_is_a_clear_error_and_the_run_resume
     assert trained(settings)[2] == quiet
 
 
-@contextmanager
-def killing(stages_by_step: dict[int, list[str]]) -> Iterator[set[str]]:
-    """SIGKILL to the processes of stages ("ingest" too) as soon as a step is submitted; yields who got a new actor.
-
-    An actor here never restarts by itself: the same handle is the same process with the same state.
-    """
-    import ray
-
-    from cluster.ray_executor import INGEST, RayExecutor
-
-    pids: dict[str, int] = {}
-    handles: dict[str, Any] = {}
-    replaced: set[str] = set()
-    plain = {name: getattr(RayExecutor, name) for name in ("submit", "_start", "_recover")}
-
-    def look(executor: RayExecutor) -> None:
-        for name, actor in {**executor.actors, INGEST: executor.ingest}.items():
-            if handles.get(name) is not actor:
-                replaced.update({name} & handles.keys())
-                handles[name], pids[name] = actor, ray.get(actor.pid.remote())
-
-    def start(self: RayExecutor) -> None:
-        plain["_start"](self)
-        look(self)
-
-    def recover(self: RayExecutor, error: Any) -> None:
-        plain["_recover"](self, error)
-        look(self)
-
-    def submit(self: RayExecutor, step: int) -> None:
-        plain["submit"](self, step)
-        for name in stages_by_step.get(step, ()):
-            os.kill(pids[name], signal.SIGKILL)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, method in (("submit", submit), ("_start", start), ("_recover", recover)):
-            patch.setattr(RayExecutor, name, method)
-        yield replaced
-
-
 @pytest.mark.parametrize(
     ("deaths", "snapshot_every"),
     [
@@ -342,6 +301,15 @@ def test_dead_stages_are_replayed_and_the_others_go_on(
     assert {name for recovery in events.recoveries for name in recovery.stages} == killed
     assert all(recovery.decision == "replay" for recovery in events.recoveries)
     assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    ring = {"plan": {"cycles": 2}, "max_steps": 4}
+    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **ring))[2]
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", snapshot_every=2, window=2, **ring)
+    with killing({3: ["LH1"]}) as replaced:
+        assert trained(settings)[2] == quiet
+    assert replaced == {"LH1"}
 
 
 def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cluster.checkpoints import Checkpoint
+from cluster.failures import Recovery
 from cluster.packing import pack
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
@@ -44,6 +45,8 @@ class _Clock:
 
     def evaluated(self, evaluation: Evaluation, *, best: bool) -> None: ...
 
+    def recovered(self, recovery: Recovery) -> None: ...
+
     def noted(self, text: str) -> None: ...
 
     def finished(self, step: int, reason: str) -> None: ...
@@ -57,7 +60,7 @@ def images_per_s(settings: RunSettings) -> float:
     return settings.batch * STEPS / (clock.elapsed_s[WARM_STEPS + STEPS - 1] - clock.elapsed_s[WARM_STEPS - 1])
 
 
-def _data(folder: str) -> str:
+def cifar10_data(folder: str) -> str:
     """CIFAR-10 where it is at hand; else noise of the same size (the cost of a step does not depend on the pixels)."""
     if SHARED.is_dir():
         return f"{SHARED}/train-0000*.tar"
@@ -78,7 +81,7 @@ def comparisons() -> Iterable[Comparison]:
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         base = [
-            f"data={_data(folder)}",
+            f"data={cifar10_data(folder)}",
             f"max_steps={ALL_STEPS}",
             "checkpoint_every=100000",
             "statistics_images=500",

@@ -30,15 +30,14 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import EvaluationActor, IngestActor, StageActor
 from cluster.executors import Restore, RollBackError, kept_steps, watched
 from cluster.failures import Recovery, Symptoms, decide
 from cluster.files import FileRecord
 from cluster.host import OutOfStepError
-from cluster.placement import Node, Seat, place
 from cluster.program import stage_names, step_program
+from cluster.ray_seats import RaySeats
 from cluster.ray_start import connect
 from cluster.settings import RunSettings
 from cluster.source import DataSource
@@ -107,7 +106,7 @@ class RayExecutor:
         self._snapshot = PointRefs(self._submitted, {})
         self._taking: deque[PointRefs] = deque()
         self._saves: deque[PointRefs] = deque()
-        self.seats = self._place()
+        self.seats = RaySeats(settings)
         self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
         self.ingest: Any = self._ingest_actor()
         self.actors = {name: self._actor(name) for name in stage_names(self.plan)}
@@ -160,6 +159,7 @@ class RayExecutor:
             for actor in [*self.actors.values(), self.ingest, *filter(None, [self._scorer])]:
                 ray.kill(actor)
             self.actors = {}
+            self.seats.close()
             if self._owns_ray:
                 ray.shutdown()
 
@@ -269,9 +269,7 @@ class RayExecutor:
         if INGEST in dead:
             self.ingest = self._ingest_actor()
         stages = [name for name in dead if name != INGEST]
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        if any(self.seats[name].node_id not in alive for name in stages):
-            self.seats |= {name: seat for name, seat in self._place().items() if name in stages}
+        self.seats.replace(stages)
         for name in stages:
             self.actors[name] = self._actor(name)
             state = self._snapshot.by_stage.get(name)
@@ -302,27 +300,12 @@ class RayExecutor:
 
     # -- starting ------------------------------------------------------------------------------
 
-    def _place(self) -> dict[str, Seat]:
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        nodes = [Node(n["NodeID"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)) for n in alive]
-        wanted = self.settings.device
-        use_gpus = wanted == "cuda" or (wanted == "auto" and any(node.gpus for node in nodes))
-        sides = {gan.name: self.settings.image_size / 2**gan.level for gan in self.plan.gans}
-        costs = {name: sides.get(name, self.settings.image_size / 2) ** 2 for name in stage_names(self.plan)}
-        return place(costs, nodes, use_gpus=use_gpus)
-
     def _ingest_actor(self) -> Any:
         return ray.remote(IngestActor).options(num_cpus=0).remote(self.source)
 
     def _actor(self, name: str) -> Any:
-        seat = self.seats[name]
-        options = {
-            "num_cpus": 0,
-            "num_gpus": seat.gpu_share,
-            "max_restarts": 0,
-            "max_task_retries": 0,  # a retried step would run on a fresh, untrained actor
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(seat.node_id, soft=False),
-        }
+        options = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, **self.seats.options(name)}
+        # No retries: a retried step would run on a fresh, untrained actor.
         return ray.remote(StageActor).options(**options).remote(self._dump, name, self._statistics)
 
     def _start(self) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
+from cluster.bounds import StageCost
 from cluster.placement import Node, place
 from cluster.program import stage_names, step_program
 from freqgan.errors import InputError
@@ -28,26 +31,47 @@ def test_the_ring_takes_later_gans_from_the_pass_before() -> None:
     assert calls["image", 2].inputs == (("LL1", 2), ("HL1", 2), ("LH1", 2), ("HH1", 2))
 
 
+NAMES = [*(f"s{i}" for i in range(8)), "image"]
+
+
+def equal_costs(kind: str) -> list[StageCost]:
+    return [StageCost(name, 0.001, 0.001 if kind == "H100" else 0.002) for name in NAMES]
+
+
 def test_placement_spreads_cost_over_processors() -> None:
-    nodes = [Node("a", 2, 0), Node("b", 1, 0), Node("c", 1, 0)]
-    costs = {f"s{i}": 1.0 for i in range(8)}
-    seats = place(costs, nodes, use_gpus=False)
+    nodes = [Node("a", "10.0.0.1", 3, 0), Node("b", "10.0.0.2", 2, 0), Node("c", "10.0.0.3", 4, 0)]
+    seats = place(equal_costs, nodes, 32, use_gpus=False, names=NAMES)
     counts = [sum(seat.node_id == n for seat in seats.values()) for n in "abc"]
-    assert counts == [4, 2, 2]
-    assert {seat.gpu_share for seat in seats.values()} == {0.0}
+    assert counts == [3, 2, 4]
+    assert {(seat.gpu, seat.gpu_share) for seat in seats.values()} == {(None, 0.0)}
+
+
+def test_placement_on_one_machine_asks_for_no_costs() -> None:
+    seats = place(lambda kind: pytest.fail(kind), [Node("a", "::1", 0.5, 0)], 32, use_gpus=False, names=NAMES)
+    assert set(seats) == set(NAMES)
 
 
 def test_placement_on_gpus_leaves_nodes_without_them_alone_and_shares_fit() -> None:
-    nodes = [Node("a", 8, 2), Node("b", 64, 0), Node("c", 8, 1)]
-    seats = place({f"s{i}": float(i + 1) for i in range(9)}, nodes, use_gpus=True)
+    nodes = [Node("a", "10.0.0.1", 8, 2, "H100"), Node("b", "10.0.0.2", 64, 0), Node("c", "10.0.0.3", 8, 1, "T4")]
+    seats = place(equal_costs, nodes, 32, use_gpus=True, names=NAMES)
     assert {seat.node_id for seat in seats.values()} == {"a", "c"}
-    for node in (nodes[0], nodes[2]):
-        shares = [seat.gpu_share for seat in seats.values() if seat.node_id == node.node_id]
-        per_gpu = int(1 / shares[0] + 1e-3)
-        assert len(shares) <= per_gpu * node.gpus
-        assert all(0 < share * per_gpu <= 1 for share in shares)
+    by_gpu = Counter((seat.node_id, seat.gpu) for seat in seats.values())
+    assert len(by_gpu) == 3
+    for (node, gpu), count in by_gpu.items():
+        shares = [seat.gpu_share for seat in seats.values() if (seat.node_id, seat.gpu) == (node, gpu)]
+        assert sum(shares) <= 1
+        assert sum(shares) > 1 - count / 10_000
+    assert sum(count for (node, _), count in by_gpu.items() if node == "c") < 3  # half as fast: fewer stages
+
+
+def test_the_image_stage_stays_off_spot_machines_where_there_are_others() -> None:
+    spot = [Node(f"s{i}", f"10.0.1.{i}", 0, 4, "H100", spot=True) for i in range(2)]
+    steady = Node("head", "10.0.0.1", 0, 1, "T4")
+    seats = place(equal_costs, [*spot, steady], 32, use_gpus=True, names=NAMES)
+    assert seats["image"].node_id == "head"
+    assert place(equal_costs, spot, 32, use_gpus=True, names=NAMES)["image"].node_id in {"s0", "s1"}
 
 
 def test_no_gpu_is_refused_with_the_remedy() -> None:
     with pytest.raises(InputError, match="no GPU in the cluster of 1 nodes: add a node, or set device=cpu"):
-        place({"s": 1.0}, [Node("a", 8, 0)], use_gpus=True)
+        place(equal_costs, [Node("a", "10.0.0.1", 8, 0)], 32, use_gpus=True, names=NAMES)

@@ -170,16 +170,45 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 for _ in range(2):
     cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_executor import RayExecutor
+from cluster.ray_seats import RaySeats
 seats = {}
-place = RayExecutor._place
-RayExecutor._place = lambda self: seats.update(place(self)) or dict(seats)
+place = RaySeats._place
+RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)
 digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray"))[2]
 print(len({seat.node_id for seat in seats.values()}), digest)
 ray.shutdown()
 cluster.shutdown()
 """
     assert run_script(script, tmp_path / "run", small_shards)[-2:] == ["3", quiet]
+
+
+def test_stages_share_whole_gpus_of_a_placement_group(quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    """GPUs that Ray believes in: where the stages sit is real, what they compute on is the CPU."""
+    script = """
+import os, sys
+import ray
+from ray.cluster_utils import Cluster
+os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+from tests.runs import tiny_run_settings, trained
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
+for gpus in (1, 2):
+    labels = {"ray.io/accelerator-type": "T4", "ray.io/market-type": "spot" if gpus == 2 else "on-demand"}
+    cluster.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=100 * 2**20, labels=labels)
+ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
+from cluster.ray_executor import RayExecutor
+seats, close = {}, RayExecutor.close
+def look(self):
+    seats.update(self.seats.by_stage)
+    print("free", ray.available_resources().get("GPU", 0))
+    close(self)
+RayExecutor.close = look
+digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", device="auto"))[2]
+image = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == seats["image"].node_id)
+print(len({(seat.node_id, seat.gpu) for seat in seats.values()}), image["ray.io/market-type"], digest)
+ray.shutdown()
+cluster.shutdown()
+"""
+    assert run_script(script, tmp_path / "run", small_shards)[-5:] == ["free", "0", "3", "on-demand", quiet]
 
 
 def run_script(script: str, *arguments: Path | str) -> list[str]:

@@ -8,7 +8,8 @@ region and credentials of a bucket come from the usual AWS variables and never s
 
 from __future__ import annotations
 
-import errno
+import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -18,13 +19,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
-from freqgan.errors import FreqganError, InputError, RunError
+from cluster.storage_errors import bucket_reason, disk_reason, endpoint, error_code, missing_is_fine
+from freqgan.errors import FreqganError, InputError
 
 READ_AHEAD_BYTES = 4 * 2**20
 """Block of a seekable bucket file: headers of small images share a GET, large images are skipped."""
 
+LOST = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey")
+"""How a bucket says that somebody else was first; the last for an object that was to be replaced and is gone."""
 _TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 60}
 _UNFINISHED = re.compile(r"\..*\.part", re.DOTALL)
 
@@ -67,9 +72,52 @@ class Folder:
             else:
                 files.pipe_file(self._key(name), data)
 
+    def read_tagged(self, name: str) -> tuple[bytes, str] | None:
+        """The whole object and a tag of its contents for :meth:`write_if`; None where there is no object."""
+        with self._storage("read", name) as files, missing_is_fine():
+            if self.is_local:
+                data = Path(self._key(name)).read_bytes()
+                return data, hashlib.sha256(data).hexdigest()
+            bucket, _, key = self._key(name).partition("/")
+            found = files.call_s3("get_object", Bucket=bucket, Key=key)
+            return bytes(sync(files.loop, found["Body"].read)), str(found["ETag"])
+        return None
+
+    def write_if(self, name: str, data: bytes, tag: str | None) -> str | None:
+        """Writes ``data`` if the object is still that of ``tag`` (None: if there is none); its tag, or None if not.
+
+        Of several writers with one tag exactly one succeeds, if their data differ. On a disk they hold a lock.
+        """
+        with self._storage("write", name) as files:
+            if self.is_local:
+                return self._swap_on_disk(name, data, tag)
+            return self._swap_in_bucket(files, name, data, tag)
+
+    def _swap_on_disk(self, name: str, data: bytes, tag: str | None) -> str | None:
+        path = Path(self._key(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(f".{path.name}.lock.part"), "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            there = self.read_tagged(name)
+            if (there and there[1]) != tag:
+                return None
+            _replace(path, lambda unfinished: unfinished.write_bytes(data))
+            return hashlib.sha256(data).hexdigest()
+
+    def _swap_in_bucket(self, files: Any, name: str, data: bytes, tag: str | None) -> str | None:
+        bucket, _, key = self._key(name).partition("/")
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        try:
+            return str(files.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)["ETag"])
+        except Exception as error:
+            if error_code(error) not in LOST:
+                raise
+        there = self.read_tagged(name)  # a put whose answer was lost is tried again, and then finds itself
+        return there[1] if there and there[0] == data else None
+
     def exists(self, name: str) -> bool:
         """Whether ``name`` is an object (a folder is not)."""
-        with self._storage("look for", name) as files, _missing_is_fine():
+        with self._storage("look for", name) as files, missing_is_fine():
             return bool(files.info(self._key(name))["type"] == "file")
         return False
 
@@ -90,20 +138,20 @@ class Folder:
         return self._entries("directory")
 
     def _entries(self, kind: str) -> Names:
-        with self._storage("list") as files, _missing_is_fine():
+        with self._storage("list") as files, missing_is_fine():
             paths = (entry["name"].rstrip("/") for entry in files.ls(self._path, detail=True) if entry["type"] == kind)
             return sorted(path.rpartition("/")[2] for path in paths if path != self._path)
         return []
 
     def delete(self, name: str) -> None:
         """Remove the object; one that is not there is no error."""
-        with self._storage("delete", name) as files, _missing_is_fine():
+        with self._storage("delete", name) as files, missing_is_fine():
             files.rm_file(self._key(name))
 
     def delete_tree(self) -> None:
         """Remove all objects below (and, on a disk, the folder)."""
         keys = [] if self.is_local else [self._key(name) for name in self.list()]
-        with self._storage("delete") as files, _missing_is_fine():
+        with self._storage("delete") as files, missing_is_fine():
             if self.is_local:
                 shutil.rmtree(self._path)
             elif keys:
@@ -163,7 +211,7 @@ class Folder:
         try:
             yield LocalFileSystem() if self.is_local else _bucket_files()
         except Exception as error:
-            known = _disk_reason(error) if self.is_local else _bucket_reason(error, self._path.partition("/")[0])
+            known = disk_reason(error) if self.is_local else bucket_reason(error, self._path.partition("/")[0])
             if known is None:
                 raise
             raise known[0](f"cannot {action} {self._url_of(name)}: {known[1]}") from error
@@ -203,73 +251,11 @@ def _bucket_files() -> Any:
 
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return s3fs.S3FileSystem(
-        endpoint_url=_endpoint(),
+        endpoint_url=endpoint(),
         client_kwargs={"region_name": region} if region else {},
         config_kwargs=_TIMEOUTS_S,
         use_listings_cache=False,
     )
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-
-
-def _code(error: BaseException) -> str:
-    """The server's error code behind an exception of s3fs, or ""."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-@contextmanager
-def _missing_is_fine() -> Iterator[None]:
-    """Leave the block when the object or folder is not there; a missing bucket stays an error."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if _code(error) == "NoSuchBucket":
-            raise
-
-
-def _bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], str] | None:
-    """The class and the wording, cause and remedy, of what s3fs or botocore raised; None for anything else."""
-    package = type(error).__module__.partition(".")[0]
-    if not isinstance(error, OSError) and package not in ("botocore", "aiobotocore", "aiohttp", "fsspec", "asyncio"):
-        return None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # the local end of a download
-        return _DISK_REASONS[error.errno]
-    where = re.sub(r"//[^/@]*@", "//", _endpoint() or "AWS")
-    name, code = type(error).__name__, _code(error)
-    if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
-        return InputError, f"no credentials for bucket {bucket}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if code == "NoSuchBucket":
-        return InputError, f"bucket {bucket} does not exist at {where}; create it, or correct URL or AWS_ENDPOINT_URL"
-    if code == "InvalidBucketName" or name == "ParamValidationError":
-        return InputError, f"{bucket!r} cannot be a bucket's name; write s3://bucket/prefix"
-    if isinstance(error, FileNotFoundError):
-        return InputError, f"no such object in bucket {bucket}"
-    if isinstance(error, PermissionError):
-        remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
-        return InputError, f"access to bucket {bucket} is denied ({error}); {remedy}"
-    if name in ("EndpointConnectionError", "ConnectTimeoutError"):
-        return RunError, f"{where} does not answer; check AWS_ENDPOINT_URL and the network"
-    return RunError, re.sub(r"//[^/@\s]*@", "//", f"{error or name}; the storage at {where} gave up, try again")
-
-
-_DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
-    errno.ENOENT: (InputError, "no such file or folder; check the path"),
-    errno.EACCES: (InputError, "permission denied; give this user access or name another folder"),
-    errno.EPERM: (InputError, "the operation is not permitted; name another folder"),
-    errno.ENOTDIR: (InputError, "a part of the path is a file, not a folder; name another folder"),
-    errno.EEXIST: (InputError, "a part of the path is a file, not a folder; name another folder"),
-    errno.EISDIR: (InputError, "it is a folder, not a file; check the path"),
-    errno.EROFS: (InputError, "the file system is read-only; name another folder"),
-    errno.ENOSPC: (RunError, "no space is left on the disk; free some or name another folder"),
-}
-
-
-def _disk_reason(error: Exception) -> tuple[type[FreqganError], str] | None:
-    otherwise = RunError, f"{error}; check the disk"
-    return _DISK_REASONS.get(error.errno, otherwise) if isinstance(error, OSError) else None
 
 
 def _walk_disk(top: str) -> Iterator[str]:

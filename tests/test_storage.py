@@ -280,3 +280,36 @@ def test_threads_share_a_folder(bucket_folder: Folder) -> None:
         thread.join()
     assert errors == []
     assert bucket_folder.list() == ["0", "1", "2", "3"]
+
+
+def test_a_conditional_write_has_one_winner(folder: Folder) -> None:
+    assert folder.read_tagged("a/lease") is None
+    first = folder.write_if("a/lease", b"one", None)
+    assert first is not None
+    assert folder.read_tagged("a/lease") == (b"one", first)
+    assert folder.write_if("a/lease", b"two", None) is None
+    second = folder.write_if("a/lease", b"two", first)
+    assert second not in (None, first)
+    assert folder.write_if("a/lease", b"three", first) is None
+    assert folder.read("a/lease") == b"two"
+    folder.delete("a/lease")
+    assert folder.write_if("a/lease", b"four", second) is None
+    assert folder.list() == []
+
+
+def test_of_many_conditional_writers_one_wins_each_round(folder: Folder) -> None:
+    tag: str | None = None
+    for number in range(3):
+        won: list[str] = []
+
+        def write(writer: int, number: int = number, tag: str | None = tag, won: list[str] = won) -> None:
+            made = folder.write_if("lease", f"{number} {writer}".encode(), tag)
+            won.extend([] if made is None else [made])
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        tag = won[0]

@@ -1,0 +1,75 @@
+"""What storage says when it fails, as errors with cause and remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from freqgan.errors import FreqganError, InputError, RunError
+
+
+def endpoint() -> str | None:
+    """Of the S3 service, where it is not AWS's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def error_code(error: BaseException) -> str:
+    """The server's error code behind an exception of s3fs, or ""."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def missing_is_fine() -> Iterator[None]:
+    """Leave the block when the object or folder is not there; a missing bucket stays an error."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if error_code(error) == "NoSuchBucket":
+            raise
+
+
+def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], str] | None:
+    """The class and the wording, cause and remedy, of what s3fs or botocore raised; None for anything else."""
+    package = type(error).__module__.partition(".")[0]
+    if not isinstance(error, OSError) and package not in ("botocore", "aiobotocore", "aiohttp", "fsspec", "asyncio"):
+        return None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # the local end of a download
+        return _DISK_REASONS[error.errno]
+    where = re.sub(r"//[^/@]*@", "//", endpoint() or "AWS")
+    name, code = type(error).__name__, error_code(error)
+    if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
+        return InputError, f"no credentials for bucket {bucket}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if code == "NoSuchBucket":
+        return InputError, f"bucket {bucket} does not exist at {where}; create it, or correct URL or AWS_ENDPOINT_URL"
+    if code == "InvalidBucketName" or name == "ParamValidationError":
+        return InputError, f"{bucket!r} cannot be a bucket's name; write s3://bucket/prefix"
+    if isinstance(error, FileNotFoundError):
+        return InputError, f"no such object in bucket {bucket}"
+    if isinstance(error, PermissionError):
+        remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+        return InputError, f"access to bucket {bucket} is denied ({error}); {remedy}"
+    if name in ("EndpointConnectionError", "ConnectTimeoutError"):
+        return RunError, f"{where} does not answer; check AWS_ENDPOINT_URL and the network"
+    return RunError, re.sub(r"//[^/@\s]*@", "//", f"{error or name}; the storage at {where} gave up, try again")
+
+
+_DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
+    errno.ENOENT: (InputError, "no such file or folder; check the path"),
+    errno.EACCES: (InputError, "permission denied; give this user access or name another folder"),
+    errno.EPERM: (InputError, "the operation is not permitted; name another folder"),
+    errno.ENOTDIR: (InputError, "a part of the path is a file, not a folder; name another folder"),
+    errno.EEXIST: (InputError, "a part of the path is a file, not a folder; name another folder"),
+    errno.EISDIR: (InputError, "it is a folder, not a file; check the path"),
+    errno.EROFS: (InputError, "the file system is read-only; name another folder"),
+    errno.ENOSPC: (RunError, "no space is left on the disk; free some or name another folder"),
+}
+
+
+def disk_reason(error: Exception) -> tuple[type[FreqganError], str] | None:
+    """The class and the wording of what the operating system raised; None for anything else."""
+    otherwise = RunError, f"{error}; check the disk"
+    return _DISK_REASONS.get(error.errno, otherwise) if isinstance(error, OSError) else None

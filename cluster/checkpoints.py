@@ -1,8 +1,9 @@
 """Checkpoints: ``<run>/checkpoints/<step>/<attempt>/`` with one safetensors file per stage.
 
 Order of writing: every stage's files, then ``manifest.json`` (sizes, sha256, settings, data position),
-then ``LATEST``. A folder without a manifest is not a checkpoint, so a killed upload leaves nothing
-readable. An attempt has a folder of its own: two writers of one step never mix their files.
+then ``LATEST`` by a conditional write. A folder without a manifest is not a checkpoint, so a killed upload
+leaves nothing readable. An attempt has a folder of its own: two writers of one step never mix their files.
+One process at a time holds the ``LEASE`` of a run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from cluster.files import FileRecord, read_verified, write_recorded
+from cluster.lease import Lease
 from cluster.settings import RunSettings
 from cluster.storage import Folder, open_folder
 from freqgan import __version__
@@ -30,6 +32,7 @@ from freqgan.synthesiser import Synthesiser
 FORMAT = 1
 MANIFEST = "manifest.json"
 LATEST = "LATEST"
+LEASE = "LEASE"
 BEST = "BEST"
 STATISTICS = "statistics.safetensors"
 
@@ -97,10 +100,27 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Commits checkpoints of one run; every process that writes has an attempt of its own."""
+    """Commits checkpoints of one run; every process that writes has an attempt of its own.
 
-    def __init__(self, settings: RunSettings, statistics: BandStatistics, data_fingerprint: str) -> None:
+    Args:
+        settings: of the run.
+        statistics: of its bands.
+        data_fingerprint: of its shards.
+        lease: held on the run; its epoch fences off who held it before.
+        first_step: at which this process began.
+
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        statistics: BandStatistics,
+        data_fingerprint: str,
+        lease: Lease | None = None,
+        first_step: int = 0,
+    ) -> None:
         self.settings, self.statistics, self.data_fingerprint = settings, statistics, data_fingerprint
+        self.lease, self.first_step = lease, first_step
         self.root = open_folder(settings.run).child("checkpoints")
         self.attempt = uuid.uuid4().hex[:12]
 
@@ -109,7 +129,12 @@ class CheckpointWriter:
         return self.root.child(f"{step:09d}", self.attempt)
 
     def commit(self, step: int, records: list[FileRecord]) -> Checkpoint:
-        """Makes the files of ``step`` a checkpoint: statistics, manifest, LATEST, in this order; then prunes."""
+        """Makes the files of ``step`` a checkpoint: statistics, manifest, LATEST, in this order; then prunes.
+
+        Raises:
+            RunError: another process has taken over this run; nothing that it can see has changed.
+
+        """
         folder = self.folder(step)
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.statistics.tensors().items()}
         records = [*records, write_recorded(folder, STATISTICS, save_safetensors(tensors))]
@@ -118,6 +143,7 @@ class CheckpointWriter:
             "format": FORMAT,
             "version": __version__,
             "step": step,
+            "epoch": self.lease.epoch if self.lease else 0,
             "images": images,
             "data": {"fingerprint": self.data_fingerprint, "position": images},
             "settings": self.settings.model_dump(mode="json"),
@@ -126,11 +152,33 @@ class CheckpointWriter:
             "files": [asdict(record) for record in sorted(records, key=lambda r: r.name)],
         }
         text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        if self.lease is not None:
+            self.lease.check()
         folder.write(MANIFEST, text)
-        pointer = {"step": step, "attempt": self.attempt, "manifest_sha256": hashlib.sha256(text).hexdigest()}
-        self.root.write(LATEST, json.dumps(pointer).encode())
+        self._point_to(step, hashlib.sha256(text).hexdigest())
         self._prune()
         return Checkpoint(step, folder, manifest)
+
+    def _point_to(self, step: int, manifest_sha256: str) -> None:
+        """Moves LATEST, unless somebody with a later epoch has moved it."""
+        epoch = self.lease.epoch if self.lease else 0
+        pointer = {
+            "step": step,
+            "attempt": self.attempt,
+            "manifest_sha256": manifest_sha256,
+            "epoch": epoch,
+            "first_step": self.first_step,
+        }
+        while True:
+            found = self.root.read_tagged(LATEST)
+            theirs = _epoch(found[0]) if found else 0
+            if theirs > epoch:
+                raise RunError(
+                    f"{self.root.url}/{LATEST} was moved by a process with a later lease (epoch {theirs}, ours is "
+                    f"{epoch}); the checkpoint of step {step} is not committed. Is the same run started twice?"
+                )
+            if self.root.write_if(LATEST, json.dumps(pointer).encode(), found[1] if found else None):
+                return
 
     def mark(self, step: int, fit: float) -> bool:
         """Makes ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; whether it is."""
@@ -142,7 +190,7 @@ class CheckpointWriter:
 
     def _prune(self) -> None:
         """Deletes all but the newest checkpoints and the best, manifest first: half a deletion is no checkpoint."""
-        committed = sorted(_committed(self.root))
+        committed = _candidates(self.root)[::-1]
         best = best_checkpoint(self.root)
         for step, attempt in committed[: -self.settings.keep_checkpoints]:
             if best is not None and step == best[0]:
@@ -152,6 +200,14 @@ class CheckpointWriter:
             folder.delete_tree()
             if not (step_folder := self.root.child(f"{step:09d}")).list():
                 step_folder.delete_tree()
+
+
+def _epoch(pointer: bytes) -> int:
+    """The epoch that a LATEST carries; 0 for one of before there were leases, or a torn one."""
+    try:
+        return int(json.loads(pointer).get("epoch", 0))
+    except (ValueError, AttributeError, TypeError):
+        return 0
 
 
 def best_checkpoint(root: Folder) -> tuple[int, float] | None:
@@ -206,13 +262,28 @@ def has_checkpoints(run: str) -> bool:
 
 
 def _candidates(root: Folder) -> list[tuple[int, str]]:
-    """(step, attempt) from the newest; of one step, the attempt that LATEST names first."""
+    """(step, attempt) from the newest; of one step, the attempt that LATEST names first.
+
+    Left out are steps that a process committed after another had taken the run over from an earlier one.
+    """
     try:
         pointer = json.loads(root.read(LATEST)) if root.exists(LATEST) else {}
         preferred = (pointer.get("step"), pointer.get("attempt"))
-    except (ValueError, AttributeError):
-        preferred = (None, None)
-    return sorted(_committed(root), key=lambda c: (c[0], c == preferred), reverse=True)
+        epoch, first_step = int(pointer.get("epoch", 0)), int(pointer.get("first_step", 0))
+    except (ValueError, AttributeError, TypeError):
+        preferred, epoch, first_step = (None, None), 0, 0
+    found = sorted(_committed(root), key=lambda c: (c[0], c == preferred), reverse=True)
+    return [c for c in found if c[0] <= first_step or c == preferred or not _is_fenced(root, *c, epoch)]
+
+
+def _is_fenced(root: Folder, step: int, attempt: str, epoch: int) -> bool:
+    """Whether the manifest says that its writer's lease came before ``epoch``."""
+    if epoch <= 1:
+        return False
+    try:
+        return int(json.loads(root.read(f"{step:09d}/{attempt}/{MANIFEST}")).get("epoch", 0)) < epoch
+    except (FreqganError, ValueError, AttributeError, TypeError):
+        return False  # whoever reads it says what is wrong with it
 
 
 def _committed(root: Folder) -> Iterator[tuple[int, str]]:

@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.checkpoints import Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
+from cluster.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
 from cluster.coordinator import Coordinator
 from cluster.executors import Executor, InlineExecutor, Restore, RollBackError
+from cluster.lease import Lease
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
 from cluster.source import DataSource, measure_statistics, open_source
@@ -63,13 +64,30 @@ def train(settings: RunSettings, reporter: Reporter, *, address: str | None = No
     than can be replayed, all stages begin again at the last checkpoint.
 
     Raises:
-        InputError: something given cannot be used.
+        InputError: something given cannot be used, or another process trains the same run.
         RunError: something failed while running; running again resumes.
 
     """
+    root = open_folder(settings.run).child("checkpoints")
+    before = root.read_tagged(LATEST)
     source, checkpoint = preflight(settings)
+    with Lease(root, LEASE, settings.run, note=reporter.noted) as lease:
+        if root.read_tagged(LATEST) != before:  # somebody else trained it until a moment ago
+            source, checkpoint = preflight(settings)
+        return _train(settings, source, checkpoint, reporter, lease, address)
+
+
+def _train(
+    settings: RunSettings,
+    source: DataSource,
+    checkpoint: Checkpoint | None,
+    reporter: Reporter,
+    lease: Lease,
+    address: str | None,
+) -> TrainResult:
+    """:func:`train`, while nobody else trains the same run."""
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
-    writer = CheckpointWriter(settings, statistics, source.fingerprint())
+    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
     notes, failures = _notes(checkpoint), 0
     while True:
         executor = _executor(settings, source, statistics, checkpoint, address)

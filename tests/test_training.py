@@ -16,7 +16,9 @@ import pytest
 
 from cluster.checkpoints import find_checkpoint
 from cluster.host import StageHost
+from cluster.reporting import StepRecord
 from cluster.source import measure_statistics, open_source
+from cluster.storage import open_folder
 from cluster.training import LOOPBACK_VARIABLE, train
 from freqgan.errors import InputError, RunError
 from tests.chaos import killing
@@ -273,7 +275,6 @@ ray_start.ray.shutdown()
 def test_reads_shards_from_and_writes_checkpoints_to_s3(
     quiet: str, small_shards: Path, s3_server: str, ray_cluster: None
 ) -> None:
-    from cluster.storage import open_folder
 
     bucket = f"s3://{S3_BUCKET}"
     source, target = open_folder(str(small_shards)), open_folder(f"{bucket}/data/small")
@@ -356,6 +357,44 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
         host.step(2, batch.images, batch.labels, {})
     with pytest.raises(RunError, match="asked to save step 3"):
         host.save(str(tmp_path), 3)
+
+
+def test_a_second_run_of_one_name_is_refused_while_the_first_lives(
+    quiet: str, small_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start_training(run, small_shards, 50)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "1"
+    started = time.monotonic()
+    with pytest.raises(InputError, match=rf"run is in use by process {process.pid} on .*choose another run"):
+        trained(tiny_run_settings(run, small_shards, max_steps=50))
+    assert time.monotonic() - started < 60
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    _, events, _ = trained(tiny_run_settings(run, small_shards, max_steps=50))  # the dead hold nothing
+    assert events.ended == (50, "done")
+
+
+def test_a_coordinator_that_was_overtaken_commits_nothing(small_shards: Path, tmp_path: Path) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards)
+    record = {"host": "elsewhere", "pid": 1, "epoch": 9, "until_s": time.time() + 60, "nonce": "x"}
+
+    class Overtaken(Events):
+        def stepped(self, record_: StepRecord) -> None:
+            super().stepped(record_)
+            if record_.step == 3:  # after the checkpoint of step 2
+                folder = open_folder(settings.run).child("checkpoints")
+                folder.write("LEASE", json.dumps(record).encode())
+                pointer = json.loads(folder.read("LATEST")) | {"epoch": 9, "first_step": 2}
+                folder.write("LATEST", json.dumps(pointer).encode())
+
+    with pytest.raises(RunError, match=r"later lease \(epoch 9, ours is 1\); the checkpoint of step 4 is not"):
+        train(settings, Overtaken())
+    latest = json.loads(open_folder(settings.run).read("checkpoints/LATEST"))
+    assert (latest["step"], latest["epoch"]) == (2, 9)
+    assert find_checkpoint(settings.run).step == 2
 
 
 def test_another_runs_settings_are_refused_with_the_keys(small_shards: Path, tmp_path: Path) -> None:

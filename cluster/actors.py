@@ -6,7 +6,9 @@ and survives the actor, what it puts dies with it.
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -44,7 +46,12 @@ class StageActor:
         *outputs: Array,
     ) -> Any:
         """See :meth:`StageHost.step`; ``names`` says whose outputs follow. Metrics come first, then outputs."""
-        result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)), gradient)
+        # Beyond its deadline the coordinator ends this process; where it was stuck is then in Ray's log.
+        faulthandler.dump_traceback_later(self.host.settings.step_deadline_s, file=sys.stderr)
+        try:
+            result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)), gradient)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         return _returned([result.metrics, *result.outputs.values()])
 
     def gradients(self, step: int) -> Any:

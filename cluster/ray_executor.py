@@ -211,9 +211,23 @@ class RayExecutor:
         """The values of ``refs()``; when something failed, what was lost is done again first."""
         while True:
             try:
-                return list(ray.get(refs()))
+                return list(ray.get(refs(), timeout=self.settings.step_deadline_s))
+            except GetTimeoutError as error:
+                self._end_stuck()
+                self._recover(error)
             except RayError as error:
                 self._recover(error)
+
+    def _end_stuck(self) -> None:
+        """Kills the stage that keeps the oldest step from being finished: the first that has all it needs."""
+        refs = self._log[min(self._finished, self._submitted - 1)]
+        for call in self.program:
+            if call.kind == "step" and not _is_ready(refs.metrics[call.stage]):
+                if not _is_ready(refs.images):
+                    ray.kill(self.ingest)
+                else:
+                    ray.kill(self.actors[call.stage])
+                return
 
     def _recover(self, error: RayError) -> None:
         """Replays what ``error`` has cost, or raises what the user is to read."""
@@ -349,6 +363,11 @@ def _raise(error: RayError) -> NoReturn:
             f"an actor died: {_first_line(error)}; run the same command again to resume from its checkpoint"
         ) from error
     raise RunError(f"Ray failed: {_first_line(error)}; run the same command again to resume") from error
+
+
+def _is_ready(ref: Any) -> bool:
+    """Whether there is a result, be it an error."""
+    return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
 
 
 def _is_death(error: RayError) -> bool:

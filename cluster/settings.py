@@ -22,6 +22,7 @@ FREE_SETTINGS = (
     "watch",
     "max_failures",
     "snapshot_every",
+    "step_deadline_s",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
@@ -56,6 +57,11 @@ class RunSettings(ModelSettings):
     watch: WatchSettings = WatchSettings()
     max_failures: int = Field(
         16, ge=-1, description="deaths of actors to recover from by replay before the run fails; -1 is no limit (ray)"
+    )
+    step_deadline_s: float = Field(
+        600,
+        gt=0,
+        description="a stage that takes longer for a step is ended and replayed; its stacks are logged (ray)",
     )
     snapshot_every: int = Field(
         10, ge=1, description="steps between snapshots in memory, from which a dead stage is replayed (ray)"

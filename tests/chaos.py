@@ -29,8 +29,8 @@ VICTIMS = ("LL2", "HL2", "HH2", "LL1", "LH1", "HH1", "image", "ingest")
 
 
 @contextmanager
-def killing(stages_by_step: Mapping[int, Sequence[str]]) -> Iterator[set[str]]:
-    """SIGKILL to the processes of stages ("ingest" too) as soon as a step is submitted; yields who got a new actor.
+def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = signal.SIGKILL) -> Iterator[set[str]]:
+    """A signal to the processes of stages ("ingest" too) as soon as a step is submitted; yields who got a new actor.
 
     An actor here never restarts by itself: the same handle is the same process with the same state.
     """
@@ -60,7 +60,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]]) -> Iterator[set[str]]:
     def submit(self: RayExecutor, step: int) -> None:
         plain["submit"](self, step)
         for name in stages_by_step.get(step, ()):
-            os.kill(pids[name], signal.SIGKILL)
+            os.kill(pids[name], how)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, method in (("submit", submit), ("_start", start), ("_recover", recover)):

@@ -333,6 +333,17 @@ def test_dead_stages_are_replayed_and_the_others_go_on(
     assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_stage_that_hangs_is_ended_and_replayed(
+    quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", snapshot_every=2, step_deadline_s=8)
+    with killing({3: ["LH1"]}, signal.SIGSTOP) as replaced:
+        _, events, digest = trained(settings)
+    assert digest == quiet
+    assert replaced == {"LH1"}
+    assert [recovery.stages for recovery in events.recoveries] == [("LH1",)]
+
+
 def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     ring = {"plan": {"cycles": 2}, "max_steps": 4}
     quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **ring))[2]

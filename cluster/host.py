@@ -27,7 +27,9 @@ from freqgan.errors import InputError, RunError
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.statistics import BandStatistics
 
-Array = NDArray[np.float32]
+Array = NDArray[np.float32] | NDArray[np.float16]
+GRADIENT_SCALE = 1024.0
+"""Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""
 LABELS = "labels"
 
 
@@ -107,7 +109,7 @@ class StageHost:
         if isinstance(self.stage, ImageStage):
             judged = self.stage.step(step, *batch, _tensors(outputs))
             # Its pictures have no reader: not sending them keeps them out of the object store.
-            made = {name: _array(tensor) for name, tensor in judged.feedback.items()}
+            made = {name: self._sent(tensor * self._gradient_scale) for name, tensor in judged.feedback.items()}
             if made:
                 self.kept.add(step, dict(made))
             return judged.metrics, made
@@ -115,22 +117,37 @@ class StageHost:
         if gradient is not None:
             before = step - self.settings.feedback.lag
             inputs = {name: _tensor(array) for name, array in self.kept.at(before).items()}
-            feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), _tensor(gradient))
+            feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), self._gradient(gradient))
         trained = self.stage.step(step, *batch, _tensors(outputs), feedback)
-        made = {self.name: _array(trained.output)}
+        made = {self.name: self._sent(trained.output)}
         if self.settings.feeds_back:
             self.kept.add(step, {**outputs, **made, LABELS: labels})
         return trained.metrics, made
 
     def gradients(self, step: int) -> dict[str, Array]:
         """What the image stage told every band at ``step``, one of the last ``feedback.lag``."""
-        return {name: np.asarray(array, np.float32) for name, array in self.kept.at(step).items()}
+        return {name: array.astype(self.settings.exchange) for name, array in self.kept.at(step).items()}
 
     def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Array]) -> Array:
         """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
         if step != self.done or not isinstance(self.stage, BandGan):
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        return _array(self.stage.forward(step, _tensor(labels), _tensors(outputs)))
+        return self._sent(self.stage.forward(step, _tensor(labels), _tensors(outputs)))
+
+    @property
+    def _gradient_scale(self) -> float:
+        return GRADIENT_SCALE if self.settings.exchange == "float16" else 1.0
+
+    def _gradient(self, array: Array) -> torch.Tensor:
+        return _tensor(array) / self._gradient_scale
+
+    def _sent(self, tensor: torch.Tensor) -> Array:
+        """``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
+
+        Convolutions leave channels last; the object store and checkpoints do not keep that.
+        """
+        out: Array = tensor.detach().cpu().contiguous().numpy().astype(self.settings.exchange, copy=False)
+        return out
 
     def save(self, folder_url: str, step: int) -> list[FileRecord]:
         """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
@@ -182,19 +199,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _array(tensor: torch.Tensor) -> Array:
-    """``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
-
-    Convolutions leave channels last; the object store and checkpoints do not keep that.
-    """
-    out: Array = tensor.detach().cpu().contiguous().numpy()
-    return out
-
-
 def _tensor(array: NDArray[np.generic]) -> torch.Tensor:
     # Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt
     # the stored object. A copy of one batch costs microseconds.
-    return torch.from_numpy(np.array(array))
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _tensors(outputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:

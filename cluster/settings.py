@@ -49,6 +49,9 @@ class RunSettings(ModelSettings):
     window: int = Field(8, ge=1, le=64, description="steps in flight (ray)")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     threads: int = Field(1, ge=1, description="threads inside one operation; part of the arithmetic on a CPU")
+    exchange: Literal["float32", "float16"] = Field(
+        "float32", description="of sub-images and feedback between stages; float16 halves the bytes and rounds"
+    )
     max_steps: int | None = Field(
         None, ge=1, description="stop here, before `images` are seen; schedules stay as they are"
     )

@@ -16,6 +16,7 @@ from freqgan.errors import InputError
 from freqgan.image_stage import IMAGE_STAGE
 
 FLOAT_BYTES = 4
+EXCHANGE_BYTES = {"float32": 4, "float16": 2}
 
 
 TOLERANCES = (0.05, 0.2, 0.5)
@@ -138,7 +139,7 @@ def output_bytes(settings: RunSettings, stage: str) -> float:
     """Of one image's output of a band GAN."""
     gan = settings.band_plan().gan(stage)
     side = settings.image_size / 2**gan.level
-    return float(FLOAT_BYTES * settings.channels * len(gan.bands) * side**2)
+    return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * side**2)
 
 
 def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, float], None]) -> None:

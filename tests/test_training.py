@@ -59,6 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "levels": 2, "classes": 2, "plan": {"high_gans": {1: 1, 2: 1}}, "image_stage": {"alpha": "per_band"},
     },
     "no feedback": {"feedback": {"weight": 0.0}},
+    "float16 between stages": {"exchange": "float16"},
     "one GAN": {"plan": {"bands": ["LL1"]}},
     "no GANs": {"plan": {"bands": "none"}},
 }  # fmt: skip
@@ -80,6 +81,20 @@ def test_resume_in_steps_and_across_executors_equals_one_go(
     assert (events.first_step, result.step) == (3, 5)
     assert "resumes after step 3" in events.notes[-1]
     assert trained(tiny_run_settings(run, small_shards))[2] == quiet
+
+
+def test_float16_between_stages_resumes_and_rounds_little(quiet: str, small_shards: Path, tmp_path: Path) -> None:
+    half = {"exchange": "float16"}
+    one_go = trained(tiny_run_settings(tmp_path / "one", small_shards, **half))
+    assert one_go[2] != quiet
+    run = tmp_path / "two"
+    trained(tiny_run_settings(run, small_shards, max_steps=4, **half))
+    assert trained(tiny_run_settings(run, small_shards, **half))[2] == one_go[2]
+    full = trained(tiny_run_settings(tmp_path / "full", small_shards))[1].records[-1].stages
+    for name, numbers in one_go[1].records[-1].stages.items():
+        assert numbers["loss_d"] == pytest.approx(full[name]["loss_d"], rel=0.02)
+        if "feedback" in numbers:
+            assert numbers["feedback"] == pytest.approx(full[name]["feedback"], rel=0.1)
 
 
 def test_a_finished_run_is_left_as_it_is(quiet: str, small_shards: Path, tmp_path: Path) -> None:

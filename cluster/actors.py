@@ -9,14 +9,16 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord
-from cluster.host import Array, StageHost, StageState
+from cluster.host import Array, StageHost
 from cluster.settings import RunSettings
+from cluster.snapshots import delete_snapshots
 from cluster.source import DataSource
 from cluster.watching import ScoreValues, score_checkpoint
 
@@ -79,13 +81,17 @@ class StageActor:
         """How many steps it has done."""
         return self.host.done
 
-    def snapshot(self, step: int) -> StageState:
+    def snapshot(self, step: int) -> Path:
         """See :meth:`StageHost.snapshot`."""
         return self.host.snapshot(step)
 
-    def restore(self, state: StageState) -> None:
+    def restore(self, path: Path) -> None:
         """See :meth:`StageHost.restore`."""
-        self.host.restore(state)
+        self.host.restore(path)
+
+    def delete_snapshots(self) -> None:
+        """Those of all stages of the run on this machine."""
+        delete_snapshots(self.host.settings.run)
 
 
 class IngestActor:

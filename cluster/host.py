@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors.torch import save as save_safetensors
 from cluster.files import FileRecord, read_verified, write_recorded
 from cluster.kept import KeptSteps
 from cluster.settings import RunSettings
+from cluster.snapshots import read_snapshot, write_snapshot
 from cluster.storage import open_folder
 from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
@@ -35,13 +37,6 @@ LABELS = "labels"
 
 class OutOfStepError(RunError):
     """A stage was asked for a step that is not its next one: calls before it were lost."""
-
-
-class StageState(NamedTuple):
-    """All of a stage after a step: the counters, and every tensor as an array."""
-
-    scalars: dict[str, int]
-    arrays: dict[str, NDArray[np.generic]]
 
 
 class HostedStep(NamedTuple):
@@ -158,15 +153,18 @@ class StageHost:
             write_recorded(folder, f"{self.name}.json", json.dumps(scalars, sort_keys=True).encode()),
         ]
 
-    def snapshot(self, step: int) -> StageState:
-        """The state after ``step`` steps, for :meth:`restore`."""
-        tensors, scalars = self._state(step)
-        return StageState(scalars, {name: tensor.numpy().copy() for name, tensor in tensors.items()})
+    def snapshot(self, step: int) -> Path:
+        """Writes the state after ``step`` steps to a file on this machine; returns its path.
 
-    def restore(self, state: StageState) -> None:
-        """The state that :meth:`snapshot` gave."""
-        tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.arrays.items()}
-        self._load(tensors, dict(state.scalars))
+        It outlives this process, not the machine, and costs neither network nor object store.
+        """
+        tensors, scalars = self._state(step)
+        ahead = -(-self.settings.window // self.settings.snapshot_every)
+        return write_snapshot(self.settings.run, self.name, tensors, scalars, kept=ahead + 2)
+
+    def restore(self, path: Path) -> None:
+        """The state that :meth:`snapshot` wrote; SnapshotLostError where the file is gone."""
+        self._load(*read_snapshot(path))
 
     def _state(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         if step != self.done:

@@ -40,6 +40,7 @@ from cluster.program import stage_names, step_program
 from cluster.ray_seats import RaySeats
 from cluster.ray_start import connect
 from cluster.settings import RunSettings
+from cluster.snapshots import SnapshotLostError
 from cluster.source import DataSource
 from cluster.watching import ScoreValues
 from freqgan.critic import Metrics
@@ -48,6 +49,7 @@ from freqgan.image_stage import IMAGE_STAGE
 
 START_TIMEOUT_S = 600.0
 ANSWER_TIMEOUT_S = 600.0
+CLOSE_TIMEOUT_S = 5.0
 INGEST = "ingest"
 Result = TypeVar("Result")
 
@@ -65,7 +67,7 @@ class StepRefs:
 
 @dataclass
 class PointRefs:
-    """References to what every stage gives after ``step`` steps: a state, or the records of a save."""
+    """What every stage gives after ``step`` steps, or references to it: the path of a snapshot, records of a save."""
 
     step: int
     by_stage: dict[str, Any]
@@ -156,6 +158,8 @@ class RayExecutor:
     def close(self) -> None:
         """Ends the actors; and Ray itself where this executor started it."""
         if ray.is_initialized():
+            gone = [actor.delete_snapshots.remote() for actor in self.actors.values()]
+            ray.wait(gone, num_returns=len(gone), timeout=CLOSE_TIMEOUT_S) if gone else None
             for actor in [*self.actors.values(), self.ingest, *filter(None, [self._scorer])]:
                 ray.kill(actor)
             self.actors = {}
@@ -195,10 +199,11 @@ class RayExecutor:
         """The newest snapshot that all stages have given becomes the one to begin again from; older steps go."""
         while self._taking and self._taking[0].step <= self._finished:
             taken = self._taking.popleft()
-            refs = list(taken.by_stage.values())
-            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=ANSWER_TIMEOUT_S, fetch_local=False)
-            if len(ready) == len(refs):
-                self._snapshot = taken
+            try:
+                paths = ray.get(list(taken.by_stage.values()), timeout=ANSWER_TIMEOUT_S)
+            except RayError:
+                continue  # a stage died after that step; the snapshot before it still stands
+            self._snapshot = PointRefs(taken.step, dict(zip(taken.by_stage, paths, strict=True)))
         oldest = self._snapshot.step - self.settings.feedback.lag
         for step in [step for step in self._log if step < min(oldest, self._finished)]:
             del self._log[step]
@@ -283,15 +288,22 @@ class RayExecutor:
         if INGEST in dead:
             self.ingest = self._ingest_actor()
         stages = [name for name in dead if name != INGEST]
-        self.seats.replace(stages)
+        moved = self.seats.replace(stages)
+        if moved and self._snapshot.by_stage:
+            raise RollBackError(f"the machine of {', '.join(moved)} is gone, and its snapshots with it", self.failures)
         for name in stages:
             self.actors[name] = self._actor(name)
-            state = self._snapshot.by_stage.get(name)
-            if state is not None:
-                self.actors[name].restore.remote(state)
-            elif self.restore is not None:
-                restore = self.restore
-                self.actors[name].load.remote(restore.folder_url, restore.records, restore.step)
+        if self._snapshot.by_stage:
+            restored = [self.actors[name].restore.remote(self._snapshot.by_stage[name]) for name in stages]
+        elif self.restore is not None:
+            arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
+            restored = [self.actors[name].load.remote(*arguments) for name in stages]
+        else:
+            restored = [self.actors[name].ready.remote() for name in stages]
+        try:
+            self._wait(restored)
+        except SnapshotLostError as error:
+            raise RollBackError(str(error), self.failures) from error
         self._write_again(self._snapshot.step, set(stages))
 
     def _call_again(self, step: int, stages: set[str], batch: bool) -> None:

@@ -43,12 +43,13 @@ class RaySeats:
             strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         return {"num_gpus": seat.gpu_share, "scheduling_strategy": strategy}
 
-    def replace(self, stages: Collection[str]) -> None:
-        """New seats for those of ``stages`` whose node is no longer alive."""
+    def replace(self, stages: Collection[str]) -> list[str]:
+        """New seats for those of ``stages`` whose node is no longer alive; which they are."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         homeless = [name for name in stages if self.by_stage[name].node_id not in alive]
         if homeless:
             self.by_stage |= {name: seat for name, seat in self._place().items() if name in homeless}
+        return homeless
 
     def close(self) -> None:
         """Gives the GPUs back."""

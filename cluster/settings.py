@@ -67,7 +67,7 @@ class RunSettings(ModelSettings):
         description="a stage that takes longer for a step is ended and replayed; its stacks are logged (ray)",
     )
     snapshot_every: int = Field(
-        10, ge=1, description="steps between snapshots in memory, from which a dead stage is replayed (ray)"
+        10, ge=1, description="steps between snapshots on local disks, from which a dead stage is replayed (ray)"
     )
 
     @property

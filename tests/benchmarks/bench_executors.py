@@ -8,19 +8,19 @@ the pipeline as full at the end of the measurement as it was at its start.
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
-from cluster.checkpoints import Checkpoint
-from cluster.failures import Recovery
 from cluster.packing import pack
-from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
+from cluster.source import measure_statistics, open_source
 from cluster.training import train
-from cluster.watching import Evaluation
 from launch.configuration import load_settings
 from tests.benchmarks.harness import Comparison
+from tests.runs import Events
 
 WARM_STEPS = 12
 STEPS = 32
@@ -30,34 +30,60 @@ ALL_STEPS = WARM_STEPS + STEPS + max(WINDOWS)
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
 
-class _Clock:
-    """A reporter that keeps when each step was finished."""
+OVERHEAD_BOUND_MS = 2.0
 
-    def __init__(self) -> None:
-        self.elapsed_s: list[float] = []
 
-    def started(self, first_step: int, notes: list[str]) -> None: ...
+class _Clock(Events):
+    """A reporter that keeps every step."""
 
-    def stepped(self, record: StepRecord) -> None:
-        self.elapsed_s.append(record.elapsed_s)
+    @property
+    def seconds(self) -> float:
+        """Of the steps after the warm-up."""
+        return self.records[WARM_STEPS + STEPS - 1].elapsed_s - self.records[WARM_STEPS - 1].elapsed_s
 
-    def saved(self, checkpoint: Checkpoint) -> None: ...
+    @property
+    def overhead_ms(self) -> float:
+        """Per call of a stage, where they run one after the other: what is not spent inside of the stages. Median."""
+        spent = []
+        for before, record in pairwise(self.records[WARM_STEPS - 1 : WARM_STEPS + STEPS]):
+            inside = sum(stage["seconds"] for stage in record.stages.values())
+            spent.append((record.elapsed_s - before.elapsed_s - inside) / len(record.stages))
+        return 1e3 * statistics.median(spent)
 
-    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None: ...
 
-    def recovered(self, recovery: Recovery) -> None: ...
-
-    def noted(self, text: str) -> None: ...
-
-    def finished(self, step: int, reason: str) -> None: ...
+def timed(settings: RunSettings) -> _Clock:
+    """A training in a folder that is deleted afterwards."""
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as run:
+        train(settings.model_copy(update={"run": run}), clock)
+    return clock
 
 
 def images_per_s(settings: RunSettings) -> float:
     """Images a second over the steps after the warm-up."""
-    clock = _Clock()
-    with tempfile.TemporaryDirectory() as run:
-        train(settings.model_copy(update={"run": run}), clock)
-    return settings.batch * STEPS / (clock.elapsed_s[WARM_STEPS + STEPS - 1] - clock.elapsed_s[WARM_STEPS - 1])
+    return settings.batch * STEPS / timed(settings).seconds
+
+
+def bytes_of_a_step(settings: RunSettings) -> tuple[int, int]:
+    """What the object store holds of one step, as Ray counts it, and the bytes of its arrays."""
+    import ray
+
+    from cluster.ray_executor import RayExecutor
+
+    source = open_source(settings)
+    arrays = {name: tensor.numpy() for name, tensor in measure_statistics(source).tensors().items()}
+    executor = RayExecutor(settings, source, arrays, None)
+    try:
+        executor.submit(0)
+        executor.finish()
+        refs = executor._log[0]
+        made = [refs.images, *refs.outputs.values(), *refs.gradients.values()]
+        everything = [*made, refs.labels, *refs.metrics.values()]
+        ray.wait(everything, num_returns=len(everything))
+        held = sum(place["object_size"] for place in ray.experimental.get_object_locations(everything).values())
+        return held, sum(array.nbytes for array in ray.get(made))
+    finally:
+        executor.close()
 
 
 def cifar10_data(folder: str) -> str:
@@ -91,7 +117,10 @@ def comparisons() -> Iterable[Comparison]:
         single = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD]))
         alone = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD, "feedback.weight=0"]))
         half = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD, "precision=bfloat16"]))
-        rates = {w: images_per_s(load_settings("cifar10", [*base, "executor=ray", f"window={w}"])) for w in WINDOWS}
+        clocks = {w: timed(load_settings("cifar10", [*base, "executor=ray", f"window={w}"])) for w in WINDOWS}
+        default = load_settings("cifar10", [*base, "executor=ray", f"run={folder}/run"])
+        held, arrays = bytes_of_a_step(default)
+    rates = {window: default.batch * STEPS / clock.seconds for window, clock in clocks.items()}
     how = f"cifar10 preset, {STEPS} steps after {WARM_STEPS}, the pipeline full at both ends"
     best = max(rates, key=lambda window: rates[window])
     for window, rate in rates.items():
@@ -100,3 +129,7 @@ def comparisons() -> Iterable[Comparison]:
     yield Comparison("inline 1 thread / inline all cores", single, inline, "images/s", True, how)
     yield Comparison("inline with feedback / without", single, alone, "images/s", True, "1 thread, otherwise the same")
     yield Comparison("inline bfloat16 / float32", half, single, "images/s", True, "1 thread, otherwise the same")
+    yield Comparison("overhead of a stage's call / 2 ms", clocks[1].overhead_ms, OVERHEAD_BOUND_MS, "ms", False, how)
+    yield Comparison(
+        "object store / images, sub-images, feedback", held / 1e6, arrays / 1e6, "MB/step", False, "as Ray counts them"
+    )

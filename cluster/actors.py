@@ -21,6 +21,7 @@ from cluster.settings import RunSettings
 from cluster.snapshots import delete_snapshots
 from cluster.source import DataSource
 from cluster.watching import ScoreValues, score_checkpoint
+from freqgan.errors import RunError
 
 
 def _returned(values: list[Any]) -> Any:
@@ -29,14 +30,25 @@ def _returned(values: list[Any]) -> Any:
 
 
 class StageActor:
-    """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray."""
+    """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
 
-    def __init__(self, settings: dict[str, Any], name: str, statistics: dict[str, NDArray[np.float32]]) -> None:
-        self.host = StageHost(RunSettings.model_validate(settings), name, statistics)
+    It is nobody until it is told who it is, so that a spare can wait with everything imported.
+    """
 
-    def ready(self) -> str:
-        """Answers once the networks are built."""
-        return self.host.name
+    def __init__(self) -> None:
+        self._host: StageHost | None = None
+
+    def build(self, settings: dict[str, Any], name: str, statistics: dict[str, NDArray[np.float32]]) -> str:
+        """Makes it the stage ``name``; answers once the networks are built."""
+        self._host = StageHost(RunSettings.model_validate(settings), name, statistics)
+        return name
+
+    @property
+    def host(self) -> StageHost:
+        """The stage that it is."""
+        if self._host is None:
+            raise RunError("this actor was not told which stage it is")
+        return self._host
 
     def step(
         self,

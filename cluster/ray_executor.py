@@ -50,6 +50,7 @@ from freqgan.image_stage import IMAGE_STAGE
 START_TIMEOUT_S = 600.0
 ANSWER_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0
+ALIVE_TIMEOUT_S = 1.0
 INGEST = "ingest"
 Result = TypeVar("Result")
 
@@ -111,7 +112,9 @@ class RayExecutor:
         self.seats = RaySeats(settings)
         self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
         self.ingest: Any = self._ingest_actor()
-        self.actors = {name: self._actor(name) for name in stage_names(self.plan)}
+        self.actors: dict[str, Any] = {}
+        self._spare: Any = None
+        self._built = {name: self._actor(name) for name in stage_names(self.plan)}
         self._start()
 
     @property
@@ -131,7 +134,7 @@ class RayExecutor:
     def finish(self) -> dict[str, Metrics]:
         """Waits for every stage of the oldest step, through failures; only metrics come here."""
         step = self._finished
-        values = self._collect(lambda: list(self._log[step].metrics.values()))
+        values = self._collect(lambda: list(self._log[step].metrics.values()), self.settings.step_deadline_s)
         self._finished += 1
         self._settle_snapshots()
         return dict(zip(self._log[step].metrics, values, strict=True))
@@ -143,7 +146,7 @@ class RayExecutor:
 
     def saved(self) -> list[FileRecord]:
         """Waits for the oldest save, through failures."""
-        found = self._collect(lambda: list(self._saves[0].by_stage.values()))
+        found = self._collect(lambda: list(self._saves[0].by_stage.values()), deadline_s=None)  # storage has its own
         self._saves.popleft()
         return [record for records in found for record in records]
 
@@ -160,7 +163,7 @@ class RayExecutor:
         if ray.is_initialized():
             gone = [actor.delete_snapshots.remote() for actor in self.actors.values()]
             ray.wait(gone, num_returns=len(gone), timeout=CLOSE_TIMEOUT_S) if gone else None
-            for actor in [*self.actors.values(), self.ingest, *filter(None, [self._scorer])]:
+            for actor in [*self.actors.values(), self.ingest, *filter(None, [self._scorer, self._spare])]:
                 ray.kill(actor)
             self.actors = {}
             self.seats.close()
@@ -204,6 +207,7 @@ class RayExecutor:
             except RayError:
                 continue  # a stage died after that step; the snapshot before it still stands
             self._snapshot = PointRefs(taken.step, dict(zip(taken.by_stage, paths, strict=True)))
+            self._keep_a_spare()
         oldest = self._snapshot.step - self.settings.feedback.lag
         for step in [step for step in self._log if step < min(oldest, self._finished)]:
             del self._log[step]
@@ -212,11 +216,11 @@ class RayExecutor:
 
     # -- failures ------------------------------------------------------------------------------
 
-    def _collect(self, refs: Callable[[], list[Any]]) -> list[Any]:
+    def _collect(self, refs: Callable[[], list[Any]], deadline_s: float | None) -> list[Any]:
         """The values of ``refs()``; when something failed, what was lost is done again first."""
         while True:
             try:
-                return list(ray.get(refs(), timeout=self.settings.step_deadline_s))
+                return list(ray.get(refs(), timeout=deadline_s))
             except GetTimeoutError as error:
                 self._end_stuck()
                 self._recover(error)
@@ -291,15 +295,14 @@ class RayExecutor:
         moved = self.seats.replace(stages)
         if moved and self._snapshot.by_stage:
             raise RollBackError(f"the machine of {', '.join(moved)} is gone, and its snapshots with it", self.failures)
-        for name in stages:
-            self.actors[name] = self._actor(name)
+        built = [self._actor(name) for name in stages]
         if self._snapshot.by_stage:
             restored = [self.actors[name].restore.remote(self._snapshot.by_stage[name]) for name in stages]
         elif self.restore is not None:
             arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
             restored = [self.actors[name].load.remote(*arguments) for name in stages]
         else:
-            restored = [self.actors[name].ready.remote() for name in stages]
+            restored = built
         try:
             self._wait(restored)
         except SnapshotLostError as error:
@@ -330,12 +333,31 @@ class RayExecutor:
         return ray.remote(IngestActor).options(num_cpus=0).remote(self.source)
 
     def _actor(self, name: str) -> Any:
-        options = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, **self.seats.options(name)}
+        """Makes an actor the stage ``name``, the spare one if it is in the right place; a reference to wait for."""
+        seat = self.seats.by_stage[name]
+        spare, fits = self._spare, seat.gpu is None and seat.node_id == self.seats.spare_node
+        if spare is not None and fits and _lives(spare):
+            actor, self._spare = spare, None
+        else:
+            actor = self._stage_actor(self.seats.options(name))
+        self.actors[name] = actor
+        return actor.build.remote(self._dump, name, self._statistics)
+
+    def _stage_actor(self, options: dict[str, Any]) -> Any:
         # No retries: a retried step would run on a fresh, untrained actor.
-        return ray.remote(StageActor).options(**options).remote(self._dump, name, self._statistics)
+        return ray.remote(StageActor).options(num_cpus=0, max_restarts=0, max_task_retries=0, **options).remote()
+
+    def _keep_a_spare(self) -> None:
+        """One actor that has imported everything and waits: to start one takes longer than most replays.
+
+        On a machine without GPUs only: a GPU would have to be held for it.
+        """
+        node_id = self.seats.spare_node
+        if self._spare is None and self.settings.max_failures != 0 and node_id is not None:
+            self._spare = self._stage_actor(self.seats.spare_options(node_id))
 
     def _start(self) -> None:
-        ready = [actor.ready.remote() for actor in self.actors.values()]
+        ready = list(self._built.values())
         _, late = _translated(lambda: ray.wait(ready, num_returns=len(ready), timeout=START_TIMEOUT_S))
         if late:
             raise RunError(
@@ -375,6 +397,17 @@ def _raise(error: RayError) -> NoReturn:
             f"an actor died: {_first_line(error)}; run the same command again to resume from its checkpoint"
         ) from error
     raise RunError(f"Ray failed: {_first_line(error)}; run the same command again to resume") from error
+
+
+def _lives(actor: Any) -> bool:
+    """Whether an actor answers, or is only slow to."""
+    try:
+        ray.get(actor.pid.remote(), timeout=ALIVE_TIMEOUT_S)
+    except GetTimeoutError:
+        return True
+    except RayActorError:
+        return False
+    return True
 
 
 def _is_ready(ref: Any) -> bool:

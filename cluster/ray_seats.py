@@ -43,6 +43,16 @@ class RaySeats:
             strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         return {"num_gpus": seat.gpu_share, "scheduling_strategy": strategy}
 
+    @property
+    def spare_node(self) -> str | None:
+        """Where a spare actor serves most stages; None where they sit on GPUs."""
+        nodes = [seat.node_id for seat in self.by_stage.values() if seat.gpu is None]
+        return max(nodes, key=nodes.count) if nodes else None
+
+    def spare_options(self, node_id: str) -> dict[str, Any]:
+        """Ray's options for an actor that may become any stage on that node."""
+        return {"num_gpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+
     def replace(self, stages: Collection[str]) -> list[str]:
         """New seats for those of ``stages`` whose node is no longer alive; which they are."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}

@@ -323,7 +323,7 @@ def test_an_actor_that_dies_without_a_budget_is_a_clear_error_and_the_run_resume
         ({4: ["HH1"]}, 2),
         ({3: ["image"]}, 2),
         ({2: ["ingest"]}, 2),
-        ({1: ["HL1"], 4: ["LH1", "image"]}, 3),
+        ({1: ["HL1"], 4: ["LH1", "image"]}, 1),
         ({5: ["LL1", "HL1", "LH1", "HH1", "image", "ingest"]}, 2),  # all at once
     ],
 )

@@ -13,7 +13,6 @@ from freqgan.bands import SubImages
 from freqgan.chain import Chain, Condition
 from freqgan.contest import Contest
 from freqgan.critic import Metrics, Pairs
-from freqgan.losses import moment_loss
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.plan import Gan
@@ -163,10 +162,6 @@ class BandGan:
         """The generator's update for its own discriminator and, where there is feedback, for that of the images."""
         adversarial = self.contest.generator_loss(real, fake)
         metrics = {"loss_g": float(adversarial.detach())}
-        if self.settings.loss.moments:
-            moments = moment_loss(real.samples, fake.samples)
-            metrics["moments"] = float(moments.detach())
-            adversarial = adversarial + self.settings.loss.moments * moments
         if feedback is None:
             self.contest.update_generator(adversarial, step)
             return metrics

@@ -15,7 +15,6 @@ from torch import Tensor
 
 LossKind = Literal["relativistic", "hinge"]
 
-SMALLEST = 1e-6
 REFERENCE_SIDE = 32
 """The side of a band, in pixels, at which ``gamma`` acts as it is written in the settings."""
 
@@ -44,11 +43,6 @@ class LossSettings(BaseModel):
     )
     penalty_noise: float = Field(
         default=0.05, gt=0, description="Deviation of the noise of penalty: noise, in deviations of the band."
-    )
-    moments: float = Field(
-        default=0.0,
-        ge=0,
-        description="Weight of the difference in mean and deviation between a band's generated and real batch.",
     )
     penalty_interval: int = Field(
         default=4,
@@ -99,18 +93,6 @@ def noise_penalty(logits: Tensor, moved_logits: Tensor, deviation: float) -> Ten
     derivative is needed. Source: Lin et al. 2025 (APT), there for R1.
     """
     return ((moved_logits.float() - logits.float()) / deviation).square().mean()
-
-
-def moment_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Sum over channels of (mean difference)^2 + (log ratio of deviations)^2 of two batches (B, C, h, w), a scalar.
-
-    A critic that sees one sample at a time says little about the contrast of all of them: refiners made theirs 6 to 8 %
-    too high (CIFAR-10, 160,000 images). Over the batch it is one number, and easily held.
-    """
-    axes = (0, 2, 3)
-    means = fake.float().mean(axes) - real.float().mean(axes)
-    ratios = fake.float().std(axes).clamp(min=SMALLEST).log() - real.float().std(axes).clamp(min=SMALLEST).log()
-    return (means.square() + ratios.square()).sum()
 
 
 def penalty_strength(gamma: float, side: int) -> float:

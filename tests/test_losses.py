@@ -15,7 +15,6 @@ from freqgan.losses import (
     discriminator_loss,
     generator_loss,
     gradient_penalty,
-    moment_loss,
     penalty_strength,
 )
 
@@ -133,23 +132,3 @@ def test_settings_refuse_what_means_nothing() -> None:
     for wrong in ({"kind": "wasserstein"}, {"gamma": -1}, {"penalty_interval": 0}, {"gama": 1}):
         with pytest.raises(ValidationError):
             LossSettings.model_validate(wrong)
-
-
-def test_moments_are_those_of_the_batch() -> None:
-    real = torch.randn(64, 2, 8, 8)
-    assert float(moment_loss(real, real)) == 0
-    shifted = float(moment_loss(real, real + torch.tensor([0.5, 0.0])[:, None, None]))
-    assert shifted == pytest.approx(0.25, rel=1e-4)
-    scaled = real * torch.tensor([2.0, 1.0])[:, None, None]
-    means = float((scaled.mean((0, 2, 3)) - real.mean((0, 2, 3))).square().sum())
-    assert float(moment_loss(real, scaled)) == pytest.approx(math.log(2) ** 2 + means, rel=1e-4)
-    assert torch.isfinite(moment_loss(real, torch.zeros_like(real)))
-
-
-def test_the_gradient_of_the_moments_moves_contrast_toward_the_real_one() -> None:
-    real, fake = torch.randn(32, 1, 8, 8), (1.3 * torch.randn(32, 1, 8, 8) + 0.2).requires_grad_()
-    for _ in range(200):
-        (gradient,) = torch.autograd.grad(moment_loss(real, fake), fake)
-        fake = (fake - 200 * gradient).detach().requires_grad_()
-    assert float(fake.detach().std()) == pytest.approx(float(real.std()), rel=0.01)
-    assert float(fake.detach().mean()) == pytest.approx(float(real.mean()), abs=0.01)

@@ -131,6 +131,7 @@ class KilledAfter:
 
     def __init__(self, reporter: ProgressReporter, step: int) -> None:
         self.started, self.saved, self.finished = reporter.started, reporter.saved, reporter.finished
+        self.noted, self.recovered = reporter.noted, reporter.recovered
         self.reporter, self.step = reporter, step
 
     def stepped(self, record: StepRecord) -> None:

@@ -34,7 +34,7 @@ types: $(BIN)/activate
 bench: $(BIN)/activate
 	$(RUN) tests.benchmarks $(BENCH)
 
-# Kills every kind of process at 20 random moments each: right digests and seconds lost. Takes an hour or two.
+# Kills bands, image stage and reader of shards at 20 random moments each: right digests and seconds lost. Takes an hour or two.
 chaos: $(BIN)/activate
 	$(RUN) tests.chaos
 

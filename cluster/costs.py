@@ -12,12 +12,12 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cluster.bounds import StageCost
 from cluster.host import Array, StageHost, choose_device
@@ -25,8 +25,8 @@ from cluster.inventory import ACCELERATORS, CPU, Device, accelerator_of
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.storage import Folder, open_folder
-from freqgan.bands import all_bands
-from freqgan.cost import StepWork, step_work
+from freqgan.cost import StepWork, step_work, unit_statistics
+from freqgan.errors import FreqganError
 from freqgan.image_stage import IMAGE_STAGE
 
 LAUNCH_S = 6e-6
@@ -35,6 +35,8 @@ EFFICIENCY = 0.25
 """Share of a data sheet's speed that convolutions of tens of channels reach: a guess until measured."""
 LEAST_SLOPE = 0.1
 """At least this share of a step grows with the batch, whatever noise there is in the measurement."""
+UNUSABLE = (FreqganError, ValueError, TypeError, AttributeError)
+"""What a cached file that is absent, damaged or of another version raises: its contents are then made anew."""
 ROUNDS = 2
 """Of as many steps as there are from one penalty to the next; the faster one counts."""
 
@@ -50,11 +52,11 @@ class Measured:
 
 def counted_work(settings: RunSettings) -> dict[str, StepWork]:
     """:func:`freqgan.cost.step_work`, from the cache where it is known."""
-    cache, name = _cache(), f"work-{_key(settings)}.json"
-    if cache.exists(name):
-        return {stage: StepWork(**kept) for stage, kept in json.loads(cache.read(name)).items()}
+    name = f"work-{_key(settings)}.json"
+    with suppress(*UNUSABLE):
+        return {stage: StepWork(**kept) for stage, kept in json.loads(_cache().read(name)).items()}
     work = step_work(settings)
-    cache.write(name, json.dumps({stage: asdict(w) for stage, w in work.items()}).encode())
+    _keep(name, {stage: asdict(w) for stage, w in work.items()})
     return work
 
 
@@ -76,9 +78,9 @@ def measure(settings: RunSettings, work: Mapping[str, StepWork]) -> Measured:
     device = choose_device(settings.device)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"a core of {_processor()}"
     accelerator = accelerator_of(hardware) if device.type == "cuda" else CPU
-    cache, name = _cache(), f"seconds-{_key(settings, hardware)}.json"
-    if cache.exists(name):
-        return Measured(accelerator, hardware, tuple(StageCost(**kept) for kept in json.loads(cache.read(name))))
+    name = f"seconds-{_key(settings, hardware)}.json"
+    with suppress(*UNUSABLE):
+        return Measured(accelerator, hardware, tuple(StageCost(**kept) for kept in json.loads(_cache().read(name))))
     half = max(1, settings.batch // 2)
     few, many = _seconds(settings, half), _seconds(settings, settings.batch)
     stages = []
@@ -86,7 +88,7 @@ def measure(settings: RunSettings, work: Mapping[str, StepWork]) -> Measured:
         slope_s = (many[stage] - few[stage]) / max(1, settings.batch - half)
         image_s = min(max(slope_s, LEAST_SLOPE * many[stage] / settings.batch), many[stage] / settings.batch)
         stages.append(StageCost(stage, many[stage] - image_s * settings.batch, image_s, w.fixed_bytes, w.image_bytes))
-    cache.write(name, json.dumps([asdict(stage) for stage in stages]).encode())
+    _keep(name, [asdict(stage) for stage in stages])
     return Measured(accelerator, hardware, tuple(stages))
 
 
@@ -108,7 +110,8 @@ def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
     )
     plan, interval = small.band_plan(), small.loss.penalty_interval
     start = small.images // (2 * batch) // interval * interval
-    hosts = {name: StageHost(small, name, _flat_statistics(small)) for name in stage_names(plan)}
+    flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
+    hosts = {name: StageHost(small, name, flat) for name in stage_names(plan)}
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
@@ -135,12 +138,6 @@ def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
     return {name: min(sum(seconds[r]) / interval for r in rounds) for name, seconds in spent.items()}
 
 
-def _flat_statistics(settings: RunSettings) -> dict[str, NDArray[np.float32]]:
-    names, channels = [str(band) for band in all_bands(settings.levels)], settings.channels
-    zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
-    return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}
-
-
 def _key(settings: RunSettings, hardware: str = "") -> str:
     """Of everything that the work of a step, or the time for it on ``hardware``, depends on."""
     model = settings.identity()
@@ -153,6 +150,12 @@ def _key(settings: RunSettings, hardware: str = "") -> str:
 def _cache() -> Folder:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return open_folder(f"{base}/freqgan/costs")
+
+
+def _keep(name: str, values: object) -> None:
+    """Into the cache, where there is one: a container may have no home that can be written."""
+    with suppress(FreqganError):
+        _cache().write(name, json.dumps(values).encode())
 
 
 def _processor() -> str:

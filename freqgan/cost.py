@@ -159,7 +159,7 @@ class _Counts:
 
 def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
     small = settings.model_copy(update={"batch": batch, "precision": "float32"})
-    statistics = BandStatistics.from_tensors(_unit_statistics(small))
+    statistics = BandStatistics.from_tensors(unit_statistics(small))
     chain = Chain(small, statistics, torch.device("cpu"))
     interval = small.loss.penalty_interval
     half = small.images // (2 * batch) // interval * interval
@@ -205,7 +205,7 @@ def _step_counts(
     yield IMAGE_STAGE, count
 
 
-def _unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
+def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
     """Mean 0 and deviation 1 for every band: what is counted does not depend on values."""
     names = [str(band) for band in all_bands(settings.levels)]
     zeros, ones = torch.zeros(settings.channels), torch.ones(settings.channels)

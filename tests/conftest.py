@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 
 from cluster.packing import pack
+from cluster.storage import Folder, open_folder
 from cluster.training import LOOPBACK_VARIABLE
-from tests.s3_server import s3_server
+from tests.s3_server import BUCKET, s3_server
 
 __all__ = ["s3_server"]
 
@@ -81,3 +83,12 @@ def ray_cluster() -> Iterator[None]:
     start_local_ray(256 * 2**20, cpus=4)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """An empty folder, on a disk and in a bucket."""
+    if request.param == "disk":
+        return open_folder(str(tmp_path / "data"))
+    request.getfixturevalue("s3_server")
+    return open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")

@@ -8,23 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
-from pathlib import Path
 
 import pytest
 
 from cluster.lease import Lease
-from cluster.storage import Folder, open_folder
+from cluster.storage import Folder
 from freqgan.errors import InputError, RunError
-from tests.s3_server import BUCKET
-
-
-@pytest.fixture(params=["disk", "bucket"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    if request.param == "disk":
-        return open_folder(str(tmp_path / "data"))
-    request.getfixturevalue("s3_server")
-    return open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
 def record(folder: Folder, **changes: object) -> None:

@@ -15,14 +15,6 @@ from freqgan.errors import FreqganError, InputError, RunError
 from tests.s3_server import BUCKET
 
 
-@pytest.fixture(params=["disk", "bucket"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    if request.param == "disk":
-        return open_folder(str(tmp_path / "data"))
-    request.getfixturevalue("s3_server")
-    return open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
-
-
 @pytest.fixture
 def bucket_folder(s3_server: str) -> Folder:
     return open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")

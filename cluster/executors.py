@@ -41,9 +41,13 @@ class Restore:
 class RollBackError(RunError):
     """Everything must begin again at the last checkpoint: what a replay needs is gone."""
 
-    def __init__(self, message: str, failures: int) -> None:
-        super().__init__(f"{message}: all stages begin again at the last checkpoint")
-        self.failures = failures
+    def __init__(self, cause: str, failures: int, step: int, stages: tuple[str, ...]) -> None:
+        super().__init__(f"{cause}: all stages begin again at the last checkpoint")
+        self.cause, self.failures, self.step, self.stages = cause, failures, step, stages
+
+    def recovery(self, from_step: int) -> Recovery:
+        """For the record, once it is known which checkpoint there is."""
+        return Recovery(self.step, self.stages, self.cause, "roll back", from_step, self.step - from_step, 0.0)
 
 
 class Executor(Protocol):

@@ -253,7 +253,7 @@ class RayExecutor:
             _raise(error)
         self.failures += 1
         if decision == "roll back":
-            raise RollBackError(f"inputs to replay are gone ({_first_line(error)})", self.failures) from error
+            raise self._roll_back(f"inputs to replay are gone ({_first_line(error)})", dead) from error
         base = self._snapshot.step
         self._revive(dead)
         positions = {name: base if steps is None else steps for name, steps in done.items() if name != INGEST}
@@ -271,6 +271,9 @@ class RayExecutor:
                 seconds=time.monotonic() - begun_s,
             )
         )
+
+    def _roll_back(self, cause: str, dead: tuple[str, ...]) -> RollBackError:
+        return RollBackError(cause, self.failures, self._finished, dead)
 
     def _done_steps(self) -> dict[str, int | None]:
         """How many steps every stage has done, once it has gone through its queue; None for the dead."""
@@ -294,7 +297,7 @@ class RayExecutor:
         stages = [name for name in dead if name != INGEST]
         moved = self.seats.replace(stages)
         if moved and self._snapshot.by_stage:
-            raise RollBackError(f"the machine of {', '.join(moved)} is gone, and its snapshots with it", self.failures)
+            raise self._roll_back(f"the machine of {', '.join(moved)} is gone, and its snapshots with it", dead)
         built = [self._actor(name) for name in stages]
         if self._snapshot.by_stage:
             restored = [self.actors[name].restore.remote(self._snapshot.by_stage[name]) for name in stages]
@@ -306,7 +309,7 @@ class RayExecutor:
         try:
             self._wait(restored)
         except SnapshotLostError as error:
-            raise RollBackError(str(error), self.failures) from error
+            raise self._roll_back(str(error), dead) from error
         self._write_again(self._snapshot.step, set(stages))
 
     def _call_again(self, step: int, stages: set[str], batch: bool) -> None:

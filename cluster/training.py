@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cluster.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
 from cluster.coordinator import Coordinator
 from cluster.executors import Executor, InlineExecutor, Restore, RollBackError
+from cluster.failures import Recovery
 from cluster.lease import Lease
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
@@ -89,6 +90,7 @@ def _train(
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
     notes, failures = _notes(checkpoint), 0
+    rolled_back: Recovery | None = None
     while True:
         executor = _executor(settings, source, statistics, checkpoint, address)
         executor.failures = failures
@@ -96,11 +98,14 @@ def _train(
         try:
             with stop_requests() as stopped:  # after Ray has started: it installs handlers of its own
                 reporter.started(first_step, notes)
+                if rolled_back is not None:
+                    reporter.recovered(rolled_back)
                 step = Coordinator(settings, executor, writer, reporter, first_step, stopped.is_set).run()
                 break
         except RollBackError as error:
-            failures, notes = error.failures, [str(error)]
             checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
+            failures, notes = error.failures, []
+            rolled_back = error.recovery(0 if checkpoint is None else checkpoint.step)
         finally:
             executor.close()
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"

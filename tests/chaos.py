@@ -38,7 +38,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
 
     from cluster.ray_executor import INGEST, RayExecutor
 
-    pids: dict[str, int] = {}
+    pids, due = dict[str, int](), dict(stages_by_step)
     handles: dict[str, Any] = {}
     replaced: set[str] = set()
     plain = {name: getattr(RayExecutor, name) for name in ("submit", "_start", "_recover")}
@@ -59,7 +59,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
 
     def submit(self: RayExecutor, step: int) -> None:
         plain["submit"](self, step)
-        for name in stages_by_step.get(step, ()):
+        for name in due.pop(step, ()):  # once, also where the step comes again
             os.kill(pids[name], how)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -18,6 +18,7 @@ import pytest
 from cluster.checkpoints import find_checkpoint
 from cluster.host import StageHost
 from cluster.reporting import StepRecord
+from cluster.snapshots import delete_snapshots
 from cluster.source import measure_statistics, open_source
 from cluster.storage import open_folder
 from cluster.training import LOOPBACK_VARIABLE, train
@@ -358,6 +359,27 @@ def test_a_stage_that_hangs_is_ended_and_replayed(
     assert digest == quiet
     assert replaced == {"LH1"}
     assert [recovery.stages for recovery in events.recoveries] == [("LH1",)]
+
+
+def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
+    quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.ray_executor import RayExecutor
+
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", snapshot_every=1, window=1)
+    revive = RayExecutor._revive
+
+    def lose_snapshots_and_revive(self: RayExecutor, dead: tuple[str, ...]) -> None:
+        delete_snapshots(settings.run)
+        revive(self, dead)
+
+    monkeypatch.setattr(RayExecutor, "_revive", lose_snapshots_and_revive)
+    with killing({4: ["HL1"]}):
+        _, events, digest = trained(settings)
+    assert digest == quiet
+    (recovery,) = events.recoveries
+    assert (recovery.decision, recovery.stages, recovery.from_step) == ("roll back", ("HL1",), 4)
+    assert "cannot be read" in recovery.cause
 
 
 def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:

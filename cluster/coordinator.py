@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from cluster.checkpoints import CheckpointWriter
 from cluster.executors import Executor
+from cluster.failures import setbacks
 from cluster.reporting import Reporter, StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Watcher
@@ -72,6 +73,8 @@ class Coordinator:
         while self.executor.recoveries:
             self.reporter.recovered(self.executor.recoveries.popleft())
         self.finished += 1
+        for recovery in setbacks(self.finished, metrics):
+            self.reporter.recovered(recovery)
         self.reporter.stepped(self._record(metrics))
         self._commit_finished()
         self._report_scores()

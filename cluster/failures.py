@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from freqgan.critic import Metrics
+from freqgan.guard import SET_BACK
+
 UNLIMITED = -1
 
-Decision = Literal["replay", "roll back", "fail"]
+Decision = Literal["replay", "roll back", "set back", "fail"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Recovery:
 
     Attributes:
         step: finished steps when it was noticed.
-        stages: that were dead; none where only calls were lost.
+        stages: that were dead, or were set back; none where only calls were lost.
         cause: what Ray said.
         decision: what was done.
         from_step: the step after which the dead stages were begun again.
@@ -62,3 +66,17 @@ class Recovery:
     from_step: int
     steps: int
     seconds: float
+
+
+def setbacks(step: int, stages: Mapping[str, Metrics]) -> list[Recovery]:
+    """The stages that were set back in the step after which ``step`` steps are finished; others are not concerned."""
+    causes = {
+        "diverged": "a loss or a gradient was not finite",
+        "collapsed": "its discriminator had won, or its samples were all alike",
+    }
+    return [
+        Recovery(step, (name,), causes[why], "set back", int(metrics[key]), 0, 0.0)
+        for name, metrics in stages.items()
+        for why, key in SET_BACK.items()
+        if key in metrics
+    ]

@@ -20,12 +20,13 @@ from safetensors.torch import save as save_safetensors
 from cluster.files import FileRecord, read_verified, write_recorded
 from cluster.kept import KeptSteps
 from cluster.settings import RunSettings
-from cluster.snapshots import read_snapshot, write_snapshot
+from cluster.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage import open_folder
 from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
 from freqgan.critic import Metrics
 from freqgan.errors import InputError, RunError
+from freqgan.guard import GOOD, Guard
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.statistics import BandStatistics
 
@@ -64,9 +65,11 @@ class StageHost:
         chain = Chain(settings, BandStatistics.from_tensors(tensors), device)
         self.stage: BandGan | ImageStage
         self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name))
+        self.guard = Guard(self.stage, settings.health)
         self.done = 0
         self.kept = KeptSteps(settings.feedback.lag)
         self._last: HostedStep | None = None
+        self._good_written = -1
 
     def step(
         self,
@@ -102,7 +105,8 @@ class StageHost:
     ) -> tuple[Metrics, dict[str, Array]]:
         batch = _tensor(images), _tensor(labels)
         if isinstance(self.stage, ImageStage):
-            judged = self.stage.step(step, *batch, _tensors(outputs))
+            stage = self.stage
+            judged = self.guard.run(step, lambda: stage.step(step, *batch, _tensors(outputs)))
             # Its pictures have no reader: not sending them keeps them out of the object store.
             made = {name: self._sent(tensor * self._gradient_scale) for name, tensor in judged.feedback.items()}
             if made:
@@ -113,7 +117,8 @@ class StageHost:
             before = step - self.settings.feedback.lag
             inputs = {name: _tensor(array) for name, array in self.kept.at(before).items()}
             feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), self._gradient(gradient))
-        trained = self.stage.step(step, *batch, _tensors(outputs), feedback)
+        band = self.stage
+        trained = self.guard.run(step, lambda: band.step(step, *batch, _tensors(outputs), feedback))
         made = {self.name: self._sent(trained.output)}
         if self.settings.feeds_back:
             self.kept.add(step, {**outputs, **made, LABELS: labels})
@@ -148,6 +153,7 @@ class StageHost:
         """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
         folder = open_folder(folder_url)
         tensors, scalars = self._state(step)
+        tensors |= self.guard.tensors()
         return [
             write_recorded(folder, f"{self.name}.safetensors", save_safetensors(tensors)),
             write_recorded(folder, f"{self.name}.json", json.dumps(scalars, sort_keys=True).encode()),
@@ -159,24 +165,35 @@ class StageHost:
         It outlives this process, not the machine, and costs neither network nor object store.
         """
         tensors, scalars = self._state(step)
-        ahead = -(-self.settings.window // self.settings.snapshot_every)
-        return write_snapshot(self.settings.run, self.name, tensors, scalars, kept=ahead + 2)
+        run, kept = self.settings.run, self._snapshots_kept
+        if self.guard.good_step != self._good_written:  # it seldom changes, and is as large as the state itself
+            write_snapshot(run, f"{self.name}.{GOOD}", self.guard.good_step, self.guard.tensors(), {}, kept)
+            self._good_written = self.guard.good_step
+        return write_snapshot(run, self.name, step, tensors, scalars, kept)
 
     def restore(self, path: Path) -> None:
         """The state that :meth:`snapshot` wrote; SnapshotLostError where the file is gone."""
-        self._load(*read_snapshot(path))
+        tensors, scalars = read_snapshot(path)
+        good, _ = read_snapshot(snapshot_path(self.settings.run, f"{self.name}.{GOOD}", scalars["good_step"]))
+        self._load(tensors | good, scalars)
 
     def _state(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
         state = self.stage.tensors() | self.kept.tensors()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        return tensors, {"step": self.done, **self.stage.scalars()}
+        return tensors, {"step": self.done, **self.stage.scalars(), **self.guard.scalars()}
+
+    @property
+    def _snapshots_kept(self) -> int:
+        """A stage may be a window ahead of the others when it dies, and begin again where they all were."""
+        return -(-self.settings.window // self.settings.snapshot_every) + 2
 
     def _load(self, tensors: dict[str, torch.Tensor], scalars: dict[str, int]) -> None:
         step = scalars.pop("step")
         self.kept.load(tensors)
-        self.stage.load({name: tensor.to(self.stage.chain.device) for name, tensor in tensors.items()}, scalars)
+        self.stage.load(tensors, scalars)
+        self.guard.load(tensors, scalars, step)
         self.done, self._last = step, None
 
     def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:

@@ -33,18 +33,21 @@ def snapshot_folder(run: str) -> Path:
     return Path(tempfile.gettempdir()) / f"freqgan-{getpass.getuser()}" / name
 
 
-def write_snapshot(run: str, stage: str, tensors: dict[str, torch.Tensor], scalars: dict[str, int], kept: int) -> Path:
-    """Writes the state of ``stage``; all but the ``kept`` written last are deleted.
+def snapshot_path(run: str, stage: str, step: int) -> Path:
+    """Of the state of ``stage`` after ``step`` steps."""
+    return snapshot_folder(run) / f"{stage}-{step:09d}.safetensors"
 
-    More than one is needed: a stage may be ahead of the others when it dies, and begin again where they all were.
-    """
-    folder = snapshot_folder(run)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{stage}-{scalars['step']:09d}.safetensors"
+
+def write_snapshot(
+    run: str, stage: str, step: int, tensors: dict[str, torch.Tensor], scalars: dict[str, int], kept: int
+) -> Path:
+    """Writes the state of ``stage`` after ``step`` steps; all but the ``kept`` written last are deleted."""
+    path = snapshot_path(run, stage, step)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     save_file(tensors, unfinished, metadata={SCALARS: json.dumps(scalars)})
     os.replace(unfinished, path)
-    written = sorted(folder.glob(f"{stage}-*.safetensors"), key=lambda found: found.stat().st_mtime_ns)
+    written = sorted(path.parent.glob(f"{stage}-*.safetensors"), key=lambda found: found.stat().st_mtime_ns)
     for old in written[:-kept]:
         old.unlink(missing_ok=True)
     return path

@@ -13,6 +13,7 @@ from freqgan.bands import SubImages
 from freqgan.chain import Chain, Condition
 from freqgan.contest import Contest
 from freqgan.critic import Metrics, Pairs
+from freqgan.health import deviations
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.plan import Gan
@@ -139,7 +140,7 @@ class BandGan:
         metrics = self.contest.train_discriminator(real, fake, step)
         output = self._output(noise, generated, fakes, chosen, forced)
         metrics |= self._train_generator(real, fake, step, feedback)
-        metrics["output_deviation"] = float(output.std())
+        metrics |= deviations(real.samples, output)
         return StepResult(output, metrics)
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
@@ -239,6 +240,10 @@ class BandGan:
         return torch.cat([made, fakes[forced:].detach()])
 
     # -- state ---------------------------------------------------------------------------------
+
+    def scale_rate(self, scale: float) -> None:
+        """See :meth:`Contest.scale_rate`."""
+        self.contest.scale_rate(scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """See :meth:`Contest.tensors`."""

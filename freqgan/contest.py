@@ -81,6 +81,11 @@ class Contest:
         update_average(self.average, self.generator, decay)
         return gradients
 
+    def scale_rate(self, scale: float) -> None:
+        """Multiplies all learning rates of the settings by ``scale`` from now on."""
+        self.generator_adam.scale = scale
+        self.critic.scale_rate(scale)
+
     # -- state ---------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from freqgan.errors import RunError
+from freqgan.errors import DivergedError
 from freqgan.losses import discriminator_loss, gradient_penalty, noise_penalty, penalty_strength
 from freqgan.optimisation import ScheduledAdam
 from freqgan.schedules import cosine
@@ -53,7 +53,7 @@ class Critic:
         return logits.float()
 
     def train(self, real: Pairs, fake: Pairs, step: int) -> Metrics:
-        """The discriminator's update at ``step``; the fakes are detached here. RunError when anything is not finite."""
+        """The discriminator's update at ``step``; the fakes are detached here. DivergedError when it is not finite."""
         penalised = self._penalised(step)
         real = replace(real, samples=real.samples.detach().requires_grad_(penalised))
         fake = replace(fake, samples=fake.samples.detach().requires_grad_(penalised))
@@ -84,6 +84,10 @@ class Critic:
         loss = self.settings.loss
         gamma = cosine(loss.gamma, loss.gamma_final, step * self.settings.batch, self.settings.images)
         return penalty_strength(gamma, self.side)
+
+    def scale_rate(self, scale: float) -> None:
+        """Multiplies the learning rate of the settings by ``scale`` from now on."""
+        self.adam.scale = scale
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -121,13 +125,13 @@ def apply_update(
     """One update of ``adam`` for ``loss``; returns the gradients with respect to ``inputs``.
 
     Raises:
-        RunError: loss or gradients are not finite; nothing has changed then.
+        DivergedError: loss or gradients are not finite; nothing has changed then.
 
     """
     gradients, to_inputs = adam.gradients(loss, inputs or [])
     finite = torch.stack([loss.detach().isfinite(), *(g.isfinite().all() for g in [*gradients, *to_inputs])]).all()
     if not bool(finite):
-        raise RunError(
+        raise DivergedError(
             f"{who}'s loss or gradient is not finite at step {step} (loss {float(loss.detach()):g}); its weights are "
             f"unchanged. Run again with a lower optimiser.learning_rate (now {settings.optimiser.learning_rate:g}) "
             f"or a higher loss.gamma (now {settings.loss.gamma:g})"

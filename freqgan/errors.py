@@ -26,6 +26,10 @@ class RunError(FreqganError, RuntimeError):
     exit_code = 3
 
 
+class DivergedError(RunError):
+    """A loss or a gradient of a stage is not finite, or what it makes has collapsed."""
+
+
 def nearest(word: str, known: list[str], count: int = 3) -> str:
     """The ``known`` words most like ``word`` as " (did you mean a, b?)", or "" when none is near."""
     import difflib

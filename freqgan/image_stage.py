@@ -14,6 +14,7 @@ from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.chain import Chain
 from freqgan.contest import Contest
 from freqgan.critic import Metrics, Pairs
+from freqgan.health import deviations
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, RootGenerator
@@ -188,12 +189,17 @@ class ImageStage:
         metrics = self.contest.train_discriminator(real, fake, step)
         adversarial = self.contest.generator_loss(real, fake)
         gradients = self.contest.update_generator(sum(extras, adversarial), step, inputs)
-        return metrics | {"loss_g": float(adversarial.detach())}, gradients
+        return metrics | deviations(reals, fakes) | {"loss_g": float(adversarial.detach())}, gradients
 
     def _low(self, images: Tensor) -> Tensor:
         """Normalised coarsest low band of images."""
         band = Band(self.settings.levels, "LL")
         return self.chain.statistics.normalise(band, self.chain.transform.analyse(images)[band])
+
+    def scale_rate(self, scale: float) -> None:
+        """See :meth:`Contest.scale_rate`."""
+        self.contest.scale_rate(scale)
+        self.reconstructions.scale_rate(scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """See :meth:`Contest.tensors`."""

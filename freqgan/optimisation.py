@@ -48,6 +48,8 @@ class ScheduledAdam:
     ) -> None:
         self.settings = settings
         self.total_images = total_images
+        self.scale = 1.0
+        """Of all rates; below 1 where a stage was set back."""
         self.parameters = dict(module.named_parameters())
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.parameters.items():
@@ -71,7 +73,7 @@ class ScheduledAdam:
     def update(self, gradients: Iterable[Tensor], images: int) -> None:
         """One step with the rates of ``images`` seen."""
         for group in self.adam.param_groups:
-            group["lr"] = group["multiplier"] * learning_rate_at(self.settings, images, self.total_images)
+            group["lr"] = self.scale * group["multiplier"] * learning_rate_at(self.settings, images, self.total_images)
             group["betas"] = (0.0, beta2_at(self.settings, images, self.total_images))
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             # Fused Adam walks memory and ignores strides, and a second derivative of a convolution comes back in

@@ -63,6 +63,11 @@ class ReconstructionCritics:
             metrics[f"loss_d_{level}"], metrics[f"loss_g_{level}"] = trained["loss_d"], float(loss.detach())
         return losses, metrics
 
+    def scale_rate(self, scale: float) -> None:
+        """See :meth:`Critic.scale_rate`."""
+        for critic in self.critics.values():
+            critic.scale_rate(scale)
+
     # -- state ---------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from freqgan.augmentation import AugmentationSettings
 from freqgan.errors import InputError
+from freqgan.health import HealthSettings
 from freqgan.losses import LossSettings
 from freqgan.networks.blocks import NetworkSettings
 from freqgan.noise import NoiseSettings, check_noise
@@ -104,6 +105,7 @@ class ModelSettings(BaseModel):
     average: AverageSettings = AverageSettings()
     image_stage: ImageStageSettings = ImageStageSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    health: HealthSettings = HealthSettings()
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of convolutions in training; gradient penalties and generation are float32 always"
     )

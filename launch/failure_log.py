@@ -34,6 +34,11 @@ def recovery_text(recovery: Recovery) -> str:
     """What happened and what was done, for a person."""
     if recovery.decision == "roll back":
         return f"{recovery.cause}: all stages begin again after step {recovery.from_step}"
+    if recovery.decision == "set back":
+        return (
+            f"{', '.join(recovery.stages)} went wrong at step {recovery.step} ({recovery.cause}): it goes on from its "
+            f"state after step {recovery.from_step} with a lower learning rate; all others go on"
+        )
     who = f"{', '.join(recovery.stages)} died" if recovery.stages else "calls were lost"
     again = f", {recovery.steps} steps of it are done again" if recovery.steps else ""
     return f"{who} at step {recovery.step}; replaced within {recovery.seconds:.1f} s{again}; all others go on"

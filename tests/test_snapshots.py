@@ -21,8 +21,8 @@ def _own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_last_ones_written_are_kept_whatever_their_step() -> None:
     """A run that was killed at step 900 and begins again at 500 must not lose its new snapshots to the old."""
     for step in (880, 890, 510, 520):
-        path = write_snapshot("run", "LL1", {"w": torch.full((2,), float(step))}, {"step": step}, kept=2)
-    write_snapshot("run", "LL2", {"w": torch.zeros(1)}, {"step": 1}, kept=2)
+        path = write_snapshot("run", "LL1", step, {"w": torch.full((2,), float(step))}, {"step": step}, kept=2)
+    write_snapshot("run", "LL2", 1, {"w": torch.zeros(1)}, {"step": 1}, kept=2)
     names = sorted(found.name for found in snapshot_folder("run").iterdir())
     assert names == ["LL1-000000510.safetensors", "LL1-000000520.safetensors", "LL2-000000001.safetensors"]
     tensors, scalars = read_snapshot(path)
@@ -33,7 +33,7 @@ def test_the_last_ones_written_are_kept_whatever_their_step() -> None:
 
 
 def test_one_that_is_gone_or_damaged_says_so(tmp_path: Path) -> None:
-    path = write_snapshot("run", "LL1", {"w": torch.zeros(9)}, {"step": 1}, kept=2)
+    path = write_snapshot("run", "LL1", 1, {"w": torch.zeros(9)}, {"step": 1}, kept=2)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(SnapshotLostError, match=r"LL1-000000001\.safetensors cannot be read"):
         read_snapshot(path)

@@ -15,8 +15,8 @@ DIRECTIONS = 512
 SMALLEST_SIDE = 16
 SCALE = 1_000
 MOST_PATCHES = 2**17
-"""Per level and side, so that the cost does not grow with the images. Patches of one image say much the same: 26 of
-each of 5,000 CIFAR-10 images put the floor at 7.8, where 128 of each of 1,024, at the same cost, left it at 11 to 14."""
+"""Per level and side, so that the cost does not grow with the images. Patches of one image say much the same: 26
+of each of 5,000 CIFAR-10 images put the floor at 7.8; 128 of each of 1,024 cost as much and left it at 11 to 14."""
 
 
 def sliced_wasserstein(reference: Tensor, candidate: Tensor) -> dict[str, float]:
@@ -24,7 +24,8 @@ def sliced_wasserstein(reference: Tensor, candidate: Tensor) -> dict[str, float]
 
     Images (N, C, H, W) uint8. From every level 7x7 patches at random places, 128 an image (fewer of more than 1,024
     images), standardised per channel, are projected on 512 random directions, and the sorted projections compared.
-    Equally many images of both sides are used. Source: Karras et al. (2018), section 5; the pyramid halves by averaging.
+    Equally many images of both sides are used. Source: Karras et al. (2018), section 5; its pyramid halves by
+    averaging.
     """
     count = min(len(reference), len(candidate))
     first, second = _pyramid(reference[:count]), _pyramid(candidate[:count])

@@ -1,0 +1,46 @@
+"""Whether a stage is well: signs of collapse in the numbers of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+
+class HealthSettings(BaseModel):
+    """When a stage counts as ill, and what is done then."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(250, ge=1, description="steps between the states that a stage can be set back to")
+    patience: int = Field(100, ge=1, description="steps in a row with signs of collapse before a stage is set back")
+    least_loss: float = Field(
+        1e-4, ge=0, description="a discriminator's loss below it is a sign of collapse: it has nothing left to learn"
+    )
+    least_deviation: float = Field(
+        0.02,
+        ge=0,
+        description="samples whose deviation from each other is below this share of that of real ones are another",
+    )
+    rate: float = Field(0.5, gt=0, le=1, description="learning rate after each time, relative to that before")
+    most: int = Field(4, ge=0, description="times a stage is set back before the run fails")
+
+
+def deviations(real: Tensor, made: Tensor) -> dict[str, float]:
+    """How much samples (B, ...) differ: ``made`` among all its values, and both from sample to sample (0 if alike)."""
+    real, made = real.detach(), made.detach()
+    return {
+        "output_deviation": float(made.std()),
+        "sample_deviation": float(made.std(0, correction=0).mean()),
+        "real_deviation": float(real.std(0, correction=0).mean()),
+    }
+
+
+def shows_collapse(metrics: Mapping[str, float], settings: HealthSettings) -> bool:
+    """Whether a step's numbers, those of :func:`deviations` and ``loss_d``, are a sign that the stage has collapsed.
+
+    Samples are held against real ones: a band that is constant in all real images is so in good samples too.
+    """
+    alike = metrics["sample_deviation"] < settings.least_deviation * metrics["real_deviation"]
+    return alike or metrics["loss_d"] < settings.least_loss

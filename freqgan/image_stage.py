@@ -13,8 +13,9 @@ from freqgan.augmentation import augment
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.chain import Chain
 from freqgan.contest import Contest
-from freqgan.critic import Metrics, Pairs
+from freqgan.critic import Critic, Metrics, Pairs, named, under
 from freqgan.health import deviations
+from freqgan.losses import generator_loss
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, RootGenerator
@@ -23,6 +24,7 @@ from freqgan.seeds import seeded
 from freqgan.settings import ModelSettings
 
 IMAGE_STAGE = "image"
+SOLO = "solo"
 
 
 class ImageStepResult(NamedTuple):
@@ -98,35 +100,30 @@ class ImageGenerator(nn.Module):
 class ImageStage:
     """Trains G_o, alpha and D_o on the reconstruction of the chain's bands, and tells the bands what D_o thinks.
 
-    Part of each batch is G_o alone (``solo_share``), so that it stays a generator in its own right, part the
-    chain's image alone (``chain_share``), the rest the blend. G_o is tied to the chain: it gets the noise of the
-    coarsest low band, and its own coarsest low band is pulled toward the chain's; two unrelated images blended
-    would be a double exposure. With a plan of no GANs all of it is G_o.
+    Part of each batch is G_o alone (``solo_share``), so that it stays a generator in its own right; a discriminator of
+    its own judges it. D_o judges the rest: the chain's image alone (``chain_share``) and the blend. One discriminator
+    for both told the chain to make up for G_o's lack of contrast (measured: the derivative of its loss by the gain of
+    LL1 was negative where that of the band's own was positive, and contrast ended 8 to 15 % too high). G_o is tied to
+    the chain: it gets the noise of the coarsest low band, and its own coarsest low band is pulled toward the chain's;
+    two unrelated images blended would be a double exposure. With a plan of no GANs all of it is G_o.
     """
 
     def __init__(self, chain: Chain) -> None:
         self.chain, self.name = chain, IMAGE_STAGE
         settings = chain.settings
         generator = ImageGenerator(chain).to(chain.device)
-        with seeded(settings.seed, "discriminator", IMAGE_STAGE):
-            discriminator = Discriminator(
-                settings.image_size,
-                settings.channels,
-                0,
-                settings.classes,
-                settings.image_stage.discriminator,
-                emphasis=False,
-            )
         rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
         self.contest = Contest(
             IMAGE_STAGE,
             generator,
-            discriminator.to(chain.device),
+            self._discriminator(IMAGE_STAGE),
             settings,
             settings.image_size,
             {"blend.logits": rate},
         )
         self.reconstructions = ReconstructionCritics(chain)
+        self.solo_count = round(settings.image_stage.solo_share * settings.batch) if chain.plan.gans else 0
+        self.solo = self._solo_critic() if self.solo_count else None
 
     @property
     def settings(self) -> ModelSettings:
@@ -155,24 +152,27 @@ class ImageStage:
         bands = self.chain.bands(leaves, choices)
         frequency = self.chain.image(bands)
         blended = self.generator.blend(frequency, other)
-        fakes = self._shares(other, frequency, blended)
+        solo_losses, solo_metrics = self._train_solo(step, reals, other, chosen)
         tie = functional.mse_loss(self._low(other), bands[Band(settings.levels, "LL")].detach())
         real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
         losses, rec_metrics = self.reconstructions.train(step, real_bands, bands, chosen)
         wanted = list(leaves.values()) if settings.feeds_back else []
-        metrics, gradients = self._train(step, reals, fakes, chosen, [settings.image_stage.tie * tie, *losses], wanted)
+        judged = slice(self.solo_count, None)
+        labels_judged = None if chosen is None else chosen[judged]
+        extras = [settings.image_stage.tie * tie, *solo_losses, *losses]
+        shared = self._shared(frequency, blended)
+        metrics, gradients = self._train(step, reals[judged], shared, labels_judged, extras, wanted)
         feedback = dict(zip(leaves, gradients, strict=True)) if gradients else {}
         alphas = self.generator.blend.alphas()
         return ImageStepResult(
-            blended.detach(), metrics | rec_metrics | {"tie": float(tie.detach())} | alphas, feedback
+            blended.detach(), metrics | solo_metrics | rec_metrics | {"tie": float(tie.detach())} | alphas, feedback
         )
 
-    def _shares(self, other: Tensor, frequency: Tensor, blended: Tensor) -> Tensor:
-        """The fakes of a batch: the first samples of G_o, those after them of the chain, the rest blended."""
-        stage, batch = self.settings.image_stage, len(other)
-        solo = round(stage.solo_share * batch)
-        chain = solo + round(stage.chain_share * batch)
-        return torch.cat([other[:solo], frequency[solo:chain], blended[chain:]])
+    def _shared(self, frequency: Tensor, blended: Tensor) -> Tensor:
+        """What D_o judges: the chain's image of the first samples after those of G_o alone, the blend of the others."""
+        first = self.solo_count
+        chain = first + round(self.settings.image_stage.chain_share * len(blended))
+        return torch.cat([frequency[first:chain], blended[chain:]])
 
     def _train(
         self,
@@ -184,12 +184,38 @@ class ImageStage:
         inputs: list[Tensor],
     ) -> tuple[Metrics, list[Tensor]]:
         """Both updates; metrics, and the gradients of all losses with respect to ``inputs``."""
-        strength = torch.zeros(len(reals), device=self.chain.device)
-        real, fake = Pairs(reals, None, strength, labels), Pairs(fakes, None, strength, labels)
+        real, fake = _pairs(reals, labels), _pairs(fakes, labels)
         metrics = self.contest.train_discriminator(real, fake, step)
         adversarial = self.contest.generator_loss(real, fake)
-        gradients = self.contest.update_generator(sum(extras, adversarial), step, inputs)
+        weighted = (1 - self.solo_count / self.settings.batch) * adversarial
+        gradients = self.contest.update_generator(sum(extras, weighted), step, inputs)
         return metrics | deviations(reals, fakes) | {"loss_g": float(adversarial.detach())}, gradients
+
+    def _train_solo(
+        self, step: int, reals: Tensor, other: Tensor, labels: Tensor | None
+    ) -> tuple[list[Tensor], Metrics]:
+        """The update of the discriminator of G_o alone; G_o's loss by it, weighted by its share, if it has one."""
+        if self.solo is None:
+            return [], {}
+        chosen = slice(self.solo_count)
+        rows = None if labels is None else labels[chosen]
+        real, fake = _pairs(reals[chosen], rows), _pairs(other[chosen], rows)
+        trained = self.solo.train(real, fake, step)
+        with torch.no_grad():
+            real_logits = self.solo.judge(real)
+        loss = generator_loss(self.settings.loss.kind, real_logits, self.solo.judge(fake))
+        metrics = {"loss_d_solo": trained["loss_d"], "loss_g_solo": float(loss.detach())}
+        return [self.solo_count / self.settings.batch * loss], metrics
+
+    def _discriminator(self, name: str) -> Discriminator:
+        settings = self.settings
+        sizes = settings.image_stage.discriminator
+        with seeded(settings.seed, "discriminator", name):
+            network = Discriminator(settings.image_size, settings.channels, 0, settings.classes, sizes, emphasis=False)
+        return network.to(self.chain.device)
+
+    def _solo_critic(self) -> Critic:
+        return Critic(SOLO, self._discriminator(SOLO), self.settings, self.settings.image_size)
 
     def _low(self, images: Tensor) -> Tensor:
         """Normalised coarsest low band of images."""
@@ -200,19 +226,31 @@ class ImageStage:
         """See :meth:`Contest.scale_rate`."""
         self.contest.scale_rate(scale)
         self.reconstructions.scale_rate(scale)
+        if self.solo is not None:
+            self.solo.scale_rate(scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """See :meth:`Contest.tensors`."""
-        return self.contest.tensors() | self.reconstructions.tensors()
+        solo = {} if self.solo is None else named({SOLO: self.solo.tensors()})
+        return self.contest.tensors() | self.reconstructions.tensors() | solo
 
     def scalars(self) -> dict[str, int]:
         """See :meth:`Contest.scalars`."""
-        return self.contest.scalars() | self.reconstructions.scalars()
+        solo = {} if self.solo is None else {f"{SOLO}.{name}": value for name, value in self.solo.scalars().items()}
+        return self.contest.scalars() | self.reconstructions.scalars() | solo
 
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         """See :meth:`Contest.load`."""
         self.contest.load(tensors, scalars)
         self.reconstructions.load(tensors, scalars)
+        if self.solo is not None:
+            own = {name.removeprefix(f"{SOLO}."): v for name, v in scalars.items() if name.startswith(f"{SOLO}.")}
+            self.solo.load(under(SOLO, tensors), own)
+
+
+def _pairs(samples: Tensor, labels: Tensor | None) -> Pairs:
+    """Whole images have no condition."""
+    return Pairs(samples, None, torch.zeros(len(samples), device=samples.device), labels)
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:

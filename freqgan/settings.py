@@ -67,7 +67,9 @@ class ImageStageSettings(BaseModel):
     attention: bool = Field(True, description="max-attention inside G_o")
     alpha: Literal["scalar", "per_band"] = Field("scalar", description="one blend weight, or one per band")
     alpha_learning_rate: float = Field(2e-2, ge=0, description="learning rate of the blend weight")
-    solo_share: float = Field(0.5, ge=0, le=1, description="share of the batch on which G_o is judged alone")
+    solo_share: float = Field(
+        0.25, ge=0, le=1, description="share of the batch on which G_o is judged alone, by a discriminator of its own"
+    )
     chain_share: float = Field(
         0.25, ge=0, le=1, description="share on which the chain's image is judged alone; the rest is the blend"
     )
@@ -125,6 +127,11 @@ class ModelSettings(BaseModel):
         if shares > 1:
             raise InputError(
                 f"image_stage: solo_share + chain_share is {shares:g}, more than the whole batch; make them 1 at most"
+            )
+        if self.band_plan().gans and round(self.image_stage.solo_share * self.batch) >= self.batch:
+            raise InputError(
+                f"image_stage.solo_share: {self.image_stage.solo_share:g} of a batch of {self.batch} leaves none for "
+                "the images of the chain; make it smaller, or train G_o alone with plan.bands=none"
             )
         count = self.noise_count
         check_noise(self.noise.training, count, self.noise.dimensions)

@@ -34,7 +34,9 @@ def total_loss(stage: ImageStage, outputs: Mapping[str, Tensor]) -> tuple[float,
     settings = stage.settings
     labels = torch.zeros(settings.batch, dtype=torch.int64)
     result = copy.deepcopy(stage).step(1, pictures(settings), labels, outputs)
-    return sum(value for key, value in result.metrics.items() if key.startswith("loss_g")), result.feedback
+    share = 1 - stage.solo_count / settings.batch  # D_o judges that much of the batch
+    judges = [f"loss_g_{level}" for level in stage.reconstructions.critics]
+    return share * result.metrics["loss_g"] + sum(result.metrics[name] for name in judges), result.feedback
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,8 @@ def test_a_plan_of_no_gans_trains_the_conventional_generator_alone() -> None:
 def test_shares_of_more_than_a_batch_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"solo_share \+ chain_share is 1.5"):
         tiny_settings(image_stage={"solo_share": 0.75, "chain_share": 0.75})
+    with pytest.raises(ValidationError, match=r"image_stage.solo_share: 0.9 of a batch of 4 leaves none"):
+        tiny_settings(image_stage={"solo_share": 0.9, "chain_share": 0})
 
 
 def test_steps_older_than_the_lag_are_forgotten_and_the_others_survive_a_checkpoint() -> None:

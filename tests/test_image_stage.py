@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freqgan.image_stage import Blend
-from tests.models import TinyRun, chain_of, tiny_settings
+from freqgan.image_stage import Blend, ImageStage
+from tests.models import TinyRun, chain_of, pictures, tiny_settings
 
 
 @pytest.mark.parametrize("transform", ["dwt:haar", "dwt:db2", "dwt:bior4.4"])
@@ -41,3 +41,23 @@ def test_the_other_generator_is_tied_to_the_chain() -> None:
         return sum([run.step(step)[1]["image"]["tie"] for step in range(30)][-10:])
 
     assert last_ties(30.0) < 0.8 * last_ties(0.0)
+
+
+def test_what_g_o_lacks_is_no_business_of_the_chain() -> None:
+    """The feedback to the bands is the same whatever G_o makes alone, where nothing of it is in the blend."""
+    settings = tiny_settings(batch=8, image_stage={"solo_share": 0.5, "chain_share": 0.5})
+    chain = chain_of(settings)
+    found = []
+    for gain in (1.0, 0.1):
+        stage = ImageStage(chain)
+        with torch.no_grad():
+            for parameter in stage.generator.other.parameters():
+                parameter.mul_(gain)
+        outputs = {
+            gan.name: torch.randn(8, 3, *(chain.band_side(gan.level),) * 2, generator=torch.Generator().manual_seed(i))
+            for i, gan in enumerate(chain.plan.gans)
+        }
+        labels = torch.zeros(8, dtype=torch.int64)
+        found.append([stage.step(step, pictures(settings), labels, outputs).feedback for step in range(2)])
+    for first, second in zip(*found, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -139,6 +139,7 @@ class CheckpointWriter:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.statistics.tensors().items()}
         records = [*records, write_recorded(folder, STATISTICS, save_safetensors(tensors))]
         images = step * self.settings.batch
+        dump = self.settings.model_dump(mode="json")
         manifest = {
             "format": FORMAT,
             "version": __version__,
@@ -146,8 +147,8 @@ class CheckpointWriter:
             "epoch": self.lease.epoch if self.lease else 0,
             "images": images,
             "data": {"fingerprint": self.data_fingerprint, "position": images},
-            "settings": self.settings.model_dump(mode="json"),
-            "settings_sha256": _settings_sha256(self.settings),
+            "settings": dump,
+            "settings_sha256": _settings_sha256(dump),
             "plan": [gan.name for gan in self.settings.band_plan().gans],
             "files": [asdict(record) for record in sorted(records, key=lambda r: r.name)],
         }
@@ -299,7 +300,8 @@ def _read(folder: Folder, step: int) -> Checkpoint:
         if manifest["format"] != FORMAT:
             raise RunError(f"{folder.url}/{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}")
         checkpoint = Checkpoint(step, folder, manifest)
-        if manifest["step"] != step or _settings_sha256(checkpoint.settings) != manifest["settings_sha256"]:
+        _ = checkpoint.settings
+        if manifest["step"] != step or _settings_sha256(manifest["settings"]) != manifest["settings_sha256"]:
             raise RunError(f"{folder.url}/{MANIFEST} does not belong to step {step} of these settings")
         _ = checkpoint.records, checkpoint.images
     except (ValueError, KeyError, TypeError) as error:
@@ -311,6 +313,7 @@ def _read(folder: Folder, step: int) -> Checkpoint:
     return checkpoint
 
 
-def _settings_sha256(settings: RunSettings) -> str:
-    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+def _settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Of the settings as they are stored: one that a later version adds must not make a checkpoint unreadable."""
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -204,7 +204,13 @@ class StageHost:
         tensors = load_safetensors(read_verified(folder, by_name[f"{self.name}.safetensors"]))
         if scalars["step"] != step:
             raise RunError(f"{folder_url}/{self.name}.json is not the state of step {step}: the checkpoint is mixed up")
-        self._load(tensors, scalars)
+        try:
+            self._load(tensors, scalars)
+        except (KeyError, RuntimeError) as error:
+            raise RunError(
+                f"{folder_url}/{self.name}.safetensors is not the state of this stage ({_first_line(error)}): it was "
+                "written by another version, which can go on with it; this one can only generate from it"
+            ) from error
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -212,6 +218,10 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _tensor(array: NDArray[np.generic]) -> torch.Tensor:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cluster.checkpoints import find_checkpoint, has_checkpoints
-from freqgan.errors import InputError
+from freqgan.errors import InputError, RunError
 from tests.runs import tiny_run_settings, trained
 
 
@@ -40,9 +42,10 @@ def test_layout_and_manifest(run: Path) -> None:
     assert names == sorted(expected)
     assert checkpoint.manifest["data"]["position"] == 48
     assert json.loads((run / "checkpoints" / "LATEST").read_text())["step"] == 6
-    assert json.loads((newest(run) / "LL1.json").read_text()) == {
-        "step": 6, "generator_updates": 6, "discriminator_updates": 6,
-    }  # fmt: skip
+    updates = {"generator_updates": 6, "discriminator_updates": 6}
+    before = {"good.generator_updates": 0, "good.discriminator_updates": 0}
+    guard = {"good_step": 0, "signs": 0, "setbacks": 0}
+    assert json.loads((newest(run) / "LL1.json").read_text()) == {"step": 6} | updates | before | guard
 
 
 def test_only_the_newest_are_kept(small_shards: Path, tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_digest_sees_a_single_bit_of_any_tensor(run: Path) -> None:
     states = checkpoint.states()
     assert set(states) == {"LL1", "HL1", "LH1", "HH1", "image"}
     assert {name.split(".")[0] for name in states["LL1"]} == {
-        "generator", "average", "discriminator", "generator_adam", "discriminator_adam", "kept",
+        "generator", "average", "discriminator", "generator_adam", "discriminator_adam", "kept", "good",
     }  # fmt: skip
     assert checkpoint.digest() == checkpoint.digest()
 
@@ -112,3 +115,30 @@ def test_digest_sees_a_single_bit_of_any_tensor(run: Path) -> None:
 def test_a_link_to_latest_that_is_damaged_does_not_matter(run: Path) -> None:
     (run / "checkpoints" / "LATEST").write_text("no json")
     assert find_checkpoint(str(run)).step == 6
+
+
+def test_one_of_a_version_without_later_settings_generates_and_says_why_it_cannot_go_on(
+    run: Path, small_shards: Path
+) -> None:
+    """Settings that did not exist have their defaults; a stage that did not exist has no state."""
+    folder = newest(run)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["settings"]["health"], manifest["settings"]["exchange"]
+    text = json.dumps(manifest["settings"], sort_keys=True)
+    manifest["settings_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    tensors = {k: v for k, v in load_file(folder / "image.safetensors").items() if not k.startswith(("solo.", "good."))}
+    save_file(tensors, folder / "image.safetensors")
+    data = (folder / "image.safetensors").read_bytes()
+    for record in manifest["files"]:
+        if record["name"] == "image.safetensors":
+            record |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    latest = run / "checkpoints" / "LATEST"
+    pointer = json.loads(latest.read_text())
+    pointer["manifest_sha256"] = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    latest.write_text(json.dumps(pointer))
+    checkpoint = find_checkpoint(str(run))
+    assert (checkpoint.step, checkpoint.settings.exchange) == (6, "float32")
+    assert checkpoint.synthesiser().sample(0, 2).images.shape == (2, 3, 16, 16)
+    with pytest.raises(RunError, match=r"image\.safetensors is not the state of this stage .* only generate"):
+        trained(tiny_run_settings(run, small_shards, max_steps=8))

@@ -17,6 +17,7 @@ from freqgan.health import deviations
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.plan import Gan
+from freqgan.replication import ALONE, Share
 from freqgan.schedules import teacher_forced_count
 from freqgan.seeds import generator_for, seeded
 from freqgan.settings import ModelSettings
@@ -34,8 +35,8 @@ class StepResult(NamedTuple):
 class Feedback(NamedTuple):
     """What the image stage says of an earlier step of this band.
 
-    The step's number, labels and inputs; the output (B, C * bands, h, h) that the band gave for them, and the gradient
-    of the image stage's losses with respect to it.
+    The step's number, labels and inputs, and the gradient of the image stage's losses with respect to the band's output
+    (B, C * bands, h, h), of all rows; the ``output`` that the band gave for its own share of the rows.
     """
 
     step: int
@@ -45,16 +46,16 @@ class Feedback(NamedTuple):
     gradient: Tensor
 
 
-def feedback_loss(again: Tensor, before: Tensor, gradient: Tensor, reach: float) -> Tensor:
+def feedback_loss(again: Tensor, before: Tensor, gradient: Tensor, strength: Tensor, reach: float) -> Tensor:
     """A scalar whose derivative at ``again`` = ``before`` is ``gradient``, and which is least a little further on.
 
-    <again, gradient> + k/2 |again - before|^2 with k = rms(gradient) / reach: the least is at a distance of ``reach``
+    <again, gradient> + k/2 |again - before|^2 with k = ``strength`` / reach, the strength being the root mean square of
+    the whole batch's gradient: the least is at a distance of ``reach``
     (root mean square, in deviations of the band) against the gradient. The inner product alone has no least: by the
     time a gradient arrives the generator has moved along the ones before it, nothing tells it that it has arrived, and
     outputs grew to 10^5 deviations (measured with a lag of 4 steps).
     """
-    root_mean_square = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
-    return (again * gradient).sum() + 0.5 * root_mean_square / reach * (again - before).square().sum()
+    return (again * gradient).sum() + 0.5 * strength / reach * (again - before).square().sum()
 
 
 def build_band_generator(chain: Chain, gan: Gan) -> torch.nn.Module:
@@ -80,6 +81,7 @@ class BandGan:
     Args:
         chain: plan, transform and statistics on the device to train on.
         gan: which one.
+        share: of every batch, where it is one of several replicas.
 
     The condition that a high band's discriminator sees is the one its generator saw: without it, it
     cannot tell detail that fits from detail of another image. The discriminator of a low band sees no
@@ -87,8 +89,8 @@ class BandGan:
     generator to correct nothing.
     """
 
-    def __init__(self, chain: Chain, gan: Gan) -> None:
-        self.chain, self.gan, self.name = chain, gan, gan.name
+    def __init__(self, chain: Chain, gan: Gan, share: Share = ALONE) -> None:
+        self.chain, self.gan, self.name, self.share = chain, gan, gan.name, share
         settings = chain.settings
         generator = build_band_generator(chain, gan).to(chain.device)
         self.conditional = not gan.is_low and settings.band_discriminator.condition
@@ -97,7 +99,7 @@ class BandGan:
         seen = chain.condition_channels(gan) if self.conditional else 0
         with seeded(settings.seed, "discriminator", gan.name):
             discriminator = Discriminator(side, channels, seen, settings.classes, sizes, emphasis=not gan.is_low)
-        self.contest = Contest(gan.name, generator, discriminator.to(chain.device), settings, side)
+        self.contest = Contest(gan.name, generator, discriminator.to(chain.device), settings, side, share=share)
 
     @property
     def settings(self) -> ModelSettings:
@@ -116,31 +118,34 @@ class BandGan:
 
         Args:
             step: number of steps done before this one.
-            images: uint8 (B, C, N, N), not yet augmented.
+            images: uint8 (B, C, N, N), not yet augmented, of the whole batch.
             labels: int64 (B,).
-            outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before).
+            outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before), whole.
             feedback: of the image stage, if there is any.
 
+        The output and the samples trained on are those of this replica's share of the rows.
+
         """
-        reals = self.chain.real(
-            augment(images, self.settings.augmentation, self.settings.levels, self.settings.seed, step)
-        )
-        chosen = labels.to(self.chain.device) if self.settings.classes else None
-        noise = self._noise(step, len(images))
-        given = self.chain.bands(outputs, self.chain.choices(self.settings.seed, step, len(images)))
-        generated = self.chain.condition(self.gan, given)
-        forced = self._forced_count(step, len(images))
-        strength = self._strengths(step, len(images), forced)
+        batch = len(images)
+        rows = self.share.rows(batch)
+        augmented = augment(images, self.settings.augmentation, self.settings.levels, self.settings.seed, step)
+        reals = self.chain.real(augmented[rows])
+        chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
+        noise = self._noise(step, batch)
+        generated = self.chain.condition(self.gan, self._given(step, outputs, batch))
+        forced_of_all = self._forced_count(step, batch)
+        forced = self.share.before(forced_of_all, batch)
+        strength = self._strengths(step, batch, forced_of_all)
         seen = generated
         if forced:
-            real_seen = self._real_condition(step, reals, strength, forced)
+            real_seen = self._real_condition(step, reals, strength, forced, forced_of_all)
             seen = real_seen.followed_by(generated.rows(slice(forced, None)))
         fakes = self.contest.generate(noise, seen.planes, seen.base, strength, chosen)
         real, fake = self._pairs(reals, seen, fakes, strength, chosen, forced)
         metrics = self.contest.train_discriminator(real, fake, step)
         output = self._output(noise, generated, fakes, chosen, forced)
         metrics |= self._train_generator(real, fake, step, feedback)
-        metrics |= deviations(real.samples, output)
+        metrics = self.share.mean_metrics(metrics | deviations(real.samples, output))
         return StepResult(output, metrics)
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
@@ -153,10 +158,11 @@ class BandGan:
     def _generated(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """The present generator's output for the noise and the condition of ``step``; bands not given are zero."""
         batch = len(labels)
-        given = self.chain.bands(outputs, self.chain.choices(self.settings.seed, step, batch))
-        condition = self.chain.condition(self.gan, self._with_zeros(given, batch))
-        chosen = labels.to(self.chain.device) if self.settings.classes else None
-        strength = torch.zeros(batch, device=self.chain.device)
+        rows = self.share.rows(batch)
+        mine = rows.stop - rows.start
+        condition = self.chain.condition(self.gan, self._with_zeros(self._given(step, outputs, batch), mine))
+        chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
+        strength = torch.zeros(mine, device=self.chain.device)
         return self.contest.generate(self._noise(step, batch), condition.planes, condition.base, strength, chosen)
 
     def _train_generator(self, real: Pairs, fake: Pairs, step: int, feedback: Feedback | None) -> Metrics:
@@ -171,13 +177,32 @@ class BandGan:
         if self.settings.feedback.balance:
             (own,) = torch.autograd.grad(adversarial, fake.samples)
             adversarial = (fake.samples * own).sum()  # the same gradient, not computed twice
-            gradient = gradient * own.norm() / feedback.gradient.norm().clamp(min=SMALLEST_NORM)
-        advice = feedback_loss(again, feedback.output.to(again.device), gradient, self.settings.feedback.reach)
-        self.contest.update_generator(adversarial + advice, step)
+            gradient = gradient * self._norm_of_all(own) / feedback.gradient.norm().clamp(min=SMALLEST_NORM)
+        strength = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
+        mine = gradient[self.share.rows(len(gradient))]
+        advice = feedback_loss(again, feedback.output.to(again.device), mine, strength, self.settings.feedback.reach)
+        # A sum over the batch, where the other loss is a mean: replicas' losses are averaged.
+        self.contest.update_generator(adversarial + self.share.count * advice, step)
         return metrics | {"feedback": float(gradient.norm())}
 
+    def _norm_of_all(self, own: Tensor) -> Tensor:
+        """The norm of the gradient of the whole batch's mean loss, from that of this share's."""
+        norm: Tensor = own.norm()
+        if self.share.count > 1:
+            (mean_square,) = self.share.mean([norm.square()])
+            norm = (mean_square / self.share.count).sqrt()
+        return norm
+
     def _noise(self, step: int, batch: int) -> Tensor:
-        return self.chain.noise(self.settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
+        noises = self.chain.noise(self.settings.noise.training, step, batch=batch)
+        return noises[self.chain.plan.index(self.gan)][self.share.rows(batch)]
+
+    def _given(self, step: int, outputs: Mapping[str, Tensor], batch: int) -> SubImages:
+        """This share's rows of the bands that other GANs made."""
+        rows = self.share.rows(batch)
+        choices = self.chain.choices(self.settings.seed, step, batch)
+        mine = {name: output[rows] for name, output in outputs.items()}
+        return self.chain.bands(mine, {band: choice[rows] for band, choice in choices.items()})
 
     def _forced_count(self, step: int, batch: int) -> int:
         """Teacher-forced samples come first in the batch; a GAN that sees no band has none."""
@@ -191,22 +216,25 @@ class BandGan:
         """(B,) strength of the noise on the condition: uniform where it is real, none where it is generated."""
         uniform = torch.rand(batch, generator=generator_for(self.settings.seed, "strength", self.name, step))
         uniform[forced:] = 0
-        return (uniform * self.settings.teacher_forcing.noise).to(self.chain.device)
+        return (uniform * self.settings.teacher_forcing.noise)[self.share.rows(batch)].to(self.chain.device)
 
-    def _real_condition(self, step: int, reals: SubImages, strength: Tensor, count: int) -> Condition:
-        """The condition of the first ``count`` samples: real bands plus noise.
+    def _real_condition(self, step: int, reals: SubImages, strength: Tensor, count: int, of_all: int) -> Condition:
+        """The condition of the first ``count`` samples, of ``of_all`` such in the batch: real bands plus noise.
 
         With cycles, a share of the samples lacks the later bands, as they do in the first pass.
         """
         rng = generator_for(self.settings.seed, "condition", self.name, step)
         scale = strength[:count, None, None, None]
+        first = self.share.index * len(strength)
         noisy: SubImages = {}
         for band in self.gan.seen:
             real = reals[band][:count]
-            noisy[band] = real + scale * torch.randn(real.shape, generator=rng).to(real.device)
+            drawn = torch.randn(of_all, *real.shape[1:], generator=rng)[first : first + count]
+            noisy[band] = real + scale * drawn.to(real.device)
         if self.gan.ring_condition:
             cycles = self.chain.plan.cycles
-            first_pass = (torch.rand(count, generator=rng) < 1 / cycles).to(scale.device)[:, None, None, None]
+            drawn = torch.rand(of_all, generator=rng)[first : first + count]
+            first_pass = (drawn < 1 / cycles).to(scale.device)[:, None, None, None]
             noisy |= {band: noisy[band] * ~first_pass for band in self.gan.ring_condition}
         return self.chain.condition(self.gan, noisy)
 

@@ -18,6 +18,7 @@ from freqgan.averaging import average_decay, update_average
 from freqgan.critic import Critic, Metrics, Pairs, apply_update, laid_out, named, reduced_precision, under
 from freqgan.losses import generator_loss
 from freqgan.optimisation import ScheduledAdam
+from freqgan.replication import ALONE, Share
 from freqgan.settings import ModelSettings
 
 
@@ -31,6 +32,7 @@ class Contest:
         settings: losses, schedules and the batch size.
         side: of the samples in pixels.
         multipliers: learning rates of parameters of the generator relative to the settings', by name.
+        share: of every batch that is trained on here.
 
     """
 
@@ -42,9 +44,10 @@ class Contest:
         settings: ModelSettings,
         side: int,
         multipliers: Mapping[str, float] | None = None,
+        share: Share = ALONE,
     ) -> None:
-        self.name, self.settings = name, settings
-        self.critic = Critic(name, discriminator, settings, side)
+        self.name, self.settings, self.share = name, settings, share
+        self.critic = Critic(name, discriminator, settings, side, share)
         self.generator = laid_out(generator)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.generator_adam = ScheduledAdam(
@@ -74,7 +77,8 @@ class Contest:
             The gradients of ``loss`` with respect to ``inputs``, zero for those it does not use.
 
         """
-        gradients = apply_update(self.generator_adam, loss, self.settings, step, f"{self.name}: the generator", inputs)
+        who = f"{self.name}: the generator"
+        gradients = apply_update(self.generator_adam, loss, self.settings, step, who, inputs, self.share)
         average = self.settings.average
         seen = step * self.settings.batch
         decay = average_decay(self.settings.batch, seen, average.halflife_images, average.ramp)

@@ -12,8 +12,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from freqgan.errors import DivergedError
 from freqgan.losses import discriminator_loss, gradient_penalty, noise_penalty, penalty_strength
 from freqgan.optimisation import ScheduledAdam
+from freqgan.replication import ALONE, Share
 from freqgan.schedules import cosine
-from freqgan.seeds import generator_for
+from freqgan.seeds import generator_for, seeded
 from freqgan.settings import ModelSettings
 
 Metrics = dict[str, float]
@@ -37,12 +38,16 @@ class Critic:
         discriminator: already on its device, called as ``discriminator(samples, condition, strength, labels)``.
         settings: losses, schedules and the batch size.
         side: of the samples in pixels; the penalties scale with its square.
+        share: of the batch that it is trained on here.
 
     """
 
-    def __init__(self, name: str, discriminator: nn.Module, settings: ModelSettings, side: int) -> None:
-        self.name, self.settings, self.side = name, settings, side
-        normed = with_spectral_norm(discriminator) if settings.loss.kind == "hinge" else discriminator
+    def __init__(
+        self, name: str, discriminator: nn.Module, settings: ModelSettings, side: int, share: Share = ALONE
+    ) -> None:
+        self.name, self.settings, self.side, self.share = name, settings, side, share
+        with seeded(settings.seed, "spectral norm", name):  # its power iterations begin with a random vector
+            normed = with_spectral_norm(discriminator) if settings.loss.kind == "hinge" else discriminator
         self.discriminator = laid_out(normed)
         self.adam = ScheduledAdam(self.discriminator, settings.optimiser, settings.images)
 
@@ -65,14 +70,16 @@ class Critic:
             r2 = self._penalty("r2", fake, fake_logits, step)
             loss = loss + 0.5 * self._strength(step) * self.settings.loss.penalty_interval * (r1 + r2)
             metrics |= {"r1": r1, "r2": r2}
-        apply_update(self.adam, loss, self.settings, step, f"{self.name}: the discriminator")
+        apply_update(self.adam, loss, self.settings, step, f"{self.name}: the discriminator", share=self.share)
         return {key: float(value.detach()) for key, value in metrics.items()}
 
     def _penalty(self, which: str, pairs: Pairs, logits: Tensor, step: int) -> Tensor:
         if self.settings.loss.penalty == "exact":
             return gradient_penalty(logits, pairs.samples)
         rng = generator_for(self.settings.seed, which, self.name, step)
-        noise = torch.randn(pairs.samples.shape, generator=rng).to(pairs.samples.device)
+        batch = len(pairs.samples) * self.share.count
+        drawn = torch.randn(batch, *pairs.samples.shape[1:], generator=rng)
+        noise = drawn[self.share.rows(batch)].to(pairs.samples.device)
         deviation = self.settings.loss.penalty_noise
         moved = self.judge(replace(pairs, samples=pairs.samples + deviation * noise), exact=True)
         return noise_penalty(logits, moved, deviation)
@@ -120,19 +127,26 @@ def reduced_precision(
 
 
 def apply_update(
-    adam: ScheduledAdam, loss: Tensor, settings: ModelSettings, step: int, who: str, inputs: list[Tensor] | None = None
+    adam: ScheduledAdam,
+    loss: Tensor,
+    settings: ModelSettings,
+    step: int,
+    who: str,
+    inputs: list[Tensor] | None = None,
+    share: Share = ALONE,
 ) -> list[Tensor]:
-    """One update of ``adam`` for ``loss``; returns the gradients with respect to ``inputs``.
+    """One update of ``adam`` for the mean of all replicas' ``loss``; the gradients of ours with respect to ``inputs``.
 
     Raises:
         DivergedError: loss or gradients are not finite; nothing has changed then.
 
     """
     gradients, to_inputs = adam.gradients(loss, inputs or [])
-    finite = torch.stack([loss.detach().isfinite(), *(g.isfinite().all() for g in [*gradients, *to_inputs])]).all()
+    *gradients, mean_loss = share.mean([*gradients, loss.detach()])
+    finite = torch.stack([mean_loss.isfinite(), *(g.isfinite().all() for g in [*gradients, *to_inputs])]).all()
     if not bool(finite):
         raise DivergedError(
-            f"{who}'s loss or gradient is not finite at step {step} (loss {float(loss.detach()):g}); its weights are "
+            f"{who}'s loss or gradient is not finite at step {step} (loss {float(mean_loss):g}); its weights are "
             f"unchanged. Run again with a lower optimiser.learning_rate (now {settings.optimiser.learning_rate:g}) "
             f"or a higher loss.gamma (now {settings.loss.gamma:g})"
         )

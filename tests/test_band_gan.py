@@ -81,6 +81,16 @@ def test_seeds_give_other_weights_and_other_noise() -> None:
     assert not torch.equal(first.contest.generator.head.mix.weight, second.contest.generator.head.mix.weight)
 
 
+def test_a_model_begins_the_same_in_every_process() -> None:
+    """Also with spectral norms, whose power iterations begin at random."""
+    settings = tiny_settings(loss={"kind": "hinge"})
+    first = TinyRun(settings).states()
+    torch.rand(7)
+    second = TinyRun(settings).states()
+    for stage, tensors in first.items():
+        assert all(torch.equal(tensor, second[stage][name]) for name, tensor in tensors.items()), stage
+
+
 def test_every_weight_is_trained() -> None:
     run = TinyRun(tiny_settings(levels=2, classes=2, teacher_forcing={"start": 0.5, "end": 0.5}))
     before = copied(run.states())

@@ -86,14 +86,15 @@ def test_a_band_follows_its_feedback(balance: bool) -> None:
 
 def test_feedback_has_a_least_within_reach() -> None:
     before, gradient = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8) * 1e-3
+    strength = gradient.square().mean().sqrt()
     at = before.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(feedback_loss(at, before, gradient, 0.2), at)
+    (slope,) = torch.autograd.grad(feedback_loss(at, before, gradient, strength, 0.2), at)
     torch.testing.assert_close(slope, gradient)
-    least = (before - 0.2 * gradient / gradient.square().mean().sqrt()).requires_grad_()
-    (slope,) = torch.autograd.grad(feedback_loss(least, before, gradient, 0.2), least)
+    least = (before - 0.2 * gradient / strength).requires_grad_()
+    (slope,) = torch.autograd.grad(feedback_loss(least, before, gradient, strength, 0.2), least)
     torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-8, rtol=0)
     nothing = torch.zeros_like(gradient)
-    assert float(feedback_loss(before, before, nothing, 0.2)) == 0
+    assert float(feedback_loss(before, before, nothing, strength, 0.2)) == 0
 
 
 def test_balance_makes_feedback_as_strong_as_the_bands_own_discriminator() -> None:

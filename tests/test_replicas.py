@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
+import os
+import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from cluster.replica_group import GroupBrokenError, ReplicaGroup
 from freqgan.band_gan import BandGan, Feedback, StepResult
 from freqgan.errors import InputError
 from freqgan.guard import Guard
@@ -131,3 +137,96 @@ def test_rows() -> None:
     assert [share.before(5, 8) for share in shares] == [2, 2, 1, 0]
     with pytest.raises(InputError, match="a batch of 6 images cannot be cut into 4 equal parts"):
         shares[0].rows(6)
+
+
+# -- processes ----------------------------------------------------------------------------------------
+
+
+def _member(index: int, count: int, inbox: Any, outbox: Any) -> None:
+    """A process that does what it is told with its place in a group."""
+    torch.set_num_threads(1)
+    group = ReplicaGroup(index, count, torch.device("cpu"), timeout_s=4.0)
+    while (order := inbox.get()) is not None:
+        name, *arguments = order
+        try:
+            outbox.put((name, getattr(group, name)(*arguments)))
+        except GroupBrokenError as error:
+            outbox.put((name, error))
+    group.leave()
+
+
+class Members:
+    """Processes of a group."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.context = mp.get_context("spawn")
+        self.processes: list[Any] = [None] * count
+        self.inboxes: list[Any] = [None] * count
+        self.outboxes: list[Any] = [None] * count
+        for index in range(count):
+            self.start(index)
+
+    def start(self, index: int) -> None:
+        self.inboxes[index], self.outboxes[index] = self.context.Queue(), self.context.Queue()
+        arguments = (index, self.count, self.inboxes[index], self.outboxes[index])
+        self.processes[index] = self.context.Process(target=_member, args=arguments, daemon=True)
+        self.processes[index].start()
+
+    def form(self, generation: int) -> list[Any]:
+        self.inboxes[0].put(("open_store", "127.0.0.1", generation))
+        _, meeting = self.outboxes[0].get(timeout=60)
+        return self.all("join", lambda _: (meeting,))
+
+    def all(self, name: str, arguments: Callable[[int], tuple[Any, ...]], but: int = -1) -> list[Any]:
+        others = [index for index in range(self.count) if index != but]
+        for index in others:
+            self.inboxes[index].put((name, *arguments(index)))
+        return [self.outboxes[index].get(timeout=60)[1] for index in others]
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()
+
+
+@pytest.fixture(scope="module")
+def members() -> Iterator[Members]:
+    found = Members(3)
+    yield found
+    found.close()
+
+
+def test_a_group_listens_on_its_own_address_alone(members: Members) -> None:
+    members.form(1)
+    listening = set()
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        rows = [line.split() for line in Path(name).read_text().splitlines()[1:]]
+        mine = {row[9] for row in rows if row[3] == "0A"}
+        for process in members.processes:
+            for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+                target = os.readlink(entry) if entry.is_symlink() else ""
+                if target.startswith("socket:[") and target[8:-1] in mine:
+                    listening |= {row[1].split(":")[0] for row in rows if row[9] == target[8:-1]}
+    assert listening == {"0100007F"}
+
+
+def test_a_group_means_gathers_breaks_and_forms_anew(members: Members) -> None:
+    assert members.form(1) == [None] * 3
+    pair = [(torch.tensor([float(i), 10.0 * i]), torch.tensor(i, dtype=torch.float64)) for i in range(3)]
+    for first, second in members.all("mean", lambda i: (pair[i],)):
+        assert first.tolist() == [1.0, 10.0]
+        assert (second.item(), second.dtype) == (1.0, torch.float64)
+    for parts in members.all("gather", lambda i: (torch.full((2,), i),)):
+        assert torch.cat(parts).tolist() == [0, 0, 1, 1, 2, 2]
+    for victim, how in ((2, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)):
+        os.kill(members.processes[victim].pid, how)
+        begun_s = time.monotonic()
+        broken = members.all("mean", lambda i: (pair[i],), but=victim)
+        assert [type(error) for error in broken] == [GroupBrokenError] * 2
+        assert members.all("mean", lambda i: (pair[i],), but=victim)[0].args[0].endswith("was not formed anew yet")
+        assert time.monotonic() - begun_s < 4.0 + 3.0  # the timeout of the group, and what is allowed beside it
+        members.processes[victim].kill()
+        members.start(victim)
+        assert members.form(2 + victim) == [None] * 3
+        assert members.all("mean", lambda i: (pair[i],))[1][0].tolist() == [1.0, 10.0]

@@ -1,0 +1,166 @@
+"""The replicas of one stage as a torch.distributed group of their own, formed anew whenever one of them is lost.
+
+Every generation of a group has a store of its own, in the process of its first replica: what is left of a broken
+generation cannot disturb the next one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from freqgan.errors import RunError
+from freqgan.replication import Share
+
+INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+class GroupBrokenError(RunError):
+    """A replica could not reach the others: one of them died, or has hung for longer than the group's timeout."""
+
+
+class Meeting(NamedTuple):
+    """Where a generation of a group meets: the store's address, and the number of the generation."""
+
+    host: str
+    port: int
+    generation: int
+
+
+class ReplicaGroup(Share):
+    """One replica's place among ``count``.
+
+    Args:
+        index: of this replica; the one of index 0 holds the store.
+        count: of replicas.
+        device: that the tensors are on: NCCL for a GPU, gloo for a CPU.
+        timeout_s: how long one call waits for a replica that does not come.
+
+    """
+
+    def __init__(self, index: int, count: int, device: torch.device, timeout_s: float) -> None:
+        super().__init__(index, count)
+        self.backend = "nccl" if device.type == "cuda" else "gloo"
+        self.device, self.timeout = device, timedelta(seconds=timeout_s)
+        self._store: Any = None
+        self._generation = 0
+        self._joined = False
+
+    def open_store(self, host: str, generation: int) -> Meeting:
+        """For the first replica: a store that listens on ``host`` alone, for one generation."""
+        self.leave()
+        server = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        port = int(server.getsockname()[1])
+        self._store = dist.TCPStore(  # type: ignore[attr-defined]  # torch does not list it as public
+            host,
+            port,
+            self.count,
+            is_master=True,
+            timeout=self.timeout,
+            wait_for_workers=False,
+            master_listen_fd=server.detach(),
+        )
+        self._generation = generation
+        return Meeting(host, port, generation)
+
+    def join(self, meeting: Meeting) -> None:
+        """Forms the group with the others; waits for all of them.
+
+        The network interface is the one that the host's name resolves to, unless GLOO_SOCKET_IFNAME or
+        NCCL_SOCKET_IFNAME names another; groups that meet on loopback stay there.
+
+        Args:
+            meeting: what the first replica's :meth:`open_store` gave.
+
+        Raises:
+            GroupBrokenError: not all of them came in time.
+
+        """
+        if self._joined or self._generation != meeting.generation:
+            self.leave()
+        if ipaddress.ip_address(meeting.host).is_loopback:
+            for variable in INTERFACE_VARIABLES:
+                os.environ.setdefault(variable, _loopback_interface())
+        try:
+            if self._store is None:
+                self._store = dist.TCPStore(  # type: ignore[attr-defined]
+                    meeting.host, meeting.port, self.count, is_master=False, timeout=self.timeout
+                )
+            self._generation = meeting.generation
+            dist.init_process_group(
+                self.backend,
+                store=self._store,
+                rank=self.index,
+                world_size=self.count,
+                timeout=self.timeout,
+            )
+            self._joined = True
+            self.mean([torch.zeros(1, device=self.device)])  # connections are made at the first call
+        except (RuntimeError, ValueError) as error:
+            self.leave()
+            raise _broken(error) from error
+
+    def leave(self) -> None:
+        """Gives up the present generation, if there is one."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        self._store, self._joined = None, False
+
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """See :meth:`Share.mean`; one call of the network for all tensors of one type.
+
+        Raises:
+            GroupBrokenError: from now on, until the group is formed anew.
+
+        """
+        means: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            chosen = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
+            flat = torch.cat([tensors[i].detach().to(self.device).reshape(-1) for i in chosen])
+            self._all_reduce(flat)
+            flat /= self.count
+            for i, part in zip(chosen, torch.split(flat, [tensors[i].numel() for i in chosen]), strict=True):
+                means[i] = part.view(tensors[i].shape).to(tensors[i].device)
+        return [means[i] for i in range(len(tensors))]
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """The tensor of every replica, in their order; all are of one shape."""
+        mine = tensor.to(self.device).contiguous()
+        parts = [torch.empty_like(mine) for _ in range(self.count)]
+        self._check_joined()
+        try:
+            dist.all_gather(parts, mine)
+        except RuntimeError as error:
+            self.leave()
+            raise _broken(error) from error
+        return [part.to(tensor.device) for part in parts]
+
+    def _all_reduce(self, flat: Tensor) -> None:
+        self._check_joined()
+        try:
+            dist.all_reduce(flat)
+        except RuntimeError as error:
+            self.leave()
+            raise _broken(error) from error
+
+    def _check_joined(self) -> None:
+        if not self._joined:
+            raise GroupBrokenError("the group of replicas is broken and was not formed anew yet")
+
+
+def _broken(error: Exception) -> GroupBrokenError:
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return GroupBrokenError(f"a replica could not reach the others: {first}")
+
+
+def _loopback_interface() -> str:
+    """Its name: lo on Linux, lo0 on macOS."""
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")

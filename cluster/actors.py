@@ -9,14 +9,18 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray.util
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord
 from cluster.host import Array, StageHost
+from cluster.members import Member
+from cluster.replica_group import Meeting, ReplicaGroup
 from cluster.settings import RunSettings
 from cluster.snapshots import delete_snapshots
 from cluster.source import DataSource
@@ -29,6 +33,14 @@ def _returned(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
+def _joined(names: Sequence[str], outputs: Sequence[Array]) -> dict[str, Array]:
+    """Outputs by name, the parts of one name put together in their order."""
+    parts: dict[str, list[Any]] = {}
+    for name, output in zip(names, outputs, strict=True):
+        parts.setdefault(name, []).append(output)
+    return {name: part[0] if len(part) == 1 else np.concatenate(part) for name, part in parts.items()}
+
+
 class StageActor:
     """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
 
@@ -38,10 +50,30 @@ class StageActor:
     def __init__(self) -> None:
         self._host: StageHost | None = None
 
-    def build(self, settings: dict[str, Any], name: str, statistics: dict[str, NDArray[np.float32]]) -> str:
-        """Makes it the stage ``name``; answers once the networks are built."""
-        self._host = StageHost(RunSettings.model_validate(settings), name, statistics)
-        return name
+    def build(self, settings: dict[str, Any], member: Member, statistics: dict[str, NDArray[np.float32]]) -> str:
+        """Makes it a replica of a stage; answers once the networks are built."""
+        self._host = StageHost(RunSettings.model_validate(settings), member.stage, statistics, member)
+        return member.name
+
+    @property
+    def group(self) -> ReplicaGroup:
+        """The group that it is part of."""
+        if self.host.group is None:
+            raise RunError(f"{self.host.name} has no other replicas")
+        return self.host.group
+
+    def open_store(self, generation: int) -> Meeting:
+        """See :meth:`ReplicaGroup.open_store`; on the address that Ray knows this machine by."""
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return self.group.open_store(address, generation)
+
+    def join(self, meeting: Meeting) -> None:
+        """See :meth:`ReplicaGroup.join`."""
+        self.group.join(meeting)
+
+    def has_lost_others(self) -> bool:
+        """Whether its group is broken."""
+        return self.host.group is not None and not self.group.is_whole
 
     @property
     def host(self) -> StageHost:
@@ -59,11 +91,14 @@ class StageActor:
         gradient: Array | None,
         *outputs: Array,
     ) -> Any:
-        """See :meth:`StageHost.step`; ``names`` says whose outputs follow. Metrics come first, then outputs."""
+        """See :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
+
+        Metrics come first, then outputs.
+        """
         # Beyond its deadline the coordinator ends this process; where it was stuck is then in Ray's log.
         faulthandler.dump_traceback_later(self.host.settings.step_deadline_s, file=sys.stderr)
         try:
-            result = self.host.step(step, images, labels, dict(zip(names, outputs, strict=True)), gradient)
+            result = self.host.step(step, images, labels, _joined(names, outputs), gradient)
         finally:
             faulthandler.cancel_dump_traceback_later()
         return _returned([result.metrics, *result.outputs.values()])
@@ -75,7 +110,7 @@ class StageActor:
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
         """See :meth:`StageHost.forward`."""
-        return self.host.forward(step, labels, dict(zip(names, outputs, strict=True)))
+        return self.host.forward(step, labels, _joined(names, outputs))
 
     def save(self, step: int, folder_url: str) -> list[FileRecord]:
         """See :meth:`StageHost.save`."""

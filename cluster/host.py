@@ -19,6 +19,8 @@ from safetensors.torch import save as save_safetensors
 
 from cluster.files import FileRecord, read_verified, write_recorded
 from cluster.kept import KeptSteps
+from cluster.members import Member
+from cluster.replica_group import ReplicaGroup
 from cluster.settings import RunSettings
 from cluster.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage import open_folder
@@ -28,6 +30,7 @@ from freqgan.critic import Metrics
 from freqgan.errors import InputError, RunError
 from freqgan.guard import GOOD, Guard
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.replication import ALONE
 from freqgan.statistics import BandStatistics
 
 Array = NDArray[np.float32] | NDArray[np.float16]
@@ -48,23 +51,37 @@ class HostedStep(NamedTuple):
 
 
 class StageHost:
-    """One band GAN, or the image stage, with the count of the steps it has done.
+    """One band GAN or a replica of one, or the image stage, with the count of the steps it has done.
+
+    A replica's outputs, and those that it keeps, are of its own rows of the batch; a checkpoint has those of all.
 
     Args:
         settings: of the run.
         name: of the GAN, or "image".
         statistics: of the bands, as numpy arrays by name (what crosses process borders).
+        member: which replica of the stage; the only one where not given.
 
     """
 
-    def __init__(self, settings: RunSettings, name: str, statistics: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        name: str,
+        statistics: Mapping[str, NDArray[np.float32]],
+        member: Member | None = None,
+    ) -> None:
         torch.set_num_threads(settings.threads)
         self.settings, self.name = settings, name
+        self.member = member or Member(name, 0, 1)
         device = choose_device(settings.device)
+        self.group: ReplicaGroup | None = None
+        if self.member.count > 1:
+            self.group = ReplicaGroup(self.member.index, self.member.count, device, settings.replica_timeout_s)
+        self.share = self.group or ALONE
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in statistics.items()}
         chain = Chain(settings, BandStatistics.from_tensors(tensors), device)
         self.stage: BandGan | ImageStage
-        self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name))
+        self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name), self.share)
         self.guard = Guard(self.stage, settings.health)
         self.done = 0
         self.kept = KeptSteps(settings.feedback.lag)
@@ -150,10 +167,16 @@ class StageHost:
         return out
 
     def save(self, folder_url: str, step: int) -> list[FileRecord]:
-        """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
+        """Writes the state after ``step`` steps; returns name, size and sha256 of each file.
+
+        The first of several replicas writes for all of them, and all have to be called.
+        """
         folder = open_folder(folder_url)
         tensors, scalars = self._state(step)
         tensors |= self.guard.tensors()
+        tensors |= {key: torch.cat(self.share.gather(tensors[key])) for key in self.kept.keys_of(self.name)}
+        if self.member.index:
+            return []
         return [
             write_recorded(folder, f"{self.name}.safetensors", save_safetensors(tensors)),
             write_recorded(folder, f"{self.name}.json", json.dumps(scalars, sort_keys=True).encode()),
@@ -167,14 +190,14 @@ class StageHost:
         tensors, scalars = self._state(step)
         run, kept = self.settings.run, self._snapshots_kept
         if self.guard.good_step != self._good_written:  # it seldom changes, and is as large as the state itself
-            write_snapshot(run, f"{self.name}.{GOOD}", self.guard.good_step, self.guard.tensors(), {}, kept)
+            write_snapshot(run, f"{self.member.name}.{GOOD}", self.guard.good_step, self.guard.tensors(), {}, kept)
             self._good_written = self.guard.good_step
-        return write_snapshot(run, self.name, step, tensors, scalars, kept)
+        return write_snapshot(run, self.member.name, step, tensors, scalars, kept)
 
     def restore(self, path: Path) -> None:
         """The state that :meth:`snapshot` wrote; SnapshotLostError where the file is gone."""
         tensors, scalars = read_snapshot(path)
-        good, _ = read_snapshot(snapshot_path(self.settings.run, f"{self.name}.{GOOD}", scalars["good_step"]))
+        good, _ = read_snapshot(snapshot_path(self.settings.run, f"{self.member.name}.{GOOD}", scalars["good_step"]))
         self._load(tensors | good, scalars)
 
     def _state(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
@@ -206,6 +229,7 @@ class StageHost:
             raise RunError(f"{folder_url}/{self.name}.json is not the state of step {step}: the checkpoint is mixed up")
         try:
             self._load(tensors, scalars)
+            self.kept.cut(self.name, self.share.rows(self.settings.batch))
         except (KeyError, RuntimeError) as error:
             raise RunError(
                 f"{folder_url}/{self.name}.safetensors is not the state of this stage ({_first_line(error)}): it was "

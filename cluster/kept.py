@@ -37,10 +37,20 @@ class KeptSteps:
             raise RunError(f"nothing is kept of step {step}; there are steps {sorted(self.steps)}")
         return self.steps[step]
 
+    def cut(self, name: str, rows: slice) -> None:
+        """Leaves ``rows`` alone of the arrays ``name``."""
+        for arrays in self.steps.values():
+            if name in arrays:
+                arrays[name] = arrays[name][rows]
+
+    def keys_of(self, name: str) -> list[str]:
+        """Those of :meth:`tensors` that hold the array ``name`` of a step."""
+        return [_key(step, name) for step, arrays in self.steps.items() if name in arrays]
+
     def tensors(self) -> dict[str, Tensor]:
         """All arrays as "kept.<step>.<name>"."""
         return {
-            f"{PART}.{step}.{name}": torch.from_numpy(np.array(array))
+            _key(step, name): torch.from_numpy(np.array(array))
             for step, arrays in self.steps.items()
             for name, array in arrays.items()
         }
@@ -53,3 +63,7 @@ class KeptSteps:
             if part == PART:
                 step, _, name = rest.partition(".")
                 self.steps.setdefault(int(step), {})[name] = tensor.numpy()
+
+
+def _key(step: int, name: str) -> str:
+    return f"{PART}.{step}.{name}"

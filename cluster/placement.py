@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cluster.bounds import StageCost
 from cluster.inventory import ACCELERATORS, CPU, Device
+from cluster.members import Member
 from cluster.planning import Rules, make_plan
 from freqgan.errors import InputError
 from freqgan.image_stage import IMAGE_STAGE
@@ -40,17 +41,18 @@ class Seat:
 
 
 def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], batch: int, *, use_gpus: bool,
-          names: Sequence[str]) -> dict[str, Seat]:  # fmt: skip
-    """A seat for every stage, whole, so that the busiest device is as little busy as can be.
+          members: Mapping[str, Sequence[Member]]) -> dict[str, Seat]:  # fmt: skip
+    """A seat for every actor, by its name, so that the busiest device is as little busy as can be.
 
-    The image stage, which all others wait for, stays off spot machines where there are others.
+    The image stage, which all others wait for, stays off spot machines where there are others; replicas of one stage
+    never share a device where there are enough of them.
 
     Args:
         costs: of the stages on a type of device, by its name; asked for only where there is a choice.
         nodes: alive nodes.
         batch: images of a step.
         use_gpus: place by GPUs, on nodes that have some.
-        names: of the stages, in the order of the chain.
+        members: the actors of every stage, in the order of the chain.
 
     Raises:
         InputError: no node can take a stage.
@@ -63,16 +65,26 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
     by_id = {node.node_id: node for node in nodes}
     if len({device.node for device in devices}) == 1 and not use_gpus:
         only = by_id[devices[0].node]
-        return {name: Seat(only.node_id, only.address, None, 0.0) for name in names}
+        return {m.name: Seat(only.node_id, only.address, None, 0.0) for group in members.values() for m in group}
     kinds = sorted({device.accelerator for device in devices})
-    stages = {kind: costs(kind) for kind in kinds}
+    stages = {kind: _by_member(costs(kind), members) for kind in kinds}
     whole = {kind: sum(stage.seconds(batch) for stage in stages[kind]) for kind in kinds}
     devices = [
         Device(d.node, d.index, d.accelerator, whole[kinds[0]] / whole[d.accelerator], UNLIMITED_BYTES, d.spot)
         for d in devices
     ]
     steady = any(not device.spot for device in devices)
-    rules = Rules(cut=False, allowed=lambda stage, device: stage != IMAGE_STAGE or not device.spot or not steady)
+    by_name = {member.name: member for group in members.values() for member in group}
+    numbers = {(device.node, device.index): number for number, device in enumerate(devices)}
+
+    def allowed(actor: str, device: Device) -> bool:
+        if actor == IMAGE_STAGE:
+            return not device.spot or not steady
+        member = by_name[actor]  # each replica has its own part of the devices, so that no two share one
+        number = numbers[device.node, device.index]
+        return len(devices) < member.count or number % member.count == member.index
+
+    rules = Rules(cut=False, allowed=allowed)
     plan = make_plan(stages[kinds[0]], devices, batch, rules)
     crowd = Counter(replica.device for replica in plan.replicas)
     seats = {}
@@ -83,6 +95,17 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
             node.node_id, node.address, replica.device if use_gpus else None, share if use_gpus else 0.0
         )
     return seats
+
+
+def _by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[Member]]) -> list[StageCost]:
+    """A replica does everything but its images' share as the whole stage does."""
+    return [
+        replace(
+            cost, name=member.name, image_s=cost.image_s / member.count, image_bytes=cost.image_bytes // member.count
+        )
+        for cost in costs
+        for member in members[cost.name]
+    ]
 
 
 def _devices(nodes: Sequence[Node], use_gpus: bool) -> list[Device]:

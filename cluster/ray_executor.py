@@ -36,9 +36,11 @@ from cluster.executors import Restore, RollBackError, kept_steps, watched
 from cluster.failures import Recovery, Symptoms, decide
 from cluster.files import FileRecord
 from cluster.host import OutOfStepError
-from cluster.program import stage_names, step_program
+from cluster.members import Member, members_of
+from cluster.program import Call, step_program
 from cluster.ray_seats import RaySeats
 from cluster.ray_start import connect
+from cluster.replica_group import GroupBrokenError
 from cluster.settings import RunSettings
 from cluster.snapshots import SnapshotLostError
 from cluster.source import DataSource
@@ -57,21 +59,24 @@ Result = TypeVar("Result")
 
 @dataclass
 class StepRefs:
-    """References to everything that one step makes, by who makes it."""
+    """References to everything that one step makes, by who makes it.
+
+    ``outputs`` by (GAN, pass) and replica, ``metrics`` by actor, ``gradients`` by GAN.
+    """
 
     images: Any
     labels: Any
-    outputs: dict[tuple[str, int], Any] = field(default_factory=dict)
+    outputs: dict[tuple[str, int], dict[int, Any]] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class PointRefs:
-    """What every stage gives after ``step`` steps, or references to it: the path of a snapshot, records of a save."""
+    """What every actor gives after ``step`` steps, or references to it: the path of a snapshot, records of a save."""
 
     step: int
-    by_stage: dict[str, Any]
+    by_actor: dict[str, Any]
     folder_url: str = ""
 
 
@@ -98,6 +103,8 @@ class RayExecutor:
         self.settings, self.source, self.restore = settings, source, restore
         self.plan = settings.band_plan()
         self.program = step_program(self.plan)
+        self.members = members_of(settings)
+        self._generation = 0
         self.receivers = [gan.name for gan in self.plan.gans] if settings.feeds_back else []
         self.recoveries: deque[Recovery] = deque()
         self.failures = 0
@@ -114,7 +121,7 @@ class RayExecutor:
         self.ingest: Any = self._ingest_actor()
         self.actors: dict[str, Any] = {}
         self._spare: Any = None
-        self._built = {name: self._actor(name) for name in stage_names(self.plan)}
+        self._built = {member.name: self._actor(member) for member in self._all_members()}
         self._start()
 
     @property
@@ -135,9 +142,10 @@ class RayExecutor:
         """Waits for every stage of the oldest step, through failures; only metrics come here."""
         step = self._finished
         values = self._collect(lambda: list(self._log[step].metrics.values()), self.settings.step_deadline_s)
+        by_actor = dict(zip(self._log[step].metrics, values, strict=True))
         self._finished += 1
         self._settle_snapshots()
-        return dict(zip(self._log[step].metrics, values, strict=True))
+        return {stage: by_actor[stage] for stage in self.members}  # replicas' are the same
 
     def save(self, step: int, folder_url: str) -> None:
         """Queues a save behind the steps already submitted; the pipeline is not drained."""
@@ -146,7 +154,7 @@ class RayExecutor:
 
     def saved(self) -> list[FileRecord]:
         """Waits for the oldest save, through failures."""
-        found = self._collect(lambda: list(self._saves[0].by_stage.values()), deadline_s=None)  # storage has its own
+        found = self._collect(lambda: list(self._saves[0].by_actor.values()), deadline_s=None)  # storage has its own
         self._saves.popleft()
         return [record for records in found for record in records]
 
@@ -172,27 +180,31 @@ class RayExecutor:
 
     # -- calls ---------------------------------------------------------------------------------
 
-    def _call(self, step: int, stages: Collection[str]) -> None:
-        """Submits the calls of ``step`` that belong to ``stages``, with the references that there are."""
+    def _call(self, step: int, actors: Collection[str]) -> None:
+        """Submits the calls of ``step`` that belong to ``actors``, with the references that there are."""
         refs = self._log[step]
         told = self._told(step - self.settings.feedback.lag)
         for call in self.program:
-            if call.stage not in stages:
-                continue
-            names = [name for name, _ in call.inputs]
-            inputs = [refs.outputs[key] for key in call.inputs]
-            actor = self.actors[call.stage]
-            if call.kind == "forward":
-                refs.outputs[call.stage, call.pass_number] = actor.forward.remote(step, names, refs.labels, *inputs)
-                continue
-            receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
-            arguments = (step, names, refs.images, refs.labels, told.get(call.stage), *inputs)
-            returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
-            refs.metrics[call.stage], *made = returned if receivers else [returned]
-            if call.stage == IMAGE_STAGE:
-                refs.gradients = dict(zip(receivers, made, strict=True))
-            else:
-                refs.outputs[call.stage, call.pass_number] = made[0]
+            for member in self.members[call.stage]:
+                if member.name in actors:
+                    self._call_member(step, call, member, refs, told)
+
+    def _call_member(self, step: int, call: Call, member: Member, refs: StepRefs, told: dict[str, Any]) -> None:
+        parts = [(name, part) for name, number in call.inputs for _, part in sorted(refs.outputs[name, number].items())]
+        names, inputs = [name for name, _ in parts], [part for _, part in parts]
+        actor = self.actors[member.name]
+        made_here = refs.outputs.setdefault((call.stage, call.pass_number), {})
+        if call.kind == "forward":
+            made_here[member.index] = actor.forward.remote(step, names, refs.labels, *inputs)
+            return
+        receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
+        arguments = (step, names, refs.images, refs.labels, told.get(call.stage), *inputs)
+        returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
+        refs.metrics[member.name], *made = returned if receivers else [returned]
+        if call.stage == IMAGE_STAGE:
+            refs.gradients = dict(zip(receivers, made, strict=True))
+        else:
+            made_here[member.index] = made[0]
 
     def _told(self, step: int) -> dict[str, Any]:
         """What the image stage said at ``step``, by GAN."""
@@ -203,10 +215,10 @@ class RayExecutor:
         while self._taking and self._taking[0].step <= self._finished:
             taken = self._taking.popleft()
             try:
-                paths = ray.get(list(taken.by_stage.values()), timeout=ANSWER_TIMEOUT_S)
+                paths = ray.get(list(taken.by_actor.values()), timeout=ANSWER_TIMEOUT_S)
             except RayError:
                 continue  # a stage died after that step; the snapshot before it still stands
-            self._snapshot = PointRefs(taken.step, dict(zip(taken.by_stage, paths, strict=True)))
+            self._snapshot = PointRefs(taken.step, dict(zip(taken.by_actor, paths, strict=True)))
             self._keep_a_spare()
         oldest = self._snapshot.step - self.settings.feedback.lag
         for step in [step for step in self._log if step < min(oldest, self._finished)]:
@@ -228,24 +240,24 @@ class RayExecutor:
                 self._recover(error)
 
     def _end_stuck(self) -> None:
-        """Kills the stage that keeps the oldest step from being finished: the first that has all it needs."""
+        """Kills the actor that keeps the oldest step from being finished: the first that has all it needs."""
         refs = self._log[min(self._finished, self._submitted - 1)]
         for call in self.program:
-            if call.kind == "step" and not _is_ready(refs.metrics[call.stage]):
-                if not _is_ready(refs.images):
-                    ray.kill(self.ingest)
-                else:
-                    ray.kill(self.actors[call.stage])
-                return
+            for member in self.members[call.stage] if call.kind == "step" else ():
+                if not _is_ready(refs.metrics[member.name]):
+                    ray.kill(self.actors[member.name] if _is_ready(refs.images) else self.ingest)
+                    return
 
     def _recover(self, error: RayError) -> None:
         """Replays what ``error`` has cost, or raises what the user is to read."""
         begun_s = time.monotonic()
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        if isinstance(cause, GroupBrokenError):
+            self._end_silent()
         done = self._done_steps()
         dead = tuple(name for name, steps in done.items() if steps is None)
-        lost_calls = isinstance(error, ActorUnavailableError) or (
-            isinstance(error, RayTaskError) and isinstance(error.cause, OutOfStepError)
-        )
+        alone = self._left_alone(dead)
+        lost_calls = isinstance(error, ActorUnavailableError) or isinstance(cause, OutOfStepError) or bool(alone)
         # An actor that died, and none that is dead: what is gone belonged to one that was replaced long ago.
         lost_objects = isinstance(error, ObjectLostError) or (_is_death(error) and not dead)
         decision = decide(Symptoms(dead, lost_calls, lost_objects, self.failures), self.settings.max_failures)
@@ -255,19 +267,19 @@ class RayExecutor:
         if decision == "roll back":
             raise self._roll_back(f"inputs to replay are gone ({_first_line(error)})", dead) from error
         base = self._snapshot.step
-        self._revive(dead)
-        positions = {name: base if steps is None else steps for name, steps in done.items() if name != INGEST}
+        self._revive(dead, alone)
+        anew = {*dead, *alone} - {INGEST}
+        positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name != INGEST}
         for step in range(min(positions.values()), self._submitted):
             self._call_again(step, {name for name, position in positions.items() if step >= position}, INGEST in dead)
-        stages = [name for name in dead if name != INGEST]
         self.recoveries.append(
             Recovery(
                 step=self._finished,
                 stages=dead,
                 cause=_first_line(error),
                 decision=decision,
-                from_step=base if stages else self._finished,
-                steps=self._submitted - base if stages else 0,
+                from_step=base if anew else self._finished,
+                steps=self._submitted - base if anew else 0,
                 seconds=time.monotonic() - begun_s,
             )
         )
@@ -275,8 +287,19 @@ class RayExecutor:
     def _roll_back(self, cause: str, dead: tuple[str, ...]) -> RollBackError:
         return RollBackError(cause, self.failures, self._finished, dead)
 
+    def _end_silent(self) -> None:
+        """Kills the replicas that do not answer although another of their group has noticed that it is broken."""
+        for group in self.members.values():
+            if len(group) > 1:
+                asked = {member.name: self.actors[member.name].has_lost_others.remote() for member in group}
+                answered, _ = ray.wait(list(asked.values()), timeout=ANSWER_TIMEOUT_S)
+                if any(_is_true(ref) for ref in answered):
+                    ray.wait(list(asked.values()), num_returns=len(asked), timeout=self.settings.replica_timeout_s)
+                    for name in [name for name, ref in asked.items() if not _is_ready(ref)]:
+                        ray.kill(self.actors[name])
+
     def _done_steps(self) -> dict[str, int | None]:
-        """How many steps every stage has done, once it has gone through its queue; None for the dead."""
+        """How many steps every actor has done, once it has gone through its queue; None for the dead."""
         refs = {name: actor.done.remote() for name, actor in self.actors.items()} | {INGEST: self.ingest.ready.remote()}
         found: dict[str, int | None] = {}
         for name, ref in refs.items():
@@ -290,61 +313,92 @@ class RayExecutor:
                 ) from error
         return found
 
-    def _revive(self, dead: tuple[str, ...]) -> None:
-        """New actors for ``dead``, with the state of the last snapshot, or what the run began with."""
+    def _left_alone(self, dead: tuple[str, ...]) -> tuple[str, ...]:
+        """Living replicas whose group has broken, or has lost a member: a step may have been applied in some alone."""
+        found: list[str] = []
+        for group in self.members.values():
+            living = [member.name for member in group if member.name not in dead]
+            if len(group) > 1 and living:
+                asked = [self.actors[name].has_lost_others.remote() for name in living]
+                if len(living) < len(group) or any(self._wait(asked)):
+                    found += living
+        return tuple(found)
+
+    def _revive(self, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
+        """New actors for ``dead``; they and those left ``alone`` get the state of the last snapshot or of the start."""
         if INGEST in dead:
             self.ingest = self._ingest_actor()
-        stages = [name for name in dead if name != INGEST]
-        moved = self.seats.replace(stages)
-        if moved and self._snapshot.by_stage:
+        lost = [member for member in self._all_members() if member.name in dead]
+        moved = self.seats.replace([member.name for member in lost])
+        if moved and self._snapshot.by_actor:
             raise self._roll_back(f"the machine of {', '.join(moved)} is gone, and its snapshots with it", dead)
-        built = [self._actor(name) for name in stages]
-        if self._snapshot.by_stage:
-            restored = [self.actors[name].restore.remote(self._snapshot.by_stage[name]) for name in stages]
+        anew = [member for member in self._all_members() if member.name in {*dead, *alone}]
+        ready = [self._actor(member) for member in lost]
+        if alone and not self._snapshot.by_actor:
+            ready += [self._built_again(member) for member in anew if member not in lost]
+        if self._snapshot.by_actor:
+            ready += [self.actors[m.name].restore.remote(self._snapshot.by_actor[m.name]) for m in anew]
         elif self.restore is not None:
             arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
-            restored = [self.actors[name].load.remote(*arguments) for name in stages]
-        else:
-            restored = built
+            ready += [self.actors[member.name].load.remote(*arguments) for member in anew]
+        ready += self._formed({member.stage for member in anew})
         try:
-            self._wait(restored)
+            self._wait(ready)
         except SnapshotLostError as error:
             raise self._roll_back(str(error), dead) from error
-        self._write_again(self._snapshot.step, set(stages))
+        self._write_again(self._snapshot.step, {member.name for member in anew})
 
-    def _call_again(self, step: int, stages: set[str], batch: bool) -> None:
-        """What was to happen at ``step`` in ``stages``, in the same order: batch, calls, snapshot, save."""
+    def _formed(self, stages: Collection[str]) -> list[Any]:
+        """References to wait for: a new generation of the group of each of ``stages`` that has several replicas."""
+        refs = []
+        for stage in stages:
+            group = self.members[stage]
+            if len(group) > 1:
+                self._generation += 1
+                meeting = self.actors[group[0].name].open_store.remote(self._generation)
+                refs += [self.actors[member.name].join.remote(meeting) for member in group]
+        return refs
+
+    def _call_again(self, step: int, actors: set[str], batch: bool) -> None:
+        """What was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
         if batch:
             refs = self._log[step]
             refs.images, refs.labels = self.ingest.batch.options(num_returns=2).remote(step)
-        self._call(step, stages)
+        self._call(step, actors)
         for taking in self._taking:
             if taking.step == step + 1:
-                taking.by_stage |= {name: self.actors[name].snapshot.remote(taking.step) for name in stages}
-        self._write_again(step + 1, stages)
+                taking.by_actor |= {name: self.actors[name].snapshot.remote(taking.step) for name in actors}
+        self._write_again(step + 1, actors)
 
-    def _write_again(self, step: int, stages: set[str]) -> None:
+    def _write_again(self, step: int, actors: set[str]) -> None:
         """The save that was to be made after ``step`` steps, if there is one that is not collected yet."""
         for save in self._saves:
             if save.step == step:
                 url = save.folder_url
-                save.by_stage |= {name: self.actors[name].save.remote(step, url) for name in stages}
+                save.by_actor |= {name: self.actors[name].save.remote(step, url) for name in actors}
 
     # -- starting ------------------------------------------------------------------------------
 
     def _ingest_actor(self) -> Any:
         return ray.remote(IngestActor).options(num_cpus=0).remote(self.source)
 
-    def _actor(self, name: str) -> Any:
-        """Makes an actor the stage ``name``, the spare one if it is in the right place; a reference to wait for."""
-        seat = self.seats.by_stage[name]
+    def _all_members(self) -> list[Member]:
+        return [member for group in self.members.values() for member in group]
+
+    def _actor(self, member: Member) -> Any:
+        """Makes an actor that member, the spare one if it is in the right place; a reference to wait for."""
+        seat = self.seats.by_actor[member.name]
         spare, fits = self._spare, seat.gpu is None and seat.node_id == self.seats.spare_node
         if spare is not None and fits and _lives(spare):
             actor, self._spare = spare, None
         else:
-            actor = self._stage_actor(self.seats.options(name))
-        self.actors[name] = actor
-        return actor.build.remote(self._dump, name, self._statistics)
+            actor = self._stage_actor(self.seats.options(member.name))
+        self.actors[member.name] = actor
+        return self._built_again(member)
+
+    def _built_again(self, member: Member) -> Any:
+        """Makes an actor that is there the stage as it is at the very start; a reference to wait for."""
+        return self.actors[member.name].build.remote(self._dump, member, self._statistics)
 
     def _stage_actor(self, options: dict[str, Any]) -> Any:
         # No retries: a retried step would run on a fresh, untrained actor.
@@ -372,6 +426,7 @@ class RayExecutor:
         if restore is not None:
             arguments = (restore.folder_url, restore.records, restore.step)
             self._wait([actor.load.remote(*arguments) for actor in self.actors.values()])
+        self._wait(self._formed(self.members))
         for step in kept_steps(self.settings, restore):
             refs = self.actors[IMAGE_STAGE].gradients.options(num_returns=len(self.receivers)).remote(step)
             told = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
@@ -416,6 +471,14 @@ def _lives(actor: Any) -> bool:
 def _is_ready(ref: Any) -> bool:
     """Whether there is a result, be it an error."""
     return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
+
+
+def _is_true(ref: Any) -> bool:
+    """Whether there is a result, and it is true."""
+    try:
+        return bool(ray.get(ref, timeout=0)) if _is_ready(ref) else False
+    except RayError:
+        return False
 
 
 def _is_death(error: RayError) -> bool:

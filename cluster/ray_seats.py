@@ -10,8 +10,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.costs import counted_work, estimated
+from cluster.members import members_of
 from cluster.placement import Node, Seat, place
-from cluster.program import stage_names
 from cluster.settings import RunSettings
 from freqgan.errors import RunError
 
@@ -20,21 +20,21 @@ ACCELERATOR_LABEL, MARKET_LABEL, SPOT = "ray.io/accelerator-type", "ray.io/marke
 
 
 class RaySeats:
-    """Where every stage of a run lives; :meth:`close` gives the GPUs back."""
+    """Where every actor of a run lives; :meth:`close` gives the GPUs back."""
 
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
         self._groups: dict[tuple[str, int], Any] = {}
-        self.by_stage = self._place()
+        self.by_actor = self._place()
 
     def options(self, name: str) -> dict[str, Any]:
-        """Ray's options for the actor of stage ``name``; waits for a GPU where it needs one.
+        """Ray's options for the actor ``name``; waits for a GPU where it needs one.
 
         Raises:
             RunError: no whole GPU became free.
 
         """
-        seat = self.by_stage[name]
+        seat = self.by_actor[name]
         strategy: Any
         if seat.gpu is None:
             strategy = NodeAffinitySchedulingStrategy(seat.node_id, soft=False)
@@ -46,19 +46,19 @@ class RaySeats:
     @property
     def spare_node(self) -> str | None:
         """Where a spare actor serves most stages; None where they sit on GPUs."""
-        nodes = [seat.node_id for seat in self.by_stage.values() if seat.gpu is None]
+        nodes = [seat.node_id for seat in self.by_actor.values() if seat.gpu is None]
         return max(nodes, key=nodes.count) if nodes else None
 
     def spare_options(self, node_id: str) -> dict[str, Any]:
         """Ray's options for an actor that may become any stage on that node."""
         return {"num_gpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
 
-    def replace(self, stages: Collection[str]) -> list[str]:
-        """New seats for those of ``stages`` whose node is no longer alive; which they are."""
+    def replace(self, actors: Collection[str]) -> list[str]:
+        """New seats for those of ``actors`` whose node is no longer alive; which they are."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        homeless = [name for name in stages if self.by_stage[name].node_id not in alive]
+        homeless = [name for name in actors if self.by_actor[name].node_id not in alive]
         if homeless:
-            self.by_stage |= {name: seat for name, seat in self._place().items() if name in homeless}
+            self.by_actor |= {name: seat for name, seat in self._place().items() if name in homeless}
         return homeless
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class RaySeats:
             nodes,
             self.settings.batch,
             use_gpus=wanted == "cuda" or (wanted == "auto" and any(node.gpus for node in nodes)),
-            names=stage_names(self.settings.band_plan()),
+            members=members_of(self.settings),
         )
 
     def _group(self, node_id: str, address: str, gpu: int) -> Any:
@@ -87,7 +87,7 @@ class RaySeats:
             group = placement_group([{"GPU": 1, f"node:{address}": 0.001}])
             if not group.wait(GROUP_TIMEOUT_S):
                 remove_placement_group(group)
-                wanted = len({(seat.node_id, seat.gpu) for seat in self.by_stage.values()})
+                wanted = len({(seat.node_id, seat.gpu) for seat in self.by_actor.values()})
                 free, there = (r.get("GPU", 0) for r in (ray.available_resources(), ray.cluster_resources()))
                 raise RunError(
                     f"no whole GPU became free on node {address} within {GROUP_TIMEOUT_S:g} s; the plan wants {wanted} "

@@ -54,6 +54,11 @@ class ReplicaGroup(Share):
         self._generation = 0
         self._joined = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has been formed and nothing has gone wrong since."""
+        return self._joined
+
     def open_store(self, host: str, generation: int) -> Meeting:
         """For the first replica: a store that listens on ``host`` alone, for one generation."""
         self.leave()

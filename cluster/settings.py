@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster.ingest import DataSettings
+from freqgan.errors import InputError, nearest
 from freqgan.metrics.evaluation import FEWEST
 from freqgan.settings import ModelSettings
 
@@ -23,8 +24,12 @@ FREE_SETTINGS = (
     "max_failures",
     "snapshot_every",
     "step_deadline_s",
+    "replicas",
+    "replica_timeout_s",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
+
+Except that replicas add up gradients in another order: R of them equal one to rounding, and each other to the bit.
 
 ``data`` may be another copy of the same shards; a fingerprint of their contents is compared instead.
 """
@@ -61,6 +66,12 @@ class RunSettings(ModelSettings):
     max_failures: int = Field(
         16, ge=-1, description="deaths of actors to recover from by replay before the run fails; -1 is no limit (ray)"
     )
+    replicas: dict[str, int] = Field(
+        {}, description="actors that share the batches of a GAN, by its name, 1 where not given (ray)"
+    )
+    replica_timeout_s: float = Field(
+        30, gt=0, description="a replica that the others have waited for this long is taken for dead (ray)"
+    )
     step_deadline_s: float = Field(
         600,
         gt=0,
@@ -69,6 +80,21 @@ class RunSettings(ModelSettings):
     snapshot_every: int = Field(
         10, ge=1, description="steps between snapshots on local disks, from which a dead stage is replayed (ray)"
     )
+
+    @model_validator(mode="after")
+    def _replicas(self) -> RunSettings:
+        """Refuses replicas that there cannot be."""
+        names = [gan.name for gan in self.band_plan().gans]
+        for name, count in self.replicas.items():
+            if name not in names:
+                there = f"there are {', '.join(names)}" if names else "the plan has none"
+                raise InputError(f"replicas: no GAN is called {name!r}{nearest(name, names)}; {there}")
+            if count < 1 or self.batch % count:
+                raise InputError(
+                    f"replicas.{name}: a batch of {self.batch} images cannot be cut into {count} equal parts: choose a "
+                    "number of replicas that divides the batch"
+                )
+        return self
 
     @property
     def last_step(self) -> int:

@@ -43,6 +43,10 @@ class Share:
         """The mean over all replicas of each tensor, the same bits for everyone; every replica has to call it."""
         return list(tensors)
 
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """The tensor of every replica, in their order; every replica has to call it."""
+        return [tensor]
+
     def mean_metrics(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The mean of each number over all replicas, which have the same names."""
         if self.count == 1:

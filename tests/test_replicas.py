@@ -16,12 +16,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from cluster.checkpoints import Checkpoint, find_checkpoint
 from cluster.replica_group import GroupBrokenError, ReplicaGroup
+from cluster.settings import RunSettings
+from cluster.training import train as train_run
 from freqgan.band_gan import BandGan, Feedback, StepResult
 from freqgan.errors import InputError
 from freqgan.guard import Guard
 from freqgan.replication import Share
+from tests.chaos import killing
 from tests.models import chain_of, pictures, tiny_settings
+from tests.runs import Events, tiny_run_settings, trained
 
 BATCH, STEPS = 8, 5
 RELATIVE, ABSOLUTE = 2e-4, 2e-5
@@ -230,3 +235,63 @@ def test_a_group_means_gathers_breaks_and_forms_anew(members: Members) -> None:
         members.start(victim)
         assert members.form(2 + victim) == [None] * 3
         assert members.all("mean", lambda i: (pair[i],))[1][0].tolist() == [1.0, 10.0]
+
+
+# -- in Ray -------------------------------------------------------------------------------------------
+
+
+def replicated(run: Path, data: Path, **changes: Any) -> RunSettings:
+    replicas = {"HL1": 2, "LL1": 2}
+    return tiny_run_settings(
+        run, data, executor="ray", max_steps=12, checkpoint_every=4, snapshot_every=3, replicas=replicas,
+        replica_timeout_s=5.0, **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_shards: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Checkpoint:
+    """The last checkpoint of a run with replicas to which nothing happened."""
+    run = tmp_path_factory.mktemp("replicas") / "run"
+    trained(replicated(run, small_shards))
+    return find_checkpoint(str(run))
+
+
+def test_a_run_with_replicas_is_one_without_but_for_rounding(
+    undisturbed: Checkpoint, small_shards: Path, tmp_path: Path
+) -> None:
+    """And its checkpoints are the same files, so that a run may go on with another number of replicas."""
+    settings = undisturbed.settings.model_copy(update={"run": str(tmp_path / "one"), "executor": "inline"})
+    train_run(settings, Events())
+    theirs, states = find_checkpoint(settings.run).states(), undisturbed.states()
+    assert {name: set(tensors) for name, tensors in theirs.items()} == {n: set(t) for n, t in states.items()}
+    for stage, tensors in states.items():
+        for name, tensor in tensors.items():
+            if not name.endswith(FREE):
+                torch.testing.assert_close(
+                    tensor, theirs[stage][name], rtol=1e-3, atol=2e-3, msg=lambda m, n=f"{stage} {name}": f"{n}: {m}"
+                )
+    half = tmp_path / "half"
+    trained(replicated(half, small_shards).model_copy(update={"max_steps": 6}))
+    trained(replicated(half, small_shards).model_copy(update={"replicas": {"HH1": 4}}))
+    assert find_checkpoint(str(half)).step == 12
+
+
+@pytest.mark.parametrize("victim", ["HL1@1", "LL1"])
+def test_a_killed_replica_is_replaced_and_its_group_forms_anew(
+    victim: str, undisturbed: Checkpoint, small_shards: Path, tmp_path: Path
+) -> None:
+    with killing({7: [victim]}) as replaced:
+        _, events, digest = trained(replicated(tmp_path / "run", small_shards))
+    assert replaced == {victim}
+    assert digest == undisturbed.digest()
+    (recovery,) = events.recoveries
+    assert (recovery.stages, recovery.decision) == ((victim,), "replay")
+
+
+def test_a_replica_that_hangs_is_ended_by_the_timeout_of_its_group(
+    undisturbed: Checkpoint, small_shards: Path, tmp_path: Path
+) -> None:
+    with killing({5: ["HL1"]}, signal.SIGSTOP) as replaced:
+        _, _, digest = trained(replicated(tmp_path / "run", small_shards))
+    assert replaced == {"HL1"}
+    assert digest == undisturbed.digest()

@@ -53,6 +53,7 @@ START_TIMEOUT_S = 600.0
 ANSWER_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0
 ALIVE_TIMEOUT_S = 1.0
+LOOK_EVERY_S = 2.0
 INGEST = "ingest"
 Result = TypeVar("Result")
 
@@ -105,6 +106,7 @@ class RayExecutor:
         self.program = step_program(self.plan)
         self.members = members_of(settings)
         self._generation = 0
+        self._reviving: set[str] = set()
         self.receivers = [gan.name for gan in self.plan.gans] if settings.feeds_back else []
         self.recoveries: deque[Recovery] = deque()
         self.failures = 0
@@ -231,13 +233,20 @@ class RayExecutor:
     def _collect(self, refs: Callable[[], list[Any]], deadline_s: float | None) -> list[Any]:
         """The values of ``refs()``; when something failed, what was lost is done again first."""
         while True:
+            failure: RayError | None
             try:
-                return list(ray.get(refs(), timeout=deadline_s))
+                return _values(refs(), deadline_s)
             except GetTimeoutError as error:
                 self._end_stuck()
-                self._recover(error)
+                failure = error
             except RayError as error:
-                self._recover(error)
+                failure = error
+            while failure is not None:
+                try:
+                    self._recover(failure)
+                    failure = None
+                except RayError as another:  # something else died meanwhile
+                    failure = another
 
     def _end_stuck(self) -> None:
         """Kills the actor that keeps the oldest step from being finished: the first that has all it needs."""
@@ -257,6 +266,7 @@ class RayExecutor:
         done = self._done_steps()
         dead = tuple(name for name, steps in done.items() if steps is None)
         alone = self._left_alone(dead)
+        alone += tuple(name for name in self._reviving if name not in {*dead, *alone})
         lost_calls = isinstance(error, ActorUnavailableError) or isinstance(cause, OutOfStepError) or bool(alone)
         # An actor that died, and none that is dead: what is gone belonged to one that was replaced long ago.
         lost_objects = isinstance(error, ObjectLostError) or (_is_death(error) and not dead)
@@ -288,15 +298,18 @@ class RayExecutor:
         return RollBackError(cause, self.failures, self._finished, dead)
 
     def _end_silent(self) -> None:
-        """Kills the replicas that do not answer although another of their group has noticed that it is broken."""
-        for group in self.members.values():
-            if len(group) > 1:
-                asked = {member.name: self.actors[member.name].has_lost_others.remote() for member in group}
-                answered, _ = ray.wait(list(asked.values()), timeout=ANSWER_TIMEOUT_S)
-                if any(_is_true(ref) for ref in answered):
-                    ray.wait(list(asked.values()), num_returns=len(asked), timeout=self.settings.replica_timeout_s)
-                    for name in [name for name, ref in asked.items() if not _is_ready(ref)]:
+        """Kills the replicas that have given nothing for a step for which others of their group have waited in vain.
+
+        Asking them would not do: their queues may wait for results that depend on the very step that hangs.
+        """
+        for group in [group for group in self.members.values() if len(group) > 1]:
+            for step in range(self._finished, self._submitted):
+                refs = {member.name: self._log[step].metrics[member.name] for member in group}
+                if any(_is_broken_group(ref) for ref in refs.values()):
+                    ray.wait(list(refs.values()), num_returns=len(refs), timeout=self.settings.replica_timeout_s)
+                    for name in [name for name, ref in refs.items() if not _is_ready(ref)]:
                         ray.kill(self.actors[name])
+                    break
 
     def _done_steps(self) -> dict[str, int | None]:
         """How many steps every actor has done, once it has gone through its queue; None for the dead."""
@@ -320,7 +333,7 @@ class RayExecutor:
             living = [member.name for member in group if member.name not in dead]
             if len(group) > 1 and living:
                 asked = [self.actors[name].has_lost_others.remote() for name in living]
-                if len(living) < len(group) or any(self._wait(asked)):
+                if len(living) < len(group) or any(ray.get(asked)):
                     found += living
         return tuple(found)
 
@@ -342,10 +355,14 @@ class RayExecutor:
             arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
             ready += [self.actors[member.name].load.remote(*arguments) for member in anew]
         ready += self._formed({member.stage for member in anew})
+        self._reviving = {member.name for member in anew}
         try:
-            self._wait(ready)
-        except SnapshotLostError as error:
-            raise self._roll_back(str(error), dead) from error
+            ray.get(ready)
+        except RayTaskError as error:
+            if isinstance(error.cause, SnapshotLostError):
+                raise self._roll_back(str(error.cause), dead) from error
+            raise
+        self._reviving = set()
         self._write_again(self._snapshot.step, {member.name for member in anew})
 
     def _formed(self, stages: Collection[str]) -> list[Any]:
@@ -436,6 +453,24 @@ class RayExecutor:
         return _translated(lambda: ray.get(refs))
 
 
+def _values(refs: list[Any], deadline_s: float | None) -> list[Any]:
+    """What ``refs`` stand for; an error among them is raised although others may never come.
+
+    Raises:
+        GetTimeoutError: they are not there after ``deadline_s``.
+
+    """
+    end_s = None if deadline_s is None else time.monotonic() + deadline_s
+    while True:
+        left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, max(0.0, end_s - time.monotonic()))
+        ready, waiting = ray.wait(refs, num_returns=len(refs), timeout=left_s)
+        if not waiting:
+            return list(ray.get(refs))
+        ray.get(ready)
+        if end_s is not None and time.monotonic() >= end_s:
+            raise GetTimeoutError(f"{len(waiting)} results are not there after {deadline_s:g} s")
+
+
 def _translated(action: Callable[[], Result]) -> Result:
     """What ``action`` returns; Ray's errors as ours, with what happened inside the actor in front."""
     try:
@@ -473,12 +508,16 @@ def _is_ready(ref: Any) -> bool:
     return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
 
 
-def _is_true(ref: Any) -> bool:
-    """Whether there is a result, and it is true."""
+def _is_broken_group(ref: Any) -> bool:
+    """Whether there is a result, and it is that other replicas could not be reached."""
     try:
-        return bool(ray.get(ref, timeout=0)) if _is_ready(ref) else False
+        if _is_ready(ref):
+            ray.get(ref, timeout=0)
+    except RayTaskError as error:
+        return isinstance(error.cause, GroupBrokenError)
     except RayError:
         return False
+    return False
 
 
 def _is_death(error: RayError) -> bool:

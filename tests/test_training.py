@@ -17,6 +17,7 @@ import pytest
 
 from cluster.checkpoints import find_checkpoint
 from cluster.host import StageHost
+from cluster.members import Member
 from cluster.reporting import StepRecord
 from cluster.snapshots import delete_snapshots
 from cluster.source import measure_statistics, open_source
@@ -350,6 +351,31 @@ def test_dead_stages_are_replayed_and_the_others_go_on(
     assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_stage_that_dies_again_while_it_is_replaced(
+    quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from cluster.ray_executor import RayExecutor
+
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", snapshot_every=2, window=3)
+    build, killed = RayExecutor._built_again, list[int]()
+
+    def build_and_kill(self: RayExecutor, member: Member) -> Any:
+        ref = build(self, member)
+        if self.failures and len(killed) < 2:
+            killed.append(ray.get(self.actors[member.name].pid.remote()))
+            os.kill(killed[-1], signal.SIGKILL)
+        return ref
+
+    monkeypatch.setattr(RayExecutor, "_built_again", build_and_kill)
+    with killing({4: ["HL1"]}):
+        _, events, digest = trained(settings)
+    assert digest == quiet
+    assert len(set(killed)) == 2
+    assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
+
+
 def test_a_stage_that_hangs_is_ended_and_replayed(
     quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
@@ -369,9 +395,9 @@ def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", snapshot_every=1, window=1)
     revive = RayExecutor._revive
 
-    def lose_snapshots_and_revive(self: RayExecutor, dead: tuple[str, ...]) -> None:
+    def lose_snapshots_and_revive(self: RayExecutor, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
         delete_snapshots(settings.run)
-        revive(self, dead)
+        revive(self, dead, alone)
 
     monkeypatch.setattr(RayExecutor, "_revive", lose_snapshots_and_revive)
     with killing({4: ["HL1"]}):

@@ -244,7 +244,7 @@ def replicated(run: Path, data: Path, **changes: Any) -> RunSettings:
     replicas = {"HL1": 2, "LL1": 2}
     return tiny_run_settings(
         run, data, executor="ray", max_steps=12, checkpoint_every=4, snapshot_every=3, replicas=replicas,
-        replica_timeout_s=5.0, **changes,
+        replica_timeout_s=5.0, plan={"bands": ["LL1", "HL1"]}, **changes,
     )  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def test_a_run_with_replicas_is_one_without_but_for_rounding(
                 )
     half = tmp_path / "half"
     trained(replicated(half, small_shards).model_copy(update={"max_steps": 6}))
-    trained(replicated(half, small_shards).model_copy(update={"replicas": {"HH1": 4}}))
+    trained(replicated(half, small_shards).model_copy(update={"replicas": {"HL1": 4}}))
     assert find_checkpoint(str(half)).step == 12
 
 

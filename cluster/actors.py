@@ -64,7 +64,7 @@ class StageActor:
 
     def open_store(self, generation: int) -> Meeting:
         """See :meth:`ReplicaGroup.open_store`; on the address that Ray knows this machine by."""
-        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        address: str = ray.util.get_node_ip_address()
         return self.group.open_store(address, generation)
 
     def join(self, meeting: Meeting) -> None:

@@ -36,7 +36,8 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
     """
     import ray
 
-    from cluster.ray_executor import INGEST, RayExecutor
+    from cluster.ray_crew import INGEST
+    from cluster.ray_executor import RayExecutor
 
     pids, due = dict[str, int](), dict(stages_by_step)
     handles: dict[str, Any] = {}
@@ -44,7 +45,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
     plain = {name: getattr(RayExecutor, name) for name in ("submit", "_start", "_recover")}
 
     def look(executor: RayExecutor) -> None:
-        for name, actor in {**executor.actors, INGEST: executor.ingest}.items():
+        for name, actor in {**executor.crew.actors, INGEST: executor.crew.ingest}.items():
             if handles.get(name) is not actor:
                 replaced.update({name} & handles.keys())
                 handles[name], pids[name] = actor, ray.get(actor.pid.remote())

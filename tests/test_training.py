@@ -229,7 +229,7 @@ ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_executor import RayExecutor
 seats, close = {}, RayExecutor.close
 def look(self):
-    seats.update(self.seats.by_actor)
+    seats.update(self.crew.seats.by_actor)
     print("free", ray.available_resources().get("GPU", 0))
     close(self)
 RayExecutor.close = look
@@ -364,19 +364,20 @@ def test_a_stage_that_dies_again_while_it_is_replaced(
 ) -> None:
     import ray
 
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_crew import Crew
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=2, window=3)
-    build, killed = RayExecutor._built_again, list[int]()
+    build, built, killed = Crew.build, list[str](), list[int]()
 
-    def build_and_kill(self: RayExecutor, member: Member) -> Any:
+    def build_and_kill(self: Crew, member: Member) -> Any:
         ref = build(self, member)
-        if self.failures and len(killed) < 2:
+        built.append(member.name)
+        if built.count(member.name) > 1 and len(killed) < 2:
             killed.append(ray.get(self.actors[member.name].pid.remote()))
             os.kill(killed[-1], signal.SIGKILL)
         return ref
 
-    monkeypatch.setattr(RayExecutor, "_built_again", build_and_kill)
+    monkeypatch.setattr(Crew, "build", build_and_kill)
     with killing({4: ["HL1"]}):
         _, events, digest = trained(settings)
     assert digest == quiet_pair

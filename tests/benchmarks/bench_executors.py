@@ -77,7 +77,8 @@ def bytes_of_a_step(settings: RunSettings) -> tuple[int, int]:
         executor.submit(0)
         executor.finish()
         refs = executor._log[0]
-        made = [refs.images, *refs.outputs.values(), *refs.gradients.values()]
+        parts = [part for by_replica in refs.outputs.values() for part in by_replica.values()]
+        made = [refs.images, *parts, *refs.gradients.values()]
         everything = [*made, refs.labels, *refs.metrics.values()]
         ray.wait(everything, num_returns=len(everything))
         held = sum(place["object_size"] for place in ray.experimental.get_object_locations(everything).values())

@@ -1,0 +1,95 @@
+"""Waiting for results of Ray calls, and telling what an error among them means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from cluster.replica_group import GroupBrokenError
+from freqgan.errors import FreqganError, RunError
+
+ALIVE_TIMEOUT_S = 1.0
+LOOK_EVERY_S = 2.0
+Result = TypeVar("Result")
+
+
+def values(refs: list[Any], deadline_s: float | None) -> list[Any]:
+    """What ``refs`` stand for; an error among them is raised although others may never come.
+
+    Raises:
+        GetTimeoutError: they are not there after ``deadline_s``.
+
+    """
+    end_s = None if deadline_s is None else time.monotonic() + deadline_s
+    while True:
+        left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, max(0.0, end_s - time.monotonic()))
+        ready, waiting = ray.wait(refs, num_returns=len(refs), timeout=left_s)
+        if not waiting:
+            return list(ray.get(refs))
+        ray.get(ready)
+        if end_s is not None and time.monotonic() >= end_s:
+            raise GetTimeoutError(f"{len(waiting)} results are not there after {deadline_s:g} s")
+
+
+def translated(action: Callable[[], Result]) -> Result:
+    """What ``action`` returns; Ray's errors as ours, with what happened inside the actor in front."""
+    try:
+        return action()
+    except RayError as error:
+        raise_as_ours(error)
+
+
+def raise_as_ours(error: RayError) -> NoReturn:
+    """Ray's error as ours."""
+    if isinstance(error, RayTaskError):
+        if isinstance(error.cause, FreqganError):
+            raise error.cause from error
+        raise RunError(f"a stage failed: {error.cause or error}; its traceback is in Ray's logs") from error
+    if isinstance(error, RayActorError):
+        raise RunError(
+            f"an actor died: {first_line(error)}; run the same command again to resume from its checkpoint"
+        ) from error
+    raise RunError(f"Ray failed: {first_line(error)}; run the same command again to resume") from error
+
+
+def lives(actor: Any) -> bool:
+    """Whether an actor answers, or is only slow to."""
+    try:
+        ray.get(actor.pid.remote(), timeout=ALIVE_TIMEOUT_S)
+    except GetTimeoutError:
+        return True
+    except RayActorError:
+        return False
+    return True
+
+
+def is_ready(ref: Any) -> bool:
+    """Whether there is a result, be it an error."""
+    return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
+
+
+def is_broken_group(ref: Any) -> bool:
+    """Whether there is a result, and it is that other replicas could not be reached."""
+    try:
+        if is_ready(ref):
+            ray.get(ref, timeout=0)
+    except RayTaskError as error:
+        return isinstance(error.cause, GroupBrokenError)
+    except RayError:
+        return False
+    return False
+
+
+def is_death(error: RayError) -> bool:
+    """Whether an actor died, be it that of the call or one that the call's arguments come from."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, RayActorError) and not isinstance(cause, ActorUnavailableError)
+
+
+def first_line(error: BaseException) -> str:
+    """Of its message; its type where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

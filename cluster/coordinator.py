@@ -15,6 +15,8 @@ from cluster.watching import Watcher
 from freqgan.critic import Metrics
 
 RATE_SPAN_STEPS = 20
+BEGUN = "begun_s"
+"""A metric of every stage: when its step was begun, here in seconds since the coordinator's start."""
 
 
 class Coordinator:
@@ -45,7 +47,7 @@ class Coordinator:
         self.watcher = Watcher(executor.score, reporter.noted) if settings.watch.data else None
         self.saves: deque[int] = deque()
         self.last_saved = first_step
-        self.start_s = time.perf_counter()
+        self.start_s, self.start_epoch_s = time.perf_counter(), time.time()
         self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
 
     def run(self) -> int:
@@ -103,4 +105,5 @@ class Coordinator:
         self.recent_s.append(now)
         span = self.recent_s[-1] - self.recent_s[0]
         rate = self.settings.batch * (len(self.recent_s) - 1) / span if span > 0 else 0.0
+        stages = {name: numbers | {BEGUN: numbers[BEGUN] - self.start_epoch_s} for name, numbers in stages.items()}
         return StepRecord(self.finished, self.finished * self.settings.batch, now - self.start_s, rate, stages)

@@ -87,6 +87,7 @@ class StageHost:
         self.kept = KeptSteps(settings.feedback.lag)
         self._last: HostedStep | None = None
         self._good_written = -1
+        self._ended_s: float | None = None
 
     def step(
         self,
@@ -98,6 +99,7 @@ class StageHost:
     ) -> HostedStep:
         """Step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
 
+        Metrics also have ``begun_s`` (seconds since 1970), ``seconds`` it took and ``waited_s`` since the step before.
         ``gradient`` is the image stage's for this band, of ``feedback.lag`` steps ago.
         """
         if step == self.done - 1 and self._last is not None:
@@ -106,9 +108,12 @@ class StageHost:
             raise OutOfStepError(
                 f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order"
             )
-        start = time.perf_counter()
+        begun_s, start_s = time.time(), time.perf_counter()
         metrics, made = self._step(step, images, labels, outputs, gradient)
-        self._last = HostedStep(metrics | {"seconds": time.perf_counter() - start}, made)
+        end_s = time.perf_counter()
+        times = {"begun_s": begun_s, "seconds": end_s - start_s, "waited_s": start_s - (self._ended_s or start_s)}
+        self._ended_s = end_s
+        self._last = HostedStep(metrics | times, made)
         self.done += 1
         return self._last
 

@@ -13,7 +13,10 @@ from freqgan.critic import Metrics
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One finished step: ``step`` counts finished steps from 1, ``stages`` holds the metrics by GAN or stage name."""
+    """One finished step: ``step`` counts finished steps from 1, ``stages`` holds the metrics by GAN or stage name.
+
+    Their ``begun_s`` is in seconds since the coordinator's start, as ``elapsed_s`` is.
+    """
 
     step: int
     images: int

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure  # used without pyplot, so no window system
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
+from cluster.coordinator import BEGUN
 from cluster.watching import Evaluation
 from freqgan.image_stage import IMAGE_STAGE
 from launch.metrics_log import MetricsLine, alphas_of
@@ -22,6 +23,7 @@ INK = "#808080"  # readable on white and on black: the page decides which it is
 COLOURS = {"loss_d": "#d9822b", "loss_g": "#3b82c4"}
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
+TIMELINE_STEPS, TIMELINE_LEAST = 16, 2
 
 
 def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image:
@@ -60,6 +62,42 @@ def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
     _draw(panel, lines, [line.images_per_s for line in lines])
     panel.set_ylim(bottom=0)
     return rendered(figure)
+
+
+def timeline(lines: Sequence[MetricsLine]) -> Image.Image | None:
+    """What every stage did when: a bar per step, of the last steps; None where the times are not known.
+
+    Every step has one colour in all rows, so that a step can be followed through the chain and the window be seen.
+    """
+    recent = _last_of_one_start(lines)
+    if len(recent) < TIMELINE_LEAST:
+        return None
+    stages = list(recent[-1].stages)
+    zero_s = min(numbers[BEGUN] for line in recent for numbers in line.stages.values())
+    figure = Figure(figsize=(10, 0.26 * len(stages) + 0.9))
+    _set_margins(figure, left=0.07, bottom=0.4 / figure.get_figheight())
+    panel: Any = figure.subplots()
+    _style(panel, f"steps {recent[0].step} to {recent[-1].step}")
+    for line in recent:
+        for row, stage in enumerate(stages):
+            numbers = line.stages[stage]
+            bar = [(numbers[BEGUN] - zero_s, numbers["seconds"])]
+            panel.broken_barh(bar, (row - 0.42, 0.84), color=f"C{line.step % 10}", linewidth=0)
+    panel.set_yticks(range(len(stages)), stages)
+    panel.invert_yaxis()
+    panel.set_xlabel("seconds", color=INK, fontsize=8)
+    return rendered(figure)
+
+
+def _last_of_one_start(lines: Sequence[MetricsLine]) -> list[MetricsLine]:
+    """The last few lines with times that go on from each other: a run that was resumed began to count anew."""
+    found: list[MetricsLine] = []
+    for line in reversed(lines[-TIMELINE_STEPS:]):
+        known = all(BEGUN in numbers and "seconds" in numbers for numbers in line.stages.values())
+        if not known or (found and any(n[BEGUN] > found[-1].stages[s][BEGUN] for s, n in line.stages.items())):
+            break
+        found.append(line)
+    return found[::-1]
 
 
 def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:

@@ -45,7 +45,9 @@ class MetricsLog:
             "images": record.images,
             "wall_s": round(self._wall_before_s + record.elapsed_s, 3),
             "images_per_s": _short(record.images_per_s),
-            "stages": {name: {key: _short(x) for key, x in numbers.items()} for name, numbers in record.stages.items()},
+            "stages": {
+                name: {key: _short(x, key) for key, x in numbers.items()} for name, numbers in record.stages.items()
+            },
         }
         self._file.write(json.dumps(values, separators=(",", ":")) + "\n")
 
@@ -74,8 +76,8 @@ def mean_alpha(stages: Mapping[str, Mapping[str, float]]) -> float | None:
     return sum(weights) / len(weights) if weights else None
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _short(value: float, key: str = "") -> float:
+    return round(value, 4) if key.endswith("_s") else float(f"{value:.{DIGITS}g}")
 
 
 def _parse(line: bytes) -> MetricsLine | None:

@@ -19,7 +19,7 @@ from cluster.storage import Folder, open_folder
 from cluster.watching import Evaluation
 from freqgan.errors import FreqganError
 from launch.configuration import dump_settings
-from launch.curves import alpha_curve, loss_curves, score_curves, speed_curve
+from launch.curves import alpha_curve, loss_curves, score_curves, speed_curve, timeline
 from launch.evaluation_log import EVALUATIONS, parse_evaluations
 from launch.failure_log import FAILURES, parse_failures, recovery_text
 from launch.figures import make_figures, sample_count
@@ -107,11 +107,13 @@ def _content(
 def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.Image]:
     if not lines:
         return {}
-    return {
+    pictures = {
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
         "curves-alpha": alpha_curve(lines),
         "curves-speed": speed_curve(lines),
     }
+    shown = timeline(lines)
+    return pictures if shown is None else pictures | {"timeline": shown}
 
 
 def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, float]) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Checkpoint
+from cluster.coordinator import BEGUN
 from cluster.failures import Recovery
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
@@ -64,7 +65,9 @@ class RunFolder:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._metrics.append(record)
-        scalars = {f"{key}/{name}": x for name, numbers in record.stages.items() for key, x in numbers.items()}
+        scalars = {
+            f"{key}/{name}": x for name, numbers in record.stages.items() for key, x in numbers.items() if key != BEGUN
+        }
         scalars["speed/images_per_s"] = record.images_per_s
         values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
         # add_scalar writes one event per number, at 40 times the cost of all numbers in one event.

@@ -17,6 +17,7 @@ from torch.nn import functional
 from freqgan.bands import HIGH_ORIENTATIONS, Band, all_bands
 from freqgan.chain import Chain
 from freqgan.synthesiser import to_pixels
+from launch import curves
 from launch.curves import POINTS, alpha_curve, loss_curves, speed_curve
 from launch.figures import detail_count, detail_fit, make_figures, sample_count, shuffle_detail
 from launch.metrics_log import MetricsLine
@@ -373,3 +374,23 @@ def test_upscaling_keeps_pixels_square() -> None:
     assert picture.shape == (8, 8, 3)
     assert (picture[:4, :4] == 255).all()
     assert picture.sum() == 16 * 3 * 255
+
+
+def step_line(step: int, begun_s: dict[str, float]) -> MetricsLine:
+    stages = {name: {"begun_s": at, "seconds": 0.5, "loss_d": 0.5} for name, at in begun_s.items()}
+    return MetricsLine(step, 8 * step, 1.0, 10.0, stages)
+
+
+def test_the_timeline_shows_the_last_steps_of_one_start() -> None:
+    """A start of before, whose clock was another, is left out; so are lines without times."""
+    before = [step_line(step, {"LL1": 100.0 + step, "image": 101.0 + step}) for step in range(3)]
+    after = [step_line(3 + step, {"LL1": 1.0 * step, "image": 1.0 + step}) for step in range(4)]
+    assert [line.step for line in curves._last_of_one_start([*before, *after])] == [3, 4, 5, 6]
+    many = [step_line(step, {"LL1": 1.0 * step}) for step in range(50)]
+    assert [line.step for line in curves._last_of_one_start(many)] == list(range(34, 50))
+    assert curves.timeline([*before, after[0]]) is None
+    untimed = MetricsLine(7, 56, 1.0, 10.0, {"LL1": {"seconds": 0.5}, "image": {"seconds": 0.5}})
+    assert curves.timeline([*after, untimed]) is None
+    picture = np.asarray(curves.timeline(after).convert("RGBA"))  # type: ignore[union-attr]
+    colours = {tuple(pixel) for pixel in picture.reshape(-1, 4) if pixel[3] == 255}
+    assert len([c for c in colours if max(c[:3]) - min(c[:3]) > 60]) >= 4  # a colour per step

@@ -24,6 +24,7 @@ from cluster.replica_group import Meeting, ReplicaGroup
 from cluster.settings import RunSettings
 from cluster.snapshots import delete_snapshots
 from cluster.source import DataSource
+from cluster.telemetry import StageTelemetry
 from cluster.watching import ScoreValues, score_checkpoint
 from freqgan.errors import RunError
 
@@ -49,10 +50,12 @@ class StageActor:
 
     def __init__(self) -> None:
         self._host: StageHost | None = None
+        self._telemetry: StageTelemetry | None = None
 
     def build(self, settings: dict[str, Any], member: Member, statistics: dict[str, NDArray[np.float32]]) -> str:
         """Makes it a replica of a stage; answers once the networks are built."""
         self._host = StageHost(RunSettings.model_validate(settings), member.stage, statistics, member)
+        self._telemetry = StageTelemetry(self._host.settings.run, member.name)
         return member.name
 
     @property
@@ -101,6 +104,8 @@ class StageActor:
             result = self.host.step(step, images, labels, _joined(names, outputs), gradient)
         finally:
             faulthandler.cancel_dump_traceback_later()
+        if self._telemetry is not None:
+            self._telemetry.stepped(step, result.metrics, [images, gradient, *outputs, *result.outputs.values()])
         return _returned([result.metrics, *result.outputs.values()])
 
     def gradients(self, step: int) -> Any:

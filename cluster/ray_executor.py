@@ -32,6 +32,7 @@ from ray.exceptions import (
 )
 
 from cluster.actors import EvaluationActor
+from cluster.coordinator import RATE_SPAN_STEPS
 from cluster.executors import Restore, RollBackError, kept_steps, watched
 from cluster.failures import Recovery, Symptoms, decide
 from cluster.files import FileRecord
@@ -53,6 +54,7 @@ from cluster.replica_group import GroupBrokenError
 from cluster.settings import RunSettings
 from cluster.snapshots import SnapshotLostError
 from cluster.source import DataSource
+from cluster.telemetry import RunTelemetry
 from cluster.watching import ScoreValues
 from freqgan.critic import Metrics
 from freqgan.errors import RunError
@@ -120,6 +122,9 @@ class RayExecutor:
         self._snapshot = PointRefs(self._submitted, {})
         self._taking: deque[PointRefs] = deque()
         self._saves: deque[PointRefs] = deque()
+        self._telemetry = RunTelemetry(settings.run)
+        self._last_commit_s = time.monotonic()
+        self._finished_at_s = deque([time.monotonic()], maxlen=RATE_SPAN_STEPS + 1)
         self.crew = Crew(settings, source, statistics)
         self._start()
 
@@ -144,6 +149,7 @@ class RayExecutor:
         by_actor = dict(zip(self._log[step].metrics, values, strict=True))
         self._finished += 1
         self._settle_snapshots()
+        self._tell()
         return {stage: by_actor[stage] for stage in self.crew.groups}  # replicas' are the same
 
     def save(self, step: int, folder_url: str) -> None:
@@ -155,6 +161,7 @@ class RayExecutor:
         """Waits for the oldest save, through failures."""
         found = self._collect(lambda: list(self._saves[0].by_actor.values()), deadline_s=None)  # storage has its own
         self._saves.popleft()
+        self._last_commit_s = time.monotonic()
         return [record for records in found for record in records]
 
     def score(self, step: int) -> Future[ScoreValues]:
@@ -175,6 +182,21 @@ class RayExecutor:
             self.crew.end()
             if self._owns_ray:
                 ray.shutdown()
+
+    def _tell(self) -> None:
+        """What Prometheus is told after every step."""
+        now_s = time.monotonic()
+        self._finished_at_s.append(now_s)
+        span_s, first = now_s - self._finished_at_s[0], next(iter(self.crew.groups))
+        ahead = 0
+        while self._finished + ahead < self._submitted and is_ready(self._log[self._finished + ahead].metrics[first]):
+            ahead += 1
+        self._telemetry.set(
+            images_per_s=self.settings.batch * (len(self._finished_at_s) - 1) / max(span_s, 1e-9),
+            in_flight=self._submitted - self._finished,
+            checkpoint_age_s=now_s - self._last_commit_s,
+            lag_steps=ahead,
+        )
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -301,6 +323,7 @@ class RayExecutor:
                 seconds=time.monotonic() - begun_s,
             )
         )
+        self._telemetry.recovered(dead)
 
     def _roll_back(self, cause: str, dead: tuple[str, ...]) -> RollBackError:
         return RollBackError(cause, self.failures, self._finished, dead)

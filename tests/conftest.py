@@ -80,6 +80,7 @@ def ray_cluster() -> Iterator[None]:
     from cluster.ray_start import start_local_ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "500")
     start_local_ray(256 * 2**20, cpus=4)
     yield
     ray.shutdown()

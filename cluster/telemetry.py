@@ -1,0 +1,66 @@
+"""What a run tells Prometheus through Ray: gauges and counters of every stage, and of the coordinator.
+
+Ray's agent on every machine serves them (``ray metrics launch-prometheus`` finds the ports); names begin with
+``freqgan_`` and every series has the tags ``run`` and ``stage``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.util.metrics import Counter, Gauge
+
+TAGS = ("run", "stage")
+COORDINATOR = "coordinator"
+STAGE_GAUGES = {
+    "step": ("freqgan_steps_done", "steps that this stage has done; the least over all is what the run has done"),
+    "seconds": ("freqgan_step_seconds", "time the last step took"),
+    "waited_s": ("freqgan_wait_seconds", "time between the last step and the one before it: waiting for other stages"),
+    "loss_d": ("freqgan_loss_d", "loss of the discriminator"),
+    "loss_g": ("freqgan_loss_g", "loss of the generator"),
+    "sample_deviation": ("freqgan_sample_deviation", "how much samples of a batch differ; 0 is a collapse"),
+    "alpha": ("freqgan_alpha", "weight of the chain in the blend"),
+}
+RUN_GAUGES = {
+    "images_per_s": ("freqgan_images_per_second", "speed over the last steps"),
+    "in_flight": ("freqgan_steps_in_flight", "steps submitted and not finished"),
+    "checkpoint_age_s": ("freqgan_checkpoint_age_seconds", "time since the last checkpoint was committed"),
+    "lag_steps": ("freqgan_lag_steps", "steps between the stage that is furthest and the last finished step"),
+}
+
+
+class StageTelemetry:
+    """The series of one stage; one object per process and stage."""
+
+    def __init__(self, run: str, stage: str) -> None:
+        self.tags = {"run": run, "stage": stage}
+        self.gauges = {key: Gauge(name, text, TAGS) for key, (name, text) in STAGE_GAUGES.items()}
+        self.exchanged = Counter("freqgan_exchanged_bytes", "bytes taken from and given to other stages", TAGS)
+
+    def stepped(self, step: int, metrics: Mapping[str, float], arrays: Iterable[NDArray[np.generic] | None]) -> None:
+        """Step number ``step`` (from 0) is done; ``arrays`` came in or go out."""
+        for key, value in {**metrics, "step": step + 1}.items():
+            if key in self.gauges:
+                self.gauges[key].set(value, self.tags)
+        self.exchanged.inc(sum(array.nbytes for array in arrays if array is not None), self.tags)
+
+
+class RunTelemetry:
+    """The series of the coordinator."""
+
+    def __init__(self, run: str) -> None:
+        self.tags = {"run": run, "stage": COORDINATOR}
+        self.gauges = {key: Gauge(name, text, TAGS) for key, (name, text) in RUN_GAUGES.items()}
+        self.recoveries = Counter("freqgan_recoveries", "failures that the run got over, by stage", TAGS)
+
+    def set(self, **values: float) -> None:
+        """Gauges by their short names."""
+        for key, value in values.items():
+            self.gauges[key].set(value, self.tags)
+
+    def recovered(self, stages: Iterable[str]) -> None:
+        """One failure of each of ``stages``."""
+        for stage in stages:
+            self.recoveries.inc(1, self.tags | {"stage": stage})

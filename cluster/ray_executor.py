@@ -47,7 +47,7 @@ from cluster.ray_results import (
     is_ready,
     raise_as_ours,
     translated,
-    values,
+    values_of,
 )
 from cluster.ray_start import connect
 from cluster.replica_group import GroupBrokenError
@@ -265,7 +265,7 @@ class RayExecutor:
         while True:
             failure: RayError | None
             try:
-                return values(refs(), deadline_s)
+                return values_of(refs(), deadline_s)
             except GetTimeoutError as error:
                 self._end_stuck()
                 failure = error

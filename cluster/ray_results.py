@@ -17,7 +17,7 @@ LOOK_EVERY_S = 2.0
 Result = TypeVar("Result")
 
 
-def values(refs: list[Any], deadline_s: float | None) -> list[Any]:
+def values_of(refs: list[Any], deadline_s: float | None) -> list[Any]:
     """What ``refs`` stand for; an error among them is raised although others may never come.
 
     Raises:

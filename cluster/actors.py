@@ -117,9 +117,9 @@ class StageActor:
         """See :meth:`StageHost.forward`."""
         return self.host.forward(step, labels, _joined(names, outputs))
 
-    def save(self, step: int, folder_url: str) -> list[FileRecord]:
-        """See :meth:`StageHost.save`."""
-        return self.host.save(folder_url, step)
+    def pack(self, step: int) -> dict[str, NDArray[np.uint8]]:
+        """See :meth:`StageHost.packed`; as arrays, which the object store hands on without a copy."""
+        return {name: np.frombuffer(data, np.uint8) for name, data in self.host.packed(step).items()}
 
     def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
         """See :meth:`StageHost.load`."""

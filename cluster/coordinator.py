@@ -15,6 +15,8 @@ from cluster.watching import Watcher
 from freqgan.critic import Metrics
 
 RATE_SPAN_STEPS = 20
+MOST_SAVES = 2
+"""Checkpoints that may be on their way to storage; with one more, training waits for the oldest."""
 BEGUN = "begun_s"
 """A metric of every stage: when its step was begun, here in seconds since the coordinator's start."""
 
@@ -66,7 +68,7 @@ class Coordinator:
                 self._finish_one()
         if self.last_saved < end:
             self._save()
-        self._commit_finished()
+        self._commit_finished(wait=True)
         self._report_scores(wait=not self.stopping())
         return self.finished
 
@@ -78,7 +80,7 @@ class Coordinator:
         for recovery in setbacks(self.finished, metrics):
             self.reporter.recovered(recovery)
         self.reporter.stepped(self._record(metrics))
-        self._commit_finished()
+        self._commit_finished(wait=len(self.saves) > MOST_SAVES)
         self._report_scores()
 
     def _report_scores(self, *, wait: bool = False) -> None:
@@ -92,10 +94,13 @@ class Coordinator:
         self.executor.save(self.submitted, self.writer.folder(self.submitted).url)
         self.saves.append(self.submitted)
 
-    def _commit_finished(self) -> None:
-        """Commits the checkpoints whose step is finished; its last stage's save is then next in its queue."""
+    def _commit_finished(self, *, wait: bool) -> None:
+        """Commits the checkpoints whose step is finished and whose files are all written."""
         while self.saves and self.saves[0] <= self.finished:
-            checkpoint = self.writer.commit(self.saves.popleft(), self.executor.saved())
+            records = self.executor.saved(wait=wait)
+            if records is None:
+                return
+            checkpoint = self.writer.commit(self.saves.popleft(), records)
             self.reporter.saved(checkpoint)
             if self.watcher is not None:
                 self.watcher.offer(checkpoint.step, checkpoint.images)

@@ -72,8 +72,8 @@ class Executor(Protocol):
     def save(self, step: int, folder_url: str) -> None:
         """Starts writing the state after ``step`` steps; called right after ``submit(step - 1)``."""
 
-    def saved(self) -> list[FileRecord]:
-        """Waits for the oldest save not yet collected; the records of its files."""
+    def saved(self, *, wait: bool) -> list[FileRecord] | None:
+        """The records of the files of the oldest save not yet collected; None where it takes time, unless ``wait``."""
 
     def score(self, step: int) -> Future[ScoreValues]:
         """Starts scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
@@ -154,8 +154,8 @@ class InlineExecutor:
         """Writes every stage's state now."""
         self._saved.append([record for host in self.hosts.values() for record in host.save(folder_url, step)])
 
-    def saved(self) -> list[FileRecord]:
-        """The records of the oldest save."""
+    def saved(self, *, wait: bool) -> list[FileRecord] | None:
+        """The records of the oldest save, which is done."""
         return self._saved.popleft()
 
     def score(self, step: int) -> Future[ScoreValues]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.storage import Folder
+from cluster.storage import Folder, open_folder
 from freqgan.errors import RunError
 
 
@@ -22,6 +23,12 @@ def write_recorded(folder: Folder, name: str, data: bytes) -> FileRecord:
     """Writes ``data`` and returns its record."""
     folder.write(name, data)
     return FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def write_files(folder_url: str, files: Mapping[str, bytes]) -> list[FileRecord]:
+    """Writes ``files`` by name into a folder; their records."""
+    folder = open_folder(folder_url)
+    return [write_recorded(folder, name, data) for name, data in files.items()]
 
 
 def read_verified(folder: Folder, record: FileRecord) -> bytes:

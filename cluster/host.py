@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from cluster.files import FileRecord, read_verified, write_recorded
+from cluster.files import FileRecord, read_verified, write_files
 from cluster.kept import KeptSteps
 from cluster.members import Member
 from cluster.replica_group import ReplicaGroup
@@ -172,20 +172,23 @@ class StageHost:
         return out
 
     def save(self, folder_url: str, step: int) -> list[FileRecord]:
-        """Writes the state after ``step`` steps; returns name, size and sha256 of each file.
+        """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
+        return write_files(folder_url, self.packed(step))
 
-        The first of several replicas writes for all of them, and all have to be called.
+    def packed(self, step: int) -> dict[str, bytes]:
+        """The files of a checkpoint after ``step`` steps, by name.
+
+        The first of several replicas has those of all, the others none; and all have to be called.
         """
-        folder = open_folder(folder_url)
         tensors, scalars = self._state(step)
         tensors |= self.guard.tensors()
         tensors |= {key: torch.cat(self.share.gather(tensors[key])) for key in self.kept.keys_of(self.name)}
         if self.member.index:
-            return []
-        return [
-            write_recorded(folder, f"{self.name}.safetensors", save_safetensors(tensors)),
-            write_recorded(folder, f"{self.name}.json", json.dumps(scalars, sort_keys=True).encode()),
-        ]
+            return {}
+        return {
+            f"{self.name}.safetensors": save_safetensors(tensors),
+            f"{self.name}.json": json.dumps(scalars, sort_keys=True).encode(),
+        }
 
     def snapshot(self, step: int) -> Path:
         """Writes the state after ``step`` steps to a file on this machine; returns its path.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import IngestActor, StageActor
 from cluster.members import Member, members_of
@@ -15,6 +16,7 @@ from cluster.ray_results import lives, translated
 from cluster.ray_seats import RaySeats
 from cluster.settings import RunSettings
 from cluster.source import DataSource
+from cluster.uploading import UploadActor
 from freqgan.errors import RunError
 
 START_TIMEOUT_S = 600.0
@@ -39,6 +41,8 @@ class Crew:
         self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
         self._generation = 0
         self._spare: Any = None
+        self.uploaders: dict[str, Any] = {}
+        """By machine: a state is written from where it is."""
         self.ingest: Any = None
         self.renew_ingest()
         self.actors: dict[str, Any] = {}
@@ -96,11 +100,23 @@ class Crew:
         if self._spare is None and self.settings.max_failures != 0 and node_id is not None:
             self._spare = _stage_actor(self.seats.spare_options(node_id))
 
+    def upload(self, name: str, folder_url: str, files: Any) -> Any:
+        """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
+        node_id = self.seats.by_actor[name].node_id
+        if node_id not in self.uploaders:
+            here = NodeAffinitySchedulingStrategy(node_id, soft=True)
+            self.uploaders[node_id] = (
+                ray.remote(UploadActor)
+                .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+                .remote()
+            )
+        return self.uploaders[node_id].write.remote(folder_url, files)
+
     def end(self) -> None:
         """Ends all of them and gives their seats back."""
-        for actor in [*self.actors.values(), self.ingest, *filter(None, [self._spare])]:
+        for actor in [*self.actors.values(), self.ingest, *self.uploaders.values(), *filter(None, [self._spare])]:
             ray.kill(actor)
-        self.actors, self._spare = {}, None
+        self.actors, self._spare, self.uploaders = {}, None, {}
         self.seats.close()
 
 

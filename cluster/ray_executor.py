@@ -153,12 +153,13 @@ class RayExecutor:
         return {stage: by_actor[stage] for stage in self.crew.groups}  # replicas' are the same
 
     def save(self, step: int, folder_url: str) -> None:
-        """Queues a save behind the steps already submitted; the pipeline is not drained."""
-        refs = {name: actor.save.remote(step, folder_url) for name, actor in self.crew.actors.items()}
-        self._saves.append(PointRefs(step, refs, folder_url))
+        """Queues a save behind the steps already submitted; stages only hand over their state, others write it."""
+        self._saves.append(PointRefs(step, self._written(step, folder_url, self.crew.actors), folder_url))
 
-    def saved(self) -> list[FileRecord]:
-        """Waits for the oldest save, through failures."""
+    def saved(self, *, wait: bool) -> list[FileRecord] | None:
+        """The oldest save, through failures."""
+        if not wait and not all(is_ready(ref) for ref in self._saves[0].by_actor.values()):
+            return None
         found = self._collect(lambda: list(self._saves[0].by_actor.values()), deadline_s=None)  # storage has its own
         self._saves.popleft()
         self._last_commit_s = time.monotonic()
@@ -412,5 +413,9 @@ class RayExecutor:
         """The save that was to be made after ``step`` steps, if there is one that is not collected yet."""
         for save in self._saves:
             if save.step == step:
-                url = save.folder_url
-                save.by_actor |= {name: self.crew.actors[name].save.remote(step, url) for name in actors}
+                save.by_actor |= self._written(step, save.folder_url, actors)
+
+    def _written(self, step: int, folder_url: str, actors: Collection[str]) -> dict[str, Any]:
+        """References to the records of what ``actors`` have to save after ``step`` steps."""
+        packed = {name: self.crew.actors[name].pack.remote(step) for name in actors}
+        return {name: self.crew.upload(name, folder_url, files) for name, files in packed.items()}

@@ -73,8 +73,8 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A Ray instance on loopback that all tests of the session share."""
+def ray_cluster(s3_server: str) -> Iterator[None]:
+    """A Ray instance on loopback that all tests of the session share; its processes know the S3 server."""
     import ray
 
     from cluster.ray_start import start_local_ray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from cluster.source import measure_statistics, open_source
 from cluster.storage import open_folder
 from cluster.training import LOOPBACK_VARIABLE, train
 from freqgan.errors import InputError, RunError
-from tests.chaos import killing
+from tests.chaos import killing, killing_uploaders, reading
 from tests.runs import Events, tiny_run_settings, trained
 from tests.s3_server import BUCKET as S3_BUCKET
 
@@ -417,6 +418,20 @@ def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     (recovery,) = events.recoveries
     assert (recovery.decision, recovery.stages, recovery.from_step) == ("roll back", ("HL1",), 4)
     assert "cannot be read" in recovery.cause
+
+
+def test_a_killed_uploader_costs_no_checkpoint_and_nobody_sees_half_of_one(
+    quiet_pair: str, small_shards: Path, s3_server: str, ray_cluster: None
+) -> None:
+    run = f"s3://{S3_BUCKET}/uploads/{time.time_ns()}"
+    settings = tiny_run_settings(run, small_shards, **PAIR, executor="ray", checkpoint_every=1, keep_checkpoints=9)
+    with killing_uploaders(random.Random(0), 0.3) as killed, reading(run) as found:
+        _, events, digest = trained(settings)
+    assert digest == quiet_pair
+    assert events.checkpoints == [1, 2, 3, 4, 5, 6]
+    assert events.recoveries == []  # no stage has lost a step
+    assert len(killed) >= 2
+    assert -1 not in found
 
 
 def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:

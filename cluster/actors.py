@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.util
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord
@@ -23,7 +22,6 @@ from cluster.members import Member
 from cluster.replica_group import Meeting, ReplicaGroup
 from cluster.settings import RunSettings
 from cluster.snapshots import delete_snapshots
-from cluster.source import DataSource
 from cluster.telemetry import StageTelemetry
 from cluster.watching import ScoreValues, score_checkpoint
 from freqgan.errors import RunError
@@ -65,9 +63,8 @@ class StageActor:
             raise RunError(f"{self.host.name} has no other replicas")
         return self.host.group
 
-    def open_store(self, generation: int) -> Meeting:
-        """See :meth:`ReplicaGroup.open_store`; on the address that Ray knows this machine by."""
-        address: str = ray.util.get_node_ip_address()
+    def open_store(self, address: str, generation: int) -> Meeting:
+        """See :meth:`ReplicaGroup.open_store`; ``address`` is that of this machine."""
         return self.group.open_store(address, generation)
 
     def join(self, meeting: Meeting) -> None:
@@ -144,27 +141,6 @@ class StageActor:
     def delete_snapshots(self) -> None:
         """Those of all stages of the run on this machine."""
         delete_snapshots(self.host.settings.run)
-
-
-class IngestActor:
-    """Decodes every image once; all band actors read the same uint8 batch from the object store."""
-
-    def __init__(self, source: DataSource) -> None:
-        self.batch_size = source.settings.batch
-        self.ingest = source.ingest()
-
-    def ready(self) -> int:
-        """Answers; a number, as the stages do."""
-        return 0
-
-    def pid(self) -> int:
-        """Of its process."""
-        return os.getpid()
-
-    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Images (B, C, N, N) and labels (B,) of ``step``."""
-        batch = self.ingest.batch(step * self.batch_size, self.batch_size)
-        return batch.images, batch.labels
 
 
 class EvaluationActor:

@@ -1,7 +1,7 @@
 """Every random draw of a run is a pure function of (run seed, purpose, band, step).
 
 No generator object outlives a call, so a step can be replayed on any machine, in any order, and
-a checkpoint holds no random state.
+a checkpoint holds no random state. torch is imported when it is needed: readers of shards take seeds and no torch.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -31,6 +33,8 @@ def generator_for(*parts: int | str) -> torch.Generator:
 
     Drawing on the CPU keeps the values the same on every device.
     """
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
@@ -40,6 +44,8 @@ def seeded(*parts: int | str) -> Iterator[None]:
 
     For the start of networks, whose initialisers draw from the global generator.
     """
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*parts))
         yield

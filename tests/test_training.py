@@ -202,7 +202,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 for _ in range(2):
     cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_seats import RaySeats
+from cluster.ray_crew import RaySeats
 seats = {}
 place = RaySeats._place
 RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)

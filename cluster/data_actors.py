@@ -1,0 +1,51 @@
+"""The Ray actors that read and write and do not compute; without torch they start at once and take little memory."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.files import FileRecord, write_files
+from cluster.images import ImagePolicy
+from cluster.ingest import DataSettings, Ingest
+from cluster.shards import ShardIndex
+
+
+class IngestActor:
+    """Decodes every image once; all band actors read the same uint8 batch from the object store."""
+
+    def __init__(
+        self, index: ShardIndex, policy: ImagePolicy, seed: int, settings: DataSettings, batch_size: int
+    ) -> None:
+        self.batch_size = batch_size
+        self.ingest = Ingest(index, policy, seed, settings)
+
+    def ready(self) -> int:
+        """Answers; a number, as the stages do."""
+        return 0
+
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
+
+    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images (B, C, N, N) and labels (B,) of ``step``."""
+        batch = self.ingest.batch(step * self.batch_size, self.batch_size)
+        return batch.images, batch.labels
+
+
+class UploadActor:
+    """Writes checkpoints beside the training. It may die at any time: Ray starts it again and repeats its calls.
+
+    They do no harm twice: names and bytes are the same, and nothing counts before the manifest is there.
+    """
+
+    def write(self, folder_url: str, files: dict[str, NDArray[np.uint8]]) -> list[FileRecord]:
+        """See :func:`cluster.files.write_files`."""
+        return write_files(folder_url, {name: data.tobytes() for name, data in files.items()})
+
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()

@@ -61,7 +61,7 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
     devices = _devices(nodes, use_gpus)
     if not devices:
         what = "GPU" if use_gpus else "CPU"
-        raise InputError(f"no {what} in the cluster of {len(nodes)} nodes: add a node, or set device=cpu")
+        raise InputError(f"no {what} in the cluster (nodes: {len(nodes)}): add a node, or set device=cpu")
     by_id = {node.node_id: node for node in nodes}
     if len({device.node for device in devices}) == 1 and not use_gpus:
         only = by_id[devices[0].node]

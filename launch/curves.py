@@ -23,7 +23,7 @@ INK = "#808080"  # readable on white and on black: the page decides which it is
 COLOURS = {"loss_d": "#d9822b", "loss_g": "#3b82c4"}
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
-TIMELINE_STEPS, TIMELINE_LEAST = 16, 2
+TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
 
 
 def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image:

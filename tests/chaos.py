@@ -29,7 +29,7 @@ from tests.runs import Events, trained_with
 from tests.s3_server import BUCKET, aws_variables, running_s3_server
 
 STEPS, SNAPSHOT_EVERY = 40, 10
-UPLOADER_KILLS_PER_MOMENT = 5
+UPLOADER_KILLS_PER_MOMENT, KILLS_PER_RUN = 5, 10
 VICTIMS = ("LL2", "HL2", "HH2", "LL1", "LH1", "HH1", "image", "ingest")
 
 
@@ -75,10 +75,10 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
 
 
 @contextmanager
-def killing_uploaders(rng: random.Random, longest_s: float) -> Iterator[list[int]]:
-    """SIGKILL to the uploader of a run, again and again, each time up to ``longest_s`` after it has come up.
+def killing_uploaders(rng: random.Random, longest_s: float, most: int) -> Iterator[list[int]]:
+    """SIGKILL to the uploader of a run, ``most`` times, each time up to ``longest_s`` after it has come up.
 
-    Yields the process numbers of those that were killed.
+    Yields the process numbers of those that were killed. Without an end to it nothing would ever be written.
     """
     import ray
 
@@ -94,7 +94,7 @@ def killing_uploaders(rng: random.Random, longest_s: float) -> Iterator[list[int
         running.append(self)
 
     def kill() -> None:
-        while not over.wait(0.02):
+        while len(killed) < most and not over.wait(0.02):
             for uploader in list(running[-1].crew.uploaders.values()) if running else ():
                 with suppress(ray.exceptions.RayError):  # it was not up yet, or the run has ended
                     pid = ray.get(uploader.pid.remote(), timeout=5)
@@ -192,7 +192,7 @@ def uploads(count: int, common: Sequence[str], quiet: str, rng: random.Random) -
         while kills < count:
             run = f"s3://{BUCKET}/{runs}"
             often = [*common, f"run={run}", "executor=ray", "checkpoint_every=2", "keep_checkpoints=99"]
-            with killing_uploaders(rng, 1.0) as killed, reading(run) as found:
+            with killing_uploaders(rng, 1.0, KILLS_PER_RUN) as killed, reading(run) as found:
                 digest = trained_with(load_settings("cifar10", often), Events())
             runs, kills = runs + 1, kills + len(killed)
             right += digest == quiet and -1 not in found and bool(found)

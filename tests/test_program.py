@@ -84,5 +84,5 @@ def test_the_image_stage_stays_off_spot_machines_where_there_are_others() -> Non
 
 
 def test_no_gpu_is_refused_with_the_remedy() -> None:
-    with pytest.raises(InputError, match="no GPU in the cluster .nodes: 1.: add a node, or set device=cpu"):
+    with pytest.raises(InputError, match=r"no GPU in the cluster \(nodes: 1\): add a node, or set device=cpu"):
         place(equal_costs, [Node("a", "10.0.0.1", 8, 0)], 32, use_gpus=True, members=MEMBERS)

@@ -34,7 +34,8 @@ types: $(BIN)/activate
 bench: $(BIN)/activate
 	$(RUN) tests.benchmarks $(BENCH)
 
-# Kills bands, image stage and reader of shards at 20 random moments each: right digests and seconds lost. Takes an hour or two.
+# Kills bands, image stage and reader of shards at 20 random moments each, and uploaders 100 times: right digests and
+# seconds lost. Takes some hours.
 chaos: $(BIN)/activate
 	$(RUN) tests.chaos
 

@@ -85,7 +85,7 @@ class Crew:
         settings, index = self.settings, self.source.index
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         arguments = (index, policy, settings.seed, settings.ingest, settings.batch)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         reader = ray.remote(**GROUPS)(IngestActor)
         self.ingest = reader.options(num_cpus=0, scheduling_strategy=here).remote(*arguments)
         self._begun[INGEST] = self.ingest.ready.remote()
@@ -154,7 +154,8 @@ class Crew:
         """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
         node_id = self.seats.by_actor[name].node_id
         if node_id not in self.uploaders:
-            here = NodeAffinitySchedulingStrategy(node_id, soft=True)
+            # Not softly: Ray may then choose a machine that it does not know yet to be lost.
+            here = NodeAffinitySchedulingStrategy(node_id, soft=False)
             self.uploaders[node_id] = (
                 ray.remote(UploadActor)
                 .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)

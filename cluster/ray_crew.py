@@ -10,14 +10,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import StageActor
 from cluster.data_actors import IngestActor, UploadActor
 from cluster.members import Member, members_of
 from cluster.placement import Seat
 from cluster.ray_results import insisted, is_ready, lives
-from cluster.ray_seats import RaySeats
+from cluster.ray_seats import RaySeats, here
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from freqgan.errors import RunError
@@ -53,6 +52,7 @@ class Crew:
         self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
         self._generation = 0
         self._spare: Any = None
+        self._spare_node = ""
         self.uploaders: dict[str, Any] = {}
         """By machine: a state is written from where it is."""
         self._begun: dict[str, Any] = {}
@@ -72,6 +72,7 @@ class Crew:
 
     def start(self, wait: Callable[[list[Any]], list[Any]]) -> None:
         """Starts all and waits for them; RunError when some do not start, with what the cluster offers."""
+        self._start_uploaders()
         for member in self.members:
             self._find(member)
         try:
@@ -88,9 +89,8 @@ class Crew:
         settings, index = self.settings, self.source.index
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         arguments = (index, policy, settings.seed, settings.ingest, settings.batch)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        reader = ray.remote(**GROUPS)(IngestActor)
-        self.ingest = reader.options(num_cpus=0, scheduling_strategy=here).remote(*arguments)
+        beside = here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+        self.ingest = ray.remote(**GROUPS)(IngestActor).options(**beside).remote(*arguments)
         self._begun[INGEST] = self.ingest.ready.remote()
 
     def seat(self, member: Member) -> Any:
@@ -101,7 +101,7 @@ class Crew:
     def _find(self, member: Member) -> None:
         """An actor for ``member``: the spare one if it is in the right place, else a new one."""
         seat = self.seats.by_actor[member.name]
-        spare, fits = self._spare, seat.gpu is None and seat.node_id == self.seats.spare_node
+        spare, fits = self._spare, seat.gpu is None and seat.node_id == self._spare_node
         if spare is not None and fits and lives(spare):
             actor, self._spare = spare, None
         else:
@@ -135,6 +135,7 @@ class Crew:
         for name in seats:
             self.kill(name)
         self.seats.take(seats)
+        self._start_uploaders()
         for name in seats:
             self._find(self.member(name))
 
@@ -154,22 +155,22 @@ class Crew:
 
         On a machine without GPUs only: a GPU would have to be held for it.
         """
-        node_id = self.seats.spare_node
-        if self._spare is None and self.settings.max_failures != 0 and node_id is not None:
-            self._spare = _stage_actor(self.seats.spare_options(node_id))
+        seat = self.seats.spare
+        if self._spare is None and self.settings.max_failures != 0 and seat is not None:
+            self._spare, self._spare_node = _stage_actor(here(seat.node_id, seat.address)), seat.node_id
 
     def upload(self, name: str, folder_url: str, files: Any) -> Any:
         """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
-        node_id = self.seats.by_actor[name].node_id
-        if node_id not in self.uploaders:
-            # Not softly: Ray may then choose a machine that it does not know yet to be lost.
-            here = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            self.uploaders[node_id] = (
-                ray.remote(UploadActor)
-                .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
-                .remote()
-            )
-        return self.uploaders[node_id].write.remote(folder_url, files)
+        return self.uploaders[self.seats.by_actor[name].node_id].write.remote(folder_url, files)
+
+    def _start_uploaders(self) -> None:
+        """Where there is none yet: at once, since nothing new may be started on a machine that is to go."""
+        for node_id, address in self.seats.machines.items():
+            if node_id not in self.uploaders:
+                uploader = ray.remote(UploadActor).options(
+                    max_restarts=-1, max_task_retries=-1, **here(node_id, address)
+                )
+                self.uploaders[node_id] = uploader.remote()
 
     def end(self) -> None:
         """Ends all of them and gives their seats back."""
@@ -182,4 +183,4 @@ class Crew:
 def _stage_actor(options: dict[str, Any]) -> Any:
     # No retries: a retried step would run on a fresh, untrained actor.
     stage = ray.remote(**GROUPS)(StageActor)
-    return stage.options(num_cpus=0, max_restarts=0, max_task_retries=0, **options).remote()
+    return stage.options(max_restarts=0, max_task_retries=0, **options).remote()

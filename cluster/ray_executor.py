@@ -52,6 +52,7 @@ GROUP_TRIES = 5
 ARRANGE_EVERY_S = 5.0
 """Between looks at which machines there are."""
 HEAD = "Ray's head"
+HEAD_EVERY_S = 0.5
 
 
 class RayExecutor:
@@ -80,7 +81,7 @@ class RayExecutor:
         carried = carried or Carried()
         self.recoveries: deque[Recovery] = deque()
         self._owns_ray = connect(self.settings, address)
-        self._head_is_lost = False
+        self._head_is_lost = self._leaving = False
         self._scorer: Any = None
         self._submitted = self._finished = 0 if restore is None else restore.step
         self._telemetry = RunTelemetry(settings.run)
@@ -158,10 +159,8 @@ class RayExecutor:
     # -- machines that come and go ---------------------------------------------------------------
 
     def wants_to_move(self) -> bool:
-        """Whether machines have come that are worth it, or are to go; looked at every few seconds."""
-        if self._next_seats == {} and time.monotonic() - self._arranged_s >= ARRANGE_EVERY_S:
-            self._arranged_s = time.monotonic()
-            self._next_seats = self.crew.seats.better()
+        """Whether machines have come that are worth it, or are to go."""
+        self._inspect()
         return self._next_seats != {}
 
     def move(self, at: Restore) -> None:
@@ -189,7 +188,17 @@ class RayExecutor:
 
     def is_leaving(self) -> bool:
         """Whether the machine of this process is being drained."""
-        return not self._head_is_lost and ray.get_runtime_context().get_node_id() in draining()
+        self._inspect()
+        return self._leaving
+
+    def _inspect(self) -> None:
+        """Looks every few seconds at which machines there are; a head that does not answer is not asked."""
+        if time.monotonic() - self._arranged_s < ARRANGE_EVERY_S or not head_answers():
+            return
+        self._arranged_s = time.monotonic()
+        self._leaving = ray.get_runtime_context().get_node_id() in draining()
+        if self._next_seats == {}:
+            self._next_seats = self.crew.seats.better()
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -284,6 +293,9 @@ class RayExecutor:
                     failure = another
 
     def _recover(self, error: RayError) -> None:
+        while not head_answers():  # whoever asks it would wait for a minute, and then be ended by Ray
+            self._look()
+            time.sleep(HEAD_EVERY_S)
         try:
             recovery = self.recovering.recover(error, self._finished, self._submitted)
         except Lost as lost:

@@ -113,7 +113,7 @@ class Recovering:
         positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name != INGEST}
         for step in range(min(positions.values()), submitted):
             names = {name for name, position in positions.items() if step >= position}
-            self.ledger.call_again(step, names, INGEST in dead)
+            self.ledger.call_again(step, names, INGEST in dead or self._batch_is_lost(step))
         from_step, steps = (base, submitted - base) if anew else (finished, 0)
         return Recovery(finished, dead, cause, decision, from_step, steps, time.monotonic() - begun_s)
 
@@ -252,6 +252,11 @@ class Recovering:
                 raise Lost(f"a reply of {', '.join(sorted(lost))} was lost", tuple(sorted(lost)))
             found |= {name for name in lost if done[name] is not None}
         return found
+
+    def _batch_is_lost(self, step: int) -> bool:
+        """Whether the reader's reply was lost; it reads the same again."""
+        images = self.ledger.steps[step].images
+        return is_ready(images) and error_of(images) is not None
 
     # -- what is done about it -------------------------------------------------------------------
 

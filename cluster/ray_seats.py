@@ -23,6 +23,7 @@ from freqgan.errors import RunError
 GROUP_TIMEOUT_S = 120.0
 REACH_TIMEOUT_S = 2.0
 POLL_S = 1.0
+TRIFLE = 0.001
 ACCELERATOR_LABEL, MARKET_LABEL, SPOT = "ray.io/accelerator-type", "ray.io/market-type", "spot"
 
 
@@ -53,23 +54,22 @@ class RaySeats:
 
         """
         seat = self.by_actor[name]
-        strategy: Any
         if seat.gpu is None:
-            strategy = NodeAffinitySchedulingStrategy(seat.node_id, soft=False)
-        else:
-            group = self._group(seat.node_id, seat.address, seat.gpu)
-            strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
-        return {"num_gpus": seat.gpu_share, "scheduling_strategy": strategy}
+            return here(seat.node_id, seat.address)
+        group = self._group(seat.node_id, seat.address, seat.gpu)
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+        return {"num_cpus": 0, "num_gpus": seat.gpu_share, "scheduling_strategy": strategy}
 
     @property
-    def spare_node(self) -> str | None:
+    def spare(self) -> Seat | None:
         """Where a spare actor serves most stages; None where they sit on GPUs."""
-        nodes = [seat.node_id for seat in self.by_actor.values() if seat.gpu is None]
-        return max(nodes, key=nodes.count) if nodes else None
+        seats = [seat for seat in self.by_actor.values() if seat.gpu is None]
+        return max(seats, key=seats.count) if seats else None
 
-    def spare_options(self, node_id: str) -> dict[str, Any]:
-        """Ray's options for an actor that may become any stage on that node."""
-        return {"num_gpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+    @property
+    def machines(self) -> dict[str, str]:
+        """Those that somebody sits on: their addresses by their names in Ray."""
+        return {seat.node_id: seat.address for seat in self.by_actor.values()}
 
     def homeless(self) -> list[str]:
         """The actors whose machine is gone, or cannot be reached from here."""
@@ -137,7 +137,7 @@ class RaySeats:
         Shares alone leave the choice of the GPU to Ray, which may fill them so that the last share fits on none.
         """
         if (node_id, gpu) not in self._groups:
-            group = placement_group([{"GPU": 1, f"node:{address}": 0.001}])
+            group = placement_group([{"GPU": 1, f"node:{address}": TRIFLE}])
             if not group.wait(GROUP_TIMEOUT_S):
                 remove_placement_group(group)
                 wanted = len({(seat.node_id, seat.gpu) for seat in self.by_actor.values()})
@@ -148,6 +148,15 @@ class RaySeats:
                 )
             self._groups[node_id, gpu] = group
         return self._groups[node_id, gpu]
+
+
+def here(node_id: str, address: str) -> dict[str, Any]:
+    """Ray's options for an actor of no weight on one machine.
+
+    Without the trifle of a resource, Ray would first ask a machine at random for a place, be it one that is lost.
+    """
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return {"num_cpus": 0, "resources": {f"node:{address}": TRIFLE}, "scheduling_strategy": strategy}
 
 
 def usable_nodes(*, drained: bool = False) -> list[Node]:

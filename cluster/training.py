@@ -90,22 +90,41 @@ def _train(
     """:func:`train`, while nobody else trains the same run."""
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
-    notes, carried = _notes(checkpoint), Carried()
+    notes = _notes(checkpoint)
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
+    with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well
+        step = _attempts(settings, source, statistics, checkpoint, reporter, writer, address, notes, stopped)
+    reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
+    reporter.finished(step, reason)
+    return TrainResult(step, reason)
+
+
+def _attempts(
+    settings: RunSettings,
+    source: DataSource,
+    statistics: BandStatistics,
+    checkpoint: Checkpoint | None,
+    reporter: Reporter,
+    writer: CheckpointWriter,
+    address: str | None,
+    notes: list[str],
+    stopped: threading.Event,
+) -> int:
+    """Trains with one executor after the other, each from the last checkpoint, until one comes to an end; the step."""
+    carried = Carried()
     rolled_back: Recovery | None = None
     while True:
         first_step = 0 if checkpoint is None else checkpoint.step
         executor: Executor | None = None
         try:
             executor = _executor(settings, source, statistics, checkpoint, address, carried)
-            with stop_requests() as stopped:  # after Ray has started: it installs handlers of its own
+            with stop_requests(stopped):  # again: Ray has installed handlers of its own when it started
                 reporter.started(first_step, notes)
                 if rolled_back is not None:
                     reporter.recovered(rolled_back)
                 stopping = _either(stopped.is_set, executor.is_leaving)
-                step = Coordinator(settings, executor, writer, reporter, first_step, stopping).run()
-                break
+                return Coordinator(settings, executor, writer, reporter, first_step, stopping).run()
         except RollBackError as error:
             checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
             carried, notes = error.carried, []
@@ -113,9 +132,6 @@ def _train(
         finally:
             if executor is not None:
                 executor.close()
-    reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
-    reporter.finished(step, reason)
-    return TrainResult(step, reason)
 
 
 def _executor(
@@ -142,12 +158,14 @@ def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[
 
 
 @contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets; a second SIGINT does what it always did. Main thread only.
+def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Event]:
+    """An event, a new one if none is given, that SIGTERM or SIGINT sets. Main thread only.
+
+    A second SIGINT does what it always did.
 
     SIGTERM may come twice (to a process and to its group): the second one must not cost the checkpoint.
     """
-    event = threading.Event()
+    event = event or threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return

@@ -49,8 +49,9 @@ def settings(**changes):
 def run(actions, **changes):
     events = Script(actions)
     train(settings(**changes), events)
+    print("RESULTS")
     for recovery in events.recoveries:
-        print(f"{recovery.decision}:{','.join(recovery.stages)}:{recovery.step}", flush=True)
+        print(f"{recovery.decision.replace(' ', '-')}:{','.join(recovery.stages)}:{recovery.step}", flush=True)
     print(find_checkpoint(sys.argv[1]).digest())
     ray.shutdown()
     cluster.shutdown()
@@ -62,6 +63,12 @@ def quiet_dozen(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The digest of an undisturbed run of twelve steps."""
     run = tmp_path_factory.mktemp("elastic") / "run"
     return trained(tiny_run_settings(run, small_shards, max_steps=12, **PAIR))[2]
+
+
+def results(script: str, *arguments: Path) -> list[str]:
+    """What a script printed behind RESULTS: Ray prints its own account of a machine that is lost."""
+    words = run_script(script, *arguments)
+    return words[words.index("RESULTS") + 1 :]
 
 
 def test_stages_move_to_a_new_machine_and_off_one_that_is_drained(
@@ -81,7 +88,7 @@ def drain():
 
 run({3: grow, 7: drain}, checkpoint_every=4, window=2)
 """
-    *moves, digest = run_script(PRELUDE + script, tmp_path / "run", small_shards)
+    *moves, digest = results(PRELUDE + script, tmp_path / "run", small_shards)
     assert digest == quiet_dozen
     assert [move.split(":")[0] for move in moves] == ["move", "move"]
     there, back = (set(move.split(":")[1].split(",")) for move in moves)
@@ -96,26 +103,34 @@ def test_a_lost_machine_takes_all_back_to_the_checkpoint_on_those_that_are_left(
 node = cluster.add_node(num_cpus=2, **STORE)
 run({6: lambda: cluster.remove_node(node, allow_graceful=False)}, checkpoint_every=2, window=2, max_failures=0)
 """
-    *recoveries, digest = run_script(PRELUDE + script, tmp_path / "run", small_shards)
+    *recoveries, digest = results(PRELUDE + script, tmp_path / "run", small_shards)
     assert digest == quiet_dozen
-    assert [recovery.split(":")[0] for recovery in recoveries] == ["roll back"]
+    assert [recovery.split(":")[0] for recovery in recoveries] == ["roll-back"]
 
 
 def test_a_machine_that_cannot_be_had_is_waited_for(small_shards: Path, tmp_path: Path) -> None:
     script = """
+import types
+from cluster import ray_seats
 from freqgan.errors import RunError
-import threading
 ray.shutdown(); cluster.shutdown()
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **STORE})
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 try:
-    train(settings(machines_timeout_s=1), Events())
+    train(settings(machines_timeout_s=0), Events())
 except RunError as error:
-    print("machines_timeout_s" in str(error), error.exit_code)
-threading.Timer(2, lambda: cluster.add_node(num_cpus=1, **STORE)).start()
-run({}, machines_timeout_s=60, max_steps=1)
+    told = "machines_timeout_s" in str(error), error.exit_code
+polls = []
+
+def sleep(seconds):
+    polls.append(seconds)
+    cluster.add_node(num_cpus=1, **STORE) if len(polls) == 2 else time.sleep(seconds)
+
+ray_seats.time = types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+run({}, machines_timeout_s=200, max_steps=1)
+print(*told, len(polls) > 1)
 """
-    assert run_script(PRELUDE + script, tmp_path / "run", small_shards)[:2] == ["True", "3"]
+    assert results(PRELUDE + script, tmp_path / "run", small_shards)[1:] == ["True", "3", "True"]
 
 
 def test_a_ray_of_our_own_that_loses_its_head_is_started_anew(
@@ -143,7 +158,7 @@ def head():  # the control service of the Ray that this process has started
     raise LookupError
 
 events = KillHead()
-changes = {"max_steps": 12, "window": 2, "heartbeat_timeout_s": 2, "max_failures": 0}
+changes = {"max_steps": 12, "window": 2, "heartbeat_timeout_s": 3, "max_failures": 0}
 train(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **PAIR, **changes), events)
 print([r.decision for r in events.recoveries] == ["roll back"], events.recoveries[0].cause.count("head"))
 print(find_checkpoint(sys.argv[1]).digest())

@@ -47,13 +47,13 @@ class Telling(Events):
 
 
 def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
-    """Tells on which addresses actors are, once they are up, and of every error that the executor sees."""
+    """Tells where actors are once they are up, of every error that the executor sees, and when it has ended."""
     import ray
 
     from cluster.ray_crew import INGEST
     from cluster.ray_executor import RayExecutor
 
-    start, recover = RayExecutor._start, RayExecutor._recover
+    start, recover, close = RayExecutor._start, RayExecutor._recover, RayExecutor.close
 
     def node_of(_actor: Any) -> str:
         return str(ray.get_runtime_context().get_node_id())
@@ -71,8 +71,13 @@ def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
         recover(self, error)
         tell("submitted again", seats={name: seat.address for name, seat in self.crew.seats.by_actor.items()})
 
-    patch.setattr(RayExecutor, "_start", start_and_tell)
-    patch.setattr(RayExecutor, "_recover", tell_and_recover)
+    def close_and_tell(self: RayExecutor) -> None:
+        tell("closing")
+        close(self)
+        tell("closed")
+
+    for name, method in (("_start", start_and_tell), ("_recover", tell_and_recover), ("close", close_and_tell)):
+        patch.setattr(RayExecutor, name, method)
 
 
 def main(settings: RunSettings, pause_s: float) -> int:

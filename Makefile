@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos lint types clean
+.PHONY: demo test bench chaos hosts lint types clean
 
 $(BIN)/activate: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,10 @@ bench: $(BIN)/activate
 # seconds lost. Takes some hours.
 chaos: $(BIN)/activate
 	$(RUN) tests.chaos
+
+# Trains over two hosts (network namespaces, as root) with the link between them down for 30 s, and for ever.
+hosts: $(BIN)/activate
+	$(RUN) tests.hosts
 
 clean:
 	rm -rf build runs bench.json

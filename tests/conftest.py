@@ -15,6 +15,7 @@ from PIL import Image
 from cluster.packing import pack
 from cluster.storage import Folder, open_folder
 from cluster.training import LOOPBACK_VARIABLE
+from tests.runs import write_small_shards
 from tests.s3_server import BUCKET, s3_server
 
 __all__ = ["s3_server"]
@@ -46,19 +47,7 @@ def shared_cifar10() -> Path:
 @pytest.fixture(scope="session")
 def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of 96 labelled 16x16 pictures (two classes): smooth gradients with a random edge, seeded."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    ramp = np.linspace(0, 1, 16)
-    for i in range(96):
-        label = folder / ("edges", "ramps")[i % 2]
-        label.mkdir(exist_ok=True)
-        picture = np.outer(ramp, np.ones(16))[..., None] * rng.uniform(60, 200, 3)
-        if i % 2 == 0:
-            picture[:, rng.integers(2, 14) :] = rng.uniform(0, 255, 3)
-        Image.fromarray(picture.astype(np.uint8)).save(label / f"{i:03d}.png")
-    shards = tmp_path_factory.mktemp("shards") / "small"
-    pack(str(folder), str(shards), shard_samples=40)
-    return shards
+    return write_small_shards(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="session")

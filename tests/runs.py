@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from cluster.checkpoints import Checkpoint, find_checkpoint
 from cluster.failures import Recovery
+from cluster.packing import pack
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.training import TrainResult, train
@@ -23,6 +27,21 @@ def tiny_run_settings(run: str | Path, data: str | Path, **changes: Any) -> RunS
         "device": "cpu", "feedback": {"lag": 2, "discriminator": TINY},
     }  # fmt: skip
     return RunSettings.model_validate(base | TINY_SIZES | changes)
+
+
+def write_small_shards(folder: Path) -> Path:
+    """Shards of 96 labelled 16x16 pictures (two classes): smooth gradients with a random edge, seeded."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, 16)
+    for i in range(96):
+        label = folder / "pictures" / ("edges", "ramps")[i % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        picture = np.outer(ramp, np.ones(16))[..., None] * rng.uniform(60, 200, 3)
+        if i % 2 == 0:
+            picture[:, rng.integers(2, 14) :] = rng.uniform(0, 255, 3)
+        Image.fromarray(picture.astype(np.uint8)).save(label / f"{i:03d}.png")
+    pack(str(folder / "pictures"), str(folder / "small"), shard_samples=40)
+    return folder / "small"
 
 
 @dataclass

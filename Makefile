@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos lint types clean
+.PHONY: demo test bench chaos plans lint types clean
 
 $(BIN)/activate: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,10 @@ bench: $(BIN)/activate
 # seconds lost. Takes some hours.
 chaos: $(BIN)/activate
 	$(RUN) tests.chaos
+
+# Plans for 1,000 random inventories of 1 to 1,024 GPUs: how far above a proven bound, and seconds a plan. Takes minutes.
+plans: $(BIN)/activate
+	$(RUN) tests.plan_campaign
 
 clean:
 	rm -rf build runs bench.json

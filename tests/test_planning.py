@@ -163,6 +163,7 @@ def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.Mo
     measured = measure(settings, work)
     assert [stage.name for stage in measured.stages] == list(work)
     assert all(stage.seconds(settings.batch) > 0 and stage.fixed_s >= 0 < stage.image_s for stage in measured.stages)
+    assert measured.crowding >= 1
     monkeypatch.setattr("cluster.costs._seconds", lambda *_: pytest.fail("measured again"))
     assert measure(settings, work) == measured
     cheap, dear = (estimated(settings, work, name) for name in ("H100", "T4"))
@@ -268,6 +269,16 @@ def test_the_cores_of_a_node_are_a_pool() -> None:
     plan = make_plan(unequal, cores, 4, Rules(cut=False))
     outcome = simulate(pipeline(8, feedback={"lag": 8}), plan, {s.name: s for s in unequal}, AT_ONCE)
     assert outcome.images_per_s == pytest.approx(2 * 4 / (7 * 0.04), rel=0.05)
+
+
+def test_busy_cores_slow_each_other_down() -> None:
+    cores = [Device("here", i, CPU, 1.0, GIB) for i in range(2)]
+    plan = make_plan(STAGES, cores, 4, Rules(cut=False))
+    crowded = replace(AT_ONCE, crowding=1.25)
+    alone = simulate(pipeline(1), plan, COSTS, crowded)
+    assert alone.images_per_s == pytest.approx(4 / (5 * 0.04), rel=1e-6)  # one core works at a time
+    full = [simulate(pipeline(8, feedback={"lag": 8}), plan, COSTS, c).images_per_s for c in (AT_ONCE, crowded)]
+    assert full[0] / full[1] == pytest.approx(1.25, rel=0.02)
 
 
 def test_failures_cost_their_restart_and_what_is_done_again() -> None:

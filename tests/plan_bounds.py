@@ -20,7 +20,7 @@ from cluster.planning import Plan
 ROUNDING = 1e-9
 SAFETY = 1e-5
 """A bound is given this much lower than it was proven: the solver's tolerances are 1e-6 of a device's time."""
-PATTERN_LIMIT_S, ASSIGNMENT_LIMIT_S = 10.0, 60.0
+PATTERN_LIMIT_S, ASSIGNMENT_LIMIT_S = 10.0, 300.0
 EXACT_TERMS = 600
 """Stages times devices up to which the program of assignments is tried; beyond, patterns are the better choice."""
 PRECISION = 0.01

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos hosts lint types clean
+.PHONY: demo test bench chaos soak hosts plans lint types clean
 
 $(BIN)/activate: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,10 @@ chaos: $(BIN)/activate
 # Trains over two hosts (network namespaces, as root) with the link between them down for 30 s, and for ever.
 hosts: $(BIN)/activate
 	$(RUN) tests.hosts
+
+# Plans for 1,000 random inventories of 1 to 1,024 GPUs: how far above a proven bound, and seconds a plan. Takes minutes.
+plans: $(BIN)/activate
+	$(RUN) tests.plan_campaign
 
 clean:
 	rm -rf build runs bench.json

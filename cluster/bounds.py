@@ -62,50 +62,72 @@ class _Market:
 
     Whatever the prices: if all devices together cannot earn as much in a step as all images are worth, no plan does
     all images in that time. What a device of speed v can earn in T seconds is at most the greater of: the best single
-    stage, in whole images (f + c k <= T v), and for two stages or more the dearer price of two times the time that is
-    left when both have paid what they cost without images, T v - f - f'. Prices move toward stages that earn too
-    little, by multiplicative weights; any prices prove, good ones prove more.
+    stage, in whole images (f + c k <= T v, k <= batch), and for two stages or more, of which i and j have the dearest
+    prices, the time that is left when both have paid what they cost without images, T v - f_i - f_j: at the price of i
+    until all images of i are done, then at that of j, and what is left when these are done too must pay for a third
+    stage before it earns, at most the price of j. Prices move toward stages that earn too little, by multiplicative
+    weights; any prices prove, good ones prove more.
     """
 
     def __init__(self, stages: Sequence[StageCost], speeds: Sequence[float], batch: int) -> None:
+        self.batch = batch
         self.fixed = np.array([stage.fixed_s for stage in stages])
         self.image = np.array([stage.image_s for stage in stages])
         self.speeds, self.counts = np.unique(np.array(speeds), return_counts=True)
         self.work = batch * self.image
+        self.third = _least_of_others(self.fixed)
 
     def proves_too_short(self, step_s: float) -> bool:
         """Whether some prices were found that prove that no plan has a step of ``step_s``."""
-        alone, paired = self._useful_s(step_s)
+        alone, dearer, other = self._useful_s(step_s)
         logits = np.zeros(len(self.work))
         for iteration in range(ITERATIONS):
             prices = np.exp(logits - logits.max())
-            earned, supply = self._earned(prices, alone, paired)
+            earned, supply = self._earned(prices, alone, dearer, other)
             worth = float((prices * self.work).sum())
             if earned < worth * (1 - ROUNDING):
                 return True
             logits += FIRST_RATE / (1 + RATE_DECAY * iteration) * (self.work - supply) * prices / worth
         return False
 
-    def _useful_s(self, step_s: float) -> tuple[Numbers, Numbers]:
-        """Seconds for images on a device of each speed: alone (speeds, S), two stages together (speeds, S, S)."""
+    def _useful_s(self, step_s: float) -> tuple[Numbers, Numbers, Numbers]:
+        """Seconds for images on a device of each speed: of a stage alone (speeds, S), of the dearer and of the other.
+
+        The latter two (speeds, S, S) by the dearer stage and the other one.
+        """
         room = step_s * self.speeds[:, None]
         images = np.floor((room - self.fixed) / self.image * (1 + ROUNDING))
-        alone = self.image * np.maximum(images, 0)
-        paired = np.maximum(room[..., None] - self.fixed[:, None] - self.fixed, 0)
-        paired[:, np.eye(len(self.fixed), dtype=bool)] = 0
-        return alone, paired
+        alone = self.image * np.clip(images, 0, self.batch)
+        left = np.maximum(room[..., None] - self.fixed[:, None] - self.fixed, 0)
+        left[:, np.eye(len(self.fixed), dtype=bool)] = 0
+        dearer = np.minimum(left, self.work[:, None])
+        left = left - dearer
+        other = np.minimum(left, self.work)
+        return alone, dearer, other + np.maximum(left - other - self.third, 0)
 
-    def _earned(self, prices: Numbers, alone: Numbers, paired: Numbers) -> tuple[float, Numbers]:
+    def _earned(self, prices: Numbers, alone: Numbers, dearer: Numbers, other: Numbers) -> tuple[float, Numbers]:
         """What all devices earn at these prices, and the seconds of every stage (S,) that they do for it."""
         single = alone * prices
-        double = (paired * np.maximum(prices[:, None], prices)).reshape(len(self.speeds), -1)
+        both = np.where(prices[:, None] >= prices, dearer * prices[:, None] + other * prices, 0)
+        double = both.reshape(len(self.speeds), -1)
         rows = np.arange(len(self.speeds))
         best_single, best_double = single.argmax(1), double.argmax(1)
         first, second = np.divmod(best_double, len(prices))
-        dearer = np.where(prices[first] >= prices[second], first, second)
         takes_two = double[rows, best_double] > single[rows, best_single]
         earned = np.where(takes_two, double[rows, best_double], single[rows, best_single])
-        seconds = np.where(takes_two, paired.reshape(len(rows), -1)[rows, best_double], alone[rows, best_single])
         supply = np.zeros(len(prices))
-        np.add.at(supply, np.where(takes_two, dearer, best_single), seconds * self.counts)
+        np.add.at(supply, best_single, np.where(takes_two, 0, alone[rows, best_single] * self.counts))
+        np.add.at(supply, first, np.where(takes_two, dearer[rows, first, second] * self.counts, 0))
+        np.add.at(supply, second, np.where(takes_two, other[rows, first, second] * self.counts, 0))
         return float((earned * self.counts).sum()), supply
+
+
+def _least_of_others(values: Numbers) -> Numbers:
+    """(S, S): the least of ``values`` but two; infinite where there are no others."""
+    size = len(values)
+    others = np.broadcast_to(values, (size, size, size)).copy()
+    index = np.arange(size)
+    others[index, :, index] = np.inf
+    others[:, index, index] = np.inf
+    least: Numbers = others.min(2)
+    return least

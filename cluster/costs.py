@@ -16,18 +16,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cluster.bounds import StageCost
-from cluster.host import Array, StageHost, choose_device
+from cluster.crowd import crowding
+from cluster.host import choose_device
 from cluster.inventory import ACCELERATORS, CPU, Device, accelerator_of
-from cluster.program import stage_names, step_program
+from cluster.probe import stepped
 from cluster.settings import RunSettings
 from cluster.storage import Folder, open_folder
-from freqgan.cost import StepWork, step_work, unit_statistics
+from freqgan.cost import StepWork, step_work
 from freqgan.errors import FreqganError
-from freqgan.image_stage import IMAGE_STAGE
 
 LAUNCH_S = 6e-6
 """Of one operator from Python, which is what small networks wait for on a large GPU: a guess until measured."""
@@ -43,11 +42,15 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """Costs of all stages on one accelerator, and how it is called."""
+    """Costs of all stages on one accelerator, and how it is called.
+
+    ``crowding``: how many times longer a step takes on a core while all cores are busy than alone.
+    """
 
     accelerator: str
     hardware: str
     stages: tuple[StageCost, ...]
+    crowding: float = 1.0
 
 
 def counted_work(settings: RunSettings) -> dict[str, StepWork]:
@@ -80,7 +83,8 @@ def measure(settings: RunSettings, work: Mapping[str, StepWork]) -> Measured:
     accelerator = accelerator_of(hardware) if device.type == "cuda" else CPU
     name = f"seconds-{_key(settings, hardware)}.json"
     with suppress(*UNUSABLE):
-        return Measured(accelerator, hardware, tuple(StageCost(**kept) for kept in json.loads(_cache().read(name))))
+        known = json.loads(_cache().read(name))
+        return Measured(accelerator, hardware, tuple(StageCost(**c) for c in known["stages"]), known["crowding"])
     half = max(1, settings.batch // 2)
     few, many = _seconds(settings, half), _seconds(settings, settings.batch)
     stages = []
@@ -88,8 +92,9 @@ def measure(settings: RunSettings, work: Mapping[str, StepWork]) -> Measured:
         slope_s = (many[stage] - few[stage]) / max(1, settings.batch - half)
         image_s = min(max(slope_s, LEAST_SLOPE * many[stage] / settings.batch), many[stage] / settings.batch)
         stages.append(StageCost(stage, many[stage] - image_s * settings.batch, image_s, w.fixed_bytes, w.image_bytes))
-    _keep(name, [asdict(stage) for stage in stages])
-    return Measured(accelerator, hardware, tuple(stages))
+    slower = crowding(settings) if device.type == "cpu" and settings.threads == 1 else 1.0
+    _keep(name, {"stages": [asdict(stage) for stage in stages], "crowding": slower})
+    return Measured(accelerator, hardware, tuple(stages), slower)
 
 
 def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], others: Mapping[str, Sequence[StageCost]],
@@ -101,41 +106,12 @@ def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], other
 
 
 def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
-    """Seconds of a step with ``batch`` images by stage: the mean from one penalty to the next, the better of two.
-
-    The stages run one after the other in this process, on noise, half-way through training.
-    """
-    small = settings.model_copy(
-        update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
-    )
-    plan, interval = small.band_plan(), small.loss.penalty_interval
-    start = small.images // (2 * batch) // interval * interval
-    flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
-    hosts = {name: StageHost(small, name, flat) for name in stage_names(plan)}
-    for host in hosts.values():
-        host.done = start
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, small.channels, small.image_size, small.image_size), dtype=np.uint8)
-    labels = rng.integers(0, max(1, small.classes), batch)
-    told: dict[str, Array] = {}
-    spent: dict[str, list[float]] = {name: [] for name in hosts}
-    for step in range(start, start + 1 + ROUNDS * interval):
-        outputs: dict[tuple[str, int], Array] = {}
-        for call in step_program(plan):
-            inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
-            host = hosts[call.stage]
-            if call.kind == "forward":
-                outputs[call.stage, call.pass_number] = host.forward(step, labels, inputs)
-                continue
-            result = host.step(step, images, labels, inputs, told.get(call.stage))
-            spent[call.stage].append(result.metrics["seconds"])
-            if call.stage == IMAGE_STAGE:
-                told = result.outputs
-            else:
-                outputs[call.stage, call.pass_number] = result.outputs[call.stage]
-    starts = range(1, 1 + ROUNDS * interval, interval)  # the first step warms up
-    rounds = [slice(first, first + interval) for first in starts]
-    return {name: min(sum(seconds[r]) / interval for r in rounds) for name, seconds in spent.items()}
+    """Seconds of a step with ``batch`` images by stage: the mean from one penalty to the next, the better of two."""
+    interval = settings.loss.penalty_interval
+    steps = stepped(settings, batch)
+    next(steps)  # warms up
+    rounds = [[next(steps) for _ in range(interval)] for _ in range(ROUNDS)]
+    return {name: min(sum(step[name] for step in steps) / interval for steps in rounds) for name in rounds[0][0]}
 
 
 def _key(settings: RunSettings, hardware: str = "") -> str:

@@ -1,7 +1,7 @@
 """The machines there are: what a plan is made for. From a description such as ``4xH100,2xT4``, or from a cluster.
 
 Speeds are those of the data sheets, dense, and serve to compare types; how fast a type really is on these networks is
-measured (:mod:`cluster.calibration`) where one is at hand.
+measured (:mod:`cluster.costs`) where one is at hand.
 """
 
 from __future__ import annotations
@@ -129,13 +129,17 @@ def own_devices(wanted: str) -> list[Device]:
 
     count = 0 if wanted == "cpu" else torch.cuda.device_count()
     if not count:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [Device("here", index, CPU, 1.0, ACCELERATORS[CPU].memory_bytes) for index in range(cores)]
+        return [Device("here", index, CPU, 1.0, ACCELERATORS[CPU].memory_bytes) for index in range(own_cores())]
     return [
         Device("here", index, accelerator_of(torch.cuda.get_device_name(index)), 1.0, memory_bytes)
         for index in range(count)
         for memory_bytes in [torch.cuda.get_device_properties(index).total_memory]
     ]
+
+
+def own_cores() -> int:
+    """Of this machine, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accelerator_of(hardware: str) -> str:

@@ -3,7 +3,7 @@
 Time runs from event to event. A call of a stage may run when what it takes has come: outputs of the same step over the
 links, what the image stage said ``feedback.lag`` steps ago, and the stage's own step before. A step may begin when the
 step ``window`` before it is finished by all. A device runs one call at a time, in the order in which they become ready;
-the cores of a node are a pool. A stage with replicas is done when the last of them is.
+the cores of a node are a pool, and slow each other down. A stage with replicas is done when the last of them is.
 
 A device that fails is gone for a while; a stage of one replica then runs the steps since its last snapshot once more,
 a stage of several gets its state from one that lives.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from cluster.inventory import CPU
 from cluster.planning import Plan
 from cluster.program import Call, step_program
 from cluster.settings import RunSettings
+from cluster.simulated_pool import Pool, Task
 from cluster.traffic import output_bytes, rows_of
 from freqgan.image_stage import IMAGE_STAGE
 
@@ -38,6 +39,7 @@ class Conditions:
         link_bytes_per_s: what a node can send.
         latency_s: from node to node.
         call_s: of a device for a call beside its arithmetic: what Ray and the copies take.
+        crowding: how many times longer a stage takes on a core while all cores of its node are busy than alone.
         failures_per_device_hour: at random, independent of each other.
         restart_s: from a failure until the stage is there again with its last snapshot.
         snapshot_every: steps between snapshots of a stage.
@@ -47,6 +49,7 @@ class Conditions:
     link_bytes_per_s: float = 1.25e9
     latency_s: float = 0.5e-3
     call_s: float = 1e-3
+    crowding: float = 1.0
     failures_per_device_hour: float = 0.0
     restart_s: float = 5.0
     snapshot_every: int = 50
@@ -75,18 +78,6 @@ def simulate(
     return simulation.run()
 
 
-@dataclass
-class _Task:
-    """One replica's part of a call of one step."""
-
-    step: int
-    call: int
-    pool: str
-    seconds: float
-    attempt: int = 0
-    started_s: float | None = None
-
-
 class _Simulation:
     def __init__(
         self,
@@ -108,20 +99,12 @@ class _Simulation:
         ]
         self.sizes = {gan.name: output_bytes(settings, gan.name) for gan in settings.band_plan().gans}
         self._known_transfers: dict[tuple[str, str], list[tuple[int, str, str, int]]] = {}
-        self.capacity: dict[str, int] = defaultdict(int)
-        for index in {replica.device for replica in plan.replicas}:
-            self.capacity[self._pool(index)] = 1
-        for device in plan.devices:
-            if device.accelerator == CPU:
-                self.capacity[device.node] = sum(other.node == device.node for other in plan.devices)
+        self.pools = self._pools()
         self.events: list[tuple[float, int, str, object]] = []
         self.count = 0
         self.now = 0.0
         self.waiting: dict[tuple[int, int], int] = {}
         self.left: dict[tuple[int, int], int] = {}
-        self.queues: dict[str, deque[_Task]] = defaultdict(deque)
-        self.running: dict[str, list[_Task]] = defaultdict(list)
-        self.down: set[str] = set()
         self.link_free_s: dict[str, float] = defaultdict(float)
         self.finished_calls: dict[int, int] = defaultdict(int)
         self.finished_s: dict[int, float] = {}
@@ -129,6 +112,11 @@ class _Simulation:
         self.lost_s = self.worked_s = 0.0
 
     # -- the plan as tasks ---------------------------------------------------------------------
+
+    def _pools(self) -> dict[str, Pool]:
+        pools = {self._pool(replica.device): Pool(1, 1.0) for replica in self.plan.replicas}
+        cores = Counter(device.node for device in self.plan.devices if device.accelerator == CPU)
+        return pools | {node: Pool(count, self.conditions.crowding) for node, count in cores.items()}
 
     def _pool(self, device: int) -> str:
         chosen = self.plan.devices[device]
@@ -171,7 +159,7 @@ class _Simulation:
     def run(self) -> Outcome:
         """Until all steps are finished."""
         if self.conditions.failures_per_device_hour > 0:
-            for pool in self.capacity:
+            for pool in self.pools:
                 self._expect_failure(pool)
         self._open_steps()
         while len(self.finished_s) < self.steps:
@@ -185,7 +173,7 @@ class _Simulation:
             elif kind == "fail":
                 self._fail(str(what))
             else:
-                self.down.remove(str(what))
+                self.pools[str(what)].is_down = False
                 self._expect_failure(str(what))
                 self._start(str(what))
         first = int(WARM_UP * self.steps)
@@ -214,20 +202,17 @@ class _Simulation:
         del self.waiting[step, index]
         self.left[step, index] = len(self.parts[index])
         for pool, _, seconds in self.parts[index]:
-            self.queues[pool].append(_Task(step, index, pool, seconds))
+            self.pools[pool].queue.append(Task(step, index, pool, seconds))
             self._start(pool)
 
     def _start(self, pool: str) -> None:
-        while pool not in self.down and self.queues[pool] and len(self.running[pool]) < self.capacity[pool]:
-            task = self.queues[pool].popleft()
-            task.started_s = self.now
-            self.running[pool].append(task)
-            self._at(self.now + task.seconds, "done", (task, task.attempt))
+        for end_s, task in self.pools[pool].start(self.now):
+            self._at(end_s, "done", (task, task.attempt))
 
-    def _done(self, task: _Task, attempt: int) -> None:
+    def _done(self, task: Task, attempt: int) -> None:
         if task.attempt != attempt:
-            return  # its device failed meanwhile
-        self.running[task.pool].remove(task)
+            return  # its device failed meanwhile, or became faster or slower
+        self.pools[task.pool].finish(task, self.now)
         self.worked_s += task.seconds
         self._start(task.pool)
         key = task.step, task.call
@@ -291,23 +276,17 @@ class _Simulation:
 
     def _expect_failure(self, pool: str) -> None:
         if self.conditions.failures_per_device_hour > 0:
-            rate = self.capacity[pool] * self.conditions.failures_per_device_hour / HOUR_S
+            rate = self.pools[pool].capacity * self.conditions.failures_per_device_hour / HOUR_S
             self._at(self.now + self.rng.expovariate(rate), "fail", pool)
 
     def _fail(self, pool: str) -> None:
         """Work begun is lost; the device comes back after the restart and what its stages must do again."""
         self.failures += 1
         again_s = 0.0
-        for task in self.running[pool]:
-            assert task.started_s is not None
-            self.lost_s += self.now - task.started_s
-            task.attempt += 1
-            self.queues[pool].appendleft(task)
-        self.running[pool].clear()
+        self.lost_s += self.pools[pool].fail(self.now)
         for index, parts in enumerate(self.parts):
             for part_pool, _, seconds in parts:
                 if part_pool == pool and len(parts) == 1 and self.calls[index].kind == "step":
                     again_s += (len(self.finished_s) % self.conditions.snapshot_every) * seconds
         self.lost_s += again_s
-        self.down.add(pool)
         self._at(self.now + self.conditions.restart_s + again_s, "back", pool)

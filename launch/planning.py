@@ -36,11 +36,15 @@ PER_NODE = 8
 
 @dataclass(frozen=True)
 class Priced:
-    """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from."""
+    """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
+
+    ``crowding``: how many times longer they take on a core while all cores of its node are busy.
+    """
 
     stages: tuple[StageCost, ...]
     devices: list[Device]
     source: str
+    crowding: float = 1.0
 
 
 def plan_command(
@@ -72,7 +76,7 @@ def plan_command(
     console.print(gan_table(settings, work))
     devices = parse_nodes(nodes) if nodes else own_devices(settings.device)
     priced = price(settings, work, devices, measured=measured, note=note)
-    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES)
+    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, crowding=priced.crowding)
     parameters = {name: w.parameters for name, w in work.items()}
     rules = Rules(cut=cut)
     plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, rules)
@@ -110,9 +114,8 @@ def price(
             source = f"measured on {own.hardware}"
             if len(kinds) > 1:
                 source += "; other types estimated from data sheets beside it"
-            return Priced(
-                own.stages, with_speeds(devices, estimates[own.accelerator], estimates, settings.batch), source
-            )
+            speeds = with_speeds(devices, estimates[own.accelerator], estimates, settings.batch)
+            return Priced(own.stages, speeds, source, own.crowding)
     reference = min(kinds, key=lambda kind: sum(stage.seconds(settings.batch) for stage in estimates[kind]))
     source = "estimated from counted work and data sheets: within a factor of two or three, better between stages"
     return Priced(estimates[reference], with_speeds(devices, estimates[reference], estimates, settings.batch), source)

@@ -33,7 +33,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 OVERHEAD_BOUND_MS = 2.0
 
 
-class _Clock(Events):
+class Clock(Events):
     """A reporter that keeps every step."""
 
     @property
@@ -51,9 +51,9 @@ class _Clock(Events):
         return 1e3 * statistics.median(spent)
 
 
-def timed(settings: RunSettings) -> _Clock:
+def timed(settings: RunSettings) -> Clock:
     """A training in a folder that is deleted afterwards."""
-    clock = _Clock()
+    clock = Clock()
     with tempfile.TemporaryDirectory() as run:
         train(settings.model_copy(update={"run": run}), clock)
     return clock

@@ -126,8 +126,11 @@ class StageActor:
         """Of its process."""
         return os.getpid()
 
+    def ping(self) -> None:
+        """Answers, also while a step is being done: to be called in the concurrency group for that."""
+
     def done(self) -> int:
-        """How many steps it has done."""
+        """How many steps it has done, once it has gone through all calls before this one."""
         return self.host.done
 
     def snapshot(self, step: int) -> Path:

@@ -6,8 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from cluster.checkpoints import CheckpointWriter
-from cluster.executors import Executor
+from cluster.checkpoints import Checkpoint, CheckpointWriter
+from cluster.executors import Executor, Restore
 from cluster.failures import setbacks
 from cluster.reporting import Reporter, StepRecord
 from cluster.settings import RunSettings
@@ -49,6 +49,7 @@ class Coordinator:
         self.watcher = Watcher(executor.score, reporter.noted) if settings.watch.data else None
         self.saves: deque[int] = deque()
         self.last_saved = first_step
+        self.last_checkpoint: Checkpoint | None = None
         self.start_s, self.start_epoch_s = time.perf_counter(), time.time()
         self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
 
@@ -60,6 +61,8 @@ class Coordinator:
                 if self.stopping():
                     end = self.submitted
                     break
+                if self.executor.wants_to_move():
+                    self._move()
                 self.executor.submit(self.submitted)
                 self.submitted += 1
                 if self.submitted % self.settings.checkpoint_every == 0:
@@ -72,16 +75,32 @@ class Coordinator:
         self._report_scores(wait=not self.stopping())
         return self.finished
 
+    def _move(self) -> None:
+        """Lets stages change machines: everything in flight is finished and in a checkpoint first."""
+        while self.finished < self.submitted:
+            self._finish_one()
+        if self.last_saved < self.submitted:
+            self._save()
+        self._commit_finished(wait=True)
+        checkpoint = self.last_checkpoint
+        if checkpoint is None or checkpoint.step != self.finished:
+            return  # nothing was trained since the start: the executor asks again
+        self.executor.move(Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records))
+        self._report_recoveries()
+
     def _finish_one(self) -> None:
         metrics = self.executor.finish()
-        while self.executor.recoveries:
-            self.reporter.recovered(self.executor.recoveries.popleft())
+        self._report_recoveries()
         self.finished += 1
         for recovery in setbacks(self.finished, metrics):
             self.reporter.recovered(recovery)
         self.reporter.stepped(self._record(metrics))
         self._commit_finished(wait=len(self.saves) > MOST_SAVES)
         self._report_scores()
+
+    def _report_recoveries(self) -> None:
+        while self.executor.recoveries:
+            self.reporter.recovered(self.executor.recoveries.popleft())
 
     def _report_scores(self, *, wait: bool = False) -> None:
         """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""
@@ -100,7 +119,7 @@ class Coordinator:
             records = self.executor.saved(wait=wait)
             if records is None:
                 return
-            checkpoint = self.writer.commit(self.saves.popleft(), records)
+            checkpoint = self.last_checkpoint = self.writer.commit(self.saves.popleft(), records)
             self.reporter.saved(checkpoint)
             if self.watcher is not None:
                 self.watcher.offer(checkpoint.step, checkpoint.images)

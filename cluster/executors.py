@@ -38,12 +38,28 @@ class Restore:
     records: list[FileRecord]
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What an executor tells the one that takes its place after a roll-back.
+
+    Attributes:
+        failures: recoveries so far.
+        preemptions: recoveries from lost machines so far.
+        use_gpus: whether stages sit on GPUs; None where that is not decided yet.
+
+    """
+
+    failures: int = 0
+    preemptions: int = 0
+    use_gpus: bool | None = None
+
+
 class RollBackError(RunError):
     """Everything must begin again at the last checkpoint: what a replay needs is gone."""
 
-    def __init__(self, cause: str, failures: int, step: int, stages: tuple[str, ...]) -> None:
+    def __init__(self, cause: str, carried: Carried, step: int, stages: tuple[str, ...]) -> None:
         super().__init__(f"{cause}: all stages begin again at the last checkpoint")
-        self.cause, self.failures, self.step, self.stages = cause, failures, step, stages
+        self.cause, self.carried, self.step, self.stages = cause, carried, step, stages
 
     def recovery(self, from_step: int) -> Recovery:
         """For the record, once it is known which checkpoint there is."""
@@ -53,11 +69,10 @@ class RollBackError(RunError):
 class Executor(Protocol):
     """Runs steps of all stages. ``submit`` and ``finish`` are called once per step, each in order.
 
-    ``recoveries`` are the failures it got over, ``failures`` their number; who reads a recovery takes it out.
+    ``recoveries`` are the failures it got over; who reads a recovery takes it out.
     """
 
     recoveries: deque[Recovery]
-    failures: int
 
     @property
     def window(self) -> int:
@@ -77,6 +92,15 @@ class Executor(Protocol):
 
     def score(self, step: int) -> Future[ScoreValues]:
         """Starts scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
+
+    def wants_to_move(self) -> bool:
+        """Whether stages should move to other machines: then no more is submitted, and :meth:`move` comes next."""
+
+    def move(self, at: Restore) -> None:
+        """Moves them, when all submitted steps are finished and ``at`` is the checkpoint of the last one."""
+
+    def is_leaving(self) -> bool:
+        """Whether the machine of this process is to be taken away: the run should stop with a checkpoint."""
 
     def close(self) -> None:
         """Gives back what the executor holds. Safe to call twice."""
@@ -116,7 +140,6 @@ class InlineExecutor:
         for step in kept_steps(settings, restore):
             self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
         self.recoveries: deque[Recovery] = deque()
-        self.failures = 0
         self._scorer: ProcessPoolExecutor | None = None
         self._finished: deque[dict[str, Metrics]] = deque()
         self._saved: deque[list[FileRecord]] = deque()
@@ -167,6 +190,17 @@ class InlineExecutor:
         except BrokenProcessPool:  # it was killed, perhaps for memory: the next score gets a new one
             self._scorer = None
             raise
+
+    def wants_to_move(self) -> bool:
+        """Never: there is one process."""
+        return False
+
+    def move(self, at: Restore) -> None:
+        """There is nowhere to go."""
+
+    def is_leaving(self) -> bool:
+        """Nobody tells a single process."""
+        return False
 
     def close(self) -> None:
         """Closes the reader of shards, and ends the scoring process."""

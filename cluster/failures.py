@@ -11,7 +11,7 @@ from freqgan.guard import SET_BACK
 
 UNLIMITED = -1
 
-Decision = Literal["replay", "roll back", "set back", "fail"]
+Decision = Literal["replay", "roll back", "set back", "move", "fail"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Symptoms:
         lost_calls: a stage that lives says that calls before the last one never reached it.
         lost_objects: results that are still needed are gone with the machine that held them.
         failures: recoveries so far, without this one.
+        homeless: stages whose machine is gone or out of reach.
+        preemptions: recoveries from lost machines so far, without this one.
 
     """
 
@@ -30,18 +32,27 @@ class Symptoms:
     lost_calls: bool
     lost_objects: bool
     failures: int
+    homeless: tuple[str, ...] = ()
+    preemptions: int = 0
 
 
-def decide(symptoms: Symptoms, max_failures: int) -> Decision:
+def decide(symptoms: Symptoms, max_failures: int, max_preemption_failures: int = UNLIMITED) -> Decision:
     """Replay what is dead or was lost; roll everything back where inputs are gone; fail when the budget is spent.
 
-    An error without any of these symptoms is the run's own, and would come again.
+    An error without any of these symptoms is the run's own, and would come again. A machine that is lost is no fault of
+    the run and has a budget of its own.
     """
+    if symptoms.homeless:
+        return "fail" if _spent(symptoms.preemptions, max_preemption_failures) else "roll back"
     if not (symptoms.dead or symptoms.lost_calls or symptoms.lost_objects):
         return "fail"
-    if max_failures != UNLIMITED and symptoms.failures >= max_failures:
+    if _spent(symptoms.failures, max_failures):
         return "fail"
     return "roll back" if symptoms.lost_objects else "replay"
+
+
+def _spent(used: int, budget: int) -> bool:
+    return budget != UNLIMITED and used >= budget
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Recovery:
 
     Attributes:
         step: finished steps when it was noticed.
-        stages: that were dead, or were set back; none where only calls were lost.
+        stages: that were dead, were set back or have moved; none where only calls were lost.
         cause: what Ray said.
         decision: what was done.
         from_step: the step after which the dead stages were begun again.

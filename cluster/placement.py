@@ -32,7 +32,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Seat:
-    """Where one stage lives: a node, and which GPU of the plan and how much of it (None and 0 on a CPU)."""
+    """Where one stage lives: a node, and which of the node's GPUs and how much of it (None and 0 on a CPU).
+
+    Which of them Ray gives is Ray's choice; stages with the same number share one.
+    """
 
     node_id: str
     address: str
@@ -58,7 +61,7 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
         InputError: no node can take a stage.
 
     """
-    devices = _devices(nodes, use_gpus)
+    devices = devices_of(nodes, use_gpus)
     if not devices:
         what = "GPU" if use_gpus else "CPU"
         raise InputError(f"no {what} in the cluster (nodes: {len(nodes)}): add a node, or set device=cpu")
@@ -67,7 +70,7 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
         only = by_id[devices[0].node]
         return {m.name: Seat(only.node_id, only.address, None, 0.0) for group in members.values() for m in group}
     kinds = sorted({device.accelerator for device in devices})
-    stages = {kind: _by_member(costs(kind), members) for kind in kinds}
+    stages = {kind: by_member(costs(kind), members) for kind in kinds}
     whole = {kind: sum(stage.seconds(batch) for stage in stages[kind]) for kind in kinds}
     devices = [
         Device(d.node, d.index, d.accelerator, whole[kinds[0]] / whole[d.accelerator], UNLIMITED_BYTES, d.spot)
@@ -92,12 +95,15 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
         node = by_id[plan.devices[replica.device].node]
         share = RESOLUTION // crowd[replica.device] / RESOLUTION
         seats[replica.stage] = Seat(
-            node.node_id, node.address, replica.device if use_gpus else None, share if use_gpus else 0.0
+            node.node_id,
+            node.address,
+            plan.devices[replica.device].index if use_gpus else None,
+            share if use_gpus else 0.0,
         )
     return seats
 
 
-def _by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[Member]]) -> list[StageCost]:
+def by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[Member]]) -> list[StageCost]:
     """A replica does everything but its images' share as the whole stage does."""
     return [
         replace(
@@ -108,7 +114,7 @@ def _by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[Member
     ]
 
 
-def _devices(nodes: Sequence[Node], use_gpus: bool) -> list[Device]:
+def devices_of(nodes: Sequence[Node], use_gpus: bool) -> list[Device]:
     """One for every whole GPU, or for every core (at least one where a node offers any part of one)."""
     devices = []
     for node in nodes:

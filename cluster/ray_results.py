@@ -13,12 +13,17 @@ from cluster.replica_group import GroupBrokenError
 from freqgan.errors import FreqganError, RunError
 
 ALIVE_TIMEOUT_S = 1.0
-LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 1.0
 Result = TypeVar("Result")
 
 
-def values_of(refs: list[Any], deadline_s: float | None) -> list[Any]:
+def values_of(refs: list[Any], deadline_s: float | None, look: Callable[[], None] = lambda: None) -> list[Any]:
     """What ``refs`` stand for; an error among them is raised although others may never come.
+
+    Args:
+        refs: references to results.
+        deadline_s: how long to wait; None is for ever.
+        look: called every second of it.
 
     Raises:
         GetTimeoutError: they are not there after ``deadline_s``.
@@ -31,6 +36,7 @@ def values_of(refs: list[Any], deadline_s: float | None) -> list[Any]:
         if not waiting:
             return list(ray.get(refs))
         ray.get(ready)
+        look()
         if end_s is not None and time.monotonic() >= end_s:
             raise GetTimeoutError(f"{len(waiting)} results are not there after {deadline_s:g} s")
 
@@ -72,16 +78,27 @@ def is_ready(ref: Any) -> bool:
     return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
 
 
+def error_of(ref: Any) -> RayError | None:
+    """The error that a result is, of those that are there."""
+    try:
+        ray.get(ref, timeout=0)
+    except GetTimeoutError:
+        return None  # it is there, and on its way here
+    except RayError as error:
+        return error
+    return None
+
+
 def is_broken_group(ref: Any) -> bool:
     """Whether there is a result, and it is that other replicas could not be reached."""
-    try:
-        if is_ready(ref):
-            ray.get(ref, timeout=0)
-    except RayTaskError as error:
-        return isinstance(error.cause, GroupBrokenError)
-    except RayError:
-        return False
-    return False
+    error = error_of(ref) if is_ready(ref) else None
+    return isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
+
+
+def is_unavailable(error: RayError | None) -> bool:
+    """Whether a call or its reply was lost on the way, be it that of a call whose result is an argument of this one."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, ActorUnavailableError)
 
 
 def is_death(error: RayError) -> bool:

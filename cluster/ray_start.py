@@ -9,10 +9,14 @@ import ray
 from ray.exceptions import RayError
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
+from cluster.ray_seats import reaches
+from cluster.retention import kept_steps_count, step_bytes
 from cluster.settings import RunSettings
 from freqgan.errors import RunError
 
 START_ATTEMPTS = 3
+QUIET_VARIABLE = "RAY_IGNORE_UNHANDLED_ERRORS"
+"""Where it is set, Ray does not print the error of every call to a dead actor whose result nobody asks for."""
 
 
 def connect(settings: RunSettings, address: str | None) -> bool:
@@ -22,6 +26,7 @@ def connect(settings: RunSettings, address: str | None) -> bool:
     (a submitted job has it set). Any other cluster on this machine is left alone: it may be somebody else's,
     or what a killed run has left behind.
     """
+    _set_quiet()
     if ray.is_initialized():
         return False
     address = address or os.environ.get("RAY_ADDRESS") or None
@@ -67,8 +72,18 @@ def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> 
         ) from error
 
 
+def head_answers() -> bool:
+    """Whether the head's control service can be reached; most of Ray goes on without it for a while."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return reaches(host.strip("[]"), int(port))
+
+
+def _set_quiet() -> None:
+    """Failures are told by the run itself, in one line each."""
+    os.environ.setdefault(QUIET_VARIABLE, "1")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
 def object_store_bytes(settings: RunSettings) -> int:
-    """Room for the steps that are kept (uint8 images, float32 sub-images, their low bands, gradients), twice."""
-    image = settings.batch * settings.channels * settings.image_size**2
-    steps = settings.window + settings.feedback.lag + 2 * settings.snapshot_every + 2
-    return max(256 * 2**20, 2 * steps * image * (1 + 6 * settings.plan.cycles))
+    """Room for the steps that are kept, twice: what was dropped a moment ago may still be there."""
+    return max(256 * 2**20, round(2 * kept_steps_count(settings) * step_bytes(settings)))

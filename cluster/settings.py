@@ -22,6 +22,10 @@ FREE_SETTINGS = (
     "keep_checkpoints",
     "watch",
     "max_failures",
+    "max_preemption_failures",
+    "heartbeat_timeout_s",
+    "machines_timeout_s",
+    "object_store_mib",
     "snapshot_every",
     "step_deadline_s",
     "replicas",
@@ -65,6 +69,21 @@ class RunSettings(ModelSettings):
     watch: WatchSettings = WatchSettings()
     max_failures: int = Field(
         16, ge=-1, description="deaths of actors to recover from by replay before the run fails; -1 is no limit (ray)"
+    )
+    max_preemption_failures: int = Field(
+        -1, ge=-1, description="losses of machines to recover from before the run fails; -1 is no limit (ray)"
+    )
+    heartbeat_timeout_s: float = Field(
+        10, gt=0, description="a stage, or Ray's head, that does not answer for this long is taken for lost (ray)"
+    )
+    machines_timeout_s: float = Field(
+        600, ge=0, description="how long to wait for a machine where none can be used (ray)"
+    )
+    object_store_mib: int = Field(
+        4096,
+        ge=1,
+        description="most that is kept in the object store for replays; snapshots are taken more often, and fewer "
+        "steps are in flight, where it would be more (ray)",
     )
     replicas: dict[str, int] = Field(
         {}, description="actors that share the batches of a GAN, by its name, 1 where not given (ray)"

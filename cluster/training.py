@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
 from cluster.coordinator import Coordinator
-from cluster.executors import Executor, InlineExecutor, Restore, RollBackError
+from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBackError
 from cluster.failures import Recovery
 from cluster.lease import Lease
 from cluster.reporting import Reporter
@@ -89,25 +89,27 @@ def _train(
     """:func:`train`, while nobody else trains the same run."""
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
-    notes, failures = _notes(checkpoint), 0
+    notes, carried = _notes(checkpoint), Carried()
     rolled_back: Recovery | None = None
     while True:
-        executor = _executor(settings, source, statistics, checkpoint, address)
-        executor.failures = failures
         first_step = 0 if checkpoint is None else checkpoint.step
+        executor: Executor | None = None
         try:
+            executor = _executor(settings, source, statistics, checkpoint, address, carried)
             with stop_requests() as stopped:  # after Ray has started: it installs handlers of its own
                 reporter.started(first_step, notes)
                 if rolled_back is not None:
                     reporter.recovered(rolled_back)
-                step = Coordinator(settings, executor, writer, reporter, first_step, stopped.is_set).run()
+                stopping = _either(stopped.is_set, executor.is_leaving)
+                step = Coordinator(settings, executor, writer, reporter, first_step, stopping).run()
                 break
         except RollBackError as error:
             checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
-            failures, notes = error.failures, []
+            carried, notes = error.carried, []
             rolled_back = error.recovery(0 if checkpoint is None else checkpoint.step)
         finally:
-            executor.close()
+            if executor is not None:
+                executor.close()
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
     reporter.finished(step, reason)
     return TrainResult(step, reason)
@@ -119,6 +121,7 @@ def _executor(
     statistics: BandStatistics,
     checkpoint: Checkpoint | None,
     address: str | None,
+    carried: Carried,
 ) -> Executor:
     restore = None if checkpoint is None else Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records)
     arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
@@ -128,7 +131,11 @@ def _executor(
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
     from cluster.ray_executor import RayExecutor  # only here: importing Ray takes a second that inline runs save
 
-    return RayExecutor(settings, source, arrays, restore, address)
+    return RayExecutor(settings, source, arrays, restore, address, carried)
+
+
+def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: first() or second()
 
 
 @contextmanager

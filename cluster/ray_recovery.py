@@ -1,0 +1,278 @@
+"""What is done again after a failure, and in which actors.
+
+A stage that died gets a new actor, the state of the last snapshot and its own calls since then. So does, in the actor
+that it has, one that did a step whose reply was lost on the way. Stages that live and were not reached by some calls
+get those.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from cluster.executors import Carried, Restore
+from cluster.failures import Recovery, Symptoms, decide
+from cluster.host import OutOfStepError
+from cluster.ledger import Ledger
+from cluster.ray_crew import INGEST, Crew
+from cluster.ray_results import error_of, first_line, is_broken_group, is_death, is_ready, is_unavailable, raise_as_ours
+from cluster.replica_group import GroupBrokenError
+from cluster.settings import RunSettings
+from cluster.snapshots import SnapshotLostError
+from freqgan.errors import RunError
+
+ANSWER_TIMEOUT_S = 600.0
+QUESTIONS = 10
+"""Times that a living actor is asked how far it is, where replies get lost."""
+
+
+class Lost(Exception):  # noqa: N818  # no error yet: the executor makes a roll-back of it
+    """What a replay needs is gone."""
+
+    def __init__(self, cause: str, stages: tuple[str, ...]) -> None:
+        super().__init__(cause)
+        self.cause, self.stages = cause, stages
+
+
+class Recovering:
+    """Does again what a failure has cost.
+
+    Args:
+        settings: of the run.
+        crew: its actors.
+        ledger: of its calls.
+        restore: state that the actors began from, or None for a new run.
+        wait: for references, with a deadline in seconds; raises the first error among them.
+        carried: budgets used so far.
+
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        crew: Crew,
+        ledger: Ledger,
+        restore: Restore | None,
+        wait: Callable[[list[Any], float | None], list[Any]],
+        carried: Carried,
+    ) -> None:
+        self.settings, self.crew, self.ledger, self.restore, self._wait = settings, crew, ledger, restore, wait
+        self.carried = replace(carried, use_gpus=crew.seats.use_gpus)
+        self.silent: set[str] = set()
+        """Those that were ended because they did not answer."""
+        self._reviving: set[str] = set()
+
+    def recover(self, error: RayError, finished: int, submitted: int) -> Recovery:
+        """Replays what ``error`` has cost, or raises what the user is to read.
+
+        Raises:
+            Lost: all stages have to begin again at the last checkpoint.
+            RunError: it is the run's own error, or a budget is spent.
+            RayError: something else failed meanwhile: to be called again with that.
+
+        """
+        begun_s = time.monotonic()
+        homeless = self._end_homeless()
+        if not homeless:
+            self._end_idle(error, finished, submitted)
+        done = {} if homeless else self._done_steps()
+        dead = tuple(name for name, steps in done.items() if steps is None)
+        again = () if homeless else self._to_do_again(dead, done, finished, submitted)
+        symptoms = self._symptoms(error, dead, again, homeless)
+        decision = decide(symptoms, self.settings.max_failures, self.settings.max_preemption_failures)
+        if decision == "fail":
+            raise_as_ours(error)
+        self._count(homeless)
+        cause = self._cause(error, homeless)
+        self.silent.clear()
+        if decision == "roll back":
+            raise Lost(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
+        base = self.ledger.snapshot.step
+        self._revive(dead, again)
+        anew = {*dead, *again} - {INGEST}
+        positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name != INGEST}
+        for step in range(min(positions.values()), submitted):
+            names = {name for name, position in positions.items() if step >= position}
+            self.ledger.call_again(step, names, INGEST in dead)
+        from_step, steps = (base, submitted - base) if anew else (finished, 0)
+        return Recovery(finished, dead, cause, decision, from_step, steps, time.monotonic() - begun_s)
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def _symptoms(
+        self, error: RayError, dead: tuple[str, ...], again: tuple[str, ...], homeless: tuple[str, ...]
+    ) -> Symptoms:
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        lost_calls = is_unavailable(error) or isinstance(cause, OutOfStepError) or bool(again)
+        # An actor that died, and none that is dead: what is gone belonged to one that was replaced long ago.
+        lost_objects = isinstance(error, ObjectLostError) or (is_death(error) and not dead)
+        used = self.carried
+        return Symptoms(dead, lost_calls, lost_objects, used.failures, homeless, used.preemptions)
+
+    def _count(self, homeless: tuple[str, ...]) -> None:
+        used = self.carried
+        if homeless:
+            self.carried = replace(used, preemptions=used.preemptions + 1)
+        else:
+            self.carried = replace(used, failures=used.failures + 1)
+
+    def _cause(self, error: RayError, homeless: tuple[str, ...]) -> str:
+        if homeless:
+            return f"the machine of {', '.join(homeless)} is gone or cannot be reached"
+        if self.silent:
+            limit = self.settings.heartbeat_timeout_s
+            return f"{', '.join(sorted(self.silent))} did not answer for {limit:g} s"
+        return first_line(error)
+
+    def _end_homeless(self) -> tuple[str, ...]:
+        """Ends the actors on machines that are gone: what waits for them would wait until Ray has noticed as well."""
+        homeless = tuple(self.crew.seats.homeless())
+        for name in homeless:
+            self.crew.kill(name)
+        return homeless
+
+    def _end_idle(self, error: RayError, finished: int, submitted: int) -> None:
+        """Ends who keeps the others waiting."""
+        if isinstance(error, GetTimeoutError):
+            self._end_stuck(finished, submitted)
+        elif isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError):
+            self._end_silent_replicas(finished, submitted)
+
+    def _end_stuck(self, finished: int, submitted: int) -> None:
+        """Ends the actor that keeps the oldest step from being finished: the first that has all it needs."""
+        refs = self.ledger.steps[min(finished, submitted - 1)]
+        for call in self.ledger.program:
+            for member in self.crew.groups[call.stage] if call.kind == "step" else ():
+                if not is_ready(refs.metrics[member.name]):
+                    self.crew.kill(member.name if is_ready(refs.images) else INGEST)
+                    return
+
+    def _end_silent_replicas(self, finished: int, submitted: int) -> None:
+        """Ends the replicas that have given nothing for a step for which others of their group have waited in vain.
+
+        Asking them would not do: their queues may wait for results that depend on the very step that hangs.
+        """
+        for group in [group for group in self.crew.groups.values() if len(group) > 1]:
+            for step in range(finished, submitted):
+                refs = {member.name: self.ledger.steps[step].metrics[member.name] for member in group}
+                if any(is_broken_group(ref) for ref in refs.values()):
+                    ray.wait(list(refs.values()), num_returns=len(refs), timeout=self.settings.replica_timeout_s)
+                    for name in [name for name, ref in refs.items() if not is_ready(ref)]:
+                        self.crew.kill(name)
+                    break
+
+    def _done_steps(self) -> dict[str, int | None]:
+        """How many steps every actor has done, once it has gone through its queue; None for the dead."""
+        refs = {name: actor.done.remote() for name, actor in self.crew.actors.items()}
+        refs[INGEST] = self.crew.ingest.ready.remote()
+        return {name: self._done(name, ref) for name, ref in refs.items()}
+
+    def _done(self, name: str, ref: Any) -> int | None:
+        """The answer ``ref``, or that to the same question again where a reply was lost."""
+        answers = iter([ref])
+
+        def ask() -> int:
+            answer = next(answers, None)
+            if answer is None:
+                actor = self.crew.actor(name)
+                answer = actor.ready.remote() if name == INGEST else actor.done.remote()
+            return int(self._wait([answer], ANSWER_TIMEOUT_S)[0])
+
+        unavailable = retry_if_exception_type(ActorUnavailableError)
+        try:
+            retries = Retrying(
+                stop=stop_after_attempt(QUESTIONS), wait=wait_fixed(0.2), retry=unavailable, reraise=True
+            )
+            return int(retries(ask))
+        except ActorUnavailableError:
+            self.crew.kill(name)
+            return None
+        except RayActorError:
+            return None
+        except GetTimeoutError as error:
+            raise RunError(
+                f"{name} has not answered for {ANSWER_TIMEOUT_S:g} s after a failure; run the same command again"
+            ) from error
+
+    def _to_do_again(
+        self, dead: tuple[str, ...], done: dict[str, int | None], finished: int, submitted: int
+    ) -> tuple[str, ...]:
+        """Living stages that go back to the snapshot: with their group, by a lost reply, or by a failed recovery."""
+        found = self._left_alone(dead) | self._unheard(done, finished, submitted) | self._reviving
+        for group in self.crew.groups.values():
+            names = {member.name for member in group}
+            found |= names if names & found else set()
+        return tuple(member.name for member in self.crew.members if member.name in found - {*dead})
+
+    def _left_alone(self, dead: tuple[str, ...]) -> set[str]:
+        """Living replicas whose group has broken, or has lost a member: a step may have been applied in some alone."""
+        found: set[str] = set()
+        for group in self.crew.groups.values():
+            living = [member.name for member in group if member.name not in dead]
+            if len(group) > 1 and living:
+                asked = [self.crew.actors[name].has_lost_others.remote() for name in living]
+                if len(living) < len(group) or any(self._wait(asked, ANSWER_TIMEOUT_S)):
+                    found |= set(living)
+        return found
+
+    def _unheard(self, done: dict[str, int | None], finished: int, submitted: int) -> set[str]:
+        """Living stages that have done a step of which no results have come: the reply was lost, not the call.
+
+        Raises:
+            Lost: so was the reply to a save of before the last snapshot: there is no state to make it of.
+
+        """
+        found = {
+            member.name
+            for step in range(finished, submitted)
+            for member in self.crew.members
+            if step < (done[member.name] or 0)
+            and any(is_ready(r) and error_of(r) for r in self.ledger.steps[step].made_by(member))
+        }
+        for save in self.ledger.saves:
+            lost = {name for name, ref in save.by_actor.items() if is_ready(ref) and is_unavailable(error_of(ref))}
+            if lost and save.step < self.ledger.snapshot.step:
+                raise Lost(f"a reply of {', '.join(sorted(lost))} was lost", tuple(sorted(lost)))
+            found |= {name for name in lost if done[name] is not None}
+        return found
+
+    # -- what is done about it -------------------------------------------------------------------
+
+    def _revive(self, dead: tuple[str, ...], again: tuple[str, ...]) -> None:
+        """New actors for ``dead``; they and those in ``again`` get the state of the last snapshot or of the start."""
+        if INGEST in dead:
+            self.crew.renew_ingest()
+        point = self.ledger.snapshot
+        lost = [member for member in self.crew.members if member.name in dead]
+        anew = [member for member in self.crew.members if member.name in {*dead, *again}]
+        ready = [self.crew.seat(member) for member in lost]
+        if again and not point.by_actor:
+            ready += [self.crew.build(member) for member in anew if member not in lost]
+        if point.by_actor:
+            ready += [self.crew.actors[m.name].restore.remote(point.by_actor[m.name]) for m in anew]
+        elif self.restore is not None:
+            arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
+            ready += [self.crew.actors[member.name].load.remote(*arguments) for member in anew]
+        ready += self.crew.form_groups({member.stage for member in anew})
+        self._reviving = {member.name for member in anew}
+        try:
+            self._wait(ready, None)
+        except RayTaskError as error:
+            if isinstance(error.cause, SnapshotLostError):
+                raise Lost(f"inputs to replay are gone ({error.cause})", dead) from error
+            raise
+        self._reviving = set()
+        self.ledger.write_again(point.step, {member.name for member in anew})

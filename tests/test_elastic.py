@@ -1,0 +1,151 @@
+"""A cluster that gains and loses machines while a run is trained: the same bytes come out.
+
+Each in a process of its own: one process can be the driver of one cluster only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runs import tiny_run_settings, trained
+from tests.test_training import PAIR, run_script
+
+PRELUDE = """
+import os, sys, time
+import ray
+from ray.cluster_utils import Cluster
+os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+from cluster import ray_executor
+from cluster.checkpoints import find_checkpoint
+from cluster.training import train
+from tests.runs import Events, tiny_run_settings
+from tests.test_training import PAIR
+
+ray_executor.ARRANGE_EVERY_S = 0.0
+STORE = {"object_store_memory": 100 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **STORE})
+ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
+
+
+class Script(Events):
+    \"\"\"Does something to the cluster after some steps, once.\"\"\"
+
+    def __init__(self, actions):
+        super().__init__()
+        self.actions = actions
+
+    def stepped(self, record):
+        super().stepped(record)
+        if record.step in self.actions:
+            self.actions.pop(record.step)()
+
+
+def settings(**changes):
+    return tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **{**PAIR, "max_steps": 12, **changes})
+
+
+def run(actions, **changes):
+    events = Script(actions)
+    train(settings(**changes), events)
+    for recovery in events.recoveries:
+        print(f"{recovery.decision}:{','.join(recovery.stages)}:{recovery.step}", flush=True)
+    print(find_checkpoint(sys.argv[1]).digest())
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def quiet_dozen(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of an undisturbed run of twelve steps."""
+    run = tmp_path_factory.mktemp("elastic") / "run"
+    return trained(tiny_run_settings(run, small_shards, max_steps=12, **PAIR))[2]
+
+
+def test_stages_move_to_a_new_machine_and_off_one_that_is_drained(
+    quiet_dozen: str, small_shards: Path, tmp_path: Path
+) -> None:
+    """The pipeline is stopped at a checkpoint; stages that stay keep their process."""
+    script = """
+from ray._raylet import GcsClient
+nodes = []
+
+def grow():
+    nodes.append(cluster.add_node(num_cpus=8, **STORE))
+
+def drain():
+    client = GcsClient(address=cluster.address)
+    client.drain_node(nodes[0].node_id, 2, "spot notice", int(1000 * time.time()) + 600_000)
+
+run({3: grow, 7: drain}, checkpoint_every=4, window=2)
+"""
+    *moves, digest = run_script(PRELUDE + script, tmp_path / "run", small_shards)
+    assert digest == quiet_dozen
+    assert [move.split(":")[0] for move in moves] == ["move", "move"]
+    there, back = (set(move.split(":")[1].split(",")) for move in moves)
+    assert there == back
+    assert there
+
+
+def test_a_lost_machine_takes_all_back_to_the_checkpoint_on_those_that_are_left(
+    quiet_dozen: str, small_shards: Path, tmp_path: Path
+) -> None:
+    script = """
+node = cluster.add_node(num_cpus=2, **STORE)
+run({6: lambda: cluster.remove_node(node, allow_graceful=False)}, checkpoint_every=2, window=2, max_failures=0)
+"""
+    *recoveries, digest = run_script(PRELUDE + script, tmp_path / "run", small_shards)
+    assert digest == quiet_dozen
+    assert [recovery.split(":")[0] for recovery in recoveries] == ["roll back"]
+
+
+def test_a_machine_that_cannot_be_had_is_waited_for(small_shards: Path, tmp_path: Path) -> None:
+    script = """
+from freqgan.errors import RunError
+import threading
+ray.shutdown(); cluster.shutdown()
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **STORE})
+ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
+try:
+    train(settings(machines_timeout_s=1), Events())
+except RunError as error:
+    print("machines_timeout_s" in str(error), error.exit_code)
+threading.Timer(2, lambda: cluster.add_node(num_cpus=1, **STORE)).start()
+run({}, machines_timeout_s=60, max_steps=1)
+"""
+    assert run_script(PRELUDE + script, tmp_path / "run", small_shards)[:2] == ["True", "3"]
+
+
+def test_a_ray_of_our_own_that_loses_its_head_is_started_anew(
+    quiet_dozen: str, small_shards: Path, tmp_path: Path
+) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from cluster.checkpoints import find_checkpoint
+from cluster.training import train
+from tests.runs import Events, tiny_run_settings
+from tests.test_training import PAIR
+
+class KillHead(Events):
+    def stepped(self, record):
+        super().stepped(record)
+        if record.step == 5 and not self.recoveries:
+            os.kill(head(), signal.SIGKILL)
+
+def head():  # the control service of the Ray that this process has started
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (entry / "comm").read_text().strip() == "gcs_server":
+            if f"PPid:\\t{os.getpid()}\\n" in (entry / "status").read_text():
+                return int(entry.name)
+    raise LookupError
+
+events = KillHead()
+changes = {"max_steps": 12, "window": 2, "heartbeat_timeout_s": 2, "max_failures": 0}
+train(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **PAIR, **changes), events)
+print([r.decision for r in events.recoveries] == ["roll back"], events.recoveries[0].cause.count("head"))
+print(find_checkpoint(sys.argv[1]).digest())
+"""
+    assert run_script(script, tmp_path / "run", small_shards) == ["True", "1", quiet_dozen]

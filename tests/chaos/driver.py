@@ -39,7 +39,12 @@ class Telling(Events):
         say("saved", checkpoint.step)
 
     def recovered(self, recovery: Recovery) -> None:
-        say("recovered", recovery.decision, ",".join(recovery.stages) or "-", recovery.cause)
+        say(
+            "moved" if recovery.decision == "move" else "recovered",
+            recovery.decision,
+            ",".join(recovery.stages) or "-",
+            recovery.cause,
+        )
 
 
 def main(order: dict[str, Any]) -> int:

@@ -79,6 +79,10 @@ class Driver:
     def wait_ready(self) -> bool:
         return self._wait(lambda: bool(self.said("ready")), EXIT_TIMEOUT_S)
 
+    def wait_recovered(self, recoveries: int) -> bool:
+        """Whether it tells of more than ``recoveries``, once it does, or has ended."""
+        return self._wait(lambda: len(self.said("recovered")) > recoveries, EXIT_TIMEOUT_S)
+
     def _wait(self, there: Any, timeout_s: float) -> bool:
         with self.changed:
             self.changed.wait_for(lambda: there() or self.ended, timeout_s)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from cluster.checkpoints import find_checkpoint
 from launch.training import STOPPED_EXIT_CODE
@@ -20,6 +19,7 @@ from tests.chaos.stages import quiet_of
 from tests.chaos.trainings import pictures
 
 CHECKPOINT_EVERY = 5
+LEFT_OVER_S = 10.0
 EARLY, EARLY_S, LATE_S = 0.25, 8.0, 4.0
 """The part of the moments that come before a driver has gone further than the last; how late they and others come."""
 
@@ -40,10 +40,14 @@ class Progress:
                 self.farthest = step
                 self.at_s.append(at_s)
 
-    def lost_s(self, moment_s: float) -> float | None:
-        """From ``moment_s`` to the next step that had never been finished before, less the time of a usual one."""
-        after = next((at_s for at_s in self.at_s if at_s > moment_s), None)
-        return None if after is None else after - moment_s - statistics.median(self.usual_s)
+    def lost_s(self, moment_s: float, over_s: float) -> float:
+        """The longest time without progress in a gap that had begun by ``over_s``, less the time of a usual step."""
+        gaps = [
+            after - max(before, moment_s)
+            for before, after in pairwise(self.at_s)
+            if after > moment_s and before <= over_s
+        ]
+        return max(0.0, max(gaps, default=0.0) - statistics.median(self.usual_s))
 
 
 def random_moment(driver: Driver, progress: Progress, rng: random.Random) -> float:
@@ -60,44 +64,81 @@ Strike = Callable[[Driver], bool]
 """Does it to a driver; whether there was anything to do it to."""
 
 
-def rerun_case(fault: str, strike: Strike, folder: Path, moments: int, **environment: str) -> Row:
-    """Strikes a driver, runs the same command again, and so on; the last one goes some steps further and is stopped."""
-    row, rng, progress = Row(fault), random.Random(fault), Progress()
-    settings: dict[str, Any] = {"run": folder / fault, "data": pictures(folder), "checkpoint_every": CHECKPOINT_EVERY}
-    struck_at_s: list[float] = []
-    codes: list[int | None] = []
-    left = 0
-    while len(struck_at_s) < moments:
-        driver = Driver(settings, **environment)
-        moment_s = random_moment(driver, progress, rng)
-        if strike(driver):
-            struck_at_s.append(moment_s)
-        codes.append(driver.exit_code())
-        progress.add(driver)
-        if codes[-1] in (0, 2) or (driver.said("error") and codes[-1] != 3):
-            row.wrong.append(f"exit code {codes[-1]}: {driver.said('error')}")
-        left += driver.clean()
-        if len(codes) > 2 * moments + 5:
-            row.wrong.append("could not be struck")
-            break
-    driver = Driver(settings, **environment)
-    driver.wait_for(progress.farthest + 10)
-    driver.signal(signal.SIGTERM)
-    code = driver.exit_code()
-    progress.add(driver)
-    if code != STOPPED_EXIT_CODE:
-        row.wrong.append(f"the last driver ended with exit code {code}: {driver.said('error')}")
-    driver.clean()
-    checkpoint = find_checkpoint(str(settings["run"]))
-    row.compare(checkpoint.digest(), quiet_of(folder).digest(checkpoint.step))
-    row.moments = len(struck_at_s)
-    row.lost_s = [lost for lost in map(progress.lost_s, struck_at_s) if lost is not None]
-    row.notes += [
-        f"{checkpoint.step} steps",
-        f"exit codes {sorted(set(map(str, codes)))}",
-        f"{left} processes left over",
-    ]
-    return row
+@dataclass
+class Struck:
+    """When a driver was struck, and when it had got over it; at once where it died."""
+
+    at_s: float
+    over_s: float
+
+
+class Rerun:
+    """One run whose driver is struck again and again; one that has died is started anew by the same command.
+
+    Args:
+        fault: its name, of the run's folder too.
+        strike: see :data:`Strike`.
+        folder: of the campaign.
+        environment: more variables for the drivers.
+
+    """
+
+    def __init__(self, fault: str, strike: Strike, folder: Path, **environment: str) -> None:
+        self.fault, self.strike, self.environment = fault, strike, environment
+        self.settings = {"run": folder / fault, "data": pictures(folder), "checkpoint_every": CHECKPOINT_EVERY}
+        self.row, self.rng, self.progress = Row(fault), random.Random(fault), Progress()
+        self.struck: list[Struck] = []
+        self.codes: list[int | None] = []
+        self.drivers: list[Driver] = []
+        self.survived = 0
+
+    def start(self) -> Driver:
+        self.drivers.append(driver := Driver(self.settings, **self.environment))
+        return driver
+
+    def once(self, driver: Driver) -> Driver | None:
+        """Strikes ``driver`` once; the same one where it has got over it, or None."""
+        moment_s, recoveries = random_moment(driver, self.progress, self.rng), len(driver.said("recovered"))
+        begun, there = driver.step > 0, self.strike(driver)
+        over = there and (driver.wait_recovered(recoveries) if begun else driver.wait_for(1))
+        if over:
+            self.survived += 1
+            driver.wait_for(driver.step + 1)
+        elif there or driver.ended:
+            self.codes.append(driver.exit_code())
+        self.progress.add(driver)
+        if there:
+            self.struck.append(Struck(moment_s, time.monotonic() if over else moment_s))
+        if self.codes and self.codes[-1] not in (-signal.SIGKILL, 1, 3):
+            self.row.wrong.append(f"exit code {self.codes[-1]}: {driver.said('error')}")
+        return None if driver.ended or driver.process.poll() is not None else driver
+
+    def last(self, driver: Driver) -> int:
+        """Lets it go some steps further and stops it as a scheduler would; the step."""
+        driver.wait_for(self.progress.farthest + 10)
+        driver.signal(signal.SIGTERM)
+        if (code := driver.exit_code()) != STOPPED_EXIT_CODE:
+            self.row.wrong.append(f"the last driver ended with exit code {code}: {driver.said('error')}")
+        self.progress.add(driver)
+        return find_checkpoint(str(self.settings["run"])).step
+
+    def case(self, moments: int) -> Row:
+        """Strikes ``moments`` times, then compares the digest with that of an undisturbed run."""
+        driver: Driver | None = None
+        for _ in range(2 * moments + 5):
+            if len(self.struck) < moments:
+                driver = self.once(driver or self.start())
+        step = self.last(driver or self.start())
+        time.sleep(LEFT_OVER_S)
+        left = sum(one.clean() for one in self.drivers)
+        row, checkpoint = self.row, find_checkpoint(str(self.settings["run"]), step=step)
+        row.compare(checkpoint.digest(), quiet_of(Path(str(self.settings["run"])).parent).digest(step))
+        row.moments = len(self.struck)
+        row.lost_s = [self.progress.lost_s(one.at_s, one.over_s) for one in self.struck]
+        codes = ", ".join(sorted({str(code) for code in self.codes})) or "none"
+        row.notes += [f"{step} steps", f"got over without a rerun {self.survived} times", f"exit codes: {codes}"]
+        row.notes.append(f"{left} processes left {LEFT_OVER_S:g} s after the end")
+        return row
 
 
 def kill_driver(driver: Driver) -> bool:
@@ -106,13 +147,13 @@ def kill_driver(driver: Driver) -> bool:
 
 
 def kill_gcs(driver: Driver) -> bool:
-    """Its driver ends by itself."""
+    """Its driver starts another Ray, or ends by itself."""
     return driver.kill_program("gcs_server") > 0
 
 
 def coordinator_case(folder: Path, moments: int) -> Row:
-    return rerun_case("coordinator", kill_driver, folder, moments)
+    return Rerun("coordinator", kill_driver, folder).case(moments)
 
 
 def gcs_case(folder: Path, moments: int) -> Row:
-    return rerun_case("gcs", kill_gcs, folder, moments)
+    return Rerun("gcs", kill_gcs, folder).case(moments)

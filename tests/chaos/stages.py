@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import statistics
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,19 +80,17 @@ def stage_case(fault: str, names: Collection[str], folder: Path, moments: int) -
 @contextmanager
 def whole_groups() -> Iterator[list[float]]:
     """When a recovery had the groups of replicas formed anew (time.monotonic)."""
-    import time
-
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_recovery import Recovering
 
     at_s: list[float] = []
-    revive = RayExecutor._revive
+    revive = Recovering._revive
 
-    def timed(self: RayExecutor, *arguments: Any) -> Any:
+    def timed(self: Recovering, *arguments: Any) -> Any:
         revive(self, *arguments)
         at_s.append(time.monotonic())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RayExecutor, "_revive", timed)
+        patch.setattr(Recovering, "_revive", timed)
         yield at_s
 
 

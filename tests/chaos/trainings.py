@@ -102,6 +102,8 @@ class Moments(Events):
             self.changed.notify_all()
 
     def recovered(self, recovery: Recovery) -> None:
+        if recovery.decision == "move":  # no failure: another machine is better
+            return
         with self.changed:
             super().recovered(recovery)
             self.steps_at_recovery = len(self.at_s)

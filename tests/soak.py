@@ -27,10 +27,11 @@ from tests.chaos.drivers import Driver
 from tests.chaos.memory import SERIES, Sample, sample, trends
 from tests.chaos.monkey import Fault, Look, Monkey, kill
 from tests.chaos.processes import MARK
-from tests.chaos.stages import REPLICATED, kill_machine
+from tests.chaos.stages import REPLICATED, kill_machine, small_cluster
 from tests.chaos.trainings import BANDS, Moments, chaos_settings, pictures
 
-PLOT = Path(__file__).parents[1] / "build" / "soak.png"
+BUILD = Path(__file__).parents[1] / "build"
+PLOT, LOG = BUILD / "soak.png", BUILD / "soak.log"
 FAULT_EVERY_S, SAMPLE_EVERY_S = 60.0, 60.0
 STEP_DEADLINE_S = 20.0
 QUIET_TIMEOUT_S = 7200.0
@@ -120,20 +121,13 @@ class Watch(threading.Thread):
 
 def soak(minutes: float, pace_s: float, folder: Path) -> int:
     """0 when memory was flat and the state right."""
-    import ray
-    from ray.cluster_utils import Cluster
-
     from tests.chaos.faults import executors
 
-    size = 100 * 2**20
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": size})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=size)
-    ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
     changes: dict[str, Any] = {**REPLICATED, "step_deadline_s": STEP_DEADLINE_S}
     settings = chaos_settings(folder / "soak", pictures(folder), **changes)
-    reporter, faults = Paced(pace_s), Faults(cluster)
-    with executors() as running:
+    reporter = Paced(pace_s)
+    with small_cluster() as cluster, executors() as running:
+        faults = Faults(cluster)
         monkey = MinuteMonkey(faults, running, reporter, random.Random(0), most=10**9)
         watch = Watch(minutes, reporter, monkey, faults, settings.run)
         monkey.start()
@@ -142,8 +136,6 @@ def soak(minutes: float, pace_s: float, folder: Path) -> int:
             step = train(settings, reporter).step
         finally:
             monkey.over.set()
-            ray.shutdown()
-            cluster.shutdown()
     print(f"stopped after step {step}; faults: {dict(faults.done)}", *monkey.wrong, flush=True)
     flat = told(watch.samples, [(m.at_s, m.lost_s) for m in monkey.struck])
     right = find_checkpoint(settings.run).digest() == quiet_digest(folder, step)
@@ -191,6 +183,15 @@ def draw(samples: Sequence[Sample]) -> None:
     print(f"plot: {PLOT}")
 
 
+def keep_the_table() -> None:
+    """What Ray and its processes write goes to a file; what this one prints stays where it was."""
+    LOG.parent.mkdir(exist_ok=True)
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
+    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(log, number)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("minutes", nargs="?", type=float, default=60.0)
@@ -198,6 +199,7 @@ def main() -> int:
     given = parser.parse_args()
     os.environ.pop(LOOPBACK_VARIABLE, None)  # with it, Ray refuses a cluster of several nodes
     os.environ.setdefault(MARK, f"soak{os.getpid()}")
+    keep_the_table()
     with tempfile.TemporaryDirectory() as folder:
         return soak(given.minutes, given.pace_s, Path(folder))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ from tests.s3_server import BUCKET, aws_variables, running_s3_server
 
 REPLICATED: dict[str, Any] = {"replicas": {"HL1": 2}, "replica_timeout_s": 5.0}
 UPLOADER_KILLS_PER_MOMENT = 5
+NODE_STORE_BYTES = 100 * 2**20
 
 
 def quiet_of(folder: Path) -> Quiet:
@@ -159,23 +161,31 @@ def uploader_case(folder: Path, moments: int) -> Row:
     return row
 
 
-def machine_case(folder: Path, moments: int) -> Row:
-    """SIGKILL of the raylet of a worker node; a new node comes right afterwards."""
+@contextmanager
+def small_cluster() -> Iterator[Any]:
+    """Two worker nodes beside a head that takes no work; this process is its driver."""
     import ray
     from ray.cluster_utils import Cluster
 
-    row = Row("machine")
-    size = 100 * 2**20
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": size})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=size)
-    ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
+    # Without hooks at the exit, which are handlers of SIGTERM: nodes are added by a thread, and the run has its own.
+    head = {"num_cpus": 0, "object_store_memory": NODE_STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
     try:
-        settings = chaos_settings(folder / "machine", pictures(folder))
-        struck(row, kill_machine(cluster), settings, quiet_of(folder), moments)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=NODE_STORE_BYTES)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, namespace="freqgan")
+        yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def machine_case(folder: Path, moments: int) -> Row:
+    """SIGKILL of the raylet of a worker node; a new node comes right afterwards."""
+    row = Row("machine")
+    with small_cluster() as cluster:
+        settings = chaos_settings(folder / "machine", pictures(folder))
+        struck(row, kill_machine(cluster), settings, quiet_of(folder), moments)
     return row
 
 
@@ -188,7 +198,7 @@ def kill_machine(cluster: Any) -> Fault:
         seats = executor.crew.seats.by_actor
         victims = {name for name, seat in seats.items() if seat.node_id == node.node_id}
         cluster.remove_node(node, allow_graceful=False)
-        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        cluster.add_node(num_cpus=1, object_store_memory=NODE_STORE_BYTES)
         return victims
 
     return fault

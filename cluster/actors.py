@@ -73,7 +73,7 @@ class StageActor:
 
     def has_lost_others(self) -> bool:
         """Whether its group is broken."""
-        return self.host.group is not None and not self.group.is_whole
+        return self._host is not None and self._host.group is not None and not self.group.is_whole
 
     @property
     def host(self) -> StageHost:
@@ -131,7 +131,7 @@ class StageActor:
 
     def done(self) -> int:
         """How many steps it has done, once it has gone through all calls before this one."""
-        return self.host.done
+        return 0 if self._host is None else self._host.done
 
     def snapshot(self, step: int) -> Path:
         """See :meth:`StageHost.snapshot`."""

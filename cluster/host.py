@@ -252,6 +252,13 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def emulates_precision(settings: RunSettings) -> bool:
+    """Whether this machine has no instructions for ``precision`` and would be several times slower for it."""
+    if settings.precision != "bfloat16" or choose_device(settings.device).type != "cpu":
+        return False
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 

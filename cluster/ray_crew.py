@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import StageActor
 from cluster.data_actors import IngestActor, UploadActor
 from cluster.members import Member, members_of
 from cluster.placement import Seat
-from cluster.ray_results import is_ready, lives, translated
+from cluster.ray_results import insisted, is_ready, lives
 from cluster.ray_seats import RaySeats
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from freqgan.errors import RunError
 
-START_TIMEOUT_S = 600.0
 INGEST = "ingest"
 """The name of the reader of shards, where actors are named."""
 CONTROL = "control"
@@ -69,16 +70,18 @@ class Crew:
         """The one of that name."""
         return next(member for member in self.members if member.name == name)
 
-    def start(self) -> None:
+    def start(self, wait: Callable[[list[Any]], list[Any]]) -> None:
         """Starts all and waits for them; RunError when some do not start, with what the cluster offers."""
-        ready = [self.seat(member) for member in self.members]
-        _, late = translated(lambda: ray.wait(ready, num_returns=len(ready), timeout=START_TIMEOUT_S))
-        if late:
+        for member in self.members:
+            self._find(member)
+        try:
+            insisted([partial(self.build, member) for member in self.members], wait)
+        except GetTimeoutError as error:
+            late = len(self.members) + 1 - len(self.begun())
             raise RunError(
-                f"{len(late)} of {len(ready)} actors did not start within {START_TIMEOUT_S:g} s; the cluster offers "
+                f"{late} of {len(self.members) + 1} actors did not start in time ({error}); the cluster offers "
                 f"{ray.cluster_resources()}: add nodes, or train fewer GANs (plan.bands)"
-            )
-        translated(lambda: ray.get(ready))
+            ) from error
 
     def renew_ingest(self) -> None:
         """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
@@ -91,7 +94,12 @@ class Crew:
         self._begun[INGEST] = self.ingest.ready.remote()
 
     def seat(self, member: Member) -> Any:
-        """Makes an actor that member, the spare one if it is in the right place; a reference to wait for."""
+        """Makes an actor that member; a reference to wait for."""
+        self._find(member)
+        return self.build(member)
+
+    def _find(self, member: Member) -> None:
+        """An actor for ``member``: the spare one if it is in the right place, else a new one."""
         seat = self.seats.by_actor[member.name]
         spare, fits = self._spare, seat.gpu is None and seat.node_id == self.seats.spare_node
         if spare is not None and fits and lives(spare):
@@ -99,7 +107,6 @@ class Crew:
         else:
             actor = _stage_actor(self.seats.options(member.name))
         self.actors[member.name] = actor
-        return self.build(member)
 
     def build(self, member: Member) -> Any:
         """Makes an actor that is there the stage as it is at the very start; a reference to wait for."""
@@ -123,12 +130,13 @@ class Crew:
         """Ends an actor; what was asked of it fails at once, be its machine out of reach."""
         ray.kill(self.actor(name))
 
-    def move(self, seats: Mapping[str, Seat]) -> list[Any]:
-        """Ends the actors that get new ``seats`` and starts them there, to be loaded; references to wait for."""
+    def move(self, seats: Mapping[str, Seat]) -> None:
+        """Ends the actors that get new ``seats`` and starts others there, to be built and loaded."""
         for name in seats:
             self.kill(name)
         self.seats.take(seats)
-        return [self.seat(member) for member in self.members if member.name in seats]
+        for name in seats:
+            self._find(self.member(name))
 
     def form_groups(self, stages: Collection[str]) -> list[Any]:
         """References to wait for: a new generation of the group of each of ``stages`` that has several replicas."""

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from cluster.actors import EvaluationActor
 from cluster.coordinator import RATE_SPAN_STEPS
@@ -33,9 +34,10 @@ from cluster.ledger import Ledger, PointRefs
 from cluster.placement import Seat
 from cluster.ray_crew import Crew
 from cluster.ray_recovery import ANSWER_TIMEOUT_S, Lost, Recovering
-from cluster.ray_results import first_line, is_ready, translated, values_of
+from cluster.ray_results import first_line, insisted, is_ready, is_unavailable, raise_as_ours, translated, values_of
 from cluster.ray_seats import draining, gpus_are_wanted
 from cluster.ray_start import connect, head_answers
+from cluster.replica_group import GroupBrokenError
 from cluster.retention import within_store
 from cluster.settings import RunSettings
 from cluster.source import DataSource
@@ -44,7 +46,9 @@ from cluster.watching import ScoreValues
 from freqgan.critic import Metrics
 from freqgan.errors import RunError
 
+START_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0
+GROUP_TRIES = 5
 ARRANGE_EVERY_S = 5.0
 """Between looks at which machines there are."""
 HEAD = "Ray's head"
@@ -172,9 +176,10 @@ class RayExecutor:
             raise self._rolled_back("a machine is to be taken away, and no other is free for its stages", ())
         begun_s, names = time.monotonic(), tuple(sorted(seats))
         try:
-            self._wait(self.crew.move(seats), None)
-            self._wait(self._loads(at, names), None)
-            self._wait(self.crew.form_groups({self.crew.member(name).stage for name in names}), None)
+            self.crew.move(seats)
+            self._insist([partial(self.crew.build, self.crew.member(name)) for name in names])
+            self._load(at, names)
+            self._form_groups({self.crew.member(name).stage for name in names})
             self._begin_at(at.step)
         except RayError as error:
             raise self._rolled_back(f"stages could not move ({first_line(error)})", names) from error
@@ -189,15 +194,38 @@ class RayExecutor:
     # -- parts -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self.crew.start()
-        if self.restore is not None:
-            loads = self._loads(self.restore, self.crew.actors)
-            translated(lambda: ray.get(loads))
-        translated(lambda: ray.get(self.crew.form_groups(self.crew.groups)))
-        self.ledger.remember_gradients(kept_steps(self.settings, self.restore))
+        """Has every actor built and loaded; a machine that is lost meanwhile is one for the budgets."""
+        try:
+            self.crew.start(self._wait_for_start)
+            if self.restore is not None:
+                self._load(self.restore, self.crew.actors)
+            self._form_groups(self.crew.groups)
+            self.ledger.remember_gradients(kept_steps(self.settings, self.restore))
+        except RayError as error:
+            if isinstance(error, RayTaskError) or not self.recovering.may_begin_again():
+                raise_as_ours(error)
+            raise self._rolled_back(f"the actors did not come up ({first_line(error)})", ()) from error
 
-    def _loads(self, at: Restore, names: Any) -> list[Any]:
-        return [self.crew.actors[name].load.remote(at.folder_url, at.records, at.step) for name in names]
+    def _load(self, at: Restore, names: Iterable[str]) -> None:
+        load = [partial(self.crew.actors[n].load.remote, at.folder_url, at.records, at.step) for n in names]
+        self._insist(load)
+
+    def _form_groups(self, stages: Collection[str]) -> None:
+        """All of a group have to be there at once: a call that is lost costs the group a new generation."""
+        for left in reversed(range(GROUP_TRIES)):
+            try:
+                self._wait_for_start(self.crew.form_groups(stages))
+                return
+            except RayError as error:
+                broken = isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
+                if not left or not (broken or is_unavailable(error)):
+                    raise
+
+    def _insist(self, asks: Sequence[Callable[[], Any]]) -> None:
+        insisted(asks, self._wait_for_start)
+
+    def _wait_for_start(self, refs: list[Any]) -> list[Any]:
+        return self._wait(refs, START_TIMEOUT_S)
 
     def _begin_at(self, step: int) -> None:
         """Makes the state of all stages after ``step`` steps, all of them finished, the point to replay from."""

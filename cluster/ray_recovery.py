@@ -8,7 +8,7 @@ get those.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,22 +21,29 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from cluster.executors import Carried, Restore
 from cluster.failures import Recovery, Symptoms, decide
 from cluster.host import OutOfStepError
 from cluster.ledger import Ledger
 from cluster.ray_crew import INGEST, Crew
-from cluster.ray_results import error_of, first_line, is_broken_group, is_death, is_ready, is_unavailable, raise_as_ours
+from cluster.ray_results import (
+    error_of,
+    first_line,
+    insisted,
+    is_broken_group,
+    is_death,
+    is_ready,
+    is_there,
+    is_unavailable,
+    raise_as_ours,
+)
 from cluster.replica_group import GroupBrokenError
 from cluster.settings import RunSettings
 from cluster.snapshots import SnapshotLostError
 from freqgan.errors import RunError
 
 ANSWER_TIMEOUT_S = 600.0
-QUESTIONS = 10
-"""Times that a living actor is asked how far it is, where replies get lost."""
 
 
 class Lost(Exception):  # noqa: N818  # no error yet: the executor makes a roll-back of it
@@ -110,6 +117,14 @@ class Recovering:
         from_step, steps = (base, submitted - base) if anew else (finished, 0)
         return Recovery(finished, dead, cause, decision, from_step, steps, time.monotonic() - begun_s)
 
+    def may_begin_again(self) -> bool:
+        """Counts a failure that cost everything; False where the budget is spent."""
+        symptoms = Symptoms((), False, True, self.carried.failures)
+        if decide(symptoms, self.settings.max_failures) == "fail":
+            return False
+        self._count(())
+        return True
+
     # -- what happened ---------------------------------------------------------------------------
 
     def _symptoms(
@@ -176,27 +191,16 @@ class Recovering:
 
     def _done_steps(self) -> dict[str, int | None]:
         """How many steps every actor has done, once it has gone through its queue; None for the dead."""
-        refs = {name: actor.done.remote() for name, actor in self.crew.actors.items()}
-        refs[INGEST] = self.crew.ingest.ready.remote()
-        return {name: self._done(name, ref) for name, ref in refs.items()}
+        asks = {name: actor.done.remote for name, actor in self.crew.actors.items()}
+        asks[INGEST] = self.crew.ingest.ready.remote
+        first = {name: ask() for name, ask in asks.items()}  # all at once: each waits for its queue
+        return {name: self._done(name, iter([first[name]]), ask) for name, ask in asks.items()}
 
-    def _done(self, name: str, ref: Any) -> int | None:
-        """The answer ``ref``, or that to the same question again where a reply was lost."""
-        answers = iter([ref])
-
-        def ask() -> int:
-            answer = next(answers, None)
-            if answer is None:
-                actor = self.crew.actor(name)
-                answer = actor.ready.remote() if name == INGEST else actor.done.remote()
-            return int(self._wait([answer], ANSWER_TIMEOUT_S)[0])
-
-        unavailable = retry_if_exception_type(ActorUnavailableError)
+    def _done(self, name: str, first: Iterator[Any], ask: Callable[[], Any]) -> int | None:
+        """The answer ``first``, or that to the same question again where it was lost."""
         try:
-            retries = Retrying(
-                stop=stop_after_attempt(QUESTIONS), wait=wait_fixed(0.2), retry=unavailable, reraise=True
-            )
-            return int(retries(ask))
+            (steps,) = insisted([lambda: next(first, None) or ask()], lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
+            return int(steps)
         except ActorUnavailableError:
             self.crew.kill(name)
             return None
@@ -240,7 +244,7 @@ class Recovering:
             for step in range(finished, submitted)
             for member in self.crew.members
             if step < (done[member.name] or 0)
-            and any(is_ready(r) and error_of(r) for r in self.ledger.steps[step].made_by(member))
+            and any(not is_there(ref) for ref in self.ledger.steps[step].made_by(member))
         }
         for save in self.ledger.saves:
             lost = {name for name, ref in save.by_actor.items() if is_ready(ref) and is_unavailable(error_of(ref))}
@@ -259,8 +263,11 @@ class Recovering:
         lost = [member for member in self.crew.members if member.name in dead]
         anew = [member for member in self.crew.members if member.name in {*dead, *again}]
         ready = [self.crew.seat(member) for member in lost]
-        if again and not point.by_actor:
-            ready += [self.crew.build(member) for member in anew if member not in lost]
+        ready += [  # a state of the start has no other way to be had; and that call may be what was lost the last time
+            self.crew.build(member)
+            for member in anew
+            if member not in lost and (not point.by_actor or member.name in self._reviving)
+        ]
         if point.by_actor:
             ready += [self.crew.actors[m.name].restore.remote(point.by_actor[m.name]) for m in anew]
         elif self.restore is not None:

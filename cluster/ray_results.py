@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import ray
@@ -13,6 +13,10 @@ from cluster.replica_group import GroupBrokenError
 from freqgan.errors import FreqganError, RunError
 
 ALIVE_TIMEOUT_S = 1.0
+AGAIN_AFTER_S = 0.2
+MOST_LOST_REPLIES = 20
+REPLY_TIMEOUT_S = 2.0
+"""For a reply to a call that is known to have been done."""
 LOOK_EVERY_S = 1.0
 Result = TypeVar("Result")
 
@@ -41,6 +45,29 @@ def values_of(refs: list[Any], deadline_s: float | None, look: Callable[[], None
             raise GetTimeoutError(f"{len(waiting)} results are not there after {deadline_s:g} s")
 
 
+def insisted(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """The answers to calls that do no harm when made twice; those that are lost on the way are made again.
+
+    Args:
+        asks: make a call each and give its reference.
+        wait: for references; raises the first error among them.
+
+    """
+    refs = [ask() for ask in asks]
+    for _ in range(MOST_LOST_REPLIES):
+        try:
+            return wait(refs)
+        except RayError as error:
+            if not is_unavailable(error):
+                raise
+            time.sleep(AGAIN_AFTER_S)
+            refs = [
+                ask() if is_ready(ref) and is_unavailable(error_of(ref)) else ref
+                for ask, ref in zip(asks, refs, strict=True)
+            ]
+    return wait(refs)
+
+
 def translated(action: Callable[[], Result]) -> Result:
     """What ``action`` returns; Ray's errors as ours, with what happened inside the actor in front."""
     try:
@@ -56,8 +83,9 @@ def raise_as_ours(error: RayError) -> NoReturn:
             raise error.cause from error
         raise RunError(f"a stage failed: {error.cause or error}; its traceback is in Ray's logs") from error
     if isinstance(error, RayActorError):
+        what = "could not be reached" if is_unavailable(error) else "died"
         raise RunError(
-            f"an actor died: {first_line(error)}; run the same command again to resume from its checkpoint"
+            f"an actor {what}: {first_line(error)}; run the same command again to resume from its checkpoint"
         ) from error
     raise RunError(f"Ray failed: {first_line(error)}; run the same command again to resume") from error
 
@@ -87,6 +115,11 @@ def error_of(ref: Any) -> RayError | None:
     except RayError as error:
         return error
     return None
+
+
+def is_there(ref: Any) -> bool:
+    """Whether there is a result and no error; waits a little for one that may be on its way."""
+    return bool(ray.wait([ref], timeout=REPLY_TIMEOUT_S, fetch_local=False)[0]) and error_of(ref) is None
 
 
 def is_broken_group(ref: Any) -> bool:

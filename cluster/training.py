@@ -17,6 +17,7 @@ from cluster.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, fin
 from cluster.coordinator import Coordinator
 from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBackError
 from cluster.failures import Recovery
+from cluster.host import emulates_precision
 from cluster.lease import Lease
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
@@ -90,6 +91,8 @@ def _train(
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
     notes, carried = _notes(checkpoint), Carried()
+    if settings.executor == "inline" and emulates_precision(settings):
+        notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
     rolled_back: Recovery | None = None
     while True:
         first_step = 0 if checkpoint is None else checkpoint.step

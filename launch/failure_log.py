@@ -39,6 +39,11 @@ def recovery_text(recovery: Recovery) -> str:
             f"{', '.join(recovery.stages)} went wrong at step {recovery.step} ({recovery.cause}): it goes on from its "
             f"state after step {recovery.from_step} with a lower learning rate; all others go on"
         )
+    if recovery.decision == "move":
+        return (
+            f"{', '.join(recovery.stages)} moved {recovery.cause} after step {recovery.step}, within "
+            f"{recovery.seconds:.1f} s; all others stay where they are"
+        )
     who = f"{', '.join(recovery.stages)} died" if recovery.stages else "calls were lost"
     again = f", {recovery.steps} steps of it are done again" if recovery.steps else ""
     return f"{who} at step {recovery.step}; replaced within {recovery.seconds:.1f} s{again}; all others go on"

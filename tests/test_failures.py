@@ -34,6 +34,7 @@ def test_failures_are_written_read_and_said(tmp_path: Path) -> None:
         Recovery(12, ("HL1", "image"), "The actor died unexpectedly", "replay", 10, 9, 3.21),
         Recovery(14, (), "a call was lost", "replay", 14, 0, 0.1),
         Recovery(20, ("LL1",), "gone", "roll back", 10, 0, 0.1),
+        Recovery(30, ("LL1",), "to 10.0.0.7", "move", 30, 0, 4.0),
     ]
     path = tmp_path / "failures.jsonl"
     for recovery in found:
@@ -46,3 +47,22 @@ def test_failures_are_written_read_and_said(tmp_path: Path) -> None:
     )
     assert recovery_text(found[1]) == "calls were lost at step 14; replaced within 0.1 s; all others go on"
     assert recovery_text(found[2]) == "gone: all stages begin again after step 10"
+    assert recovery_text(found[3]) == (
+        "LL1 moved to 10.0.0.7 after step 30, within 4.0 s; all others stay where they are"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dead", "preemptions", "budget", "decision"),
+    [
+        ((), 0, UNLIMITED, "roll back"),
+        (("HL1",), 3, UNLIMITED, "roll back"),
+        ((), 1, 1, "fail"),
+        ((), 1, 2, "roll back"),
+    ],
+)
+def test_lost_machines_have_a_budget_of_their_own(
+    dead: tuple[str, ...], preemptions: int, budget: int, decision: str
+) -> None:
+    symptoms = Symptoms(dead, False, False, failures=9, homeless=("HL1",), preemptions=preemptions)
+    assert decide(symptoms, 0, budget) == decision

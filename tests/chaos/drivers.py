@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from tests.chaos.processes import MARK, end_marked, find_marked
 
 ROOT = Path(__file__).parents[2]
-EXIT_TIMEOUT_S = 300.0
+EXIT_TIMEOUT_S, POLL_S = 300.0, 0.2
 _numbers = count(1)
 
 
@@ -45,7 +45,6 @@ class Driver:
         self.began_s = time.monotonic()
         self.lines: list[tuple[float, str]] = []
         self.changed = threading.Condition()  # its lock may be taken again by who has it
-        self.ended = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -54,9 +53,11 @@ class Driver:
             with self.changed:
                 self.lines.append((time.monotonic(), line.strip()))
                 self.changed.notify_all()
-        with self.changed:
-            self.ended = True
-            self.changed.notify_all()
+
+    @property
+    def ended(self) -> bool:
+        """The pipe does not tell: what a dead driver leaves behind holds it open."""
+        return self.process.poll() is not None
 
     def said(self, word: str) -> list[str]:
         """The rests of the lines that begin with ``word``."""
@@ -83,10 +84,12 @@ class Driver:
         """Whether it tells of more than ``recoveries``, once it does, or has ended."""
         return self._wait(lambda: len(self.said("recovered")) > recoveries, EXIT_TIMEOUT_S)
 
-    def _wait(self, there: Any, timeout_s: float) -> bool:
-        with self.changed:
-            self.changed.wait_for(lambda: there() or self.ended, timeout_s)
-        return bool(there())
+    def _wait(self, there: Callable[[], bool], timeout_s: float) -> bool:
+        deadline_s = time.monotonic() + timeout_s
+        while not there() and not self.ended and time.monotonic() < deadline_s:
+            with self.changed:
+                self.changed.wait(POLL_S)
+        return there()
 
     def go(self) -> None:
         """For one that was ``held``."""

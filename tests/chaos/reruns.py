@@ -111,7 +111,7 @@ class Rerun:
             self.struck.append(Struck(moment_s, time.monotonic() if over else moment_s))
         if self.codes and self.codes[-1] not in (-signal.SIGKILL, 1, 3):
             self.row.wrong.append(f"exit code {self.codes[-1]}: {driver.said('error')}")
-        return None if driver.ended or driver.process.poll() is not None else driver
+        return None if driver.ended else driver
 
     def last(self, driver: Driver) -> int:
         """Lets it go some steps further and stops it as a scheduler would; the step."""

@@ -34,10 +34,13 @@ types: $(BIN)/activate
 bench: $(BIN)/activate
 	$(RUN) tests.benchmarks $(BENCH)
 
-# Kills bands, image stage and reader of shards at 20 random moments each, and uploaders 100 times: right digests and
-# seconds lost. Takes some hours.
+# Every kind of fault at 20 random moments: right digests and seconds lost, as a table. Some: make chaos CHAOS="--only gcs"
 chaos: $(BIN)/activate
-	$(RUN) tests.chaos
+	$(RUN) tests.chaos $(CHAOS)
+
+# An hour (or so many minutes) of a fault a minute: bytes of the result, and whether memory grows.
+soak: $(BIN)/activate
+	$(RUN) tests.soak $(MINUTES)
 
 # Trains over two hosts (network namespaces, as root) with the link between them down for 30 s, and for ever.
 hosts: $(BIN)/activate

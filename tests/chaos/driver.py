@@ -1,0 +1,67 @@
+"""A training as a process: ``python -m tests.chaos.driver JSON`` tells every step as a line, exits as the command line.
+
+JSON has ``settings`` (arguments of :func:`chaos_settings`), ``lease_s`` (how long a lease is good, where not as usual)
+and ``held`` (says "ready" and waits for a line before it begins).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from typing import Any
+
+from cluster import training
+from cluster.checkpoints import Checkpoint
+from cluster.failures import Recovery
+from cluster.lease import Lease
+from cluster.reporting import StepRecord
+from freqgan.errors import FreqganError
+from launch.training import STOPPED_EXIT_CODE
+from tests.chaos.trainings import chaos_settings
+from tests.runs import Events
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+class Telling(Events):
+    """A reporter that prints."""
+
+    def started(self, first_step: int, notes: list[str]) -> None:
+        say("started", first_step)
+
+    def stepped(self, record: StepRecord) -> None:
+        say("step", record.step)
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        say("saved", checkpoint.step)
+
+    def recovered(self, recovery: Recovery) -> None:
+        say(
+            "moved" if recovery.decision == "move" else "recovered",
+            recovery.decision,
+            ",".join(recovery.stages) or "-",
+            recovery.cause,
+        )
+
+
+def main(order: dict[str, Any]) -> int:
+    settings = chaos_settings(**order["settings"])
+    if order.get("held"):
+        say("ready")
+        sys.stdin.readline()
+    if order.get("lease_s"):
+        training.Lease = partial(Lease, duration_s=order["lease_s"])  # type: ignore[misc, assignment]
+    try:
+        result = training.train(settings, Telling())
+    except FreqganError as error:
+        say("error", " ".join(str(error).split()))
+        return error.exit_code
+    say(result.reason, result.step)
+    return 0 if result.reason == "done" else STOPPED_EXIT_CODE
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

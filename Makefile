@@ -21,7 +21,7 @@ demo: $(BIN)/activate
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 test: $(BIN)/activate lint types
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadgroup
 
 lint: $(BIN)/activate
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import ray
@@ -29,14 +29,14 @@ from cluster.coordinator import RATE_SPAN_STEPS
 from cluster.executors import Carried, Restore, RollBackError, kept_steps, watched
 from cluster.failures import Recovery
 from cluster.files import FileRecord
-from cluster.heartbeat import Heartbeat
 from cluster.ledger import Ledger, PointRefs
 from cluster.placement import Seat
 from cluster.ray_crew import Crew
 from cluster.ray_recovery import ANSWER_TIMEOUT_S, Lost, Recovering
-from cluster.ray_results import first_line, insisted, is_ready, is_unavailable, raise_as_ours, translated, values_of
+from cluster.ray_results import first_line, insisted, is_ready, is_unavailable, raise_as_ours, translated
 from cluster.ray_seats import draining, gpus_are_wanted
 from cluster.ray_start import connect, head_answers
+from cluster.ray_watch import Watch
 from cluster.replica_group import GroupBrokenError
 from cluster.retention import within_store
 from cluster.settings import RunSettings
@@ -51,8 +51,6 @@ CLOSE_TIMEOUT_S = 5.0
 GROUP_TRIES = 5
 ARRANGE_EVERY_S = 5.0
 """Between looks at which machines there are."""
-HEAD = "Ray's head"
-HEAD_EVERY_S = 0.5
 
 
 class RayExecutor:
@@ -91,8 +89,9 @@ class RayExecutor:
         use_gpus = gpus_are_wanted(settings) if carried.use_gpus is None else carried.use_gpus
         self.crew = translated(lambda: Crew(self.settings, source, statistics, use_gpus))
         self.ledger = Ledger(self.settings, self.crew, self._submitted)
-        self.heartbeat = Heartbeat(self._ask, self._answered, settings.heartbeat_timeout_s)
-        self.recovering = Recovering(self.settings, self.crew, self.ledger, restore, self._wait, carried)
+        self.watch = Watch(self.crew, settings.heartbeat_timeout_s, self._lose_head)
+        self._wait = self.watch.wait
+        self.recovering = Recovering(self.settings, self.crew, self.ledger, restore, self.watch, carried)
         try:
             self._start()
         except BaseException:
@@ -293,9 +292,7 @@ class RayExecutor:
                     failure = another
 
     def _recover(self, error: RayError) -> None:
-        while not head_answers():  # whoever asks it would wait for a minute, and then be ended by Ray
-            self._look()
-            time.sleep(HEAD_EVERY_S)
+        self.watch.await_head()
         try:
             recovery = self.recovering.recover(error, self._finished, self._submitted)
         except Lost as lost:
@@ -306,27 +303,10 @@ class RayExecutor:
     def _rolled_back(self, cause: str, stages: tuple[str, ...]) -> RollBackError:
         return RollBackError(cause, self.recovering.carried, self._finished, stages)
 
-    def _wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
-        """What ``refs`` stand for; whoever stops answering meanwhile is ended, which makes an error of them."""
-        return values_of(refs, deadline_s, self._look)
-
-    def _look(self) -> None:
-        for name in self.heartbeat.silent([HEAD, *self.crew.begun()]):
-            if name == HEAD:
-                self._lose_head()
-            self.recovering.silent.add(name)
-            self.crew.kill(name)
-
-    def _ask(self, name: str) -> Any:
-        return head_answers() if name == HEAD else self.crew.ping(name)
-
-    def _answered(self, answer: Any) -> bool:
-        return answer if isinstance(answer, bool) else is_ready(answer)
-
-    def _lose_head(self) -> None:
-        """Nothing can be replaced without it. A Ray of our own is started anew, from the checkpoint."""
+    def _lose_head(self) -> NoReturn:
+        """Nothing can be replayed without it. A Ray of our own is started anew, from the checkpoint."""
         self._head_is_lost = True
-        cause = f"{HEAD} has not answered for {self.settings.heartbeat_timeout_s:g} s"
+        cause = f"Ray's head has not answered for {self.settings.heartbeat_timeout_s:g} s"
         if self._owns_ray:
             raise self._rolled_back(cause, ())
         raise RunError(f"{cause}; run the same command again to resume from the checkpoint")

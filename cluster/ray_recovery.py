@@ -38,6 +38,7 @@ from cluster.ray_results import (
     is_unavailable,
     raise_as_ours,
 )
+from cluster.ray_watch import Watch
 from cluster.replica_group import GroupBrokenError
 from cluster.settings import RunSettings
 from cluster.snapshots import SnapshotLostError
@@ -62,7 +63,7 @@ class Recovering:
         crew: its actors.
         ledger: of its calls.
         restore: state that the actors began from, or None for a new run.
-        wait: for references, with a deadline in seconds; raises the first error among them.
+        watch: to wait with.
         carried: budgets used so far.
 
     """
@@ -73,13 +74,12 @@ class Recovering:
         crew: Crew,
         ledger: Ledger,
         restore: Restore | None,
-        wait: Callable[[list[Any], float | None], list[Any]],
+        watch: Watch,
         carried: Carried,
     ) -> None:
-        self.settings, self.crew, self.ledger, self.restore, self._wait = settings, crew, ledger, restore, wait
+        self.settings, self.crew, self.ledger, self.restore = settings, crew, ledger, restore
+        self.watch, self._wait = watch, watch.wait
         self.carried = replace(carried, use_gpus=crew.seats.use_gpus)
-        self.silent: set[str] = set()
-        """Those that were ended because they did not answer."""
         self._reviving: set[str] = set()
 
     def recover(self, error: RayError, finished: int, submitted: int) -> Recovery:
@@ -104,7 +104,7 @@ class Recovering:
             raise_as_ours(error)
         self._count(homeless)
         cause = self._cause(error, homeless)
-        self.silent.clear()
+        self.watch.silent.clear()
         if decision == "roll back":
             raise Lost(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
         base = self.ledger.snapshot.step
@@ -147,9 +147,9 @@ class Recovering:
     def _cause(self, error: RayError, homeless: tuple[str, ...]) -> str:
         if homeless:
             return f"the machine of {', '.join(homeless)} is gone or cannot be reached"
-        if self.silent:
+        if self.watch.silent:
             limit = self.settings.heartbeat_timeout_s
-            return f"{', '.join(sorted(self.silent))} did not answer for {limit:g} s"
+            return f"{', '.join(sorted(self.watch.silent))} did not answer for {limit:g} s"
         return first_line(error)
 
     def _end_homeless(self) -> tuple[str, ...]:

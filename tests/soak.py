@@ -26,7 +26,7 @@ from cluster.training import LOOPBACK_VARIABLE, train
 from tests.chaos.drivers import Driver
 from tests.chaos.memory import SERIES, Sample, sample, trends
 from tests.chaos.monkey import Fault, Look, Monkey, kill
-from tests.chaos.processes import MARK
+from tests.chaos.processes import MARK, end_marked
 from tests.chaos.stages import REPLICATED, kill_machine, small_cluster
 from tests.chaos.trainings import BANDS, Moments, chaos_settings, pictures
 
@@ -200,8 +200,11 @@ def main() -> int:
     os.environ.pop(LOOPBACK_VARIABLE, None)  # with it, Ray refuses a cluster of several nodes
     os.environ.setdefault(MARK, f"soak{os.getpid()}")
     keep_the_table()
-    with tempfile.TemporaryDirectory() as folder:
-        return soak(given.minutes, given.pace_s, Path(folder))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return soak(given.minutes, given.pace_s, Path(folder))
+    finally:
+        end_marked(os.environ[MARK])
 
 
 if __name__ == "__main__":

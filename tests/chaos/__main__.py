@@ -65,6 +65,7 @@ def run_case(name: str, folder: Path, moments: int) -> Row:
         finally:
             end_marked(mark)
     row.took_s = time.monotonic() - began_s
+    row.notes.append(f"load average {os.getloadavg()[1]:.0f} of {os.cpu_count()} cores")
     return row
 
 

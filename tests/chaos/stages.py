@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
+from tenacity import Retrying, stop_after_attempt
 
 from cluster.checkpoints import find_checkpoint
 from cluster.settings import RunSettings
@@ -28,7 +29,7 @@ from tests.s3_server import BUCKET, aws_variables, running_s3_server
 
 REPLICATED: dict[str, Any] = {"replicas": {"HL1": 2}, "replica_timeout_s": 5.0}
 UPLOADER_KILLS_PER_MOMENT = 5
-NODE_STORE_BYTES = 100 * 2**20
+NODE_ATTEMPTS, NODE_STORE_BYTES = 3, 100 * 2**20
 
 
 def quiet_of(folder: Path) -> Quiet:
@@ -161,6 +162,12 @@ def uploader_case(folder: Path, moments: int) -> Row:
     return row
 
 
+def add_node(cluster: Any, cpus: int) -> None:
+    """Again where it does not come up: Ray's nodes give up when a busy machine takes too long to start their agents."""
+    attempts = Retrying(stop=stop_after_attempt(NODE_ATTEMPTS), reraise=True)
+    attempts(cluster.add_node, num_cpus=cpus, object_store_memory=NODE_STORE_BYTES)
+
+
 @contextmanager
 def small_cluster() -> Iterator[Any]:
     """Two worker nodes beside a head that takes no work; this process is its driver."""
@@ -168,11 +175,10 @@ def small_cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     # Without hooks at the exit, which are handlers of SIGTERM: nodes are added by a thread, and the run has its own.
-    head = {"num_cpus": 0, "object_store_memory": NODE_STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+    cluster = Cluster(shutdown_at_exit=False)
     try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=NODE_STORE_BYTES)
+        for cpus in (0, 1, 1):
+            add_node(cluster, cpus)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, namespace="freqgan")
         yield cluster
     finally:
@@ -198,7 +204,7 @@ def kill_machine(cluster: Any) -> Fault:
         seats = executor.crew.seats.by_actor
         victims = {name for name, seat in seats.items() if seat.node_id == node.node_id}
         cluster.remove_node(node, allow_graceful=False)
-        cluster.add_node(num_cpus=1, object_store_memory=NODE_STORE_BYTES)
+        add_node(cluster, 1)
         return victims
 
     return fault

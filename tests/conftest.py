@@ -25,6 +25,7 @@ os.environ.setdefault(LOOPBACK_VARIABLE, "0")  # before anything imports Ray
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes share the tests: one has all that need the session's Ray, modules stay together."""
     for item in items:

@@ -21,7 +21,7 @@ demo: $(BIN)/activate
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 test: $(BIN)/activate lint types
-	$(RUN) pytest -n 2 --dist loadgroup
+	$(RUN) pytest -n 2 --dist loadfile
 
 lint: $(BIN)/activate
 	$(BIN)/ruff check .

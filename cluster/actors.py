@@ -126,9 +126,6 @@ class StageActor:
         """Of its process."""
         return os.getpid()
 
-    def ping(self) -> None:
-        """Answers, also while a step is being done: to be called in the concurrency group for that."""
-
     def done(self) -> int:
         """How many steps it has done, once it has gone through all calls before this one."""
         return 0 if self._host is None else self._host.done

@@ -30,9 +30,6 @@ class IngestActor:
         """Of its process."""
         return os.getpid()
 
-    def ping(self) -> None:
-        """Answers, also while a batch is being read."""
-
     def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Images (B, C, N, N) and labels (B,) of ``step``."""
         batch = self.ingest.batch(step * self.batch_size, self.batch_size)

@@ -1,6 +1,6 @@
 """Who has stopped answering: a policy on questions and answers, whatever carries them.
 
-Ray itself notices after about 65 s that a machine cannot be reached, and never that a process is frozen.
+Ray itself notices after about 65 s that a machine cannot be reached.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ RESOLUTION = 10_000
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster with what it can give; ``spot`` machines may be taken away at any time."""
+    """A machine of the cluster with what it can give; ``spot`` machines may be taken away at any time.
+
+    ``port``: where its part of Ray listens.
+    """
 
     node_id: str
     address: str
@@ -28,6 +31,7 @@ class Node:
     gpus: float
     accelerator: str = ""
     spot: bool = False
+    port: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,6 @@ from freqgan.errors import RunError
 
 INGEST = "ingest"
 """The name of the reader of shards, where actors are named."""
-CONTROL = "control"
-"""The concurrency group of what an actor answers beside its steps."""
-GROUPS: dict[str, Any] = {"concurrency_groups": {CONTROL: 1}}
 
 
 class Crew:
@@ -90,7 +87,7 @@ class Crew:
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         arguments = (index, policy, settings.seed, settings.ingest, settings.batch)
         beside = here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
-        self.ingest = ray.remote(**GROUPS)(IngestActor).options(**beside).remote(*arguments)
+        self.ingest = ray.remote(IngestActor).options(**beside).remote(*arguments)
         self._begun[INGEST] = self.ingest.ready.remote()
 
     def seat(self, member: Member) -> Any:
@@ -121,10 +118,6 @@ class Crew:
     def begun(self) -> list[str]:
         """The names of those that have been built, or have died over it."""
         return [name for name, ref in self._begun.items() if is_ready(ref)]
-
-    def ping(self, name: str) -> Any:
-        """A reference to an answer that comes while a step is being done."""
-        return self.actor(name).ping.options(concurrency_group=CONTROL).remote()
 
     def kill(self, name: str) -> None:
         """Ends an actor; what was asked of it fails at once, be its machine out of reach."""
@@ -182,5 +175,5 @@ class Crew:
 
 def _stage_actor(options: dict[str, Any]) -> Any:
     # No retries: a retried step would run on a fresh, untrained actor.
-    stage = ray.remote(**GROUPS)(StageActor)
+    stage = ray.remote(StageActor)
     return stage.options(max_restarts=0, max_task_retries=0, **options).remote()

@@ -104,7 +104,6 @@ class Recovering:
             raise_as_ours(error)
         self._count(homeless)
         cause = self._cause(error, homeless)
-        self.watch.silent.clear()
         if decision == "roll back":
             raise Lost(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
         base = self.ledger.snapshot.step
@@ -147,9 +146,6 @@ class Recovering:
     def _cause(self, error: RayError, homeless: tuple[str, ...]) -> str:
         if homeless:
             return f"the machine of {', '.join(homeless)} is gone or cannot be reached"
-        if self.watch.silent:
-            limit = self.settings.heartbeat_timeout_s
-            return f"{', '.join(sorted(self.watch.silent))} did not answer for {limit:g} s"
         return first_line(error)
 
     def _end_homeless(self) -> tuple[str, ...]:

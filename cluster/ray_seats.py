@@ -71,6 +71,10 @@ class RaySeats:
         """Those that somebody sits on: their addresses by their names in Ray."""
         return {seat.node_id: seat.address for seat in self.by_actor.values()}
 
+    def occupied(self) -> dict[str, Node]:
+        """The usable machines that somebody sits on, by their names in Ray."""
+        return {node.node_id: node for node in self.nodes if node.node_id in self.machines}
+
     def homeless(self) -> list[str]:
         """The actors whose machine is gone, or cannot be reached from here."""
         usable = {node.node_id for node in usable_nodes(drained=True)}
@@ -204,4 +208,5 @@ def _node(found: dict[str, Any]) -> Node:
         resources.get("GPU", 0.0),
         labels.get(ACCELERATOR_LABEL, ""),
         labels.get(MARKET_LABEL) == SPOT,
+        found["NodeManagerPort"],
     )

@@ -1,4 +1,4 @@
-"""Waiting for results while asking everybody whether they are still there."""
+"""Waiting for results while looking whether the machines that they come from can still be reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from cluster.heartbeat import Heartbeat
 from cluster.ray_crew import Crew
-from cluster.ray_results import is_ready, values_of
+from cluster.ray_results import values_of
+from cluster.ray_seats import reaches
 from cluster.ray_start import head_answers
 
 HEAD = "head"
@@ -16,20 +17,21 @@ HEAD_EVERY_S = 0.5
 
 
 class Watch:
-    """Ends actors that do not answer: what was asked of them then fails, and waiting for it ends.
+    """Ends the actors of machines that cannot be reached: what was asked of them fails, and waiting for it ends.
+
+    It knocks at the port of each machine's part of Ray. Calls of the actors would not do: one that is lost leaves a gap
+    in an actor's queue, and all that come after it wait.
 
     Args:
         crew: the actors.
-        timeout_s: silence after which somebody is given up.
+        timeout_s: silence after which a machine is given up.
         lose_head: raises what a lost head means.
 
     """
 
     def __init__(self, crew: Crew, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
         self.crew, self._lose_head = crew, lose_head
-        self.silent: set[str] = set()
-        """The actors that were ended because they did not answer; who reads it empties it."""
-        self._heartbeat = Heartbeat(self._ask, self._answered, timeout_s)
+        self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
 
     def wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
         """What ``refs`` stand for.
@@ -48,14 +50,16 @@ class Watch:
             time.sleep(HEAD_EVERY_S)
 
     def _look(self) -> None:
-        for name in self._heartbeat.silent([HEAD, *self.crew.begun()]):
+        for name in self._heartbeat.silent([HEAD, *self.crew.seats.occupied()]):
             if name == HEAD:
                 self._lose_head()
-            self.silent.add(name)
-            self.crew.kill(name)
+            for actor, seat in self.crew.seats.by_actor.items():
+                if seat.node_id == name and actor in self.crew.actors:
+                    self.crew.kill(actor)
 
-    def _ask(self, name: str) -> Any:
-        return head_answers() if name == HEAD else self.crew.ping(name)
-
-    def _answered(self, answer: Any) -> bool:
-        return answer if isinstance(answer, bool) else is_ready(answer)
+    def _knock(self, name: str) -> bool:
+        """Whether somebody is there; a machine that nobody sits on any more counts as there."""
+        if name == HEAD:
+            return head_answers()
+        node = self.crew.seats.occupied().get(name)
+        return node is None or reaches(node.address, node.port)

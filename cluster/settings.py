@@ -74,7 +74,7 @@ class RunSettings(ModelSettings):
         -1, ge=-1, description="losses of machines to recover from before the run fails; -1 is no limit (ray)"
     )
     heartbeat_timeout_s: float = Field(
-        10, gt=0, description="a stage, or Ray's head, that does not answer for this long is taken for lost (ray)"
+        10, gt=0, description="a machine, or Ray's head, that cannot be reached for this long is taken for lost (ray)"
     )
     machines_timeout_s: float = Field(
         600, ge=0, description="how long to wait for a machine where none can be used (ray)"

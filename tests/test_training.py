@@ -399,20 +399,6 @@ def test_a_stage_that_hangs_is_ended_and_replayed(
     assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
 
 
-def test_a_frozen_stage_is_found_by_the_heartbeat(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    """Its deadline is far, and a process that is stopped closes no connection."""
-    settings = tiny_run_settings(
-        tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=2, heartbeat_timeout_s=4
-    )
-    with killing({3: ["LL1"], 4: ["ingest"]}, signal.SIGSTOP) as replaced:
-        _, events, digest = trained(settings)
-    assert digest == quiet_pair
-    assert replaced == {"LL1", "ingest"}
-    assert all("did not answer for 4 s" in recovery.cause for recovery in events.recoveries)
-
-
 def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

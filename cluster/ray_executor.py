@@ -112,6 +112,7 @@ class RayExecutor:
 
     def finish(self) -> dict[str, Metrics]:
         """Waits for every stage of the oldest step, through failures; only metrics come here."""
+        self.watch.glance()
         refs = self.ledger.steps[self._finished]
         values = self._collect(lambda: list(refs.metrics.values()), self.settings.step_deadline_s)
         by_actor = dict(zip(refs.metrics, values, strict=True))

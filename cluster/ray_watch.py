@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from cluster.heartbeat import Heartbeat
 from cluster.ray_crew import Crew
-from cluster.ray_results import values_of
+from cluster.ray_results import LOOK_EVERY_S, values_of
 from cluster.ray_seats import reaches
 from cluster.ray_start import head_answers
 
@@ -31,6 +31,7 @@ class Watch:
 
     def __init__(self, crew: Crew, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
         self.crew, self._lose_head = crew, lose_head
+        self._looked_s = 0.0
         self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
 
     def wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
@@ -43,6 +44,11 @@ class Watch:
         """
         return values_of(refs, deadline_s, self._look)
 
+    def glance(self) -> None:
+        """Looks around where the last time is a second ago: a full pipeline hardly ever waits."""
+        if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
+            self._look()
+
     def await_head(self) -> None:
         """Until Ray's head can be asked: whoever asks it while it is away waits for a minute, and is ended by Ray."""
         while not head_answers():
@@ -50,6 +56,7 @@ class Watch:
             time.sleep(HEAD_EVERY_S)
 
     def _look(self) -> None:
+        self._looked_s = time.monotonic()
         for name in self._heartbeat.silent([HEAD, *self.crew.seats.occupied()]):
             if name == HEAD:
                 self._lose_head()

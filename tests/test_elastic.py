@@ -137,7 +137,7 @@ def test_a_ray_of_our_own_that_loses_its_head_is_started_anew(
     quiet_dozen: str, small_shards: Path, tmp_path: Path
 ) -> None:
     script = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from cluster.checkpoints import find_checkpoint
 from cluster.training import train
@@ -149,6 +149,8 @@ class KillHead(Events):
         super().stepped(record)
         if record.step == 5 and not self.recoveries:
             os.kill(head(), signal.SIGKILL)
+        if record.step >= 5 and not self.recoveries:
+            time.sleep(1)  # it would be over before anybody misses the head
 
 def head():  # the control service of the Ray that this process has started
     for entry in Path("/proc").iterdir():

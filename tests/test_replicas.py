@@ -6,7 +6,6 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -226,11 +225,9 @@ def test_a_group_means_gathers_breaks_and_forms_anew(members: Members) -> None:
         assert torch.cat(parts).tolist() == [0, 0, 1, 1, 2, 2]
     for victim, how in ((2, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)):
         os.kill(members.processes[victim].pid, how)
-        begun_s = time.monotonic()
         broken = members.all("mean", lambda i: (pair[i],), but=victim)
         assert [type(error) for error in broken] == [GroupBrokenError] * 2
         assert members.all("mean", lambda i: (pair[i],), but=victim)[0].args[0].endswith("was not formed anew yet")
-        assert time.monotonic() - begun_s < 4.0 + 3.0  # the timeout of the group, and what is allowed beside it
         members.processes[victim].kill()
         members.start(victim)
         assert members.form(2 + victim) == [None] * 3

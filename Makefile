@@ -2,52 +2,54 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
 .PHONY: demo test bench chaos soak hosts plans lint types clean
 
-$(BIN)/activate: pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installs into $(VENV); takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
 	touch $@
 
 # Real photographs -> crops -> WebDataset shards -> one GAN per band in its own Ray actor -> pictures and report.html.
-demo: $(BIN)/activate
+demo: $(INSTALLED)
 	test -d $(DEMO)/images || $(RUN) launch.demo_images $(DEMO)/images
 	test -d $(DEMO)/shards || $(BIN)/freqgan shards pack $(DEMO)/images $(DEMO)/shards
 	$(BIN)/freqgan train demo
 	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
-test: $(BIN)/activate lint types
+test: $(INSTALLED) lint types
 	$(RUN) pytest -n 2 --dist loadfile
 
-lint: $(BIN)/activate
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(BIN)/activate
+types: $(INSTALLED)
 	$(BIN)/mypy
 
 # All comparisons, or one: make bench BENCH=transforms
-bench: $(BIN)/activate
+bench: $(INSTALLED)
 	$(RUN) tests.benchmarks $(BENCH)
 
 # Every kind of fault at 20 random moments: right digests and seconds lost, as a table. Some: make chaos CHAOS="--only gcs"
-chaos: $(BIN)/activate
+chaos: $(INSTALLED)
 	$(RUN) tests.chaos $(CHAOS)
 
 # An hour (or so many minutes) of a fault a minute: bytes of the result, and whether memory grows.
-soak: $(BIN)/activate
+soak: $(INSTALLED)
 	$(RUN) tests.soak $(MINUTES)
 
 # Trains over two hosts (network namespaces, as root) with the link between them down for 30 s, and for ever.
-hosts: $(BIN)/activate
+hosts: $(INSTALLED)
 	$(RUN) tests.hosts
 
 # Plans for 1,000 random inventories of 1 to 1,024 GPUs: how far above a proven bound, and seconds a plan. Takes minutes.
-plans: $(BIN)/activate
+plans: $(INSTALLED)
 	$(RUN) tests.plan_campaign
 
 clean:

@@ -7,7 +7,9 @@ photograph is a class, in a folder of its own; a crop that is nearly flat shows 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,18 +37,20 @@ def write_demo_images(destination: str) -> int:
             holds other files.
 
     """
-    folder = Path(destination)
+    folder, count = Path(destination), 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{destination} is not empty: name a new folder, or remove it first")
-        count = 0
-        for name in PHOTOGRAPHS:
-            label = folder / Path(name).stem
-            label.mkdir()
-            for number, crop in enumerate(_crops(name)):
-                crop.save(label / f"{number:03d}.jpg", quality=JPEG_QUALITY)
-                count += 1
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it and renamed at the end: a folder that is there is whole, whatever ended an earlier try.
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
+            for name in PHOTOGRAPHS:
+                label = Path(unfinished, folder.name, Path(name).stem)
+                label.mkdir(parents=True)
+                for number, crop in enumerate(_crops(name)):
+                    crop.save(label / f"{number:03d}.jpg", quality=JPEG_QUALITY)
+                    count += 1
+            os.replace(Path(unfinished, folder.name), folder)
     except OSError as error:
         raise InputError(f"cannot write to {destination}: {error.strerror or error}; name another folder") from error
     return count

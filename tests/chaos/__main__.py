@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case is None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the case is ended as well
         return campaign(given.only.split(","), given.moments)
     name, folder = given.case
     given.out.write_text(case(name)(Path(folder), given.moments).dump())

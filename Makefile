@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 test: $(INSTALLED) lint types
-	$(RUN) pytest -n 2 --dist loadfile
+	$(RUN) pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -274,10 +274,10 @@ class Recovering:
         elif self.restore is not None:
             arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
             ready += [self.crew.actors[member.name].load.remote(*arguments) for member in anew]
-        ready += self.crew.form_groups({member.stage for member in anew})
         self._reviving = {member.name for member in anew}
         try:
-            self._wait(ready, None)
+            self._wait(ready, None)  # first: a group waits for its members no longer than its timeout
+            self._wait(self.crew.form_groups({member.stage for member in anew}), None)
         except RayTaskError as error:
             if isinstance(error.cause, SnapshotLostError):
                 raise Lost(f"inputs to replay are gone ({error.cause})", dead) from error

@@ -150,6 +150,7 @@ def _member(index: int, count: int, inbox: Any, outbox: Any) -> None:
     """A process that does what it is told with its place in a group."""
     torch.set_num_threads(1)
     group = ReplicaGroup(index, count, torch.device("cpu"), timeout_s=4.0)
+    outbox.put(("ready", None))
     while (order := inbox.get()) is not None:
         name, *arguments = order
         try:
@@ -170,6 +171,8 @@ class Members:
         self.outboxes: list[Any] = [None] * count
         for index in range(count):
             self.start(index)
+        for index in range(count):
+            self.outboxes[index].get(timeout=120)  # to import torch takes longer than a group waits for anybody
 
     def start(self, index: int) -> None:
         self.inboxes[index], self.outboxes[index] = self.context.Queue(), self.context.Queue()
@@ -230,6 +233,7 @@ def test_a_group_means_gathers_breaks_and_forms_anew(members: Members) -> None:
         assert members.all("mean", lambda i: (pair[i],), but=victim)[0].args[0].endswith("was not formed anew yet")
         members.processes[victim].kill()
         members.start(victim)
+        members.outboxes[victim].get(timeout=120)
         assert members.form(2 + victim) == [None] * 3
         assert members.all("mean", lambda i: (pair[i],))[1][0].tolist() == [1.0, 10.0]
 

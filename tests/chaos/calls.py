@@ -13,7 +13,7 @@ from tests.chaos.trainings import lost_s, pictures
 
 STEPS = 120
 FAILURES_PER_RUN = 20
-LOST_PERCENT = ((25, 25), (3, 3), (0, 5), (5, 0))
+LOST_PERCENT = ((3, 3), (25, 25), (0, 5), (5, 0))
 """Requests and answers that are lost, in per cent of calls, until FAILURES_PER_RUN have been."""
 
 

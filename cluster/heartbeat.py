@@ -60,7 +60,3 @@ class Heartbeat:
                 found.append(name)
                 del self._open[name]
         return found
-
-    def forget(self, name: str) -> None:
-        """Its question is void: it is somebody else now."""
-        self._open.pop(name, None)

@@ -60,11 +60,9 @@ def test_who_was_asleep_itself_looks_again_before_it_gives_up(people: People) ->
     assert people.looks("a", seconds=20) == []
 
 
-def test_those_who_are_gone_and_those_forgotten_start_anew(people: People) -> None:
+def test_those_who_are_gone_start_anew(people: People) -> None:
     people.looks("a", seconds=1)
     people.mute = {"a"}
     people.looks("a", seconds=6)
-    people.heartbeat.forget("a")
-    assert people.looks("a", seconds=9) == []
     people.looks(seconds=1)  # nobody is left
     assert people.looks("a", seconds=9) == []

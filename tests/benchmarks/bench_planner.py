@@ -24,12 +24,9 @@ from cluster.simulation import Conditions, simulate
 from cluster.traffic import best_plan
 from cluster.training import train
 from launch.configuration import load_settings
-from tests.benchmarks.bench_executors import STEPS, WARM_STEPS, WINDOWS, Clock, cifar10_data
+from tests.benchmarks.bench_executors import ONE_START, STEPS, WARM_STEPS, WINDOWS, Clock, cifar10_data
 from tests.benchmarks.harness import Comparison
 
-ONE_START = "max_failures=0"
-"""No spare actor: it starts after the first snapshot, once in a run, and takes seconds of a core from the steps that
-count here."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 

@@ -80,7 +80,7 @@ def bytes_of_a_step(settings: RunSettings) -> tuple[int, int]:
     try:
         executor.submit(0)
         executor.finish()
-        refs = executor._log[0]
+        refs = executor.ledger.steps[0]
         parts = [part for by_replica in refs.outputs.values() for part in by_replica.values()]
         made = [refs.images, *parts, *refs.gradients.values()]
         everything = [*made, refs.labels, *refs.metrics.values()]
@@ -108,8 +108,9 @@ def cifar10_data(folder: str) -> str:
 
 
 def comparisons() -> Iterable[Comparison]:
-    """Inline with all cores, then ray with each window; the best window is the one that is compared."""
+    """Inline with all cores, then ray with each window: the best window is the one to compare."""
     cores = os.cpu_count() or 1
+    how = f"cifar10 preset, {STEPS} steps after {WARM_STEPS}, the pipeline full at both ends"
     with tempfile.TemporaryDirectory() as folder:
         base = [
             f"data={cifar10_data(folder)}",
@@ -118,28 +119,23 @@ def comparisons() -> Iterable[Comparison]:
             "statistics_images=500",
             "device=cpu",
         ]
-        inline = images_per_s(load_settings("cifar10", [*base, "executor=inline", f"threads={cores}"]))
-        single = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD]))
-        alone = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD, "feedback.weight=0"]))
-        in_half = load_settings("cifar10", [*base, *ONE_THREAD, "precision=bfloat16"])
-        # Without instructions for it a step takes ten times as long, and says nothing about anybody's machine.
-        half = None if emulates_precision(in_half) else images_per_s(in_half)
-        clocks = {
-            w: timed(load_settings("cifar10", [*base, ONE_START, "executor=ray", f"window={w}"])) for w in WINDOWS
-        }
         default = load_settings("cifar10", [*base, "executor=ray", f"run={folder}/run"])
-        held, arrays = bytes_of_a_step(default)
-    rates = {window: default.batch * STEPS / clock.seconds for window, clock in clocks.items()}
-    how = f"cifar10 preset, {STEPS} steps after {WARM_STEPS}, the pipeline full at both ends"
-    best = max(rates, key=lambda window: rates[window])
-    for window, rate in rates.items():
-        label = " (best)" if window == best else ""
-        yield Comparison(f"ray window {window}{label} / inline {cores} threads", rate, inline, "images/s", True, how)
-    yield Comparison("inline 1 thread / inline all cores", single, inline, "images/s", True, how)
-    yield Comparison("inline with feedback / without", single, alone, "images/s", True, "1 thread, otherwise the same")
-    if half is not None:
-        yield Comparison("inline bfloat16 / float32", half, single, "images/s", True, "1 thread, otherwise the same")
-    yield Comparison("overhead of a stage's call / 2 ms", clocks[1].overhead_ms, OVERHEAD_BOUND_MS, "ms", False, how)
-    yield Comparison(
-        "object store / images, sub-images, feedback", held / 1e6, arrays / 1e6, "MB/step", False, "as Ray counts them"
-    )
+        held, arrays = (count / 1e6 for count in bytes_of_a_step(default))
+        yield Comparison("object store / images, sub-images, feedback", held, arrays, "MB/step", False, "as Ray counts")
+        inline = images_per_s(load_settings("cifar10", [*base, "executor=inline", f"threads={cores}"]))
+        for window in WINDOWS:
+            clock = timed(load_settings("cifar10", [*base, ONE_START, "executor=ray", f"window={window}"]))
+            rate = default.batch * STEPS / clock.seconds
+            yield Comparison(f"ray window {window} / inline {cores} threads", rate, inline, "images/s", True, how)
+            if window == 1:
+                yield Comparison(
+                    "overhead of a stage's call / 2 ms", clock.overhead_ms, OVERHEAD_BOUND_MS, "ms", False, how
+                )
+        single = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD]))
+        yield Comparison("inline 1 thread / inline all cores", single, inline, "images/s", True, how)
+        alone = images_per_s(load_settings("cifar10", [*base, *ONE_THREAD, "feedback.weight=0"]))
+        yield Comparison("inline with feedback / without", single, alone, "images/s", True, "1 thread, else the same")
+        in_half = load_settings("cifar10", [*base, *ONE_THREAD, "precision=bfloat16"])
+        if not emulates_precision(in_half):  # ten times a step's time would say nothing about anybody's machine
+            half = images_per_s(in_half)
+            yield Comparison("inline bfloat16 / float32", half, single, "images/s", True, "1 thread, else the same")

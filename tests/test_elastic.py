@@ -23,10 +23,11 @@ def tell(*lines):  # in a file: Ray prints its own account of a machine that is 
 PRELUDE = """
 import os, sys, time
 import ray
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 from cluster import ray_executor
-from cluster.checkpoints import find_checkpoint
+from cluster.checkpoints import find_checkpoint, has_checkpoints
 from cluster.training import train
 from tests.runs import Events, tiny_run_settings
 from tests.test_training import PAIR
@@ -52,6 +53,11 @@ class Script(Events):
 
 def settings(**changes):
     return tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **{**PAIR, "max_steps": 12, **changes})
+
+
+def drain(node_id):
+    deadline_ms = int(1000 * time.time()) + 600_000
+    GcsClient(address=cluster.address).drain_node(node_id, 2, "spot notice", deadline_ms)
 
 
 def run(actions, **changes):
@@ -82,17 +88,12 @@ def test_stages_move_to_a_new_machine_and_off_one_that_is_drained(
 ) -> None:
     """The pipeline is stopped at a checkpoint; stages that stay keep their process."""
     script = """
-from ray._raylet import GcsClient
 nodes = []
 
 def grow():
     nodes.append(cluster.add_node(num_cpus=8, **STORE))
 
-def drain():
-    client = GcsClient(address=cluster.address)
-    client.drain_node(nodes[0].node_id, 2, "spot notice", int(1000 * time.time()) + 600_000)
-
-run({3: grow, 7: drain}, checkpoint_every=4, window=2)
+run({3: grow, 7: lambda: drain(nodes[0].node_id)}, checkpoint_every=4, window=2)
 """
     *moves, digest = told(PRELUDE + script, tmp_path / "run", small_shards)
     assert digest == quiet_dozen
@@ -100,6 +101,24 @@ run({3: grow, 7: drain}, checkpoint_every=4, window=2)
     there, back = (set(move.split(":")[1].split(",")) for move in moves)
     assert there == back
     assert there
+
+
+def test_a_run_whose_own_machine_is_drained_stops_at_a_checkpoint_and_asks_to_be_run_again(
+    small_shards: Path, tmp_path: Path
+) -> None:
+    script = """
+import subprocess
+config = sys.argv[1] + ".yaml"
+with open(config, "w") as file:
+    file.write(settings(max_steps=4000, checkpoint_every=2).model_dump_json())
+environment = os.environ | {"RAY_ADDRESS": cluster.address}
+driver = subprocess.Popen([sys.executable, "-m", "launch.train", config], env=environment)
+while driver.poll() is None and not has_checkpoints(sys.argv[1]):
+    time.sleep(0.5)
+drain(ray.get_runtime_context().get_node_id())
+tell(driver.wait(120), 2 <= find_checkpoint(sys.argv[1]).step < 4000)
+"""
+    assert told(PRELUDE + script, tmp_path / "run", small_shards) == ["75", "True"]
 
 
 def test_a_lost_machine_takes_all_back_to_the_checkpoint_on_those_that_are_left(

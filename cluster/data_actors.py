@@ -37,7 +37,7 @@ class IngestActor:
 
 
 class UploadActor:
-    """Writes checkpoints beside the training. It may die at any time: Ray starts it again and repeats its calls.
+    """Writes checkpoints beside the training. It may die at any time: another one does its calls again.
 
     They do no harm twice: names and bytes are the same, and nothing counts before the manifest is there.
     """

@@ -14,6 +14,7 @@ from typing import Any
 from cluster.members import Member
 from cluster.program import Call, step_program
 from cluster.ray_crew import Crew
+from cluster.ray_results import error_of, is_death, is_ready, is_there, is_unavailable
 from cluster.settings import RunSettings
 from freqgan.image_stage import IMAGE_STAGE
 
@@ -41,11 +42,15 @@ class StepRefs:
 
 @dataclass
 class PointRefs:
-    """What every actor gives after ``step`` steps, or references to it: the path of a snapshot, records of a save."""
+    """What every actor gives after ``step`` steps, or references to it: the path of a snapshot, records of a save.
+
+    ``packed`` are references to the files of a save, which outlive who was to write them.
+    """
 
     step: int
     by_actor: dict[str, Any]
     folder_url: str = ""
+    packed: dict[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -104,13 +109,37 @@ class Ledger:
 
     def save(self, step: int, folder_url: str) -> None:
         """Has every actor hand over its state after ``step`` steps to its uploader."""
-        self.saves.append(PointRefs(step, self._written(step, folder_url, self.crew.actors), folder_url))
+        save = PointRefs(step, {}, folder_url)
+        self._write(save, self.crew.actors)
+        self.saves.append(save)
 
     def write_again(self, step: int, actors: Collection[str]) -> None:
         """The save that was to be made after ``step`` steps, if there is one that is not collected yet."""
         for save in self.saves:
             if save.step == step:
-                save.by_actor |= self._written(step, save.folder_url, actors)
+                self._write(save, actors)
+
+    def lost_uploads(self) -> set[str]:
+        """The machines whose uploader died over what there is to write."""
+        return {
+            self.crew.home_of(name)
+            for save in self.saves
+            for name, ref in save.by_actor.items()
+            if _has_died(ref) and is_there(save.packed[name])
+        }
+
+    def upload_again(self, lost: Collection[str]) -> None:
+        """Has new uploaders on the machines ``lost`` write what is not written there.
+
+        Ray could start them again by itself and repeat their calls, but now and then the queue of one that was killed
+        in the midst of a call waits for ever for a call that does not come.
+        """
+        for node_id in lost:
+            self.crew.renew_uploader(node_id)
+        for save in self.saves:
+            for name, ref in save.by_actor.items():
+                if self.crew.home_of(name) in lost and (not is_ready(ref) or _has_died(ref)):
+                    save.by_actor[name] = self.crew.upload(name, save.folder_url, save.packed[name])
 
     def remember_gradients(self, steps: Iterable[int]) -> None:
         """Asks the image stage for what it told at ``steps``, which were before the first one here."""
@@ -142,10 +171,11 @@ class Ledger:
     def _snapshots(self, step: int, actors: Collection[str]) -> dict[str, Any]:
         return {name: self.crew.actors[name].snapshot.remote(step) for name in actors}
 
-    def _written(self, step: int, folder_url: str, actors: Collection[str]) -> dict[str, Any]:
-        """References to the records of what ``actors`` have to save after ``step`` steps."""
-        packed = {name: self.crew.actors[name].pack.remote(step) for name in actors}
-        return {name: self.crew.upload(name, folder_url, files) for name, files in packed.items()}
+    def _write(self, save: PointRefs, actors: Collection[str]) -> None:
+        """Has ``actors`` pack what they have to save, and others write it."""
+        for name in actors:
+            save.packed[name] = self.crew.actors[name].pack.remote(save.step)
+            save.by_actor[name] = self.crew.upload(name, save.folder_url, save.packed[name])
 
     def _call_member(self, step: int, call: Call, member: Member, refs: StepRefs, told: dict[str, Any]) -> None:
         parts = [(name, part) for name, number in call.inputs for _, part in sorted(refs.outputs[name, number].items())]
@@ -167,3 +197,9 @@ class Ledger:
     def _told(self, step: int) -> dict[str, Any]:
         """What the image stage said at ``step``, by GAN."""
         return self.steps[step].gradients if step in self.steps else self.kept_gradients.get(step, {})
+
+
+def _has_died(ref: Any) -> bool:
+    """Whether who was to give it is dead, or cannot be reached."""
+    error = error_of(ref) if is_ready(ref) else None
+    return error is not None and (is_death(error) or is_unavailable(error))

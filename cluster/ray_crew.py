@@ -16,7 +16,7 @@ from cluster.data_actors import IngestActor, UploadActor
 from cluster.members import Member, members_of
 from cluster.placement import Seat
 from cluster.ray_results import insisted, is_ready, lives
-from cluster.ray_seats import RaySeats, here
+from cluster.ray_seats import RaySeats, draining, here
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from freqgan.errors import RunError
@@ -86,8 +86,7 @@ class Crew:
         settings, index = self.settings, self.source.index
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         arguments = (index, policy, settings.seed, settings.ingest, settings.batch)
-        beside = here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
-        self.ingest = ray.remote(IngestActor).options(**beside).remote(*arguments)
+        self.ingest = ray.remote(IngestActor).options(**_beside_this_process()).remote(*arguments)
         self._begun[INGEST] = self.ingest.ready.remote()
 
     def seat(self, member: Member) -> Any:
@@ -154,16 +153,27 @@ class Crew:
 
     def upload(self, name: str, folder_url: str, files: Any) -> Any:
         """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
-        return self.uploaders[self.seats.by_actor[name].node_id].write.remote(folder_url, files)
+        return self.uploaders[self.home_of(name)].write.remote(folder_url, files)
+
+    def home_of(self, name: str) -> str:
+        """The machine of actor ``name``."""
+        return self.seats.by_actor[name].node_id
+
+    def renew_uploader(self, node_id: str) -> None:
+        """Another one for that machine; beside this process where the machine is to go and takes nothing new."""
+        ray.kill(self.uploaders[node_id])
+        self.uploaders[node_id] = self._uploader(node_id if node_id not in draining() else None)
 
     def _start_uploaders(self) -> None:
         """Where there is none yet: at once, since nothing new may be started on a machine that is to go."""
-        for node_id, address in self.seats.machines.items():
+        for node_id in self.seats.machines:
             if node_id not in self.uploaders:
-                uploader = ray.remote(UploadActor).options(
-                    max_restarts=-1, max_task_retries=-1, **here(node_id, address)
-                )
-                self.uploaders[node_id] = uploader.remote()
+                self.uploaders[node_id] = self._uploader(node_id)
+
+    def _uploader(self, node_id: str | None) -> Any:
+        address = self.seats.machines.get(node_id) if node_id else None
+        place = here(node_id, address) if node_id and address else _beside_this_process()
+        return ray.remote(UploadActor).options(max_restarts=0, max_task_retries=0, **place).remote()
 
     def end(self) -> None:
         """Ends all of them and gives their seats back."""
@@ -171,6 +181,10 @@ class Crew:
             ray.kill(actor)
         self.actors, self._spare, self.uploaders = {}, None, {}
         self.seats.close()
+
+
+def _beside_this_process() -> dict[str, Any]:
+    return here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
 
 
 def _stage_actor(options: dict[str, Any]) -> Any:

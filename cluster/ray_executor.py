@@ -128,6 +128,7 @@ class RayExecutor:
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
         """The oldest save, through failures."""
         saves = self.ledger.saves
+        self._upload_again()
         if not wait and not all(is_ready(ref) for ref in saves[0].by_actor.values()):
             return None
         found = self._collect(lambda: list(saves[0].by_actor.values()), deadline_s=None)  # storage has its own
@@ -294,12 +295,22 @@ class RayExecutor:
 
     def _recover(self, error: RayError) -> None:
         self.watch.await_head()
+        if self._upload_again():
+            return
         try:
             recovery = self.recovering.recover(error, self._finished, self._submitted)
         except Lost as lost:
             raise self._rolled_back(lost.cause, lost.stages) from error
         self.recoveries.append(recovery)
         self._telemetry.recovered(recovery.stages)
+
+    def _upload_again(self) -> bool:
+        """Whether uploaders had died, and what they had to write is being written by others."""
+        lost = self.ledger.lost_uploads()
+        if not lost or not head_answers() or self.crew.seats.homeless():
+            return False
+        self.ledger.upload_again(lost)
+        return True
 
     def _rolled_back(self, cause: str, stages: tuple[str, ...]) -> RollBackError:
         return RollBackError(cause, self.recovering.carried, self._finished, stages)

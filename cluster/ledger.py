@@ -14,7 +14,7 @@ from typing import Any
 from cluster.members import Member
 from cluster.program import Call, step_program
 from cluster.ray_crew import Crew
-from cluster.ray_results import error_of, is_death, is_ready, is_there, is_unavailable
+from cluster.ray_results import error_of, is_death, is_ready, is_unavailable
 from cluster.settings import RunSettings
 from freqgan.image_stage import IMAGE_STAGE
 
@@ -125,7 +125,7 @@ class Ledger:
             self.crew.home_of(name)
             for save in self.saves
             for name, ref in save.by_actor.items()
-            if _has_died(ref) and is_there(save.packed[name])
+            if _has_died(ref) and not _has_died(save.packed[name])
         }
 
     def upload_again(self, lost: Collection[str]) -> None:

@@ -23,6 +23,8 @@ from freqgan.errors import RunError
 
 INGEST = "ingest"
 """The name of the reader of shards, where actors are named."""
+UPLOADER = "uploader"
+"""That of all who write checkpoints, where recoveries are counted."""
 
 
 class Crew:
@@ -162,18 +164,14 @@ class Crew:
     def renew_uploader(self, node_id: str) -> None:
         """Another one for that machine; beside this process where the machine is to go and takes nothing new."""
         ray.kill(self.uploaders[node_id])
-        self.uploaders[node_id] = self._uploader(node_id if node_id not in draining() else None)
+        place = _beside_this_process() if node_id in draining() else here(node_id, self.seats.machines[node_id])
+        self.uploaders[node_id] = _uploader(place)
 
     def _start_uploaders(self) -> None:
         """Where there is none yet: at once, since nothing new may be started on a machine that is to go."""
-        for node_id in self.seats.machines:
+        for node_id, address in self.seats.machines.items():
             if node_id not in self.uploaders:
-                self.uploaders[node_id] = self._uploader(node_id)
-
-    def _uploader(self, node_id: str | None) -> Any:
-        address = self.seats.machines.get(node_id) if node_id else None
-        place = here(node_id, address) if node_id and address else _beside_this_process()
-        return ray.remote(UploadActor).options(max_restarts=0, max_task_retries=0, **place).remote()
+                self.uploaders[node_id] = _uploader(here(node_id, address))
 
     def end(self) -> None:
         """Ends all of them and gives their seats back."""
@@ -185,6 +183,10 @@ class Crew:
 
 def _beside_this_process() -> dict[str, Any]:
     return here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+
+def _uploader(place: dict[str, Any]) -> Any:
+    return ray.remote(UploadActor).options(max_restarts=0, max_task_retries=0, **place).remote()
 
 
 def _stage_actor(options: dict[str, Any]) -> Any:

@@ -31,7 +31,7 @@ from cluster.failures import Recovery
 from cluster.files import FileRecord
 from cluster.ledger import Ledger, PointRefs
 from cluster.placement import Seat
-from cluster.ray_crew import Crew
+from cluster.ray_crew import UPLOADER, Crew
 from cluster.ray_recovery import ANSWER_TIMEOUT_S, Lost, Recovering
 from cluster.ray_results import first_line, insisted, is_ready, is_unavailable, raise_as_ours, translated
 from cluster.ray_seats import draining, gpus_are_wanted
@@ -310,6 +310,7 @@ class RayExecutor:
         if not lost or not head_answers() or self.crew.seats.homeless():
             return False
         self.ledger.upload_again(lost)
+        self._telemetry.recovered([UPLOADER] * len(lost))
         return True
 
     def _rolled_back(self, cause: str, stages: tuple[str, ...]) -> RollBackError:

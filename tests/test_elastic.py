@@ -167,6 +167,7 @@ import os, signal, sys, time
 from pathlib import Path
 from cluster.checkpoints import find_checkpoint
 from cluster.training import train
+from tests.chaos.processes import below, command_of
 from tests.runs import Events, tiny_run_settings
 from tests.test_training import PAIR
 
@@ -179,11 +180,7 @@ class KillHead(Events):
             time.sleep(1)  # it would be over before anybody misses the head
 
 def head():  # the control service of the Ray that this process has started
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (entry / "comm").read_text().strip() == "gcs_server":
-            if f"PPid:\\t{os.getpid()}\\n" in (entry / "status").read_text():
-                return int(entry.name)
-    raise LookupError
+    return next(pid for pid in below(os.getpid()) if "gcs_server" in command_of(pid).partition(" ")[0])
 
 events = KillHead()
 changes = {"max_steps": 12, "window": 2, "heartbeat_timeout_s": 3, "max_failures": 0}

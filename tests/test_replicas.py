@@ -24,6 +24,7 @@ from freqgan.errors import InputError
 from freqgan.guard import Guard
 from freqgan.replication import Share
 from tests.chaos import killing
+from tests.chaos.processes import listening
 from tests.models import chain_of, pictures, tiny_settings
 from tests.runs import Events, tiny_run_settings, trained
 
@@ -206,16 +207,8 @@ def members() -> Iterator[Members]:
 
 def test_a_group_listens_on_its_own_address_alone(members: Members) -> None:
     members.form(1)
-    listening = set()
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        rows = [line.split() for line in Path(name).read_text().splitlines()[1:]]
-        mine = {row[9] for row in rows if row[3] == "0A"}
-        for process in members.processes:
-            for entry in Path(f"/proc/{process.pid}/fd").iterdir():
-                target = os.readlink(entry) if entry.is_symlink() else ""
-                if target.startswith("socket:[") and target[8:-1] in mine:
-                    listening |= {row[1].split(":")[0] for row in rows if row[9] == target[8:-1]}
-    assert listening == {"0100007F"}
+    found = listening(process.pid for process in members.processes)
+    assert {place.partition(":")[0] for place in found} == {"0100007F"}
 
 
 def test_a_group_means_gathers_breaks_and_forms_anew(members: Members) -> None:

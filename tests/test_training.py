@@ -259,21 +259,16 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_is_gone_afterwards(
     quiet: str, small_shards: Path, tmp_path: Path
 ) -> None:
     script = """
-import subprocess, sys
-from pathlib import Path
+import os, sys
 from cluster.training import train
+from tests.chaos.processes import below, listening
 from tests.runs import Events, tiny_run_settings
 
-def listening() -> set[str]:  # "address:port" in hexadecimal; 0A is LISTEN
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    return {row[1] for row in rows if row[3] == "0A"}
-
 LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
-before = listening()
 class Watch(Events):
     def stepped(self, record):
-        new = listening() - before
-        print(len(new) > 3, sum(not row.startswith(LOOPBACK) for row in new))
+        found = listening([os.getpid(), *below(os.getpid())])
+        print(len(found) > 3, sum(not row.startswith(LOOPBACK) for row in found))
 train(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", max_steps=1), Watch())
 import ray
 print(ray.is_initialized())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 MARK = "FREQGAN_CHAOS"
 """An environment variable that all processes of a campaign inherit, also those whose parent has died."""
+LISTENS = "0A"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,6 +68,23 @@ def below(root: int) -> list[int]:
         waiting += (nearest := children.get(waiting.pop(), []))
         found += nearest
     return found
+
+
+def listening(pids: Iterable[int]) -> set[str]:
+    """Where these processes take connections of TCP: "address:port" in hexadecimal, as the kernel writes it."""
+    sockets = set()
+    for pid in pids:
+        for number in _entries(Path(f"/proc/{pid}/fd")):
+            with suppress(OSError):  # closed meanwhile
+                sockets.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+    return {row[1] for row in rows if row[3] == LISTENS and f"socket:[{row[9]}]" in sockets}
+
+
+def _entries(folder: Path) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(folder)
+    return []
 
 
 def resident_bytes(pid: int) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,20 @@ def _joined(names: Sequence[str], outputs: Sequence[Array]) -> dict[str, Array]:
     return {name: part[0] if len(part) == 1 else np.concatenate(part) for name, part in parts.items()}
 
 
+@contextmanager
+def _stacks_after(deadline_s: float) -> Iterator[None]:
+    """Writes to Ray's log where all threads are, if this takes longer: then the coordinator ends this process.
+
+    By a timer of the kernel: the thread of ``faulthandler.dump_traceback_later`` has to be waited for at every step,
+    behind whoever else wants the cores.
+    """
+    signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class StageActor:
     """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
 
@@ -49,6 +65,7 @@ class StageActor:
     def __init__(self) -> None:
         self._host: StageHost | None = None
         self._telemetry: StageTelemetry | None = None
+        faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
     def build(self, settings: dict[str, Any], member: Member, statistics: dict[str, NDArray[np.float32]]) -> str:
         """Makes it a replica of a stage; answers once the networks are built."""
@@ -95,12 +112,8 @@ class StageActor:
 
         Metrics come first, then outputs.
         """
-        # Beyond its deadline the coordinator ends this process; where it was stuck is then in Ray's log.
-        faulthandler.dump_traceback_later(self.host.settings.step_deadline_s, file=sys.stderr)
-        try:
+        with _stacks_after(self.host.settings.step_deadline_s):
             result = self.host.step(step, images, labels, _joined(names, outputs), gradient)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
         if self._telemetry is not None:
             self._telemetry.stepped(step, result.metrics, [images, gradient, *outputs, *result.outputs.values()])
         return _returned([result.metrics, *result.outputs.values()])

@@ -394,6 +394,28 @@ def test_a_stage_that_hangs_is_ended_and_replayed(
     assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
 
 
+def test_a_step_beyond_its_deadline_writes_where_it_is(small_shards: Path, tmp_path: Path) -> None:
+    script = """
+import os, sys
+import numpy as np
+from cluster.actors import StageActor
+from cluster.members import members_of
+from cluster.source import measure_statistics, open_source
+from tests.runs import tiny_run_settings
+
+os.dup2(1, 2)  # where Ray's log is in an actor
+settings = tiny_run_settings(sys.argv[1], sys.argv[2], step_deadline_s=float(sys.argv[3]))
+statistics = {name: tensor.numpy() for name, tensor in measure_statistics(open_source(settings)).tensors().items()}
+actor = StageActor()
+actor.build(settings.model_dump(mode="json"), members_of(settings)["LL1"][0], statistics)
+actor.step(0, [], np.zeros((8, 3, 16, 16), np.uint8), np.zeros(8, np.int64), None)
+"""
+    late = " ".join(run_script(script, tmp_path / "run", small_shards, "0.001"))
+    assert "most recent call first" in late
+    assert "host.py" in late
+    assert run_script(script, tmp_path / "run", small_shards, "600") == []
+
+
 def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ from freqgan.errors import RunError
 START_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0
 GROUP_TRIES = 5
+WRITER_DIED = "a process that writes checkpoints died"
 ARRANGE_EVERY_S = 5.0
 """Between looks at which machines there are."""
 
@@ -301,17 +302,28 @@ class RayExecutor:
             recovery = self.recovering.recover(error, self._finished, self._submitted)
         except Lost as lost:
             raise self._rolled_back(lost.cause, lost.stages) from error
-        self.recoveries.append(recovery)
-        self._telemetry.recovered(recovery.stages)
+        self._note(recovery)
 
     def _upload_again(self) -> bool:
         """Whether uploaders had died, and what they had to write is being written by others."""
         lost = self.ledger.lost_uploads()
         if not lost or not head_answers() or self.crew.seats.homeless():
             return False
+        if not self.recovering.may_upload_again():
+            raise RunError(
+                f"{WRITER_DIED}, and {self.recovering.carried.failures} failures were got over before "
+                f"(max_failures={self.settings.max_failures}); run the same command again to resume, with more of them "
+                "where that is no fault of the storage"
+            )
+        begun_s = time.monotonic()
         self.ledger.upload_again(lost)
-        self._telemetry.recovered([UPLOADER] * len(lost))
+        seconds = time.monotonic() - begun_s
+        self._note(Recovery(self._finished, (UPLOADER,), WRITER_DIED, "replay", self._finished, 0, seconds))
         return True
+
+    def _note(self, recovery: Recovery) -> None:
+        self.recoveries.append(recovery)
+        self._telemetry.recovered(recovery.stages)
 
     def _rolled_back(self, cause: str, stages: tuple[str, ...]) -> RollBackError:
         return RollBackError(cause, self.recovering.carried, self._finished, stages)

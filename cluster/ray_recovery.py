@@ -26,7 +26,7 @@ from cluster.executors import Carried, Restore
 from cluster.failures import Recovery, Symptoms, decide
 from cluster.host import OutOfStepError
 from cluster.ledger import Ledger
-from cluster.ray_crew import INGEST, Crew
+from cluster.ray_crew import INGEST, UPLOADER, Crew
 from cluster.ray_results import (
     error_of,
     first_line,
@@ -118,7 +118,13 @@ class Recovering:
 
     def may_begin_again(self) -> bool:
         """Counts a failure that cost everything; False where the budget is spent."""
-        symptoms = Symptoms((), False, True, self.carried.failures)
+        return self._within_budget(Symptoms((), False, True, self.carried.failures))
+
+    def may_upload_again(self) -> bool:
+        """Counts a death of who writes checkpoints; False where the budget is spent."""
+        return self._within_budget(Symptoms((UPLOADER,), False, False, self.carried.failures))
+
+    def _within_budget(self, symptoms: Symptoms) -> bool:
         if decide(symptoms, self.settings.max_failures) == "fail":
             return False
         self._count(())

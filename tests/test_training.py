@@ -447,9 +447,19 @@ def test_a_killed_uploader_costs_no_checkpoint_and_nobody_sees_half_of_one(
         _, events, digest = trained(settings)
     assert digest == quiet_pair
     assert events.checkpoints == [1, 2, 3, 4, 5, 6]
-    assert events.recoveries == []  # no stage has lost a step
     assert killed
+    assert {(r.decision, r.stages, r.steps) for r in events.recoveries} <= {("replay", ("uploader",), 0)}
     assert -1 not in found
+
+
+def test_dead_uploaders_count_in_the_budget_and_the_run_resumes(
+    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    run = tmp_path / "run"
+    settings = tiny_run_settings(run, small_shards, **PAIR, executor="ray", checkpoint_every=1, max_failures=0)
+    with killing_uploaders(random.Random(0), 0.0, most=1), pytest.raises(RunError, match=r"writes checkpoints.*resume"):
+        trained(settings)  # before the first step: stages take longer to come up
+    assert trained(settings)[2] == quiet_pair
 
 
 def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:

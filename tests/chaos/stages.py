@@ -139,6 +139,8 @@ class StopAfterKills(Moments):
 
 def uploader_case(folder: Path, moments: int) -> Row:
     """Kills of the uploader of a run that saves to an S3 server, while somebody reads all the time."""
+    from cluster.ray_crew import UPLOADER
+
     row, most = Row("uploader"), UPLOADER_KILLS_PER_MOMENT * moments
     quiet, digests = quiet_of(folder), dict[int, str]()
     with s3_bucket() as bucket:
@@ -153,9 +155,10 @@ def uploader_case(folder: Path, moments: int) -> Row:
     row.moments = len(killed)
     comparable = [step for step in digests if step % QUIET_EVERY == 0]
     mixed = [step for step in comparable if digests[step] != quiet.digest(step)]
+    stages = [recovery for recovery in reporter.recoveries if recovery.stages != (UPLOADER,)]
     row.notes.append(
         f"{len(found)} loads of {len(digests)} checkpoints, {found.count(-1)} partial; {len(comparable)} digests "
-        f"compared, {len(mixed)} mixed; {len(reporter.recoveries)} recoveries of stages"
+        f"compared, {len(mixed)} mixed; {len(stages)} recoveries of stages"
     )
     if -1 in found or mixed or not found:
         row.wrong.append("a load saw a partial or mixed state")

@@ -86,7 +86,11 @@ class TinyRun:
         return outputs, metrics
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        return {stage.name: stage.tensors() for stage in [*self.gans, self.image]}
+        return {stage.name: stage.tensors() for stage in self.stages}
+
+    @property
+    def stages(self) -> list[BandGan | ImageStage]:
+        return [*self.gans, self.image]
 
     def synthesiser(self) -> Synthesiser:
         return Synthesiser(self.settings, self.chain.statistics, self.states())

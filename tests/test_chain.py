@@ -109,6 +109,6 @@ def test_outputs_of_a_joint_gan_are_taken_apart_in_order() -> None:
     chain = chain_of(tiny_settings(plan={"high_gans": {1: 1}}))
     output = torch.randn(4, 9, 8, 8)
     bands = chain.bands({"HL-LH-HH1": output}, {})
-    for i, orientation in enumerate(("HL", "LH", "HH")):
-        assert torch.equal(bands[Band(1, orientation)], output[:, 3 * i : 3 * i + 3])  # type: ignore[index]
+    for i, band in enumerate((Band(1, "HL"), Band(1, "LH"), Band(1, "HH"))):
+        assert torch.equal(bands[band], output[:, 3 * i : 3 * i + 3])
     assert torch.equal(chain.stacked(chain.plan.gan("HL-LH-HH1"), bands), output)

@@ -115,7 +115,7 @@ def test_batches_hold_the_images_of_the_order(index: ShardIndex) -> None:
     with Ingest(index, POLICY, 5, DataSettings(shuffle_shards=2)) as ingest:
         batch = ingest.batch(10, 60)
     assert batch.images.shape == (60, 3, 8, 8)
-    assert (batch.images.dtype, batch.labels.dtype) == (np.uint8, np.int64)
+    assert (batch.images.dtype, batch.labels.dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
     for row in range(60):
         shard, sample = order.locate(10 + row)
         number = sum(COUNTS[:shard]) + sample

@@ -131,7 +131,7 @@ class KilledAfter:
 
     def __init__(self, reporter: ProgressReporter, step: int) -> None:
         self.started, self.saved, self.finished = reporter.started, reporter.saved, reporter.finished
-        self.noted, self.recovered = reporter.noted, reporter.recovered
+        self.noted, self.recovered, self.evaluated = reporter.noted, reporter.recovered, reporter.evaluated
         self.reporter, self.step = reporter, step
 
     def stepped(self, record: StepRecord) -> None:

@@ -66,6 +66,10 @@ def at_once(actions: Sequence[Callable[[], Any]]) -> list[Any]:
         return [future.result() for future in futures]
 
 
+def _about(what: str) -> Callable[[str], str]:
+    return lambda message: f"{what}: {message}"
+
+
 def train(gans: Sequence[BandGan]) -> tuple[Tensor, dict[str, float]]:
     """A few steps with feedback that comes one step later; the whole batch's last output, and its metrics."""
     settings, gan = gans[0].settings, gans[0].gan
@@ -74,6 +78,7 @@ def train(gans: Sequence[BandGan]) -> tuple[Tensor, dict[str, float]]:
     parts: list[Tensor] = []
     before: dict[str, Tensor] = {}
     results: list[StepResult] = []
+    nobody: list[Feedback | None] = [None] * len(gans)
 
     def stepped(gan: BandGan, step: int, outputs: dict[str, Tensor], told: Feedback | None) -> Callable[[], StepResult]:
         return lambda: gan.step(step, pictures(settings, seed=100 + step), labels, outputs, told)
@@ -84,7 +89,7 @@ def train(gans: Sequence[BandGan]) -> tuple[Tensor, dict[str, float]]:
             for other in gans[0].chain.plan.sources(gan)
         }
         gradient = torch.randn(BATCH, 3, *(gans[0].chain.band_side(gan.level),) * 2, generator=rng)
-        told = [Feedback(step - 1, labels, before, part, gradient) for part in parts] or [None] * len(gans)
+        told = [Feedback(step - 1, labels, before, part, gradient) for part in parts] or nobody
         results = at_once([stepped(g, step, outputs, t) for g, t in zip(gans, told, strict=True)])
         before, parts = outputs, [result.output for result in results]
     assert all(result.metrics == results[0].metrics for result in results)
@@ -113,9 +118,7 @@ def test_replicas_equal_one_and_each_other(name: str, changes: dict[str, Any], c
         assert all(torch.equal(tensor, other.tensors()[key]) for other in many[1:]), key
         if key.endswith(FREE):
             continue
-        torch.testing.assert_close(
-            tensor, expected[key], rtol=RELATIVE, atol=ABSOLUTE, msg=lambda m, k=key: f"{k}: {m}"
-        )
+        torch.testing.assert_close(tensor, expected[key], rtol=RELATIVE, atol=ABSOLUTE, msg=_about(key))
     for key in ("loss_d", "loss_g", "feedback"):
         assert their_metrics[key] == pytest.approx(metrics[key], rel=1e-3, abs=1e-5), key
 
@@ -264,13 +267,8 @@ def test_a_run_with_replicas_is_one_without_but_for_rounding(
     for stage, tensors in states.items():
         for name, tensor in tensors.items():
             if not name.endswith(FREE):
-                torch.testing.assert_close(
-                    tensor,
-                    theirs[stage][name],
-                    rtol=RELATIVE,
-                    atol=5 * ABSOLUTE,
-                    msg=lambda m, n=f"{stage} {name}": f"{n}: {m}",
-                )
+                about = _about(f"{stage} {name}")
+                torch.testing.assert_close(tensor, theirs[stage][name], rtol=RELATIVE, atol=5 * ABSOLUTE, msg=about)
     half = tmp_path / "half"
     trained(replicated(half, small_shards).model_copy(update={"max_steps": 6}))
     trained(replicated(half, small_shards).model_copy(update={"replicas": {"HL1": 4}}))

@@ -53,7 +53,7 @@ def main(order: dict[str, Any]) -> int:
         say("ready")
         sys.stdin.readline()
     if order.get("lease_s"):
-        training.Lease = partial(Lease, duration_s=order["lease_s"])  # type: ignore[misc, assignment]
+        vars(training)["Lease"] = partial(Lease, duration_s=order["lease_s"])
     try:
         result = training.train(settings, Telling())
     except FreqganError as error:

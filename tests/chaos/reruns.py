@@ -93,7 +93,7 @@ class Rerun:
         self.survived = 0
 
     def start(self) -> Driver:
-        self.drivers.append(driver := Driver(self.settings, **self.environment))
+        self.drivers.append(driver := Driver(self.settings, None, **self.environment))
         return driver
 
     def once(self, driver: Driver) -> Driver | None:

@@ -23,6 +23,9 @@ from freqgan.errors import RunError
 
 INGEST = "ingest"
 """The name of the reader of shards, where actors are named."""
+PLAIN = {"max_restarts": 0, "max_task_retries": 0, "enable_task_events": False}
+"""For every actor. No retries: a retried step would run on a fresh, untrained one. No account of every call in Ray's
+head, where the last 100,000 take 160 MB: the report has a time line of its own."""
 UPLOADER = "uploader"
 """That of all who write checkpoints, where recoveries are counted."""
 
@@ -88,7 +91,7 @@ class Crew:
         settings, index = self.settings, self.source.index
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         arguments = (index, policy, settings.seed, settings.ingest, settings.batch)
-        self.ingest = ray.remote(IngestActor).options(**_beside_this_process()).remote(*arguments)
+        self.ingest = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
         self._begun[INGEST] = self.ingest.ready.remote()
 
     def seat(self, member: Member) -> Any:
@@ -186,10 +189,8 @@ def _beside_this_process() -> dict[str, Any]:
 
 
 def _uploader(place: dict[str, Any]) -> Any:
-    return ray.remote(UploadActor).options(max_restarts=0, max_task_retries=0, **place).remote()
+    return ray.remote(UploadActor).options(**PLAIN, **place).remote()
 
 
 def _stage_actor(options: dict[str, Any]) -> Any:
-    # No retries: a retried step would run on a fresh, untrained actor.
-    stage = ray.remote(StageActor)
-    return stage.options(max_restarts=0, max_task_retries=0, **options).remote()
+    return ray.remote(StageActor).options(**PLAIN, **options).remote()

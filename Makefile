@@ -22,9 +22,8 @@ demo: $(INSTALLED)
 	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
-# Tests that share one Ray stay in one process; they mostly wait, so others run beside them.
 test: $(INSTALLED) lint types
-	$(RUN) pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(RUN) pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -311,9 +311,8 @@ class RayExecutor:
             return False
         if not self.recovering.may_upload_again():
             raise RunError(
-                f"{WRITER_DIED}, and {self.recovering.carried.failures} failures were got over before "
-                f"(max_failures={self.settings.max_failures}); run the same command again to resume, with more of them "
-                "where that is no fault of the storage"
+                f"{WRITER_DIED}, and max_failures={self.settings.max_failures} is spent; give it memory and storage that "
+                "answers, or raise max_failures, and run the same command again to resume"
             )
         begun_s = time.monotonic()
         self.ledger.upload_again(lost)

@@ -145,13 +145,8 @@ def soak(minutes: float, pace_s: float, folder: Path) -> int:
 
 def quiet_digest(folder: Path, step: int) -> str:
     """Of an undisturbed run in a process, and a Ray, of its own; with replicas as well, which round alike."""
-    settings: dict[str, Any] = {
-        "run": folder / "quiet",
-        "data": pictures(folder),
-        "max_steps": step,
-        "checkpoint_every": 10**6,
-    }
-    driver = Driver(settings | REPLICATED, None, **{LOOPBACK_VARIABLE: "0"})
+    settings = {"run": folder / "quiet", "data": pictures(folder), "max_steps": step, "checkpoint_every": 10**6}
+    driver = Driver({**settings, **REPLICATED}, None, **{LOOPBACK_VARIABLE: "0"})
     code = driver.exit_code(QUIET_TIMEOUT_S)
     driver.clean()
     assert code == 0, driver.said("error")

@@ -311,8 +311,8 @@ class RayExecutor:
             return False
         if not self.recovering.may_upload_again():
             raise RunError(
-                f"{WRITER_DIED}, and max_failures={self.settings.max_failures} is spent; give it memory and storage that "
-                "answers, or raise max_failures, and run the same command again to resume"
+                f"{WRITER_DIED}, and max_failures={self.settings.max_failures} is spent; give it memory and storage "
+                "that answers, or raise max_failures, and run the same command again to resume"
             )
         begun_s = time.monotonic()
         self.ledger.upload_again(lost)

@@ -73,13 +73,13 @@ class StageHost:
         torch.set_num_threads(settings.threads)
         self.settings, self.name = settings, name
         self.member = member or Member(name, 0, 1)
-        device = choose_device(settings.device)
+        self.device = choose_device(settings.device)
         self.group: ReplicaGroup | None = None
         if self.member.count > 1:
-            self.group = ReplicaGroup(self.member.index, self.member.count, device, settings.replica_timeout_s)
+            self.group = ReplicaGroup(self.member.index, self.member.count, self.device, settings.replica_timeout_s)
         self.share = self.group or ALONE
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in statistics.items()}
-        chain = Chain(settings, BandStatistics.from_tensors(tensors), device)
+        chain = Chain(settings, BandStatistics.from_tensors(tensors), self.device)
         self.stage: BandGan | ImageStage
         self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name), self.share)
         self.guard = Guard(self.stage, settings.health)
@@ -125,10 +125,10 @@ class StageHost:
         outputs: Mapping[str, Array],
         gradient: Array | None,
     ) -> tuple[Metrics, dict[str, Array]]:
-        batch = _tensor(images), _tensor(labels)
+        batch = _tensor(images).to(self.device), _tensor(labels)
         if isinstance(self.stage, ImageStage):
             stage = self.stage
-            judged = self.guard.run(step, lambda: stage.step(step, *batch, _tensors(outputs)))
+            judged = self.guard.run(step, lambda: stage.step(step, *batch, self._inputs(outputs)))
             # Its pictures have no reader: not sending them keeps them out of the object store.
             made = {name: self._sent(tensor * self._gradient_scale) for name, tensor in judged.feedback.items()}
             if made:
@@ -137,10 +137,10 @@ class StageHost:
         feedback = None
         if gradient is not None:
             before = step - self.settings.feedback.lag
-            inputs = {name: _tensor(array) for name, array in self.kept.at(before).items()}
+            inputs = self._inputs(self.kept.at(before))
             feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), self._gradient(gradient))
         band = self.stage
-        trained = self.guard.run(step, lambda: band.step(step, *batch, _tensors(outputs), feedback))
+        trained = self.guard.run(step, lambda: band.step(step, *batch, self._inputs(outputs), feedback))
         made = {self.name: self._sent(trained.output)}
         if self.settings.feeds_back:
             self.kept.add(step, {**outputs, **made, LABELS: labels})
@@ -154,14 +154,18 @@ class StageHost:
         """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
         if step != self.done or not isinstance(self.stage, BandGan):
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        return self._sent(self.stage.forward(step, _tensor(labels), _tensors(outputs)))
+        return self._sent(self.stage.forward(step, _tensor(labels), self._inputs(outputs)))
 
     @property
     def _gradient_scale(self) -> float:
         return GRADIENT_SCALE if self.settings.exchange == "float16" else 1.0
 
     def _gradient(self, array: Array) -> torch.Tensor:
-        return _tensor(array) / self._gradient_scale
+        return _tensor(array).to(self.device) / self._gradient_scale
+
+    def _inputs(self, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, torch.Tensor]:
+        """What other stages made, on the device of this one."""
+        return {name: _tensor(array).to(self.device) for name, array in arrays.items()}
 
     def _sent(self, tensor: torch.Tensor) -> Array:
         """``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
@@ -268,7 +272,3 @@ def _tensor(array: NDArray[np.generic]) -> torch.Tensor:
     # the stored object. A copy of one batch costs microseconds.
     tensor = torch.from_numpy(np.array(array))
     return tensor.float() if tensor.dtype == torch.float16 else tensor
-
-
-def _tensors(outputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    return {name: _tensor(output) for name, output in outputs.items()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.nn.utils.parametrizations import spectral_norm
 
 from freqgan.errors import DivergedError
@@ -62,6 +64,8 @@ class Critic:
         penalised = self._penalised(step)
         real = replace(real, samples=real.samples.detach().requires_grad_(penalised))
         fake = replace(fake, samples=fake.samples.detach().requires_grad_(penalised))
+        # One after the other, for their gradients cancel exactly where the loss does not depend on a weight (it looks at
+        # differences): summed over both at once, rounding is left, and Adam makes whole steps of it.
         real_logits, fake_logits = self.judge(real, exact=penalised), self.judge(fake, exact=penalised)
         loss = discriminator_loss(self.settings.loss.kind, real_logits, fake_logits)
         metrics = {"loss_d": loss, "real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
@@ -143,8 +147,8 @@ def apply_update(
     """
     gradients, to_inputs = adam.gradients(loss, inputs or [])
     *gradients, mean_loss = share.mean([*gradients, loss.detach()])
-    finite = torch.stack([mean_loss.isfinite(), *(g.isfinite().all() for g in [*gradients, *to_inputs])]).all()
-    if not bool(finite):
+    # The largest magnitude of all: one launch for all tensors on a GPU, where one for each costs more than the update.
+    if not bool(get_total_norm([mean_loss, *gradients, *to_inputs], inf).isfinite()):
         raise DivergedError(
             f"{who}'s loss or gradient is not finite at step {step} (loss {float(mean_loss):g}); its weights are "
             f"unchanged. Run again with a lower optimiser.learning_rate (now {settings.optimiser.learning_rate:g}) "

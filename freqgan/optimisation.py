@@ -78,7 +78,8 @@ class ScheduledAdam:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             # Fused Adam walks memory and ignores strides, and a second derivative of a convolution comes back in
             # another layout than its weights: the update would be scrambled without a word.
-            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+            alike = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if alike else torch.empty_like(parameter).copy_(gradient)
         self.adam.step()
         self.adam.zero_grad()
 

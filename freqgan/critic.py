@@ -64,8 +64,8 @@ class Critic:
         penalised = self._penalised(step)
         real = replace(real, samples=real.samples.detach().requires_grad_(penalised))
         fake = replace(fake, samples=fake.samples.detach().requires_grad_(penalised))
-        # One after the other, for their gradients cancel exactly where the loss does not depend on a weight (it looks at
-        # differences): summed over both at once, rounding is left, and Adam makes whole steps of it.
+        # One after the other: where the loss, of differences, does not depend on a weight, their gradients cancel
+        # exactly. Summed over both at once, rounding is left, and Adam makes whole steps of it.
         real_logits, fake_logits = self.judge(real, exact=penalised), self.judge(fake, exact=penalised)
         loss = discriminator_loss(self.settings.loss.kind, real_logits, fake_logits)
         metrics = {"loss_d": loss, "real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}

@@ -61,6 +61,9 @@ def _busy(settings: RunSettings, count: int) -> Iterator[None]:
 
 
 def _work(model: Mapping[str, Any], begun: Event) -> None:
-    settings = RunSettings.model_validate(model)
+    """Steps until it is killed, or the process that started it is gone: a killed one cannot end its children."""
+    settings, parent = RunSettings.model_validate(model), multiprocessing.parent_process()
     for _ in stepped(settings, settings.batch):
         begun.set()
+        if parent is None or not parent.is_alive():
+            return

@@ -6,6 +6,7 @@ Ray's agent on every machine serves them (``ray metrics launch-prometheus`` find
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -31,20 +32,31 @@ RUN_GAUGES = {
 }
 
 
+TELL_EVERY_S = 1.0
+"""Prometheus asks every ten seconds or so, and a step of a small band takes a few milliseconds."""
+
+
 class StageTelemetry:
-    """The series of one stage; one object per process and stage."""
+    """The series of one stage; one object per process and stage. They are at most a second old."""
 
     def __init__(self, run: str, stage: str) -> None:
         self.tags = {"run": run, "stage": stage}
         self.gauges = {key: Gauge(name, text, TAGS) for key, (name, text) in STAGE_GAUGES.items()}
         self.exchanged = Counter("freqgan_exchanged_bytes", "bytes taken from and given to other stages", TAGS)
+        self._told_s = -TELL_EVERY_S
+        self._untold_bytes = 0
 
     def stepped(self, step: int, metrics: Mapping[str, float], arrays: Iterable[NDArray[np.generic] | None]) -> None:
         """Step number ``step`` (from 0) is done; ``arrays`` came in or go out."""
+        self._untold_bytes += sum(array.nbytes for array in arrays if array is not None)
+        now_s = time.monotonic()
+        if now_s - self._told_s < TELL_EVERY_S:
+            return
         for key, value in {**metrics, "step": step + 1}.items():
             if key in self.gauges:
                 self.gauges[key].set(value, self.tags)
-        self.exchanged.inc(sum(array.nbytes for array in arrays if array is not None), self.tags)
+        self.exchanged.inc(self._untold_bytes, self.tags)
+        self._told_s, self._untold_bytes = now_s, 0
 
 
 class RunTelemetry:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from cluster.settings import RunSettings
 from cluster.simulation import Conditions, simulate
 from cluster.traffic import best_plan, traffic
 from freqgan.errors import InputError
+from tests.chaos.processes import below, command_of
 from tests.commands import run_command
 from tests.models import tiny_settings
 from tests.plan_bounds import assignment_bound_s, best_known_bound_s, rules_out
@@ -150,6 +154,34 @@ def test_no_plan_at_all_is_under_the_bound() -> None:
 
 
 # -- costs -------------------------------------------------------------------------------------
+
+CROWD = """
+import sys, time
+from cluster.crowd import _busy
+from cluster.settings import RunSettings
+
+if __name__ == "__main__":
+    with _busy(RunSettings.model_validate_json(sys.argv[1]), 1):
+        print("busy", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_who_crowds_the_cores_ends_with_a_killed_measurement(tmp_path: Path) -> None:
+    program = tmp_path / "crowd.py"
+    program.write_text(CROWD)
+    command = [sys.executable, str(program), run_settings().model_dump_json()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        others = below(process.pid)
+        assert others
+        process.kill()
+    until = time.monotonic() + 30
+    while left := [pid for pid in others if command_of(pid)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
+
 
 
 def run_settings(**changes: object) -> RunSettings:

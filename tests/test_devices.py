@@ -1,0 +1,69 @@
+"""Training and generation keep to the device they are given, as a GPU would insist on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cluster import host
+from cluster.executors import InlineExecutor
+from cluster.settings import RunSettings
+from cluster.source import measure_statistics, open_source
+from freqgan.synthesiser import Synthesiser
+from tests.other_device import other_device
+from tests.runs import tiny_run_settings
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "with classes": {"classes": 2},
+    "a ring": {"plan": {"cycles": 2}},
+    "an ensemble": {"plan": {"low_gans": {1: 2}}},
+    "one network for the high bands": {"plan": {"high_gans": {1: 1}}},
+    "no bands": {"plan": {"bands": "none"}},
+    "another wavelet": {"transform": "dwt:db2"},
+    "bfloat16": {"precision": "bfloat16"},
+    "sent as float16": {"exchange": "float16"},
+    "approximate penalties": {"loss": {"penalty": "noise"}},
+    "hinge": {"loss": {"kind": "hinge"}},
+    "shifts": {"augmentation": {"shift": 1}},
+    "two levels": {"levels": 2},
+}
+
+
+def executor_of(settings: RunSettings) -> InlineExecutor:
+    source = open_source(settings)
+    statistics = {key: tensor.numpy() for key, tensor in measure_statistics(source).tensors().items()}
+    return InlineExecutor(settings, source, statistics, None)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_training_and_generation_keep_to_their_device(
+    system: str, small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards, **SYSTEMS[system])
+    with other_device(monkeypatch) as device:
+        monkeypatch.setattr(host, "choose_device", lambda wanted: device)
+        executor = executor_of(settings)
+        for step in range(settings.feedback.lag + 2):  # with and without penalties, before and after the first feedback
+            executor.submit(step)
+            executor.finish()
+        states = {name: stage.stage.tensors() for name, stage in executor.hosts.items()}
+        assert all(t.device == device for tensors in states.values() for t in tensors.values())
+        executor.save(step + 1, str(tmp_path / "saved"))
+        assert executor.saved(wait=True)
+        executor.close()
+        statistics = measure_statistics(open_source(settings))
+        made = Synthesiser(settings, statistics, states, device).sample(0, 3)
+        assert {made.images.device, made.frequency.device, made.other.device} == {device}
+
+
+def test_two_devices_in_one_operator_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with other_device(monkeypatch) as device:
+        there = torch.ones(3, device=device)
+        with pytest.raises(RuntimeError, match="over two devices"):
+            there + torch.ones(3)
+        assert (there + torch.ones(())).device == device  # a number may come from anywhere
+        assert (there + torch.ones(3).to(device)).cpu().tolist() == [1.0, 1.0, 1.0]

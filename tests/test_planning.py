@@ -183,7 +183,6 @@ def test_who_crowds_the_cores_ends_with_a_killed_measurement(tmp_path: Path) -> 
         time.sleep(0.1)
 
 
-
 def run_settings(**changes: object) -> RunSettings:
     return RunSettings.model_validate(tiny_settings(**changes).model_dump() | {"data": "x", "device": "cpu"})
 

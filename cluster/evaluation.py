@@ -16,7 +16,8 @@ from cluster.image_files import list_images, open_images
 from cluster.images import ImagePolicy, decode_image, fit_image
 from cluster.ingest import DataSettings, Ingest
 from cluster.order import permutation
-from cluster.shards import ShardIndex, build_index
+from cluster.shard_index import build_index
+from cluster.shards import ShardIndex
 from cluster.storage import split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import FEWEST, Measure, Score, evaluate, inception_measure, measure, scored

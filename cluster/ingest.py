@@ -3,12 +3,16 @@
 Shards on a disk are mapped into memory where they lie. Shards in a bucket are copied whole to a
 spool folder by one background thread, which works one block of the order ahead; shards outside
 this block and the next are let go, so memory and disk stay bounded by two blocks.
+
+What the index knows is checked: sha256 of a shard when it is mapped, each time if it was fetched and the first time if
+it lies on a disk, and crc32 of an image when it is read. What was damaged on its way is fetched again.
 """
 
 from __future__ import annotations
 
 import mmap
 import tempfile
+import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +24,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.order import Order
+from cluster.shard_index import damaged, difference
 from cluster.shards import ShardIndex
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError
 
 NO_LABEL = -1
+FETCHES = 3
+"""Times that a shard is fetched before damage counts as that of the object itself."""
 
 
 class DataSettings(BaseModel):
@@ -72,8 +79,8 @@ class Ingest:
         """Samples ``first_image`` .. ``first_image + count - 1`` since the start of training.
 
         The same arguments give equal bytes whatever was called before; in sequence it is fast.
-        Raises InputError naming shard and member of an image that cannot be decoded, and what storage
-        raises when a shard cannot be had.
+        Raises InputError naming shard and member of an image that cannot be decoded or a shard of another size,
+        RunError for one that does not hold what was indexed, and what storage raises when it cannot be had.
         """
         if count < 1:
             raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
@@ -89,6 +96,11 @@ class Ingest:
             start = block_end
         return Batch(images, labels)
 
+    @property
+    def refetched(self) -> int:
+        """How often a shard was fetched again because it came damaged."""
+        return self._store.refetched
+
     def close(self) -> None:
         """Let go of all shards, end the background thread and remove the spool folder."""
         self._store.close()
@@ -98,6 +110,8 @@ class Ingest:
         shard, policy = self._index.shards[number], self._policy
         sample = shard.samples[sample_number]
         data = self._store.read(number, sample.offset, sample.size_bytes)
+        if sample.crc32 is not None and zlib.crc32(data) != sample.crc32:
+            raise damaged(shard, f"{sample.image_name} at offset {sample.offset} has changed since it was mapped")
         name = f"{sample.image_name} in {shard.url}"
         image = decode_image(
             data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels
@@ -107,10 +121,12 @@ class Ingest:
 
 
 class _ShardStore:
-    """The bytes of the shards in use; a fetched shard is checked here before any sample of it is read."""
+    """The bytes of the shards in use; a shard is checked here before any sample of it is read."""
 
     def __init__(self, index: ShardIndex) -> None:
         self._shards = index.shards
+        self.refetched = 0
+        self._checked_on_disk: set[int] = set()
         self._maps: dict[int, Future[mmap.mmap]] = {}
         self._spool: tempfile.TemporaryDirectory[str] | None = None
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="freqgan-fetch")
@@ -140,19 +156,28 @@ class _ShardStore:
             self._spool.cleanup()
 
     def _fetch(self, number: int) -> mmap.mmap:
-        folder, name = split_object(self._shards[number].url)
+        shard = self._shards[number]
+        folder, name = split_object(shard.url)
         if folder.is_local:
-            return self._map(number, folder, name)
+            data = self._map(number, folder, name, check=number not in self._checked_on_disk)
+            self._checked_on_disk.add(number)
+            return data
         self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
-        spool = open_folder(self._spool.name)
-        folder.download(name, Path(spool.url) / f"{number}.tar")
-        try:
-            return self._map(number, spool, f"{number}.tar")
-        finally:
-            # The map keeps the bytes; without a name they cannot outlive the process, not even a SIGKILL.
-            spool.delete(f"{number}.tar")
+        spool, copy = open_folder(self._spool.name), f"{number}.tar"
+        for left in reversed(range(FETCHES)):
+            folder.download(name, Path(spool.url) / copy)
+            try:
+                return self._map(number, spool, copy, check=True)
+            except FreqganError:
+                if not left or folder.size(name) != shard.size_bytes:
+                    raise
+                self.refetched += 1
+            finally:
+                # The map keeps the bytes; without a name they cannot outlive the process, not even a SIGKILL.
+                spool.delete(copy)
+        raise AssertionError("the last round returns or raises")
 
-    def _map(self, number: int, folder: Folder, name: str) -> mmap.mmap:
+    def _map(self, number: int, folder: Folder, name: str, *, check: bool) -> mmap.mmap:
         shard, size_bytes = self._shards[number], folder.size(name)
         if size_bytes != shard.size_bytes:
             raise InputError(
@@ -160,7 +185,11 @@ class _ShardStore:
                 "it was replaced or cut off; restore it or index the data again"
             )
         with folder.open(name) as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if check and (what := difference(shard, data)) is not None:
+            data.close()
+            raise damaged(shard, what)
+        return data
 
     def _release(self, number: int) -> None:
         future = self._maps.pop(number)

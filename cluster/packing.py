@@ -7,30 +7,26 @@ sorted, then permuted by a fixed seed so that classes mix, and times and owners 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import webdataset
 
 from cluster.image_files import ImageFiles, Listing, list_images, open_images
 from cluster.images import decode_image, image_format
 from cluster.order import permutation
+from cluster.shard_index import INDEX_NAME, Progress, mapped, with_checksums, write_index
+from cluster.shards import Shard, read_shard
 from cluster.storage import Folder, open_folder
 from freqgan.errors import InputError, RunError
 
-INDEX_NAME = "index.json"
 SHARD_SIZE_BYTES = 64 * 2**20
 SHARD_SAMPLES = 10_000
 
 _SHUFFLE_SEED = 0
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,15 +39,6 @@ class PackReport:
     classes: list[str]
     hidden: int
     others: int
-
-
-class PackedShard(TypedDict):
-    """One entry of index.json."""
-
-    shard: str
-    samples: int
-    bytes: int
-    sha256: str
 
 
 def pack(
@@ -80,11 +67,12 @@ def pack(
         try:
             shards = _write_shards(_samples(files, listing, progress), staging, shard_size_bytes, shard_samples)
             for shard in shards:
-                target.rename(f"{staging_name}/{shard['shard']}", shard["shard"])
+                name = shard.url.rpartition("/")[2]
+                target.rename(f"{staging_name}/{name}", name)
         finally:
             staging.delete_tree()
-    target.write(INDEX_NAME, json.dumps({"classes": listing.classes, "shards": shards}, indent=1).encode())
-    size_bytes = sum(shard["bytes"] for shard in shards)
+    write_index(target, shards, listing.classes)
+    size_bytes = sum(shard.size_bytes for shard in shards)
     return PackReport(len(listing.images), len(shards), size_bytes, listing.classes, listing.hidden, listing.others)
 
 
@@ -112,15 +100,15 @@ def _samples(files: ImageFiles, listing: Listing, progress: Progress) -> Iterato
 
 def _write_shards(
     samples: Iterator[dict[str, str | bytes]], staging: Folder, shard_size_bytes: int, shard_samples: int
-) -> list[PackedShard]:
+) -> list[Shard]:
     """Write all shards below ``staging``; those for a bucket pass through a temporary file, one at a time."""
-    shards: list[PackedShard] = []
+    shards: list[Shard] = []
 
     def finish(path: str) -> None:
-        name, size_bytes = Path(path).name, Path(path).stat().st_size
-        shards.append(PackedShard(shard=name, samples=writer.count, bytes=size_bytes, sha256=_sha256(Path(path))))
+        with mapped(path) as data:
+            shards.append(with_checksums(read_shard(path), data))
         if not staging.is_local:
-            staging.upload(Path(path), name)
+            staging.upload(Path(path), Path(path).name)
             Path(path).unlink()
 
     with tempfile.TemporaryDirectory(prefix="freqgan-pack-") as temporary:
@@ -136,11 +124,3 @@ def _write_shards(
         except OSError as error:
             raise RunError(f"cannot write shards to {folder}: {error}; free space or name another folder") from error
     return shards
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""WebDataset tar shards: finding them and indexing where each image lies.
+"""WebDataset tar shards: finding them, and where in them each image lies.
 
 The conventions are WebDataset's (base_plus_ext): the key of a member is its path up to the first
 dot of the file name, the extension what follows; members of one key form a sample. Read here are
@@ -8,7 +8,6 @@ passed over, and nothing is ever unpickled.
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections import Counter
@@ -22,7 +21,6 @@ from cluster.images import IMAGE_EXTENSIONS
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import InputError
 
-INDEX_FORMAT = 1
 MAX_LABEL_BYTES = 64
 
 _PACK_HINT = "`freqgan shards pack SRC DST` makes shards of a folder of images"
@@ -31,22 +29,30 @@ _END_BYTES = 2 * tarfile.BLOCKSIZE
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image: ``size_bytes`` at ``offset`` of its shard; ``label`` is None where there is no .cls."""
+    """One image: ``size_bytes`` at ``offset`` of its shard; ``label`` is None where there is no .cls.
+
+    ``crc32`` is that of the image's bytes, None where nobody has computed it.
+    """
 
     key: str
     image_name: str
     offset: int
     size_bytes: int
     label: int | None
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One tar: an absolute path or an s3:// URL, its size, and its samples in the order of the images."""
+    """One tar: an absolute path or an s3:// URL, its size, and its samples in the order of the images.
+
+    ``sha256`` is that of the whole file, None where nobody has computed it.
+    """
 
     url: str
     size_bytes: int
     samples: tuple[Sample, ...]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +66,6 @@ class ShardIndex:
         """Samples of all shards together."""
         return sum(len(shard.samples) for shard in self.shards)
 
-    def to_json(self) -> str:
-        """JSON that :meth:`from_json` reads; a sample is the list of its fields."""
-        shards = [
-            {
-                "url": shard.url,
-                "size_bytes": shard.size_bytes,
-                "samples": [[s.key, s.image_name, s.offset, s.size_bytes, s.label] for s in shard.samples],
-            }
-            for shard in self.shards
-        ]
-        return json.dumps({"format": INDEX_FORMAT, "shards": shards}, separators=(",", ":"))
-
-    @staticmethod
-    def from_json(text: str) -> ShardIndex:
-        """The index behind :meth:`to_json`'s text; InputError when it is something else."""
-        try:
-            content = json.loads(text)
-            if content["format"] != INDEX_FORMAT:
-                raise ValueError(f"format {content['format']!r} instead of {INDEX_FORMAT}")
-            shards = (
-                Shard(shard["url"], int(shard["size_bytes"]), tuple(Sample(*fields) for fields in shard["samples"]))
-                for shard in content["shards"]
-            )
-            return ShardIndex(tuple(shards))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"this is no index of shards ({error}): build it again with build_index") from error
-
 
 def find_shards(data: str) -> list[str]:
     """URLs of the shards that ``data`` names, each once.
@@ -97,11 +76,6 @@ def find_shards(data: str) -> list[str]:
     """
     found = [url for pattern in _expand_braces(data) for url in _match(pattern)]
     return list(dict.fromkeys(found))
-
-
-def build_index(data: str) -> ShardIndex:
-    """Index all shards of ``data`` by walking the headers of each tar once; InputError for a damaged one."""
-    return ShardIndex(tuple(_read_shard(url) for url in find_shards(data)))
 
 
 def split_extension(name: str) -> tuple[str, str] | None:
@@ -205,7 +179,8 @@ class _Members:
         return tuple(Sample(key, *where, self.labels.get(key)) for key, where in self.images.items())
 
 
-def _read_shard(url: str) -> Shard:
+def read_shard(url: str) -> Shard:
+    """Walks the headers of the tar once; InputError where it is damaged or has no images."""
     folder, name = split_object(url)
     members, size_bytes = _Members(url), folder.size(name)
     with folder.open(name) as file:

@@ -11,7 +11,8 @@ import torch
 from cluster.images import ImagePolicy
 from cluster.ingest import Ingest
 from cluster.settings import RunSettings
-from cluster.shards import ShardIndex, build_index
+from cluster.shard_index import build_index
+from cluster.shards import ShardIndex
 from freqgan.bands import all_bands
 from freqgan.errors import InputError
 from freqgan.statistics import BandMoments, BandStatistics

@@ -91,6 +91,31 @@ def pack_command(
     print(pack_with_progress(source, destination, shard_size_mib, shard_samples))
 
 
+SHARDS_HELP = "folder, .tar, glob or s3:// URL of shards"
+
+
+@shards.command("index")
+def index_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)]) -> None:
+    """Reads shards that were made elsewhere and writes index.json beside them: sizes, sha256, crc32 of every image.
+
+    With it any damage is noticed, and a training starts without walking the shards.
+    """
+    from launch.shard_reports import index_with_progress
+
+    print(index_with_progress(data))
+
+
+@shards.command("verify")
+def verify_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)]) -> None:
+    """Reads every shard and holds it against the index beside it; exits 3 when anything is damaged.
+
+    Shards that no index knows are walked, and all of their images decoded.
+    """
+    from launch.shard_reports import verify_with_progress
+
+    print(verify_with_progress(data))
+
+
 @app.command("train")
 def train_command(
     settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],

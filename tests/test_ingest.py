@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from cluster.images import ImagePolicy, decode_image, fit_image
 from cluster.ingest import NO_LABEL, Batch, DataSettings, Ingest
 from cluster.order import Order, permutation
-from cluster.shards import ShardIndex, build_index
+from cluster.shard_index import build_index
+from cluster.shards import ShardIndex
 from cluster.storage import open_folder
 from freqgan.errors import InputError
 from tests.s3_server import BUCKET

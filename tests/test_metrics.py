@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
-from cluster.shards import build_index
+from cluster.shard_index import build_index
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances

@@ -17,7 +17,8 @@ from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
 from cluster.packing import PackReport, pack
-from cluster.shards import Sample, ShardIndex, build_index, find_shards, split_extension
+from cluster.shard_index import build_index
+from cluster.shards import Sample, find_shards, split_extension
 from cluster.storage import open_folder
 from freqgan.errors import InputError
 from tests.s3_server import BUCKET
@@ -189,14 +190,6 @@ def test_long_names(tmp_path: Path, format: int) -> None:
     (sample,) = build_index(str(path)).shards[0].samples
     assert sample.image_name == name
     assert path.read_bytes()[sample.offset :][: sample.size_bytes] == image_bytes(1)
-
-
-def test_index_survives_json(shards: Path) -> None:
-    index = build_index(str(shards))
-    assert ShardIndex.from_json(index.to_json()) == index
-    for text in ("", "[]", "{}", '{"format":2,"shards":[]}', '{"format":1,"shards":[{"url":"x"}]}'):
-        with pytest.raises(InputError, match=r"this is no index of shards .*build it again"):
-            ShardIndex.from_json(text)
 
 
 @pytest.mark.parametrize(

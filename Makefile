@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos soak hosts plans lint types clean
+.PHONY: demo test bench chaos soak hosts plans damage lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes a minute or two"
@@ -51,6 +51,11 @@ hosts: $(INSTALLED)
 # Plans for 1,000 random inventories of 1 to 1,024 GPUs: how far above a proven bound, and seconds a plan. Takes minutes.
 plans: $(INSTALLED)
 	$(RUN) tests.plan_campaign
+
+# 2,000 flipped bits and 2,000 cuts of shards, on a disk and on their way from a real S3 server: all noticed, and mended
+# by a clean second fetch. Some: make damage COUNT=100
+damage: $(INSTALLED)
+	$(RUN) tests.damage $(COUNT)
 
 clean:
 	rm -rf build runs bench.json

@@ -1,0 +1,101 @@
+"""Shards with one bit flipped or cut anywhere: whether it is noticed, and whether a clean second fetch mends it.
+
+``python -m tests.damage [COUNT]`` (``make damage``): so many flips and so many cuts of a shard on a disk, and as many
+of one on its way from a real S3 server over HTTP. Ends with 1 unless all were noticed and all samples were right.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.images import ImagePolicy
+from cluster.ingest import DataSettings, Ingest
+from cluster.shard_index import build_index, index_shards
+from cluster.shards import ShardIndex
+from cluster.storage import Folder, open_folder
+from freqgan.errors import FreqganError
+from tests.s3_server import BUCKET, aws_variables, running_s3_server
+from tests.test_shard_index import damages
+from tests.test_shards import shard_members, write_tar
+
+COUNT = 2_000
+IMAGES = 8
+
+
+def read(index: ShardIndex) -> tuple[NDArray[np.uint8], int]:
+    """All images of the index in their order, and how often a shard was fetched again."""
+    with Ingest(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:
+        return ingest.batch(0, IMAGES).images, ingest.refetched
+
+
+def on_disk(path: Path, index: ShardIndex, count: int) -> int:
+    """How many kinds of damage were noticed."""
+    whole, noticed = path.read_bytes(), 0
+    for name, damage in damages(len(whole), count):
+        path.write_bytes(damage(whole))
+        try:
+            read(index)
+            print(f"on disk, not noticed: {name}")
+        except FreqganError:
+            noticed += 1
+    path.write_bytes(whole)
+    return noticed
+
+
+def on_the_way(path: Path, count: int, right: NDArray[np.uint8]) -> int:
+    """After how many the shard was fetched once more and all samples were right."""
+    boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).create_bucket(Bucket=BUCKET)
+    folder, download, pending = open_folder(f"s3://{BUCKET}/damage"), Folder.download, list[Callable[[bytes], bytes]]()
+    for file in path.parent.iterdir():
+        folder.upload(file, file.name)
+    index, mended = build_index(folder.url), 0
+
+    def damaging(self: Folder, name: str, path: Path) -> None:
+        download(self, name, path)
+        if pending:
+            path.write_bytes(pending.pop()(path.read_bytes()))
+
+    Folder.download = damaging  # type: ignore[method-assign]
+    try:
+        for name, damage in damages(path.stat().st_size, count):
+            pending.append(damage)
+            images, refetched = read(index)
+            if refetched == 1 and (images == right).all():
+                mended += 1
+            else:
+                print(f"on the way, not mended: {name}")
+    finally:
+        Folder.download = download  # type: ignore[method-assign]
+    return mended
+
+
+def main(count: int) -> int:
+    """Runs both and prints a line each."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # the server's, a line for every request
+    with tempfile.TemporaryDirectory() as temporary, running_s3_server() as endpoint:
+        os.environ |= aws_variables(endpoint)
+        path = write_tar(Path(temporary) / "shard.tar", shard_members(0, IMAGES))
+        index_shards(temporary)
+        index = build_index(temporary)
+        right, _ = read(index)
+        begun_s = time.monotonic()
+        noticed = on_disk(path, index, count)
+        print(f"on a disk: {count} flipped bits, {count} cuts: {noticed} of {2 * count} noticed")
+        mended = on_the_way(path, count, right)
+        print(f"on the way from S3: {mended} of {2 * count} noticed, fetched again, all samples right")
+        print(f"{time.monotonic() - begun_s:.0f} s, shards of {path.stat().st_size} bytes and {IMAGES} images")
+    return int(noticed + mended < 4 * count)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else COUNT))

@@ -107,6 +107,34 @@ def killing_uploaders(rng: random.Random, longest_s: float, most: int) -> Iterat
 
 
 @contextmanager
+def killing_writers(most: int) -> Iterator[list[int]]:
+    """SIGKILL to the uploader of a run, ``most`` times, as soon as it has a checkpoint to write.
+
+    Yields the process numbers of those that were killed.
+    """
+    import ray
+
+    from cluster.ray_executor import RayExecutor
+
+    killed: list[int] = []
+    plain = RayExecutor.save
+
+    def save(self: RayExecutor, step: int, folder_url: str) -> None:
+        pids: list[int] = []
+        if len(killed) < most:
+            with suppress(ray.exceptions.RayError):  # nobody has noticed yet that the one before is dead
+                pids = [ray.get(uploader.pid.remote()) for uploader in self.crew.uploaders.values()]
+        plain(self, step, folder_url)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RayExecutor, "save", save)
+        yield killed
+
+
+@contextmanager
 def reading(run: str, digests: dict[int, str] | None = None) -> Iterator[list[int]]:
     """Somebody who reads the newest checkpoint of ``run`` all the time; yields the steps that were found.
 

@@ -116,6 +116,17 @@ def verify_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARD
     print(verify_with_progress(data))
 
 
+@shards.command("info")
+def info_command(
+    data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)],
+    grid: Annotated[str | None, typer.Option(metavar="FILE", help="PNG of 64 random images, local or s3://")] = None,
+) -> None:
+    """Prints how many images shards hold, of which kinds and classes, and whether damage would be noticed."""
+    from launch.shard_reports import show_info
+
+    show_info(data, grid)
+
+
 @app.command("train")
 def train_command(
     settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],

@@ -1,7 +1,8 @@
-"""``freqgan shards index`` and ``freqgan shards verify``: a progress bar on stderr, what was found on stdout."""
+"""``freqgan shards index``, ``verify`` and ``info``: a progress bar on stderr, what was found on stdout."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,10 +11,18 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cluster.shard_index import index_shards, verify_shards
+from cluster.evaluation import MIXED_SHARDS
+from cluster.images import ImagePolicy
+from cluster.ingest import DataSettings, Ingest
+from cluster.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
+from cluster.shards import ShardIndex
+from cluster.storage import split_object
 from freqgan.errors import RunError
+from launch.pictures import encode_png, tile
 
 PRINTED_WIDTH = 132
+SHOWN, SHOWN_SIDE = 64, 64
+"""Images of a grid, and the pixels of the square that each of them is brought to."""
 
 
 def index_with_progress(data: str) -> str:
@@ -46,6 +55,51 @@ def verify_with_progress(data: str) -> str:
         raise RunError(f"{len(wrong)} of {_shards(len(rows))} are damaged: restore them, or leave them out of data")
     hint = f"; no index knows {unknown} of them: `freqgan shards index` writes one" if unknown else ""
     return f"{_shards(len(rows))} in order{hint}"
+
+
+def show_info(data: str, grid: str | None) -> None:
+    """Prints what the shards ``data`` hold, and writes random ones of their images to ``grid`` if it is given.
+
+    Errors as of ``build_index``; InputError for an image that cannot be decoded.
+    """
+    target = split_object(grid) if grid else None
+    if target is not None:
+        target[0].check_writable()
+    index = build_index(data)
+    table = Table(box=box.SIMPLE, show_header=False)
+    for name, text in _facts(index).items():
+        table.add_row(name, text)
+    Console(width=PRINTED_WIDTH).print(table)
+    if target is not None:
+        count = min(SHOWN, index.sample_count)
+        with Ingest(index, ImagePolicy(size=SHOWN_SIDE), 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
+            target[0].write(target[1], encode_png(tile(ingest.batch(0, count).images, gap=1)))
+        print(f"{count} random images: {grid}")
+
+
+def _facts(index: ShardIndex) -> dict[str, str]:
+    """Lines of the table by their name."""
+    samples = [sample for shard in index.shards for sample in shard.samples]
+    sizes = sorted(sample.size_bytes for sample in samples)
+    known = sum(shard.sha256 is not None for shard in index.shards)
+    kinds = Counter(sample.image_name.rpartition(".")[2].lower() for sample in samples)
+    labels = Counter(sample.label for sample in samples if sample.label is not None)
+    unlabelled = len(samples) - labels.total()
+    facts = {
+        "shards": f"{len(index.shards)}, {sum(shard.size_bytes for shard in index.shards) / 2**20:,.1f} MiB",
+        "images": f"{len(samples):,}: {', '.join(f'{count:,} .{kind}' for kind, count in kinds.most_common())}",
+        "bytes of an image": f"{sizes[0]:,} to {sizes[-1]:,}, median {sizes[len(sizes) // 2]:,}",
+        "in an index": f"all, with checksums: damage is noticed ({INDEX_NAME})"
+        if known == len(index.shards)
+        else f"{known} of {len(index.shards)} shards: `freqgan shards index` writes one",
+    }
+    if labels:
+        fewest, most = min(labels.values()), max(labels.values())
+        each = f"{most:,} images each" if fewest == most else f"{fewest:,} to {most:,} images each"
+        facts["labels"] = f"{len(labels)}, from {min(labels)} to {max(labels)}, {each}"
+    if unlabelled:
+        facts["without a label"] = f"{unlabelled:,} images"
+    return facts
 
 
 def _shards(count: int) -> str:

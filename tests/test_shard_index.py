@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from cluster.images import ImagePolicy
 from cluster.ingest import FETCHES, DataSettings, Ingest
@@ -209,3 +210,19 @@ def test_foreign_shards_are_indexed_and_what_cannot_be_read_is_named(
     told = run_command(capsys, "shards", "verify", str(tmp_path))
     assert told.code == 3
     assert "1 of 3 shards" in told.err
+
+
+def test_info_counts_and_shows(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(shards / "00002.tar", {"1.png": image_bytes(1, "PNG", size=20)})
+    told = run_command(capsys, "shards", "info", shards, "--grid", tmp_path / "grid.png")
+    assert told.code == 0
+    lines = [line.split(maxsplit=1) for line in told.out.splitlines() if line.strip()]
+    facts = {words[0]: words[1].strip() for words in lines if len(words) > 1}
+    assert facts["images"] == "9: 8 .jpg, 1 .png"
+    assert "2 of 3 shards" in facts["in"]
+    assert facts["labels"] == "3, from 0 to 2, 2 to 3 images each"
+    assert "1 images" in facts["without"]
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.size == (3 * 65 - 1, 3 * 65 - 1)
+    index_shards(str(shards))
+    assert "all, with checksums" in run_command(capsys, "shards", "info", shards).out

@@ -105,6 +105,8 @@ def _write_shards(
     shards: list[Shard] = []
 
     def finish(path: str) -> None:
+        if not writer.count:  # the first image could not be read, and its error is on the way
+            return
         with mapped(path) as data:
             shards.append(with_checksums(read_shard(path), data))
         if not staging.is_local:

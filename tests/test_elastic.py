@@ -110,7 +110,7 @@ def test_a_run_whose_own_machine_is_drained_stops_at_a_checkpoint_and_asks_to_be
 import subprocess
 config = sys.argv[1] + ".yaml"
 with open(config, "w") as file:
-    file.write(settings(max_steps=4000, checkpoint_every=2).model_dump_json())
+    file.write(settings(images=32_000, max_steps=4000, checkpoint_every=2).model_dump_json())
 environment = os.environ | {"RAY_ADDRESS": cluster.address}
 driver = subprocess.Popen([sys.executable, "-m", "launch.train", config], env=environment)
 while driver.poll() is None and not has_checkpoints(sys.argv[1]):

@@ -37,7 +37,10 @@ TELL_EVERY_S = 1.0
 
 
 class StageTelemetry:
-    """The series of one stage; one object per process and stage. They are at most a second old."""
+    """The series of one stage; one object per process and stage.
+
+    A step less than a second after one that was told is not; its bytes come with the next that is.
+    """
 
     def __init__(self, run: str, stage: str) -> None:
         self.tags = {"run": run, "stage": stage}

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import Progress
-
 from cluster.packing import PackReport, pack
+from launch.shard_reports import progress_bar, shards_text
 
 
 def pack_with_progress(source: str, destination: str, shard_size_mib: int, shard_samples: int) -> str:
     """Packs and returns a line that says what was packed and what was passed over; errors as of ``pack``."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("packing", total=None)
+    with progress_bar("packing") as advance:
         report = pack(
             source,
             destination,
             shard_size_bytes=shard_size_mib * 2**20,
             shard_samples=shard_samples,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=advance,
         )
     return _summary(report, destination)
 
@@ -30,5 +26,5 @@ def _summary(report: PackReport, destination: str) -> str:
     )
     passed_text = f"; passed over: {', '.join(passed)}" if passed else ""
     size_mib = report.size_bytes / 2**20
-    shards = f"{report.shards} shard{'s' if report.shards > 1 else ''}"
+    shards = shards_text(report.shards)
     return f"{report.images} images{classes} in {shards} ({size_mib:.1f} MiB) at {destination}{passed_text}"

@@ -27,10 +27,10 @@ SHOWN, SHOWN_SIDE = 64, 64
 
 def index_with_progress(data: str) -> str:
     """Writes the index of the shards ``data``; returns a line that says of what. Errors as of ``index_shards``."""
-    with _bar("indexing") as advance:
+    with progress_bar("indexing") as advance:
         shards = index_shards(data, advance)
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
-    return f"{sum(len(s.samples) for s in shards)} images in {_shards(len(shards))} ({size_mib:.1f} MiB) indexed"
+    return f"{sum(len(s.samples) for s in shards)} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
 
 
 def verify_with_progress(data: str) -> str:
@@ -40,7 +40,7 @@ def verify_with_progress(data: str) -> str:
         RunError: something is damaged or missing.
 
     """
-    with _bar("verifying") as advance:
+    with progress_bar("verifying") as advance:
         rows = verify_shards(data, advance)
     unknown = sum(not indexed for _, indexed, _ in rows)
     wrong = [(url, what) for url, _, what in rows if what is not None]
@@ -52,9 +52,9 @@ def verify_with_progress(data: str) -> str:
         for url, what in wrong:
             table.add_row(url if folders else url.rpartition("/")[2], what.removeprefix(f"{url} "))
         Console(width=PRINTED_WIDTH).print(table)
-        raise RunError(f"{len(wrong)} of {_shards(len(rows))} are damaged: restore them, or leave them out of data")
+        raise RunError(f"{len(wrong)} of {shards_text(len(rows))} are damaged: restore them, or leave them out of data")
     hint = f"; no index knows {unknown} of them: `freqgan shards index` writes one" if unknown else ""
-    return f"{_shards(len(rows))} in order{hint}"
+    return f"{shards_text(len(rows))} in order{hint}"
 
 
 def show_info(data: str, grid: str | None) -> None:
@@ -102,12 +102,13 @@ def _facts(index: ShardIndex) -> dict[str, str]:
     return facts
 
 
-def _shards(count: int) -> str:
+def shards_text(count: int) -> str:
+    """``count`` of them in words."""
     return f"{count} shard{'s' if count > 1 else ''}"
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that is gone afterwards, and no bar where nobody watches."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

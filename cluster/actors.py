@@ -6,7 +6,6 @@ and survives the actor, what it puts dies with it.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord
+from cluster.heap import keep_freed_memory
 from cluster.host import Array, StageHost
 from cluster.members import Member
 from cluster.replica_group import Meeting, ReplicaGroup
@@ -57,22 +57,6 @@ def _stacks_after(deadline_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""Of malloc.h."""
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc keep what a step frees for the next one: given back, it comes again page by page, each of them zeroed.
-
-    Nine stages of the CIFAR-10 defaults in processes of their own: 16,000 page faults and 2.04 s a step without, 360
-    and 1.50 s with it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option, size_bytes in ((M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26), (M_MMAP_THRESHOLD, 2**25)):
-            mallopt(option, size_bytes)
-
-
 class StageActor:
     """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
 
@@ -82,7 +66,7 @@ class StageActor:
     def __init__(self) -> None:
         self._host: StageHost | None = None
         self._telemetry: StageTelemetry | None = None
-        _keep_freed_memory()
+        keep_freed_memory()
         faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
     def build(self, settings: dict[str, Any], member: Member, statistics: dict[str, NDArray[np.float32]]) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -37,14 +38,14 @@ LEAST_SLOPE = 0.1
 UNUSABLE = (FreqganError, ValueError, TypeError, AttributeError)
 """What a cached file that is absent, damaged or of another version raises: its contents are then made anew."""
 ROUNDS = 2
-"""Of as many steps as there are from one penalty to the next; the faster one counts."""
+"""Of as many steps as there are from one penalty to the next."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """Costs of all stages on one accelerator, and how it is called.
 
-    ``crowding``: how many times longer a step takes on a core while all cores are busy than alone.
+    ``crowding``: how many times more of a core a step takes in a pipeline that keeps all cores busy than alone.
     """
 
     accelerator: str
@@ -106,12 +107,12 @@ def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], other
 
 
 def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
-    """Seconds of a step with ``batch`` images by stage: the mean from one penalty to the next, the better of two."""
+    """Seconds of a step with ``batch`` images by stage: the mean of whole rounds, whose steps are not alike."""
     interval = settings.loss.penalty_interval
     steps = stepped(settings, batch)
     next(steps)  # warms up
-    rounds = [[next(steps) for _ in range(interval)] for _ in range(ROUNDS)]
-    return {name: min(sum(step[name] for step in steps) / interval for steps in rounds) for name in rounds[0][0]}
+    spent = [next(steps) for _ in range(ROUNDS * interval)]
+    return {name: statistics.fmean(step[name] for step in spent) for name in spent[0]}
 
 
 def _key(settings: RunSettings, hardware: str = "") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from cluster.heap import keep_freed_memory
 from cluster.host import Array, StageHost, choose_device
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
@@ -24,8 +25,10 @@ def clock(settings: RunSettings) -> Callable[[], float]:
 def stepped(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
     """Seconds by stage of one step with ``batch`` images after the other, without end.
 
-    The stages run one after the other, from a step half-way through training on that has penalties.
+    The stages run one after the other, from a step half-way through training on that has penalties, with memory kept
+    as an actor keeps it.
     """
+    keep_freed_memory()
     small = settings.model_copy(
         update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
     )

@@ -23,13 +23,18 @@ class Task:
     started_s: float = 0.0
 
 
+READY_PER_DEVICE = 2
+"""Tasks that run or wait for each device where all are as crowded as can be: more of them make no difference."""
+
+
 class Pool:
     """``capacity`` devices, first come, first served.
 
     Args:
         capacity: tasks that run at the same time.
-        crowding: how many times longer a task takes while all devices are busy than while it is alone; in between by
-            the number of the others, in a straight line. Cores share caches and the way to the memory.
+        crowding: how many times longer a task takes while READY_PER_DEVICE tasks for each device run or wait than while
+            it is alone; in between by the number of the others, in a straight line. Cores share caches and the way to
+            the memory, and are shared by those who wait: an operating system lets them take turns.
 
     """
 
@@ -49,7 +54,7 @@ class Pool:
             task.started_s, task.left_s = now_s, task.seconds
             self.running.append(task)
             begun.append(task)
-        pace = self._pace_of(len(self.running))
+        pace = self._pace_of(len(self.running) + len(self.queue))
         changed = begun if pace == self._pace else self.running
         self._pace = pace
         for task in changed:
@@ -76,7 +81,7 @@ class Pool:
             task.left_s -= (now_s - self._since_s) * self._pace
         self._since_s = now_s
 
-    def _pace_of(self, running: int) -> float:
-        """Seconds of work that each of so many tasks does in a second."""
-        others = (running - 1) / (self.capacity - 1) if running and self.capacity > 1 else 0.0
-        return 1 / (1 + (self.crowding - 1) * others)
+    def _pace_of(self, ready: int) -> float:
+        """Seconds of work that a task does in a second while so many run or wait."""
+        most = READY_PER_DEVICE * self.capacity
+        return 1 / (1 + (self.crowding - 1) * (min(max(ready, 1), most) - 1) / (most - 1))

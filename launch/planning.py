@@ -38,7 +38,7 @@ PER_NODE = 8
 class Priced:
     """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
 
-    ``crowding``: how many times longer they take on a core while all cores of its node are busy.
+    ``crowding``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
     """
 
     stages: tuple[StageCost, ...]

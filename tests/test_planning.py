@@ -18,6 +18,7 @@ from cluster.costs import counted_work, estimated, measure, with_speeds
 from cluster.inventory import ACCELERATORS, CPU, GIB, Device, accelerator_of, own_devices, parse_nodes
 from cluster.planning import Rules, make_plan
 from cluster.settings import RunSettings
+from cluster.simulated_pool import READY_PER_DEVICE, Pool, Task
 from cluster.simulation import Conditions, simulate
 from cluster.traffic import best_plan, traffic
 from freqgan.errors import InputError
@@ -310,6 +311,20 @@ def test_busy_cores_slow_each_other_down() -> None:
     assert alone.images_per_s == pytest.approx(4 / (5 * 0.04), rel=1e-6)  # one core works at a time
     full = [simulate(pipeline(8, feedback={"lag": 8}), plan, COSTS, c).images_per_s for c in (AT_ONCE, crowded)]
     assert full[0] / full[1] == pytest.approx(1.25, rel=0.02)
+
+
+def test_the_more_tasks_are_ready_the_slower_are_all_of_them() -> None:
+    pool, most = Pool(2, 1.6), READY_PER_DEVICE * 2
+    tasks = [Task(0, number, "here", 1.0) for number in range(most + 1)]
+    ends = []
+    for task in tasks:
+        pool.queue.append(task)
+        ends.append([end_s for end_s, _ in pool.start(0.0)])
+    assert ends[0] == [1.0]
+    assert ends[1] == pytest.approx([1.2, 1.2])
+    assert ends[2] == pytest.approx([1.4, 1.4])
+    assert ends[most - 1] == pytest.approx([1.6, 1.6])
+    assert ends[most] == []  # as crowded as can be: nothing changes
 
 
 def test_failures_cost_their_restart_and_what_is_done_again() -> None:

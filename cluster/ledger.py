@@ -149,6 +149,14 @@ class Ledger:
             told = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
             self.kept_gradients[step] = told
 
+    def lost_gradients(self) -> list[int]:
+        """The steps before the first one here, of which the image stage's answer was lost."""
+        return [
+            step
+            for step, told in self.kept_gradients.items()
+            if any(is_ready(ref) and error_of(ref) is not None for ref in told.values())
+        ]
+
     # -- forgetting ----------------------------------------------------------------------------
 
     def begin_from(self, snapshot: PointRefs, finished: int) -> None:

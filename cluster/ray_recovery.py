@@ -43,8 +43,11 @@ from cluster.replica_group import GroupBrokenError
 from cluster.settings import RunSettings
 from cluster.snapshots import SnapshotLostError
 from freqgan.errors import RunError
+from freqgan.image_stage import IMAGE_STAGE
 
 ANSWER_TIMEOUT_S = 600.0
+MOST_IN_VAIN = 20
+"""Recoveries in a row that have changed nothing; more than replies that chance loses."""
 
 
 class Lost(Exception):  # noqa: N818  # no error yet: the executor makes a roll-back of it
@@ -81,6 +84,8 @@ class Recovering:
         self.watch, self._wait = watch, watch.wait
         self.carried = replace(carried, use_gpus=crew.seats.use_gpus)
         self._reviving: set[str] = set()
+        self._seen: tuple[int, dict[str, int | None]] | None = None
+        self._in_vain = 0
 
     def recover(self, error: RayError, finished: int, submitted: int) -> Recovery:
         """Replays what ``error`` has cost, or raises what the user is to read.
@@ -97,7 +102,7 @@ class Recovering:
             self._end_idle(error, finished, submitted)
         done = {} if homeless else self._done_steps()
         dead = tuple(name for name, steps in done.items() if steps is None)
-        again = () if homeless else self._to_do_again(dead, done, finished, submitted)
+        again = () if homeless else self._to_do_again(dead, done, submitted)
         symptoms = self._symptoms(error, dead, again, homeless)
         decision = decide(symptoms, self.settings.max_failures, self.settings.max_preemption_failures)
         if decision == "fail":
@@ -106,6 +111,7 @@ class Recovering:
         cause = self._cause(error, homeless)
         if decision == "roll back":
             raise Lost(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
+        self._count_in_vain(finished, done, bool(dead or again), cause)
         base = self.ledger.snapshot.step
         self._revive(dead, again)
         anew = {*dead, *again} - {INGEST}
@@ -148,6 +154,15 @@ class Recovering:
             self.carried = replace(used, preemptions=used.preemptions + 1)
         else:
             self.carried = replace(used, failures=used.failures + 1)
+
+    def _count_in_vain(self, finished: int, done: dict[str, int | None], changes: bool, cause: str) -> None:
+        """Lost where the same calls were made over and over and nothing has come of it: they would be for ever."""
+        seen = finished, done
+        self._in_vain = self._in_vain + 1 if seen == self._seen and not changes else 0
+        self._seen = seen
+        if self._in_vain >= MOST_IN_VAIN:
+            self._in_vain = 0
+            raise Lost(f"calls were made {MOST_IN_VAIN} times and nothing came of it ({cause})", ())
 
     def _cause(self, error: RayError, homeless: tuple[str, ...]) -> str:
         if homeless:
@@ -213,11 +228,9 @@ class Recovering:
                 f"{name} has not answered for {ANSWER_TIMEOUT_S:g} s after a failure; run the same command again"
             ) from error
 
-    def _to_do_again(
-        self, dead: tuple[str, ...], done: dict[str, int | None], finished: int, submitted: int
-    ) -> tuple[str, ...]:
+    def _to_do_again(self, dead: tuple[str, ...], done: dict[str, int | None], submitted: int) -> tuple[str, ...]:
         """Living stages that go back to the snapshot: with their group, by a lost reply, or by a failed recovery."""
-        found = self._left_alone(dead) | self._unheard(done, finished, submitted) | self._reviving
+        found = self._left_alone(dead) | self._unheard(done, submitted) | self._reviving
         for group in self.crew.groups.values():
             names = {member.name for member in group}
             found |= names if names & found else set()
@@ -234,8 +247,11 @@ class Recovering:
                     found |= set(living)
         return found
 
-    def _unheard(self, done: dict[str, int | None], finished: int, submitted: int) -> set[str]:
+    def _unheard(self, done: dict[str, int | None], submitted: int) -> set[str]:
         """Living stages that have done a step of which no results have come: the reply was lost, not the call.
+
+        Of finished steps as well: a stage that has done them once more has given new results, and others that go back
+        to the snapshot take those.
 
         Raises:
             Lost: so was the reply to a save of before the last snapshot: there is no state to make it of.
@@ -243,11 +259,13 @@ class Recovering:
         """
         found = {
             member.name
-            for step in range(finished, submitted)
+            for step in range(self.ledger.snapshot.step, submitted)
             for member in self.crew.members
             if step < (done[member.name] or 0)
             and any(not is_there(ref) for ref in self.ledger.steps[step].made_by(member))
         }
+        if self.ledger.lost_gradients():
+            found |= {member.name for member in self.crew.groups[IMAGE_STAGE]}
         for save in self.ledger.saves:
             lost = {name for name, ref in save.by_actor.items() if is_ready(ref) and is_unavailable(error_of(ref))}
             if lost and save.step < self.ledger.snapshot.step:
@@ -289,4 +307,6 @@ class Recovering:
                 raise Lost(f"inputs to replay are gone ({error.cause})", dead) from error
             raise
         self._reviving = set()
+        if IMAGE_STAGE in {member.name for member in anew}:
+            self.ledger.remember_gradients(self.ledger.lost_gradients())
         self.ledger.write_again(point.step, {member.name for member in anew})

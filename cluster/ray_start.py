@@ -18,6 +18,12 @@ START_ATTEMPTS = 3
 QUIET_VARIABLE = "RAY_IGNORE_UNHANDLED_ERRORS"
 """Where it is set, Ray does not print the error of every call to a dead actor whose result nobody asks for."""
 
+REORDER_VARIABLE, REORDER_WAIT_S = "RAY_actor_scheduling_queue_max_reorder_wait_seconds", 3
+"""How long an actor waits for a call that was lost on its way before it refuses those after it; Ray's own value is 30.
+
+An actor's calls come over one connection, in order: one that is not there before its successor does not come.
+"""
+
 
 def connect(settings: RunSettings, address: str | None) -> bool:
     """Joins the cluster at ``address``, or starts one on this machine; True when it was started here.
@@ -50,6 +56,7 @@ def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> 
         RunError: it did not come up, START_ATTEMPTS times in a row.
 
     """
+    os.environ.setdefault(REORDER_VARIABLE, str(REORDER_WAIT_S))
     attempts = Retrying(
         stop=stop_after_attempt(START_ATTEMPTS), wait=wait_fixed(2), after=lambda _: ray.shutdown(), reraise=True
     )

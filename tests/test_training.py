@@ -380,6 +380,80 @@ def test_a_stage_that_dies_again_while_it_is_replaced(
     assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
 
 
+def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
+    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    from cluster.ledger import Ledger
+
+    @ray.remote(num_cpus=0)
+    def lost_reply() -> None:
+        raise ActorUnavailableError("lost on its way", None)
+
+    call_member, lost = Ledger._call_member, list[int]()
+
+    def call_and_lose(self: Ledger, step: int, call: Any, member: Member, refs: Any, told: Any) -> None:
+        again = member.name in refs.metrics
+        call_member(self, step, call, member, refs, told)
+        if again and not lost and (step, member.name) == (0, "LL1"):
+            lost.append(step)
+            refs.outputs[call.stage, call.pass_number][member.index] = lost_reply.remote()
+
+    monkeypatch.setattr(Ledger, "_call_member", call_and_lose)
+    settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=50, window=2)
+    with killing({2: ["LL1"], 4: ["HL1"]}):  # who comes second takes what the first has given for step 0
+        _, events, digest = trained(settings)
+    assert lost == [0]
+    assert digest == quiet_pair
+    assert [recovery.stages for recovery in events.recoveries] == [("LL1",), ("HL1",)]
+
+
+def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lost(
+    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    from cluster.ledger import Ledger
+
+    @ray.remote(num_cpus=0)
+    def lost_reply() -> None:
+        raise ActorUnavailableError("lost on its way", None)
+
+    remember, asked = Ledger.remember_gradients, list[list[int]]()
+
+    def remember_and_lose(self: Ledger, steps: Any) -> None:
+        asked.append(list(steps))
+        remember(self, asked[-1])
+        if len(asked) == 1:
+            for told in self.kept_gradients.values():
+                told["HL1"] = lost_reply.remote()
+
+    base = tiny_run_settings(tmp_path / "run", small_shards, **PAIR)
+    trained(base.model_copy(update={"max_steps": 3}))
+    monkeypatch.setattr(Ledger, "remember_gradients", remember_and_lose)
+    _, events, digest = trained(base.model_copy(update={"executor": "ray"}))
+    assert digest == quiet_pair
+    assert len(asked) == 2
+    assert asked[0] == asked[1] != []
+    assert len(events.recoveries) == 1
+
+
+def test_calls_that_fail_for_ever_are_no_reason_to_make_them_for_ever() -> None:
+    from cluster.ray_recovery import MOST_IN_VAIN, Lost, Recovering
+
+    recovering = Recovering.__new__(Recovering)
+    recovering._seen, recovering._in_vain = None, 0
+    positions: list[dict[str, int | None]] = [{"LL1": 3}, {"LL1": 4}]
+    for done in positions:  # it was getting on
+        for _ in range(MOST_IN_VAIN):
+            recovering._count_in_vain(3, done, False, "lost")
+    with pytest.raises(Lost, match=r"made 20 times and nothing came of it \(lost\)"):
+        recovering._count_in_vain(3, {"LL1": 4}, False, "lost")
+
+
 def test_a_stage_that_hangs_is_ended_and_replayed(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
 ) -> None:

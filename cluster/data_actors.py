@@ -11,16 +11,23 @@ from cluster.files import FileRecord, write_files
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
 from cluster.shards import ShardIndex
+from cluster.storage import Patience
 
 
 class IngestActor:
     """Decodes every image once; all band actors read the same uint8 batch from the object store."""
 
     def __init__(
-        self, index: ShardIndex, policy: ImagePolicy, seed: int, settings: DataSettings, batch_size: int
+        self,
+        index: ShardIndex,
+        policy: ImagePolicy,
+        seed: int,
+        settings: DataSettings,
+        patience: Patience,
+        batch_size: int,
     ) -> None:
         self.batch_size = batch_size
-        self.ingest = Ingest(index, policy, seed, settings)
+        self.ingest = Ingest(index, policy, seed, settings, patience)
 
     def ready(self) -> int:
         """Answers; a number, as the stages do."""

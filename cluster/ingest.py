@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.order import Order
 from cluster.shard_index import damaged, difference
-from cluster.shards import ShardIndex
-from cluster.storage import Folder, open_folder, split_object
+from cluster.shards import Shard, ShardIndex
+from cluster.storage import Folder, Patience, open_folder, split_object
 from freqgan.errors import FreqganError, InputError
 
 NO_LABEL = -1
@@ -63,11 +63,18 @@ class Ingest:
     ``settings`` only the order is read here.
     """
 
-    def __init__(self, index: ShardIndex, policy: ImagePolicy, seed: int, settings: DataSettings) -> None:
+    def __init__(
+        self,
+        index: ShardIndex,
+        policy: ImagePolicy,
+        seed: int,
+        settings: DataSettings,
+        patience: Patience = Patience(),  # noqa: B008  # frozen
+    ) -> None:
         counts = [len(shard.samples) for shard in index.shards]
         self._order = Order(counts, seed, settings.shuffle, settings.shuffle_shards)
         self._index, self._policy, self._seed = index, policy, seed
-        self._store = _ShardStore(index)
+        self._store = _ShardStore(index, patience)
 
     def __enter__(self) -> Ingest:
         return self
@@ -123,8 +130,8 @@ class Ingest:
 class _ShardStore:
     """The bytes of the shards in use; a shard is checked here before any sample of it is read."""
 
-    def __init__(self, index: ShardIndex) -> None:
-        self._shards = index.shards
+    def __init__(self, index: ShardIndex, patience: Patience) -> None:
+        self._shards, self._patience = index.shards, patience
         self.refetched = 0
         self._checked_on_disk: set[int] = set()
         self._maps: dict[int, Future[mmap.mmap]] = {}
@@ -165,11 +172,13 @@ class _ShardStore:
         self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
         spool, copy = open_folder(self._spool.name), f"{number}.tar"
         for left in reversed(range(FETCHES)):
-            folder.download(name, Path(spool.url) / copy)
+            folder.download(name, Path(spool.url) / copy, self._patience)
             try:
                 return self._map(number, spool, copy, check=True)
-            except FreqganError:
-                if not left or folder.size(name) != shard.size_bytes:
+            except FreqganError as error:
+                if (size_bytes := folder.size(name)) != shard.size_bytes:
+                    raise _changed(shard, size_bytes) from error
+                if not left:
                     raise
                 self.refetched += 1
             finally:
@@ -180,10 +189,8 @@ class _ShardStore:
     def _map(self, number: int, folder: Folder, name: str, *, check: bool) -> mmap.mmap:
         shard, size_bytes = self._shards[number], folder.size(name)
         if size_bytes != shard.size_bytes:
-            raise InputError(
-                f"{shard.url} has {size_bytes} bytes, but had {shard.size_bytes} when it was indexed: "
-                "it was replaced or cut off; restore it or index the data again"
-            )
+            here = folder.url == split_object(shard.url)[0].url
+            raise _changed(shard, size_bytes) if here else damaged(shard, f"only {size_bytes} bytes of it came")
         with folder.open(name) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if check and (what := difference(shard, data)) is not None:
@@ -195,6 +202,13 @@ class _ShardStore:
         future = self._maps.pop(number)
         if not future.cancel():
             future.add_done_callback(_close_map)
+
+
+def _changed(shard: Shard, size_bytes: int) -> InputError:
+    return InputError(
+        f"{shard.url} has {size_bytes} bytes, but had {shard.size_bytes} when it was indexed: "
+        "it was replaced or cut off; restore it or index the data again"
+    )
 
 
 def _close_map(future: Future[mmap.mmap]) -> None:

@@ -19,6 +19,7 @@ from cluster.ray_results import insisted, is_ready, lives
 from cluster.ray_seats import RaySeats, draining, here
 from cluster.settings import RunSettings
 from cluster.source import DataSource
+from cluster.storage import Patience
 from freqgan.errors import RunError
 
 INGEST = "ingest"
@@ -90,7 +91,8 @@ class Crew:
         """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
         settings, index = self.settings, self.source.index
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
-        arguments = (index, policy, settings.seed, settings.ingest, settings.batch)
+        patience = Patience(budget_s=settings.storage_timeout_s)
+        arguments = (index, policy, settings.seed, settings.ingest, patience, settings.batch)
         self.ingest = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
         self._begun[INGEST] = self.ingest.ready.remote()
 

@@ -30,6 +30,7 @@ FREE_SETTINGS = (
     "step_deadline_s",
     "replicas",
     "replica_timeout_s",
+    "storage_timeout_s",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
@@ -90,6 +91,9 @@ class RunSettings(ModelSettings):
     )
     replica_timeout_s: float = Field(
         30, gt=0, description="a replica that the others have waited for this long is taken for dead (ray)"
+    )
+    storage_timeout_s: float = Field(
+        120, gt=0, description="storage of shards that gives nothing for this long, however often asked, is given up"
     )
     step_deadline_s: float = Field(
         600,

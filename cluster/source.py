@@ -13,6 +13,7 @@ from cluster.ingest import Ingest
 from cluster.settings import RunSettings
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
+from cluster.storage import Patience
 from freqgan.bands import all_bands
 from freqgan.errors import InputError
 from freqgan.statistics import BandMoments, BandStatistics
@@ -32,7 +33,7 @@ class DataSource:
         """A reader; batches are pure functions of (first image, count)."""
         settings = self.settings
         policy = ImagePolicy(size=settings.image_size, channels=settings.channels, crop=settings.ingest.crop)
-        return Ingest(self.index, policy, settings.seed, settings.ingest)
+        return Ingest(self.index, policy, settings.seed, settings.ingest, Patience(budget_s=settings.storage_timeout_s))
 
     def fingerprint(self) -> str:
         """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""

@@ -1,4 +1,4 @@
-"""Folders on a disk and in a bucket behind one type: the only file that knows s3fs.
+"""Folders on a disk and in a bucket behind one type; with ``bucket_reads`` the only file that knows s3fs.
 
 A name is relative to its folder and uses "/"; a write is seen whole or not at all, on a disk (a
 temporary file, fsync, rename) as in a bucket (one put, or a multipart upload that is completed
@@ -16,6 +16,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -30,10 +31,21 @@ READ_AHEAD_BYTES = 4 * 2**20
 
 LOST = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey")
 """How a bucket says that somebody else was first; the last for an object that was to be replaced and is gone."""
-_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 60}
+_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 20}
 _UNFINISHED = re.compile(r"\..*\.part", re.DOTALL)
 
 Names = list[str]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long storage may give nothing.
+
+    ``stall_s``: until a connection counts as dead and another one is made. ``budget_s``: until the read is given up.
+    """
+
+    stall_s: float = 20.0
+    budget_s: float = 120.0
 
 
 class Folder:
@@ -172,11 +184,21 @@ class Folder:
         with self._storage("measure", name) as files:
             return int(files.info(self._key(name))["size"])
 
-    def download(self, name: str, path: Path) -> None:
-        """Copy the object to a local file, which appears only when it is whole."""
+    def download(self, name: str, path: Path, patience: Patience = Patience()) -> None:  # frozen
+        """Copy the object to a local file, which appears only when it is whole; see :mod:`cluster.bucket_reads`."""
         with self._storage("download", name) as files:
-            copy = shutil.copyfile if self.is_local else files.get_file
-            _replace(path, lambda unfinished: copy(self._key(name), str(unfinished)))
+            bucket, _, key = self._key(name).partition("/")
+
+            def fill(unfinished: Path) -> None:
+                if self.is_local:
+                    shutil.copyfile(self._key(name), unfinished)
+                    return
+                from cluster.bucket_reads import read_object  # as late as s3fs itself: it takes a while to import
+
+                with unfinished.open("wb") as sink:
+                    sync(files.loop, read_object, files, bucket, key, sink, patience)
+
+            _replace(path, fill)
 
     def upload(self, path: Path, name: str) -> None:
         """Copy a local file to the object, which appears only when it is whole."""

@@ -49,6 +49,9 @@ def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], st
         return InputError, f"{bucket!r} cannot be a bucket's name; write s3://bucket/prefix"
     if isinstance(error, FileNotFoundError):
         return InputError, f"no such object in bucket {bucket}"
+    if code in ("ExpiredToken", "TokenRefreshRequired", "RequestExpired"):
+        remedy = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN anew"
+        return InputError, f"the credentials for bucket {bucket} have expired ({error}); {remedy}"
     if isinstance(error, PermissionError):
         remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
         return InputError, f"access to bucket {bucket} is denied ({error}); {remedy}"

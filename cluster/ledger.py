@@ -174,7 +174,7 @@ class Ledger:
     # -- parts ---------------------------------------------------------------------------------
 
     def _batch(self, step: int) -> Any:
-        return self.crew.ingest.batch.options(num_returns=2).remote(step)
+        return self.crew.readers[self.crew.reader_of(step)].batch.options(num_returns=2).remote(step)
 
     def _snapshots(self, step: int, actors: Collection[str]) -> dict[str, Any]:
         return {name: self.crew.actors[name].snapshot.remote(step) for name in actors}

@@ -60,8 +60,10 @@ class Crew:
         """By machine: a state is written from where it is."""
         self._begun: dict[str, Any] = {}
         """References to the answers of those that have been started: who has not answered yet is still importing."""
-        self.ingest: Any = None
-        self.renew_ingest()
+        self.readers: dict[str, Any] = {}
+        """Of shards, by name; they take turns, step by step."""
+        for number in range(settings.readers):
+            self.renew_reader(f"{INGEST}@{number}" if number else INGEST)
         self.actors: dict[str, Any] = {}
 
     @property
@@ -81,20 +83,24 @@ class Crew:
         try:
             insisted([partial(self.build, member) for member in self.members], wait)
         except GetTimeoutError as error:
-            late = len(self.members) + 1 - len(self.begun())
+            count = len(self.members) + len(self.readers)
             raise RunError(
-                f"{late} of {len(self.members) + 1} actors did not start in time ({error}); the cluster offers "
+                f"{count - len(self.begun())} of {count} actors did not start in time ({error}); the cluster offers "
                 f"{ray.cluster_resources()}: add nodes, or train fewer GANs (plan.bands)"
             ) from error
 
-    def renew_ingest(self) -> None:
+    def renew_reader(self, name: str) -> None:
         """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
         settings, index = self.settings, self.source.index
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         patience = Patience(budget_s=settings.storage_timeout_s)
         arguments = (index, policy, settings.seed, settings.ingest, patience, settings.batch)
-        self.ingest = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
-        self._begun[INGEST] = self.ingest.ready.remote()
+        self.readers[name] = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
+        self._begun[name] = self.readers[name].ready.remote()
+
+    def reader_of(self, step: int) -> str:
+        """Who reads the batch of ``step``; by the step alone, so that it is the same when it is read again."""
+        return list(self.readers)[step % len(self.readers)]
 
     def seat(self, member: Member) -> Any:
         """Makes an actor that member; a reference to wait for."""
@@ -118,8 +124,8 @@ class Crew:
         return begun
 
     def actor(self, name: str) -> Any:
-        """Of that name, the reader of shards among them."""
-        return self.ingest if name == INGEST else self.actors[name]
+        """Of that name, the readers of shards among them."""
+        return self.readers[name] if name in self.readers else self.actors[name]
 
     def begun(self) -> list[str]:
         """The names of those that have been built, or have died over it."""
@@ -180,7 +186,12 @@ class Crew:
 
     def end(self) -> None:
         """Ends all of them and gives their seats back."""
-        for actor in [*self.actors.values(), self.ingest, *self.uploaders.values(), *filter(None, [self._spare])]:
+        for actor in [
+            *self.actors.values(),
+            *self.readers.values(),
+            *self.uploaders.values(),
+            *filter(None, [self._spare]),
+        ]:
             ray.kill(actor)
         self.actors, self._spare, self.uploaders = {}, None, {}
         self.seats.close()

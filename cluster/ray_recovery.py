@@ -26,7 +26,7 @@ from cluster.executors import Carried, Restore
 from cluster.failures import Recovery, Symptoms, decide
 from cluster.host import OutOfStepError
 from cluster.ledger import Ledger
-from cluster.ray_crew import INGEST, UPLOADER, Crew
+from cluster.ray_crew import UPLOADER, Crew
 from cluster.ray_results import (
     error_of,
     first_line,
@@ -114,11 +114,12 @@ class Recovering:
         self._count_in_vain(finished, done, bool(dead or again), cause)
         base = self.ledger.snapshot.step
         self._revive(dead, again)
-        anew = {*dead, *again} - {INGEST}
-        positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name != INGEST}
+        readers = self.crew.readers.keys()
+        anew = {*dead, *again} - readers
+        positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name not in readers}
         for step in range(min(positions.values()), submitted):
             names = {name for name, position in positions.items() if step >= position}
-            self.ledger.call_again(step, names, INGEST in dead or self._batch_is_lost(step))
+            self.ledger.call_again(step, names, self.crew.reader_of(step) in dead or self._batch_is_lost(step))
         from_step, steps = (base, submitted - base) if anew else (finished, 0)
         return Recovery(finished, dead, cause, decision, from_step, steps, time.monotonic() - begun_s)
 
@@ -185,11 +186,12 @@ class Recovering:
 
     def _end_stuck(self, finished: int, submitted: int) -> None:
         """Ends the actor that keeps the oldest step from being finished: the first that has all it needs."""
-        refs = self.ledger.steps[min(finished, submitted - 1)]
+        step = min(finished, submitted - 1)
+        refs = self.ledger.steps[step]
         for call in self.ledger.program:
             for member in self.crew.groups[call.stage] if call.kind == "step" else ():
                 if not is_ready(refs.metrics[member.name]):
-                    self.crew.kill(member.name if is_ready(refs.images) else INGEST)
+                    self.crew.kill(member.name if is_ready(refs.images) else self.crew.reader_of(step))
                     return
 
     def _end_silent_replicas(self, finished: int, submitted: int) -> None:
@@ -209,7 +211,7 @@ class Recovering:
     def _done_steps(self) -> dict[str, int | None]:
         """How many steps every actor has done, once it has gone through its queue; None for the dead."""
         asks = {name: actor.done.remote for name, actor in self.crew.actors.items()}
-        asks[INGEST] = self.crew.ingest.ready.remote
+        asks |= {name: reader.ready.remote for name, reader in self.crew.readers.items()}
         first = {name: ask() for name, ask in asks.items()}  # all at once: each waits for its queue
         return {name: self._done(name, iter([first[name]]), ask) for name, ask in asks.items()}
 
@@ -282,8 +284,8 @@ class Recovering:
 
     def _revive(self, dead: tuple[str, ...], again: tuple[str, ...]) -> None:
         """New actors for ``dead``; they and those in ``again`` get the state of the last snapshot or of the start."""
-        if INGEST in dead:
-            self.crew.renew_ingest()
+        for name in self.crew.readers.keys() & dead:
+            self.crew.renew_reader(name)
         point = self.ledger.snapshot
         lost = [member for member in self.crew.members if member.name in dead]
         anew = [member for member in self.crew.members if member.name in {*dead, *again}]

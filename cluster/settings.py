@@ -31,6 +31,7 @@ FREE_SETTINGS = (
     "replicas",
     "replica_timeout_s",
     "storage_timeout_s",
+    "readers",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
@@ -91,6 +92,9 @@ class RunSettings(ModelSettings):
     )
     replica_timeout_s: float = Field(
         30, gt=0, description="a replica that the others have waited for this long is taken for dead (ray)"
+    )
+    readers: int = Field(
+        1, ge=1, description="processes that read and decode shards, in turns; more where one is not enough (ray)"
     )
     storage_timeout_s: float = Field(
         120, gt=0, description="storage of shards that gives nothing for this long, however often asked, is given up"

@@ -50,7 +50,6 @@ def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
     """Tells where actors are once they are up, of every error that the executor sees, and when it has ended."""
     import ray
 
-    from cluster.ray_crew import INGEST
     from cluster.ray_executor import RayExecutor
 
     start, recover, close = RayExecutor._start, RayExecutor._recover, RayExecutor.close
@@ -61,7 +60,7 @@ def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
     def start_and_tell(self: RayExecutor) -> None:
         start(self)
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-        actors = {**self.crew.actors, INGEST: self.crew.ingest}
+        actors = {**self.crew.actors, **self.crew.readers}
         nodes = ray.get([actor.__ray_call__.remote(node_of) for actor in actors.values()], timeout=60)
         tell("placed", hosts={name: addresses[node] for name, node in zip(actors, nodes, strict=True)})
 

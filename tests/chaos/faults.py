@@ -26,7 +26,6 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
     """
     import ray
 
-    from cluster.ray_crew import INGEST
     from cluster.ray_executor import RayExecutor
 
     pids, due = dict[str, int](), dict(stages_by_step)
@@ -35,7 +34,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
     plain = {name: getattr(RayExecutor, name) for name in ("submit", "_start", "_recover")}
 
     def look(executor: RayExecutor) -> None:
-        for name, actor in {**executor.crew.actors, INGEST: executor.crew.ingest}.items():
+        for name, actor in {**executor.crew.actors, **executor.crew.readers}.items():
             if handles.get(name) is not actor:
                 replaced.update({name} & handles.keys())
                 handles[name], pids[name] = actor, ray.get(actor.pid.remote())

@@ -31,8 +31,11 @@ class Look:
 
 def look(executor: RayExecutor) -> Look:
     """Asks all of them, the reader of shards too; those that die meanwhile are left out."""
-    actors = {**executor.crew.actors, "ingest": executor.crew.ingest}
-    asked = {name: (a.pid.remote(), a.done.remote() if name != "ingest" else None) for name, a in actors.items()}
+    actors = {**executor.crew.actors, **executor.crew.readers}
+    asked = {
+        name: (a.pid.remote(), a.done.remote() if name not in executor.crew.readers else None)
+        for name, a in actors.items()
+    }
     found = Look()
     for name, (pid, done) in asked.items():
         with suppress(ray.exceptions.RayError):

@@ -1,0 +1,116 @@
+"""Readers of shards: whatever their number, wherever they read, whenever they are killed, the same batches come."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import random
+import signal
+import uuid
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.shard_index import build_index, index_shards
+from cluster.shards import ShardIndex
+from cluster.storage import open_folder
+from tests.chaos import killing
+from tests.reading import BATCH, batch_bytes, opened, read_for
+from tests.runs import tiny_run_settings, trained
+from tests.s3_server import BUCKET
+from tests.test_shards import shard_members, write_tar
+
+BATCHES, MOST_READERS = 30, 7
+
+
+class Reader:
+    """One of them, started anew where it has died."""
+
+    def __init__(self, index: ShardIndex) -> None:
+        self.index = index
+        self.start()
+
+    def start(self) -> None:
+        context = mp.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=read_for, args=(other, self.index), daemon=True)
+        self.process.start()
+        other.close()
+
+    def batch(self, step: int) -> Any:
+        while True:
+            try:
+                self.pipe.send(step)
+                return self.pipe.recv()
+            except (EOFError, OSError):
+                self.end()
+                self.start()
+
+    def kill(self) -> None:
+        os.kill(self.process.pid or 0, signal.SIGKILL)
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> list[ShardIndex]:
+    """The same shards on a disk and in a bucket: two nodes that read from different places."""
+    folder = tmp_path_factory.mktemp("readers")
+    for number in range(5):
+        write_tar(folder / f"{number:05d}.tar", shard_members(number, 8 + number))
+    index_shards(str(folder))
+    bucket = open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    for path in folder.iterdir():
+        bucket.upload(path, path.name)
+    return [build_index(str(folder)), build_index(bucket.url)]
+
+
+@pytest.fixture(scope="module")
+def right(copies: list[ShardIndex]) -> list[Any]:
+    """What one reader that is never disturbed gives, over several epochs."""
+    epochs = BATCHES * BATCH / copies[0].sample_count
+    assert epochs > 3
+    with opened(copies[0]) as ingest:
+        return [batch_bytes(ingest, step) for step in range(BATCHES)]
+
+
+def read_in_turns(copies: list[ShardIndex], steps: range, readers: int, rng: random.Random) -> Iterator[Any]:
+    """The batches of ``steps`` by so many readers, of which one is killed now and then, asked for or about to be."""
+    group = [Reader(copies[number % len(copies)]) for number in range(readers)]
+    try:
+        for step in steps:
+            if rng.random() < 0.15:
+                rng.choice(group).kill()
+            yield group[step % readers].batch(step)
+    finally:
+        for reader in group:
+            reader.end()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_number_of_readers_any_cut_any_kill(seed: int, copies: list[ShardIndex], right: list[Any]) -> None:
+    rng = random.Random(seed)
+    cuts = [0, rng.randrange(1, BATCHES), BATCHES]
+    delivered = [
+        batch
+        for first, last in pairwise(cuts)
+        for batch in read_in_turns(copies, range(first, last), rng.randint(1, MOST_READERS), rng)
+    ]
+    assert delivered == right
+
+
+def test_a_training_with_several_readers_that_die(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    pair = {"plan": {"bands": ["LL1", "HL1"]}}
+    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **pair))[2]
+    settings = tiny_run_settings(tmp_path / "run", small_shards, **pair, executor="ray", readers=3, window=3)
+    with killing({1: ["ingest@1"], 4: ["ingest", "ingest@2"]}) as replaced:
+        _, events, digest = trained(settings)
+    assert digest == quiet
+    assert replaced == {"ingest", "ingest@1", "ingest@2"}
+    assert {name for recovery in events.recoveries for name in recovery.stages} == replaced

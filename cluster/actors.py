@@ -105,19 +105,19 @@ class StageActor:
         self,
         step: int,
         names: list[str],
-        images: NDArray[np.uint8],
+        pixels: NDArray[np.uint8],
         labels: NDArray[np.int64],
         gradient: Array | None,
         *outputs: Array,
     ) -> Any:
         """See :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
 
-        Metrics come first, then outputs.
+        ``pixels`` (B, N, N, C) are those of the images. Metrics come first, then outputs.
         """
         with _stacks_after(self.host.settings.step_deadline_s):
-            result = self.host.step(step, images, labels, _joined(names, outputs), gradient)
+            result = self.host.step(step, pixels.transpose(0, 3, 1, 2), labels, _joined(names, outputs), gradient)
         if self._telemetry is not None:
-            self._telemetry.stepped(step, result.metrics, [images, gradient, *outputs, *result.outputs.values()])
+            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *result.outputs.values()])
         return _returned([result.metrics, *result.outputs.values()])
 
     def gradients(self, step: int) -> Any:

@@ -38,9 +38,9 @@ class IngestActor:
         return os.getpid()
 
     def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Images (B, C, N, N) and labels (B,) of ``step``."""
+        """Pixels (B, N, N, C) and labels (B,) of ``step``: what lies in one piece is stored without a copy."""
         batch = self.ingest.batch(step * self.batch_size, self.batch_size)
-        return batch.images, batch.labels
+        return batch.pixels, batch.labels
 
 
 class UploadActor:

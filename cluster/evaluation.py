@@ -140,5 +140,5 @@ def _real(index: ShardIndex, policy: ImagePolicy, count: int) -> tuple[Tensor, T
     """Twice ``count`` different real images in a shuffled order that depends on the shards alone."""
     with Ingest(index, policy, 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
         batches = [ingest.batch(first, min(READ, 2 * count - first)).images for first in range(0, 2 * count, READ)]
-    images = torch.from_numpy(np.concatenate(batches))
+    images = torch.from_numpy(np.ascontiguousarray(np.concatenate(batches)))
     return images[:count], images[count:]

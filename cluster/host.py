@@ -270,5 +270,6 @@ def _first_line(error: Exception) -> str:
 def _tensor(array: NDArray[np.generic]) -> torch.Tensor:
     # Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt
     # the stored object. A copy of one batch costs microseconds.
-    tensor = torch.from_numpy(np.array(array))
+    # In C order, since images come with their channels last: the arithmetic of a step depends on the order of memory.
+    tensor = torch.from_numpy(np.array(array, order="C"))
     return tensor.float() if tensor.dtype == torch.float16 else tensor

@@ -64,8 +64,11 @@ def decode_image(
     channels: Literal[1, 3] = 3,
     background: tuple[int, int, int] = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
+    into: Pixels | None = None,
 ) -> Pixels:
     """Decode to uint8 (H, W, channels), upright.
+
+    ``into`` (C order) may be used as memory for it, where the image has its shape: the result tells whether it was.
 
     Raises InputError naming ``name``: no JPEG, PNG or WebP; more than ``max_pixels`` pixels; damaged
     or cut off.
@@ -75,7 +78,7 @@ def decode_image(
         raise InputError(f"{name} is no JPEG, PNG or WebP (it begins with {data[:8]!r}): convert or remove it")
     try:
         if kind == "jpg":
-            return _decode_jpeg(data, name, channels, max_pixels)
+            return _decode_jpeg(data, name, channels, max_pixels, into)
         if kind == "png" and _PNG_END not in data:
             raise ValueError("its end is missing")
         with Image.open(io.BytesIO(data), formats=["PNG", "WEBP"]) as image:
@@ -116,7 +119,7 @@ def _check_pixels(name: str, height: int, width: int, max_pixels: int) -> None:
         raise InputError(f"{name} has {width} x {height} pixels, more than the {max_pixels} allowed: make it smaller")
 
 
-def _decode_jpeg(data: bytes, name: str, channels: Literal[1, 3], max_pixels: int) -> Pixels:
+def _decode_jpeg(data: bytes, name: str, channels: Literal[1, 3], max_pixels: int, into: Pixels | None) -> Pixels:
     """simplejpeg is three times as fast as Pillow and, told to be strict, notices every early end."""
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_pixels(name, height, width, max_pixels)
@@ -124,7 +127,8 @@ def _decode_jpeg(data: bytes, name: str, channels: Literal[1, 3], max_pixels: in
         simplejpeg.decode_jpeg(data, "CMYK")
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return _to_pixels(ImageOps.exif_transpose(image), channels, (255, 255, 255))
-    pixels: Pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
+    memory = into if into is not None and into.shape == (height, width, channels) else None
+    pixels: Pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=memory)
     return _turn_upright(pixels, _exif_orientation(data)) if b"Exif\0\0" in data else pixels
 
 

@@ -50,10 +50,15 @@ class DataSettings(BaseModel):
 
 @dataclass
 class Batch:
-    """``images``: uint8 (B, C, N, N); ``labels``: int64 (B,), NO_LABEL where a sample has none."""
+    """``pixels``: uint8 (B, N, N, C), as decoders give them; ``labels``: int64 (B,), NO_LABEL where there is none."""
 
-    images: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """A view (B, C, N, N) of the pixels: taking the channels apart would cost a third of what decoding does."""
+        return self.pixels.transpose(0, 3, 1, 2)
 
 
 class Ingest:
@@ -92,16 +97,16 @@ class Ingest:
         if count < 1:
             raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
         size = self._policy.size
-        images = np.empty((count, self._policy.channels, size, size), np.uint8)
+        pixels = np.empty((count, size, size, self._policy.channels), np.uint8)
         labels = np.empty(count, np.int64)
         start, stop = first_image, first_image + count
         while start < stop:
             block_end = self._order.block_end(start)
             self._store.hold(self._order.block_of(start), self._order.block_of(block_end))
             for position in range(start, min(stop, block_end)):
-                images[position - first_image], labels[position - first_image] = self._sample(position)
+                labels[position - first_image] = self._sample(position, pixels[position - first_image])
             start = block_end
-        return Batch(images, labels)
+        return Batch(pixels, labels)
 
     @property
     def refetched(self) -> int:
@@ -112,7 +117,8 @@ class Ingest:
         """Let go of all shards, end the background thread and remove the spool folder."""
         self._store.close()
 
-    def _sample(self, position: int) -> tuple[Pixels, int]:
+    def _sample(self, position: int, out: Pixels) -> int:
+        """Puts the pixels at ``position`` into ``out`` (N, N, C); its label."""
         number, sample_number = self._order.locate(position)
         shard, policy = self._index.shards[number], self._policy
         sample = shard.samples[sample_number]
@@ -121,10 +127,11 @@ class Ingest:
             raise damaged(shard, f"{sample.image_name} at offset {sample.offset} has changed since it was mapped")
         name = f"{sample.image_name} in {shard.url}"
         image = decode_image(
-            data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels
+            data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels, into=out
         )
-        label = NO_LABEL if sample.label is None else sample.label
-        return fit_image(image, policy, self._seed, "crop", position), label
+        if not np.may_share_memory(image, out):
+            out[:] = fit_image(image, policy, self._seed, "crop", position).transpose(1, 2, 0)
+        return NO_LABEL if sample.label is None else sample.label
 
 
 class _ShardStore:

@@ -75,7 +75,7 @@ def measure_statistics(source: DataSource) -> BandStatistics:
     try:
         for first in range(0, count, STATISTICS_BATCH):
             batch = ingest.batch(first, min(STATISTICS_BATCH, count - first))
-            pixels = torch.from_numpy(np.array(batch.images)).to(torch.float32) / 127.5 - 1
+            pixels = torch.from_numpy(np.array(batch.images, order="C")).to(torch.float32) / 127.5 - 1
             sub_images = transform.analyse(pixels)
             moments.add({band: sub_images[band] for band in all_bands(settings.levels)})
     finally:

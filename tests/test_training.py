@@ -481,7 +481,7 @@ settings = tiny_run_settings(sys.argv[1], sys.argv[2], step_deadline_s=float(sys
 statistics = {name: tensor.numpy() for name, tensor in measure_statistics(open_source(settings)).tensors().items()}
 actor = StageActor()
 actor.build(settings.model_dump(mode="json"), members_of(settings)["LL1"][0], statistics)
-actor.step(0, [], np.zeros((8, 3, 16, 16), np.uint8), np.zeros(8, np.int64), None)
+actor.step(0, [], np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64), None)
 """
     late = " ".join(run_script(script, tmp_path / "run", small_shards, "0.001"))
     assert "most recent call first" in late

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos soak hosts plans damage storage-faults lint types clean
+.PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes a minute or two"
@@ -60,6 +60,10 @@ damage: $(INSTALLED)
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)
 	$(RUN) tests.storage_faults
+
+# Memory of the actor that reads shards over 100 epochs of CIFAR-10. Fewer: make epochs EPOCHS=10
+epochs: $(INSTALLED)
+	$(RUN) tests.epochs $(EPOCHS)
 
 clean:
 	rm -rf build runs bench.json

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import aiohttp
@@ -19,10 +20,9 @@ from botocore.exceptions import (
     IncompleteReadError,
     ResponseStreamingError,
 )
-from s3fs.errors import translate_boto_error
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from cluster.storage import Patience
+from cluster.patience import Patience
 
 CHUNK_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
@@ -42,8 +42,23 @@ TRANSIENT = (
 BUSY_CODES = ("SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "InternalError")
 
 
-async def read_object(files: Any, bucket: str, key: str, sink: BinaryIO, patience: Patience) -> None:
-    """Copies an object to ``sink``, from its present position on; ``files`` is s3fs's file system.
+async def read_object(
+    files: Any,
+    bucket: str,
+    key: str,
+    sink: BinaryIO,
+    patience: Patience,
+    translate: Callable[[ClientError], BaseException | None],
+) -> None:
+    """Copies an object to ``sink``, from its present position on.
+
+    Args:
+        files: s3fs's file system.
+        bucket: of the object.
+        key: of the object.
+        sink: a file that can be cut.
+        patience: with storage that gives nothing.
+        translate: a refusal of the server's to s3fs's own error.
 
     Raises:
         OSError: storage refused, or has given nothing for ``patience.budget_s``; as s3fs words it, with the bytes that
@@ -63,7 +78,7 @@ async def read_object(files: Any, bucket: str, key: str, sink: BinaryIO, patienc
     except ClientError as error:
         if _passes(error):
             raise OSError(f"{read.missing()}: {error}") from error
-        raise translate_boto_error(error) from error
+        raise (translate(error) or error) from error
     except TRANSIENT as error:
         raise OSError(f"{read.missing()}: {str(error) or type(error).__name__}") from error
     except FlexibleChecksumError as error:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cluster.files import FileRecord, write_files
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
+from cluster.patience import Patience
 from cluster.shards import ShardIndex
-from cluster.storage import Patience
 
 
 class IngestActor:

@@ -24,9 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.order import Order
+from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.shard_index import damaged, difference
 from cluster.shards import Shard, ShardIndex
-from cluster.storage import Folder, Patience, open_folder, split_object
+from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError
 
 NO_LABEL = -1
@@ -74,7 +75,7 @@ class Ingest:
         policy: ImagePolicy,
         seed: int,
         settings: DataSettings,
-        patience: Patience = Patience(),  # noqa: B008  # frozen
+        patience: Patience = USUAL_PATIENCE,
     ) -> None:
         counts = [len(shard.samples) for shard in index.shards]
         self._order = Order(counts, seed, settings.shuffle, settings.shuffle_shards)

@@ -14,12 +14,12 @@ from ray.exceptions import GetTimeoutError
 from cluster.actors import StageActor
 from cluster.data_actors import IngestActor, UploadActor
 from cluster.members import Member, members_of
+from cluster.patience import Patience
 from cluster.placement import Seat
 from cluster.ray_results import insisted, is_ready, lives
 from cluster.ray_seats import RaySeats, draining, here
 from cluster.settings import RunSettings
 from cluster.source import DataSource
-from cluster.storage import Patience
 from freqgan.errors import RunError
 
 INGEST = "ingest"

@@ -10,10 +10,10 @@ import torch
 
 from cluster.images import ImagePolicy
 from cluster.ingest import Ingest
+from cluster.patience import Patience
 from cluster.settings import RunSettings
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
-from cluster.storage import Patience
 from freqgan.bands import all_bands
 from freqgan.errors import InputError
 from freqgan.statistics import BandMoments, BandStatistics

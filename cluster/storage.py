@@ -1,4 +1,4 @@
-"""Folders on a disk and in a bucket behind one type; with ``bucket_reads`` the only file that knows s3fs.
+"""Folders on a disk and in a bucket behind one type; the only file that knows s3fs.
 
 A name is relative to its folder and uses "/"; a write is seen whole or not at all, on a disk (a
 temporary file, fsync, rename) as in a bucket (one put, or a multipart upload that is completed
@@ -16,13 +16,13 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
+from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.storage_errors import bucket_reason, disk_reason, endpoint, error_code, missing_is_fine
 from freqgan.errors import FreqganError, InputError
 
@@ -35,17 +35,6 @@ _TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 20}
 _UNFINISHED = re.compile(r"\..*\.part", re.DOTALL)
 
 Names = list[str]
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long storage may give nothing.
-
-    ``stall_s``: until a connection counts as dead and another one is made. ``budget_s``: until the read is given up.
-    """
-
-    stall_s: float = 20.0
-    budget_s: float = 120.0
 
 
 class Folder:
@@ -184,7 +173,7 @@ class Folder:
         with self._storage("measure", name) as files:
             return int(files.info(self._key(name))["size"])
 
-    def download(self, name: str, path: Path, patience: Patience = Patience()) -> None:  # frozen
+    def download(self, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
         """Copy the object to a local file, which appears only when it is whole; see :mod:`cluster.bucket_reads`."""
         with self._storage("download", name) as files:
             bucket, _, key = self._key(name).partition("/")
@@ -193,10 +182,12 @@ class Folder:
                 if self.is_local:
                     shutil.copyfile(self._key(name), unfinished)
                     return
-                from cluster.bucket_reads import read_object  # as late as s3fs itself: it takes a while to import
+                from s3fs.errors import translate_boto_error  # late, as s3fs itself: it takes a while to import
+
+                from cluster.bucket_reads import read_object
 
                 with unfinished.open("wb") as sink:
-                    sync(files.loop, read_object, files, bucket, key, sink, patience)
+                    sync(files.loop, read_object, files, bucket, key, sink, patience, translate_boto_error)
 
             _replace(path, fill)
 

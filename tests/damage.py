@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
+from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.shard_index import build_index, index_shards
 from cluster.shards import ShardIndex
-from cluster.storage import Folder, Patience, open_folder
+from cluster.storage import Folder, open_folder
 from freqgan.errors import FreqganError
 from tests.s3_server import BUCKET, aws_variables, running_s3_server
 from tests.test_shard_index import damages
@@ -60,7 +61,7 @@ def on_the_way(path: Path, count: int, right: NDArray[np.uint8]) -> int:
         folder.upload(file, file.name)
     index, mended = build_index(folder.url), 0
 
-    def damaging(self: Folder, name: str, path: Path, patience: Patience = Patience()) -> None:  # noqa: B008  # frozen
+    def damaging(self: Folder, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
         download(self, name, path, patience)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))

@@ -17,9 +17,9 @@ import ray
 from cluster.data_actors import IngestActor
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings
+from cluster.patience import Patience
 from cluster.ray_start import start_local_ray
 from cluster.shard_index import build_index
-from cluster.storage import Patience
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 EPOCHS, BATCH, AHEAD = 100, 250, 8

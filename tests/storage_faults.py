@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
+from cluster.patience import Patience
 from cluster.shard_index import build_index, index_shards
 from cluster.shards import ShardIndex
-from cluster.storage import Patience, open_folder
+from cluster.storage import open_folder
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.faulty_s3 import (
     Fault,

@@ -17,9 +17,10 @@ from PIL import Image
 
 from cluster.images import ImagePolicy
 from cluster.ingest import FETCHES, DataSettings, Ingest
+from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
 from cluster.shards import Shard, ShardIndex
-from cluster.storage import Folder, Patience, open_folder
+from cluster.storage import Folder, open_folder
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.commands import run_command
 from tests.s3_server import BUCKET
@@ -136,7 +137,7 @@ def test_what_was_damaged_on_its_way_is_fetched_again(
     index, right = build_index(folder.url), all_images(build_index(str(shards)))
     download, pending = Folder.download, list[Callable[[bytes], bytes]]()
 
-    def damaging(self: Folder, name: str, path: Path, patience: Patience = Patience()) -> None:  # noqa: B008  # frozen
+    def damaging(self: Folder, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
         download(self, name, path, patience)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))

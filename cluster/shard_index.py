@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,11 @@ Progress = Callable[[int, int], None]
 def build_index(data: str) -> ShardIndex:
     """The shards that ``data`` names (see :func:`cluster.shards.find_shards`), as the index beside them has them.
 
-    Shards that no index knows are walked, header by header. InputError for a damaged one, or a damaged index.
+    Shards that no index knows are walked, header by header. InputError for a damaged one, or a damaged index. A bucket
+    is not listed where its index names shards: what was added since is found once it is indexed.
     """
+    if indexed := _from_index_alone(data):
+        return ShardIndex(indexed)
     known: dict[str, Mapping[str, Shard]] = {}
     shards = []
     for url in find_shards(data):
@@ -42,6 +47,18 @@ def build_index(data: str) -> ShardIndex:
             known[folder.url] = read_index(folder)
         shards.append(known[folder.url].get(name) or read_shard(url))
     return ShardIndex(tuple(shards))
+
+
+def _from_index_alone(data: str) -> tuple[Shard, ...]:
+    """The shards of a folder of a bucket, or those that a pattern of names in it matches, as its index has them."""
+    if not data.startswith("s3://") or "{" in data:
+        return ()
+    top, _, last = data.rstrip("/").rpartition("/")
+    folder_url, pattern = (top, last) if re.search(r"[*?\[]", last) else (data, "*.tar")
+    if folder_url.endswith(".tar") or re.search(r"[*?\[]", folder_url):
+        return ()
+    shards = read_index(open_folder(folder_url))
+    return tuple(shards[name] for name in sorted(shards) if fnmatchcase(name, pattern))
 
 
 def read_index(folder: Folder) -> dict[str, Shard]:

@@ -19,8 +19,8 @@ from cluster.images import ImagePolicy
 from cluster.ingest import FETCHES, DataSettings, Ingest
 from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
-from cluster.shards import Shard, ShardIndex
-from cluster.storage import Folder, open_folder
+from cluster.shards import Shard, ShardIndex, find_shards
+from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.commands import run_command
 from tests.s3_server import BUCKET
@@ -151,6 +151,22 @@ def test_what_was_damaged_on_its_way_is_fetched_again(
     pending[:] = [lambda data: flipped(data, 5000)] * FETCHES
     with pytest.raises(RunError, match=r"00000\.tar is damaged: .*0000\.jpg at offset 512 .*shards verify"):
         all_images(index)
+
+
+def test_a_bucket_with_an_index_is_not_listed(shards: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    for path in shards.iterdir():
+        folder.upload(path, path.name)
+    listed, right = [split_object(url)[1] for url in find_shards(folder.url)], all_images(build_index(str(shards)))
+    monkeypatch.setattr(Folder, "files", lambda self: pytest.fail("listed"))
+    for data, names in (
+        (folder.url, listed),
+        (f"{folder.url}/", listed),
+        (f"{folder.url}/*1.tar", [name for name in listed if name.endswith("1.tar")]),
+    ):
+        index = build_index(data)
+        assert [split_object(shard.url)[1] for shard in index.shards] == names != []
+    assert (all_images(build_index(folder.url)) == right).all()
 
 
 def test_an_image_that_changes_while_it_is_mapped_is_noticed(shards: Path) -> None:

@@ -90,7 +90,7 @@ class _Read:
 
     def __init__(self, client: Any, bucket: str, key: str, sink: BinaryIO, patience: Patience) -> None:
         self.client, self.bucket, self.key, self.sink, self.patience = client, bucket, key, sink, patience
-        self.start, self.done, self.total = sink.tell(), 0, -1
+        self.start, self.done, self.farthest, self.total = sink.tell(), 0, 0, -1
         self.tag: str | None = None
         self.progress_s, self.tries, self.damaged = time.monotonic(), 0, 0
 
@@ -124,9 +124,7 @@ class _Read:
                 self._begin_again()  # one that knows no ranges, and gives all of it
             self.tag, self.total = answer["ETag"], self.done + answer["ContentLength"]
             while chunk := await asyncio.wait_for(body.read(CHUNK_BYTES), self.patience.stall_s):
-                self.sink.write(chunk)
-                self.done += len(chunk)
-                self.progress_s, self.tries = time.monotonic(), 0
+                self.take(chunk)
         except FlexibleChecksumError:
             self.damaged += 1
             self._begin_again()
@@ -135,6 +133,13 @@ class _Read:
             body.close()
         if self.done < self.total:
             raise ConnectionError(f"the connection was closed after {self.done} of {self.total} bytes")
+
+    def take(self, chunk: bytes) -> None:
+        """Writes what has come; bytes that had come before are no progress, or one that begins again never ends."""
+        self.sink.write(chunk)
+        self.done += len(chunk)
+        if self.done > self.farthest:
+            self.farthest, self.progress_s, self.tries = self.done, time.monotonic(), 0
 
     def _begin_again(self) -> None:
         self.sink.seek(self.start)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord, write_files
-from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings, Ingest
-from cluster.patience import Patience
-from cluster.shards import ShardIndex
+from cluster.ingest import Ingest
 
 
 class IngestActor:
     """Decodes every image once; all band actors read the same uint8 batch from the object store."""
 
-    def __init__(
-        self,
-        index: ShardIndex,
-        policy: ImagePolicy,
-        seed: int,
-        settings: DataSettings,
-        patience: Patience,
-        batch_size: int,
-    ) -> None:
+    def __init__(self, opening: Callable[[], Ingest], batch_size: int) -> None:
         self.batch_size = batch_size
-        self.ingest = Ingest(index, policy, seed, settings, patience)
+        self.ingest = opening()
 
     def ready(self) -> int:
         """Answers; a number, as the stages do."""

@@ -14,7 +14,6 @@ from ray.exceptions import GetTimeoutError
 from cluster.actors import StageActor
 from cluster.data_actors import IngestActor, UploadActor
 from cluster.members import Member, members_of
-from cluster.patience import Patience
 from cluster.placement import Seat
 from cluster.ray_results import insisted, is_ready, lives
 from cluster.ray_seats import RaySeats, draining, here
@@ -91,10 +90,7 @@ class Crew:
 
     def renew_reader(self, name: str) -> None:
         """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
-        settings, index = self.settings, self.source.index
-        policy = settings.ingest.image_policy(settings.image_size, settings.channels)
-        patience = Patience(budget_s=settings.storage_timeout_s)
-        arguments = (index, policy, settings.seed, settings.ingest, patience, settings.batch)
+        arguments = (self.source.opening(), self.settings.batch)
         self.readers[name] = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
         self._begun[name] = self.readers[name].ready.remote()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from cluster.images import ImagePolicy
 from cluster.ingest import Ingest
 from cluster.patience import Patience
 from cluster.settings import RunSettings
@@ -29,11 +30,16 @@ class DataSource:
     settings: RunSettings
     index: ShardIndex
 
+    def opening(self) -> Callable[[], Ingest]:
+        """What makes a reader; it can be sent to another process, that has no torch."""
+        settings = self.settings
+        policy = settings.ingest.image_policy(settings.image_size, settings.channels)
+        patience = Patience(budget_s=settings.storage_timeout_s)
+        return partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience)
+
     def ingest(self) -> Ingest:
         """A reader; batches are pure functions of (first image, count)."""
-        settings = self.settings
-        policy = ImagePolicy(size=settings.image_size, channels=settings.channels, crop=settings.ingest.crop)
-        return Ingest(self.index, policy, settings.seed, settings.ingest, Patience(budget_s=settings.storage_timeout_s))
+        return self.opening()()
 
     def fingerprint(self) -> str:
         """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""

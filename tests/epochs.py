@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ import ray
 
 from cluster.data_actors import IngestActor
 from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings
-from cluster.patience import Patience
+from cluster.ingest import DataSettings, Ingest
 from cluster.ray_start import start_local_ray
 from cluster.shard_index import build_index
 
@@ -38,7 +38,7 @@ def main(epochs: int) -> int:
     index = build_index(f"{DATA}/train-*.tar")
     start_local_ray(STORE_BYTES)
     try:
-        arguments = (index, ImagePolicy(size=32), 0, DataSettings(), Patience(), BATCH)
+        arguments = (partial(Ingest, index, ImagePolicy(size=32), 0, DataSettings()), BATCH)
         actor: Any = ray.remote(IngestActor).options(num_cpus=0).remote(*arguments)
         pid: Any = ray.get(actor.pid.remote())
         waiting, found = deque[Any](), list[int]()

@@ -33,3 +33,15 @@ def test_a_read_that_gets_on_is_never_given_up() -> None:
     assert read.is_over(None)  # type: ignore[arg-type]  # it does not look
     read.progress_s += 60
     assert not read.is_over(None)  # type: ignore[arg-type]
+
+
+def test_what_comes_again_and_again_is_no_progress() -> None:
+    """As from a server that knows no ranges and always closes at the same byte."""
+    read = _Read(None, "bucket", "key", io.BytesIO(), Patience(budget_s=60.0))
+    read.take(b"half")
+    read.progress_s -= 61
+    read._begin_again()
+    read.take(b"half")
+    assert read.is_over(None)  # type: ignore[arg-type]  # it does not look
+    read.take(b"more")
+    assert not read.is_over(None)  # type: ignore[arg-type]

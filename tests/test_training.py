@@ -380,17 +380,21 @@ def test_a_stage_that_dies_again_while_it_is_replaced(
     assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
 
 
-def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def lost_reply() -> Any:
+    """A reference to the result of a call whose reply was lost."""
     import ray
     from ray.exceptions import ActorUnavailableError
 
-    from cluster.ledger import Ledger
-
-    @ray.remote(num_cpus=0)
-    def lost_reply() -> None:
+    def lose() -> None:
         raise ActorUnavailableError("lost on its way", None)
+
+    return ray.remote(num_cpus=0)(lose).remote()
+
+
+def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
+    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.ledger import Ledger
 
     call_member, lost = Ledger._call_member, list[int]()
 
@@ -399,7 +403,7 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
         call_member(self, step, call, member, refs, told)
         if again and not lost and (step, member.name) == (0, "LL1"):
             lost.append(step)
-            refs.outputs[call.stage, call.pass_number][member.index] = lost_reply.remote()
+            refs.outputs[call.stage, call.pass_number][member.index] = lost_reply()
 
     monkeypatch.setattr(Ledger, "_call_member", call_and_lose)
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=50, window=2)
@@ -413,14 +417,7 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
 def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lost(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
-    from ray.exceptions import ActorUnavailableError
-
     from cluster.ledger import Ledger
-
-    @ray.remote(num_cpus=0)
-    def lost_reply() -> None:
-        raise ActorUnavailableError("lost on its way", None)
 
     remember, asked = Ledger.remember_gradients, list[list[int]]()
 
@@ -429,7 +426,7 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
         remember(self, asked[-1])
         if len(asked) == 1:
             for told in self.kept_gradients.values():
-                told["HL1"] = lost_reply.remote()
+                told["HL1"] = lost_reply()
 
     base = tiny_run_settings(tmp_path / "run", small_shards, **PAIR)
     trained(base.model_copy(update={"max_steps": 3}))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cluster.checkpoints import Checkpoint, CheckpointWriter
 from cluster.executors import Executor, Restore
 from cluster.failures import setbacks
+from cluster.quarantine import Quarantine
 from cluster.reporting import Reporter, StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Watcher
@@ -31,6 +32,7 @@ class Coordinator:
         reporter: is told of every step and checkpoint.
         first_step: finished steps so far.
         stopping: asked before every step; True ends the run at that boundary, with a checkpoint.
+        quarantine: of images, where the executor leaves out those that are damaged.
 
     """
 
@@ -42,10 +44,11 @@ class Coordinator:
         reporter: Reporter,
         first_step: int,
         stopping: Callable[[], bool],
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.settings, self.executor, self.writer, self.reporter = settings, executor, writer, reporter
         self.submitted = self.finished = first_step
-        self.stopping = stopping
+        self.stopping, self.quarantine = stopping, quarantine
         self.watcher = Watcher(executor.score, reporter.noted) if settings.watch.data else None
         self.saves: deque[int] = deque()
         self.last_saved = first_step
@@ -101,6 +104,9 @@ class Coordinator:
     def _report_recoveries(self) -> None:
         while self.executor.recoveries:
             self.reporter.recovered(self.executor.recoveries.popleft())
+        while self.quarantine is not None and self.quarantine.unreported:
+            one = self.quarantine.unreported.popleft()
+            self.reporter.quarantined(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
 
     def _report_scores(self, *, wait: bool = False) -> None:
         """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""

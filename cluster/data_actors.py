@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord, write_files
 from cluster.ingest import Ingest
+from cluster.quarantine import LeftOut
 
 
 class IngestActor:
@@ -27,8 +28,15 @@ class IngestActor:
         """Of its process."""
         return os.getpid()
 
+    def leave_out(self, images: Sequence[LeftOut]) -> None:
+        """See :meth:`Ingest.leave_out`; does no harm twice."""
+        self.ingest.leave_out(images)
+
     def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Pixels (B, N, N, C) and labels (B,) of ``step``: what lies in one piece is stored without a copy."""
+        """Pixels (B, N, N, C) and labels (B,) of ``step``: what lies in one piece is stored without a copy.
+
+        Raises DamageFoundError where images of it are damaged for good.
+        """
         batch = self.ingest.batch(step * self.batch_size, self.batch_size)
         return batch.pixels, batch.labels
 

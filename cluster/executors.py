@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from cluster.failures import Recovery
 from cluster.files import FileRecord
 from cluster.host import Array, StageHost
-from cluster.ingest import Ingest
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
@@ -131,7 +130,7 @@ class InlineExecutor:
         plan = settings.band_plan()
         self.settings = settings
         self.program = step_program(plan)
-        self.ingest: Ingest = source.ingest()
+        self.source, self.ingest = source, source.ingest()
         self.hosts = {name: StageHost(settings, name, statistics) for name in stage_names(plan)}
         if restore is not None:
             for host in self.hosts.values():
@@ -151,7 +150,7 @@ class InlineExecutor:
 
     def submit(self, step: int) -> None:
         """Runs the whole step."""
-        batch = self.ingest.batch(step * self.settings.batch, self.settings.batch)
+        batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
         outputs: dict[tuple[str, int], Array] = {}
         metrics: dict[str, Metrics] = {}
         gradients = self._gradients.pop(step - self.settings.feedback.lag, {})

@@ -5,7 +5,8 @@ spool folder by one background thread, which works one block of the order ahead;
 this block and the next are let go, so memory and disk stay bounded by two blocks.
 
 What the index knows is checked: sha256 of a shard when it is mapped, each time if it was fetched and the first time if
-it lies on a disk, and crc32 of an image when it is read. What was damaged on its way is fetched again.
+it lies on a disk, and crc32 of an image when it is read. What was damaged on its way is fetched again. What stays
+damaged is an error or, where that is wanted, told image by image, so that a batch can be had without it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.omissions import Omissions
 from cluster.order import Order
 from cluster.patience import USUAL_PATIENCE, Patience
-from cluster.shard_index import damaged, difference
+from cluster.quarantine import DamageFoundError, LeftOut
+from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError
@@ -49,6 +53,10 @@ class DataSettings(BaseModel):
         return ImagePolicy(size=size, channels=channels, crop=self.crop)
 
 
+class UnusableError(InputError):
+    """A shard that is not there any more or was replaced, or an image that cannot be decoded."""
+
+
 @dataclass
 class Batch:
     """``pixels``: uint8 (B, N, N, C), as decoders give them; ``labels``: int64 (B,), NO_LABEL where there is none."""
@@ -67,6 +75,16 @@ class Ingest:
 
     How images are cropped is ``policy``'s matter (see :meth:`DataSettings.image_policy`); of
     ``settings`` only the order is read here.
+
+    Args:
+        index: of the shards.
+        policy: what becomes of an image.
+        seed: of order and crops.
+        settings: of the order.
+        patience: with storage.
+        most_damaged: where given, damage is told by DamageFoundError, so many images at a time and one more;
+            else the first damage is an error.
+
     """
 
     def __init__(
@@ -76,11 +94,13 @@ class Ingest:
         seed: int,
         settings: DataSettings,
         patience: Patience = USUAL_PATIENCE,
+        most_damaged: int | None = None,
     ) -> None:
         counts = [len(shard.samples) for shard in index.shards]
         self._order = Order(counts, seed, settings.shuffle, settings.shuffle_shards)
         self._index, self._policy, self._seed = index, policy, seed
-        self._store = _ShardStore(index, patience)
+        self._omissions, self._most_damaged = Omissions(self._order), most_damaged
+        self._store = _ShardStore(index, patience, tolerant=most_damaged is not None)
 
     def __enter__(self) -> Ingest:
         return self
@@ -91,7 +111,8 @@ class Ingest:
     def batch(self, first_image: int, count: int) -> Batch:
         """Samples ``first_image`` .. ``first_image + count - 1`` since the start of training.
 
-        The same arguments give equal bytes whatever was called before; in sequence it is fast.
+        The same arguments give equal bytes whatever was called before, as long as the same images are left out; in
+        sequence it is fast.
         Raises InputError naming shard and member of an image that cannot be decoded or a shard of another size,
         RunError for one that does not hold what was indexed, and what storage raises when it cannot be had.
         """
@@ -100,14 +121,30 @@ class Ingest:
         size = self._policy.size
         pixels = np.empty((count, size, size, self._policy.channels), np.uint8)
         labels = np.empty(count, np.int64)
-        start, stop = first_image, first_image + count
-        while start < stop:
-            block_end = self._order.block_end(start)
-            self._store.hold(self._order.block_of(start), self._order.block_of(block_end))
-            for position in range(start, min(stop, block_end)):
-                labels[position - first_image] = self._sample(position, pixels[position - first_image])
-            start = block_end
+        found: list[LeftOut] = []
+        position = held_until = self._omissions.position_of(first_image)
+        done = 0
+        while done < count:
+            if position >= held_until:
+                held_until = self._hold(position)
+            if not self._omissions.passes_over(position):
+                try:
+                    labels[done] = self._sample(position, pixels[done])
+                    done += 1
+                except (DamagedError, UnusableError) as error:
+                    if self._most_damaged is None:
+                        raise
+                    found.append(self._damage(position, error))
+                    if len(found) > min(self._most_damaged, self._order.sample_count):
+                        break
+            position += 1
+        if found:
+            raise DamageFoundError(tuple(found))
         return Batch(pixels, labels)
+
+    def leave_out(self, images: Sequence[LeftOut]) -> None:
+        """Passes over ``images`` from now on, each from its position on; RunError where none is left."""
+        self._omissions.add((one.shard_number, one.sample_number, one.position) for one in images)
 
     @property
     def refetched(self) -> int:
@@ -118,6 +155,18 @@ class Ingest:
         """Let go of all shards, end the background thread and remove the spool folder."""
         self._store.close()
 
+    def _hold(self, position: int) -> int:
+        """Has the shards of the block of ``position`` fetched, and those of the next; the end of the block."""
+        end = self._order.block_end(position)
+        self._store.hold(self._order.block_of(position), self._order.block_of(end))
+        return end
+
+    def _damage(self, position: int, error: Exception) -> LeftOut:
+        number, sample_number = self._order.locate(position)
+        shard = self._index.shards[number]
+        name = shard.samples[sample_number].image_name
+        return LeftOut(shard.url, name, str(error), number, sample_number, position)
+
     def _sample(self, position: int, out: Pixels) -> int:
         """Puts the pixels at ``position`` into ``out`` (N, N, C); its label."""
         number, sample_number = self._order.locate(position)
@@ -125,21 +174,32 @@ class Ingest:
         sample = shard.samples[sample_number]
         data = self._store.read(number, sample.offset, sample.size_bytes)
         if sample.crc32 is not None and zlib.crc32(data) != sample.crc32:
-            raise damaged(shard, f"{sample.image_name} at offset {sample.offset} has changed since it was mapped")
+            raise damaged(shard, f"{sample.image_name} at offset {sample.offset} is not what was indexed")
         name = f"{sample.image_name} in {shard.url}"
-        image = decode_image(
-            data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels, into=out
-        )
+        try:
+            image = _decoded(data, name, policy, out)
+        except InputError as error:
+            raise UnusableError(str(error)) from error
         if not np.may_share_memory(image, out):
             out[:] = fit_image(image, policy, self._seed, "crop", position).transpose(1, 2, 0)
         return NO_LABEL if sample.label is None else sample.label
 
 
-class _ShardStore:
-    """The bytes of the shards in use; a shard is checked here before any sample of it is read."""
+def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels:
+    return decode_image(
+        data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels, into=out
+    )
 
-    def __init__(self, index: ShardIndex, patience: Patience) -> None:
-        self._shards, self._patience = index.shards, patience
+
+class _ShardStore:
+    """The bytes of the shards in use; a shard is checked here before any sample of it is read.
+
+    ``tolerant``: a shard that stays damaged is given as it is where its index has a checksum of every image, so that
+    those that are whole can be used; what is not there at all stays an error until the shard is let go.
+    """
+
+    def __init__(self, index: ShardIndex, patience: Patience, *, tolerant: bool) -> None:
+        self._shards, self._patience, self._tolerant = index.shards, patience, tolerant
         self.refetched = 0
         self._checked_on_disk: set[int] = set()
         self._maps: dict[int, Future[mmap.mmap]] = {}
@@ -159,8 +219,9 @@ class _ShardStore:
         """Bytes of a shard that is held, waiting for it; a failed fetch is tried again by the next ``hold``."""
         try:
             return self._maps[number].result()[offset : offset + size_bytes]
-        except FreqganError:
-            del self._maps[number]
+        except FreqganError as error:
+            if not (self._tolerant and isinstance(error, DamagedError | UnusableError)):
+                del self._maps[number]
             raise
 
     def close(self) -> None:
@@ -173,38 +234,57 @@ class _ShardStore:
     def _fetch(self, number: int) -> mmap.mmap:
         shard = self._shards[number]
         folder, name = split_object(shard.url)
-        if folder.is_local:
-            data = self._map(number, folder, name, check=number not in self._checked_on_disk)
+        try:
+            return self._mapped(number, folder, name) if folder.is_local else self._fetched(number, folder, name)
+        except InputError as error:
+            if isinstance(error, UnusableError) or folder.exists(name):
+                raise
+            raise UnusableError(str(error)) from error
+
+    def _mapped(self, number: int, folder: Folder, name: str) -> mmap.mmap:
+        """Where it lies on a disk."""
+        shard, size_bytes = self._shards[number], folder.size(name)
+        if size_bytes != shard.size_bytes and not (size_bytes and self._takes_parts_of(shard)):
+            raise _changed(shard, size_bytes)
+        data = _map(folder, name)
+        if number not in self._checked_on_disk and not self._takes_parts_of(shard):
+            if (what := difference(shard, data)) is not None:
+                data.close()
+                raise damaged(shard, what)
             self._checked_on_disk.add(number)
-            return data
+        return data
+
+    def _fetched(self, number: int, folder: Folder, name: str) -> mmap.mmap:
+        """A copy of it, which has no name any more: nothing outlives the process, not even a SIGKILL."""
+        shard = self._shards[number]
         self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
         spool, copy = open_folder(self._spool.name), f"{number}.tar"
         for left in reversed(range(FETCHES)):
             folder.download(name, Path(spool.url) / copy, self._patience)
             try:
-                return self._map(number, spool, copy, check=True)
-            except FreqganError as error:
-                if (size_bytes := folder.size(name)) != shard.size_bytes:
-                    raise _changed(shard, size_bytes) from error
-                if not left:
-                    raise
-                self.refetched += 1
+                came_bytes = spool.size(copy)
+                data = _map(spool, copy) if came_bytes else None
             finally:
-                # The map keeps the bytes; without a name they cannot outlive the process, not even a SIGKILL.
                 spool.delete(copy)
+            what = _difference(shard, data)
+            if data is not None and what is None:
+                return data
+            size_bytes = folder.size(name)
+            replaced = size_bytes != shard.size_bytes
+            if data is not None and (replaced or not left) and self._takes_parts_of(shard):
+                return data
+            if data is not None:
+                data.close()
+            if replaced:
+                raise _changed(shard, size_bytes)
+            if not left:
+                raise damaged(shard, str(what))
+            self.refetched += 1
         raise AssertionError("the last round returns or raises")
 
-    def _map(self, number: int, folder: Folder, name: str, *, check: bool) -> mmap.mmap:
-        shard, size_bytes = self._shards[number], folder.size(name)
-        if size_bytes != shard.size_bytes:
-            here = folder.url == split_object(shard.url)[0].url
-            raise _changed(shard, size_bytes) if here else damaged(shard, f"only {size_bytes} bytes of it came")
-        with folder.open(name) as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if check and (what := difference(shard, data)) is not None:
-            data.close()
-            raise damaged(shard, what)
-        return data
+    def _takes_parts_of(self, shard: Shard) -> bool:
+        """Whether images of a damaged ``shard`` can be told from those that are whole, and are wanted."""
+        return self._tolerant and all(sample.crc32 is not None for sample in shard.samples)
 
     def _release(self, number: int) -> None:
         future = self._maps.pop(number)
@@ -212,8 +292,20 @@ class _ShardStore:
             future.add_done_callback(_close_map)
 
 
-def _changed(shard: Shard, size_bytes: int) -> InputError:
-    return InputError(
+def _map(folder: Folder, name: str) -> mmap.mmap:
+    with folder.open(name) as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _difference(shard: Shard, data: mmap.mmap | None) -> str | None:
+    """How what came differs from the shard that was indexed."""
+    if data is None or len(data) != shard.size_bytes:
+        return f"only {0 if data is None else len(data)} bytes of it came"
+    return difference(shard, data)
+
+
+def _changed(shard: Shard, size_bytes: int) -> UnusableError:
+    return UnusableError(
         f"{shard.url} has {size_bytes} bytes, but had {shard.size_bytes} when it was indexed: "
         "it was replaced or cut off; restore it or index the data again"
     )

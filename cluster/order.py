@@ -89,6 +89,13 @@ class Order:
         epoch, index = self._find_block(position)
         return epoch.number * self.sample_count + int(epoch.block_starts[index + 1])
 
+    def position_of(self, epoch: int, shard: int, sample: int) -> int:
+        """Where a sample of a shard comes in ``epoch`` (from 0): the inverse of :meth:`locate`."""
+        shards = self._epoch_at(epoch)
+        index = int(np.flatnonzero(shards.shards == shard)[0]) // self._block_shards
+        block = self._make_block(epoch * self.sample_count + int(shards.block_starts[index]))
+        return block.start + int(np.flatnonzero((block.shards == shard) & (block.samples == sample))[0])
+
     def _find_block(self, position: int) -> tuple[_Epoch, int]:
         if position < 0:
             raise InputError(f"position {position} lies before the first sample: positions count from 0")

@@ -275,6 +275,7 @@ class RayExecutor:
             in_flight=self._submitted - self._finished,
             checkpoint_age_s=now_s - self._last_commit_s,
             lag_steps=ahead,
+            left_out=len(quarantine.left_out) if (quarantine := self.crew.source.quarantine) else 0,
         )
 
     # -- waiting ---------------------------------------------------------------------------------
@@ -302,7 +303,8 @@ class RayExecutor:
             recovery = self.recovering.recover(error, self._finished, self._submitted)
         except Lost as lost:
             raise self._rolled_back(lost.cause, lost.stages) from error
-        self._note(recovery)
+        if recovery is not None:
+            self._note(recovery)
 
     def _upload_again(self) -> bool:
         """Whether uploaders had died, and what they had to write is being written by others."""

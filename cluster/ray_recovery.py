@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -23,11 +24,12 @@ from ray.exceptions import (
 )
 
 from cluster.executors import Carried, Restore
-from cluster.failures import Recovery, Symptoms, decide
+from cluster.failures import Decision, Recovery, Symptoms, decide
 from cluster.host import OutOfStepError
 from cluster.ledger import Ledger
 from cluster.ray_crew import UPLOADER, Crew
 from cluster.ray_results import (
+    damage_in,
     error_of,
     first_line,
     insisted,
@@ -87,8 +89,8 @@ class Recovering:
         self._seen: tuple[int, dict[str, int | None]] | None = None
         self._in_vain = 0
 
-    def recover(self, error: RayError, finished: int, submitted: int) -> Recovery:
-        """Replays what ``error`` has cost, or raises what the user is to read.
+    def recover(self, error: RayError, finished: int, submitted: int) -> Recovery | None:
+        """Replays what ``error`` has cost, or raises what the user is to read; None where only images were damaged.
 
         Raises:
             Lost: all stages have to begin again at the last checkpoint.
@@ -103,23 +105,33 @@ class Recovering:
         done = {} if homeless else self._done_steps()
         dead = tuple(name for name, steps in done.items() if steps is None)
         again = () if homeless else self._to_do_again(dead, done, submitted)
-        symptoms = self._symptoms(error, dead, again, homeless)
-        decision = decide(symptoms, self.settings.max_failures, self.settings.max_preemption_failures)
-        if decision == "fail":
-            raise_as_ours(error)
-        self._count(homeless)
+        damaged = self._damaged_step()
         cause = self._cause(error, homeless)
+        decision: Decision = "replay"
+        failed = damaged is None or dead or again or homeless  # else only data are damaged: they have their own limit
+        if failed:
+            symptoms = self._symptoms(error, dead, again, homeless)
+            decision = decide(symptoms, self.settings.max_failures, self.settings.max_preemption_failures)
+            if decision == "fail":
+                raise_as_ours(error)
+            self._count(homeless)
         if decision == "roll back":
             raise Lost(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
-        self._count_in_vain(finished, done, bool(dead or again), cause)
+        self._count_in_vain(finished, done, bool(dead or again or damaged is not None), cause)
         base = self.ledger.snapshot.step
         self._revive(dead, again)
+        if damaged is not None:
+            self._leave_out(damaged, done)
         readers = self.crew.readers.keys()
         anew = {*dead, *again} - readers
         positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name not in readers}
         for step in range(min(positions.values()), submitted):
             names = {name for name, position in positions.items() if step >= position}
-            self.ledger.call_again(step, names, self.crew.reader_of(step) in dead or self._batch_is_lost(step))
+            shifted = damaged is not None and step >= damaged
+            lost = self.crew.reader_of(step) in dead or self._batch_is_lost(step)
+            self.ledger.call_again(step, names, shifted or lost)
+        if not failed:
+            return None  # whoever reports what is left out tells of it
         from_step, steps = (base, submitted - base) if anew else (finished, 0)
         return Recovery(finished, dead, cause, decision, from_step, steps, time.monotonic() - begun_s)
 
@@ -280,7 +292,31 @@ class Recovering:
         images = self.ledger.steps[step].images
         return is_ready(images) and error_of(images) is not None
 
+    def _damaged_step(self) -> int | None:
+        """The first step of whose batch there is nothing but the account of images that are damaged for good."""
+        return next((step for step, refs in sorted(self.ledger.steps.items()) if damage_in(refs.images)), None)
+
     # -- what is done about it -------------------------------------------------------------------
+
+    def _leave_out(self, step: int, done: dict[str, int | None]) -> None:
+        """Puts the damaged images of ``step`` into quarantine and has all readers know it.
+
+        No batch from that step on has been trained on, so all of them can be had anew without these images.
+
+        Raises:
+            Lost: it has: the images were whole when it was read first.
+            RunError: they are too many.
+
+        """
+        found = damage_in(self.ledger.steps[step].images)
+        if any(steps is not None and steps > step for name, steps in done.items() if name not in self.crew.readers):
+            raise Lost(
+                f"images of step {step}, which is to be done again, have been damaged since ({found[0].reason})", ()
+            )
+        if self.crew.source.quarantine is not None:
+            self.crew.source.quarantine.add(found)
+        asks = [partial(reader.leave_out.remote, found) for reader in self.crew.readers.values()]
+        insisted(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
 
     def _revive(self, dead: tuple[str, ...], again: tuple[str, ...]) -> None:
         """New actors for ``dead``; they and those in ``again`` get the state of the last snapshot or of the start."""

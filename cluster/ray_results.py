@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from cluster.quarantine import DamageFoundError, LeftOut
 from cluster.replica_group import GroupBrokenError
 from freqgan.errors import FreqganError, RunError
 
@@ -126,6 +127,13 @@ def is_broken_group(ref: Any) -> bool:
     """Whether there is a result, and it is that other replicas could not be reached."""
     error = error_of(ref) if is_ready(ref) else None
     return isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
+
+
+def damage_in(ref: Any) -> tuple[LeftOut, ...]:
+    """The images that are damaged for good, where a batch is there and is nothing but the account of those."""
+    error = error_of(ref) if is_ready(ref) else None
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    return cause.found if isinstance(cause, DamageFoundError) else ()
 
 
 def is_unavailable(error: RayError | None) -> bool:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cluster.checkpoints import Checkpoint
 from cluster.failures import Recovery
+from cluster.quarantine import LeftOut
 from cluster.watching import Evaluation
 from freqgan.critic import Metrics
 
@@ -42,6 +43,9 @@ class Reporter(Protocol):
 
     def recovered(self, recovery: Recovery) -> None:
         """Training goes on after a failure."""
+
+    def quarantined(self, image: LeftOut, count: int) -> None:
+        """An image is damaged for good and left out from now on; ``count`` of them are by now."""
 
     def noted(self, text: str) -> None:
         """Something the user should know of, while training goes on."""

@@ -32,6 +32,7 @@ FREE_SETTINGS = (
     "replica_timeout_s",
     "storage_timeout_s",
     "readers",
+    "max_damaged",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
@@ -95,6 +96,11 @@ class RunSettings(ModelSettings):
     )
     readers: int = Field(
         1, ge=1, description="processes that read and decode shards, in turns; more where one is not enough (ray)"
+    )
+    max_damaged: int = Field(
+        16,
+        ge=0,
+        description="images that stay damaged however often they are fetched and are left out before the run fails",
     )
     storage_timeout_s: float = Field(
         120, gt=0, description="storage of shards that gives nothing for this long, however often asked, is given up"

@@ -31,6 +31,10 @@ FORMAT = 2
 Progress = Callable[[int, int], None]
 
 
+class DamagedError(RunError):
+    """A shard, or an image in it, is not what was indexed, however often it is fetched."""
+
+
 def build_index(data: str) -> ShardIndex:
     """The shards that ``data`` names (see :func:`cluster.shards.find_shards`), as the index beside them has them.
 
@@ -190,9 +194,9 @@ def verify_shards(data: str, progress: Progress = lambda done, total: None) -> l
     return rows + [(url, True, "it is in the index and not there") for url in missing]
 
 
-def damaged(shard: Shard, what: str) -> RunError:
+def damaged(shard: Shard, what: str) -> DamagedError:
     """The error of a shard that stays damaged however often it is read."""
-    return RunError(
+    return DamagedError(
         f"{shard.url} is damaged: {what}. Restore it, or index the data again if it was replaced on purpose "
         "(`freqgan shards index`); `freqgan shards verify` names every shard that is damaged"
     )

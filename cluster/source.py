@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from cluster.ingest import Ingest
+from cluster.ingest import Batch, Ingest
 from cluster.patience import Patience
+from cluster.quarantine import DamageFoundError, LeftOut, Quarantine
 from cluster.settings import RunSettings
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
@@ -25,21 +26,43 @@ STATISTICS_BATCH = 250
 
 @dataclass(frozen=True)
 class DataSource:
-    """An index of shards and what is needed to read batches from it; small enough to send to an actor."""
+    """An index of shards and what is needed to read batches from it.
+
+    Attributes:
+        settings: of the run.
+        index: of its shards.
+        quarantine: of a run that is trained; without one the first damage is an error.
+
+    """
 
     settings: RunSettings
     index: ShardIndex
+    quarantine: Quarantine | None = None
 
     def opening(self) -> Callable[[], Ingest]:
         """What makes a reader; it can be sent to another process, that has no torch."""
         settings = self.settings
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         patience = Patience(budget_s=settings.storage_timeout_s)
-        return partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience)
+        opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience)
+        if self.quarantine is None:
+            return opening
+        return partial(_leaving_out, partial(opening, most_damaged=self.quarantine.limit), self.quarantine.left_out)
 
     def ingest(self) -> Ingest:
         """A reader; batches are pure functions of (first image, count)."""
         return self.opening()()
+
+    def batch(self, ingest: Ingest, first_image: int, count: int) -> Batch:
+        """That of ``ingest``; images that are damaged for good go to the quarantine first, and are not in it."""
+        while True:
+            try:
+                return ingest.batch(first_image, count)
+            except DamageFoundError as error:
+                if self.quarantine is None:
+                    raise
+                self.quarantine.add(error.found)
+                ingest.leave_out(error.found)
 
     def fingerprint(self) -> str:
         """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""
@@ -51,14 +74,20 @@ class DataSource:
         return total.hexdigest()
 
 
-def open_source(settings: RunSettings) -> DataSource:
+def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> DataSource:
     """Reads the index of ``settings.data``; InputError when it has no images, or lacks the labels it must have."""
     if not settings.data:
         raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
     index = build_index(settings.data)
     if settings.classes:
         _check_labels(settings.classes, index)
-    return DataSource(settings, index)
+    return DataSource(settings, index, quarantine)
+
+
+def _leaving_out(opening: Callable[[], Ingest], left_out: tuple[LeftOut, ...]) -> Ingest:
+    ingest = opening()
+    ingest.leave_out(left_out)
+    return ingest
 
 
 def _check_labels(classes: int, index: ShardIndex) -> None:
@@ -80,7 +109,7 @@ def measure_statistics(source: DataSource) -> BandStatistics:
     moments, ingest = BandMoments(), source.ingest()
     try:
         for first in range(0, count, STATISTICS_BATCH):
-            batch = ingest.batch(first, min(STATISTICS_BATCH, count - first))
+            batch = source.batch(ingest, first, min(STATISTICS_BATCH, count - first))
             pixels = torch.from_numpy(np.array(batch.images, order="C")).to(torch.float32) / 127.5 - 1
             sub_images = transform.analyse(pixels)
             moments.add({band: sub_images[band] for band in all_bands(settings.levels)})

@@ -25,6 +25,7 @@ STAGE_GAUGES = {
     "alpha": ("freqgan_alpha", "weight of the chain in the blend"),
 }
 RUN_GAUGES = {
+    "left_out": ("freqgan_damaged_images", "images that are damaged for good and left out"),
     "images_per_s": ("freqgan_images_per_second", "speed over the last steps"),
     "in_flight": ("freqgan_steps_in_flight", "steps submitted and not finished"),
     "checkpoint_age_s": ("freqgan_checkpoint_age_seconds", "time since the last checkpoint was committed"),

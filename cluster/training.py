@@ -19,6 +19,7 @@ from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBa
 from cluster.failures import Recovery
 from cluster.host import emulates_precision
 from cluster.lease import Lease
+from cluster.quarantine import QUARANTINE, Quarantine
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
 from cluster.source import DataSource, measure_statistics, open_source
@@ -53,7 +54,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)
-    source = open_source(settings)
+    source = open_source(settings, Quarantine(open_folder(settings.run), settings.max_damaged))
     if checkpoint is not None:
         _check_same_data(settings, source, checkpoint)
     return source, checkpoint
@@ -90,7 +91,7 @@ def _train(
     """:func:`train`, while nobody else trains the same run."""
     statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
-    notes = _notes(checkpoint)
+    notes = _notes(checkpoint, source)
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
     with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well
@@ -124,7 +125,8 @@ def _attempts(
                 if rolled_back is not None:
                     reporter.recovered(rolled_back)
                 stopping = _either(stopped.is_set, executor.is_leaving)
-                return Coordinator(settings, executor, writer, reporter, first_step, stopping).run()
+                quarantine = source.quarantine
+                return Coordinator(settings, executor, writer, reporter, first_step, stopping, quarantine).run()
         except RollBackError as error:
             checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
             carried, notes = error.carried, []
@@ -200,7 +202,12 @@ def _check_same_data(settings: RunSettings, source: DataSource, checkpoint: Chec
         )
 
 
-def _notes(checkpoint: Checkpoint | None) -> list[str]:
-    if checkpoint is None:
-        return []
-    return [*checkpoint.notes, f"resumes after step {checkpoint.step} ({checkpoint.images} images)"]
+def _notes(checkpoint: Checkpoint | None, source: DataSource) -> list[str]:
+    notes = []
+    if checkpoint is not None:
+        notes = [*checkpoint.notes, f"resumes after step {checkpoint.step} ({checkpoint.images} images)"]
+    if source.quarantine is not None and (
+        before := len(source.quarantine.left_out) - len(source.quarantine.unreported)
+    ):
+        notes.append(f"{before} damaged images stay left out, as {QUARANTINE} in {source.settings.run} has them")
+    return notes

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from cluster.checkpoints import Checkpoint
 from cluster.failures import Recovery
+from cluster.quarantine import LeftOut
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Evaluation
@@ -41,6 +42,7 @@ class ProgressReporter:
         self._folder: RunFolder | None = None
         self._live: LiveProgress | None = None
         self._line_step, self._line_s = 0, 0.0
+        self._left_out = 0
 
     def __enter__(self) -> ProgressReporter:
         return self
@@ -112,6 +114,13 @@ class ProgressReporter:
             self._folder.recovered(recovery)
         self.warn(recovery_text(recovery))
 
+    def quarantined(self, image: LeftOut, count: int) -> None:
+        """Says so; from then on the count is shown beside the progress."""
+        self._left_out = count
+        if self._live is not None:
+            self._live.left_out = count
+        self.warn(f"{image.reason}; left out from here on, as image {count} of at most {self.settings.max_damaged}")
+
     def noted(self, text: str) -> None:
         """Says it."""
         self.warn(text)
@@ -132,7 +141,8 @@ class ProgressReporter:
         alpha = mean_alpha(record.stages)
         blend = "" if alpha is None else f", alpha {alpha:.3f}"
         rate = f"{record.images_per_s:.1f} images/s"
-        return f"step {record.step}/{self.settings.last_step}, {rate}, {duration_text(left_s)} left{blend}"
+        damaged = f", {self._left_out} damaged images left out" if self._left_out else ""
+        return f"step {record.step}/{self.settings.last_step}, {rate}, {duration_text(left_s)} left{blend}{damaged}"
 
 
 class LiveProgress:
@@ -140,16 +150,18 @@ class LiveProgress:
 
     def __init__(self, settings: RunSettings, console: Console, first_step: int) -> None:
         self.batch = settings.batch
+        self.left_out = 0
         columns: tuple[Any, ...] = (
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             TextColumn("{task.fields[rate]:.1f} images/s"),
             TextColumn("alpha {task.fields[alpha]}"),
+            TextColumn("{task.fields[damaged]}"),
             TimeRemainingColumn(),
         )
         self.bar = Progress(*columns, console=console)
         total, done = settings.last_step * settings.batch, first_step * settings.batch
-        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-")
+        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="")
         self._live = Live(self.bar, console=console, refresh_per_second=4)
         self._live.start()
 
@@ -157,7 +169,8 @@ class LiveProgress:
         """Moves the bar to ``record``."""
         alpha = mean_alpha(record.stages)
         blend = "-" if alpha is None else f"{alpha:.3f}"
-        self.bar.update(self.task, completed=record.images, rate=record.images_per_s, alpha=blend)
+        damaged = f"{self.left_out} damaged left out" if self.left_out else ""
+        self.bar.update(self.task, completed=record.images, rate=record.images_per_s, alpha=blend, damaged=damaged)
         losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
         self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
+from cluster.quarantine import read_quarantine
 from cluster.settings import RunSettings
 from cluster.source import open_source
 from cluster.storage import Folder, open_folder
@@ -63,6 +64,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
     failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
     pictures, facts = _content(checkpoint, _read_metrics(folder), evaluations, real)
     facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
+    facts["left_out"] = read_quarantine(folder)
     facts["best"] = best_checkpoint(folder.child("checkpoints"))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not

@@ -12,6 +12,7 @@ from PIL import Image
 from cluster.checkpoints import Checkpoint, find_checkpoint
 from cluster.failures import Recovery
 from cluster.packing import pack
+from cluster.quarantine import LeftOut
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.training import TrainResult, train
@@ -54,6 +55,7 @@ class Events:
     checkpoints: list[int] = field(default_factory=list)
     evaluations: list[tuple[Evaluation, bool]] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
+    left_out: list[tuple[LeftOut, int]] = field(default_factory=list)
     ended: tuple[int, str] | None = None
 
     def started(self, first_step: int, notes: list[str]) -> None:
@@ -70,6 +72,9 @@ class Events:
 
     def recovered(self, recovery: Recovery) -> None:
         self.recoveries.append(recovery)
+
+    def quarantined(self, image: LeftOut, count: int) -> None:
+        self.left_out.append((image, count))
 
     def noted(self, text: str) -> None:
         self.notes.append(text)

@@ -132,6 +132,7 @@ class KilledAfter:
     def __init__(self, reporter: ProgressReporter, step: int) -> None:
         self.started, self.saved, self.finished = reporter.started, reporter.saved, reporter.finished
         self.noted, self.recovered, self.evaluated = reporter.noted, reporter.recovered, reporter.evaluated
+        self.quarantined = reporter.quarantined
         self.reporter, self.step = reporter, step
 
     def stepped(self, record: StepRecord) -> None:

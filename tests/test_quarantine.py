@@ -1,0 +1,263 @@
+"""Images that are damaged for good: left out, told and counted; all others come as if they had never been there."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from itertools import count, islice
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from cluster.images import ImagePolicy
+from cluster.ingest import DataSettings, Ingest
+from cluster.omissions import Omissions
+from cluster.order import Order
+from cluster.quarantine import QUARANTINE, DamageFoundError, LeftOut, Quarantine
+from cluster.reporting import StepRecord
+from cluster.settings import RunSettings
+from cluster.shard_index import build_index, index_shards
+from cluster.shards import ShardIndex
+from cluster.storage import Folder, open_folder
+from cluster.training import train
+from freqgan.errors import InputError, RunError
+from launch.configuration import dump_settings
+from tests.commands import run_command
+from tests.runs import Events, tiny_run_settings, trained, trained_with, write_small_shards
+from tests.test_shards import shard_members, upload, write_tar
+
+ORDER = DataSettings(shuffle_shards=2)
+BATCH = 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_positions_of_what_is_left(seed: int) -> None:
+    rng = random.Random(seed)
+    order = Order([rng.randint(1, 6) for _ in range(5)], seed, block_shards=2)
+    omissions = Omissions(order)
+    positions = {order.locate(p): p for p in rng.sample(range(4 * order.sample_count), order.sample_count - 1)}
+    some = list(positions.items())[: rng.randint(0, len(positions))]
+    omissions.add((*sample, position) for sample, position in some)
+    since = dict(some)
+    left = (p for p in count() if p < since.get(order.locate(p), p + 1))
+    for number, position in enumerate(islice(left, 7 * order.sample_count)):
+        assert omissions.position_of(number) == position
+        assert not omissions.passes_over(position)
+    given = order.sample_count - len(since)
+    assert sum(not omissions.passes_over(p) for p in range(5 * order.sample_count, 6 * order.sample_count)) == given
+
+
+def test_all_left_out_is_an_error() -> None:
+    with pytest.raises(RunError, match="all 2 images are damaged"):
+        Omissions(Order([2], 0)).add([(0, 0, 0), (0, 1, 1)])
+
+
+def reader(index: ShardIndex, most: int | None = 100) -> Ingest:
+    return Ingest(index, ImagePolicy(size=8, crop="random"), 3, ORDER, most_damaged=most)
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:  # in place: others may have it mapped
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 4]))
+
+
+def one_image(folder: Path, index: ShardIndex) -> None:
+    sample = index.shards[1].samples[2]
+    flip(folder / "00001.tar", sample.offset + sample.size_bytes // 2)
+
+
+def cut_off(folder: Path, index: ShardIndex) -> None:
+    path = folder / "00001.tar"
+    path.write_bytes(path.read_bytes()[: index.shards[1].samples[5].offset + 3])
+
+
+def emptied(folder: Path, index: ShardIndex) -> None:
+    (folder / "00001.tar").write_bytes(b"")
+
+
+def gone(folder: Path, index: ShardIndex) -> None:
+    (folder / "00001.tar").unlink()
+
+
+DAMAGES: dict[Callable[[Path, ShardIndex], None], set[int]] = {
+    one_image: {2},
+    cut_off: {5, 6, 7, 8},
+    emptied: set(range(9)),
+    gone: set(range(9)),
+}
+
+
+def damage_in_batch(ingest: Ingest, first: int) -> tuple[LeftOut, ...]:
+    try:
+        ingest.batch(first, BATCH)
+    except DamageFoundError as error:
+        return error.found
+    return ()
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_others_come_in_their_order(
+    tmp_path: Path, s3_server: str, place: str, damage: Callable[[Path, ShardIndex], None]
+) -> None:
+    for number in range(4):
+        write_tar(tmp_path / f"{number:05d}.tar", shard_members(100 * number, 8 + number))
+    index_shards(str(tmp_path))
+    index = build_index(str(tmp_path))
+    order = Order([len(shard.samples) for shard in index.shards], 3, block_shards=2)
+    with reader(index) as ingest:
+        whole = [ingest.batch(position, 1) for position in range(3 * order.sample_count)]
+    damage(tmp_path, index)
+    if place == "bucket":
+        index = build_index(upload(tmp_path))
+    bad = {(1, sample) for sample in DAMAGES[damage]}
+    right = [batch for position, batch in enumerate(whole) if order.locate(position) not in bad]
+    given, seen = [], dict[tuple[int, int], LeftOut]()
+    with reader(index) as ingest:
+        for first in range(0, len(right) - BATCH, BATCH):
+            while found := damage_in_batch(ingest, first):
+                assert not seen.keys() & {one.key for one in found}
+                seen |= {one.key: one for one in found}
+                ingest.leave_out(found)
+            given.append(ingest.batch(first, BATCH))
+    assert seen.keys() == bad
+    assert all(order.locate(one.position) == one.key and "00001.tar" in one.reason for one in seen.values())
+    pixels = [image.tobytes() for batch in given for image in batch.images]
+    assert pixels == [batch.images[0].tobytes() for batch in right[: len(pixels)]]
+    with reader(index) as later:  # one that is told before it reads anything gives the same
+        later.leave_out(tuple(seen.values()))
+        for number in reversed(range(len(given))):
+            assert later.batch(number * BATCH, BATCH).images.tobytes() == given[number].images.tobytes()
+    with reader(index, None) as strict, pytest.raises((InputError, RunError), match=r"00001\.tar"):
+        strict.batch(0, order.sample_count)
+
+
+# -- trainings ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Shards of pictures, with an index, of which a test may damage some."""
+    return write_small_shards(tmp_path)
+
+
+def damaged_images(data: Path, shards: dict[int, list[int]]) -> None:
+    index = build_index(str(data))
+    for shard, samples in shards.items():
+        for sample in samples:
+            one = index.shards[shard].samples[sample]
+            flip(Path(index.shards[shard].url), one.offset + one.size_bytes // 2)
+
+
+def settings_for(run: Path, data: Path, **changes: object) -> RunSettings:
+    return tiny_run_settings(run, data, **{"plan": {"bands": ["LL1"]}, "max_steps": 16} | changes)
+
+
+def entries(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / QUARANTINE).read_text().splitlines()]
+
+
+DAMAGED = {0: [3, 17], 1: [0, 39], 2: [8]}
+
+
+@pytest.fixture
+def right(tmp_path: Path, data: Path) -> str:
+    """The digest of one process that trains on damaged data."""
+    damaged_images(data, DAMAGED)
+    _, events, digest = trained(settings_for(tmp_path / "right", data))
+    assert [count for _, count in events.left_out] == [1, 2, 3, 4, 5]
+    assert {(e["shard_number"], e["sample_number"]) for e in entries(tmp_path / "right")} == {
+        (shard, sample) for shard, samples in DAMAGED.items() for sample in samples
+    }
+    return digest
+
+
+def test_stopped_and_resumed(tmp_path: Path, data: Path, right: str) -> None:
+    run = tmp_path / "run"
+    trained(settings_for(run, data, max_steps=6))
+    _, events, digest = trained(settings_for(run, data))
+    assert digest == right
+    assert entries(run) == entries(tmp_path / "right")
+    assert any("damaged images stay left out, as quarantine.jsonl" in note for note in events.notes)
+
+
+def test_actors_with_several_readers(tmp_path: Path, data: Path, right: str, ray_cluster: None) -> None:
+    run = tmp_path / "run"
+    settings = settings_for(run, data, executor="ray", readers=3, window=4, max_failures=0, statistics_images=8)
+    inline = settings_for(tmp_path / "inline", data, statistics_images=8)
+    digest_inline = trained(inline)[2]
+    _, events, digest = trained(settings)
+    assert digest == digest_inline
+    assert entries(run) == entries(tmp_path / "inline")
+    assert len(events.left_out) == 5
+    assert events.recoveries == []
+
+
+class Damaging(Events):
+    """Damages images while the run goes on."""
+
+    def __init__(self, data: Path, at_step: int) -> None:
+        super().__init__()
+        self.data, self.at_step = data, at_step
+
+    def stepped(self, record: StepRecord) -> None:
+        super().stepped(record)
+        if record.step == self.at_step:
+            damaged_images(self.data, {0: list(range(0, 40, 8)), 2: [1, 2]})
+
+
+def test_damage_that_comes_later(tmp_path: Path, data: Path, ray_cluster: None) -> None:
+    """Batches of before keep the images; a reader of sound shards that has the list gives the same to the bit."""
+    run, again, sound = tmp_path / "run", tmp_path / "again", tmp_path / "sound"
+    copytree(data, sound)
+    settings = settings_for(run, data, executor="ray", readers=2, window=4, max_steps=30)
+    digest = trained_with(settings, events := Damaging(data, 7))
+    assert {count for _, count in events.left_out} == set(range(1, 8))
+    assert min(int(str(entry["position"])) for entry in entries(run)) >= 7 * 8
+    again.mkdir()
+    (again / QUARANTINE).write_bytes((run / QUARANTINE).read_bytes())
+    assert trained(settings_for(again, sound, max_steps=30))[2] == digest
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_too_many(tmp_path: Path, data: Path, executor: str, request: pytest.FixtureRequest) -> None:
+    if executor == "ray":
+        request.getfixturevalue("ray_cluster")
+    damaged_images(data, DAMAGED)
+    run = tmp_path / "run"
+    settings = settings_for(run, data, max_damaged=3, executor=executor, statistics_images=8)
+    with pytest.raises(RunError, match=r"at least [45] damaged images, and max_damaged=3 may be left out"):
+        train(settings, Events())
+    before = len(entries(run))
+    assert before <= 3
+    train(settings.model_copy(update={"max_damaged": 5}), events := Events())
+    assert [count for _, count in events.left_out] == [*range(before + 1, 6)]
+
+
+def test_the_command_line(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged_images(data, {1: [39]})
+    run, file = tmp_path / "run", tmp_path / "run.yaml"
+    file.write_text(dump_settings(settings_for(run, data)))
+    failed = run_command(capsys, "train", str(file), "max_damaged=0")
+    assert failed.code == 3
+    assert "max_damaged=0 may be left out" in " ".join(failed.err.split())
+    done = run_command(capsys, "train", str(file))
+    assert done.code == 0
+    assert "left out from here on, as image 1 of at most 16" in " ".join(done.err.split())
+    assert "1 damaged images left out" in done.err
+    assert run_command(capsys, "report", str(run)).code == 0
+    assert "Damaged images" in (run / "report.html").read_text()
+
+
+def test_a_torn_file_is_refused(tmp_path: Path) -> None:
+    folder: Folder = open_folder(str(tmp_path))
+    Quarantine(folder, 2).add([LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2)])
+    assert Quarantine(folder, 2).left_out == (LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2),)
+    folder.write(QUARANTINE, folder.read(QUARANTINE)[:-9])
+    with pytest.raises(InputError, match=r"quarantine\.jsonl, line 1, is no image that was left out"):
+        Quarantine(folder, 2)

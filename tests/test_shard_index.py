@@ -177,7 +177,7 @@ def test_an_image_that_changes_while_it_is_mapped_is_noticed(shards: Path) -> No
         with path.open("r+b") as file:
             file.seek(sample.offset + 30)
             file.write(b"\xff\x00\xff")
-        with pytest.raises(RunError, match=rf"{path} is damaged: 0002\.jpg at offset {sample.offset} has changed"):
+        with pytest.raises(RunError, match=rf"{path} is damaged: 0002\.jpg at offset {sample.offset} is not what was"):
             ingest.batch(0, 4)
 
 

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,9 +30,10 @@ from cluster.omissions import Omissions
 from cluster.order import Order
 from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.quarantine import DamageFoundError, LeftOut
+from cluster.shard_cache import ShardCache
 from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
-from cluster.storage import Folder, open_folder, split_object
+from cluster.storage import Folder, split_object
 from freqgan.errors import FreqganError, InputError
 
 NO_LABEL = -1
@@ -84,6 +86,7 @@ class Ingest:
         patience: with storage.
         most_damaged: where given, damage is told by DamageFoundError, so many images at a time and one more;
             else the first damage is an error.
+        cache: of shards of buckets.
 
     """
 
@@ -95,12 +98,13 @@ class Ingest:
         settings: DataSettings,
         patience: Patience = USUAL_PATIENCE,
         most_damaged: int | None = None,
+        cache: ShardCache | None = None,
     ) -> None:
         counts = [len(shard.samples) for shard in index.shards]
         self._order = Order(counts, seed, settings.shuffle, settings.shuffle_shards)
         self._index, self._policy, self._seed = index, policy, seed
         self._omissions, self._most_damaged = Omissions(self._order), most_damaged
-        self._store = _ShardStore(index, patience, tolerant=most_damaged is not None)
+        self._store = _ShardStore(index, patience, cache, tolerant=most_damaged is not None)
 
     def __enter__(self) -> Ingest:
         return self
@@ -198,7 +202,8 @@ class _ShardStore:
     those that are whole can be used; what is not there at all stays an error until the shard is let go.
     """
 
-    def __init__(self, index: ShardIndex, patience: Patience, *, tolerant: bool) -> None:
+    def __init__(self, index: ShardIndex, patience: Patience, cache: ShardCache | None, *, tolerant: bool) -> None:
+        self._cache = cache
         self._shards, self._patience, self._tolerant = index.shards, patience, tolerant
         self.refetched = 0
         self._checked_on_disk: set[int] = set()
@@ -246,7 +251,10 @@ class _ShardStore:
         shard, size_bytes = self._shards[number], folder.size(name)
         if size_bytes != shard.size_bytes and not (size_bytes and self._takes_parts_of(shard)):
             raise _changed(shard, size_bytes)
-        data = _map(folder, name)
+        try:
+            data = _map(Path(folder.url) / name)
+        except OSError as error:
+            raise InputError(f"cannot read {shard.url}: {error.strerror}; make it readable") from error
         if number not in self._checked_on_disk and not self._takes_parts_of(shard):
             if (what := difference(shard, data)) is not None:
                 data.close()
@@ -255,24 +263,38 @@ class _ShardStore:
         return data
 
     def _fetched(self, number: int, folder: Folder, name: str) -> mmap.mmap:
-        """A copy of it, which has no name any more: nothing outlives the process, not even a SIGKILL."""
+        """A copy of it from the cache; or one that has no name any more: not even a SIGKILL leaves something behind."""
         shard = self._shards[number]
-        self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
-        spool, copy = open_folder(self._spool.name), f"{number}.tar"
-        for left in reversed(range(FETCHES)):
-            folder.download(name, Path(spool.url) / copy, self._patience)
+        if self._cache is not None and shard.sha256 is not None:
+            fill = partial(self._download, shard, folder, name)
             try:
-                came_bytes = spool.size(copy)
-                data = _map(spool, copy) if came_bytes else None
-            finally:
-                spool.delete(copy)
+                data = self._cache.get(shard.sha256, shard.size_bytes, fill)
+            except OSError as error:
+                raise InputError(
+                    f"shard_cache: {self._cache.folder} cannot be used ({error.strerror}); name a folder on a local "
+                    "disk that this user may write to"
+                ) from error
+            if data is not None:
+                return data
+        self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
+        copy = Path(self._spool.name) / f"{number}.tar"
+        try:
+            return self._download(shard, folder, name, copy)[0]
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _download(self, shard: Shard, folder: Folder, name: str, copy: Path) -> tuple[mmap.mmap, bool]:
+        """The bytes of a shard of a bucket, copied to ``copy``, and whether they are those that were indexed."""
+        for left in reversed(range(FETCHES)):
+            folder.download(name, copy, self._patience)
+            data = _map(copy) if copy.stat().st_size else None
             what = _difference(shard, data)
             if data is not None and what is None:
-                return data
+                return data, True
             size_bytes = folder.size(name)
             replaced = size_bytes != shard.size_bytes
             if data is not None and (replaced or not left) and self._takes_parts_of(shard):
-                return data
+                return data, False
             if data is not None:
                 data.close()
             if replaced:
@@ -292,8 +314,8 @@ class _ShardStore:
             future.add_done_callback(_close_map)
 
 
-def _map(folder: Folder, name: str) -> mmap.mmap:
-    with folder.open(name) as file:
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 

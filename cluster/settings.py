@@ -33,6 +33,8 @@ FREE_SETTINGS = (
     "storage_timeout_s",
     "readers",
     "max_damaged",
+    "shard_cache",
+    "shard_cache_mib",
 )
 """Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
 
@@ -102,6 +104,10 @@ class RunSettings(ModelSettings):
         ge=0,
         description="images that stay damaged however often they are fetched and are left out before the run fails",
     )
+    shard_cache: str = Field(
+        "", description="local folder that keeps copies of the shards of a bucket, for all readers of a machine"
+    )
+    shard_cache_mib: int = Field(32_768, ge=1, description="most that these copies take; the last used ones stay")
     storage_timeout_s: float = Field(
         120, gt=0, description="storage of shards that gives nothing for this long, however often asked, is given up"
     )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from cluster.ingest import Batch, Ingest
 from cluster.patience import Patience
 from cluster.quarantine import DamageFoundError, LeftOut, Quarantine
 from cluster.settings import RunSettings
+from cluster.shard_cache import ShardCache
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
+from cluster.storage import open_folder
 from freqgan.bands import all_bands
 from freqgan.errors import InputError
 from freqgan.statistics import BandMoments, BandStatistics
@@ -44,7 +47,8 @@ class DataSource:
         settings = self.settings
         policy = settings.ingest.image_policy(settings.image_size, settings.channels)
         patience = Patience(budget_s=settings.storage_timeout_s)
-        opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience)
+        cache = shard_cache(settings)
+        opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience, cache=cache)
         if self.quarantine is None:
             return opening
         return partial(_leaving_out, partial(opening, most_damaged=self.quarantine.limit), self.quarantine.left_out)
@@ -82,6 +86,16 @@ def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> 
     if settings.classes:
         _check_labels(settings.classes, index)
     return DataSource(settings, index, quarantine)
+
+
+def shard_cache(settings: RunSettings) -> ShardCache | None:
+    """The one that ``settings`` ask for; InputError where it is not to be on a local disk."""
+    if not settings.shard_cache:
+        return None
+    if "://" in settings.shard_cache:
+        raise InputError(f"shard_cache {settings.shard_cache}: copies are kept on a local disk; name a folder there")
+    folder = open_folder(settings.shard_cache)
+    return ShardCache(Path(folder.url), settings.shard_cache_mib * 2**20)
 
 
 def _leaving_out(opening: Callable[[], Ingest], left_out: tuple[LeftOut, ...]) -> Ingest:

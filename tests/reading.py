@@ -7,14 +7,17 @@ from multiprocessing.connection import Connection
 
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
+from cluster.shard_cache import ShardCache
 from cluster.shards import ShardIndex
 
 BATCH = 7
+BATCHES = 20
 
 
-def opened(index: ShardIndex) -> Ingest:
+def opened(index: ShardIndex, cache: ShardCache | None = None, most_damaged: int | None = None) -> Ingest:
     """A reader of ``index`` with crops and an order of its own in every epoch."""
-    return Ingest(index, ImagePolicy(size=8, crop="random"), 3, DataSettings(crop="random", shuffle_shards=2))
+    policy, settings = ImagePolicy(size=8, crop="random"), DataSettings(crop="random", shuffle_shards=2)
+    return Ingest(index, policy, 3, settings, most_damaged=most_damaged, cache=cache)
 
 
 def batch_bytes(ingest: Ingest, step: int) -> tuple[bytes, bytes]:
@@ -28,3 +31,18 @@ def read_for(pipe: Connection, index: ShardIndex) -> None:
     with opened(index) as ingest, suppress(EOFError):
         while True:
             pipe.send(batch_bytes(ingest, pipe.recv()))
+
+
+def batches(index: ShardIndex, cache: ShardCache | None = None) -> list[tuple[bytes, bytes]]:
+    """The first BATCHES of a reader of its own."""
+    with opened(index, cache) as ingest:
+        return [batch_bytes(ingest, step) for step in range(BATCHES)]
+
+
+def read_over_and_over(
+    pipe: Connection, index: ShardIndex, cache: ShardCache, right: list[tuple[bytes, bytes]]
+) -> None:
+    """Tells whenever it has read all batches whether they were ``right``."""
+    pipe.send("begins")
+    while True:
+        pipe.send("right" if batches(index, cache) == right else "WRONG")

@@ -87,6 +87,7 @@ def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str])
             "samples": len(shard.samples),
             "bytes": shard.size_bytes,
             "sha256": shard.sha256,
+            "others": dict(shard.others),
             "members": [astuple(sample) for sample in shard.samples],
         }
         for shard in shards
@@ -225,4 +226,5 @@ def _shard(folder: Folder, entry: Mapping[str, Any]) -> Shard:
     samples = tuple(Sample(*fields) for fields in entry["members"])
     if len(samples) != entry["samples"] or not samples:
         raise ValueError(f"{entry['shard']} has {len(samples)} members and {entry['samples']} samples")
-    return Shard(f"{folder.url}/{entry['shard']}", int(entry["bytes"]), samples, str(entry["sha256"]))
+    others = tuple((str(kind), int(count)) for kind, count in entry.get("others", {}).items())
+    return Shard(f"{folder.url}/{entry['shard']}", int(entry["bytes"]), samples, str(entry["sha256"]), others)

@@ -46,13 +46,15 @@ class Sample:
 class Shard:
     """One tar: an absolute path or an s3:// URL, its size, and its samples in the order of the images.
 
-    ``sha256`` is that of the whole file, None where nobody has computed it.
+    ``sha256`` is that of the whole file, None where nobody has computed it. ``others`` counts the members that are
+    passed over, by kind: ".json", "without a key" and so on.
     """
 
     url: str
     size_bytes: int
     samples: tuple[Sample, ...]
     sha256: str | None = None
+    others: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,9 @@ class _Members:
 
     def add(self, member: tarfile.TarInfo, file: BinaryIO) -> None:
         key, extension = split_extension(member.name) or (member.name, "")
-        if extension.lower() in IMAGE_EXTENSIONS:
+        if not member.isreg() or member.issparse():
+            self.others["links, devices and sparse files"] += not member.isdir()
+        elif extension.lower() in IMAGE_EXTENSIONS:
             if key in self.images:
                 other = self.images[key][0]
                 raise InputError(f"{self.url} has two images of key {key}, {other} and {member.name}: rename one")
@@ -168,7 +172,7 @@ class _Members:
         elif extension == "cls":
             self.labels[key] = _read_label(self.url, member, file)
         else:
-            self.others[f".{extension}"] += 1
+            self.others[f".{extension}" if extension else "without a key"] += 1
 
     def samples(self) -> tuple[Sample, ...]:
         if not self.images:
@@ -187,15 +191,15 @@ def read_shard(url: str) -> Shard:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
-                    if member.isreg() and not member.issparse():
-                        members.add(member, file)
+                    members.add(member, file)
                 end = tar.offset
         except InputError:
             raise
         except (tarfile.TarError, ValueError, OverflowError) as error:
             raise _damage(url, size_bytes, min(file.tell(), size_bytes), str(error)) from error
         _check_end(url, size_bytes, end, file)
-    return Shard(url, size_bytes, members.samples())
+    others = tuple((kind, count) for kind, count in members.others.most_common() if count)
+    return Shard(url, size_bytes, members.samples(), others=others)
 
 
 def _read_label(url: str, member: tarfile.TarInfo, file: BinaryIO) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -15,7 +15,7 @@ from cluster.evaluation import MIXED_SHARDS
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
-from cluster.shards import ShardIndex
+from cluster.shards import Shard, ShardIndex
 from cluster.storage import split_object
 from freqgan.errors import RunError
 from launch.pictures import encode_png, tile
@@ -30,7 +30,9 @@ def index_with_progress(data: str) -> str:
     with progress_bar("indexing") as advance:
         shards = index_shards(data, advance)
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
-    return f"{sum(len(s.samples) for s in shards)} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
+    count, others = sum(len(shard.samples) for shard in shards), passed_over_text(shards)
+    passed_over = f"; passed over: {others}" if others else ""
+    return f"{count} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed{passed_over}"
 
 
 def verify_with_progress(data: str) -> str:
@@ -97,9 +99,19 @@ def _facts(index: ShardIndex) -> dict[str, str]:
         fewest, most = min(labels.values()), max(labels.values())
         each = f"{most:,} images each" if fewest == most else f"{fewest:,} to {most:,} images each"
         facts["labels"] = f"{len(labels)}, from {min(labels)} to {max(labels)}, {each}"
+    if others := passed_over_text(index.shards):
+        facts["passed over"] = others
     if unlabelled:
         facts["without a label"] = f"{unlabelled:,} images"
     return facts
+
+
+def passed_over_text(shards: Sequence[Shard]) -> str:
+    """How many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        counts.update(dict(shard.others))
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
 
 
 def shards_text(count: int) -> str:

@@ -113,6 +113,19 @@ def test_the_format_is_told_by_the_bytes() -> None:
     np.testing.assert_array_equal(decode_image(png, "really-a-png.jpg"), np.asarray(photo()))
 
 
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><title>404</title>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_no_image_at_all(content: bytes) -> None:
+    with pytest.raises(InputError, match=r"^a/b.jpg is (no JPEG, PNG or WebP|damaged or cut off)"):
+        decode_image(content, "a/b.jpg")
+
+
+def test_floating_point_tiff_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.linspace(-3, 1e6, 64, dtype=np.float32).reshape(8, 8)).save(buffer, "TIFF")
+    with pytest.raises(InputError, match=r"^a.tif is no JPEG, PNG or WebP \(it begins with b'II"):
+        decode_image(buffer.getvalue(), "a.tif")
+
+
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
 def test_other_formats_are_refused(kind: str) -> None:
     with pytest.raises(InputError, match=r"a/b.jpg is no JPEG, PNG or WebP \(it begins with b'.*convert or remove"):

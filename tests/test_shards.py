@@ -18,9 +18,10 @@ from webdataset.tariterators import base_plus_ext
 
 from cluster.packing import PackReport, pack
 from cluster.shard_index import build_index
-from cluster.shards import Sample, find_shards, split_extension
+from cluster.shards import Sample, find_shards, read_shard, split_extension
 from cluster.storage import open_folder
 from freqgan.errors import InputError
+from tests.commands import run_command
 from tests.s3_server import BUCKET
 
 SHARED_CIFAR10 = Path(__file__).parents[2] / "shared/data/cifar10"
@@ -181,6 +182,34 @@ def test_members_are_grouped_by_key(tmp_path: Path) -> None:
         ("a/2", "a/2.png", 7),
         ("3", "3.webp", None),
     ]
+    assert dict(shard.others) == {"without a key": 2, ".json": 1, ".seg.png": 1}
+
+
+def test_links_and_devices_are_counted_and_not_followed(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1)})
+    with tarfile.open(path, "a") as tar:
+        for name, kind, target in (
+            ("2.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+            ("3.jpg", tarfile.LNKTYPE, "1.jpg"),
+            ("4.jpg", tarfile.CHRTYPE, ""),
+            ("5.jpg", tarfile.FIFOTYPE, ""),
+            ("folder", tarfile.DIRTYPE, ""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            tar.addfile(member)
+    shard = read_shard(str(path))
+    assert [sample.key for sample in shard.samples] == ["1"]
+    assert dict(shard.others) == {"links, devices and sparse files": 4}
+
+
+def test_others_are_in_the_index_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1), "1.json": b"{}", "2.jpg": image_bytes(2), "2.json": b"{}"})
+    told = run_command(capsys, "shards", "index", tmp_path)
+    assert "2 images in 1 shard" in told.out
+    assert "passed over: 2 .json" in told.out
+    assert dict(build_index(str(tmp_path)).shards[0].others) == {".json": 2}
+    assert "2 .json" in run_command(capsys, "shards", "info", tmp_path).out
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -114,3 +114,14 @@ def test_a_training_with_several_readers_that_die(small_shards: Path, tmp_path: 
     assert digest == quiet
     assert replaced == {"ingest", "ingest@1", "ingest@2"}
     assert {name for recovery in events.recoveries for name in recovery.stages} == replaced
+
+
+def test_the_object_store_does_not_spill(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    """As many batches as are read ahead by default, and all that is kept for replays."""
+    from ray._private.internal_api import memory_summary
+
+    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", max_steps=40)
+    trained(settings)
+    summary = memory_summary(stats_only=True)
+    assert "Plasma memory usage" in summary
+    assert "Spilled" not in summary

@@ -29,7 +29,7 @@ from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.omissions import Omissions
 from cluster.order import Order
 from cluster.patience import USUAL_PATIENCE, Patience
-from cluster.quarantine import DamageFoundError, LeftOut
+from cluster.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut
 from cluster.shard_cache import ShardCache
 from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
@@ -105,6 +105,8 @@ class Ingest:
         self._index, self._policy, self._seed = index, policy, seed
         self._omissions, self._most_damaged = Omissions(self._order), most_damaged
         self._store = _ShardStore(index, patience, cache, tolerant=most_damaged is not None)
+        self._told: set[int] = set()
+        """Shards whose damage beside their images is known."""
 
     def __enter__(self) -> Ingest:
         return self
@@ -126,7 +128,7 @@ class Ingest:
         pixels = np.empty((count, size, size, self._policy.channels), np.uint8)
         labels = np.empty(count, np.int64)
         found: list[LeftOut] = []
-        position = held_until = self._omissions.position_of(first_image)
+        first_position = position = held_until = self._omissions.position_of(first_image)
         done = 0
         while done < count:
             if position >= held_until:
@@ -142,13 +144,20 @@ class Ingest:
                     if len(found) > min(self._most_damaged, self._order.sample_count):
                         break
             position += 1
+        found += [
+            LeftOut(self._index.shards[number].url, "", str(what), number, WHOLE_SHARD, first_position)
+            for number, what in sorted(self._store.met.items())
+            if number not in self._told
+        ]
         if found:
             raise DamageFoundError(tuple(found))
         return Batch(pixels, labels)
 
     def leave_out(self, images: Sequence[LeftOut]) -> None:
         """Passes over ``images`` from now on, each from its position on; RunError where none is left."""
-        self._omissions.add((one.shard_number, one.sample_number, one.position) for one in images)
+        self._told |= {one.shard_number for one in images if one.sample_number == WHOLE_SHARD}
+        left_out = [one for one in images if one.sample_number != WHOLE_SHARD]
+        self._omissions.add((*one.key, one.position) for one in left_out)
 
     @property
     def refetched(self) -> int:
@@ -206,6 +215,9 @@ class _ShardStore:
         self._cache = cache
         self._shards, self._patience, self._tolerant = index.shards, patience, tolerant
         self.refetched = 0
+        self.met: dict[int, FreqganError] = {}
+        """What is wrong with the shards that have been read from and of which only headers or padding are damaged."""
+        self._beside_images: dict[int, FreqganError] = {}
         self._checked_on_disk: set[int] = set()
         self._maps: dict[int, Future[mmap.mmap]] = {}
         self._spool: tempfile.TemporaryDirectory[str] | None = None
@@ -223,7 +235,10 @@ class _ShardStore:
     def read(self, number: int, offset: int, size_bytes: int) -> bytes:
         """Bytes of a shard that is held, waiting for it; a failed fetch is tried again by the next ``hold``."""
         try:
-            return self._maps[number].result()[offset : offset + size_bytes]
+            data = self._maps[number].result()
+            if number in self._beside_images:
+                self.met[number] = self._beside_images[number]
+            return data[offset : offset + size_bytes]
         except FreqganError as error:
             if not (self._tolerant and isinstance(error, DamagedError | UnusableError)):
                 del self._maps[number]
@@ -249,16 +264,20 @@ class _ShardStore:
     def _mapped(self, number: int, folder: Folder, name: str) -> mmap.mmap:
         """Where it lies on a disk."""
         shard, size_bytes = self._shards[number], folder.size(name)
-        if size_bytes != shard.size_bytes and not (size_bytes and self._takes_parts_of(shard)):
-            raise _changed(shard, size_bytes)
+        changed = _changed(shard, size_bytes) if size_bytes != shard.size_bytes else None
+        if changed is not None and not (size_bytes and self._takes_parts_of(shard)):
+            raise changed
         try:
             data = _map(Path(folder.url) / name)
         except OSError as error:
             raise InputError(f"cannot read {shard.url}: {error.strerror}; make it readable") from error
-        if number not in self._checked_on_disk and not self._takes_parts_of(shard):
-            if (what := difference(shard, data)) is not None:
+        if number not in self._checked_on_disk:
+            what = difference(shard, data)
+            wrong = changed if what is None else changed or damaged(shard, what)
+            if wrong is not None and not self._takes_parts_of(shard):
                 data.close()
-                raise damaged(shard, what)
+                raise wrong
+            self._note(number, data, wrong)
             self._checked_on_disk.add(number)
         return data
 
@@ -266,7 +285,7 @@ class _ShardStore:
         """A copy of it from the cache; or one that has no name any more: not even a SIGKILL leaves something behind."""
         shard = self._shards[number]
         if self._cache is not None and shard.sha256 is not None:
-            fill = partial(self._download, shard, folder, name)
+            fill = partial(self._download, number, folder, name)
             try:
                 data = self._cache.get(shard.sha256, shard.size_bytes, fill)
             except OSError as error:
@@ -279,12 +298,13 @@ class _ShardStore:
         self._spool = self._spool or tempfile.TemporaryDirectory(prefix="freqgan-spool-")
         copy = Path(self._spool.name) / f"{number}.tar"
         try:
-            return self._download(shard, folder, name, copy)[0]
+            return self._download(number, folder, name, copy)[0]
         finally:
             copy.unlink(missing_ok=True)
 
-    def _download(self, shard: Shard, folder: Folder, name: str, copy: Path) -> tuple[mmap.mmap, bool]:
+    def _download(self, number: int, folder: Folder, name: str, copy: Path) -> tuple[mmap.mmap, bool]:
         """The bytes of a shard of a bucket, copied to ``copy``, and whether they are those that were indexed."""
+        shard = self._shards[number]
         for left in reversed(range(FETCHES)):
             folder.download(name, copy, self._patience)
             data = _map(copy) if copy.stat().st_size else None
@@ -293,16 +313,25 @@ class _ShardStore:
                 return data, True
             size_bytes = folder.size(name)
             replaced = size_bytes != shard.size_bytes
+            error = _changed(shard, size_bytes) if replaced else damaged(shard, str(what))
             if data is not None and (replaced or not left) and self._takes_parts_of(shard):
+                self._note(number, data, error)
                 return data, False
             if data is not None:
                 data.close()
-            if replaced:
-                raise _changed(shard, size_bytes)
-            if not left:
-                raise damaged(shard, str(what))
+            if replaced or not left:
+                raise error
             self.refetched += 1
         raise AssertionError("the last round returns or raises")
+
+    def _note(self, number: int, data: mmap.mmap, error: FreqganError | None) -> None:
+        """Keeps ``error`` of a shard all of whose images are whole: nothing else would tell of it."""
+        whole = all(
+            zlib.crc32(data[one.offset : one.offset + one.size_bytes]) == one.crc32
+            for one in self._shards[number].samples
+        )
+        if error is not None and whole:
+            self._beside_images[number] = error
 
     def _takes_parts_of(self, shard: Shard) -> bool:
         """Whether images of a damaged ``shard`` can be told from those that are whole, and are wanted."""

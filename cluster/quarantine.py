@@ -15,6 +15,8 @@ from cluster.storage import Folder
 from freqgan.errors import InputError, RunError
 
 QUARANTINE = "quarantine.jsonl"
+WHOLE_SHARD = -1
+"""For the number of a sample, where all images of a shard are whole and used, and something else in it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,10 @@ class LeftOut:
 
     Attributes:
         shard: its URL.
-        member: the image's name in it.
+        member: the image's name in it; "" where it is not an image that is damaged.
         reason: what is wrong with it.
         shard_number: in the index of the data.
-        sample_number: in the shard.
+        sample_number: in the shard; or WHOLE_SHARD.
         position: in the order, from which on it is left out.
 
     """
@@ -108,7 +110,7 @@ def read_quarantine(folder: Folder) -> tuple[LeftOut, ...]:
     for number, line in enumerate(folder.read(QUARANTINE).splitlines(), 1):
         try:
             one = LeftOut(**json.loads(line))
-            numbers = one.shard_number, one.sample_number, one.position
+            numbers = one.shard_number, one.sample_number - WHOLE_SHARD, one.position
             if not all(isinstance(value, int) and value >= 0 for value in numbers):
                 raise ValueError(f"numbers {numbers}")
             found.append(one)

@@ -119,7 +119,8 @@ class ProgressReporter:
         self._left_out = count
         if self._live is not None:
             self._live.left_out = count
-        self.warn(f"{image.reason}; left out from here on, as image {count} of at most {self.settings.max_damaged}")
+        what = "left out from here on" if image.member else "all of its images are whole, and used"
+        self.warn(f"{image.reason}; {what}. That is damage {count} of at most {self.settings.max_damaged}")
 
     def noted(self, text: str) -> None:
         """Says it."""
@@ -141,7 +142,7 @@ class ProgressReporter:
         alpha = mean_alpha(record.stages)
         blend = "" if alpha is None else f", alpha {alpha:.3f}"
         rate = f"{record.images_per_s:.1f} images/s"
-        damaged = f", {self._left_out} damaged images left out" if self._left_out else ""
+        damaged = f", {self._left_out} damaged" if self._left_out else ""
         return f"step {record.step}/{self.settings.last_step}, {rate}, {duration_text(left_s)} left{blend}{damaged}"
 
 
@@ -169,7 +170,7 @@ class LiveProgress:
         """Moves the bar to ``record``."""
         alpha = mean_alpha(record.stages)
         blend = "-" if alpha is None else f"{alpha:.3f}"
-        damaged = f"{self.left_out} damaged left out" if self.left_out else ""
+        damaged = f"{self.left_out} damaged" if self.left_out else ""
         self.bar.update(self.task, completed=record.images, rate=record.images_per_s, alpha=blend, damaged=damaged)
         losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
         self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))

@@ -24,6 +24,7 @@ from cluster.storage import Folder, open_folder
 from cluster.training import train
 from freqgan.errors import InputError, RunError
 from launch.configuration import dump_settings
+from tests import damage
 from tests.commands import run_command
 from tests.runs import Events, tiny_run_settings, trained, trained_with, write_small_shards
 from tests.test_shards import shard_members, upload, write_tar
@@ -112,9 +113,9 @@ def damage_in_batch(ingest: Ingest, first: int) -> tuple[LeftOut, ...]:
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("done", DAMAGES)
 def test_the_others_come_in_their_order(
-    tmp_path: Path, s3_server: str, place: str, damage: Callable[[Path, ShardIndex], None]
+    tmp_path: Path, s3_server: str, place: str, done: Callable[[Path, ShardIndex], None]
 ) -> None:
     for number in range(4):
         write_tar(tmp_path / f"{number:05d}.tar", shard_members(100 * number, 8 + number))
@@ -123,10 +124,10 @@ def test_the_others_come_in_their_order(
     order = Order([len(shard.samples) for shard in index.shards], 3, block_shards=2)
     with reader(index) as ingest:
         whole = [ingest.batch(position, 1) for position in range(3 * order.sample_count)]
-    damage(tmp_path, index)
+    done(tmp_path, index)
     if place == "bucket":
         index = build_index(upload(tmp_path))
-    bad = {(1, sample) for sample in DAMAGES[damage]}
+    bad = {(1, sample) for sample in DAMAGES[done]}
     right = [batch for position, batch in enumerate(whole) if order.locate(position) not in bad]
     given, seen = [], dict[tuple[int, int], LeftOut]()
     with reader(index) as ingest:
@@ -147,6 +148,13 @@ def test_the_others_come_in_their_order(
             assert later.batch(number * BATCH, BATCH).images.tobytes() == given[number].images.tobytes()
     with reader(index, None) as strict, pytest.raises((InputError, RunError), match=r"00001\.tar"):
         strict.batch(0, order.sample_count)
+
+
+def test_any_damage_is_told_and_the_rest_is_right(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "shard.tar", shard_members(0, damage.IMAGES))
+    index_shards(str(tmp_path))
+    index = build_index(str(tmp_path))
+    assert damage.left_out(path, index, 100, damage.read(index)[0]) == 200
 
 
 # -- trainings ----------------------------------------------------------------------------------------

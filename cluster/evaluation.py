@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ def evaluate_checkpoint(
     Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
     """
     settings, index = checkpoint.settings, build_index(data)
-    policy = ImagePolicy(size=settings.image_size, channels=settings.channels)
+    policy = replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")
     number = _fitting(count, index, data, note)
     note(f"generating {number} images of step {checkpoint.step}")
     synthesiser = checkpoint.synthesiser()

@@ -19,13 +19,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.images import MAX_PIXELS, ImagePolicy, Pixels, decode_image, fit_image
 from cluster.omissions import Omissions
 from cluster.order import Order
 from cluster.patience import USUAL_PATIENCE, Patience
@@ -37,22 +37,28 @@ from cluster.storage import Folder, split_object
 from freqgan.errors import FreqganError, InputError
 
 NO_LABEL = -1
+Channel = Annotated[int, Field(ge=0, le=255)]
 FETCHES = 3
 """Times that a shard is fetched before damage counts as that of the object itself."""
 
 
 class DataSettings(BaseModel):
-    """How the images are cropped and in which order they come."""
+    """How images become pixels, and in which order they come."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     crop: Literal["center", "random"] = "center"
     shuffle: bool = True
     shuffle_shards: int = Field(4, ge=1, description="shards whose samples are mixed, and which are held at a time")
+    background: tuple[Channel, Channel, Channel] = Field(
+        (255, 255, 255), description="the colour behind transparent pixels: red, green, blue, 0 to 255"
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="of an image; a larger one is refused before it is decoded")
 
     def image_policy(self, size: int, channels: Literal[1, 3] = 3) -> ImagePolicy:
         """The policy that makes ``channels`` x ``size`` x ``size`` images by these settings."""
-        return ImagePolicy(size=size, channels=channels, crop=self.crop)
+        colour, most = self.background, self.max_pixels
+        return ImagePolicy(size=size, channels=channels, crop=self.crop, background=colour, max_pixels=most)
 
 
 class UnusableError(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from PIL import Image
+from pydantic import ValidationError
 
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
@@ -20,6 +23,7 @@ from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.shard_index import build_index, index_shards
 from cluster.shards import ShardIndex
+from cluster.source import open_source
 from cluster.storage import Folder, open_folder
 from cluster.training import train
 from freqgan.errors import InputError, RunError
@@ -272,6 +276,20 @@ def test_the_command_line(tmp_path: Path, data: Path, capsys: pytest.CaptureFixt
     assert ", 1 damaged" in done.err
     assert run_command(capsys, "report", str(run)).code == 0
     assert "Damaged images" in (run / "report.html").read_text()
+
+
+def test_a_policy_that_is_set(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGBA", (16, 16), (9, 9, 9, 0)).save(picture, "PNG")
+    write_tar(tmp_path / "x.tar", {"1.png": picture.getvalue()})
+    black = settings_for(tmp_path / "run", tmp_path, ingest={"background": [0, 1, 2]})
+    with open_source(black).ingest() as ingest:
+        assert (ingest.batch(0, 1).pixels == [0, 1, 2]).all()
+    small = settings_for(tmp_path / "run", tmp_path, ingest={"max_pixels": 255})
+    with open_source(small).ingest() as ingest, pytest.raises(InputError, match=r"1\.png in .* 255"):
+        ingest.batch(0, 1)
+    with pytest.raises(ValidationError, match="less than or equal to 255"):
+        settings_for(tmp_path / "run", tmp_path, ingest={"background": [0, 0, 256]})
 
 
 def test_a_torn_file_is_refused(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_checkpoints_are_scored_and_the_best_is_kept(
     _, events, digest = trained(settings)
     assert digest == quiet  # scores do not touch the arithmetic
     steps = [evaluation.step for evaluation, _ in events.evaluations]
-    assert steps
+    assert steps, events.notes
     assert steps[-1] == 6
     best = [evaluation for evaluation, marked in events.evaluations if marked][-1]
     assert best.fit == min(evaluation.fit for evaluation, _ in events.evaluations)

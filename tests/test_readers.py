@@ -118,10 +118,11 @@ def test_a_training_with_several_readers_that_die(small_shards: Path, tmp_path: 
 
 def test_the_object_store_does_not_spill(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     """As many batches as are read ahead by default, and all that is kept for replays."""
+    import ray
     from ray._private.internal_api import memory_summary
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", max_steps=40)
     trained(settings)
-    summary = memory_summary(stats_only=True)
+    summary = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
     assert "Plasma memory usage" in summary
     assert "Spilled" not in summary

@@ -89,11 +89,11 @@ class Coordinator:
         if checkpoint is None or checkpoint.step != self.finished:
             return  # nothing was trained since the start: the executor asks again
         self.executor.move(Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records))
-        self._report_recoveries()
+        self._report_damage()
 
     def _finish_one(self) -> None:
         metrics = self.executor.finish()
-        self._report_recoveries()
+        self._report_damage()
         self.finished += 1
         for recovery in setbacks(self.finished, metrics):
             self.reporter.recovered(recovery)
@@ -101,7 +101,8 @@ class Coordinator:
         self._commit_finished(wait=len(self.saves) > MOST_SAVES)
         self._report_scores()
 
-    def _report_recoveries(self) -> None:
+    def _report_damage(self) -> None:
+        """Passes on what the executor got over, and which images it has left out."""
         while self.executor.recoveries:
             self.reporter.recovered(self.executor.recoveries.popleft())
         while self.quarantine is not None and self.quarantine.unreported:

@@ -49,7 +49,8 @@ class ShardCache:
         path, part, room = self._path(sha256), self.folder / f".{sha256}.part", self.folder / f".{sha256}.room"
         with self._lock(sha256[:LOCK_DIGITS]):
             if (data := _sound(path, sha256)) is not None:
-                os.utime(path)
+                with suppress(FileNotFoundError):  # let go of by another process, after it was opened here
+                    os.utime(path)
                 return data
             if not self._has_room(room, size_bytes):
                 return None
@@ -70,17 +71,27 @@ class ShardCache:
         with self._lock(_ALL):
             room.unlink(missing_ok=True)
             self._clear_what_was_left()
-            kept = sorted(self.folder.glob("*.tar"), key=lambda path: path.stat().st_mtime_ns)
-            taken = sum(path.stat().st_size for path in (*kept, *self.folder.glob(".*.room")))
-            while taken + size_bytes > self.limit_bytes and kept:
-                oldest = kept.pop(0)
-                taken -= oldest.stat().st_size
-                oldest.unlink()
+            # Rooms first: a copy that is finished in between is counted twice, not overlooked.
+            taken = sum(size for _, size, _ in self._files(".*.room"))
+            kept = sorted(self._files("*.tar"))
+            taken += sum(size for _, size, _ in kept)
+            for _, size, oldest in kept:
+                if taken + size_bytes <= self.limit_bytes:
+                    break
+                oldest.unlink(missing_ok=True)
+                taken -= size
             if taken + size_bytes > self.limit_bytes:
                 return False
             with room.open("wb") as file:
                 file.truncate(size_bytes)
             return True
+
+    def _files(self, pattern: str) -> Iterator[tuple[int, int, Path]]:
+        """When each was used last (ns), its bytes and path; other processes remove some of them meanwhile."""
+        for path in list(self.folder.glob(pattern)):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                yield status.st_mtime_ns, status.st_size, path
 
     def _clear_what_was_left(self) -> None:
         """Removes unfinished copies of processes that have died: their locks are free."""

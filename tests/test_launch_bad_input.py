@@ -101,9 +101,15 @@ def test_a_shard_without_images(capsys: Capsys, tmp_path: Path) -> None:
 
 def test_an_unreadable_image_in_a_shard_is_named(capsys: Capsys, tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "images.tar", {f"{i}.png": picture() for i in range(4)} | {"torn.png": picture()[:40]})
-    message = refused(train(capsys, f"data={shard}", f"run={tmp_path}/run"))
-    assert "torn.png" in message
-    assert "images.tar" in message
+    left_out = train(capsys, f"data={shard}", f"run={tmp_path}/run")
+    assert left_out.code == 0
+    assert f"torn.png in {shard} is damaged or cut off" in left_out.err
+    assert "damage 1 of at most 16" in left_out.err
+    stopped = train(capsys, f"data={shard}", f"run={tmp_path}/strict", "max_damaged=0")
+    assert stopped.code == 3
+    assert f"torn.png in {shard} is damaged or cut off" in stopped.err
+    assert "max_damaged" in stopped.err
+    assert "Traceback" not in stopped.err
 
 
 def test_classes_asked_of_images_without_labels(capsys: Capsys, tmp_path: Path) -> None:

@@ -19,10 +19,8 @@ from cluster.shard_cache import ShardCache
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
 from cluster.storage import open_folder
-from freqgan.bands import all_bands
 from freqgan.errors import InputError
 from freqgan.statistics import BandMoments, BandStatistics
-from freqgan.transforms import parse_transform
 
 STATISTICS_BATCH = 250
 
@@ -118,15 +116,14 @@ def _check_labels(classes: int, index: ShardIndex) -> None:
 def measure_statistics(source: DataSource) -> BandStatistics:
     """Mean and deviation of every band over the first ``statistics_images`` of the training order, in float64."""
     settings = source.settings
-    transform = parse_transform(settings.transform, settings.levels)
+    transform = settings.band_transform()
     count = min(settings.statistics_images, source.index.sample_count)
     moments, ingest = BandMoments(), source.ingest()
     try:
         for first in range(0, count, STATISTICS_BATCH):
             batch = source.batch(ingest, first, min(STATISTICS_BATCH, count - first))
             pixels = torch.from_numpy(np.array(batch.images, order="C")).to(torch.float32) / 127.5 - 1
-            sub_images = transform.analyse(pixels)
-            moments.add({band: sub_images[band] for band in all_bands(settings.levels)})
+            moments.add(transform.analyse(pixels))
     finally:
         ingest.close()
     return moments.finish()

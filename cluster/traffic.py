@@ -138,8 +138,8 @@ def rows_of(replicas: tuple[Replica, ...]) -> Iterator[tuple[int, int]]:
 def output_bytes(settings: RunSettings, stage: str) -> float:
     """Of one image's output of a band GAN."""
     gan = settings.band_plan().gan(stage)
-    side = settings.image_size / 2**gan.level
-    return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * side**2)
+    height, width = settings.band_transform().band_size((settings.image_size, settings.image_size), gan.bands[0])
+    return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)
 
 
 def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, float], None]) -> None:

@@ -62,7 +62,7 @@ def build_band_generator(chain: Chain, gan: Gan) -> torch.nn.Module:
     """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
     settings = chain.settings
     shape = GeneratorShape(
-        side=chain.band_side(gan.level),
+        side=chain.gan_side(gan),
         patch=chain.patch(gan),
         channels=settings.channels * len(gan.bands),
         base_channels=settings.channels if chain.plan.has_base(gan) else 0,
@@ -95,7 +95,7 @@ class BandGan:
         generator = build_band_generator(chain, gan).to(chain.device)
         self.conditional = not gan.is_low and settings.band_discriminator.condition
         sizes = settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)})
-        side, channels = chain.band_side(gan.level), settings.channels * len(gan.bands)
+        side, channels = chain.gan_side(gan), settings.channels * len(gan.bands)
         seen = chain.condition_channels(gan) if self.conditional else 0
         with seeded(settings.seed, "discriminator", gan.name):
             discriminator = Discriminator(side, channels, seen, settings.classes, sizes, emphasis=not gan.is_low)
@@ -140,7 +140,7 @@ class BandGan:
         if forced:
             real_seen = self._real_condition(step, reals, strength, forced, forced_of_all)
             seen = real_seen.followed_by(generated.rows(slice(forced, None)))
-        fakes = self.contest.generate(noise, seen.planes, seen.base, strength, chosen)
+        fakes = self._made(noise, seen, strength, chosen)
         real, fake = self._pairs(reals, seen, fakes, strength, chosen, forced)
         metrics = self.contest.train_discriminator(real, fake, step)
         output = self._output(noise, generated, fakes, chosen, forced)
@@ -155,6 +155,10 @@ class BandGan:
 
     # -- the parts of a step -------------------------------------------------------------------
 
+    def _made(self, noise: Tensor, seen: Condition, strength: Tensor, labels: Tensor | None) -> Tensor:
+        """What the generator makes, as far as the transform keeps it in these bands."""
+        return self.chain.projected(self.gan, self.contest.generate(noise, seen.planes, seen.base, strength, labels))
+
     def _generated(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """The present generator's output for the noise and the condition of ``step``; bands not given are zero."""
         batch = len(labels)
@@ -163,7 +167,7 @@ class BandGan:
         condition = self.chain.condition(self.gan, self._with_zeros(self._given(step, outputs, batch), mine))
         chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
         strength = torch.zeros(mine, device=self.chain.device)
-        return self.contest.generate(self._noise(step, batch), condition.planes, condition.base, strength, chosen)
+        return self._made(self._noise(step, batch), condition, strength, chosen)
 
     def _train_generator(self, real: Pairs, fake: Pairs, step: int, feedback: Feedback | None) -> Metrics:
         """The generator's update for its own discriminator and, where there is feedback, for that of the images."""
@@ -240,7 +244,7 @@ class BandGan:
 
     def _with_zeros(self, given: SubImages, batch: int) -> SubImages:
         missing = [band for band in self.gan.seen if band not in given]
-        sides = {band: self.chain.band_side(band.level) for band in missing}
+        sides = {band: self.chain.band_side(band) for band in missing}
         shape = (batch, self.settings.channels)
         return given | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
 
@@ -264,7 +268,7 @@ class BandGan:
             return fakes.detach()
         seen, clean = generated.rows(slice(forced)), torch.zeros(forced, device=self.chain.device)
         rows = None if labels is None else labels[:forced]
-        made = self.contest.generate(noise[:forced], seen.planes, seen.base, clean, rows)
+        made = self._made(noise[:forced], seen, clean, rows)
         return torch.cat([made, fakes[forced:].detach()])
 
     # -- state ---------------------------------------------------------------------------------

@@ -3,21 +3,28 @@
 HL is high along x and low along y (PyWavelets ``cV``, ``dwtn`` key ``ad``); LH is high along y
 (``cH``, ``da``); HH is high along both (``cD``, ``dd``). Public code disagrees on these names: the
 stripes test in ``tests/`` is the authority here.
+
+A band that was split again is named by both steps: HLLH is the LH packet of HL. The rings of a radial transform are
+RA, RB ... from the inner to the outer. LL is the low band of every transform.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import re
+from typing import NamedTuple
 
 from torch import Tensor
 
-Orientation = Literal["LL", "HL", "LH", "HH"]
+Orientation = str
 ORIENTATIONS: tuple[Orientation, ...] = ("LL", "HL", "LH", "HH")
 HIGH_ORIENTATIONS: tuple[Orientation, ...] = ("HL", "LH", "HH")
+MOST_RINGS = 8
+RINGS: tuple[Orientation, ...] = tuple(f"R{letter}" for letter in "ABCDEFGH"[:MOST_RINGS])
+_NAME = re.compile(r"(LL|(?:HL|LH|HH)(?:LL|HL|LH|HH)*|R[A-H])([1-9]\d*)", re.ASCII)
 
 
 class Band(NamedTuple):
-    """One sub-image of the transform: ``level`` 1 is the finest, ``orientation`` one of LL, HL, LH, HH."""
+    """One sub-image of the transform: ``level`` 1 is the finest, ``orientation`` one of LL, HL, LH, HH, or as above."""
 
     level: int
     orientation: Orientation
@@ -27,17 +34,17 @@ class Band(NamedTuple):
 
 
 SubImages = dict[Band, Tensor]
-"""Sub-images by band, each of shape (B, C, h_q, w_q) with h_q = H / 2^q."""
+"""Sub-images by band, each of shape (B, C, h_q, w_q) with h_q = H / 2^q; packets are smaller, rings larger."""
 
 
 def all_bands(levels: int) -> list[Band]:
-    """All 4L bands in the order of the chain: level L down to 1; within a level LL, HL, LH, HH."""
+    """All 4L bands of four quadrants a level in the order of the chain: level L down to 1; there LL, HL, LH, HH."""
     return [Band(level, orientation) for level in range(levels, 0, -1) for orientation in ORIENTATIONS]
 
 
 def parse_band(name: str) -> Band:
-    """The band called ``name`` ("HL1"); ValueError when it is not a band's name."""
-    orientation, level = name[:2], name[2:]
-    if orientation not in ORIENTATIONS or not level.isdecimal() or int(level) < 1:
+    """The band called ``name`` ("HL1", "HLHH1", "RA2"); ValueError when it is not a band's name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
         raise ValueError(f"{name!r} is not a band: write an orientation and a level, for example LL2 or HH1")
-    return Band(int(level), orientation)
+    return Band(int(match[2]), match[1])

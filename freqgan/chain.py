@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
+from freqgan.bands import Band, SubImages
 from freqgan.networks.blocks import compressed, grid_patch
 from freqgan.noise import NoiseMode, draw_noise
 from freqgan.plan import BandPlan, Gan
 from freqgan.seeds import generator_for
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandStatistics
-from freqgan.transforms import Quad, parse_transform
 
 LARGEST = 30.0
 """Deviations at which a generated sub-image is cut off, beyond any natural one (about 20): one sample that runs away
@@ -62,23 +61,27 @@ class Chain:
     def __init__(self, settings: ModelSettings, statistics: BandStatistics, device: torch.device) -> None:
         self.settings = settings
         self.plan: BandPlan = settings.band_plan()
-        self.transform = parse_transform(settings.transform, settings.levels)
+        self.transform = settings.band_transform()
         self.statistics = statistics.to(device)
         self.device = device
         self.size = (settings.image_size, settings.image_size)
 
-    def band_side(self, level: int) -> int:
-        """Side of the sub-images of ``level``, pixels."""
-        return self.transform.band_size(self.size, level)[0]
+    def band_side(self, band: Band | int) -> int:
+        """Side of the sub-images of ``band``, or of the low band of a level, pixels."""
+        return self.transform.band_size(self.size, band)[0]
+
+    def gan_side(self, gan: Gan) -> int:
+        """Side of what ``gan`` generates, pixels."""
+        return self.band_side(gan.bands[0])
 
     def patch(self, gan: Gan) -> int:
         """Pixels along a side of one cell of the grid that ``gan`` works on."""
-        return grid_patch(self.band_side(gan.level), self.settings.generator_sizes(gan).patch)
+        return grid_patch(self.gan_side(gan), self.settings.generator_sizes(gan).patch)
 
     # -- real images ---------------------------------------------------------------------------
 
     def real(self, images: Tensor) -> SubImages:
-        """uint8 images (B, C, N, N) -> all 4L normalised sub-images."""
+        """uint8 images (B, C, N, N) -> all normalised sub-images."""
         pixels = images.to(self.device, torch.float32) / 127.5 - 1
         sub_images = self.transform.analyse(pixels)
         return {band: self.statistics.normalise(band, x) for band, x in sub_images.items()}
@@ -88,6 +91,13 @@ class Chain:
         return torch.cat([sub_images[band] for band in gan.bands], dim=1)
 
     # -- generated bands -----------------------------------------------------------------------
+
+    def projected(self, gan: Gan, output: Tensor) -> Tensor:
+        """``output`` (B, C * bands, h, h) of ``gan`` without what the transform keeps in no or in other bands."""
+        parts = output.chunk(len(gan.bands), dim=1)
+        kept = [self.transform.projected(band, part) for band, part in zip(gan.bands, parts, strict=True)]
+        same = all(new is old for new, old in zip(kept, parts, strict=True))
+        return output if same else torch.cat(kept, dim=1)
 
     def noise(self, mode: NoiseMode, step: int, *, batch: int) -> Tensor:
         """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample; (1, B, n) without GANs."""
@@ -113,17 +123,21 @@ class Chain:
         return torch.stack(members).gather(0, index)[0]
 
     def bands(self, outputs: Mapping[str, Tensor], choices: Mapping[Band, Tensor]) -> SubImages:
-        """Outputs by GAN name -> normalised sub-images by band; of an ensemble, the chosen member's."""
+        """Outputs by GAN name -> normalised sub-images by band; of an ensemble, the chosen member's.
+
+        Nothing in them lies outside of what the transform keeps in that band.
+        """
         found: dict[Band, list[Tensor]] = {}
         for gan in self.plan.gans:
             if gan.name in outputs:
                 parts = outputs[gan.name].chunk(len(gan.bands), dim=1)
                 for band, part in zip(gan.bands, parts, strict=True):
                     found.setdefault(band, []).append(part)
-        return {
+        picked = {
             band: (parts[0] if len(parts) == 1 else self.pick(parts, choices[band])).clamp(-LARGEST, LARGEST)
             for band, parts in found.items()
         }
+        return {band: self.transform.projected(band, x) for band, x in picked.items()}
 
     # -- conditions ----------------------------------------------------------------------------
 
@@ -133,14 +147,10 @@ class Chain:
         if band in sub_images and not derive:
             return sub_images[band]
         coarse = self.statistics.denormalise(Band(level + 1, "LL"), self.low(level + 1, sub_images))
-        high = [self._high(Band(level + 1, o), sub_images, coarse) for o in HIGH_ORIENTATIONS]
-        low = self.transform.synthesise_level(Quad(coarse, *high))
-        return self.statistics.normalise(band, low)
-
-    def _high(self, band: Band, sub_images: SubImages, like: Tensor) -> Tensor:
-        if band in sub_images:
-            return self.statistics.denormalise(band, sub_images[band])
-        return torch.zeros_like(like)
+        high = [b for b in sub_images if b.level == level + 1 and b.orientation != "LL"]
+        raw = {b: self.statistics.denormalise(b, sub_images[b]) for b in high}
+        low = self.transform.synthesise_onto(coarse, raw, level + 1)
+        return self.transform.projected(band, self.statistics.normalise(band, low))
 
     def condition(self, gan: Gan, sub_images: SubImages) -> Condition:
         """What ``gan`` sees of ``sub_images`` (normalised; at least the bands of ``gan.seen``).
@@ -152,16 +162,17 @@ class Chain:
         if self.plan.has_base(gan):
             seen = {band: sub_images[band] for band in gan.seen}
             base = self.low(gan.level, seen, derive=gan.is_low)
-        grid = self.band_side(gan.level) // self.patch(gan)
+            base = self.transform.low_beside(gan.bands[0], base)
+        grid = self.gan_side(gan) // self.patch(gan)
         others = [sub_images[band] for band in self._others(gan)]
         planes = [_on_grid(x, grid) for x in ([] if base is None else [base]) + others]
         return Condition(base, compressed(torch.cat(planes, dim=1)) if planes else None)
 
     def condition_channels(self, gan: Gan) -> int:
         """Channels of ``Condition.planes`` for ``gan``."""
-        grid = self.band_side(gan.level) // self.patch(gan)
-        levels = [band.level for band in self._others(gan)] + [gan.level] * self.plan.has_base(gan)
-        folds = (max(1, -(-self.band_side(level) // grid)) for level in levels)
+        grid = self.gan_side(gan) // self.patch(gan)
+        sides = [self.band_side(band) for band in self._others(gan)] + [self.gan_side(gan)] * self.plan.has_base(gan)
+        folds = (max(1, -(-side // grid)) for side in sides)
         return self.settings.channels * sum(fold**2 for fold in folds)
 
     def _others(self, gan: Gan) -> list[Band]:

@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from freqgan.band_gan import BandGan, Feedback
-from freqgan.bands import all_bands
 from freqgan.chain import Chain
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.settings import ModelSettings
@@ -192,7 +191,7 @@ def _step_counts(
                 outputs[gan.name] = gan.forward(step, labels, outputs)
             yield gan.name, count
     for gan in gans:
-        side = gan.chain.band_side(gan.gan.level)
+        side = gan.chain.gan_side(gan.gan)
         shape = (batch, settings.channels * len(gan.gan.bands), side, side)
         told = (
             Feedback(step, labels, dict(outputs), torch.ones(shape), torch.ones(shape)) if settings.feeds_back else None
@@ -207,6 +206,6 @@ def _step_counts(
 
 def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
     """Mean 0 and deviation 1 for every band: what is counted does not depend on values."""
-    names = [str(band) for band in all_bands(settings.levels)]
+    names = [str(band) for band in settings.band_transform().bands()]
     zeros, ones = torch.zeros(settings.channels), torch.ones(settings.channels)
     return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}

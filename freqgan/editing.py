@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, SubImages, parse_band
+from freqgan.bands import Band, SubImages, parse_band
 from freqgan.errors import InputError, nearest
 from freqgan.synthesiser import Draws, Synthesiser
-from freqgan.transforms import Quad
+from freqgan.transforms.protocol import LOW_RANGE
 
 
 @torch.no_grad()
@@ -43,16 +43,16 @@ def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draw
 def known_bands(synthesiser: Synthesiser, low: Tensor, level: int) -> SubImages:
     """LL of ``level`` and every coarser band, which are its own transform, normalised; see :func:`super_resolve`."""
     chain = synthesiser.chain
-    raw: SubImages = {Band(level, "LL"): low * 2.0**level}
+    raw: SubImages = {Band(level, "LL"): low * LOW_RANGE**level}
     for coarser in range(level + 1, synthesiser.settings.levels + 1):
-        quad = chain.transform.analyse_level(raw[Band(coarser - 1, "LL")])
-        raw |= {Band(coarser, o): x for o, x in zip(ORIENTATIONS, quad, strict=True)}
+        found = chain.transform.analyse_level(raw[Band(coarser - 1, "LL")], coarser)
+        raw |= {Band(coarser, o): x for o, x in zip(chain.transform.orientations(coarser), found, strict=True)}
     return {band: chain.statistics.normalise(band, x) for band, x in raw.items()}
 
 
 def low_band(synthesiser: Synthesiser, images: Tensor, level: int) -> Tensor:
     """LL of ``level`` of images (B, C, N, N) in pixel range: what :func:`super_resolve` takes."""
-    return synthesiser.chain.transform.analyse(images)[Band(level, "LL")] / 2.0**level
+    return synthesiser.chain.transform.analyse(images)[Band(level, "LL")] / LOW_RANGE**level
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
 def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) -> Tensor:
     """``images`` (B, C, N, N) with the coefficients of each named band times its gain, all others as they are.
 
-    A gain of a low band acts on everything coarser. Bands are those of the model's transform: all 4 L names exist.
+    A gain of a low band acts on everything coarser. Bands are all of those of the model's transform.
     """
     transform, (height, width) = synthesiser.chain.transform, synthesiser.chain.size
     bands = transform.analyse(images)
@@ -100,8 +100,8 @@ def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) 
     low = bands[Band(synthesiser.settings.levels, "LL")]
     for level in range(synthesiser.settings.levels, 0, -1):
         low = low * factors.get(Band(level, "LL"), 1.0)
-        high = [bands[band] * factors.get(band, 1.0) for o in HIGH_ORIENTATIONS for band in [Band(level, o)]]
-        low = transform.synthesise_level(Quad(low, *high))
+        high = [band for band in bands if band.level == level and band.orientation != "LL"]
+        low = transform.synthesise_onto(low, {band: bands[band] * factors.get(band, 1.0) for band in high}, level)
     return low[..., :height, :width]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from freqgan.augmentation import augment
-from freqgan.bands import HIGH_ORIENTATIONS, Band
+from freqgan.bands import Band
 from freqgan.chain import Chain
 from freqgan.contest import Contest
 from freqgan.critic import Critic, Metrics, Pairs, named, under
@@ -41,7 +41,7 @@ class ImageStepResult(NamedTuple):
 class Blend(nn.Module):
     """alpha x_freq + (1 - alpha) x_other with a learned alpha = sigmoid(a), a = 0 at the start.
 
-    ``per_band`` has one alpha for each of the 3L + 1 bands of the critically sampled transform and
+    ``per_band`` has one alpha for each of the bands that hold an image without repetition (3L + 1 of quadrants) and
     blends coefficients; with equal values that is exactly the scalar blend, the transform being linear.
     """
 
@@ -49,7 +49,7 @@ class Blend(nn.Module):
         super().__init__()
         levels = chain.settings.levels
         self.chain = chain
-        self.bands = [Band(levels, "LL")] + [Band(q, o) for q in range(levels, 0, -1) for o in HIGH_ORIENTATIONS]
+        self.bands = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == levels]
         self.per_band = chain.settings.image_stage.alpha == "per_band"
         self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from freqgan.bands import HIGH_ORIENTATIONS, Band, Orientation, all_bands, parse_band
+from freqgan.bands import Band, Orientation, parse_band
 from freqgan.errors import InputError, nearest
+from freqgan.transforms import BandTransform
 
 
 class PlanSettings(BaseModel):
@@ -25,7 +27,9 @@ class PlanSettings(BaseModel):
         "all", description="bands that get a GAN, the others being zero or derived; none: the conventional GAN alone"
     )
     low_gans: dict[int, int] = Field({}, description="S_q: low-frequency GANs at level q (1 where not given)")
-    high_gans: dict[int, int] = Field({}, description="W_q: high-frequency GANs at level q (3 where not given)")
+    high_gans: dict[int, int] = Field(
+        {}, description="W_q: high-frequency GANs at level q (one for every high band where not given: 3 of quadrants)"
+    )
     condition: Literal["all", "none"] | dict[str, list[str]] = Field(
         "all", description="bands each GAN sees: all earlier ones, none, or a list per GAN (others see all)"
     )
@@ -106,17 +110,20 @@ class BandPlan:
         return self.has_low(gan, gan.level + 1 if gan.is_low else gan.level)
 
 
-def build_plan(levels: int, settings: PlanSettings) -> BandPlan:
-    """The plan of ``settings`` over ``levels``; InputError names the key at fault and the remedy."""
+def build_plan(transform: BandTransform, settings: PlanSettings) -> BandPlan:
+    """The plan of ``settings`` over the bands of ``transform``; InputError names the key at fault and the remedy."""
+    levels = transform.levels
     if settings.bands == "none":
         return BandPlan(levels, ())
-    chosen = _chosen_bands(levels, settings)
+    known = transform.bands()
+    chosen = _chosen_bands(known, settings)
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)
     gans: list[Gan] = []
     for level in range(levels, 0, -1):
         gans += _low_gans(level, levels, settings, chosen)
-        gans += _high_gans(level, settings.high_gans.get(level, 3), chosen)
+        high = transform.orientations(level)[1:]
+        gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), chosen)
     if not gans or Band(levels, "LL") not in gans[0].bands:
         raise InputError(
             f"plan: LL{levels} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans"
@@ -124,8 +131,7 @@ def build_plan(levels: int, settings: PlanSettings) -> BandPlan:
     return BandPlan(levels, _with_conditions(gans, settings), settings.cycles)
 
 
-def _chosen_bands(levels: int, settings: PlanSettings) -> set[Band]:
-    known = all_bands(levels)
+def _chosen_bands(known: list[Band], settings: PlanSettings) -> set[Band]:
     if settings.bands == "all":
         return set(known)
     return {_known_band("plan.bands", name, known) for name in settings.bands}
@@ -152,15 +158,18 @@ def _low_gans(level: int, levels: int, settings: PlanSettings, chosen: set[Band]
     return [_gan(level, ("LL",), member) for member in range(settings.low_gans.get(level, 1))]
 
 
-def _high_gans(level: int, count: int, chosen: set[Band]) -> list[Gan]:
-    """1: one GAN for the three bands; 2: HL and LH together, HH apart; from 3 on HL, LH, HH in turn, as ensembles."""
+def _high_gans(level: int, high: tuple[Orientation, ...], count: int, chosen: set[Band]) -> list[Gan]:
+    """``count`` GANs for the bands ``high``: neighbours together where there are more bands, else ensembles in turn.
+
+    Of quadrants: 1: one GAN for the three bands; 2: HL and LH together, HH apart; from 3 on HL, LH, HH in turn. Only
+    sub-images of one size can be stacked, which those of one level are.
+    """
     groups: list[tuple[Orientation, ...]]
-    if count == 1:
-        groups = [("HL", "LH", "HH")]
-    elif count == 2:
-        groups = [("HL", "LH"), ("HH",)]
+    if count < len(high):
+        ends = [-(-len(high) * i // count) for i in range(count + 1)] if count else []
+        groups = [high[first:end] for first, end in pairwise(ends)]
     else:
-        groups = [(o,) for i, o in enumerate(HIGH_ORIENTATIONS) for _ in range(i, count, 3)]
+        groups = [(o,) for i, o in enumerate(high) for _ in range(i, count, len(high))]
     kept = [tuple(o for o in group if Band(level, o) in chosen) for group in groups]
     return [_gan(level, group, kept[:i].count(group)) for i, group in enumerate(kept) if group]
 

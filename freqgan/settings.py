@@ -14,7 +14,7 @@ from freqgan.networks.blocks import NetworkSettings
 from freqgan.noise import NoiseSettings, check_noise
 from freqgan.plan import BandPlan, Gan, PlanSettings, build_plan
 from freqgan.schedules import OptimiserSettings, TeacherForcingSettings
-from freqgan.transforms import parse_transform
+from freqgan.transforms import BandTransform, parse_transform
 
 SMALLEST_SIDE = 4
 
@@ -85,7 +85,14 @@ class ModelSettings(BaseModel):
     image_size: int = Field(32, ge=4, le=4096, description="side of the square training images, pixels")
     channels: Literal[1, 3] = Field(3, description="1 gray, 3 colour")
     classes: int = Field(0, ge=0, description="classes in the labels; 0 ignores labels")
-    transform: str = Field("dwt:haar", description="dwt:<a PyWavelets discrete wavelet>")
+    transform: str = Field(
+        "dwt:haar",
+        description="dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer, or radial:P,Q: P levels of Q "
+        "frequency classes",
+    )
+    packets: dict[int, int] = Field(
+        {}, description="level: how often its high bands are split again, each into 4 to that power packets (0)"
+    )
     levels: int = Field(2, ge=1, le=10, description="resolutions; 1 is the finest")
     batch: int = Field(64, ge=1, description="images in one step")
     images: int = Field(500_000, ge=1, description="images to see in all; schedules are functions of this count")
@@ -115,7 +122,7 @@ class ModelSettings(BaseModel):
     @model_validator(mode="after")
     def _combinations(self) -> ModelSettings:
         """Refuses what does not go together, with both numbers and the remedy."""
-        parse_transform(self.transform, self.levels)
+        self.band_transform()
         fits = largest_levels(self.image_size)
         if self.levels > fits:
             raise InputError(
@@ -123,6 +130,7 @@ class ModelSettings(BaseModel):
                 f"{self.image_size / 2**self.levels:g} pixels wide and {SMALLEST_SIDE} is the least; "
                 f"the largest that fits is {fits}"
             )
+        self._check_packets()
         shares = self.image_stage.solo_share + self.image_stage.chain_share
         if shares > 1:
             raise InputError(
@@ -137,6 +145,16 @@ class ModelSettings(BaseModel):
         check_noise(self.noise.training, count, self.noise.dimensions)
         check_noise(self.noise.generation, count, self.noise.dimensions)
         return self
+
+    def _check_packets(self) -> None:
+        transform, size = self.band_transform(), (self.image_size, self.image_size)
+        smallest = min(transform.bands(), key=lambda band: transform.band_size(size, band))
+        side = transform.band_size(size, smallest)[0]
+        if side < SMALLEST_SIDE:
+            raise InputError(
+                f"packets: {smallest} would be {side} pixels wide and {SMALLEST_SIDE} is the least; split level "
+                f"{smallest.level} less often"
+            )
 
     @property
     def noise_count(self) -> int:
@@ -158,7 +176,11 @@ class ModelSettings(BaseModel):
 
     def band_plan(self) -> BandPlan:
         """The GANs of these settings."""
-        return build_plan(self.levels, self.plan)
+        return build_plan(self.band_transform(), self.plan)
+
+    def band_transform(self) -> BandTransform:
+        """The transform of these settings."""
+        return parse_transform(self.transform, self.levels, self.packets)
 
 
 def largest_levels(image_size: int) -> int:

@@ -143,7 +143,7 @@ class Synthesiser(nn.Module):
         given = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
-            band: torch.zeros(batch, self.settings.channels, side(band.level), side(band.level), device=strength.device)
+            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=strength.device)
             for gan in self.chain.plan.gans
             for band in gan.ring_condition
         }

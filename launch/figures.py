@@ -11,6 +11,7 @@ from torch import Tensor
 from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
 from freqgan.chain import Chain
 from freqgan.synthesiser import Generated, Synthesiser, to_pixels
+from freqgan.transforms import parse_transform
 from launch.pictures import Pixels, band_pixels, mosaic, tile, to_image
 
 PICTURE_SIDE = 512
@@ -71,13 +72,13 @@ def shuffle_detail(chain: Chain, images: Tensor, levels: list[int]) -> Tensor:
     return chain.transform.synthesise(moved, chain.size)
 
 
-def detail_fit(chain: Chain, images: Tensor) -> float:
-    """Correlation, over all images and places, of the strength of level-1 detail with that of edges in LL1.
+def detail_fit(images: Tensor) -> float:
+    """Correlation, over all images and places, of the strength of Haar's HL1, LH1, HH1 with that of edges in LL1.
 
     Strengths are the square roots of |x|: natural bands are uncorrelated, their magnitudes are not.
     Edges are differences of neighbours, circular as the transform is. 0 where one of them never changes.
     """
-    bands = chain.transform.analyse(images)
+    bands = parse_transform("dwt:haar", 1).analyse(images)
     low = bands[Band(1, "LL")]
     slopes = [low.roll(1, axis) - low.roll(-1, axis) for axis in (-1, -2)]
     edges, detail = _strength(slopes), _strength([bands[Band(1, o)] for o in HIGH_ORIENTATIONS])
@@ -134,9 +135,9 @@ def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor 
     for name, images in shuffled.items():
         figures.pictures[f"fit-{name}"] = _detail_grid(images)
     if real is not None:
-        figures.fit["real"] = detail_fit(chain, real.to(chain.device, torch.float32) / 127.5 - 1)
-    figures.fit["generated"] = detail_fit(chain, generated.images)
-    figures.fit["shuffled"] = detail_fit(chain, shuffled["level-1"])
+        figures.fit["real"] = detail_fit(real.to(chain.device, torch.float32) / 127.5 - 1)
+    figures.fit["generated"] = detail_fit(generated.images)
+    figures.fit["shuffled"] = detail_fit(shuffled["level-1"])
 
 
 def _grid(pixels: Pixels, wanted: int = PICTURE_SIDE) -> Image.Image:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.reporting import StepRecord
-from freqgan.bands import ORIENTATIONS
+from freqgan.bands import parse_band
 from freqgan.image_stage import IMAGE_STAGE
 
 METRICS = "metrics.jsonl"
@@ -67,7 +67,15 @@ def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
 
 def alphas_of(numbers: Mapping[str, float]) -> dict[str, float]:
     """The blend weights among the numbers of the image stage: {"alpha": x}, or one per band by its name."""
-    return {k: x for k, x in numbers.items() if k == "alpha" or (k[:2] in ORIENTATIONS and k[2:].isdecimal())}
+    return {name: x for name, x in numbers.items() if name == "alpha" or _is_band(name)}
+
+
+def _is_band(name: str) -> bool:
+    try:
+        parse_band(name)
+    except ValueError:
+        return False
+    return True
 
 
 def mean_alpha(stages: Mapping[str, Mapping[str, float]]) -> float | None:

@@ -1,18 +1,20 @@
-"""Pixels arranged for people: grids of images, bands made visible, the pyramid of a wavelet transform; PNG."""
+"""Pixels arranged for people: grids of images, bands made visible, the pyramid of a transform; PNG."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
+from freqgan.bands import Band, SubImages
 from freqgan.chain import Chain
 from freqgan.synthesiser import to_pixels
+from freqgan.transforms.protocol import LOW_RANGE
 
 Pixels = NDArray[np.uint8]
 WHITE = (255, 255, 255)
@@ -59,28 +61,60 @@ def band_pixels(chain: Chain, band: Band, sub_images: Tensor) -> Pixels:
     band around mid-grey on the scale of the training images' deviation, so that real and generated compare.
     """
     if band.orientation == "LL":
-        return to_pixels(chain.statistics.denormalise(band, sub_images) / 2**band.level).numpy()
+        return to_pixels(chain.statistics.denormalise(band, sub_images) / LOW_RANGE**band.level).numpy()
     return to_pixels(sub_images / DETAIL_RANGE).numpy()
 
 
 def mosaic(chain: Chain, sub_images: SubImages, row: int, scale: int) -> Image.Image:
-    """The classic pyramid of one sample: the coarsest low band in the corner, HL right, LH below, HH diagonal.
+    """All bands of one sample: quadrants as the classic pyramid, rings level by level; see :func:`arranged`.
 
     Bands without a GAN are white; bands wide enough carry their names.
     """
-    side = chain.band_side(1) * 2 * scale
-    picture = Image.new("RGB", (side, side), WHITE)
-    for level in range(chain.settings.levels, 0, -1):
-        half = chain.band_side(level) * scale
-        places = {"HL": (half, 0), "LH": (0, half), "HH": (half, half)}
-        shown = {Band(level, o): places[o] for o in HIGH_ORIENTATIONS}
-        if level == chain.settings.levels:
-            shown[Band(level, "LL")] = (0, 0)
-        for band, place in shown.items():
-            if band in sub_images:
-                pixels = band_pixels(chain, band, sub_images[band][row : row + 1])[0]
-                picture.paste(_labelled(to_image(pixels, scale), str(band)), place)
+    bands = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == chain.settings.levels]
+    sides = {band: chain.band_side(band) * scale for band in bands}
+    size, places = arranged(sides, 2 * chain.band_side(1) * scale)
+    picture = Image.new("RGB", size, WHITE)
+    for band in bands:
+        if band in sub_images:
+            pixels = band_pixels(chain, band, sub_images[band][row : row + 1])[0]
+            picture.paste(_labelled(to_image(pixels, scale), str(band)), places[band])
     return picture
+
+
+def arranged(sides: Mapping[Band, int], whole: int) -> tuple[tuple[int, int], dict[Band, tuple[int, int]]]:
+    """Width and height of a picture of all bands, and the upper left corner of each, pixels.
+
+    The low band of a level lies in the corner, HL right of it, LH below, HH diagonal; packets in their band likewise.
+    Rings have the size of the image they are part of: one level below the other, the inner ring first.
+
+    Args:
+        sides: of the bands.
+        whole: side of the image that quadrants are parts of.
+
+    """
+    if not any(band.orientation.startswith("R") for band in sides):
+        return (whole, whole), {band: _quadrant(band, whole) for band in sides}
+    places: dict[Band, tuple[int, int]] = {}
+    top = width = 0
+    for level in sorted({band.level for band in sides}):
+        rings = [band for band in sides if band.level == level and band.orientation != "LL"]
+        for number, band in enumerate(rings):
+            places[band] = (number * sides[band], top)
+        width = max(width, sum(sides[band] for band in rings))
+        top += max((sides[band] for band in rings), default=0)
+    low = next(band for band in sides if band.orientation == "LL")
+    places[low] = (0, top)
+    return (width, top + sides[low]), places
+
+
+def _quadrant(band: Band, whole: int) -> tuple[int, int]:
+    """Where it begins: its level's quadrant of the image, and therein that of each further split."""
+    x = y = 0
+    half = whole >> band.level
+    for step in (band.orientation[i : i + 2] for i in range(0, len(band.orientation), 2)):
+        x, y = x + half * (step[0] == "H"), y + half * (step[1] == "H")
+        half //= 2
+    return x, y
 
 
 def _labelled(image: Image.Image, text: str) -> Image.Image:

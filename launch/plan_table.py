@@ -38,7 +38,7 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
     chain = Chain(settings, BandStatistics({}, {}), torch.device("cpu"))
     rows = []
     for order, gan in enumerate(chain.plan.gans, start=1):
-        side = chain.band_side(gan.level)
+        side = chain.gan_side(gan)
         shape = f"{settings.channels * len(gan.bands)}x{side}x{side}"
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"

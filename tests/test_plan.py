@@ -5,10 +5,15 @@ import pytest
 from freqgan.bands import Band
 from freqgan.errors import InputError
 from freqgan.plan import PlanSettings, build_plan
+from freqgan.transforms import BandTransform, parse_transform
+
+
+def haar(levels: int) -> BandTransform:
+    return parse_transform("dwt:haar", levels)
 
 
 def names(levels: int, **settings: object) -> list[str]:
-    return [gan.name for gan in build_plan(levels, PlanSettings.model_validate(settings)).gans]
+    return [gan.name for gan in build_plan(haar(levels), PlanSettings.model_validate(settings)).gans]
 
 
 def test_default_is_all_4l_gans_in_chain_order() -> None:
@@ -18,7 +23,7 @@ def test_default_is_all_4l_gans_in_chain_order() -> None:
 
 
 def test_count_is_the_sum_of_s_q_and_w_q() -> None:
-    plan = build_plan(3, PlanSettings(low_gans={3: 2, 1: 0}, high_gans={3: 1, 2: 2, 1: 7}))
+    plan = build_plan(haar(3), PlanSettings(low_gans={3: 2, 1: 0}, high_gans={3: 1, 2: 2, 1: 7}))
     assert len(plan.gans) == (2 + 1) + (1 + 2) + (0 + 7)
 
 
@@ -31,7 +36,7 @@ def test_high_gans_share_or_repeat_orientations() -> None:
 
 
 def test_members_of_an_ensemble_do_not_see_each_other() -> None:
-    plan = build_plan(1, PlanSettings(high_gans={1: 6}, low_gans={1: 2}))
+    plan = build_plan(haar(1), PlanSettings(high_gans={1: 6}, low_gans={1: 2}))
     assert [gan.name for gan in plan.members(Band(1, "HL"))] == ["HL1", "HL1.2"]
     assert [gan.name for gan in plan.sources(plan.gan("HL1.2"))] == ["LL1", "LL1.2"]
     assert plan.gan("LL1.2").condition == ()
@@ -43,17 +48,17 @@ def test_chosen_bands_alone_get_gans() -> None:
 
 
 def test_conditions_all_none_or_listed() -> None:
-    every = build_plan(2, PlanSettings())
+    every = build_plan(haar(2), PlanSettings())
     assert every.gan("LH1").condition == tuple(gan.bands[0] for gan in every.gans[:6])
-    assert all(gan.condition == () for gan in build_plan(2, PlanSettings(condition="none")).gans)
-    some = build_plan(2, PlanSettings(condition={"HH1": ["LL1", "HL1"]}))
+    assert all(gan.condition == () for gan in build_plan(haar(2), PlanSettings(condition="none")).gans)
+    some = build_plan(haar(2), PlanSettings(condition={"HH1": ["LL1", "HL1"]}))
     assert some.gan("HH1").condition == (Band(1, "LL"), Band(1, "HL"))
     assert [gan.name for gan in some.sources(some.gan("HH1"))] == ["LL1", "HL1"]
     assert len(some.gan("LH1").condition) == 6
 
 
 def test_cycles_close_the_ring() -> None:
-    plan = build_plan(1, PlanSettings(cycles=2))
+    plan = build_plan(haar(1), PlanSettings(cycles=2))
     assert plan.gan("LL1").condition == ()
     assert plan.gan("LL1").ring_condition == (Band(1, "HL"), Band(1, "LH"), Band(1, "HH"))
     assert plan.gan("HH1").ring_condition == ()
@@ -61,14 +66,14 @@ def test_cycles_close_the_ring() -> None:
 
 
 def test_strict_nesting_leaves_one_low_gan_and_derives_the_others() -> None:
-    plan = build_plan(2, PlanSettings(strict_nesting=True))
+    plan = build_plan(haar(2), PlanSettings(strict_nesting=True))
     assert [gan.name for gan in plan.gans] == ["LL2", "HL2", "LH2", "HH2", "HL1", "LH1", "HH1"]
     assert plan.has_base(plan.gan("HL1"))
     assert not plan.has_base(plan.gan("LL2"))
 
 
 def test_a_high_band_that_sees_nothing_has_no_base() -> None:
-    plan = build_plan(1, PlanSettings(condition={"HL1": []}))
+    plan = build_plan(haar(1), PlanSettings(condition={"HL1": []}))
     assert not plan.has_base(plan.gan("HL1"))
     assert plan.has_base(plan.gan("LH1"))
 
@@ -87,10 +92,10 @@ def test_a_high_band_that_sees_nothing_has_no_base() -> None:
 )
 def test_refusals_name_the_key_and_the_remedy(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build_plan(1, PlanSettings.model_validate(settings))
+        build_plan(haar(1), PlanSettings.model_validate(settings))
 
 
 def test_a_band_may_not_see_a_later_one_without_cycles() -> None:
     with pytest.raises(InputError, match=r"plan\.condition\.HL1"):
-        build_plan(1, PlanSettings(condition={"HL1": ["LL1", "HH1"]}))
-    assert build_plan(1, PlanSettings(condition={"HL1": ["LL1", "HH1"]}, cycles=2)).gan("HL1").ring_condition
+        build_plan(haar(1), PlanSettings(condition={"HL1": ["LL1", "HH1"]}))
+    assert build_plan(haar(1), PlanSettings(condition={"HL1": ["LL1", "HH1"]}, cycles=2)).gan("HL1").ring_condition

@@ -10,12 +10,17 @@ from cluster.placement import Node, place
 from cluster.program import stage_names, step_program
 from freqgan.errors import InputError
 from freqgan.plan import PlanSettings, build_plan
+from freqgan.transforms import BandTransform, parse_transform
+
+
+def haar(levels: int) -> BandTransform:
+    return parse_transform("dwt:haar", levels)
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 3])
 @pytest.mark.parametrize("levels", [1, 3])
 def test_every_input_exists_before_it_is_taken(levels: int, cycles: int) -> None:
-    plan = build_plan(levels, PlanSettings(cycles=cycles))
+    plan = build_plan(haar(levels), PlanSettings(cycles=cycles))
     made: set[tuple[str, int]] = set()
     calls = step_program(plan)
     for call in calls:
@@ -26,7 +31,7 @@ def test_every_input_exists_before_it_is_taken(levels: int, cycles: int) -> None
 
 
 def test_the_ring_takes_later_gans_from_the_pass_before() -> None:
-    calls = {(c.stage, c.pass_number): c for c in step_program(build_plan(1, PlanSettings(cycles=2)))}
+    calls = {(c.stage, c.pass_number): c for c in step_program(build_plan(haar(1), PlanSettings(cycles=2)))}
     assert calls["HL1", 1].inputs == (("LL1", 1),)
     assert calls["HL1", 2].inputs == (("LL1", 2), ("LH1", 1), ("HH1", 1))
     assert calls["image", 2].inputs == (("LL1", 2), ("HL1", 2), ("LH1", 2), ("HH1", 2))

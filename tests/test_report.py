@@ -136,15 +136,15 @@ def test_shuffling_moves_only_high_bands_of_the_levels_named(moved: list[int]) -
 
 def test_the_measure_of_fit_sees_a_shuffle() -> None:
     chain, images = chain_16(), shapes(32)
-    whole, torn = detail_fit(chain, images), detail_fit(chain, shuffle_detail(chain, images, [1]))
+    whole, torn = detail_fit(images), detail_fit(shuffle_detail(chain, images, [1]))
     assert whole > 0.5
     assert torn < whole - 0.3
 
 
 def test_the_measure_of_fit_does_not_depend_on_contrast_and_is_0_without_detail() -> None:
-    chain, images = chain_16(), shapes(8)
-    assert detail_fit(chain, images / 3) == pytest.approx(detail_fit(chain, images), abs=1e-4)
-    assert detail_fit(chain, torch.zeros(4, 3, 16, 16)) == 0.0
+    images = shapes(8)
+    assert detail_fit(images / 3) == pytest.approx(detail_fit(images), abs=1e-4)
+    assert detail_fit(torch.zeros(4, 3, 16, 16)) == 0.0
 
 
 # -- all figures of a model ------------------------------------------------------------------------

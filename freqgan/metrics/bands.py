@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, Orientation
 from freqgan.metrics.frechet import frechet_distance, total_variance
-from freqgan.transforms import Quad, parse_transform
+from freqgan.transforms import WaveletTransform
 
 PACKET_SIDE = 8
 CELLS = 4
@@ -53,7 +53,7 @@ def cross_band_distance(reference: Tensor, candidate: Tensor) -> float:
 def _energies(images: Tensor) -> Tensor:
     """(N, F): per level (sides of at least 4), high band and cell the log of the mean square; and 4x4 luminances."""
     levels = _depth(images, CELLS)
-    transform = parse_transform("dwt:haar", levels)
+    transform = WaveletTransform("haar", levels)
     rows = []
     for chunk in torch.split(images, 1_000):
         bands = transform.analyse(chunk.float())
@@ -69,12 +69,12 @@ def _energies(images: Tensor) -> Tensor:
 
 def _packets(images: Tensor, depth: int) -> dict[Path, Tensor]:
     """The 4^depth packets of (N, C, H, W) by the orientations that lead to them."""
-    transform = parse_transform("dwt:haar", 1)
+    transform = WaveletTransform("haar", 1)
     packets: dict[Path, Tensor] = {(): images.float()}
     for _ in range(depth):
         split: dict[Path, Tensor] = {}
         for path, packet in packets.items():
-            quad: Quad = transform.analyse_level(packet)
+            quad = transform.analyse_level(packet)
             split |= {(*path, o): part for o, part in zip(ORIENTATIONS, quad, strict=True)}
         packets = split
     return packets

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from freqgan.errors import InputError, nearest
+from freqgan.transforms.banks import QuadrantTransform
 from freqgan.transforms.dwt import WaveletTransform
+from freqgan.transforms.packets import PacketTransform
 from freqgan.transforms.protocol import BandTransform, Quad
+from freqgan.transforms.radial import RadialTransform
+from freqgan.transforms.spectral import CosineTransform, FourierTransform
 
-__all__ = ["BandTransform", "Quad", "WaveletTransform", "parse_transform"]
+__all__ = [
+    "BandTransform",
+    "CosineTransform",
+    "FourierTransform",
+    "PacketTransform",
+    "Quad",
+    "RadialTransform",
+    "WaveletTransform",
+    "parse_transform",
+]
 
-_FAMILIES: dict[str, Callable[[str, int], BandTransform]] = {"dwt": WaveletTransform}
+_FAMILIES: dict[str, Callable[[str, int], BandTransform]] = {
+    "dwt": WaveletTransform,
+    "dct": CosineTransform,
+    "fft": FourierTransform,
+    "radial": RadialTransform,
+}
 
 
-def parse_transform(spec: str, levels: int) -> BandTransform:
+def parse_transform(spec: str, levels: int, packets: Mapping[int, int] | None = None) -> BandTransform:
     """The transform called ``spec``, "<family>:<member>", with ``levels`` levels: ``parse_transform("dwt:db2", 3)``.
 
-    Raises InputError, naming the nearest names, when the family or its member is unknown, and when levels < 1.
+    Args:
+        spec: dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer or radial:P,Q.
+        levels: resolutions; 1 is the finest.
+        packets: how often the high bands of a level are split again, see :class:`PacketTransform`.
+
+    Raises InputError, naming the nearest names, when the family or its member is unknown, when levels < 1, and when
+    there are packets of rings.
+
     """
     family, _, member = spec.partition(":")
     if family not in _FAMILIES:
@@ -25,4 +50,12 @@ def parse_transform(spec: str, levels: int) -> BandTransform:
             f"transform {spec!r}: unknown family {family!r}{nearest(family, known)}; known: {', '.join(known)}; "
             "write for example dwt:haar"
         )
-    return _FAMILIES[family](member, levels)
+    transform = _FAMILIES[family](member, levels)
+    if not packets or not any(packets.values()):
+        return transform
+    if not isinstance(transform, QuadrantTransform):
+        raise InputError(
+            f"packets: the bands of {spec} are rings, which are not split again; give it more classes, "
+            f"or choose dwt:<wavelet>, dct or fft:<taper>"
+        )
+    return PacketTransform(transform, packets)

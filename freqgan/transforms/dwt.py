@@ -1,36 +1,19 @@
 """Discrete wavelet transforms ("dwt:haar", "dwt:db2" ...) with periodic borders, as in PyWavelets.
 
 Periodization is the one border rule with exactly N/2 coefficients per axis and level, and the one that
-keeps Parseval's identity for orthogonal wavelets. Analysis is the ``split`` of a bank made from the analysis
-filters; synthesis is the ``merge`` (the transpose of ``split``) of a bank made from the synthesis filters.
-Since each operator is the other's derivative, two autograd functions serve gradients of every order.
+keeps Parseval's identity for orthogonal wavelets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
-
 import pywt
-import torch
-from torch import Tensor
 
 from freqgan.errors import InputError, nearest
+from freqgan.transforms.banks import Bank, HaarBank, QuadrantTransform
 from freqgan.transforms.filters import PeriodicBank
-from freqgan.transforms.protocol import BandTransform, Quad, as_float, check_even_sides
 
 
-class Bank(Protocol):
-    """A linear operator from an image to its quadrants, and that operator's transpose."""
-
-    def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
-
-    def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
-
-
-class WaveletTransform(BandTransform):
+class WaveletTransform(QuadrantTransform):
     """The periodized transform of any discrete wavelet of PyWavelets; ``spec`` is "dwt:<its name>".
 
     a[k] = sum_j dec_lo[j] x[(2k + F/2 - j) mod N] and the same with dec_hi, along x and then along y; the inverse adds
@@ -43,86 +26,11 @@ class WaveletTransform(BandTransform):
 
     def __init__(self, wavelet: str, levels: int) -> None:
         """Raises InputError when ``wavelet`` is not the name of a discrete wavelet, or levels < 1."""
-        filters = _filters(wavelet)
-        super().__init__(f"dwt:{filters.name}", levels)
-        self._analysis, self._synthesis = _banks(filters)
-
-    def analyse_level(self, low: Tensor) -> Quad:
-        """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
-        check_even_sides(self.spec, low)
-        return Quad(*_split(*as_float(low), self._analysis))
-
-    def synthesise_level(self, quad: Quad) -> Tensor:
-        """The (B, C, H, W) image of ``quad``: the exact inverse of :meth:`analyse_level`."""
-        return _merge(*as_float(*quad), self._synthesis)
+        filters = wavelet_filters(wavelet)
+        super().__init__(f"dwt:{filters.name}", levels, *_banks(filters))
 
 
-class HaarBank:
-    """The 2 x 2 butterfly: its 4 x 4 matrix is symmetric and orthogonal, its own inverse and its own transpose.
-
-    With pixels a b above c d: LL = (a+b+c+d)/2, HL = (a-b+c-d)/2, LH = (a+b-c-d)/2, HH = (a-b-c+d)/2.
-    Rows are combined first, because whole rows are contiguous and the strided half of the work is then on half the
-    data. Integers up to 16 bits stay exact in float32 for 4 levels.
-    """
-
-    def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
-        upper, lower = image[..., 0::2, :], image[..., 1::2, :]
-        low, high = torch.add(upper, lower).mul_(0.5), torch.sub(upper, lower).mul_(0.5)
-        left, right = low[..., 0::2], low[..., 1::2]
-        high_left, high_right = high[..., 0::2], high[..., 1::2]
-        return Quad(left + right, left - right, high_left + high_right, high_left - high_right)
-
-    def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the inverse and the transpose of ``split``."""
-        batch, channels, height, width = quad.ll.shape
-        row_pairs = quad.ll.new_empty(2, batch, channels, height, 2 * width)
-        for rows, low, high in zip(row_pairs, (quad.ll, quad.lh), (quad.hl, quad.hh), strict=True):
-            torch.add(low, high, out=rows[..., 0::2])
-            torch.sub(low, high, out=rows[..., 1::2])
-        low_rows, high_rows = row_pairs.mul_(0.5)
-        image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width)
-        torch.add(low_rows, high_rows, out=image[..., 0::2, :])
-        torch.sub(low_rows, high_rows, out=image[..., 1::2, :])
-        return image
-
-
-class _Split(torch.autograd.Function):
-    @staticmethod
-    def forward(image: Tensor, bank: Bank) -> tuple[Tensor, ...]:
-        with torch.autocast(image.device.type, enabled=False):
-            return tuple(bank.split(image))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank = inputs[-1]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _merge(*gradients, ctx.bank), None
-
-
-class _Merge(torch.autograd.Function):
-    @staticmethod
-    def forward(ll: Tensor, hl: Tensor, lh: Tensor, hh: Tensor, bank: Bank) -> Tensor:
-        with torch.autocast(ll.device.type, enabled=False):
-            return bank.merge(Quad(ll, hl, lh, hh))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank = inputs[-1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *_split(gradient, ctx.bank), None
-
-
-# Each with its operands and the bank last; named here because ``apply`` carries no types.
-_split: Callable[..., tuple[Tensor, ...]] = _Split.apply
-_merge: Callable[..., Tensor] = _Merge.apply
-
-
-def _filters(name: str) -> pywt.Wavelet:
+def wavelet_filters(name: str) -> pywt.Wavelet:
     """PyWavelets' wavelet ``name`` (in any case of letters); InputError when there is no such discrete wavelet."""
     discrete = pywt.wavelist(kind="discrete")
     if name.lower() in discrete:

@@ -13,6 +13,7 @@ nine tenths of that of a sum of shifted samples; only at F = 4 and large sides i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,12 +42,8 @@ class AxisPlan:
     margin: int
 
 
-@dataclass(frozen=True)
-class PeriodicBank:
-    """Two periodic filters of even length F; ``split`` and ``merge`` apply them along both axes of images."""
-
-    low: Taps
-    high: Taps
+class MatrixBank(ABC):
+    """Two channels as products with matrices, along both axes of images."""
 
     def split(self, image: Tensor) -> Quad:
         """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
@@ -68,6 +65,18 @@ class PeriodicBank:
         image = ll.new_empty(batch, channels, 2 * height, 2 * width)
         _merge_columns(left, right, self._plan(2 * width, True, ll), image)
         return image.to(quad.ll.dtype)
+
+    @abstractmethod
+    def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
+        """The matrices for an axis of ``side`` samples, of the device and the precision of ``like``."""
+
+
+@dataclass(frozen=True)
+class PeriodicBank(MatrixBank):
+    """Two periodic filters of even length F."""
+
+    low: Taps
+    high: Taps
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         return _axis_plan(self.low, self.high, side, merging, like.device, like.dtype)

@@ -1,20 +1,24 @@
-"""What every transform gives: exactly invertible levels, chained into 4 sub-images per level.
+"""What every transform gives: exactly invertible levels, chained into a low band and high bands per level.
 
-A family (wavelets now; cosine and Fourier banks have the same quadrants) supplies one level and its
-exact inverse. Padding, the order of levels and the checks of sizes live here, once for all of them.
+A family supplies one level and its exact inverse. Padding, the order of levels and the checks of sizes live here, once
+for all of them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from freqgan.bands import HIGH_ORIENTATIONS, Band, Orientation, SubImages
+from freqgan.bands import ORIENTATIONS, Band, Orientation, SubImages
 from freqgan.errors import InputError
+
+LOW_RANGE = 2.0
+"""Growth of the low band's range per level: LL_q / 2^q is in the range of the pixels, for every transform."""
 
 
 class Quad(NamedTuple):
@@ -27,7 +31,7 @@ class Quad(NamedTuple):
 
 
 class BandTransform(ABC):
-    """An image (B, C, H, W) as 4 sub-images per level, and back; level 1 is the finest.
+    """An image (B, C, H, W) as a low band and high bands per level, and back; level 1 is the finest.
 
     Differentiable any number of times. float64 stays float64 and everything else is computed and
     returned as float32, under autocast too. An instance holds no tensors, so it can be sent to
@@ -44,33 +48,78 @@ class BandTransform(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec!r}, levels={self.levels})"
 
-    @abstractmethod
-    def analyse_level(self, low: Tensor) -> Quad:
-        """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
+    # -- one level -----------------------------------------------------------------------------
 
     @abstractmethod
-    def synthesise_level(self, quad: Quad) -> Tensor:
-        """The (B, C, H, W) image of ``quad``: the exact inverse of :meth:`analyse_level`."""
+    def analyse_level(self, low: Tensor, level: int = 1) -> tuple[Tensor, ...]:
+        """The bands of ``level``, LL first, of ``low`` (B, C, H, W), the LL of the level before or the image.
+
+        Raises InputError unless H and W are even and at least 2.
+        """
+
+    @abstractmethod
+    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
+        """The (B, C, H, W) image of ``bands`` of ``level``: the exact inverse of :meth:`analyse_level`."""
+
+    # -- bands ---------------------------------------------------------------------------------
+
+    def orientations(self, level: int) -> tuple[Orientation, ...]:
+        """Those of the bands of ``level``, LL first."""
+        return ORIENTATIONS
+
+    def bands(self) -> list[Band]:
+        """All bands in the order of the chain: level L down to 1; within a level LL, then the high ones."""
+        return [Band(level, o) for level in range(self.levels, 0, -1) for o in self.orientations(level)]
+
+    def halvings(self, band: Band) -> int:
+        """How often the sides of the image are halved for the sub-images of ``band``."""
+        return band.level
+
+    def projected(self, band: Band, x: Tensor) -> Tensor:
+        """``x`` (B, C, h, w) without what no sub-image of ``band`` can hold; all of it where the bands are no frame."""
+        return x
+
+    def low_beside(self, band: Band, low: Tensor) -> Tensor:
+        """LL of the level of ``band``, (B, C, h, w), brought to the size of the sub-images of ``band``."""
+        return low
+
+    # -- sizes ---------------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """How often sides are halved at most; they are padded to multiples of 2**depth."""
+        return max(self.halvings(band) for band in self.bands())
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """``size`` (H, W) in pixels with each side rounded up to a multiple of 2**levels.
+        """``size`` (H, W) in pixels with each side rounded up to a multiple of 2**levels (2**depth with packets).
 
-        Raises InputError when a side is under 2**levels: the coarsest band would be padding only.
+        Raises InputError when a side is under that: the coarsest band would be padding only.
         """
-        unit = 2**self.levels
+        unit = 2**self.depth
         if min(size) < unit:
-            raise InputError(_too_small(self.spec, size, self.levels))
+            raise InputError(_too_small(self.spec, size, self.levels, self.depth - self.levels))
         return -(-size[0] // unit) * unit, -(-size[1] // unit) * unit
 
-    def band_size(self, size: tuple[int, int], level: int) -> tuple[int, int]:
-        """The (h, w) of the sub-images of ``level`` for images of ``size`` (H, W); errors as for padded_size."""
-        if not 1 <= level <= self.levels:
-            raise InputError(f"transform {self.spec}: level {level} is not among its levels 1 to {self.levels}")
+    def band_size(self, size: tuple[int, int], band: Band | int) -> tuple[int, int]:
+        """The (h, w) of the sub-images of ``band``, or of the low band of a level, for images of ``size`` (H, W).
+
+        Errors as for :meth:`padded_size`, and for bands that the transform does not have.
+        """
+        band = Band(band, "LL") if isinstance(band, int) else band
+        if not 1 <= band.level <= self.levels:
+            raise InputError(f"transform {self.spec}: level {band.level} is not among its levels 1 to {self.levels}")
+        known = self.orientations(band.level)
+        if band.orientation not in known:
+            raise InputError(
+                f"transform {self.spec} has no band {band}; at level {band.level} it has {', '.join(known)}"
+            )
         height, width = self.padded_size(size)
-        return height >> level, width >> level
+        return height >> self.halvings(band), width >> self.halvings(band)
+
+    # -- all levels ----------------------------------------------------------------------------
 
     def analyse(self, image: Tensor) -> SubImages:
-        """All 4 * levels sub-images of ``image`` (B, C, H, W), the LL of every level among them.
+        """All sub-images of ``image`` (B, C, H, W), the LL of every level among them.
 
         Sides that are not multiples of 2**levels are extended once by reflection, to the right and below.
         Raises InputError when the image has another number of axes or is too small.
@@ -78,10 +127,10 @@ class BandTransform(ABC):
         sub_images: SubImages = {}
         low = self._padded(image)
         for level in range(1, self.levels + 1):
-            quad = self.analyse_level(low)
-            sub_images[Band(level, "LL")] = low = quad.ll
-            for orientation, high in zip(HIGH_ORIENTATIONS, quad[1:], strict=True):
-                sub_images[Band(level, orientation)] = high
+            found = self.analyse_level(low, level)
+            low = found[0]
+            for orientation, sub_image in zip(self.orientations(level), found, strict=True):
+                sub_images[Band(level, orientation)] = sub_image
         return sub_images
 
     def synthesise(self, sub_images: SubImages, size: tuple[int, int]) -> Tensor:
@@ -97,9 +146,23 @@ class BandTransform(ABC):
             raise InputError(f"transform {self.spec}: no low band given; give LL{self.levels}, the coarsest")
         low = sub_images[Band(start, "LL")]
         for level in range(start, 0, -1):
-            hl, lh, hh = (_or_zeros(sub_images, level, orientation, low) for orientation in HIGH_ORIENTATIONS)
-            low = self.synthesise_level(Quad(low, hl, lh, hh))
+            low = self.synthesise_onto(low, sub_images, level)
         return low[..., : size[0], : size[1]]
+
+    def synthesise_onto(self, low: Tensor, sub_images: SubImages, level: int) -> Tensor:
+        """One level of :meth:`synthesise`: from ``low``, its LL, and those of its high bands that are given."""
+        bands = [low]
+        for orientation in self.orientations(level)[1:]:
+            band = Band(level, orientation)
+            given = sub_images.get(band)
+            bands.append(self._zeros(band, low) if given is None else given)
+        return self.synthesise_level(bands, level)
+
+    def _zeros(self, band: Band, low: Tensor) -> Tensor:
+        """A sub-image of ``band`` beside ``low``, LL of its level."""
+        finer = band.level - self.halvings(band)
+        height, width = (side << finer if finer > 0 else side >> -finer for side in low.shape[-2:])
+        return low.new_zeros(*low.shape[:-2], height, width)
 
     def _padded(self, image: Tensor) -> Tensor:
         if image.dim() != 4:
@@ -113,7 +176,7 @@ class BandTransform(ABC):
         batch: tuple[int, ...] | None = None
         for band, sub_image in sub_images.items():
             batch = batch or tuple(sub_image.shape[:2])
-            expected = (*batch, *self.band_size(size, band.level))
+            expected = (*batch, *self.band_size(size, band))
             if tuple(sub_image.shape) != expected:
                 raise InputError(
                     f"transform {self.spec}, images of {size[0]} x {size[1]}: {band} has shape "
@@ -140,11 +203,6 @@ def check_even_sides(spec: str, low: Tensor) -> None:
         )
 
 
-def _or_zeros(sub_images: SubImages, level: int, orientation: Orientation, like: Tensor) -> Tensor:
-    given = sub_images.get(Band(level, orientation))
-    return torch.zeros_like(like) if given is None else given
-
-
 def _reflected(image: Tensor, axis: int, side: int) -> Tensor:
     """``image`` extended at the end of ``axis`` to ``side`` by reflection that does not repeat the border.
 
@@ -157,10 +215,13 @@ def _reflected(image: Tensor, axis: int, side: int) -> Tensor:
     return torch.cat((image, mirrored), axis)
 
 
-def _too_small(spec: str, size: tuple[int, int], levels: int) -> str:
-    fits = max(min(size), 1).bit_length() - 1
-    remedy = f"at most {fits} level{'s' if fits > 1 else ''} fit" if fits else "no level fits, sides start at 2"
+def _too_small(spec: str, size: tuple[int, int], levels: int, packets: int) -> str:
+    fits = max(0, max(min(size), 1).bit_length() - 1 - packets)
+    least = 2 ** (levels + packets)
+    remedy = f"no level fits, sides start at {2 ** (1 + packets)}"
+    if fits:
+        remedy = f"at most {fits} level{'s' if fits > 1 else ''} fit"
     return (
-        f"transform {spec}: an image of {size[0]} x {size[1]} pixels is too small for {levels} levels, "
-        f"which need sides of at least {2**levels}; {remedy}"
+        f"transform {spec}: an image of {size[0]} x {size[1]} pixels is too small for {levels} levels"
+        f"{f' and packets {packets} deep' if packets else ''}, which need sides of at least {least}; {remedy}"
     )

@@ -1,0 +1,80 @@
+"""Wavelet packets: the high bands of some levels split again by the same transform (Coifman and Wickerhauser 1992)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, Orientation
+from freqgan.errors import InputError
+from freqgan.transforms.banks import QuadrantTransform
+from freqgan.transforms.protocol import LOW_RANGE, BandTransform, Quad
+
+MOST_SPLITS = 3
+
+
+class PacketTransform(BandTransform):
+    """``base``, with each high band of a level split ``splits[level]`` times more, into 4 to that power packets.
+
+    A packet is named by every step to it: HLLH1 is the LH of HL1. Its sides are halved once more per split. The low
+    bands are those of ``base``.
+    """
+
+    def __init__(self, base: QuadrantTransform, splits: Mapping[int, int]) -> None:
+        """Raises InputError for a level that ``base`` does not have, and for more than 3 splits."""
+        for level, times in splits.items():
+            if not 1 <= level <= base.levels:
+                raise InputError(f"packets: level {level} does not exist; levels are 1 (finest) to {base.levels}")
+            if not 0 <= times <= MOST_SPLITS:
+                raise InputError(f"packets: {times} splits at level {level}; give a number from 0 to {MOST_SPLITS}")
+        super().__init__(base.spec, base.levels)
+        self.base, self.splits = base, dict(splits)
+
+    def orientations(self, level: int) -> tuple[Orientation, ...]:
+        """LL, then the packets of HL, of LH and of HH."""
+        return ("LL", *(name for o in HIGH_ORIENTATIONS for name in _names(o, self.splits.get(level, 0))))
+
+    def halvings(self, band: Band) -> int:
+        """One more for every two letters after the first two."""
+        return band.level + len(band.orientation) // 2 - 1
+
+    def analyse_level(self, low: Tensor, level: int = 1) -> tuple[Tensor, ...]:
+        """One level of ``low`` (B, C, H, W); InputError unless H and W are even, and as often as they are halved."""
+        quad, times = self.base.analyse_level(low), self.splits.get(level, 0)
+        return quad.ll, *(packet for high in quad[1:] for packet in self._split(high, times))
+
+    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
+        """The exact inverse of :meth:`analyse_level`."""
+        low, *packets = bands
+        times = self.splits.get(level, 0)
+        of_each = len(packets) // len(HIGH_ORIENTATIONS)
+        highs = [self._merged(packets[i : i + of_each], times) for i in range(0, len(packets), of_each)]
+        return self.base.synthesise_level(Quad(low, *highs))
+
+    def low_beside(self, band: Band, low: Tensor) -> Tensor:
+        """LL of the level, as often reduced by the transform's own low-pass as the packet was; in LL's range."""
+        for _ in range(self.halvings(band) - band.level):
+            low = self.base.analyse_level(low).ll / LOW_RANGE
+        return low
+
+    def _split(self, high: Tensor, times: int) -> list[Tensor]:
+        if times == 0:
+            return [high]
+        return [packet for part in self.base.analyse_level(high) for packet in self._split(part, times - 1)]
+
+    def _merged(self, packets: Sequence[Tensor], times: int) -> Tensor:
+        if times == 0:
+            return packets[0]
+        quarter = len(packets) // 4
+        parts = (self._merged(packets[i * quarter : (i + 1) * quarter], times - 1) for i in range(4))
+        return self.base.synthesise_level(Quad(*parts))
+
+
+def _names(orientation: Orientation, times: int) -> Iterator[Orientation]:
+    """In the order of :meth:`PacketTransform.analyse_level`."""
+    if times == 0:
+        yield orientation
+    else:
+        for further in ORIENTATIONS:
+            yield from _names(orientation + further, times - 1)

@@ -1,0 +1,174 @@
+"""A pyramid of rings ("radial:P,Q"): P resolutions of Q frequency classes, cut by distance from frequency zero.
+
+The masks are telescoping differences m_i = L_{i+1} - L_i of monotone low-passes with L_0 = 0 and L_Q = 1, so that
+their sum is 1 exactly, whatever the size. Class 0 is what lies below half of the Nyquist frequency of an axis; the
+octave above it, with the corners, is shared by Q - 1 rings at equal ratios, so that every class of every resolution
+holds something. The low class is kept at half the resolution, which loses nothing, and is the next resolution's image.
+
+The low-passes are steps. So the masks are projections that are orthogonal to each other: each of the bands of a
+generated image is what was generated, once that was projected by its mask, and no content can be in two bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from freqgan.bands import MOST_RINGS, RINGS, Band, Orientation
+from freqgan.errors import InputError
+from freqgan.transforms.protocol import LOW_RANGE, BandTransform, as_float, check_even_sides
+
+LOW_EDGE = 0.5
+"""Of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
+
+
+class RadialTransform(BandTransform):
+    """Per level LL (class 0) with half the sides, and Q - 1 rings with the sides of the level's image.
+
+    Analysis: LL = 2 crop(m_0 x) at half the size, R_i = m_i x. Synthesis: x = lift(m_0 LL) / 2 + sum_i m_i R_i, so that
+    each band is projected by its mask. LL_q / 2^q is in the range of the pixels.
+    """
+
+    def __init__(self, member: str, levels: int) -> None:
+        """Raises InputError unless ``member`` is "P,Q" with P = ``levels`` and Q from 2 to 9."""
+        resolutions, classes = _parse(member)
+        if resolutions != levels:
+            raise InputError(
+                f"transform 'radial:{member}' has {resolutions} resolutions, but levels is {levels}: make them equal"
+            )
+        super().__init__(f"radial:{resolutions},{classes}", levels)
+        self.rings = classes - 1
+
+    def orientations(self, level: int) -> tuple[Orientation, ...]:
+        """LL, and the rings from the inner to the outer."""
+        return ("LL", *RINGS[: self.rings])
+
+    def halvings(self, band: Band) -> int:
+        """A ring is as large as the image that it is part of."""
+        return band.level if band.orientation == "LL" else band.level - 1
+
+    def analyse_level(self, low: Tensor, level: int = 1) -> tuple[Tensor, ...]:
+        """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
+        check_even_sides(self.spec, low)
+        (low,) = as_float(low)
+        height, width = low.shape[-2:]
+        with torch.autocast(low.device.type, enabled=False):
+            spectrum = _spectrum(low)
+            masks = _masks(self.rings, (height, width), low.device)
+            coarse = _image(LOW_RANGE * _cropped(spectrum * masks[0]), (height // 2, width // 2))
+            rings = [_image(spectrum * mask, (height, width)) for mask in masks[1:]]
+        return coarse, *rings
+
+    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
+        """The (B, C, H, W) image of LL (B, C, H/2, W/2) and the rings (B, C, H, W), each projected by its mask."""
+        coarse, *rings = as_float(*bands)
+        size = (rings[0].shape[-2], rings[0].shape[-1])
+        with torch.autocast(coarse.device.type, enabled=False):
+            spectrum = _lifted(_spectrum(coarse) / LOW_RANGE, size)
+            for mask, ring in zip(_masks(self.rings, size, coarse.device)[1:], rings, strict=True):
+                spectrum = spectrum + mask * _spectrum(ring)
+            return _image(spectrum, size)
+
+    def projected(self, band: Band, x: Tensor) -> Tensor:
+        """``x`` (B, C, h, w) as far as a sub-image of ``band`` can hold it.
+
+        From the second level on the image of a level is itself a low class, without corners; so are its low band and
+        its outermost ring.
+        """
+        (x,) = as_float(x)
+        size = (x.shape[-2], x.shape[-1])
+        with torch.autocast(x.device.type, enabled=False):
+            mask = _disc(size, x.device)
+            if band.orientation != "LL":
+                ring = _masks(self.rings, size, x.device)[1 + RINGS.index(band.orientation)]
+                mask = ring if band.level == 1 else ring * mask
+            return _image(_spectrum(x) * mask, size)
+
+    def low_beside(self, band: Band, low: Tensor) -> Tensor:
+        """LL on the grid of the rings of its level, with the values that it has there."""
+        if band.orientation == "LL":
+            return low
+        size = (2 * low.shape[-2], 2 * low.shape[-1])
+        with torch.autocast(low.device.type, enabled=False):
+            return _image(_lifted(_spectrum(low), size), size)
+
+
+def _parse(member: str) -> tuple[int, int]:
+    first, comma, second = member.partition(",")
+    if not (comma and first.strip().isdecimal() and second.strip().isdecimal()):
+        raise InputError(
+            f"transform 'radial:{member}': write the number of resolutions and that of frequency classes, "
+            "for example radial:2,3"
+        )
+    resolutions, classes = int(first), int(second)
+    if not 2 <= classes <= MOST_RINGS + 1:
+        raise InputError(
+            f"transform 'radial:{member}': {classes} frequency classes; give from 2 (low, high) to {MOST_RINGS + 1}"
+        )
+    return resolutions, classes
+
+
+def low_pass_edges(rings: int) -> list[float]:
+    """The radii, over the Nyquist frequency of an axis, up to which L_1 ... L_{Q-1} pass: 1/2 to 1 at equal ratios."""
+    return [LOW_EDGE * 2 ** (i / rings) for i in range(rings)]
+
+
+@lru_cache(maxsize=64)
+def _masks(rings: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, ...]:
+    """m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
+    radius = _radius(size)
+    passed = [radius < edge - 1e-9 for edge in low_pass_edges(rings)]
+    steps = [torch.zeros_like(passed[0]), *passed, torch.ones_like(passed[0])]
+    masks = [(wide & ~narrow).float() for narrow, wide in pairwise(steps)]
+    return tuple(mask.to(device) for mask in masks)
+
+
+@lru_cache(maxsize=64)
+def _disc(size: tuple[int, int], device: torch.device) -> Tensor:
+    """What a low class can hold at its own resolution: all below the Nyquist frequency of an axis."""
+    return (_radius(size) < 2 * LOW_EDGE - 1e-9).float().to(device)
+
+
+def _radius(size: tuple[int, int]) -> Tensor:
+    """Distance from frequency zero over the Nyquist frequency of an axis, (H, W/2 + 1) float64."""
+    rows, columns = torch.fft.fftfreq(size[0], 0.5), torch.fft.rfftfreq(size[1], 0.5)
+    return torch.hypot(rows.double()[:, None], columns.double()[None, :])
+
+
+def _spectrum(image: Tensor) -> Tensor:
+    """(B, C, H, W) -> the half of its Fourier coefficients that says all, (B, C, H, W/2 + 1); free of the size."""
+    if image.numel() == 0:  # which Fourier transforms refuse
+        return image[..., : image.shape[-1] // 2 + 1].to(torch.promote_types(image.dtype, torch.complex64))
+    spectrum: Tensor = torch.fft.rfft2(image, norm="forward")
+    return spectrum
+
+
+def _image(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of :func:`_spectrum`."""
+    if spectrum.numel() == 0:
+        return functional.pad(spectrum.real, (0, size[1] - spectrum.shape[-1]))
+    image: Tensor = torch.fft.irfft2(spectrum, s=size, norm="forward")
+    return image
+
+
+def _cropped(spectrum: Tensor) -> Tensor:
+    """The half spectrum (H, W/2 + 1) without what half the size (H/2, W/4 + 1) cannot hold."""
+    height, columns = spectrum.shape[-2] // 2, (spectrum.shape[-1] - 1) // 2 + 1
+    first = (height + 1) // 2
+    kept = spectrum[..., :columns]
+    return torch.cat((kept[..., :first, :], kept[..., kept.shape[-2] - (height - first) :, :]), dim=-2)
+
+
+def _lifted(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+    """The half spectrum of an image of half of ``size``, projected by its disc, as that of an image of ``size``."""
+    height, columns = spectrum.shape[-2:]
+    spectrum = spectrum * _disc((height, size[1] // 2), spectrum.device)
+    first = (height + 1) // 2
+    rows = spectrum.new_zeros(*spectrum.shape[:-2], size[0] - height, columns)
+    tall = torch.cat((spectrum[..., :first, :], rows, spectrum[..., first:, :]), dim=-2)
+    return functional.pad(tall, (0, size[1] // 2 + 1 - columns))

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs lint types clean
+.PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs every-transform lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes a minute or two"
@@ -56,6 +56,10 @@ plans: $(INSTALLED)
 # by a clean second fetch. Some: make damage COUNT=100
 damage: $(INSTALLED)
 	$(RUN) tests.damage $(COUNT)
+
+# 60 steps with every transform and every kind of plan: whether it resumes to the same bytes and generates, as a table.
+every-transform: $(INSTALLED)
+	$(RUN) tests.every_transform $(STEPS)
 
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cluster.files import FileRecord
 from cluster.heap import keep_freed_memory
 from cluster.host import Array, StageHost
+from cluster.images import Pixels
 from cluster.members import Member
 from cluster.replica_group import Meeting, ReplicaGroup
 from cluster.settings import RunSettings
@@ -105,7 +106,7 @@ class StageActor:
         self,
         step: int,
         names: list[str],
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         labels: NDArray[np.int64],
         gradient: Array | None,
         *outputs: Array,

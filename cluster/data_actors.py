@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import FileRecord, write_files
+from cluster.images import Pixels
 from cluster.ingest import Ingest
 from cluster.quarantine import LeftOut
 
 
 class IngestActor:
-    """Decodes every image once; all band actors read the same uint8 batch from the object store."""
+    """Decodes every image once; all band actors read the same batch from the object store."""
 
     def __init__(self, opening: Callable[[], Ingest], batch_size: int) -> None:
         self.batch_size = batch_size
@@ -32,7 +33,7 @@ class IngestActor:
         """See :meth:`Ingest.leave_out`; does no harm twice."""
         self.ingest.leave_out(images)
 
-    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def batch(self, step: int) -> tuple[Pixels, NDArray[np.int64]]:
         """Pixels (B, N, N, C) and labels (B,) of ``step``: what lies in one piece is stored without a copy.
 
         Raises DamageFoundError where images of it are damaged for good.

@@ -23,7 +23,8 @@ from cluster.storage import split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import FEWEST, Measure, Score, evaluate, inception_measure, measure, scored
 from freqgan.metrics.inception import extractor_of
-from freqgan.synthesiser import BLOCK, to_pixels
+from freqgan.pixels import to_pixels
+from freqgan.synthesiser import BLOCK
 
 READ = 500
 MIXED_SHARDS = 16

@@ -18,6 +18,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from cluster.files import FileRecord, read_verified, write_files
+from cluster.images import Pixels
 from cluster.kept import KeptSteps
 from cluster.members import Member
 from cluster.replica_group import ReplicaGroup
@@ -92,7 +93,7 @@ class StageHost:
     def step(
         self,
         step: int,
-        images: NDArray[np.uint8],
+        images: Pixels,
         labels: NDArray[np.int64],
         outputs: Mapping[str, Array],
         gradient: Array | None = None,
@@ -120,7 +121,7 @@ class StageHost:
     def _step(
         self,
         step: int,
-        images: NDArray[np.uint8],
+        images: Pixels,
         labels: NDArray[np.int64],
         outputs: Mapping[str, Array],
         gradient: Array | None,

@@ -1,8 +1,8 @@
-"""From the bytes of one image to uint8 pixels, by a declared policy.
+"""From the bytes of one image to pixels of 8 bits, or of 16 where grey ones are wanted, by a declared policy.
 
 JPEG, PNG and WebP only, told by their first bytes and not by their name. EXIF orientation is
 applied, CMYK converted, palette and transparency composited on the background, 16 bits scaled to
-8, and the first frame taken of an animation. A file that ends early is an error and never padded.
+8 and 8 to 16 as asked, and the first frame taken of an animation. A file that ends early is an error and never padded.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from freqgan.errors import InputError
+from freqgan.pixels import BitDepth
 from freqgan.seeds import derive_seed
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
+STEP = 257
+"""Of 16-bit levels for one of 8 bits: 255 is 65535."""
 
 MAX_PIXELS = 64 * 2**20
 """Images above this are refused from their header: at 4 bytes a pixel this is 256 MiB."""
@@ -39,6 +42,7 @@ class ImagePolicy:
     crop: Literal["center", "random"] = "center"
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = MAX_PIXELS
+    bit_depth: BitDepth = 8
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.channels not in (1, 3) or self.crop not in ("center", "random"):
@@ -46,6 +50,13 @@ class ImagePolicy:
                 f"images of {self.size} pixels, {self.channels} channels and crop {self.crop!r} cannot be made: "
                 "size must be at least 1, channels 1 or 3, crop center or random"
             )
+        if self.bit_depth == 16 and self.channels != 1:
+            raise InputError(f"images of 16 bits and {self.channels} channels cannot be made: channels must be 1")
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.uint16]:
+        """Of the pixels."""
+        return np.uint8 if self.bit_depth == 8 else np.uint16
 
 
 def image_format(data: bytes) -> Literal["jpg", "png", "webp"] | None:
@@ -64,9 +75,12 @@ def decode_image(
     channels: Literal[1, 3] = 3,
     background: tuple[int, int, int] = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
+    bit_depth: BitDepth = 8,
     into: Pixels | None = None,
 ) -> Pixels:
-    """Decode to uint8 (H, W, channels), upright.
+    """Decode to uint8 (H, W, channels), or to uint16 (H, W, 1), upright.
+
+    Of 16 bits only grey PNGs can be had (Pillow reads colour ones as 8); others are taken times 257.
 
     ``into`` (C order) may be used as memory for it, where the image has its shape: the result tells whether it was.
 
@@ -78,12 +92,18 @@ def decode_image(
         raise InputError(f"{name} is no JPEG, PNG or WebP (it begins with {data[:8]!r}): convert or remove it")
     try:
         if kind == "jpg":
-            return _decode_jpeg(data, name, channels, max_pixels, into)
+            pixels = _decode_jpeg(data, name, channels, max_pixels, into if bit_depth == 8 else None)
+            return pixels if bit_depth == 8 else _to_sixteen_bits(pixels)
         if kind == "png" and _PNG_END not in data:
             raise ValueError("its end is missing")
         with Image.open(io.BytesIO(data), formats=["PNG", "WEBP"]) as image:
             _check_pixels(name, image.height, image.width, max_pixels)
-            return _to_pixels(ImageOps.exif_transpose(image), channels, background)
+            upright = ImageOps.exif_transpose(image)
+            if bit_depth == 8:
+                return _to_pixels(upright, channels, background)
+            if upright.mode.startswith("I") and not isinstance(upright.info.get("transparency"), int):
+                return np.asarray(upright).astype(np.uint16)[:, :, None]
+            return _to_sixteen_bits(_to_pixels(upright, channels, background))
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -94,7 +114,7 @@ def decode_image(
 
 
 def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pixels:
-    """Crop uint8 (H, W, C) to a square of the short side and resample it to (C, size, size).
+    """Crop (H, W, C) to a square of the short side and resample it to (C, size, size).
 
     The crop lies in the middle or, with crop "random", where :func:`~freqgan.seeds.derive_seed` of
     ``seed_parts`` puts it. Lanczos antialiases, after averaging whole blocks of pixels of images far
@@ -107,10 +127,12 @@ def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pix
         offset = derive_seed(*seed_parts) % (travel + 1) if policy.crop == "random" else travel // 2
         image = image[offset : offset + side] if height > width else image[:, offset : offset + side]
     if side != policy.size:
-        square = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        plane = image[:, :, 0] if image.shape[2] == 1 else image
+        wide = plane.dtype == np.uint16  # which Pillow resamples as float alone
+        square = Image.fromarray(plane.astype(np.float32) if wide else plane)
         size = (policy.size, policy.size)
-        resized = square.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        image = np.asarray(resized).reshape(*size, -1)
+        resized = np.asarray(square.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)).reshape(*size, -1)
+        image = resized.round().clip(0, 65535).astype(np.uint16) if wide else resized
     return image.transpose(2, 0, 1)
 
 
@@ -157,12 +179,16 @@ def _to_pixels(image: Image.Image, channels: Literal[1, 3], background: tuple[in
     return pixels.reshape(image.height, image.width, channels)
 
 
+def _to_sixteen_bits(pixels: Pixels) -> Pixels:
+    return pixels.astype(np.uint16) * np.uint16(STEP)
+
+
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Gray of 16 bits to 8, 65535 to 255; Pillow itself would clip it, and gives other 16-bit modes as 8."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)
-    gray = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    gray = Image.fromarray(((values + STEP // 2) // STEP).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         gray.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))

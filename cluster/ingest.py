@@ -35,6 +35,7 @@ from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
 from cluster.storage import Folder, split_object
 from freqgan.errors import FreqganError, InputError
+from freqgan.pixels import BitDepth
 
 NO_LABEL = -1
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -55,10 +56,9 @@ class DataSettings(BaseModel):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="of an image; a larger one is refused before it is decoded")
 
-    def image_policy(self, size: int, channels: Literal[1, 3] = 3) -> ImagePolicy:
-        """The policy that makes ``channels`` x ``size`` x ``size`` images by these settings."""
-        colour, most = self.background, self.max_pixels
-        return ImagePolicy(size=size, channels=channels, crop=self.crop, background=colour, max_pixels=most)
+    def image_policy(self, size: int, channels: Literal[1, 3] = 3, bit_depth: BitDepth = 8) -> ImagePolicy:
+        """The policy that makes ``channels`` x ``size`` x ``size`` images of ``bit_depth`` by these settings."""
+        return ImagePolicy(size, channels, self.crop, self.background, self.max_pixels, bit_depth)
 
 
 class UnusableError(InputError):
@@ -67,13 +67,13 @@ class UnusableError(InputError):
 
 @dataclass
 class Batch:
-    """``pixels``: uint8 (B, N, N, C), as decoders give them; ``labels``: int64 (B,), NO_LABEL where there is none."""
+    """``pixels``: uint8 or uint16 (B, N, N, C), as decoders give them; ``labels``: int64 (B,), NO_LABEL for none."""
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     labels: NDArray[np.int64]
 
     @property
-    def images(self) -> NDArray[np.uint8]:
+    def images(self) -> Pixels:
         """A view (B, C, N, N) of the pixels: taking the channels apart would cost a third of what decoding does."""
         return self.pixels.transpose(0, 3, 1, 2)
 
@@ -131,7 +131,7 @@ class Ingest:
         if count < 1:
             raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
         size = self._policy.size
-        pixels = np.empty((count, size, size, self._policy.channels), np.uint8)
+        pixels = np.empty((count, size, size, self._policy.channels), self._policy.dtype)
         labels = np.empty(count, np.int64)
         found: list[LeftOut] = []
         first_position = position = held_until = self._omissions.position_of(first_image)
@@ -206,7 +206,13 @@ class Ingest:
 
 def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels:
     return decode_image(
-        data, name, channels=policy.channels, background=policy.background, max_pixels=policy.max_pixels, into=out
+        data,
+        name,
+        channels=policy.channels,
+        background=policy.background,
+        max_pixels=policy.max_pixels,
+        bit_depth=policy.bit_depth,
+        into=out,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cluster.heap import keep_freed_memory
 from cluster.host import Array, StageHost, choose_device
+from cluster.images import Pixels
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from freqgan.cost import unit_statistics
@@ -39,7 +40,8 @@ def stepped(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, small.channels, small.image_size, small.image_size), dtype=np.uint8)
+    shape = (batch, small.channels, small.image_size, small.image_size)
+    images: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
     labels = rng.integers(0, max(1, small.classes), batch)
     told: dict[str, Array] = {}
     for step in itertools.count(start):

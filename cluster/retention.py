@@ -11,11 +11,11 @@ LABEL_BYTES = 8
 
 
 def step_bytes(settings: RunSettings) -> float:
-    """What one step leaves in the object store: uint8 images, labels, sub-images of every pass, feedback on them."""
+    """What one step leaves in the object store: images, labels, sub-images of every pass, feedback on them."""
     plan = settings.band_plan()
     sub_images = sum(output_bytes(settings, gan.name) for gan in plan.gans)
     passes = plan.cycles + int(settings.feeds_back)
-    image = settings.channels * settings.image_size**2 + LABEL_BYTES
+    image = settings.channels * settings.image_size**2 * settings.bit_depth // 8 + LABEL_BYTES
     return settings.batch * (image + passes * sub_images)
 
 

@@ -20,6 +20,7 @@ from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
 from cluster.storage import open_folder
 from freqgan.errors import InputError
+from freqgan.pixels import from_pixels
 from freqgan.statistics import BandMoments, BandStatistics
 
 STATISTICS_BATCH = 250
@@ -43,7 +44,7 @@ class DataSource:
     def opening(self) -> Callable[[], Ingest]:
         """What makes a reader; it can be sent to another process, that has no torch."""
         settings = self.settings
-        policy = settings.ingest.image_policy(settings.image_size, settings.channels)
+        policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
         patience = Patience(budget_s=settings.storage_timeout_s)
         cache = shard_cache(settings)
         opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience, cache=cache)
@@ -122,8 +123,8 @@ def measure_statistics(source: DataSource) -> BandStatistics:
     try:
         for first in range(0, count, STATISTICS_BATCH):
             batch = source.batch(ingest, first, min(STATISTICS_BATCH, count - first))
-            pixels = torch.from_numpy(np.array(batch.images, order="C")).to(torch.float32) / 127.5 - 1
-            moments.add(transform.analyse(pixels))
+            pixels = torch.from_numpy(np.array(batch.images, order="C"))
+            moments.add(transform.analyse(from_pixels(pixels)))
     finally:
         ingest.close()
     return moments.finish()

@@ -94,7 +94,7 @@ def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) ->
             received[target] += size_bytes
 
     home = _node(plan, plan.by_stage[IMAGE_STAGE][0])
-    pixels = settings.channels * settings.image_size**2
+    pixels = settings.channels * settings.image_size**2 * settings.bit_depth // 8
     for node in sorted({_node(plan, replica) for replica in plan.replicas}):
         move("images", home, node, plan.batch * pixels)
     for source, target, size_bytes in _sub_images(settings, plan):

@@ -118,7 +118,7 @@ class BandGan:
 
         Args:
             step: number of steps done before this one.
-            images: uint8 (B, C, N, N), not yet augmented, of the whole batch.
+            images: uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
             labels: int64 (B,).
             outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before), whole.
             feedback: of the image stage, if there is any.

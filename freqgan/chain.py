@@ -17,6 +17,7 @@ from torch.nn import functional
 from freqgan.bands import Band, SubImages
 from freqgan.networks.blocks import compressed, grid_patch
 from freqgan.noise import NoiseMode, draw_noise
+from freqgan.pixels import from_pixels
 from freqgan.plan import BandPlan, Gan
 from freqgan.seeds import generator_for
 from freqgan.settings import ModelSettings
@@ -81,9 +82,8 @@ class Chain:
     # -- real images ---------------------------------------------------------------------------
 
     def real(self, images: Tensor) -> SubImages:
-        """uint8 images (B, C, N, N) -> all normalised sub-images."""
-        pixels = images.to(self.device, torch.float32) / 127.5 - 1
-        sub_images = self.transform.analyse(pixels)
+        """Stored images (B, C, N, N), uint8 or uint16 -> all normalised sub-images."""
+        sub_images = self.transform.analyse(from_pixels(images, self.device))
         return {band: self.statistics.normalise(band, x) for band, x in sub_images.items()}
 
     def stacked(self, gan: Gan, sub_images: SubImages) -> Tensor:

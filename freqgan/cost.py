@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.pixels import to_pixels
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandStatistics
 
@@ -182,7 +183,7 @@ def _step_counts(
     step: int, settings: ModelSettings, gans: list[BandGan], image: ImageStage
 ) -> Iterator[tuple[str, OperatorCount]]:
     size, batch = settings.image_size, settings.batch
-    images = torch.zeros(batch, settings.channels, size, size, dtype=torch.uint8)
+    images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
     labels = torch.zeros(batch, dtype=torch.int64)
     outputs: dict[str, Tensor] = {}
     for _ in range(settings.plan.cycles - 1):

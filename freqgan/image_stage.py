@@ -19,6 +19,7 @@ from freqgan.losses import generator_loss
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.pixels import from_pixels
 from freqgan.reconstruction import ReconstructionCritics
 from freqgan.seeds import seeded
 from freqgan.settings import ModelSettings
@@ -141,7 +142,7 @@ class ImageStage:
         settings = self.settings
         chosen = labels.to(self.chain.device) if settings.classes else None
         augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
-        reals = augmented.to(self.chain.device, torch.float32) / 127.5 - 1
+        reals = from_pixels(augmented, self.chain.device)
         choices = self.chain.choices(settings.seed, step, len(images))
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
         other = self.contest.generate(noise, chosen)

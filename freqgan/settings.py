@@ -12,6 +12,7 @@ from freqgan.health import HealthSettings
 from freqgan.losses import LossSettings
 from freqgan.networks.blocks import NetworkSettings
 from freqgan.noise import NoiseSettings, check_noise
+from freqgan.pixels import BitDepth
 from freqgan.plan import BandPlan, Gan, PlanSettings, build_plan
 from freqgan.schedules import OptimiserSettings, TeacherForcingSettings
 from freqgan.transforms import BandTransform, parse_transform
@@ -84,6 +85,7 @@ class ModelSettings(BaseModel):
     seed: int = Field(0, ge=0, description="of every draw: noise, order, crops, start of the networks")
     image_size: int = Field(32, ge=4, le=4096, description="side of the square training images, pixels")
     channels: Literal[1, 3] = Field(3, description="1 gray, 3 colour")
+    bit_depth: BitDepth = Field(8, description="of the pixels of images; 16 needs channels=1 (16-bit grey PNGs)")
     classes: int = Field(0, ge=0, description="classes in the labels; 0 ignores labels")
     transform: str = Field(
         "dwt:haar",
@@ -131,6 +133,8 @@ class ModelSettings(BaseModel):
                 f"the largest that fits is {fits}"
             )
         self._check_packets()
+        if self.bit_depth == 16 and self.channels != 1:
+            raise InputError(f"bit_depth: 16 with channels {self.channels}; set channels=1, or bit_depth=8")
         shares = self.image_stage.solo_share + self.image_stage.chain_share
         if shares > 1:
             raise InputError(

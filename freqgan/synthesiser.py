@@ -191,8 +191,3 @@ class Synthesiser(nn.Module):
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions)
         labels = torch.randint(max(1, self.settings.classes), (BLOCK,), generator=generator_for(seed, "label", block))
         return noises, labels, self.chain.choices(seed, block, BLOCK)
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8, rounded to nearest, clipped."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

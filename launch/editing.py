@@ -11,13 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.checkpoints import find_checkpoint
-from cluster.images import ImagePolicy, decode_image, fit_image
+from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.editing import low_band, redraw, super_resolve, weigh
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
-from freqgan.synthesiser import BLOCK, Draws, Synthesiser, to_pixels
+from freqgan.pixels import from_pixels, to_pixels
+from freqgan.synthesiser import BLOCK, Draws, Synthesiser
 from launch.pictures import encode_png, tile, to_image
 
 SIDE_BY_SIDE = "side_by_side.png"
@@ -56,7 +57,7 @@ def super_resolve_command(
         ]
     )
     bicubic = torch.cat([_bicubic(g.low, settings.image_size) for g in given])
-    for source, pixels in zip(given, to_pixels(enlarged).numpy(), strict=True):
+    for source, pixels in zip(given, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
         folder.write(f"{source.stem}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([g.low for g in given])).abs().max()
     lines = [
@@ -80,7 +81,7 @@ class Given:
 def _read(synthesiser: Synthesiser, url: str, level: int) -> Given:
     settings = synthesiser.settings
     folder, name = split_object(url)
-    pixels = decode_image(folder.read(name), url, channels=settings.channels)
+    pixels = decode_image(folder.read(name), url, channels=settings.channels, bit_depth=settings.bit_depth)
     small, full = synthesiser.chain.band_side(level), settings.image_size
     side = min(pixels.shape[:2])
     if side < full and pixels.shape[:2] != (small, small):
@@ -91,12 +92,12 @@ def _read(synthesiser: Synthesiser, url: str, level: int) -> Given:
     stem = name.rpartition("/")[2].rpartition(".")[0]
     if pixels.shape[:2] == (small, small):
         return Given(stem, _tensor(pixels.transpose(2, 0, 1)), None)
-    truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels)))
+    truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
     return Given(stem, low_band(synthesiser, truth, level), truth)
 
 
-def _tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float()[None] / 127.5 - 1
+def _tensor(pixels: Pixels) -> Tensor:
+    return from_pixels(torch.from_numpy(np.ascontiguousarray(pixels)))[None]
 
 
 def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Given], label: int | None) -> Draws:
@@ -178,7 +179,9 @@ def edit_command(
     before = synthesiser(draws.noises, draws.labels, draws.choices).images
     after = redraw(synthesiser, draws, resample, synthesiser.draws(resample_seed, count)) if resample else before
     after = weigh(synthesiser, after, factors) if factors else after
-    for number, (old, new) in enumerate(zip(to_pixels(before).numpy(), to_pixels(after).numpy(), strict=True)):
+    depth = synthesiser.settings.bit_depth
+    pixels = [to_pixels(images, depth).numpy() for images in (before, after)]
+    for number, (old, new) in enumerate(zip(*pixels, strict=True)):
         folder.write(f"{number:05d}-before.png", encode_png(to_image(old)))
         folder.write(f"{number:05d}-after.png", encode_png(to_image(new)))
     _write_rows(folder, [before, after, (after - before) / 2])

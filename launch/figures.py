@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cluster.images import Pixels
 from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
 from freqgan.chain import Chain
-from freqgan.synthesiser import Generated, Synthesiser, to_pixels
+from freqgan.pixels import from_pixels, to_eight_bits, to_pixels
+from freqgan.synthesiser import Generated, Synthesiser
 from freqgan.transforms import parse_transform
-from launch.pictures import Pixels, band_pixels, mosaic, tile, to_image
+from launch.pictures import band_pixels, mosaic, tile, to_image
 
 PICTURE_SIDE = 512
 """Grids of small images are enlarged to about this many pixels a side."""
@@ -52,7 +54,7 @@ def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | 
     Args:
         synthesiser: the model.
         generated: its samples.
-        real: uint8 (B, C, N, N) images of the training data, or None where they cannot be had.
+        real: stored (B, C, N, N) images of the training data, or None where they cannot be had.
 
     """
     chain, figures = synthesiser.chain, Figures()
@@ -103,7 +105,7 @@ def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tens
     """The large grids, and the smaller ones of what the final images were blended from."""
     figures.pictures["images-generated"] = _grid(to_pixels(generated.images).numpy())
     if real is not None:
-        figures.pictures["images-real"] = _grid(real.numpy())
+        figures.pictures["images-real"] = _grid(to_eight_bits(real).numpy())
     parts = {"blended": generated.images, "chain": generated.frequency, "other": generated.other}
     for name, images in parts.items():
         figures.pictures[f"part-{name}"] = _detail_grid(images)
@@ -121,7 +123,7 @@ def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tenso
             figures.pictures[f"band-{band}-{kind}"] = picture
         scale = _scale(chain.settings.image_size)
         figures.pictures[f"mosaic-{kind}"] = mosaic(chain, bands, 0, scale)
-        first = real if kind == "real" and real is not None else to_pixels(generated.frequency)
+        first = to_eight_bits(real) if kind == "real" and real is not None else to_pixels(generated.frequency)
         figures.pictures[f"example-{kind}"] = to_image(
             first[0].numpy(), _scale(chain.settings.image_size, PICTURE_SIDE // 2)
         )
@@ -135,7 +137,7 @@ def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor 
     for name, images in shuffled.items():
         figures.pictures[f"fit-{name}"] = _detail_grid(images)
     if real is not None:
-        figures.fit["real"] = detail_fit(real.to(chain.device, torch.float32) / 127.5 - 1)
+        figures.fit["real"] = detail_fit(from_pixels(real, chain.device))
     figures.fit["generated"] = detail_fit(generated.images)
     figures.fit["shuffled"] = detail_fit(shuffled["level-1"])
 

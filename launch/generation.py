@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from cluster.checkpoints import Checkpoint, find_checkpoint
+from cluster.images import Pixels
 from cluster.storage import open_folder
 from freqgan.errors import InputError
-from freqgan.synthesiser import BLOCK, to_pixels
-from launch.pictures import Pixels, encode_png, tile, to_image
+from freqgan.pixels import to_pixels
+from freqgan.synthesiser import BLOCK
+from launch.pictures import encode_png, tile, to_image
 
 GRID = "grid.png"
 GRID_COUNT = 64
@@ -41,11 +43,11 @@ def generate(
     for first in range(0, count, BLOCK):
         rows = min(BLOCK, count - first)
         labels = None if label is None else torch.full((rows,), label)
-        pixels = to_pixels(synthesiser.sample(seed, rows, first, labels).images).numpy()
-        for row, image in enumerate(pixels):
+        images = synthesiser.sample(seed, rows, first, labels).images
+        for row, image in enumerate(to_pixels(images, synthesiser.settings.bit_depth).numpy()):
             folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
         if first < GRID_COUNT:
-            shown.append(pixels)
+            shown.append(to_pixels(images).numpy())
     folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))
     return f"{count} images of step {checkpoint.step}, seed {seed}, in {folder.url}"
 

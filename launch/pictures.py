@@ -7,16 +7,15 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from cluster.images import Pixels
 from freqgan.bands import Band, SubImages
 from freqgan.chain import Chain
-from freqgan.synthesiser import to_pixels
+from freqgan.pixels import to_pixels
 from freqgan.transforms.protocol import LOW_RANGE
 
-Pixels = NDArray[np.uint8]
 WHITE = (255, 255, 255)
 LABEL_HEIGHT = 14
 
@@ -41,7 +40,9 @@ def tile(images: Pixels, columns: int | None = None, *, scale: int = 1, gap: int
 
 
 def to_image(pixels: Pixels, scale: int = 1) -> Image.Image:
-    """uint8 (C, h, w), grey or colour, as an RGB picture with every pixel repeated ``scale`` times."""
+    """(C, h, w), grey or colour, as an RGB picture, or a 16-bit one, with every pixel repeated ``scale`` times."""
+    if pixels.dtype == np.uint16:
+        return Image.fromarray(np.ascontiguousarray(pixels[0].repeat(scale, 0).repeat(scale, 1)))
     rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     image = Image.fromarray(rows[:, :, 0]).convert("RGB") if rows.shape[2] == 1 else Image.fromarray(rows)
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)

@@ -36,7 +36,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class RealImages:
-    """uint8 images (B, C, N, N) with labels (B,); or ``images`` None and why they are missing."""
+    """Stored images (B, C, N, N) with labels (B,); or ``images`` None and why they are missing."""
 
     images: Tensor | None
     labels: Tensor | None
@@ -128,7 +128,10 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
     facts = [
         ("images seen", f"{checkpoint.images:,}"),
         ("step", f"{checkpoint.step:,} of {settings.last_step:,}"),
-        ("images", f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}"),
+        (
+            "images",
+            f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}, {settings.bit_depth} bits",
+        ),
         ("GANs of bands", f"{len(settings.band_plan().gans)}"),
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),

@@ -19,7 +19,7 @@ from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
 from cluster.watching import Evaluation
-from freqgan.synthesiser import to_pixels
+from freqgan.pixels import to_pixels
 from launch.configuration import dump_settings
 from launch.evaluation_log import EVALUATIONS, EvaluationLog
 from launch.failure_log import FAILURES, append_failure

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import boto3
 import numpy as np
-from numpy.typing import NDArray
 
-from cluster.images import ImagePolicy
+from cluster.images import ImagePolicy, Pixels
 from cluster.ingest import DataSettings, Ingest
 from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut
@@ -35,7 +34,7 @@ COUNT = 2_000
 IMAGES = 8
 
 
-def read(index: ShardIndex) -> tuple[NDArray[np.uint8], int]:
+def read(index: ShardIndex) -> tuple[Pixels, int]:
     """All images of the index in their order, and how often a shard was fetched again."""
     with Ingest(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:
         return ingest.batch(0, IMAGES).images, ingest.refetched
@@ -55,7 +54,7 @@ def on_disk(path: Path, index: ShardIndex, count: int) -> int:
     return noticed
 
 
-def left_out(path: Path, index: ShardIndex, count: int, right: NDArray[np.uint8]) -> int:
+def left_out(path: Path, index: ShardIndex, count: int, right: Pixels) -> int:
     """After how many a training is told what is damaged, and gets exactly the images that are whole."""
     whole, exact = path.read_bytes(), 0
     for name, damage in damages(len(whole), count):
@@ -70,7 +69,7 @@ def left_out(path: Path, index: ShardIndex, count: int, right: NDArray[np.uint8]
     return exact
 
 
-def _without_damage(index: ShardIndex) -> tuple[list[LeftOut], NDArray[np.uint8]]:
+def _without_damage(index: ShardIndex) -> tuple[list[LeftOut], Pixels]:
     told: list[LeftOut] = []
     with Ingest(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False), most_damaged=IMAGES) as ingest:
         while True:
@@ -83,7 +82,7 @@ def _without_damage(index: ShardIndex) -> tuple[list[LeftOut], NDArray[np.uint8]
                     ingest.leave_out(error.found)
 
 
-def on_the_way(path: Path, count: int, right: NDArray[np.uint8]) -> int:
+def on_the_way(path: Path, count: int, right: Pixels) -> int:
     """After how many the shard was fetched once more and all samples were right."""
     boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).create_bucket(Bucket=BUCKET)
     folder, download, pending = open_folder(f"s3://{BUCKET}/damage"), Folder.download, list[Callable[[bytes], bytes]]()

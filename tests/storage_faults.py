@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from cluster.images import ImagePolicy
+from cluster.images import ImagePolicy, Pixels
 from cluster.ingest import DataSettings, Ingest
 from cluster.patience import Patience
 from cluster.shard_index import build_index, index_shards
@@ -98,7 +96,7 @@ class Bench:
 
     proxy: Proxy
     index: ShardIndex
-    right: NDArray[np.uint8]
+    right: Pixels
     spoil: Callable[[], object]
     mend: Callable[[], object]
 

@@ -18,7 +18,7 @@ from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
 from cluster.training import train
-from freqgan.synthesiser import to_pixels
+from freqgan.pixels import to_pixels
 from launch.configuration import load_settings
 from launch.metrics_log import METRICS, MetricsLog, mean_alpha, parse_metrics
 from launch.progress import ProgressReporter, duration_text, losses_text

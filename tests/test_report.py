@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from freqgan.bands import HIGH_ORIENTATIONS, Band, all_bands
 from freqgan.chain import Chain
-from freqgan.synthesiser import to_pixels
+from freqgan.pixels import to_pixels
 from launch import curves
 from launch.curves import POINTS, alpha_curve, loss_curves, speed_curve
 from launch.figures import detail_count, detail_fit, make_figures, sample_count, shuffle_detail

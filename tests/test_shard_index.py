@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.images import ImagePolicy
+from cluster.images import ImagePolicy, Pixels
 from cluster.ingest import FETCHES, DataSettings, Ingest
 from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
@@ -38,7 +36,7 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def all_images(index: ShardIndex) -> NDArray[np.uint8]:
+def all_images(index: ShardIndex) -> Pixels:
     with Ingest(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
         return ingest.batch(0, index.sample_count).images
 

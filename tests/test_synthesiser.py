@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from freqgan.errors import InputError
-from freqgan.synthesiser import Synthesiser, to_pixels
+from freqgan.pixels import to_pixels
+from freqgan.synthesiser import Synthesiser
 from tests.models import TinyRun, tiny_settings
 
 

@@ -68,6 +68,22 @@ def image_format(data: bytes) -> Literal["jpg", "png", "webp"] | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
+def natural_form(data: bytes, name: str) -> tuple[Literal[1, 3], BitDepth]:
+    """Channels and bit depth that hold all there is in an image: (1, 16), (1, 8) or (3, 8).
+
+    Raises InputError naming ``name`` for what is no JPEG, PNG or WebP.
+    """
+    kind = image_format(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+            mode = image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name} is no {kind or 'JPEG, PNG or WebP'} that can be read ({error})") from error
+    if mode.startswith("I"):
+        return 1, 16
+    return (1 if mode in ("1", "L", "LA") else 3), 8
+
+
 def decode_image(
     data: bytes,
     name: str,

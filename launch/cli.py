@@ -241,6 +241,29 @@ def edit_command(
     )  # fmt: skip
 
 
+@app.command("decompose")
+def decompose_command(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="JPEG, PNG or WebP file, a path or s3:// URL")],
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the picture and the bands")],
+    transform: Annotated[
+        str, typer.Option(help="dwt:<wavelet>, dct, fft:shannon, fft:meyer or radial:P,Q")
+    ] = "dwt:haar",
+    levels: Annotated[int, typer.Option(min=1, max=10, help="resolutions; P of radial:P,Q")] = 3,
+    packets: Annotated[
+        str, typer.Option(metavar="LEVEL=TIMES,...", help="split the high bands of these levels again")
+    ] = "",
+    reconstruct: Annotated[bool, typer.Option("--reconstruct", help="put them together again and compare")] = False,
+) -> None:
+    """Takes an image apart into its bands: a picture of all of them, a table, and the numbers themselves."""
+    from launch.decomposition import decompose_command as decompose
+    from launch.decomposition import parse_packets
+
+    lines = decompose(
+        image, transform=transform, levels=levels, packets=parse_packets(packets), out=out, reconstruct=reconstruct
+    )
+    print("\n".join(lines))
+
+
 @app.command("digest")
 def digest_command(run: Run) -> None:
     """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""

@@ -14,6 +14,7 @@ from cluster.images import Pixels
 from freqgan.bands import Band, SubImages
 from freqgan.chain import Chain
 from freqgan.pixels import to_pixels
+from freqgan.transforms import BandTransform
 from freqgan.transforms.protocol import LOW_RANGE
 
 WHITE = (255, 255, 255)
@@ -71,51 +72,61 @@ def mosaic(chain: Chain, sub_images: SubImages, row: int, scale: int) -> Image.I
 
     Bands without a GAN are white; bands wide enough carry their names.
     """
-    bands = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == chain.settings.levels]
-    sides = {band: chain.band_side(band) * scale for band in bands}
-    size, places = arranged(sides, 2 * chain.band_side(1) * scale)
-    picture = Image.new("RGB", size, WHITE)
+    shown = {band: band_pixels(chain, band, x[row : row + 1])[0] for band, x in sub_images.items()}
+    return band_picture(chain.transform, chain.size, shown, scale)
+
+
+def band_picture(
+    transform: BandTransform, size: tuple[int, int], shown: Mapping[Band, Pixels], scale: int
+) -> Image.Image:
+    """Those bands of ``shown``, (C, h, w) each, that hold an image of ``size`` without repetition; others are white."""
+    bands = [b for b in transform.bands() if b.orientation != "LL" or b.level == transform.levels]
+    sizes = {band: transform.band_size(size, band) for band in bands}
+    (height, width), places = arranged(sizes, transform.padded_size(size))
+    picture = Image.new("RGB", (width * scale, height * scale), WHITE)
     for band in bands:
-        if band in sub_images:
-            pixels = band_pixels(chain, band, sub_images[band][row : row + 1])[0]
-            picture.paste(_labelled(to_image(pixels, scale), str(band)), places[band])
+        if band in shown:
+            top, left = places[band]
+            picture.paste(_labelled(to_image(shown[band], scale), str(band)), (left * scale, top * scale))
     return picture
 
 
-def arranged(sides: Mapping[Band, int], whole: int) -> tuple[tuple[int, int], dict[Band, tuple[int, int]]]:
-    """Width and height of a picture of all bands, and the upper left corner of each, pixels.
+def arranged(
+    sizes: Mapping[Band, tuple[int, int]], whole: tuple[int, int]
+) -> tuple[tuple[int, int], dict[Band, tuple[int, int]]]:
+    """Height and width of a picture of all bands, and where each begins: row, column.
 
     The low band of a level lies in the corner, HL right of it, LH below, HH diagonal; packets in their band likewise.
     Rings have the size of the image they are part of: one level below the other, the inner ring first.
 
     Args:
-        sides: of the bands.
-        whole: side of the image that quadrants are parts of.
+        sizes: height and width of the bands.
+        whole: of the image that quadrants are parts of.
 
     """
-    if not any(band.orientation.startswith("R") for band in sides):
-        return (whole, whole), {band: _quadrant(band, whole) for band in sides}
+    if not any(band.orientation.startswith("R") for band in sizes):
+        return whole, {band: _quadrant(band, whole) for band in sizes}
     places: dict[Band, tuple[int, int]] = {}
     top = width = 0
-    for level in sorted({band.level for band in sides}):
-        rings = [band for band in sides if band.level == level and band.orientation != "LL"]
+    for level in sorted({band.level for band in sizes}):
+        rings = [band for band in sizes if band.level == level and band.orientation != "LL"]
         for number, band in enumerate(rings):
-            places[band] = (number * sides[band], top)
-        width = max(width, sum(sides[band] for band in rings))
-        top += max((sides[band] for band in rings), default=0)
-    low = next(band for band in sides if band.orientation == "LL")
-    places[low] = (0, top)
-    return (width, top + sides[low]), places
+            places[band] = (top, number * sizes[band][1])
+        width = max(width, sum(sizes[band][1] for band in rings))
+        top += max((sizes[band][0] for band in rings), default=0)
+    low = next(band for band in sizes if band.orientation == "LL")
+    places[low] = (top, 0)
+    return (top + sizes[low][0], width), places
 
 
-def _quadrant(band: Band, whole: int) -> tuple[int, int]:
+def _quadrant(band: Band, whole: tuple[int, int]) -> tuple[int, int]:
     """Where it begins: its level's quadrant of the image, and therein that of each further split."""
-    x = y = 0
-    half = whole >> band.level
+    top = left = 0
+    height, width = (side >> band.level for side in whole)
     for step in (band.orientation[i : i + 2] for i in range(0, len(band.orientation), 2)):
-        x, y = x + half * (step[0] == "H"), y + half * (step[1] == "H")
-        half //= 2
-    return x, y
+        top, left = top + height * (step[1] == "H"), left + width * (step[0] == "H")
+        height, width = height // 2, width // 2
+    return top, left
 
 
 def _labelled(image: Image.Image, text: str) -> Image.Image:

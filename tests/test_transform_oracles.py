@@ -1,4 +1,4 @@
-"""The wavelet transforms against PyWavelets, against their own inverse, and against what the mathematics says."""
+"""The transforms against PyWavelets, SciPy and NumPy, against their own inverse, and against the mathematics."""
 
 from __future__ import annotations
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from freqgan.errors import InputError, nearest
 from freqgan.transforms.banks import QuadrantTransform
 from freqgan.transforms.dwt import WaveletTransform
+from freqgan.transforms.lifting import integer_wavedec2, integer_waverec2
 from freqgan.transforms.packets import PacketTransform
 from freqgan.transforms.protocol import BandTransform, Quad
 from freqgan.transforms.radial import RadialTransform
 from freqgan.transforms.spectral import CosineTransform, FourierTransform
+from freqgan.transforms.wavedec import wavedec2, waverec2
 
 __all__ = [
     "BandTransform",
@@ -20,7 +22,11 @@ __all__ = [
     "Quad",
     "RadialTransform",
     "WaveletTransform",
+    "integer_wavedec2",
+    "integer_waverec2",
     "parse_transform",
+    "wavedec2",
+    "waverec2",
 ]
 
 _FAMILIES: dict[str, Callable[[str, int], BandTransform]] = {

@@ -6,6 +6,8 @@ keeps Parseval's identity for orthogonal wavelets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pywt
 
 from freqgan.errors import InputError, nearest
@@ -27,7 +29,7 @@ class WaveletTransform(QuadrantTransform):
     def __init__(self, wavelet: str, levels: int) -> None:
         """Raises InputError when ``wavelet`` is not the name of a discrete wavelet, or levels < 1."""
         filters = wavelet_filters(wavelet)
-        super().__init__(f"dwt:{filters.name}", levels, *_banks(filters))
+        super().__init__(f"dwt:{filters.name}", levels, *wavelet_banks(filters.filter_bank))
 
 
 def wavelet_filters(name: str) -> pywt.Wavelet:
@@ -47,11 +49,11 @@ def wavelet_filters(name: str) -> pywt.Wavelet:
     )
 
 
-def _banks(filters: pywt.Wavelet) -> tuple[Bank, Bank]:
-    """The analysis and the synthesis bank of ``filters``; every name of the Haar filters gets the butterfly."""
-    haar = pywt.Wavelet("haar")
-    if filters.filter_bank == haar.filter_bank:
+def wavelet_banks(filter_bank: Sequence[Sequence[float]]) -> tuple[Bank, Bank]:
+    """The analysis and the synthesis bank of (dec_lo, dec_hi, rec_lo, rec_hi); the Haar filters get the butterfly."""
+    taps = [tuple(float(tap) for tap in one) for one in filter_bank]
+    if taps == [tuple(one) for one in pywt.Wavelet("haar").filter_bank]:
         return HaarBank(), HaarBank()
     # The analysis formula runs through its filter backwards (x at 2k + F/2 - j), the synthesis formula forwards.
-    analysis = PeriodicBank(tuple(filters.dec_lo[::-1]), tuple(filters.dec_hi[::-1]))
-    return analysis, PeriodicBank(tuple(filters.rec_lo), tuple(filters.rec_hi))
+    dec_lo, dec_hi, rec_lo, rec_hi = taps
+    return PeriodicBank(dec_lo[::-1], dec_hi[::-1]), PeriodicBank(rec_lo, rec_hi)

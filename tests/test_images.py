@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps, ImageSequence
 
-from cluster.images import ImagePolicy, decode_image, fit_image, image_format
+from cluster.images import ImagePolicy, decode_image, fit_image, image_format, natural_form
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 
@@ -90,6 +90,46 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert pixels[0, :, 0].tolist() == [0, 0, 1, 1, 128, 254, 255, 255]
 
 
+def test_sixteen_bits_are_kept_where_they_are_asked_for() -> None:
+    values = np.array([[0, 1, 129, 257, 32768, 65278, 65534, 65535]], dtype=np.uint16)
+    pixels = decode_image(encode(Image.fromarray(values), "PNG"), "x", channels=1, bit_depth=16)
+    assert pixels.dtype == np.uint16
+    assert pixels[0, :, 0].tolist() == values[0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_eight_bits_are_spread_over_sixteen(kind: str) -> None:
+    data = encode(photo(), kind)
+    eight = decode_image(data, "x", channels=1).astype(int)
+    sixteen = decode_image(data, "x", channels=1, bit_depth=16)
+    assert sixteen.dtype == np.uint16
+    np.testing.assert_array_equal(sixteen, eight * 257)
+
+
+def test_sixteen_bits_are_resampled_as_sixteen() -> None:
+    """A ramp in steps of one level of 16 bits, twice as large as wanted: its means lie between levels of 8 bits."""
+    ramp = np.add.outer(np.arange(64), np.zeros(64)).astype(np.uint16) + 30000
+    small = fit_image(ramp[:, :, None], ImagePolicy(size=32, channels=1, bit_depth=16))
+    assert small.dtype == np.uint16
+    np.testing.assert_allclose(small[0, 2:-2, 5], 30000.5 + 2 * np.arange(2, 30), atol=1)
+    extremes = np.where(np.arange(64) % 32 < 16, 0, 65535).astype(np.uint16)
+    rung = fit_image(np.tile(extremes, (64, 1))[:, :, None], ImagePolicy(size=24, channels=1, bit_depth=16))
+    assert (rung.min(), rung.max()) == (0, 65535)  # Lanczos overshoots, and is clipped
+
+
+def test_sixteen_bits_are_for_grey_images_alone() -> None:
+    with pytest.raises(InputError, match="channels must be 1"):
+        ImagePolicy(size=8, channels=3, bit_depth=16)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"), [("RGB", (3, 8)), ("L", (1, 8)), ("LA", (1, 8)), ("P", (3, 8)), ("I;16", (1, 16)), ("1", (1, 8))]
+)
+def test_the_form_that_holds_all_of_an_image(mode: str, form: tuple[int, int]) -> None:
+    image = Image.fromarray(np.zeros((4, 4), np.uint16)) if mode == "I;16" else Image.new(mode, (4, 4))
+    assert natural_form(encode(image, "PNG"), "x") == form
+
+
 def test_sixteen_bits_with_a_transparent_value() -> None:
     values = np.array([[0, 1000, 65535]], dtype=np.uint16)
     data = encode(Image.fromarray(values), "PNG")
@@ -97,6 +137,8 @@ def test_sixteen_bits_with_a_transparent_value() -> None:
     chunk = struct.pack(">I", 2) + b"tRNS" + body + struct.pack(">I", zlib.crc32(b"tRNS" + body))
     data = data[:33] + chunk + data[33:]
     assert decode_image(data, "x", channels=1, background=(200, 200, 200))[0, :, 0].tolist() == [0, 200, 255]
+    sixteen = decode_image(data, "x", channels=1, background=(200, 200, 200), bit_depth=16)
+    assert sixteen[0, :, 0].tolist() == [0, 200 * 257, 65535]  # composited in 8 bits
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])

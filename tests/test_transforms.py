@@ -108,7 +108,7 @@ def test_half_sub_images_are_lifted(transform: BandTransform) -> None:
 def derivatives(transform: BandTransform, pixels: Tensor) -> list[Tensor]:
     """Sub-images, image, first and second derivative, of a function that is not linear."""
     pixels = pixels.clone().requires_grad_()
-    sub_images = coarsest_and_high(transform.analyse(pixels))
+    sub_images = coarsest_and_high(transform.analyse(pixels), transform.levels)
     bent = {band: value**3 for band, value in sub_images.items()}
     back = transform.synthesise(bent, (pixels.shape[2], pixels.shape[3]))
     (first,) = torch.autograd.grad(back.square().sum(), pixels, create_graph=True)
@@ -301,3 +301,23 @@ def test_unusable_sub_images_are_refused(changes: dict[Band, Tensor | None], mes
     given = {**transform.analyse(image(1, 3, 16, 16)), **changes}
     with pytest.raises(InputError, match=message):
         transform.synthesise({band: value for band, value in given.items() if value is not None}, (16, 16))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_can_be_compiled(transform: BandTransform) -> None:
+    """Traced by torch.compile, gradients too; the operators are then run as they are, with no compiler of C."""
+    pixels = image(2, 3, 32, 32)
+
+    def there_and_back(x: Tensor) -> Tensor:
+        bands = coarsest_and_high(transform.analyse(x))
+        return transform.synthesise({band: value.square() for band, value in bands.items()}, (32, 32))
+
+    compiled = torch.compile(there_and_back, backend="aot_eager")
+    outcomes = []
+    for function in (there_and_back, compiled):
+        given = pixels.clone().requires_grad_()
+        out = function(given)
+        (gradient,) = torch.autograd.grad(out.square().sum(), given)
+        outcomes.append((out.detach(), gradient))
+    for ours, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, expected)

@@ -1,29 +1,75 @@
 """Transforms of four quadrants a level: two filters along each axis, every second sample kept.
 
 Analysis is the ``split`` of a bank made from the analysis filters; synthesis is the ``merge`` (the transpose of
-``split``) of a bank made from the synthesis filters. Since each operator is the other's derivative, two autograd
-functions serve gradients of every order, and nothing is saved for them.
+``split``) of a bank made from the synthesis filters. Over all levels, too, each operator is the other's derivative: two
+autograd functions serve gradients of every order, and nothing is saved for them.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, SubImages
+from freqgan.transforms.gpu import kernels_for
 from freqgan.transforms.protocol import BandTransform, Quad, as_float, check_even_sides
 
 
-class Bank(Protocol):
-    """A linear operator from an image to its quadrants, and that operator's transpose."""
+class Bank(ABC):
+    """A linear operator from an image to its quadrants, and that operator's transpose; of one level, and of several.
 
+    Parts of several levels are a flat list, finest level first, LL, HL, LH and HH of each. Instances hold no tensors.
+    """
+
+    @abstractmethod
     def split(self, image: Tensor) -> Quad:
         """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
 
+    @abstractmethod
     def merge(self, quad: Quad) -> Tensor:
         """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
+
+    def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
+        """The split of the image, of its low quadrant, and so on."""
+        parts: list[Tensor] = []
+        for _ in range(levels):
+            quad = self.split(image)
+            parts += quad
+            image = quad.ll
+        return parts
+
+    def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """The transpose of :meth:`split_levels`; low quadrants that are None, never the coarsest, count as zeros."""
+        low: Tensor | None = None
+        for own, hl, lh, hh in reversed(by_level(parts)):
+            low = self.merge(Quad(added(own, low), hl, lh, hh))
+        return added(low, None)
+
+
+Level = tuple[Tensor | None, Tensor, Tensor, Tensor]
+
+
+def by_level(parts: Sequence[Tensor | None]) -> list[Level]:
+    """A flat list of parts as four to a level."""
+    levels: list[Level] = []
+    for low, *high in (parts[i : i + 4] for i in range(0, len(parts), 4)):
+        hl, lh, hh = (x for x in high if x is not None)
+        levels.append((low, hl, lh, hh))
+    return levels
+
+
+def added(first: Tensor | None, second: Tensor | None) -> Tensor:
+    """Their sum; of two where one is None the other."""
+    if first is None or second is None:
+        only = second if first is None else first
+        if only is None:
+            raise ValueError("the coarsest low band is missing")
+        return only
+    return first + second
 
 
 class QuadrantTransform(BandTransform):
@@ -37,14 +83,33 @@ class QuadrantTransform(BandTransform):
     def analyse_level(self, low: Tensor, level: int = 1) -> Quad:
         """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
         check_even_sides(self.spec, low)
-        return Quad(*_split(*as_float(low), self._analysis))
+        return Quad(*_split(*as_float(low), self._analysis, 1))
 
     def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
         """The (B, C, H, W) image of the four quadrants: the exact inverse of :meth:`analyse_level`."""
-        return _merge(*as_float(*bands), self._synthesis)
+        return _merge(self._synthesis, *as_float(*bands))
+
+    def analyse(self, image: Tensor) -> SubImages:
+        """See :meth:`BandTransform.analyse`; all levels are one operation."""
+        parts = _split(self._padded(image), self._analysis, self.levels)
+        names = (Band(level, o) for level in range(1, self.levels + 1) for o in ORIENTATIONS)
+        return dict(zip(names, parts, strict=True))
+
+    def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
+        given = [(level, sub_images.get(Band(level, o))) for level in range(1, start + 1) for o in HIGH_ORIENTATIONS]
+        tensors = as_float(low, *(x for _, x in given if x is not None))
+        low, floats = tensors[0], iter(tensors[1:])
+        parts: list[Tensor | None] = []
+        for number, (level, x) in enumerate(given):
+            if number % len(HIGH_ORIENTATIONS) == 0:
+                parts.append(low if level == start else None)
+            scale = start - level
+            shape = (*low.shape[:-2], low.shape[-2] << scale, low.shape[-1] << scale)
+            parts.append(low.new_zeros(shape) if x is None else next(floats))
+        return _merge(self._synthesis, *parts)
 
 
-class HaarBank:
+class HaarBank(Bank):
     """The 2 x 2 butterfly: its 4 x 4 matrix is symmetric and orthogonal, its own inverse and its own transpose.
 
     With pixels a b above c d: LL = (a+b+c+d)/2, HL = (a-b+c-d)/2, LH = (a+b-c-d)/2, HH = (a-b-c+d)/2.
@@ -73,37 +138,68 @@ class HaarBank:
         torch.sub(low_rows, high_rows, out=image[..., 1::2, :])
         return image
 
+    def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
+        """See :class:`Bank`."""
+        if (kernels := kernels_for(image)) is None:
+            return super().split_levels(image, levels)
+        return [x for quad in kernels.haar_split(image, levels) for x in quad]
+
+    def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """See :class:`Bank`."""
+        levels = by_level(parts)
+        if (kernels := kernels_for(levels[0][1])) is None:
+            return super().merge_levels(parts)
+        image: Tensor = kernels.haar_merge(levels)
+        return image
+
 
 class _Split(torch.autograd.Function):
+    """An image -> the quadrants of every level, finest first, the low one of each level first."""
+
     @staticmethod
-    def forward(image: Tensor, bank: Bank) -> tuple[Tensor, ...]:
+    def forward(image: Tensor, bank: Bank, levels: int) -> tuple[Tensor, ...]:
         with torch.autocast(image.device.type, enabled=False):
-            return tuple(bank.split(image))
+            return tuple(bank.split_levels(image, levels))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank = inputs[-1]
+        ctx.bank = inputs[1]
+        ctx.set_materialize_grads(False)
+        ctx.shapes = [tuple(x.shape) for x in output]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _merge(*gradients, ctx.bank), None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
+        known = next((x for x in gradients if x is not None), None)
+        if known is None:
+            return None, None, None
+        last = len(gradients) - 4
+        # Zeros where nothing was asked of a band; of low bands that were only on the way there is nothing to add.
+        parts = [
+            known.new_zeros(shape) if x is None and (i % 4 or i == last) else x
+            for i, (x, shape) in enumerate(zip(gradients, ctx.shapes, strict=True))
+        ]
+        return _merge(ctx.bank, *parts), None, None
 
 
 class _Merge(torch.autograd.Function):
+    """The transpose of _Split: low bands of levels that are not the coarsest are added, where they are given."""
+
     @staticmethod
-    def forward(ll: Tensor, hl: Tensor, lh: Tensor, hh: Tensor, bank: Bank) -> Tensor:
-        with torch.autocast(ll.device.type, enabled=False):
-            return bank.merge(Quad(ll, hl, lh, hh))
+    def forward(bank: Bank, *parts: Tensor | None) -> Tensor:
+        device = next(x.device.type for x in parts if x is not None)
+        with torch.autocast(device, enabled=False):
+            return bank.merge_levels(parts)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank = inputs[-1]
+        ctx.bank, ctx.given = inputs[0], [x is not None for x in inputs[1:]]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *_split(gradient, ctx.bank), None
+        parts = _split(gradient, ctx.bank, len(ctx.given) // 4)
+        return None, *(x if given else None for x, given in zip(parts, ctx.given, strict=True))
 
 
-# Each with its operands and the bank last; named here because ``apply`` carries no types.
+# Named here because ``apply`` carries no types.
 _split: Callable[..., tuple[Tensor, ...]] = _Split.apply
 _merge: Callable[..., Tensor] = _Merge.apply

@@ -13,13 +13,15 @@ nine tenths of that of a sum of shifted samples; only at F = 4 and large sides i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from freqgan.transforms.banks import Bank
+from freqgan.transforms.gpu import kernels_for
 from freqgan.transforms.protocol import Quad
 
 Taps = tuple[float, ...]
@@ -42,7 +44,7 @@ class AxisPlan:
     margin: int
 
 
-class MatrixBank(ABC):
+class MatrixBank(Bank):
     """Two channels as products with matrices, along both axes of images."""
 
     def split(self, image: Tensor) -> Quad:
@@ -78,8 +80,28 @@ class PeriodicBank(MatrixBank):
     low: Taps
     high: Taps
 
+    def split(self, image: Tensor) -> Quad:
+        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
+        if (kernels := kernels_for(image)) is not None:
+            quad: Quad = kernels.bank_split(image, _taps(self.low, self.high, image.device, image.dtype))
+            return quad
+        return super().split(image)
+
+    def merge(self, quad: Quad) -> Tensor:
+        """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
+        if (kernels := kernels_for(quad.ll)) is not None:
+            image: Tensor = kernels.bank_merge(quad, _taps(self.low, self.high, quad.ll.device, quad.ll.dtype))
+            return image
+        return super().merge(quad)
+
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         return _axis_plan(self.low, self.high, side, merging, like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+def _taps(low: Taps, high: Taps, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(2, F): those of the low and of the high channel."""
+    return torch.tensor((low, high), dtype=torch.float64).to(device, dtype)
 
 
 @lru_cache(maxsize=256)

@@ -144,10 +144,13 @@ class BandTransform(ABC):
         start = min((band.level for band in sub_images if band.orientation == "LL"), default=None)
         if start is None:
             raise InputError(f"transform {self.spec}: no low band given; give LL{self.levels}, the coarsest")
-        low = sub_images[Band(start, "LL")]
+        return self._synthesised(sub_images[Band(start, "LL")], sub_images, start)[..., : size[0], : size[1]]
+
+    def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
+        """From ``low``, LL of level ``start``, and the high bands from there on."""
         for level in range(start, 0, -1):
             low = self.synthesise_onto(low, sub_images, level)
-        return low[..., : size[0], : size[1]]
+        return low
 
     def synthesise_onto(self, low: Tensor, sub_images: SubImages, level: int) -> Tensor:
         """One level of :meth:`synthesise`: from ``low``, its LL, and those of its high bands that are given."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -22,97 +22,165 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from freqgan.errors import InputError, nearest
-from freqgan.transforms.banks import QuadrantTransform
+from freqgan.transforms.banks import QuadrantTransform, added, by_level
 from freqgan.transforms.filters import AxisPlan, MatrixBank
-from freqgan.transforms.protocol import Quad
 
 Taper = Literal["shannon", "meyer"]
 
 DENSE_SIDE = 64
 """Up to here a product with a matrix is as fast as a fast transform, on one CPU thread."""
-CHUNK_BYTES = 2**22
-"""Of images that go through fast transforms together: their spectra then stay in the cache."""
 
 
 @dataclass(frozen=True)
-class Axis(ABC):
-    """An orthogonal split of one axis of even length N into a low and a high channel of N/2, and its inverse."""
+class Spectral(ABC):
+    """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra.
+
+    The spectrum of a channel comes from that of the whole, so that a level needs no transform there and back before
+    the next. Spectra are tensors of this module's own making, of images (B, C, H, W).
+    """
 
     @abstractmethod
-    def split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """The low and the high channel."""
+    def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., N) float64 -> the low and the high channel, (..., N/2) each. Matrices are made by it."""
 
     @abstractmethod
-    def merge(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
-        """The inverse, which is also the transpose."""
+    def spectrum(self, image: Tensor) -> Tensor:
+        """Of an image."""
+
+    @abstractmethod
+    def image(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+        """The image of (H, W) = ``size``."""
+
+    @abstractmethod
+    def quarters(self, spectrum: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """The spectra of LL, HL, LH, HH of an image of ``size``."""
+
+    @abstractmethod
+    def whole(self, quarters: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """The inverse of :meth:`quarters`, which is also its transpose; ``size`` is that of the whole."""
 
 
 @dataclass(frozen=True)
-class CosineAxis(Axis):
+class Cosine(Spectral):
     """X = DCT-II(x), orthonormal; low = IDCT of its first half, high = IDCT of its second half, flipped.
 
     Even at both ends, like images that are mirrored there. Flipped, the highest frequency becomes the lowest of the
     high channel, as when a wavelet's high channel is decimated.
     """
 
-    def split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Axis`."""
-        spectrum = scipy.fft.dct(x.numpy(), axis=axis, norm="ortho")
-        low, high = np.split(spectrum, 2, axis)
-        return _inverse_cosine(low, axis), _inverse_cosine(np.flip(high, axis), axis)
+    def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Spectral`."""
+        spectrum = scipy.fft.dct(rows.numpy(), norm="ortho")
+        channels = (scipy.fft.idct(half, norm="ortho") for half in _halves(spectrum))
+        low, high = (torch.from_numpy(channel) for channel in channels)
+        return low, high
 
-    def merge(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
-        """See :class:`Axis`."""
-        halves = [scipy.fft.dct(channel.numpy(), axis=axis, norm="ortho") for channel in (low, high)]
-        return _inverse_cosine(np.concatenate((halves[0], np.flip(halves[1], axis)), axis), axis)
+    def spectrum(self, image: Tensor) -> Tensor:
+        """See :class:`Spectral`."""
+        return torch.from_numpy(scipy.fft.dctn(image.numpy(), axes=(-2, -1), norm="ortho"))
+
+    def image(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+        """See :class:`Spectral`."""
+        return torch.from_numpy(scipy.fft.idctn(spectrum.numpy(), axes=(-2, -1), norm="ortho"))
+
+    def quarters(self, spectrum: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """See :class:`Spectral`; copies, since tensors cannot run backwards."""
+        return [torch.from_numpy(part.copy()) for part in _quadrants(spectrum.numpy())]
+
+    def whole(self, quarters: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """See :class:`Spectral`."""
+        spectrum = quarters[0].new_empty(*quarters[0].shape[:-2], *size)
+        for target, part in zip(_quadrants(spectrum.numpy()), quarters, strict=True):
+            target[:] = part.numpy()
+        return spectrum
 
 
-def _inverse_cosine(spectrum: NDArray[Any], axis: int) -> Tensor:
-    return torch.from_numpy(scipy.fft.idct(spectrum, axis=axis, norm="ortho"))
+def _halves(spectrum: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    half = spectrum.shape[-1] // 2
+    return spectrum[..., :half], spectrum[..., : half - 1 : -1]
+
+
+def _quadrants(spectrum: NDArray[Any]) -> list[NDArray[Any]]:
+    """Views of what becomes LL, HL, LH and HH."""
+    height = spectrum.shape[-2] // 2
+    low_rows, high_rows = spectrum[..., :height, :], spectrum[..., : height - 1 : -1, :]
+    return [*_halves(low_rows), *_halves(high_rows)]
 
 
 @dataclass(frozen=True)
-class FourierAxis(Axis):
+class Fourier(Spectral):
     """A periodic conjugate mirror bank given by its low filter's response H0, real and even.
 
-    H0(w)^2 + H0(w + pi)^2 = 2 and H1(w) = e^{-iw} H0(w + pi). Analysis A[k] = (X[k] H0*[k] + X[k+N/2] H0*[k+N/2]) / 2,
-    and the same with H1; synthesis X[k] = H0[k] A[k mod N/2] + H1[k] D[k mod N/2]. With M = N/2, w = 2 pi k / N and
-    X[k + M] = X*[M - k] for real x, all that is needed of both lies in the first half of the spectrum:
+    H0(w)^2 + H0(w + pi)^2 = 2 and H1(w) = e^{-iw} H0(w + pi). Analysis A[k] = (X[k] H0*[k] + X[k+M] H0*[k+M]) / 2 with
+    M = N/2, and the same with H1; synthesis X[k] = H0[k] A[k mod M] + H1[k] D[k mod M]. Where only half of the spectrum
+    is kept, X[k+M] = X*[M-k], and with w = 2 pi k / N, a = H0(w), b = H0(pi - w)
 
-        A[k] = (X[k] a + X*[M-k] b) / 2,   D[k] = e^{iw} (X[k] b - X*[M-k] a) / 2,   a = H0(w), b = H0(pi - w).
+        A[k] = (X[k] a + X*[M-k] b) / 2,   D[k] = e^{iw} (X[k] b - X*[M-k] a) / 2.
 
     Attributes:
         taper: "shannon": sqrt 2 below pi/2, 1 at pi/2, 0 above. "meyer": sqrt 2 cos(pi/2 nu(3w/pi - 1)) from pi/3 to
             2 pi/3 with nu(t) = t^4 (35 - 84t + 70t^2 - 20t^3) (Daubechies, Ten Lectures, section 5.2).
+
     """
 
     taper: Taper
 
-    def split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Axis`."""
-        half = x.shape[axis] // 2
-        count, gains = half // 2 + 1, self._gains(x, axis)
-        spectrum = torch.fft.rfft(x, dim=axis)
-        first = spectrum.narrow(axis, 0, count)
-        second = spectrum.narrow(axis, half + 1 - count, count).flip(axis).conj()
-        low = (first * gains.low).add_(second * gains.low_folded)
-        high = (first * gains.high).add_(second * gains.high_folded)
-        return torch.fft.irfft(low, half, dim=axis), torch.fft.irfft(high, half, dim=axis)
+    def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Spectral`."""
+        half, gains = rows.shape[-1] // 2, _gains(self.taper, rows.shape[-1], torch.complex128)
+        first, second = _folded(torch.fft.rfft(rows).unsqueeze(-2), half)
+        low = first * gains.low + second * gains.low_folded
+        high = first * gains.high + second * gains.high_folded
+        return torch.fft.irfft(low.squeeze(-2), half), torch.fft.irfft(high.squeeze(-2), half)
 
-    def merge(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
-        """See :class:`Axis`."""
-        half = low.shape[axis]
-        count, gains = half // 2 + 1, self._gains(low, axis, 2)
-        a, d = torch.fft.rfft(low, dim=axis), torch.fft.rfft(high, dim=axis)
-        first = (a * (2 * gains.low)).add_(d * (2 * gains.high.conj()))
-        folded = (a * (2 * gains.low_folded)).add_(d * (2 * gains.high_folded.conj()))
-        second = folded.narrow(axis, 0, half + 1 - count).flip(axis).conj()
-        merged: Tensor = torch.fft.irfft(torch.cat((first, second), axis), 2 * half, dim=axis)
-        return merged
+    def spectrum(self, image: Tensor) -> Tensor:
+        """See :class:`Spectral`: the half that says all, (B, C, H, W/2 + 1)."""
+        spectrum: Tensor = torch.fft.rfft2(image)
+        return spectrum
 
-    def _gains(self, like: Tensor, axis: int, scale: int = 1) -> Gains:
-        gains = _gains(self.taper, like.shape[axis] * scale, like.dtype)
-        return Gains(*(gain.view(-1, *(1,) * (-1 - axis)) for gain in gains))
+    def image(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+        """See :class:`Spectral`."""
+        image: Tensor = torch.fft.irfft2(spectrum, s=size)
+        return image
+
+    def quarters(self, spectrum: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """See :class:`Spectral`."""
+        height, width = size[0] // 2, size[1] // 2
+        columns = _gains(self.taper, size[1], spectrum.dtype)
+        upper, lower = spectrum[..., :height, :], spectrum[..., height:, :]
+        quarters: list[Tensor] = []
+        for gain, lower_gain in _row_gains(self.taper, size[0], spectrum.dtype):
+            rows = (upper * (gain.conj() / 2)).add_(lower * (lower_gain.conj() / 2))
+            first, second = _folded(rows, width)
+            quarters.append((first * columns.low).add_(second * columns.low_folded))
+            quarters.append((first * columns.high).add_(second * columns.high_folded))
+        return quarters
+
+    def whole(self, quarters: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """See :class:`Spectral`."""
+        width, columns = size[1] // 2, _gains(self.taper, size[1], quarters[0].dtype)
+        halves: list[Tensor] = []
+        for a, d in (quarters[:2], quarters[2:]):
+            first = (a * (2 * columns.low)).add_(d * (2 * columns.high.conj()))
+            folded = (a * (2 * columns.low_folded)).add_(d * (2 * columns.high_folded.conj()))
+            rest = _negated(folded[..., : width + 1 - first.shape[-1]]).flip(-1).conj()
+            halves.append(torch.cat((first, rest), -1))
+        low_gains, high_gains = _row_gains(self.taper, size[0], quarters[0].dtype)
+        rows = [(halves[0] * low).add_(halves[1] * high) for low, high in zip(low_gains, high_gains, strict=True)]
+        return torch.cat(rows, -2)
+
+
+def _folded(spectrum: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """X[k] and what X[k+M] is, X*[M-k], for k up to M / 2; along y, where there is one, at -k."""
+    count = half // 2 + 1
+    return spectrum[..., :count], _negated(spectrum[..., half + 1 - count : half + 1]).flip(-1).conj()
+
+
+def _negated(spectrum: Tensor) -> Tensor:
+    """Row -k in the place of row k."""
+    if spectrum.shape[-2] == 1:
+        return spectrum
+    return torch.cat((spectrum[..., :1, :], spectrum[..., 1:, :].flip(-2)), -2)
 
 
 class Gains(NamedTuple):
@@ -131,8 +199,23 @@ def _gains(taper: Taper, side: int, dtype: torch.dtype) -> Gains:
     w = 2 * math.pi * k / side
     a, b = (TAPERS[taper](x) / 2 for x in (w, math.pi - w))
     turn = torch.polar(torch.ones_like(w), w)
-    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-    return Gains(*(gain.to(complex_dtype) for gain in (a, b, turn * b, -turn * a)))
+    return Gains(*(gain.to(dtype) for gain in (a, b, turn * b, -turn * a)))
+
+
+@lru_cache(maxsize=64)
+def _row_gains(taper: Taper, side: int, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """H0, and H1, of the first and of the second half of the frequencies of an axis, (side / 2, 1) complex each."""
+    w = 2 * math.pi * torch.arange(side, dtype=torch.float64) / side
+    turn = torch.polar(torch.ones_like(w), -w)
+    low, high = (TAPERS[taper](_within_pi(x)) for x in (w, w + math.pi))
+    half = side // 2
+    low, high = ((gain.to(dtype))[:, None] for gain in (low + 0 * turn, high * turn))
+    return (low[:half], low[half:]), (high[:half], high[half:])
+
+
+def _within_pi(w: Tensor) -> Tensor:
+    """The frequency from 0 to pi at which an even response of period 2 pi is the same."""
+    return (torch.remainder(w + math.pi, 2 * math.pi) - math.pi).abs()
 
 
 def _shannon(w: Tensor) -> Tensor:
@@ -152,49 +235,49 @@ TAPERS: dict[Taper, Callable[[Tensor], Tensor]] = {"shannon": _shannon, "meyer":
 
 @dataclass(frozen=True)
 class SpectralBank(MatrixBank):
-    """An orthogonal split of each axis: its ``merge`` is the inverse of its ``split``."""
+    """Its ``merge`` is the inverse of its ``split``."""
 
-    axis: Axis
+    spectral: Spectral
 
-    def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
+    def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
+        """See :class:`Bank`."""
         if _goes_through_matrices(image):
-            return super().split(image)
-        batch, channels, height, width = image.shape
-        quad = Quad(*(image.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
-        for planes, *bands in zip(_chunks(image), *map(_chunks, quad, [4] * 4), strict=True):
-            for band, made in zip(bands, self._split(planes), strict=True):
-                band.copy_(made)
-        return quad
+            return super().split_levels(image, levels)
+        parts: list[Tensor] = []
+        size, spectrum = _size(image), self.spectral.spectrum(image)
+        for _ in range(levels):
+            quarters = self.spectral.quarters(spectrum, size)
+            size, spectrum = (size[0] // 2, size[1] // 2), quarters[0]
+            parts += [self.spectral.image(quarter, size) for quarter in quarters]
+        return parts
 
-    def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the inverse of ``split``."""
-        if _goes_through_matrices(quad.ll, 2):
-            return super().merge(quad)
-        batch, channels, height, width = quad.ll.shape
-        image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width)
-        for planes, *bands in zip(_chunks(image), *map(_chunks, quad, [4] * 4), strict=True):
-            planes.copy_(self._merge(*bands))
-        return image
-
-    def _split(self, image: Tensor) -> tuple[Tensor, ...]:
-        left, right = self.axis.split(image, -1)
-        (ll, lh), (hl, hh) = self.axis.split(left, -2), self.axis.split(right, -2)
-        return ll, hl, lh, hh
-
-    def _merge(self, ll: Tensor, hl: Tensor, lh: Tensor, hh: Tensor) -> Tensor:
-        return self.axis.merge(self.axis.merge(ll, lh, -2), self.axis.merge(hl, hh, -2), -1)
+    def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """See :class:`Bank`."""
+        levels = by_level(parts)
+        if _goes_through_matrices(levels[0][1], 2):
+            return super().merge_levels(parts)
+        low: Tensor | None = None
+        for own, *high in reversed(levels):
+            height, width = _size(high[0])
+            low = added(None if own is None else self.spectral.spectrum(own), low)
+            quarters = [low, *(self.spectral.spectrum(x) for x in high)]
+            low = self.spectral.whole(quarters, (2 * height, 2 * width))
+        return self.spectral.image(added(low, None), (2 * height, 2 * width))
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
-        return _dense_plan(self.axis, side, merging, like.device, like.dtype)
+        return _dense_plan(self.spectral, side, merging, like.device, like.dtype)
 
 
 @lru_cache(maxsize=64)
-def _dense_plan(axis: Axis, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> AxisPlan:
+def _dense_plan(spectral: Spectral, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> AxisPlan:
     """The matrices of the two channels of an axis of ``side`` samples: what becomes of each unit vector."""
-    channels = axis.split(torch.eye(side, dtype=torch.float64), -2)
-    low, high = ((matrix.T if merging else matrix).to(device, dtype).contiguous() for matrix in channels)
+    channels = spectral.split_rows(torch.eye(side, dtype=torch.float64))
+    low, high = ((matrix if merging else matrix.T).to(device, dtype).contiguous() for matrix in channels)
     return AxisPlan(low, high, 1, side // 2 if merging else side, 0)
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
 
 
 def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:
@@ -202,25 +285,18 @@ def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:
     return x.device.type != "cpu" or x.numel() == 0 or scale * max(x.shape[-2:]) <= DENSE_SIDE
 
 
-def _chunks(x: Tensor, share: int = 1) -> tuple[Tensor, ...]:
-    """(B, C, h, w) -> its planes, (n, h, w) at a time: views, where ``x`` is contiguous, a 1 / ``share`` of a chunk."""
-    planes = x.detach().reshape(-1, *x.shape[-2:])
-    plane_bytes = share * planes[0].numel() * planes.element_size()
-    return torch.split(planes, max(1, CHUNK_BYTES // plane_bytes))
-
-
 class CosineTransform(QuadrantTransform):
-    """``spec`` is "dct"; see :class:`CosineAxis`."""
+    """``spec`` is "dct"; see :class:`Cosine`."""
 
     def __init__(self, member: str, levels: int) -> None:
         """Raises InputError when there is a ``member``, or levels < 1."""
         if member:
             raise InputError(f"transform 'dct:{member}': there is one cosine transform; write dct")
-        super().__init__("dct", levels, SpectralBank(CosineAxis()))
+        super().__init__("dct", levels, SpectralBank(Cosine()))
 
 
 class FourierTransform(QuadrantTransform):
-    """``spec`` is "fft:shannon" or "fft:meyer": see :class:`FourierAxis`."""
+    """``spec`` is "fft:shannon" or "fft:meyer": see :class:`Fourier`."""
 
     def __init__(self, member: str, levels: int) -> None:
         """Raises InputError when ``member`` is not the name of a taper, or levels < 1."""
@@ -230,4 +306,4 @@ class FourierTransform(QuadrantTransform):
                 f"transform 'fft:{member}': {f'unknown taper {member!r}' if member else 'no taper named'}"
                 f"{nearest(member, list(TAPERS))}; write fft:shannon or fft:meyer"
             )
-        super().__init__(f"fft:{taper}", levels, SpectralBank(FourierAxis(taper)))
+        super().__init__(f"fft:{taper}", levels, SpectralBank(Fourier(taper)))

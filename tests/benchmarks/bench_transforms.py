@@ -1,4 +1,4 @@
-"""Wavelet transforms beside PyWavelets and the PyTorch Wavelet Toolbox: three levels, one thread."""
+"""Transforms beside PyWavelets, the PyTorch Wavelet Toolbox and SciPy: three levels, one thread."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pywt
+import scipy.fft
 import torch
 from ptwt.conv_transform_2 import wavedec2, waverec2
 from torch import Tensor
@@ -18,6 +20,7 @@ from tests.benchmarks.harness import Comparison, minimum_s
 
 SHAPES = ((64, 3, 64, 64), (16, 3, 256, 256))
 WAVELETS = ("haar", "db4", "bior4.4")
+SPECTRAL = ("dct", "fft:shannon", "fft:meyer")
 LEVELS = 3
 Work = Callable[[], object]
 
@@ -30,11 +33,38 @@ def comparisons() -> list[Comparison]:
             images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
             for wavelet in WAVELETS:
                 found += _of_one(images, wavelet)
+            for spec in SPECTRAL:
+                found += _spectral(images, spec)
     return found
 
 
+def _spectral(images: Tensor, spec: str) -> Iterator[Comparison]:
+    """Against SciPy's transforms of the same data: to frequencies and back, which is what a bank does."""
+    ours = _ours(images, spec)
+    pixels = images.numpy()
+    if spec == "dct":
+        there = partial(scipy.fft.dctn, axes=(-2, -1), norm="ortho")
+        back = partial(scipy.fft.idctn, axes=(-2, -1), norm="ortho")
+    else:
+        there, back = scipy.fft.rfft2, scipy.fft.irfft2
+    spectrum = there(pixels)
+    there_ms, back_ms = minimum_s(lambda: there(pixels)) * 1e3, minimum_s(lambda: back(spectrum)) * 1e3
+    size = "x".join(map(str, images.shape))
+    for work, direction in zip(ours, ("forward", "inverse"), strict=True):
+        ours_ms = minimum_s(work) * 1e3
+        for peer, peer_ms in (("scipy.fft there and back", there_ms + back_ms), ("scipy.fft there", there_ms)):
+            yield Comparison(
+                name=f"transform {spec} {direction} {size} against {peer}",
+                ours=ours_ms,
+                peer=peer_ms,
+                unit="ms",
+                higher_is_better=False,
+                how=f"float32, ours {LEVELS} levels, the peer one transform, one CPU thread, minimum of 7 calls",
+            )
+
+
 def _of_one(images: Tensor, wavelet: str) -> Iterator[Comparison]:
-    works = {"ours": _ours(images, wavelet), "pywt": _pywt(images, wavelet), "ptwt": _ptwt(images, wavelet)}
+    works = {"ours": _ours(images, f"dwt:{wavelet}"), "pywt": _pywt(images, wavelet), "ptwt": _ptwt(images, wavelet)}
     size = "x".join(map(str, images.shape))
     copy_ms = minimum_s(images.clone) * 1e3
     for turn, direction in enumerate(("forward", "inverse")):
@@ -50,8 +80,8 @@ def _of_one(images: Tensor, wavelet: str) -> Iterator[Comparison]:
             )
 
 
-def _ours(images: Tensor, wavelet: str) -> tuple[Work, Work]:
-    transform = parse_transform(f"dwt:{wavelet}", LEVELS)
+def _ours(images: Tensor, spec: str) -> tuple[Work, Work]:
+    transform = parse_transform(spec, LEVELS)
     size = (images.shape[2], images.shape[3])
     # Without the finer low bands, so that the inverse goes through all levels as the peers' does.
     wanted = [band for band in all_bands(LEVELS) if band.orientation != "LL" or band == Band(LEVELS, "LL")]

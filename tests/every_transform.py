@@ -43,6 +43,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strict nesting, packets": {
         "packets": {2: 1}, "noise": {"dimensions": 128}, "image_size": 32, **STRICT, **TWO_LEVELS,
     },
+    "odd size, dct": {"transform": "dct", "image_size": 19},
+    "odd size, radial": {"transform": "radial:2,3", "image_size": 23, **TWO_LEVELS},
     "grey, 16 bits": GREY_16,
     "grey, 16 bits, radial, per band": {
         "transform": "radial:2,3", "image_stage": {"alpha": "per_band"}, **GREY_16, **TWO_LEVELS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,9 @@ LATEST = "LATEST"
 LEASE = "LEASE"
 BEST = "BEST"
 STATISTICS = "statistics.safetensors"
+CURRENT = "CURRENT"
+VERSIONS = "versions"
+"""Of a model's folder, see :mod:`cluster.models`."""
 
 
 @dataclass
@@ -169,6 +173,7 @@ class CheckpointWriter:
             "manifest_sha256": manifest_sha256,
             "epoch": epoch,
             "first_step": self.first_step,
+            "at_s": time.time(),
         }
         while True:
             found = self.root.read_tagged(LATEST)
@@ -223,14 +228,15 @@ def best_checkpoint(root: Folder) -> tuple[int, float] | None:
 def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) -> Checkpoint:
     """The newest checkpoint of ``run`` that verifies; those passed over are in its ``notes``.
 
-    ``step`` asks for that one alone, ``best`` for the one that was scored best.
+    Of the folder of a model it is that of the version in use. ``step`` asks for that one alone, ``best`` for the one
+    that was scored best.
 
     Raises:
         InputError: the run has no such checkpoint, or none that verifies.
 
     """
     notes: list[str] = []
-    root = open_folder(run).child("checkpoints")
+    root = (_version_in_use(run) or open_folder(run)).child("checkpoints")
     if best:
         marked = best_checkpoint(root)
         if marked is None:
@@ -257,9 +263,20 @@ def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) ->
     raise InputError(f"{run} holds no checkpoint: name the run folder of a training that has saved one")
 
 
+def _version_in_use(run: str) -> Folder | None:
+    """Where CURRENT leads, in the folder of a model."""
+    found = open_folder(run).read_tagged(CURRENT)
+    if found is None:
+        return None
+    try:
+        return open_folder(run).child(VERSIONS, f"{int(json.loads(found[0])['version']):06d}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run}/{CURRENT} is damaged ({error}): name a version below {run}/{VERSIONS}") from error
+
+
 def has_checkpoints(run: str) -> bool:
-    """Whether ``run`` holds a committed checkpoint, sound or not."""
-    return any(True for _ in _committed(open_folder(run).child("checkpoints")))
+    """Whether ``run``, or the version in use of a model, holds a committed checkpoint, sound or not."""
+    return any(True for _ in _committed((_version_in_use(run) or open_folder(run)).child("checkpoints")))
 
 
 def _candidates(root: Folder) -> list[tuple[int, str]]:

@@ -159,6 +159,12 @@ class Lease:
         )
 
 
+def holder_of(folder: Folder, name: str) -> Holder | None:
+    """Who has, or last had, the lease of ``name``; None where nobody ever did."""
+    found = folder.read_tagged(name)
+    return _parsed(found[0]) if found else None
+
+
 def _parsed(data: bytes) -> Holder | None:
     """The record; None for what is none, which nobody can hold."""
     try:

@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 shards = typer.Typer(help="Training images as WebDataset tar shards.", no_args_is_help=True)
 app.add_typer(shards, name="shards")
+models = typer.Typer(help="Versions of a model that is retrained, and which of them is in use.", no_args_is_help=True)
+app.add_typer(models, name="models")
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL")]
 
@@ -57,6 +59,10 @@ def _show_traceback() -> bool:
 def _fail(message: str, exit_code: int) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(exit_code)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _note(text: str) -> None:
@@ -152,6 +158,101 @@ def train_command(
     from launch.training import run_training
 
     raise typer.Exit(run_training(loaded, address))
+
+
+@app.command("submit")
+def submit_command(
+    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
+    address: Annotated[str, typer.Option(metavar="URL", help="of the cluster's dashboard, http://head:8265")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="print the job's log and exit with its exit code")] = False,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="use the freqgan of the cluster, in place of a copy of this one")
+    ] = False,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="a variable of this environment that the job gets")
+    ] = None,
+) -> None:
+    """Trains as a job of a Ray cluster; submitting a run again goes on with it.
+
+    With --follow it exits as the training does: 0, 2, 3, or 75 when it was stopped.
+    """
+    from launch.configuration import load_settings
+    from launch.submission import submit
+
+    loaded = load_settings(settings, overrides or [])
+    raise typer.Exit(
+        submit(loaded, address=address, follow=follow, installed=installed, variables=env or [], say=_say, note=_note)
+    )
+
+
+@app.command("status")
+def status_command(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN|URL", help="run folder, a path or s3:// URL; or that of a cluster's dashboard")
+    ],
+) -> None:
+    """Prints how a run is doing, from what it has stored; or the jobs of a cluster."""
+    from launch.status import print_status
+
+    print_status(target)
+
+
+@app.command("retrain")
+def retrain_command(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="YAML file, a path or s3:// URL")],
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help='address of a Ray cluster; "auto" for the one this runs in')
+    ] = None,
+) -> None:
+    """Trains a model on shards that are new since its last version, and puts it in use if it is good enough.
+
+    Safe to run on a schedule, twice at once, and after being killed: it goes on where it was. Exits 75 when a signal
+    stopped it.
+    """
+    from launch.policy import load_policy
+    from launch.retraining import retrain
+
+    raise typer.Exit(retrain(load_policy(policy), print, _note, address))
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="<models>/<name>, a path or s3:// URL")]
+
+
+@models.command("list")
+def models_list_command(model: Model) -> None:
+    """Prints a table of the versions of MODEL."""
+    from launch.models import list_models
+
+    list_models(model)
+
+
+@models.command("show")
+def models_show_command(
+    model: Model, number: Annotated[int | None, typer.Argument(min=1, help="[default: the one in use]")] = None
+) -> None:
+    """Prints where a version comes from: data, code, settings, metrics, verdict, and when it was put in use. JSON."""
+    from launch.models import show_model
+
+    show_model(model, number)
+
+
+@models.command("promote")
+def models_promote_command(model: Model, number: Annotated[int, typer.Argument(min=1)]) -> None:
+    """Puts a version in use, whatever the gate said of it."""
+    from launch.models import promote_model
+
+    print(promote_model(model, number))
+
+
+@models.command("rollback")
+def models_rollback_command(model: Model) -> None:
+    """Puts the version in use that was in use before."""
+    from launch.models import roll_back_model
+
+    print(roll_back_model(model))
 
 
 @app.command("plan")

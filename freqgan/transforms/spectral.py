@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import scipy.fft
 import torch
 from numpy.typing import NDArray

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from requests.exceptions import RequestException
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -67,7 +68,7 @@ class Jobs:
                 f"no Ray dashboard answers at {address}; check the address, or forward the port: "
                 "kubectl port-forward service/<cluster>-head-svc 8265"
             ) from error
-        except RuntimeError as error:
+        except (RuntimeError, RayError) as error:
             raise _refused(address, error) from error
 
     def submit(self, entrypoint: str, folder: Path, name: str, env: Mapping[str, str], run: str) -> str:
@@ -82,7 +83,7 @@ class Jobs:
                     metadata={"freqgan_run": run},
                 )
             )
-        except (RuntimeError, RequestException) as error:
+        except (RuntimeError, RayError, RequestException) as error:
             raise _refused(self.address, error) from error
 
     def job(self, name: str) -> Job:
@@ -128,7 +129,9 @@ class Jobs:
                 if new:
                     write(new)
 
-        with suppress(RuntimeError, ClientError, OSError):  # one that breaks is taken up again until the job's end
+        with suppress(
+            RuntimeError, RayError, ClientError, OSError
+        ):  # one that breaks is taken up again until the job's end
             asyncio.run(run())
         return written
 
@@ -144,7 +147,7 @@ class Jobs:
             return retrying(ask)
         except (ConnectionError, RequestException) as error:
             raise RunError(f"{self.address} has not answered for {PATIENCE_S:g} s: {error}") from error
-        except RuntimeError as error:
+        except (RuntimeError, RayError) as error:
             raise RunError(f"{self.address}: {_first_line(error)}") from error
 
 

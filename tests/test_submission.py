@@ -131,6 +131,7 @@ def test_a_wrong_token_and_an_address_where_nothing_is(head: Head, small_shards:
 
 def test_what_a_job_takes_with_it(small_shards: Path, tmp_path: Path) -> None:
     settings = load_settings("smoke", [f"data={small_shards}", f"run={tmp_path}/run"])
+    (tmp_path / "code").mkdir()
     pack_job(tmp_path / "code", settings, installed=False)
     names = {path.relative_to(tmp_path / "code").parts[0] for path in (tmp_path / "code").rglob("*") if path.is_file()}
     assert names == {"settings.yaml", "freqgan", "cluster", "launch"}

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 
-.PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs every-transform lint types clean
+.PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs every-transform retraining lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes a minute or two"
@@ -60,6 +60,10 @@ damage: $(INSTALLED)
 # 60 steps with every transform and every kind of plan: whether it resumes to the same bytes and generates, as a table.
 every-transform: $(INSTALLED)
 	$(RUN) tests.every_transform $(STEPS)
+
+# A scheduled retraining, killed at 20 random moments of each of three runs on a real S3 server that grows, as a table.
+retraining: $(INSTALLED)
+	$(RUN) tests.retraining $(MOMENTS)
 
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)

@@ -108,6 +108,14 @@ class _Retraining:
         if not folder.exists(ATTEMPT):
             return None
         attempt: dict[str, Any] = json.loads(folder.read(ATTEMPT))
+        there = {(one.shard, one.sha256) for one in self._shards()}
+        if gone := [one["shard"] for one in attempt["shards"] if (one["shard"], one["sha256"]) not in there]:
+            self.note(
+                f"version {number} was begun on shards that are gone or replaced ({', '.join(gone)}): begins anew"
+            )
+            folder.child("run").delete_tree()
+            folder.delete(ATTEMPT)  # last: without it nothing would tell whose the rest is
+            return None
         self.say(f"goes on with version {number}, begun {_ago(attempt['begun_at_s'])} ago")
         return attempt
 

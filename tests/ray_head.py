@@ -23,9 +23,10 @@ START_S = 120
 
 @dataclass(frozen=True)
 class Head:
-    """Where its dashboard is, and the variables with which a client may talk to it."""
+    """Where its dashboard and its GCS are, and the variables with which a client may talk to it."""
 
     address: str
+    gcs_address: str
     token: str
 
     @property
@@ -37,7 +38,7 @@ class Head:
 def running_head(folder: Path, **environment: str) -> Iterator[Head]:
     """A head with two CPUs and its session in ``folder``; all of its processes are gone afterwards."""
     ports = free_ports(5)
-    head = Head(f"http://127.0.0.1:{ports[0]}", secrets.token_hex(16))
+    head = Head(f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}", secrets.token_hex(16))
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1",
         f"--port={ports[1]}", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[0]}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -164,6 +166,23 @@ def test_killed_and_run_again(bench: Bench) -> None:
     current = bench.store.current()
     assert current is not None
     assert (current.stack, bench.store.numbers()) == ((1,), [1])
+
+
+def test_shards_that_are_replaced_while_a_version_is_trained(capsys: Capsys, bench: Bench) -> None:
+    bench.grow(2)
+    policy = bench.policy(overrides=["checkpoint_every=2", "images=400000"])
+    process = bench.start(policy)
+    while not (bench.store.attempts() and bench.store.attempt(1).exists("run/checkpoints/LATEST")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    bench.grow(1)
+    again = retrain(capsys, bench.policy())
+    assert again.code == 0, again
+    assert "version 1 was begun on shards that are gone or replaced (00001.tar): begins anew" in again.err
+    assert "version 1: 40 new images of 40" in again.out
+    assert "version 1 is now in use" in again.out
 
 
 def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> None:

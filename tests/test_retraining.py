@@ -180,7 +180,7 @@ def test_shards_that_are_replaced_while_a_version_is_trained(capsys: Capsys, ben
     bench.grow(1)
     again = retrain(capsys, bench.policy())
     assert again.code == 0, again
-    assert "version 1 was begun on shards that are gone or replaced (00001.tar): begins anew" in again.err
+    assert "version 1 was begun on shards that are gone or replaced (shard-00001.tar): begins anew" in again.err
     assert "version 1: 40 new images of 40" in again.out
     assert "version 1 is now in use" in again.out
 

@@ -20,7 +20,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from freqgan.transforms.banks import Bank
+from freqgan.transforms.banks import Bank, planes_of
 from freqgan.transforms.gpu import kernels_for
 from freqgan.transforms.protocol import Quad
 
@@ -45,27 +45,30 @@ class AxisPlan:
 
 
 class MatrixBank(Bank):
-    """Two channels as products with matrices, along both axes of images."""
+    """Two channels as products with matrices, along both axes of images; a few planes at a time, for the cache."""
 
     def split(self, image: Tensor) -> Quad:
         """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
         batch, channels, height, width = image.shape
-        work = image.to(_exact_dtype(image)).reshape(batch * channels, height, width)
-        columns = _split_columns(work, self._plan(width, False, work))
-        plan, shape = self._plan(height, False, work), (batch, channels, height // 2, width // 2)
-        left, right = (_windows(channel, plan) for channel in columns)
-        order = ((plan.low, left), (plan.low, right), (plan.high, left), (plan.high, right))
-        return Quad(*(_product(matrix, windows, shape).to(image.dtype) for matrix, windows in order))
+        work = image.to(_exact_dtype(image))
+        quad = Quad(*(work.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
+        along_x, along_y = self._plan(width, False, work), self._plan(height, False, work)
+        for part, *bands in zip(planes_of(work, 1), *(planes_of(band, 4) for band in quad), strict=True):
+            left, right = (_windows(channel, along_y) for channel in _split_columns(part, along_x))
+            order = ((along_y.low, left), (along_y.low, right), (along_y.high, left), (along_y.high, right))
+            for band, (matrix, windows) in zip(bands, order, strict=True):
+                _multiply(matrix, windows, band)
+        return Quad(*(band.to(image.dtype) for band in quad))
 
     def merge(self, quad: Quad) -> Tensor:
         """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
         batch, channels, height, width = quad.ll.shape
         dtype = _exact_dtype(quad.ll)
-        ll, hl, lh, hh = (band.to(dtype).reshape(batch * channels, height, width) for band in quad)
-        plan = self._plan(2 * height, True, ll)
-        left, right = _merge_rows(ll, lh, plan), _merge_rows(hl, hh, plan)
-        image = ll.new_empty(batch, channels, 2 * height, 2 * width)
-        _merge_columns(left, right, self._plan(2 * width, True, ll), image)
+        image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width, dtype=dtype)
+        along_x, along_y = self._plan(2 * width, True, image), self._plan(2 * height, True, image)
+        bands = (planes_of(band.to(dtype), 4) for band in quad)
+        for part, ll, hl, lh, hh in zip(planes_of(image, 1), *bands, strict=True):
+            _merge_columns(_merge_rows(ll, lh, along_y), _merge_rows(hl, hh, along_y), along_x, part)
         return image.to(quad.ll.dtype)
 
     @abstractmethod
@@ -169,15 +172,10 @@ def _windows(image: Tensor, plan: AxisPlan) -> Tensor:
     return windows.reshape(image.shape[0] * plan.blocks, rows, image.shape[2])
 
 
-def _product(matrix: Tensor, windows: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``matrix`` times each of ``windows``, as a new tensor of ``shape``.
-
-    It is written in place of being viewed, since autograd forbids in-place changes of views made in a Function.
-    """
-    out = windows.new_empty(shape)
+def _multiply(matrix: Tensor, windows: Tensor, out: Tensor) -> None:
+    """Writes ``matrix`` times each of ``windows`` into ``out``, which has as many numbers."""
     batched = out.view(len(windows), len(matrix), windows.shape[2])
     torch.bmm(matrix.expand(len(windows), -1, -1), windows, out=batched)
-    return out
 
 
 def _split_columns(image: Tensor, plan: AxisPlan) -> tuple[Tensor, Tensor]:
@@ -197,7 +195,8 @@ def _split_columns(image: Tensor, plan: AxisPlan) -> tuple[Tensor, Tensor]:
 def _merge_rows(low: Tensor, high: Tensor, plan: AxisPlan) -> Tensor:
     """The channels along y, each (R, H/2, W) -> (R, H, W)."""
     count, half, width = low.shape
-    merged = _product(plan.low, _windows(low, plan), (count * plan.blocks, len(plan.low), width))
+    merged = low.new_empty(count * plan.blocks, len(plan.low), width)
+    _multiply(plan.low, _windows(low, plan), merged)
     high_windows = _windows(high, plan)
     merged.baddbmm_(plan.high.expand(len(high_windows), -1, -1), high_windows)
     return merged.view(count, 2 * half, width)

@@ -15,16 +15,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import scipy.fft
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from freqgan.errors import InputError, nearest
-from freqgan.transforms.banks import QuadrantTransform, added, by_level
+from freqgan.transforms.banks import QuadrantTransform, added, by_level, planes_of
 from freqgan.transforms.filters import AxisPlan, MatrixBank
 
 Taper = Literal["shannon", "meyer"]
+
+Spectrum = Any
+"""An array or a tensor, as its maker likes it."""
 
 DENSE_SIDE = 64
 """Up to here a product with a matrix is as fast as a fast transform, on one CPU thread."""
@@ -35,7 +39,7 @@ class Spectral(ABC):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra.
 
     The spectrum of a channel comes from that of the whole, so that a level needs no transform there and back before
-    the next. Spectra are tensors of this module's own making, of images (B, C, H, W).
+    the next.
     """
 
     @abstractmethod
@@ -43,19 +47,19 @@ class Spectral(ABC):
         """(..., N) float64 -> the low and the high channel, (..., N/2) each. Matrices are made by it."""
 
     @abstractmethod
-    def spectrum(self, image: Tensor) -> Tensor:
+    def spectrum(self, image: Tensor) -> Spectrum:
         """Of an image."""
 
     @abstractmethod
-    def image(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+    def image(self, spectrum: Spectrum, size: tuple[int, int]) -> Tensor:
         """The image of (H, W) = ``size``."""
 
     @abstractmethod
-    def quarters(self, spectrum: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    def quarters(self, spectrum: Spectrum, size: tuple[int, int]) -> list[Spectrum]:
         """The spectra of LL, HL, LH, HH of an image of ``size``."""
 
     @abstractmethod
-    def whole(self, quarters: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def whole(self, quarters: Sequence[Spectrum], size: tuple[int, int]) -> Spectrum:
         """The inverse of :meth:`quarters`, which is also its transpose; ``size`` is that of the whole."""
 
 
@@ -74,23 +78,24 @@ class Cosine(Spectral):
         low, high = (torch.from_numpy(channel) for channel in channels)
         return low, high
 
-    def spectrum(self, image: Tensor) -> Tensor:
-        """See :class:`Spectral`."""
-        return torch.from_numpy(scipy.fft.dctn(image.numpy(), axes=(-2, -1), norm="ortho"))
+    def spectrum(self, image: Tensor) -> NDArray[Any]:
+        """See :class:`Spectral`: an array, since tensors cannot run backwards, as the high halves do."""
+        spectrum: NDArray[Any] = scipy.fft.dctn(image.numpy(), axes=(-2, -1), norm="ortho")
+        return spectrum
 
-    def image(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+    def image(self, spectrum: NDArray[Any], size: tuple[int, int]) -> Tensor:
         """See :class:`Spectral`."""
-        return torch.from_numpy(scipy.fft.idctn(spectrum.numpy(), axes=(-2, -1), norm="ortho"))
+        return torch.from_numpy(scipy.fft.idctn(spectrum, axes=(-2, -1), norm="ortho"))
 
-    def quarters(self, spectrum: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """See :class:`Spectral`; copies, since tensors cannot run backwards."""
-        return [torch.from_numpy(part.copy()) for part in _quadrants(spectrum.numpy())]
-
-    def whole(self, quarters: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def quarters(self, spectrum: NDArray[Any], size: tuple[int, int]) -> list[NDArray[Any]]:
         """See :class:`Spectral`."""
-        spectrum = quarters[0].new_empty(*quarters[0].shape[:-2], *size)
-        for target, part in zip(_quadrants(spectrum.numpy()), quarters, strict=True):
-            target[:] = part.numpy()
+        return _quadrants(spectrum)
+
+    def whole(self, quarters: Sequence[NDArray[Any]], size: tuple[int, int]) -> NDArray[Any]:
+        """See :class:`Spectral`."""
+        spectrum: NDArray[Any] = np.empty((*quarters[0].shape[:-2], *size), quarters[0].dtype)
+        for target, part in zip(_quadrants(spectrum), quarters, strict=True):
+            target[:] = part
         return spectrum
 
 
@@ -149,30 +154,33 @@ class Fourier(Spectral):
         upper, lower = spectrum[..., :height, :], spectrum[..., height:, :]
         quarters: list[Tensor] = []
         for gain, lower_gain in _row_gains(self.taper, size[0], spectrum.dtype):
-            rows = (upper * (gain.conj() / 2)).add_(lower * (lower_gain.conj() / 2))
+            rows = (upper * gain.conj()).addcmul_(lower, lower_gain.conj())
             first, second = _folded(rows, width)
-            quarters.append((first * columns.low).add_(second * columns.low_folded))
-            quarters.append((first * columns.high).add_(second * columns.high_folded))
+            quarters.append((first * columns.low).addcmul_(second, columns.low_folded))
+            quarters.append((first * columns.high).addcmul_(second, columns.high_folded))
         return quarters
 
     def whole(self, quarters: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """See :class:`Spectral`."""
-        width, columns = size[1] // 2, _gains(self.taper, size[1], quarters[0].dtype)
-        halves: list[Tensor] = []
-        for a, d in (quarters[:2], quarters[2:]):
-            first = (a * (2 * columns.low)).add_(d * (2 * columns.high.conj()))
-            folded = (a * (2 * columns.low_folded)).add_(d * (2 * columns.high_folded.conj()))
-            rest = _negated(folded[..., : width + 1 - first.shape[-1]]).flip(-1).conj()
-            halves.append(torch.cat((first, rest), -1))
-        low_gains, high_gains = _row_gains(self.taper, size[0], quarters[0].dtype)
-        rows = [(halves[0] * low).add_(halves[1] * high) for low, high in zip(low_gains, high_gains, strict=True)]
-        return torch.cat(rows, -2)
+        height, width = size[0] // 2, size[1] // 2
+        columns = _gains(self.taper, size[1], quarters[0].dtype, 2)
+        halves = [quarters[0].new_empty(*quarters[0].shape[:-2], height, width + 1) for _ in range(2)]
+        for half, (a, d) in zip(halves, (quarters[:2], quarters[2:]), strict=True):
+            count = a.shape[-1]
+            folded = (a * columns.low_folded).addcmul_(d, columns.high_folded.conj())[..., : width + 1 - count]
+            half[..., count:] = _negated(folded).flip(-1).conj_physical_()
+            torch.mul(a, columns.low, out=half[..., :count]).addcmul_(d, columns.high.conj())
+        spectrum = quarters[0].new_empty(*quarters[0].shape[:-2], *(2 * height, width + 1))
+        gains = _row_gains(self.taper, size[0], spectrum.dtype, 2)
+        for rows, low, high in zip(spectrum.chunk(2, -2), *gains, strict=True):
+            torch.mul(halves[0], low, out=rows).addcmul_(halves[1], high)
+        return spectrum
 
 
 def _folded(spectrum: Tensor, half: int) -> tuple[Tensor, Tensor]:
     """X[k] and what X[k+M] is, X*[M-k], for k up to M / 2; along y, where there is one, at -k."""
     count = half // 2 + 1
-    return spectrum[..., :count], _negated(spectrum[..., half + 1 - count : half + 1]).flip(-1).conj()
+    return spectrum[..., :count], _negated(spectrum[..., half + 1 - count : half + 1]).flip(-1).conj_physical_()
 
 
 def _negated(spectrum: Tensor) -> Tensor:
@@ -192,23 +200,25 @@ class Gains(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _gains(taper: Taper, side: int, dtype: torch.dtype) -> Gains:
-    """For an axis of ``side`` samples."""
+def _gains(taper: Taper, side: int, dtype: torch.dtype, scale: int = 1) -> Gains:
+    """For an axis of ``side`` samples, times ``scale``."""
     k = torch.arange(side // 4 + 1, dtype=torch.float64)
     w = 2 * math.pi * k / side
-    a, b = (TAPERS[taper](x) / 2 for x in (w, math.pi - w))
+    a, b = (TAPERS[taper](x) * scale / 2 for x in (w, math.pi - w))
     turn = torch.polar(torch.ones_like(w), w)
     return Gains(*(gain.to(dtype) for gain in (a, b, turn * b, -turn * a)))
 
 
 @lru_cache(maxsize=64)
-def _row_gains(taper: Taper, side: int, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """H0, and H1, of the first and of the second half of the frequencies of an axis, (side / 2, 1) complex each."""
+def _row_gains(
+    taper: Taper, side: int, dtype: torch.dtype, scale: int = 1
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """H0 / 2 and H1 / 2, times ``scale``, of both halves of the frequencies of an axis, (side / 2, 1) complex each."""
     w = 2 * math.pi * torch.arange(side, dtype=torch.float64) / side
     turn = torch.polar(torch.ones_like(w), -w)
     low, high = (TAPERS[taper](_within_pi(x)) for x in (w, w + math.pi))
     half = side // 2
-    low, high = ((gain.to(dtype))[:, None] for gain in (low + 0 * turn, high * turn))
+    low, high = (scale / 2 * gain.to(dtype)[:, None] for gain in (low + 0 * turn, high * turn))
     return (low[:half], low[half:]), (high[:half], high[half:])
 
 
@@ -242,26 +252,36 @@ class SpectralBank(MatrixBank):
         """See :class:`Bank`."""
         if _goes_through_matrices(image):
             return super().split_levels(image, levels)
-        parts: list[Tensor] = []
-        size, spectrum = _size(image), self.spectral.spectrum(image)
-        for _ in range(levels):
-            quarters = self.spectral.quarters(spectrum, size)
-            size, spectrum = (size[0] // 2, size[1] // 2), quarters[0]
-            parts += [self.spectral.image(quarter, size) for quarter in quarters]
+        batch, channels, height, width = image.shape
+        sizes = [(height >> level, width >> level) for level in range(1, levels + 1) for _ in range(4)]
+        parts = [image.new_empty(batch, channels, *size) for size in sizes]
+        for planes, *bands in zip(planes_of(image, 1), *_alike(parts, height * width), strict=True):
+            size, spectrum = (height, width), self.spectral.spectrum(planes)
+            for level in range(levels):
+                quarters = self.spectral.quarters(spectrum, size)
+                size, spectrum = (size[0] // 2, size[1] // 2), quarters[0]
+                for band, quarter in zip(bands[4 * level : 4 * level + 4], quarters, strict=True):
+                    band.copy_(self.spectral.image(quarter, size))
         return parts
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
         """See :class:`Bank`."""
-        levels = by_level(parts)
-        if _goes_through_matrices(levels[0][1], 2):
+        finest = by_level(parts)[0][1]
+        if _goes_through_matrices(finest, 2):
             return super().merge_levels(parts)
-        low: Tensor | None = None
-        for own, *high in reversed(levels):
-            height, width = _size(high[0])
-            low = added(None if own is None else self.spectral.spectrum(own), low)
-            quarters = [low, *(self.spectral.spectrum(x) for x in high)]
-            low = self.spectral.whole(quarters, (2 * height, 2 * width))
-        return self.spectral.image(added(low, None), (2 * height, 2 * width))
+        batch, channels, height, width = (*finest.shape[:2], 2 * finest.shape[2], 2 * finest.shape[3])
+        image = finest.new_empty(batch, channels, height, width)
+        given = [x for x in parts if x is not None]
+        for planes, *bands in zip(planes_of(image, 1), *_alike(given, height * width), strict=True):
+            left = iter(bands)
+            levels = by_level([None if x is None else next(left) for x in parts])
+            low: Spectrum = None
+            for own, *high in reversed(levels):
+                size = (2 * high[0].shape[-2], 2 * high[0].shape[-1])
+                low = added(None if own is None else self.spectral.spectrum(own), low)
+                low = self.spectral.whole([low, *(self.spectral.spectrum(x) for x in high)], size)
+            planes.copy_(self.spectral.image(low, (height, width)))
+        return image
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         return _dense_plan(self.spectral, side, merging, like.device, like.dtype)
@@ -275,8 +295,9 @@ def _dense_plan(spectral: Spectral, side: int, merging: bool, device: torch.devi
     return AxisPlan(low, high, 1, side // 2 if merging else side, 0)
 
 
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
+def _alike(bands: Sequence[Tensor], whole: int) -> list[tuple[Tensor, ...]]:
+    """The planes of ``bands``, as many at a time as of images of ``whole`` pixels."""
+    return [planes_of(band, whole // band.shape[-2:].numel()) for band in bands]
 
 
 def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:

@@ -69,7 +69,7 @@ class Policy(BaseModel):
         return f"{self.models.rstrip('/')}/{self.name}"
 
     def webhook_url(self) -> str:
-        """With variables of the environment filled in; InputError for one that is not set."""
+        """With variables of the environment filled in; InputError for one that is not set, and for no http URL."""
 
         def value(match: re.Match[str]) -> str:
             found = os.environ.get(match[1])
@@ -77,7 +77,10 @@ class Policy(BaseModel):
                 raise InputError(f"webhook: the environment has no variable {match[1]}; set it, or leave webhook out")
             return found
 
-        return _VARIABLE.sub(value, self.webhook)
+        url = _VARIABLE.sub(value, self.webhook)
+        if url and not url.startswith(("http://", "https://")):
+            raise InputError("webhook: it must be an http:// or https:// URL, once its variables are filled in")
+        return url
 
     def run_settings(self, run: str, data: str, *, is_first: bool) -> RunSettings:
         """Those of a training of this policy."""

@@ -248,3 +248,4 @@ def test_data_without_an_index_and_a_webhook_without_its_variable(capsys: Capsys
     assert "has no index.json that names shards; run `freqgan shards index" in refused(retrain(capsys, bench.policy()))
     policy = bench.policy(webhook="${NOT_THERE}")
     assert "the environment has no variable NOT_THERE" in refused(retrain(capsys, policy))
+    assert "must be an http:// or https:// URL" in refused(retrain(capsys, bench.policy(webhook="file:///etc/passwd")))

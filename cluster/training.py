@@ -17,7 +17,7 @@ from cluster.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, fin
 from cluster.coordinator import Coordinator
 from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBackError
 from cluster.failures import Recovery
-from cluster.host import emulates_precision
+from cluster.host import choose_device, emulates_precision
 from cluster.lease import Lease
 from cluster.quarantine import QUARANTINE, Quarantine
 from cluster.reporting import Reporter
@@ -71,6 +71,8 @@ def train(settings: RunSettings, reporter: Reporter, *, address: str | None = No
         RunError: something failed while running; running again resumes.
 
     """
+    if settings.executor == "inline" or _ray_is_our_own(address):
+        choose_device(settings.device)  # no other machine will come with the GPU that this one lacks
     root = open_folder(settings.run).child("checkpoints")
     before = root.read_tagged(LATEST)
     source, checkpoint = preflight(settings)
@@ -148,11 +150,16 @@ def _executor(
     arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
     if settings.executor == "inline":
         return InlineExecutor(settings, source, arrays, restore)
-    if address is None and not os.environ.get("RAY_ADDRESS"):
+    if _ray_is_our_own(address):
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
     from cluster.ray_executor import RayExecutor  # only here: importing Ray takes a second that inline runs save
 
     return RayExecutor(settings, source, arrays, restore, address, carried)
+
+
+def _ray_is_our_own(address: str | None) -> bool:
+    """Whether Ray will be started on this machine, for this run alone."""
+    return address is None and not os.environ.get("RAY_ADDRESS")
 
 
 def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:

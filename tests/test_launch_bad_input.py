@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.commands import Outcome, refused, run_command, run_process
@@ -117,6 +118,16 @@ def test_classes_asked_of_images_without_labels(capsys: Capsys, tmp_path: Path) 
     message = refused(train(capsys, f"data={shard}", f"run={tmp_path}/run", "classes=3"))
     assert "0.png" in message
     assert "set classes=0" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_gpu_asked_for_where_there_is_none(capsys: Capsys, tmp_path: Path, executor: str) -> None:
+    """At once: no Ray is started, and none is waited for."""
+    shard = write_tar(tmp_path / "images.tar", {"0.png": picture()})
+    message = refused(train(capsys, f"data={shard}", f"run={tmp_path}/run", "device=cuda", f"executor={executor}"))
+    assert "device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu" in message
+    assert not (tmp_path / "run").exists()
 
 
 # -- settings --------------------------------------------------------------------------------------

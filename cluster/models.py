@@ -124,7 +124,9 @@ class ModelStore:
             "first_step": checkpoint.step,
         }
         folder.child("checkpoints").write(LATEST, json.dumps(pointer).encode())
-        whole = {"format": FORMAT, "number": number, "finished_at_s": time.time(), **record}
+        now_s = time.time()
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s))
+        whole = {"format": FORMAT, "number": number, "finished_at": finished, "finished_at_s": now_s, **record}
         folder.write(RECORD, json.dumps(whole, indent=1, sort_keys=True).encode())
         return self.version(number)
 

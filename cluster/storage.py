@@ -200,11 +200,18 @@ class Folder:
                 files.put_file(str(path), self._key(name))
 
     def check_writable(self) -> None:
-        """Write and delete an empty probe; InputError "cannot write to <url>: <cause>; <remedy>"."""
+        """Write and delete an empty probe; InputError "cannot write to <url>: <cause>; <remedy>".
+
+        A folder that was not there is not there afterwards.
+        """
+        is_new = self.is_local and not os.path.isdir(self._path)
         probe = f".write-check-{secrets.token_hex(4)}"
         try:
             self.write(probe, b"")
             self.delete(probe)
+            if is_new:
+                with suppress(OSError):  # somebody else may have begun to fill it
+                    os.rmdir(self._path)
         except FreqganError as error:
             cause = str(error).removeprefix(f"cannot write {self._url_of(probe)}: ")
             raise InputError(f"cannot write to {self.url}: {cause}") from error

@@ -212,7 +212,8 @@ def _check_same_data(settings: RunSettings, source: DataSource, checkpoint: Chec
 def _notes(checkpoint: Checkpoint | None, source: DataSource) -> list[str]:
     notes = []
     if checkpoint is not None:
-        notes = [*checkpoint.notes, f"resumes after step {checkpoint.step} ({checkpoint.images} images)"]
+        resumes = f"resumes after step {checkpoint.step} ({checkpoint.images} images)"
+        notes = [*checkpoint.notes, resumes if checkpoint.step else "begins with the weights of an older model"]
     if source.quarantine is not None and (
         before := len(source.quarantine.left_out) - len(source.quarantine.unreported)
     ):

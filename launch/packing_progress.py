@@ -21,9 +21,8 @@ def pack_with_progress(source: str, destination: str, shard_size_mib: int, shard
 
 def _summary(report: PackReport, destination: str) -> str:
     classes = f" of {len(report.classes)} classes" if report.classes else ""
-    passed = [f"{report.hidden} hidden files"] * bool(report.hidden) + [f"{report.others} other files"] * bool(
-        report.others
-    )
+    kinds = (("hidden", report.hidden), ("other", report.others))
+    passed = [f"{count} {kind} file{'s' if count > 1 else ''}" for kind, count in kinds if count]
     passed_text = f"; passed over: {', '.join(passed)}" if passed else ""
     size_mib = report.size_bytes / 2**20
     shards = shards_text(report.shards)

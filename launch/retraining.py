@@ -28,7 +28,7 @@ from cluster.warm_start import begin_from, shape_of
 from freqgan import __version__
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD
-from launch.configuration import dump_settings, validate_settings
+from launch.configuration import validate_settings
 from launch.policy import Policy
 from launch.retraining_summary import ANNOUNCED, summarise, write_summary
 from launch.training import STOPPED_EXIT_CODE, run_training
@@ -125,6 +125,7 @@ class _Retraining:
         before = {(one["shard"], one["sha256"]) for one in newest.record["data"]["shards"]} if newest else set()
         new = sum(one.samples for one in shards if (one.shard, one.sha256) not in before)
         if newest is not None and new < self.policy.min_new_images:
+            self._tell_of_unseen(shards)
             self.say(
                 f"nothing to do: {new} new images since version {newest.number}, and {self.policy.min_new_images} "
                 "are wanted"
@@ -148,6 +149,15 @@ class _Retraining:
         begins = f"begins with version {current.number}" if current else "begins from nothing"
         self.say(f"version {number}: {new} new images of {sum(one.samples for one in shards)}; {begins}")
         return attempt
+
+    def _tell_of_unseen(self, shards: list[Known]) -> None:
+        """Shards that somebody may have forgotten to index."""
+        names = {name for name in open_folder(self.policy.data).files() if name.endswith(".tar")}
+        if unseen := sorted(names - {one.shard for one in shards}):
+            self.note(
+                f"{len(unseen)} shards of {self.policy.data} are not in its index ({unseen[0]} ...), so they are not "
+                f"seen: run `freqgan shards index {self.policy.data}`"
+            )
 
     def _shards(self) -> list[Known]:
         """Those that the index of the data names, with checksums; a listing could show one that is half written."""
@@ -187,8 +197,10 @@ class _Retraining:
         """Measures the candidate beside the model in use, and stores it with the verdict."""
         settings = validate_settings(attempt["settings"])
         candidate = find_checkpoint(settings.run)
-        scores = self._scores(candidate)
-        rival = self._scores(self.store.version(attempt["from"]).checkpoint()) if attempt["from"] is not None else None
+        scores = self._scores(candidate, f"version {attempt['number']}")
+        rival = None
+        if attempt["from"] is not None:
+            rival = self._scores(self.store.version(attempt["from"]).checkpoint(), f"version {attempt['from']}")
         verdict = judge(self.policy.gate, scores, rival)
         record = {
             "name": self.policy.name,
@@ -201,7 +213,7 @@ class _Retraining:
                 "images": sum(one["samples"] for one in attempt["shards"]),
                 "new_images": attempt["new_images"],
             },
-            "settings": dump_settings(candidate.settings),
+            "settings": candidate.settings.model_dump(mode="json"),
             "step": candidate.step,
             "images": candidate.images,
             "digest": candidate.digest(),
@@ -213,9 +225,12 @@ class _Retraining:
         self.say(f"version {version.number} is stored in {version.folder.url}")
         return version
 
-    def _scores(self, checkpoint: Checkpoint) -> dict[str, float]:
+    def _scores(self, checkpoint: Checkpoint, whose: str) -> dict[str, float]:
+        def note(text: str) -> None:
+            self.note(f"{whose}: {text}")
+
         measured = evaluate_checkpoint(
-            checkpoint, self.policy.held_out, count=self.policy.count, seed=EVALUATION_SEED, note=self.note
+            checkpoint, self.policy.held_out, count=self.policy.count, seed=EVALUATION_SEED, note=note
         )
         return {name: score.value for name, score in measured["image"].items()}
 
@@ -224,7 +239,8 @@ class _Retraining:
         holds, current = version.record["verdict"]["holds"], self.store.current()
         moved = any(one["version"] == version.number for one in current.log) if current else False
         if holds and not moved:
-            self.store.promote(version.number, self.lease, "promoted: the gate holds")
+            why = "the gate holds" if version.record["from"] else "there was none to compare with"
+            self.store.promote(version.number, self.lease, f"promoted: {why}")
             self.say(f"version {version.number} is now in use")
         elif not holds and not version.folder.exists(ANNOUNCED):
             failed = [row["metric"] for row in version.record["verdict"]["rows"] if not row["holds"]]

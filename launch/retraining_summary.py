@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cluster.models import Version
+from launch.progress import duration_text
 
 ANNOUNCED = "ANNOUNCED"
 MARKDOWN, HTML = "summary.md", "summary.html"
@@ -36,7 +38,8 @@ def write_summary(version: Version) -> None:
         "record": record,
         "verdict": record["verdict"],
         "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record["finished_at_s"])),
-        "hours": (record["finished_at_s"] - record["begun_at_s"]) / 3600,
+        "taken": duration_text(record["finished_at_s"] - record["begun_at_s"]),
+        "settings": yaml.safe_dump(record["settings"], sort_keys=False, allow_unicode=True, width=100),
     }
     for name in (MARKDOWN, HTML):
         environment = Environment(

@@ -95,7 +95,7 @@ def test_promote_refuse_nothing_new_and_roll_back(
     record = store.version(3).record
     assert record["data"]["images"] == 96
     assert record["verdict"]["rows"][0]["holds"] is False
-    assert "checkpoint_every: 2" in record["settings"]
+    assert record["settings"]["checkpoint_every"] == 2
     everything = b"".join(store.folder.read(name) for name in store.folder.list() if not name.endswith(".safetensors"))
     assert b"secret-token" not in everything
     assert b"test-secret" not in everything

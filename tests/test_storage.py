@@ -305,3 +305,11 @@ def test_of_many_conditional_writers_one_wins_each_round(folder: Folder) -> None
             thread.join()
         assert len(won) == 1
         tag = won[0]
+
+
+def test_looking_whether_a_folder_can_be_written_to_does_not_make_it(tmp_path: Path) -> None:
+    open_folder(str(tmp_path / "new")).check_writable()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    open_folder(str(tmp_path / "old")).check_writable()
+    assert list((tmp_path / "old").iterdir()) == []

@@ -44,8 +44,9 @@ def wavelet_filters(name: str) -> pywt.Wavelet:
         raise InputError(
             f"{scene}: {name} is a continuous wavelet, which has no inverse; use a discrete one, as dwt:haar"
         )
+    families = [family for family in pywt.families() if any(one.startswith(family) for one in discrete)]
     raise InputError(
-        f"{scene}: unknown wavelet {name!r}{nearest(name.lower(), discrete)}; families: {', '.join(pywt.families())}"
+        f"{scene}: unknown wavelet {name!r}{nearest(name.lower(), discrete)}; families: {', '.join(families)}"
     )
 
 

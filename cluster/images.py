@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import simplejpeg
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from freqgan.errors import InputError
-from freqgan.pixels import BitDepth
 from freqgan.seeds import derive_seed
+
+if TYPE_CHECKING:  # reading shards is to need no torch
+    from freqgan.pixels import BitDepth
 
 Pixels = NDArray[np.uint8 | np.uint16]
 STEP = 257

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,9 @@ from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
 from cluster.storage import Folder, split_object
 from freqgan.errors import FreqganError, InputError
-from freqgan.pixels import BitDepth
+
+if TYPE_CHECKING:  # reading shards is to need no torch
+    from freqgan.pixels import BitDepth
 
 NO_LABEL = -1
 Channel = Annotated[int, Field(ge=0, le=255)]

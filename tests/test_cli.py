@@ -170,7 +170,7 @@ def test_packing_says_what_was_packed(capsys: Capsys, tmp_path: Path) -> None:
     outcome = run_command(capsys, "shards", "pack", tmp_path / "images", tmp_path / "out", "--shard-samples", 4)
     assert outcome.code == 0
     assert outcome.out.startswith("6 images of 2 classes in 2 shards")
-    assert "passed over: 1 other files" in outcome.out
+    assert "passed over: 1 other file" in outcome.out
     assert len(list((tmp_path / "out").glob("*.tar"))) == 2
 
 

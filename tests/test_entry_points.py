@@ -108,11 +108,23 @@ def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
     assert (current.stack, bench.store.numbers()) == ((1,), [1, 2])
 
 
-DRAINING = """
+DRAINED = """
+import subprocess, sys
 import ray
 from cluster.ray_seats import draining
+
+@ray.remote(num_cpus=1)
+class Busy:
+    def ready(self):
+        return True
+
 ray.init(address="auto", log_to_driver=False)
-print(ray.get_runtime_context().get_node_id() in draining())
+busy = Busy.remote()  # a node that has nothing to do is gone at once
+assert ray.get(busy.ready.remote())
+node = ray.get_runtime_context().get_node_id()
+before = node in draining()
+subprocess.run(["sh", *sys.argv[1:]], check=True)
+print("before", before, "after", node in draining())
 """
 
 
@@ -131,6 +143,5 @@ def test_the_drain_hook(head: Head) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert run(sys.executable, "-c", DRAINING).strip() == "False"
-    said = run("sh", str(ROOT / "k8s" / "drain.sh"), *hook[1:])
-    assert run(sys.executable, "-c", DRAINING).strip() == "True", said
+    said = run(sys.executable, "-c", DRAINED, str(ROOT / "k8s" / "drain.sh"), *hook[1:])
+    assert "before False after True" in said

@@ -27,7 +27,7 @@ def kernels_for(x: Tensor) -> ModuleType | None:
 @lru_cache
 def _kernels(device: torch.device) -> ModuleType | None:
     try:
-        from freqgan.transforms import kernels
+        import freqgan.transforms.kernels as kernels
 
         kernels.check(device)
     except Exception as error:  # not installed, no compiler, too old a GPU, and whatever else a compiler says

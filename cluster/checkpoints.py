@@ -38,6 +38,7 @@ BEST = "BEST"
 STATISTICS = "statistics.safetensors"
 CURRENT = "CURRENT"
 VERSIONS = "versions"
+VERSION_DIGITS = 6
 """Of a model's folder, see :mod:`cluster.models`."""
 
 
@@ -269,7 +270,7 @@ def _version_in_use(run: str) -> Folder | None:
     if found is None:
         return None
     try:
-        return open_folder(run).child(VERSIONS, f"{int(json.loads(found[0])['version']):06d}")
+        return open_folder(run).child(VERSIONS, f"{int(json.loads(found[0])['version']):0{VERSION_DIGITS}d}")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}/{CURRENT} is damaged ({error}): name a version below {run}/{VERSIONS}") from error
 

@@ -129,9 +129,8 @@ class Jobs:
                 if new:
                     write(new)
 
-        with suppress(
-            RuntimeError, RayError, ClientError, OSError
-        ):  # one that breaks is taken up again until the job's end
+        # A stream that breaks is taken up again, until the job has ended.
+        with suppress(RuntimeError, RayError, ClientError, OSError):
             asyncio.run(run())
         return written
 

@@ -24,6 +24,10 @@ DURATION_S = 30.0
 POLL_S = 0.5
 
 
+class HeldError(InputError):
+    """Somebody else holds the lease, and lives."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """The record of a lease: ``until_s`` is Unix time, ``nonce`` tells records apart that are else alike."""
@@ -72,7 +76,7 @@ class Lease:
         """Takes it.
 
         Raises:
-            InputError: somebody else holds it and lives.
+            HeldError: somebody else holds it and lives.
 
         """
         self._take()
@@ -111,7 +115,7 @@ class Lease:
                     return
                 continue
             if time.monotonic() >= deadline_s or waited_for not in (None, holder.nonce):
-                raise InputError(
+                raise HeldError(
                     f"{self.what} is in use by {holder.name}, which renewed its lease a moment ago: wait for it, stop "
                     "it, or choose another run"
                 )

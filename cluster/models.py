@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.checkpoints import CURRENT, LATEST, MANIFEST, VERSIONS, Checkpoint, find_checkpoint
+from cluster.checkpoints import CURRENT, LATEST, MANIFEST, VERSION_DIGITS, VERSIONS, Checkpoint, find_checkpoint
 from cluster.files import read_verified
 from cluster.lease import Lease
 from cluster.storage import Folder, open_folder
@@ -24,7 +24,6 @@ from freqgan.errors import FreqganError, InputError, RunError
 FORMAT = 1
 RECORD = "model.json"
 LEASE = "LEASE"
-DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class ModelStore:
 
     def attempt(self, number: int) -> Folder:
         """Where the version of ``number`` is trained."""
-        return self.folder.child("attempts", f"{number:0{DIGITS}d}")
+        return self.folder.child("attempts", f"{number:0{VERSION_DIGITS}d}")
 
     def attempts(self) -> list[int]:
         """Numbers of all attempts that left something."""
@@ -163,7 +162,7 @@ class ModelStore:
         return gone
 
     def _version_folder(self, number: int) -> Folder:
-        return self.folder.child(VERSIONS, f"{number:0{DIGITS}d}")
+        return self.folder.child(VERSIONS, f"{number:0{VERSION_DIGITS}d}")
 
     def _current(self) -> tuple[Current | None, str | None]:
         found = self.folder.read_tagged(CURRENT)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from cluster.checkpoints import STATISTICS, Checkpoint, CheckpointWriter
+from cluster.checkpoints import Checkpoint, CheckpointWriter
 from cluster.files import read_verified, write_files
 from cluster.kept import PART
 from cluster.settings import RunSettings
@@ -48,9 +47,7 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
     """
     writer = CheckpointWriter(settings, model.statistics(), source.fingerprint())
     folder_url, records = writer.folder(0).url, []
-    names = [r.name.removesuffix(".safetensors") for r in model.records if r.name.endswith(".safetensors")]
-    for name in (name for name in names if f"{name}.safetensors" != STATISTICS):
-        tensors = load_safetensors(read_verified(model.folder, model.record(f"{name}.safetensors")))
+    for name, tensors in model.states().items():
         scalars = json.loads(read_verified(model.folder, model.record(f"{name}.json")))
         own = {key: x for key, x in tensors.items() if key.split(".")[0] not in (PART, GOOD)}
         begun = {key: x for key, x in scalars.items() if key.split(".")[0] != GOOD}

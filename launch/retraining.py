@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.evaluation import evaluate_checkpoint
-from cluster.lease import Lease
+from cluster.lease import HeldError, Lease
 from cluster.models import ModelStore, Version
 from cluster.settings import RunSettings
 from cluster.shard_index import read_index
@@ -58,22 +59,20 @@ def retrain(policy: Policy, say: Say, note: Say, address: str | None = None) -> 
         address: of a Ray cluster to train in, as for ``freqgan train``.
 
     Raises:
-        InputError: data without an index, a model whose files are damaged, settings that do not go together.
+        InputError: storage that cannot be used, data without an index, a model whose files are damaged, settings that
+            do not go together.
         RunError: the training failed; the next run of the policy resumes it.
 
     """
     policy.webhook_url()  # a variable that is missing must not be found out after hours of training
     store = ModelStore(policy.url)
-    lease = store.lease(note)
-    try:
-        lease.__enter__()
-    except InputError as error:
-        say(f"nothing to do: {error}")
-        return 0
-    try:
+    with ExitStack() as stack:
+        try:
+            lease = stack.enter_context(store.lease(note))
+        except HeldError as error:
+            say(f"nothing to do: {error}")
+            return 0
         return _Retraining(policy, store, lease, say, note, address).run()
-    finally:
-        lease.__exit__(None, None, None)
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,13 @@ def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> 
     assert current.stack == (1,)
 
 
+def test_storage_that_cannot_be_used_is_not_nothing_to_do(capsys: Capsys, bench: Bench) -> None:
+    """A schedule must hear of it: it is exit 0 when another runner holds the lease, and only then."""
+    (bench.folder / "file").write_text("")
+    for models in ("s3://no-such-bucket/models", str(bench.folder / "file")):
+        assert "nothing to do" not in refused(retrain(capsys, bench.policy(models=models)))
+
+
 @pytest.mark.parametrize(
     ("gate", "scores", "rival", "holds"),
     [

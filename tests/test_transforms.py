@@ -192,8 +192,9 @@ def test_inputs_are_left_alone_and_outputs_may_be_changed(transform: BandTransfo
     assert all(torch.equal(band, copy) for band, copy in zip(quad[1:], copies[1:], strict=True))
 
 
-def test_matrices_first_used_in_inference_serve_training_later() -> None:
-    transform, pixels = parse_transform("dwt:sym7", 1), image(1, 1, 72, 88)
+@pytest.mark.parametrize("spec", ["dwt:sym7", "dct", "fft:meyer", "radial:1,4"])
+def test_matrices_first_used_in_inference_serve_training_later(spec: str) -> None:
+    transform, pixels = parse_transform(spec, 1), image(1, 1, 72, 88)
     with torch.inference_mode():
         inferred = transform.analyse_level(pixels)
     trained = transform.analyse_level(pixels.requires_grad_())

@@ -121,17 +121,18 @@ def low_pass_edges(rings: int) -> list[float]:
 @lru_cache(maxsize=64)
 def _masks(rings: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, ...]:
     """m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
-    radius = _radius(size)
-    passed = [radius < edge - 1e-9 for edge in low_pass_edges(rings)]
-    steps = [torch.zeros_like(passed[0]), *passed, torch.ones_like(passed[0])]
-    masks = [(wide & ~narrow).float() for narrow, wide in pairwise(steps)]
-    return tuple(mask.to(device) for mask in masks)
+    with torch.inference_mode(False):  # they are kept, and may serve training later
+        radius = _radius(size)
+        passed = [radius < edge - 1e-9 for edge in low_pass_edges(rings)]
+        steps = [torch.zeros_like(passed[0]), *passed, torch.ones_like(passed[0])]
+        return tuple((wide & ~narrow).float().to(device) for narrow, wide in pairwise(steps))
 
 
 @lru_cache(maxsize=64)
 def _disc(size: tuple[int, int], device: torch.device) -> Tensor:
     """What a low class can hold at its own resolution: all below the Nyquist frequency of an axis."""
-    return (_radius(size) < 2 * LOW_EDGE - 1e-9).float().to(device)
+    with torch.inference_mode(False):
+        return (_radius(size) < 2 * LOW_EDGE - 1e-9).float().to(device)
 
 
 def _radius(size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The GPU kernels where there is no GPU: in Triton's interpreter; where there is one: what a profiler counts."""
+"""Compiled kernels against plain torch: those of CPUs; those of GPUs interpreted, and counted on a GPU."""
 
 from __future__ import annotations
 
@@ -6,12 +6,123 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 
-from freqgan.transforms import parse_transform
+from freqgan.bands import SubImages
+from freqgan.transforms import BandTransform, banks, cpu_kernels, filters, kernels, parse_transform
 from tests.commands import ROOT
+from tests.test_transforms import derivatives, image
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Kernels for tensors of every size, in pieces of a few planes; the names of those that were asked for."""
+    asked: list[str] = []
+
+    class Watched(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            asked.append(name)
+            return getattr(cpu_kernels, name)
+
+    monkeypatch.setattr(kernels, "LARGE", 1)
+    monkeypatch.setattr(kernels, "_kernels", lambda name, device: Watched(name))
+    monkeypatch.setattr(cpu_kernels, "CHUNK_BYTES", 2**13)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield asked
+    torch.set_num_threads(threads)
+
+
+def outcomes(transform: BandTransform, pixels: Tensor) -> list[Tensor]:
+    """Sub-images, the image again, and in float64 derivatives of two orders, with gradients of the finer low bands."""
+    bands = transform.analyse(pixels)
+    made = [*bands.values(), transform.synthesise(held(transform, bands), (pixels.shape[2], pixels.shape[3]))]
+    if pixels.dtype == torch.float32:
+        return made
+    given = pixels.clone().requires_grad_()
+    total = torch.stack([(x**3).sum() for x in transform.analyse(given).values()]).sum()
+    (gradient,) = torch.autograd.grad(total, given)
+    return [*made, *(x.detach() for x in derivatives(transform, pixels)), gradient]
+
+
+def held(transform: BandTransform, bands: SubImages) -> SubImages:
+    """What is kept of them: all but the finer low ones."""
+    return {band: x for band, x in bands.items() if band.orientation != "LL" or band.level == transform.levels}
+
+
+@pytest.mark.parametrize(
+    ("wavelet", "dtype"),
+    [("haar", torch.float32), ("haar", torch.float64), ("db2", torch.float32), ("bior4.4", torch.float64)],
+)
+def test_kernels_of_a_cpu_do_what_plain_torch_does(
+    any_size: list[str], monkeypatch: pytest.MonkeyPatch, wavelet: str, dtype: torch.dtype
+) -> None:
+    cases = []
+    for size, levels in (((8, 64), 3), ((24, 40), 2), ((2, 4), 1), ((2, 2), 1)):
+        transform, pixels = parse_transform(f"dwt:{wavelet}", levels), image(5, 3, *size, dtype=dtype)
+        cases.append((transform, pixels, outcomes(transform, pixels)))
+    asked = list(any_size)
+    assert len(set(asked)) == 2, asked  # both directions
+    for module in (banks, filters):
+        monkeypatch.setattr(module, "kernels_for", lambda *_, **__: None)
+    bound = 2e-6 if dtype == torch.float32 else 1e-12
+    for transform, pixels, made in cases:
+        for a, b in zip(made, outcomes(transform, pixels), strict=True):
+            assert (
+                torch.equal(a, b) if wavelet == "haar" else float((a - b).abs().max()) <= bound * float(b.abs().max())
+            )
+    assert any_size == asked
+
+
+def test_kernels_of_a_cpu_take_any_layout_and_leave_inputs_alone(any_size: list[str]) -> None:
+    for wavelet in ("haar", "db2"):
+        transform, pixels = parse_transform(f"dwt:{wavelet}", 2), image(2, 3, 16, 16)
+        expected = transform.analyse(pixels)
+        for other in (
+            pixels.to(memory_format=torch.channels_last),
+            pixels.mT.contiguous().mT,
+            pixels.expand(2, 3, 16, 16),
+        ):
+            kept = other.clone()
+            found = transform.analyse(other)
+            assert all(torch.equal(found[band], x) for band, x in expected.items())
+            assert torch.equal(other, kept)
+        parts = held(transform, expected)
+        kept_parts = {band: x.clone() for band, x in parts.items()}
+        transform.synthesise(parts, (16, 16))
+        assert all(torch.equal(parts[band], x) for band, x in kept_parts.items())
+    assert any_size
+
+
+def test_small_tensors_long_filters_and_compilers_do_not_get_kernels_of_a_cpu() -> None:
+    large = torch.zeros(1, 2, 512, 512)
+    assert kernels.kernels_for(large) is cpu_kernels
+    assert (
+        kernels.kernels_for(large[:, :, :256, :256], 4) is kernels.kernels_for(large[:, :, ::2, ::2], 4) is cpu_kernels
+    )
+    assert kernels.kernels_for(large[:, :1]) is None
+    assert kernels.kernels_for(large, taps=40) is None
+    assert kernels.kernels_for(large.half()) is None
+    assert kernels.kernels_for(large.to("meta")) is None
+    compiled = torch.compile(parse_transform("dwt:haar", 1).analyse, backend="aot_eager", fullgraph=True)
+    assert all(torch.equal(x, torch.zeros(1, 2, 256, 256)) for x in compiled(large).values())
+
+
+def test_without_numba_large_tensors_are_transformed_in_plain_torch() -> None:
+    script = (
+        "import sys, torch; sys.modules['numba'] = None; from freqgan.transforms import parse_transform; "
+        "x = torch.rand(4, 3, 256, 256); t = parse_transform('dwt:haar', 3); "
+        "bands = {b: s for b, s in t.analyse(x).items() if b.orientation != 'LL' or b.level == 3}; "
+        "y = t.synthesise(bands, (256, 256)); "
+        "sys.exit(float((x - y).abs().max()) > 1e-5)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(
@@ -35,7 +146,7 @@ def test_without_a_gpu_nothing_of_triton_is_imported() -> None:
     script = (
         "import sys, torch; from freqgan.transforms import parse_transform; "
         "parse_transform('dwt:db2', 2).analyse(torch.zeros(1, 1, 8, 8)); "
-        "sys.exit('freqgan.transforms.kernels' in sys.modules)"
+        "sys.exit('freqgan.transforms.gpu_kernels' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=120, check=False).returncode == 0
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, SubImages
-from freqgan.transforms.gpu import kernels_for
+from freqgan.transforms.kernels import kernels_for
 from freqgan.transforms.protocol import BandTransform, Quad, as_float, check_even_sides
 
 CHUNK_BYTES = 2**21
@@ -165,7 +165,7 @@ class HaarBank(Bank):
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
         """See :class:`Bank`."""
         levels = by_level(parts)
-        if (kernels := kernels_for(levels[0][1])) is None:
+        if (kernels := kernels_for(levels[0][1], 4)) is None:
             return super().merge_levels(parts)
         image: Tensor = kernels.haar_merge(levels)
         return image

@@ -14,14 +14,15 @@ nine tenths of that of a sum of shifted samples; only at F = 4 and large sides i
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from freqgan.transforms.banks import Bank, planes_of
-from freqgan.transforms.gpu import kernels_for
+from freqgan.transforms.banks import Bank, added, by_level, planes_of
+from freqgan.transforms.kernels import kernels_for
 from freqgan.transforms.protocol import Quad
 
 Taps = tuple[float, ...]
@@ -83,19 +84,28 @@ class PeriodicBank(MatrixBank):
     low: Taps
     high: Taps
 
-    def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
-        if (kernels := kernels_for(image)) is not None:
-            quad: Quad = kernels.bank_split(image, _taps(self.low, self.high, image.device, image.dtype))
-            return quad
-        return super().split(image)
+    def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
+        """See :class:`Bank`."""
+        if (kernels := kernels_for(image, taps=len(self.low))) is None:
+            return super().split_levels(image, levels)
+        taps = _taps(self.low, self.high, image.device, image.dtype)
+        parts: list[Tensor] = []
+        for _ in range(levels):
+            quad = kernels.bank_split(image, taps)
+            parts += quad
+            image = quad.ll
+        return parts
 
-    def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
-        if (kernels := kernels_for(quad.ll)) is not None:
-            image: Tensor = kernels.bank_merge(quad, _taps(self.low, self.high, quad.ll.device, quad.ll.dtype))
-            return image
-        return super().merge(quad)
+    def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """See :class:`Bank`."""
+        finest = by_level(parts)[0][1]
+        if (kernels := kernels_for(finest, 4, len(self.low))) is None:
+            return super().merge_levels(parts)
+        taps = _taps(self.low, self.high, finest.device, finest.dtype)
+        low: Tensor | None = None
+        for own, hl, lh, hh in reversed(by_level(parts)):
+            low = kernels.bank_merge(Quad(added(own, low), hl, lh, hh), taps)
+        return added(low, None)
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         return _axis_plan(self.low, self.high, side, merging, like.device, like.dtype)

@@ -13,14 +13,20 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cluster.bounds import StageCost, lower_bound_s
 from cluster.inventory import GIB, Device
 from freqgan.errors import InputError
 
+Item = TypeVar("Item")
+
 TOLERANCE = 0.05
 PRECISION = 1e-3  # of the length of a step, where fillings are searched
 SHUFFLED_WORK, MOST_SHUFFLES = 20_000, 200
+RESTART = 200
+SEARCHED_WORK = 200_000
+"""Stages times devices times orders that are searched where no plan was near the bound: a third of a second."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +175,31 @@ class _Problem:
         good = [self._filled(stages, fresh, bound * (1 + self.rules.tolerance)) for stages, fresh in tries]
         if any(good):
             return min(filter(None, good), key=len)
+        near = bound * (1 + self.rules.tolerance)
         best: list[Replica] | None = None
         for stages, fresh in tries:
             limit = math.inf if best is None else self.step_s(best)
-            best = self._shortest(stages, fresh, bound * (1 + self.rules.tolerance), limit) or best
+            best = self._shortest(stages, fresh, near, limit) or best
+        return best and self._searched(best, near)
+
+    def _searched(self, best: list[Replica], near: float) -> list[Replica]:
+        """The best, or what small changes of orders of stages and devices find, each kept where the step is shorter.
+
+        The orders they begin with are random, some after others: the best one known leads to worse ends.
+        """
+        rng, stages, fresh, step_s = random.Random(0), list(self.stages), list(range(len(self.devices))), math.inf
+        for turn in range(SEARCHED_WORK // (len(stages) * len(fresh))):
+            if turn % RESTART == 0:
+                stages, fresh, step_s = _shuffled(self.stages, rng), _shuffled(range(len(self.devices)), rng), math.inf
+            tried_stages, tried_fresh = list(stages), list(fresh)
+            _move(tried_stages, rng.randint(1, 2), rng)
+            _move(tried_fresh, rng.randint(0, 2), rng)
+            tried_stages.sort(key=lambda s: len(self.allowed[s.name]))  # those with few devices first
+            if found := self._shortest(tried_stages, tried_fresh, near, step_s):
+                stages, fresh, step_s = tried_stages, tried_fresh, self.step_s(found)
+                best = min(best, found, key=self.step_s)
+                if step_s <= near:
+                    break
         return best
 
     def _orders(self) -> list[list[StageCost]]:
@@ -240,6 +267,16 @@ class _Problem:
             f"{stage.name}; {len(self.devices)} devices have {supply:.3g} GiB, {largest:.3g} GiB at most in one: "
             "add devices, or take a smaller batch or narrower networks"
         )
+
+
+def _shuffled(items: Sequence[Item], rng: random.Random) -> list[Item]:
+    return rng.sample(items, len(items))
+
+
+def _move(order: list[Item], times: int, rng: random.Random) -> None:
+    """Takes an item from where it is to another place, so many times."""
+    for _ in range(times):
+        order.insert(rng.randrange(len(order)), order.pop(rng.randrange(len(order))))
 
 
 def _bytes(stage: StageCost, images: int) -> int:

@@ -25,7 +25,7 @@ TOLERANCE = 0.05
 PRECISION = 1e-3  # of the length of a step, where fillings are searched
 SHUFFLED_WORK, MOST_SHUFFLES = 20_000, 200
 RESTART = 200
-SEARCHED_WORK = 200_000
+SEARCHED_WORK, MOST_SEARCHED = 200_000, 2_000
 """Stages times devices times orders that are searched where no plan was near the bound: a third of a second."""
 
 
@@ -188,7 +188,7 @@ class _Problem:
         The orders they begin with are random, some after others: the best one known leads to worse ends.
         """
         rng, stages, fresh, step_s = random.Random(0), list(self.stages), list(range(len(self.devices))), math.inf
-        for turn in range(SEARCHED_WORK // (len(stages) * len(fresh))):
+        for turn in range(min(MOST_SEARCHED, SEARCHED_WORK // (len(stages) * len(fresh)))):
             if turn % RESTART == 0:
                 stages, fresh, step_s = _shuffled(self.stages, rng), _shuffled(range(len(self.devices)), rng), math.inf
             tried_stages, tried_fresh = list(stages), list(fresh)

@@ -51,21 +51,28 @@ def _haar_split(x, ll, hl, lh, hh):
 
 @_compiled
 def _haar_merge(x, ll, hl, lh, hh):
-    """The inverse of _haar_split; writes into x."""
+    """The inverse of _haar_split; writes into x.
+
+    A row at a time, though sums are made twice: of so many rows in one loop the compiler does not see that they are
+    apart, and would not use vectors.
+    """
     half = x.dtype.type(0.5)
     planes, height, width = ll.shape
     for p in range(planes):
         for i in range(height):
-            upper, lower = x[p, 2 * i], x[p, 2 * i + 1]
             row_ll, row_hl, row_lh, row_hh = ll[p, i], hl[p, i], lh[p, i], hh[p, i]
+            upper = x[p, 2 * i]
             for j in range(width):
                 low, low_right = row_ll[j] + row_hl[j], row_ll[j] - row_hl[j]
                 high, high_right = row_lh[j] + row_hh[j], row_lh[j] - row_hh[j]
-                a, b = low - (low - high) * half, low_right - (low_right - high_right) * half
-                upper[2 * j] = a
-                upper[2 * j + 1] = b
-                lower[2 * j] = a - high
-                lower[2 * j + 1] = b - high_right
+                upper[2 * j] = low - (low - high) * half
+                upper[2 * j + 1] = low_right - (low_right - high_right) * half
+            lower = x[p, 2 * i + 1]
+            for j in range(width):
+                low, low_right = row_ll[j] + row_hl[j], row_ll[j] - row_hl[j]
+                high, high_right = row_lh[j] + row_hh[j], row_lh[j] - row_hh[j]
+                lower[2 * j] = (low - (low - high) * half) - high
+                lower[2 * j + 1] = (low_right - (low_right - high_right) * half) - high_right
 
 
 def haar_split(image: Tensor, levels: int) -> list[Quad]:
@@ -126,6 +133,7 @@ def _accumulate(taps, first, x0, x1, x2, x3, low, high):
         b2, b3 = taps[1, first + 2], taps[1, first + 3]
         for n in range(low.shape[0]):
             low[n] += a0 * x0[n] + a1 * x1[n] + a2 * x2[n] + a3 * x3[n]
+        for n in range(low.shape[0]):
             high[n] += b0 * x0[n] + b1 * x1[n] + b2 * x2[n] + b3 * x3[n]
     else:
         for n in range(low.shape[0]):
@@ -143,6 +151,7 @@ def _spread(taps, first, low, high, low_before, high_before, even, odd):
         c1, d1 = taps[0, first + 3], taps[1, first + 3]
         for n in range(even.shape[0]):
             even[n] += a0 * low[n] + b0 * high[n] + a1 * low_before[n] + b1 * high_before[n]
+        for n in range(even.shape[0]):
             odd[n] += c0 * low[n] + d0 * high[n] + c1 * low_before[n] + d1 * high_before[n]
     else:
         for n in range(even.shape[0]):

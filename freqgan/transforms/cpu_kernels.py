@@ -133,7 +133,6 @@ def _accumulate(taps, first, x0, x1, x2, x3, low, high):
         b2, b3 = taps[1, first + 2], taps[1, first + 3]
         for n in range(low.shape[0]):
             low[n] += a0 * x0[n] + a1 * x1[n] + a2 * x2[n] + a3 * x3[n]
-        for n in range(low.shape[0]):
             high[n] += b0 * x0[n] + b1 * x1[n] + b2 * x2[n] + b3 * x3[n]
     else:
         for n in range(low.shape[0]):
@@ -171,14 +170,9 @@ def _bank_split_of(length: int) -> Callable[..., None]:
         half = width // 2
         inner, outer = reach // 2, half + (reach - 2) // 2
         for m in range(half + reach - 1):
-            if m < inner or m >= outer:
-                even[m] = line[(2 * m + start) % width]
-                odd[m] = line[(2 * m + start + 1) % width]
-        if inner < outer:
-            rest, evens, odds = line[2 * inner + start :], even[inner:], odd[inner:]
-            for m in range(outer - inner):
-                evens[m] = rest[2 * m]
-                odds[m] = rest[2 * m + 1]
+            here = 2 * m + start
+            even[m] = line[here] if inner <= m < outer else line[here % width]
+            odd[m] = line[here + 1] if inner <= m < outer else line[(here + 1) % width]
         for k in range(half):
             sums, differences = line.dtype.type(0), line.dtype.type(0)
             for j in range(reach):
@@ -247,23 +241,23 @@ def _bank_merge_of(length: int) -> Callable[..., None]:
 
     @_compiled
     def bank_merge(x, taps, ll, hl, lh, hh):
-        """x[(2k - F/2 + 1 + j) mod N] += g[j] a[k] along y, of whole rows, and then along x; writes into x."""
+        """x[(2k - F/2 + 1 + j) mod N] += g[j] a[k] along x, and then along y, of whole rows; writes into x."""
         planes, half_height, half = ll.shape
         height = 2 * half_height
-        left, right = np.empty((2, half), x.dtype), np.empty((2, half), x.dtype)
+        lows, highs = np.empty((half_height, 2 * half), x.dtype), np.empty((half_height, 2 * half), x.dtype)
         low_room, high_room = np.empty(half + length, x.dtype), np.empty(half + length, x.dtype)
         even_room, odd_room = np.empty(half, x.dtype), np.empty(half, x.dtype)
         for p in range(planes):
+            for k in range(half_height):
+                merge_row(ll[p, k], hl[p, k], taps, low_room, high_room, even_room, odd_room, lows[k])
+                merge_row(lh[p, k], hh[p, k], taps, low_room, high_room, even_room, odd_room, highs[k])
             for m in range(half_height):
-                left[:] = 0
-                right[:] = 0
+                even, odd = x[p, (2 * m + 1 - reach) % height], x[p, (2 * m + 2 - reach) % height]
+                even[:] = 0
+                odd[:] = 0
                 for i in range(0, reach, 2):
                     k, before = (m - i) % half_height, (m - i - 1) % half_height
-                    _spread(taps, 2 * i, ll[p, k], lh[p, k], ll[p, before], lh[p, before], left[0], left[1])
-                    _spread(taps, 2 * i, hl[p, k], hh[p, k], hl[p, before], hh[p, before], right[0], right[1])
-                for parity in range(2):
-                    line = x[p, (2 * m + 1 - reach + parity) % height]
-                    merge_row(left[parity], right[parity], taps, low_room, high_room, even_room, odd_room, line)
+                    _spread(taps, 2 * i, lows[k], highs[k], lows[before], highs[before], even, odd)
 
     return bank_merge
 

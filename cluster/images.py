@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
@@ -80,7 +80,9 @@ def natural_form(data: bytes, name: str) -> tuple[Literal[1, 3], BitDepth]:
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
             mode = image.mode
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} is no {kind or 'JPEG, PNG or WebP'} that can be read ({error})") from error
+        # Pillow names the object it read from where it knows no better.
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise InputError(f"{name} is no {kind or 'JPEG, PNG or WebP'} that can be read{reason}") from error
     if mode.startswith("I"):
         return 1, 16
     return (1 if mode in ("1", "L", "LA") else 3), 8

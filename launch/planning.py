@@ -72,10 +72,10 @@ def plan_command(
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
     work = counted_work(settings)
-    console = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS)
-    console.print(gan_table(settings, work))
     devices = parse_nodes(nodes) if nodes else own_devices(settings.device)
     priced = price(settings, work, devices, measured=measured, note=note)
+    console = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS)
+    console.print(gan_table(settings, work))
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, crowding=priced.crowding)
     parameters = {name: w.parameters for name, w in work.items()}
     rules = Rules(cut=cut)

@@ -24,9 +24,10 @@ Item = TypeVar("Item")
 TOLERANCE = 0.05
 PRECISION = 1e-3  # of the length of a step, where fillings are searched
 SHUFFLED_WORK, MOST_SHUFFLES = 20_000, 200
-RESTART = 200
 SEARCHED_WORK, MOST_SEARCHED = 200_000, 2_000
 """Stages times devices times orders that are searched where no plan was near the bound: a third of a second."""
+RESTART = 200
+"""Orders after which that search begins from another random one."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +173,10 @@ class _Problem:
             for stages in self._orders()
             for fresh in ((upwards[::-1], upwards) if speeds[upwards[0]] < speeds[upwards[-1]] else (upwards,))
         ]
-        good = [self._filled(stages, fresh, bound * (1 + self.rules.tolerance)) for stages, fresh in tries]
+        near = bound * (1 + self.rules.tolerance)
+        good = [self._filled(stages, fresh, near) for stages, fresh in tries]
         if any(good):
             return min(filter(None, good), key=len)
-        near = bound * (1 + self.rules.tolerance)
         best: list[Replica] | None = None
         for stages, fresh in tries:
             limit = math.inf if best is None else self.step_s(best)

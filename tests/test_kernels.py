@@ -11,12 +11,11 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor
 
-from freqgan.bands import SubImages
-from freqgan.transforms import BandTransform, banks, cpu_kernels, filters, kernels, parse_transform
+from freqgan.transforms import banks, cpu_kernels, filters, kernels, parse_transform
 from tests.commands import ROOT
-from tests.test_transforms import derivatives, image
+from tests.test_transforms import image
+from tests.triton_interpreted import held, outcomes
 
 
 @pytest.fixture
@@ -36,23 +35,6 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     torch.set_num_threads(2)
     yield asked
     torch.set_num_threads(threads)
-
-
-def outcomes(transform: BandTransform, pixels: Tensor) -> list[Tensor]:
-    """Sub-images, the image again, and in float64 derivatives of two orders, with gradients of the finer low bands."""
-    bands = transform.analyse(pixels)
-    made = [*bands.values(), transform.synthesise(held(transform, bands), (pixels.shape[2], pixels.shape[3]))]
-    if pixels.dtype == torch.float32:
-        return made
-    given = pixels.clone().requires_grad_()
-    total = torch.stack([(x**3).sum() for x in transform.analyse(given).values()]).sum()
-    (gradient,) = torch.autograd.grad(total, given)
-    return [*made, *(x.detach() for x in derivatives(transform, pixels)), gradient]
-
-
-def held(transform: BandTransform, bands: SubImages) -> SubImages:
-    """What is kept of them: all but the finer low ones."""
-    return {band: x for band, x in bands.items() if band.orientation != "LL" or band.level == transform.levels}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from freqgan.bands import SubImages
 from freqgan.transforms import BandTransform, parse_transform
 from freqgan.transforms.kernels import kernels_for
 from tests.test_transforms import derivatives, image
@@ -30,19 +31,20 @@ CASES = (
 
 
 def outcomes(transform: BandTransform, pixels: Tensor) -> list[Tensor]:
-    """Sub-images and image; in float64 derivatives too: of what is not linear, and of what reads every low band.
-
-    The kernel of the inverse adds the gradients of the finer low bands on its way up.
-    """
+    """Sub-images, the image again, and in float64 derivatives of two orders, with gradients of the finer low bands."""
     bands = transform.analyse(pixels)
-    held = {band: x for band, x in bands.items() if band.orientation != "LL" or band.level == transform.levels}
-    made = [*bands.values(), transform.synthesise(held, (pixels.shape[2], pixels.shape[3]))]
+    made = [*bands.values(), transform.synthesise(held(transform, bands), (pixels.shape[2], pixels.shape[3]))]
     if pixels.dtype == torch.float32:
         return made
     given = pixels.clone().requires_grad_()
-    lows = [x for band, x in transform.analyse(given).items() if band.orientation == "LL"]
-    (gradient,) = torch.autograd.grad(torch.stack([(x**3).sum() for x in lows]).sum(), given)
+    total = torch.stack([(x**3).sum() for x in transform.analyse(given).values()]).sum()
+    (gradient,) = torch.autograd.grad(total, given)
     return [*made, *(x.detach() for x in derivatives(transform, pixels)), gradient]
+
+
+def held(transform: BandTransform, bands: SubImages) -> SubImages:
+    """What is kept of them: all but the finer low ones."""
+    return {band: x for band, x in bands.items() if band.orientation != "LL" or band.level == transform.levels}
 
 
 def main() -> int:

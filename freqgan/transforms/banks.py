@@ -38,19 +38,29 @@ class Bank(ABC):
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
         """The split of the image, of its low quadrant, and so on."""
-        parts: list[Tensor] = []
-        for _ in range(levels):
-            quad = self.split(image)
-            parts += quad
-            image = quad.ll
-        return parts
+        return split_by(self.split, image, levels)
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
         """The transpose of :meth:`split_levels`; low quadrants that are None, never the coarsest, count as zeros."""
-        low: Tensor | None = None
-        for own, hl, lh, hh in reversed(by_level(parts)):
-            low = self.merge(Quad(added(own, low), hl, lh, hh))
-        return added(low, None)
+        return merge_by(self.merge, parts)
+
+
+def split_by(split: Callable[[Tensor], Quad], image: Tensor, levels: int) -> list[Tensor]:
+    """The quadrants of ``levels`` levels by the split of one, see :meth:`Bank.split_levels`."""
+    parts: list[Tensor] = []
+    for _ in range(levels):
+        quad = split(image)
+        parts += quad
+        image = quad.ll
+    return parts
+
+
+def merge_by(merge: Callable[[Quad], Tensor], parts: Sequence[Tensor | None]) -> Tensor:
+    """The image of all levels by the merge of one, see :meth:`Bank.merge_levels`."""
+    low: Tensor | None = None
+    for own, hl, lh, hh in reversed(by_level(parts)):
+        low = merge(Quad(added(own, low), hl, lh, hh))
+    return added(low, None)
 
 
 Level = tuple[Tensor | None, Tensor, Tensor, Tensor]

@@ -21,7 +21,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from freqgan.transforms.banks import Bank, added, by_level, planes_of
+from freqgan.transforms.banks import Bank, by_level, merge_by, planes_of, split_by
 from freqgan.transforms.kernels import kernels_for
 from freqgan.transforms.protocol import Quad
 
@@ -89,12 +89,7 @@ class PeriodicBank(MatrixBank):
         if (kernels := kernels_for(image, taps=len(self.low))) is None:
             return super().split_levels(image, levels)
         taps = _taps(self.low, self.high, image.device, image.dtype)
-        parts: list[Tensor] = []
-        for _ in range(levels):
-            quad = kernels.bank_split(image, taps)
-            parts += quad
-            image = quad.ll
-        return parts
+        return split_by(lambda low: kernels.bank_split(low, taps), image, levels)
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
         """See :class:`Bank`."""
@@ -102,10 +97,7 @@ class PeriodicBank(MatrixBank):
         if (kernels := kernels_for(finest, 4, len(self.low))) is None:
             return super().merge_levels(parts)
         taps = _taps(self.low, self.high, finest.device, finest.dtype)
-        low: Tensor | None = None
-        for own, hl, lh, hh in reversed(by_level(parts)):
-            low = kernels.bank_merge(Quad(added(own, low), hl, lh, hh), taps)
-        return added(low, None)
+        return merge_by(lambda quad: kernels.bank_merge(quad, taps), parts)
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         return _axis_plan(self.low, self.high, side, merging, like.device, like.dtype)

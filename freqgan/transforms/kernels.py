@@ -28,8 +28,8 @@ def kernels_for(x: Tensor, image_share: int = 1, taps: int = 2) -> ModuleType | 
     """The kernels for ``x`` and filters of so many ``taps``, or None: plain torch. Its device, type and size decide.
 
     ``x`` is 1 / ``image_share`` of the finest image at hand, of which all levels go the same way. Under torch.compile
-    there are none of a CPU's, which a compiler could not look into. With TRITON_INTERPRET=1 in the
-    environment those of GPUs run on the CPU too, interpreted: slow, for tests.
+    there are none of a CPU's, which a compiler could not look into. With TRITON_INTERPRET=1 in the environment those of
+    GPUs run on the CPU too, interpreted: slow, for tests.
     """
     if x.dtype not in (torch.float32, torch.float64):
         return None

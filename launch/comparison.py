@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cluster.checkpoints import find_checkpoint, has_checkpoints
 from cluster.settings import RunSettings
+from cluster.shards import find_shards
 from cluster.training import stop_requests
 from freqgan.cost import training_cost
 from freqgan.errors import InputError, RunError
@@ -85,6 +86,8 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
         RunError: a training or a measurement failed; the message names its log.
 
     """
+    for shards in (comparison.settings.data, comparison.held_out):
+        find_shards(shards)  # a mistyped name is refused before minutes go into widths
     comparison.out.mkdir(parents=True, exist_ok=True)
     entrants = _entrants(comparison, note)
     with stop_requests() as stopped:

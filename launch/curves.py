@@ -27,7 +27,7 @@ TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
 
 
 def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image:
-    """One small panel per GAN with the losses of D and G, all on one scale."""
+    """One small panel per GAN with the losses of D (orange) and G (blue), all on one scale, over images seen."""
     stages = list(lines[-1].stages)
     rows = -(-len(stages) // COLUMNS)
     figure = Figure(figsize=(10, 1.5 * rows + 0.4))

@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from cluster.checkpoints import Checkpoint
@@ -25,6 +25,8 @@ from launch.run_folder import RunFolder
 
 LINE_EVERY_S = 10.0
 LINE_EVERY_STEPS = 50
+STEADY_STEPS = 5
+"""Steps of this process after which their speed says something: the first ones wait for everything to start."""
 
 
 class ProgressReporter:
@@ -41,7 +43,7 @@ class ProgressReporter:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
         self._folder: RunFolder | None = None
         self._live: LiveProgress | None = None
-        self._line_step, self._line_s = 0, 0.0
+        self._first_step, self._line_step, self._line_s = 0, 0, 0.0
         self._left_out = 0
 
     def __enter__(self) -> ProgressReporter:
@@ -77,7 +79,7 @@ class ProgressReporter:
         for note in notes:
             self.warn(note)
         self._folder = RunFolder(self.settings, first_step)
-        self._line_step, self._line_s = first_step, time.monotonic()
+        self._first_step, self._line_step, self._line_s = first_step, first_step, time.monotonic()
         if self.console.is_terminal:
             self._live = LiveProgress(self.settings, self.console, first_step)
         self.say(f"training {self.settings.run}: step {first_step} of {self.settings.last_step}")
@@ -138,19 +140,21 @@ class ProgressReporter:
         return late or step - self._line_step >= LINE_EVERY_STEPS or step == self.settings.last_step
 
     def _position(self, record: StepRecord) -> str:
-        left_s = (self.settings.last_step - record.step) * self.settings.batch / max(record.images_per_s, 1e-9)
+        left = ""
+        if record.step - self._first_step >= STEADY_STEPS:
+            left = f", {duration_text(left_s(record, self.settings))} left"
         alpha = mean_alpha(record.stages)
         blend = "" if alpha is None else f", alpha {alpha:.3f}"
         rate = f"{record.images_per_s:.1f} images/s"
         damaged = f", {self._left_out} damaged" if self._left_out else ""
-        return f"step {record.step}/{self.settings.last_step}, {rate}, {duration_text(left_s)} left{blend}{damaged}"
+        return f"step {record.step}/{self.settings.last_step}, {rate}{left}{blend}{damaged}"
 
 
 class LiveProgress:
     """The bar and, below it, the losses of every GAN; redrawn in place."""
 
     def __init__(self, settings: RunSettings, console: Console, first_step: int) -> None:
-        self.batch = settings.batch
+        self.settings, self.first_step = settings, first_step
         self.left_out = 0
         columns: tuple[Any, ...] = (
             BarColumn(),
@@ -158,11 +162,11 @@ class LiveProgress:
             TextColumn("{task.fields[rate]:.1f} images/s"),
             TextColumn("alpha {task.fields[alpha]}"),
             TextColumn("{task.fields[damaged]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         self.bar = Progress(*columns, console=console)
         total, done = settings.last_step * settings.batch, first_step * settings.batch
-        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="")
+        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="", left="")
         self._live = Live(self.bar, console=console, refresh_per_second=4)
         self._live.start()
 
@@ -171,13 +175,21 @@ class LiveProgress:
         alpha = mean_alpha(record.stages)
         blend = "-" if alpha is None else f"{alpha:.3f}"
         damaged = f"{self.left_out} damaged" if self.left_out else ""
-        self.bar.update(self.task, completed=record.images, rate=record.images_per_s, alpha=blend, damaged=damaged)
+        steady = record.step - self.first_step >= STEADY_STEPS
+        left = f"{duration_text(left_s(record, self.settings))} left" if steady else ""
+        rate = record.images_per_s
+        self.bar.update(self.task, completed=record.images, rate=rate, alpha=blend, damaged=damaged, left=left)
         losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
         self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))
 
     def stop(self) -> None:
         """Leaves the last state on the terminal."""
         self._live.stop()
+
+
+def left_s(record: StepRecord, settings: RunSettings) -> float:
+    """Seconds to the last step at the speed of the latest ones."""
+    return (settings.last_step - record.step) * settings.batch / max(record.images_per_s, 1e-9)
 
 
 def losses_text(record: StepRecord) -> str:

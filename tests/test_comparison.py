@@ -60,13 +60,17 @@ def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: P
     assert "no system is called 'double'" in refused(
         run_command(capsys, *base, "--out", tmp_path / "out", "--presets", "bands,double")
     )
+    for arguments in (("--data", tmp_path / "nowhere"), (f"data={tmp_path / 'nowhere'}",)):
+        assert "nowhere" in refused(run_command(capsys, *base, *arguments, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
     assert "needs a local folder" in refused(run_command(capsys, *base, "--out", "s3://bucket/out"))
 
 
 def test_a_run_that_fails_is_named_with_its_log(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, damaged = tmp_path / "out", tmp_path / "damaged.tar"
+    damaged.write_bytes(b"no archive" * 200)
     outcome = run_command(
-        capsys, "compare", "smoke", f"data={tmp_path}/nowhere", "--data", small_shards, "--out", out, "--presets",
+        capsys, "compare", "smoke", f"data={damaged}", "--data", small_shards, "--out", out, "--presets",
         "bands", "--seeds", 1,
     )  # fmt: skip
     assert outcome.code == 3, outcome

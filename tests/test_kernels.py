@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from freqgan.transforms import banks, cpu_kernels, filters, kernels, parse_transform
+from freqgan.transforms import banks, cpu_kernels, filters, kernels, parse_transform, spectral_kernels
 from tests.commands import ROOT
 from tests.test_transforms import image
 from tests.triton_interpreted import held, outcomes
@@ -95,16 +95,51 @@ def test_small_tensors_long_filters_and_compilers_do_not_get_kernels_of_a_cpu() 
     assert all(torch.equal(x, torch.zeros(1, 2, 256, 256)) for x in compiled(large).values())
 
 
+WITHOUT_NUMBA = """
+import sys, torch
+sys.modules["numba"] = None
+from freqgan.transforms import parse_transform
+x = torch.rand(4, 3, 256, 256)
+for spec in ("dwt:haar", "dct", "fft:meyer"):
+    t = parse_transform(spec, 3)
+    bands = {b: s for b, s in t.analyse(x).items() if b.orientation != "LL" or b.level == 3}
+    assert float((x - t.synthesise(bands, (256, 256))).abs().max()) < 1e-5, spec
+"""
+
+
 def test_without_numba_large_tensors_are_transformed_in_plain_torch() -> None:
-    script = (
-        "import sys, torch; sys.modules['numba'] = None; from freqgan.transforms import parse_transform; "
-        "x = torch.rand(4, 3, 256, 256); t = parse_transform('dwt:haar', 3); "
-        "bands = {b: s for b, s in t.analyse(x).items() if b.orientation != 'LL' or b.level == 3}; "
-        "y = t.synthesise(bands, (256, 256)); "
-        "sys.exit(float((x - y).abs().max()) > 1e-5)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=120, check=False)
+    command = [sys.executable, "-c", WITHOUT_NUMBA]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("spec", ["dct", "fft:shannon", "fft:meyer"])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-6), (torch.float64, 1e-13)])
+def test_spectral_kernels_do_what_scipy_and_plain_torch_do(
+    spec: str, dtype: torch.dtype, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of odd halves, of sides that are one sample, and of planes that lie otherwise in memory."""
+    monkeypatch.setattr("freqgan.transforms.spectral.DENSE_SIDE", 1)
+    monkeypatch.setattr(banks, "CHUNK_BYTES", 2**13)  # some planes at a time, and fewer at the end
+    for size, levels in (((8, 64), 3), ((20, 12), 2), ((2, 6), 1), ((66, 2), 1), ((2, 2), 1)):
+        transform, pixels = parse_transform(spec, levels), image(5, 3, *size, dtype=dtype)
+        for x in (pixels, pixels.to(memory_format=torch.channels_last), pixels.mT.contiguous().mT):
+            kept = x.clone()
+            monkeypatch.setattr(kernels, "LARGE", 1)
+            made = outcomes(transform, x)
+            monkeypatch.setattr(kernels, "LARGE", 2**30)
+            for a, b in zip(made, outcomes(transform, x), strict=True):
+                assert float((a - b).abs().max()) <= bound * max(1, float(b.abs().max()))
+            assert torch.equal(x, kept)
+
+
+def test_only_large_tensors_of_a_cpu_get_spectral_kernels() -> None:
+    large = torch.zeros(1, 2, 512, 512)
+    assert kernels.spectral_kernels_for(large) is spectral_kernels
+    for other in (large[:, :1], large.half(), large.to("meta")):
+        assert kernels.spectral_kernels_for(other) is None
+    compiled = torch.compile(parse_transform("fft:meyer", 1).analyse, backend="aot_eager", fullgraph=True)
+    assert all(torch.equal(x, torch.zeros(1, 2, 256, 256)) for x in compiled(large).values())
 
 
 @pytest.mark.skipif(

@@ -197,7 +197,7 @@ def test_away_from_a_terminal_plain_lines_are_printed(small_shards: Path, tmp_pa
     assert said[0] == f"training {tmp_path}/run: step 0 of 6"
     assert "checkpoint of step 3" in said
     line = next(line for line in said if line.startswith("step 6/6, "))
-    assert "images/s" in line
+    assert "images/s, 0 s left" in line
     assert "alpha 0." in line
     assert "LL1 " in line
     assert said[-1] == "done at step 6 of 6, 48 images seen"
@@ -211,6 +211,8 @@ def test_on_a_terminal_a_bar_shows_the_same(small_shards: Path, tmp_path: Path) 
         screen.seek(0)
         shown = screen.read()
     assert "48/48 images" in shown
+    assert "0 s left" in shown
+    assert "h left" not in shown  # of the first steps, which wait for everything to start
     assert "images/s" in shown
     assert "HH1 " in shown
 

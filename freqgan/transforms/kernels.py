@@ -1,6 +1,7 @@
 """Which compiled kernels transform a tensor: Triton's on a GPU, Numba's of large tensors on a CPU, or none.
 
-Both modules of kernels have the same functions, and neither is needed: without them, plain torch does the same.
+No module of kernels is needed: without them, plain torch does the same. Those of filters on GPUs and on CPUs have the
+same functions.
 """
 
 from __future__ import annotations
@@ -35,10 +36,22 @@ def kernels_for(x: Tensor, image_share: int = 1, taps: int = 2) -> ModuleType | 
         return None
     if x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1":
         return _kernels("freqgan.transforms.gpu_kernels", x.device)
-    worth_it = x.numel() * image_share >= LARGE and taps <= CPU_TAPS
-    if not worth_it or x.device.type != "cpu" or type(x) not in (Tensor, Parameter) or torch.compiler.is_compiling():
+    if taps > CPU_TAPS or not _is_large_on_cpu(x, image_share):
         return None
     return _kernels("freqgan.transforms.cpu_kernels", x.device)
+
+
+def spectral_kernels_for(x: Tensor) -> ModuleType | None:
+    """The kernels for a level of cosine and Fourier banks of ``x``, on a CPU, or None: SciPy and plain torch."""
+    if x.dtype not in (torch.float32, torch.float64) or not _is_large_on_cpu(x, 1):
+        return None
+    return _kernels("freqgan.transforms.spectral_kernels", x.device)
+
+
+def _is_large_on_cpu(x: Tensor, image_share: int) -> bool:
+    if x.device.type != "cpu" or x.numel() * image_share < LARGE:
+        return False
+    return type(x) in (Tensor, Parameter) and not torch.compiler.is_compiling()
 
 
 @lru_cache

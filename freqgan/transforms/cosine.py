@@ -1,0 +1,115 @@
+"""The cosine bank ("dct"): the coefficients of an axis cut in halves, each half back as a signal of half the length."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freqgan.transforms.protocol import Quad
+
+
+class Place(NamedTuple):
+    """The rows and columns of a block of coefficients in those of a whole image, and whether they run backwards."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    backwards_y: bool = False
+    backwards_x: bool = False
+
+    def of(self, coefficients: NDArray[Any]) -> NDArray[Any]:
+        """The view (..., height, width) of those of a whole image."""
+        rows, columns = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+        block = coefficients[..., rows, columns]
+        return block[..., :: -1 if self.backwards_y else 1, :: -1 if self.backwards_x else 1]
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """X = DCT-II(x), orthonormal; low = IDCT of its first half, high = IDCT of its second half, flipped.
+
+    Even at both ends, like images that are mirrored there. Flipped, the highest frequency becomes the lowest of the
+    high channel, as when a wavelet's high channel is decimated. Without kernels through SciPy. With them through
+    Fourier transforms of real images: of samples in the order 0, 2, 4 ... 5, 3, 1 (Makhoul, A fast cosine transform in
+    one and two dimensions, 1980),
+
+        C[k] - i C[N-k] = e^{-it} V[k],   t = pi k / 2N, before scaling, along each axis,
+
+    and back from C by V's Hartley transform A = Re V - Im V, since v = (Re F - Im F) / N with F that of A.
+    """
+
+    def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        spectrum = scipy.fft.dct(rows.numpy(), norm="ortho")
+        half = spectrum.shape[-1] // 2
+        halves = (spectrum[..., :half], spectrum[..., : half - 1 : -1])
+        low, high = (torch.from_numpy(scipy.fft.idct(part, norm="ortho")) for part in halves)
+        return low, high
+
+    def split(self, planes: Tensor, quad: Quad, room: Tensor, kernels: ModuleType | None) -> None:
+        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        whole, *places = _places(*planes.shape[-2:])
+        if kernels is None:
+            spectrum = scipy.fft.dctn(planes.numpy(), axes=(-2, -1), norm="ortho")
+            for place, band in zip(places, quad, strict=True):
+                _to_image(place.of(spectrum), band)
+            return
+        kernels.to_cosine(planes, _gains_of(planes, inverse=False), room, whole, room)
+        for place, band in zip(places, quad, strict=True):
+            kernels.from_cosine(room, place, _gains_of(band, inverse=True), band)
+
+    def merge(self, quad: Quad, planes: Tensor, room: Tensor, kernels: ModuleType | None) -> None:
+        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        whole, *places = _places(*planes.shape[-2:])
+        if kernels is None:
+            spectrum = room.numpy()
+            for place, band in zip(places, quad, strict=True):
+                place.of(spectrum)[:] = scipy.fft.dctn(band.numpy(), axes=(-2, -1), norm="ortho")
+            _to_image(spectrum, planes)
+            return
+        ordered = planes.view(4, *quad.ll.shape)[0]  # nothing is there yet
+        for place, band in zip(places, quad, strict=True):
+            kernels.to_cosine(band, _gains_of(band, inverse=False), room, place, ordered)
+        kernels.from_cosine(room, whole, _gains_of(planes, inverse=True), planes)
+
+
+def _places(height: int, width: int) -> list[Place]:
+    """Of the image itself, and of LL, HL, LH and HH."""
+    y, x = height // 2, width // 2
+    high = [Place(0, x, y, x, False, True), Place(y, 0, y, x, True, False), Place(y, x, y, x, True, True)]
+    return [Place(0, 0, height, width), Place(0, 0, y, x), *high]
+
+
+def _to_image(coefficients: NDArray[Any], out: Tensor) -> None:
+    """In place, where SciPy can, which saves a tenth of the time."""
+    pixels = out.numpy()
+    np.copyto(pixels, coefficients)
+    image = scipy.fft.idctn(pixels, axes=(-2, -1), norm="ortho", overwrite_x=True)
+    if not np.may_share_memory(image, pixels):
+        np.copyto(pixels, image)
+
+
+def _gains_of(images: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Along x and along y."""
+    height, width = images.shape[-2:]
+    return _gains(width, images.dtype, inverse), _gains(height, images.dtype, inverse)
+
+
+@lru_cache(maxsize=64)
+def _gains(side: int, dtype: torch.dtype, inverse: bool) -> Tensor:
+    """(2, N/2 + 1): e^{it} as (re, im), scaled so that coefficients are orthonormal and a sum of two is a mean."""
+    k = torch.arange(side // 2 + 1, dtype=torch.float64)
+    scale = torch.full_like(k, math.sqrt(1 / (2 * side if inverse else side)))
+    scale[0] = math.sqrt(1 / (side if inverse else 2 * side))
+    t = math.pi * k / (2 * side)
+    return (torch.stack((t.cos(), t.sin())) * scale).to(dtype)

@@ -1,0 +1,362 @@
+"""What surrounds fast Fourier transforms in cosine and Fourier banks on a CPU, as kernels that Numba compiles.
+
+Imported where a large tensor is transformed and Numba is there; :mod:`freqgan.transforms.cosine` and
+:mod:`freqgan.transforms.fourier` say the formulas. Transforms themselves are torch's, of real images to spectra or of
+complex to complex, which take half the time of those of spectra to real images. Arrays are flat, complex ones as real
+and imaginary parts in turn: making a view of each row would take longer than a short row. Indices are unsigned, so that
+the compiler knows that none counts from the end, and reads backwards in vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freqgan.transforms.cosine import Place
+from freqgan.transforms.protocol import Quad
+
+Array = NDArray[Any]
+_compiled = numba.njit(nogil=True, error_model="numpy")
+_0, _1, _2, _3 = (np.uintp(number) for number in range(4))
+
+
+@_compiled
+def _size(array):
+    return np.uintp(array.size)
+
+
+@_compiled
+def _sizes(shape):
+    return np.uintp(shape[0]), np.uintp(shape[1]), np.uintp(shape[2])
+
+
+# -- pairs -----------------------------------------------------------------------------------------
+
+
+@_compiled
+def _join(first, second, pairs):
+    for i in range(first.size):
+        pairs[2 * i] = first[i]
+        pairs[2 * i + 1] = second[i]
+
+
+@_compiled
+def _part(pairs, first, second):
+    for i in range(first.size):
+        first[i] = pairs[2 * i]
+        second[i] = pairs[2 * i + 1]
+
+
+def joined(quad: Quad, room: Tensor) -> Tensor:
+    """LL + i HL and LH + i HH (2, n, h, w) of bands (n, h, w), in the memory of ``room``; all contiguous."""
+    pairs = room.view(2, *quad.ll.shape)
+    for pair, first, second in zip(pairs, quad[::2], quad[1::2], strict=True):
+        _join(_flat(first), _flat(second), _flat(pair))
+    return pairs
+
+
+def parted(pair: Tensor, first: Tensor, second: Tensor) -> None:
+    """Writes the real and the imaginary part of a pair; all contiguous."""
+    _part(_flat(pair), _flat(first), _flat(second))
+
+
+def _flat(x: Tensor) -> Array:
+    """An array (n) of the same memory, (2n) of a complex one."""
+    flat: Array = (torch.view_as_real(x) if x.is_complex() else x).view(-1).numpy()
+    return flat
+
+
+# -- Fourier ---------------------------------------------------------------------------------------
+
+
+@_compiled
+def _mix_row(rows, at, opposite, gains, count, out, start):
+    """c[k] Z[k] - d[k] Z*[-k], for a row of ``count`` numbers; ``opposite`` is that at minus the frequency along y."""
+    re, im, d = gains[_0, _0], gains[_1, _0], gains[_2, _0]
+    out[start] = re * rows[at] - im * rows[at + _1] - d * rows[opposite]
+    out[start + _1] = re * rows[at + _1] + im * rows[at] + d * rows[opposite + _1]
+    end = opposite + _2 * count
+    for k in range(_1, count):
+        re, im, d = gains[_0, k], gains[_1, k], gains[_2, k]
+        x, y = rows[at + _2 * k], rows[at + _2 * k + _1]
+        out[start + _2 * k] = re * x - im * y - d * rows[end - _2 * k]
+        out[start + _2 * k + _1] = re * y + im * x + d * rows[end - _2 * k + _1]
+
+
+@_compiled
+def _split_rows(upper, lower, a, b, low, high, at):
+    for i in range(_size(upper)):
+        low[at + i] = upper[i] * a + lower[i] * b
+        high[at + i] = upper[i] * b - lower[i] * a
+
+
+@_compiled
+def _turn_row(rows, at, count, re, im):
+    for k in range(count):
+        x, y = rows[at + _2 * k], rows[at + _2 * k + _1]
+        rows[at + _2 * k] = x * re - y * im
+        rows[at + _2 * k + _1] = x * im + y * re
+
+
+@_compiled
+def _merge_rows(low, high, at, gains, k, count, rows, upper, lower):
+    a, b, re, im = gains[_0, k], gains[_1, k], gains[_2, k], gains[_3, k]
+    for i in range(count):
+        left, right = at + _2 * i, at + _2 * i + _1
+        x, y = high[left] * re + high[right] * im, high[right] * re - high[left] * im
+        rows[upper + _2 * i] = low[left] * a + x * b
+        rows[upper + _2 * i + _1] = low[right] * a + y * b
+        rows[lower + _2 * i] = low[left] * b - x * a
+        rows[lower + _2 * i + _1] = low[right] * b - y * a
+
+
+@_compiled
+def _fourier_split(spectrum, shape, along_x, along_y, low, high):
+    planes, height, width = _sizes(shape)
+    half, row = height // _2, _2 * width
+    upper, lower = np.empty(row, spectrum.dtype), np.empty(row, spectrum.dtype)
+    for p in range(planes):
+        start = p * height * row
+        for k in range(half):
+            opposite = start + (height - k) % height * row
+            _mix_row(spectrum, start + k * row, opposite, along_x, width, upper, _0)
+            _mix_row(spectrum, start + (k + half) * row, start + (half - k) * row, along_x, width, lower, _0)
+            at = (p * half + k) * row
+            _split_rows(upper, lower, along_y[_0, k], along_y[_1, k], low, high, at)
+            _turn_row(high, at, width, along_y[_2, k], along_y[_3, k])
+
+
+@_compiled
+def _fourier_merge(low, high, shape, along_x, along_y, spectrum):
+    planes, height, width = _sizes(shape)
+    half, row = height // _2, _2 * width
+    rows = np.empty(height * row, spectrum.dtype)
+    for p in range(planes):
+        for k in range(half):
+            _merge_rows(low, high, (p * half + k) * row, along_y, k, width, rows, k * row, (k + half) * row)
+        for k in range(height):
+            _mix_row(rows, k * row, (height - k) % height * row, along_x, width, spectrum, (p * height + k) * row)
+
+
+def fourier_split(spectrum: Tensor, along_x: Tensor, along_y: Tensor, room: Tensor) -> Tensor:
+    """The spectrum (n, H, W/2) of pairs of columns -> those of pairs of bands (2, n, H/2, W/2), in ``room``."""
+    count, height, width = spectrum.shape
+    pairs = room.view(2, count, height // 2, width)
+    low, high = (_flat(pair) for pair in pairs)
+    _fourier_split(_flat(spectrum), tuple(spectrum.shape), along_x.numpy(), along_y.numpy(), low, high)
+    return pairs
+
+
+def fourier_merge(pairs: Tensor, along_x: Tensor, along_y: Tensor, room: Tensor) -> Tensor:
+    """The inverse of :func:`fourier_split`, with the gains of the inverse."""
+    _, count, height, width = pairs.shape
+    spectrum = room.view(count, 2 * height, width)
+    low, high = (_flat(pair) for pair in pairs)
+    _fourier_merge(low, high, tuple(spectrum.shape), along_x.numpy(), along_y.numpy(), _flat(spectrum))
+    return spectrum
+
+
+# -- cosine ----------------------------------------------------------------------------------------
+
+
+@_compiled
+def _sorted_planes(images, shape, out):
+    """Rows and columns in another order: samples 0, 2, 4 ..., and then the others backwards."""
+    planes, height, width = _sizes(shape)
+    half_y, half_x = (height + _1) // _2, (width + _1) // _2
+    rest = width - half_x
+    for p in range(planes):
+        for y in range(height):
+            source = _2 * y if y < half_y else _2 * (height - _1 - y) + _1
+            row, at = (p * height + source) * width, (p * height + y) * width
+            for j in range(half_x):
+                out[at + j] = images[row + _2 * j]
+            at += half_x
+            for j in range(rest):
+                out[at + j] = images[row + _2 * (rest - _1 - j) + _1]
+
+
+@_compiled
+def _fold_rows(spectrum, first, second, re, im, sums, differences):
+    """F + G and i (F - G) of F = e^{-it} V[k] and G = e^{it} V[-k], k along y and e^{it} = re + i im."""
+    for k in range(_size(sums) // _2):
+        x, y = spectrum[first + _2 * k], spectrum[first + _2 * k + _1]
+        x, y = x * re + y * im, y * re - x * im
+        u, v = spectrum[second + _2 * k], spectrum[second + _2 * k + _1]
+        u, v = u * re - v * im, v * re + u * im
+        sums[_2 * k] = x + u
+        sums[_2 * k + _1] = y + v
+        differences[_2 * k] = v - y
+        differences[_2 * k + _1] = x - u
+
+
+@_compiled
+def _turn_apart(row, turns, near, far):
+    """Of e^{-it} times the row the real part, and minus the imaginary one."""
+    for k in range(_size(near)):
+        x, y, re, im = row[_2 * k], row[_2 * k + _1], turns[_0, k], turns[_1, k]
+        near[k] = x * re + y * im
+        far[k] = x * im - y * re
+
+
+@_compiled
+def _turn_together(near, far, turns, re, im):
+    """Of e^{it} (near - i far) the real and the imaginary part."""
+    for k in range(_size(near)):
+        x, y, c, s = near[k], far[k], turns[_0, k], turns[_1, k]
+        re[k] = x * c + y * s
+        im[k] = x * s - y * c
+
+
+@_compiled
+def _place(near, far, width, backwards, out, at):
+    """Coefficients k from ``near`` and W - k from ``far``, for k up to W / 2; the row from its end where backwards."""
+    count = _size(near)
+    end = at + width
+    if backwards:
+        for k in range(count):
+            out[end - _1 - k] = near[k]
+        for k in range(_1, width - count + _1):
+            out[at + k - _1] = far[k]
+    else:
+        for k in range(count):
+            out[at + k] = near[k]
+        for k in range(_1, width - count + _1):
+            out[end - k] = far[k]
+
+
+@_compiled
+def _pick(rows, at, width, backwards, near, far):
+    """The transpose of _place: with coefficient W, which there is not, as 0."""
+    count = _size(near)
+    end = at + width
+    far[_0] = 0
+    if backwards:
+        for k in range(count):
+            near[k] = rows[end - _1 - k]
+        for k in range(_1, count):
+            far[k] = rows[at + k - _1]
+    else:
+        for k in range(count):
+            near[k] = rows[at + k]
+        for k in range(_1, count):
+            far[k] = rows[end - k]
+
+
+@_compiled
+def _line(place, plane, k):
+    """Where row k of a block begins: ``plane`` is the number of the first coefficient, and that of those in a row."""
+    first, row = plane
+    top, left, height, _, backwards, _ = place
+    at = np.uintp(height) - _1 - k if backwards else k
+    return first + (np.uintp(top) + at) * row + np.uintp(left)
+
+
+@_compiled
+def _to_cosine(spectrum, along_x, along_y, whole, shape, place):
+    """The half spectrum (n, h, w/2 + 1) of sorted images -> their coefficients, in a block."""
+    planes, rows, columns = _sizes(shape)
+    height, width, backwards = np.uintp(place[2]), np.uintp(place[3]), place[5]
+    count = width // _2 + _1
+    row = _2 * count
+    kind = spectrum.dtype
+    sums, differences = np.empty(row, kind), np.empty(row, kind)
+    near, far = np.empty(count, kind), np.empty(count, kind)
+    for p in range(planes):
+        start, plane = p * height * row, (p * rows * columns, columns)
+        for k in range(height // _2 + _1):
+            other = (height - k) % height
+            re, im = along_y[_0, k], along_y[_1, k]
+            _fold_rows(spectrum, start + k * row, start + other * row, re, im, sums, differences)
+            _turn_apart(sums, along_x, near, far)
+            _place(near, far, width, backwards, whole, _line(place, plane, k))
+            if other != k:
+                _turn_apart(differences, along_x, near, far)
+                _place(near, far, width, backwards, whole, _line(place, plane, other))
+
+
+@_compiled
+def _spread(re, im, other_re, other_im, sign, c, s, less, more):
+    """Re P - Im P and Re P + Im P of P = (c + i sign s) (S - i sign E)."""
+    s *= sign
+    for k in range(_size(re)):
+        x, y = re[k] + sign * other_im[k], im[k] - sign * other_re[k]
+        u, v = x * c - y * s, y * c + x * s
+        less[k] = u - v
+        more[k] = u + v
+
+
+@_compiled
+def _to_hartley(whole, shape, place, along_x, along_y, out):
+    """Coefficients of images, in a block -> of the sorted images' spectra V, Re V - Im V, which says all."""
+    planes, rows, columns = _sizes(shape)
+    height, width, backwards = np.uintp(place[2]), np.uintp(place[3]), place[5]
+    count = width // _2 + _1
+    kind = whole.dtype
+    plus, minus = kind.type(1), kind.type(-1)
+    near, far, re, im = np.empty(count, kind), np.empty(count, kind), np.empty(count, kind), np.empty(count, kind)
+    other_re, other_im = np.zeros(count, kind), np.zeros(count, kind)
+    less, more = np.empty(count, kind), np.empty(count, kind)
+    less_below, more_below = np.empty(count, kind), np.empty(count, kind)
+    for p in range(planes):
+        start, plane = p * height * width, (p * rows * columns, columns)
+        for k in range(height // _2 + _1):
+            other = (height - k) % height
+            _pick(whole, _line(place, plane, k), width, backwards, near, far)
+            _turn_together(near, far, along_x, re, im)
+            if k == 0:
+                other_re[:] = 0
+                other_im[:] = 0
+            else:
+                _pick(whole, _line(place, plane, other), width, backwards, near, far)
+                _turn_together(near, far, along_x, other_re, other_im)
+            c, s = along_y[_0, k], along_y[_1, k]
+            _spread(re, im, other_re, other_im, plus, c, s, less, more)
+            _spread(re, im, other_re, other_im, minus, c, s, less_below, more_below)
+            _place(less, more_below, width, False, out, start + k * width)
+            _place(less_below, more, width, False, out, start + other * width)
+
+
+@_compiled
+def _from_hartley(spectrum, shape, out):
+    """Re F - Im F of the half spectrum (n, h, w/2 + 1), of real ones, with rows and columns unsorted."""
+    planes, height, width = _sizes(shape)
+    half, rest = (height + _1) // _2, width // _2
+    row = _2 * (rest + _1)
+    for p in range(planes):
+        start = p * height * row
+        for y in range(height):
+            first, other = start + y * row, start + (height - y) % height * row
+            line = (p * height + (_2 * y if y < half else _2 * (height - _1 - y) + _1)) * width
+            for j in range(rest):
+                out[line + _2 * j] = spectrum[first + _2 * j] - spectrum[first + _2 * j + _1]
+                out[line + _2 * j + _1] = spectrum[other + _2 * j + _2] + spectrum[other + _2 * j + _3]
+            if width > _2 * rest:
+                out[line + width - _1] = spectrum[first + width - _1] - spectrum[first + width]
+
+
+def to_cosine(images: Tensor, gains: tuple[Tensor, Tensor], whole: Tensor, place: Place, room: Tensor) -> None:
+    """Writes the coefficients of images (n, h, w) to their place in ``whole`` (n, H, W), all contiguous.
+
+    ``gains`` are along x and along y. ``room`` (n, h, w) is overwritten; it may be ``whole`` itself.
+    """
+    _sorted_planes(_flat(images), tuple(images.shape), _flat(room))
+    along_x, along_y = (x.numpy() for x in gains)
+    _to_cosine(_flat(torch.fft.rfft2(room)), along_x, along_y, _flat(whole), tuple(whole.shape), tuple(place))
+
+
+def from_cosine(whole: Tensor, place: Place, gains: tuple[Tensor, Tensor], images: Tensor) -> None:
+    """The inverse of :func:`to_cosine`, with the gains of the inverse."""
+    along_x, along_y = (x.numpy() for x in gains)
+    _to_hartley(_flat(whole), tuple(whole.shape), tuple(place), along_x, along_y, _flat(images))
+    _from_hartley(_flat(torch.fft.rfft2(images)), tuple(images.shape), _flat(images))
+
+
+def check(device: torch.device) -> None:
+    """Compiles and runs a kernel; raises whatever Numba raises where it cannot."""
+    parted(torch.zeros(1, dtype=torch.complex64, device=device), torch.zeros(1), torch.zeros(1))

@@ -17,6 +17,8 @@ from freqgan.errors import InputError, nearest
 Values = dict[str, Any]
 PRESET_KEY = "preset"
 SHOWN_CHARACTERS = 60
+WORD, SUGGESTIONS = 4, 3
+"""Shorter words than WORD letters are in too many descriptions to suggest any setting."""
 
 
 def load_settings(source: str, overrides: list[str]) -> RunSettings:
@@ -186,13 +188,18 @@ def _parse_value(key: str, text: str) -> Any:
 # -- checking --------------------------------------------------------------------------------------
 
 
-def setting_names(group: type[BaseModel] = RunSettings, prefix: str = "") -> list[str]:
+def setting_names() -> list[str]:
     """All dotted names of single settings."""
-    names: list[str] = []
-    for key in group.model_fields:
+    return list(_descriptions())
+
+
+def _descriptions(group: type[BaseModel] = RunSettings, prefix: str = "") -> dict[str, str]:
+    """What every single setting is, by its dotted name."""
+    found: dict[str, str] = {}
+    for key, field in group.model_fields.items():
         inner = _group_of(group, key)
-        names += setting_names(inner, f"{prefix}{key}.") if inner else [prefix + key]
-    return names
+        found |= _descriptions(inner, f"{prefix}{key}.") if inner else {prefix + key: field.description or ""}
+    return found
 
 
 def _check_keys(values: Mapping[Any, Any], group: type[BaseModel] = RunSettings, prefix: str = "") -> None:
@@ -208,10 +215,14 @@ def _check_keys(values: Mapping[Any, Any], group: type[BaseModel] = RunSettings,
 
 
 def _unknown_setting(name: str) -> InputError:
-    known = setting_names()
+    """With the settings of that name in other groups, else those named nearly so, else those said to be about it."""
+    known = _descriptions()
     leaf = name.rpartition(".")[2]
     elsewhere = [other for other in known if other.rpartition(".")[2] == leaf]
-    hint = f" (did you mean {', '.join(elsewhere)}?)" if elsewhere else nearest(name, known)
+    about = [other for other, text in known.items() if leaf.lower() in text.lower()] if len(leaf) >= WORD else []
+    hint = nearest(name, list(known))
+    if elsewhere or (about and not hint):
+        hint = f" (did you mean {', '.join((elsewhere or about)[:SUGGESTIONS])}?)"
     where = "" if hint else "; `freqgan train SETTINGS --dry-run` prints all settings"
     return InputError(f"unknown setting {name!r}{hint}{where}")
 

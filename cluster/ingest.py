@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -216,6 +216,13 @@ def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels
         bit_depth=policy.bit_depth,
         into=out,
     )
+
+
+def leaving_out(opening: Callable[[], Ingest], left_out: Sequence[LeftOut]) -> Ingest:
+    """A reader that passes over ``left_out`` from the start; here, where it takes no torch to load it."""
+    ingest = opening()
+    ingest.leave_out(left_out)
+    return ingest
 
 
 class _ShardStore:

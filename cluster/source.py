@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cluster.ingest import Batch, Ingest
+from cluster.ingest import Batch, Ingest, leaving_out
 from cluster.patience import Patience
-from cluster.quarantine import DamageFoundError, LeftOut, Quarantine
+from cluster.quarantine import DamageFoundError, Quarantine
 from cluster.settings import RunSettings
 from cluster.shard_cache import ShardCache
 from cluster.shard_index import build_index
@@ -50,7 +50,7 @@ class DataSource:
         opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience, cache=cache)
         if self.quarantine is None:
             return opening
-        return partial(_leaving_out, partial(opening, most_damaged=self.quarantine.limit), self.quarantine.left_out)
+        return partial(leaving_out, partial(opening, most_damaged=self.quarantine.limit), self.quarantine.left_out)
 
     def ingest(self) -> Ingest:
         """A reader; batches are pure functions of (first image, count)."""
@@ -95,12 +95,6 @@ def shard_cache(settings: RunSettings) -> ShardCache | None:
         raise InputError(f"shard_cache {settings.shard_cache}: copies are kept on a local disk; name a folder there")
     folder = open_folder(settings.shard_cache)
     return ShardCache(Path(folder.url), settings.shard_cache_mib * 2**20)
-
-
-def _leaving_out(opening: Callable[[], Ingest], left_out: tuple[LeftOut, ...]) -> Ingest:
-    ingest = opening()
-    ingest.leave_out(left_out)
-    return ingest
 
 
 def _check_labels(classes: int, index: ShardIndex) -> None:

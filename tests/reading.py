@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -46,3 +48,9 @@ def read_over_and_over(
     pipe.send("begins")
     while True:
         pipe.send("right" if batches(index, cache) == right else "WRONG")
+
+
+def open_and_tell(pipe: Connection, opening: Callable[[], Ingest]) -> None:
+    """Opens a reader that was sent here; tells whether that took torch."""
+    opening().close()
+    pipe.send("torch" in sys.modules)

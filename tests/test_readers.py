@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from cluster.quarantine import Quarantine
 from cluster.shard_index import build_index, index_shards
 from cluster.shards import ShardIndex
+from cluster.source import open_source
 from cluster.storage import open_folder
 from tests.chaos import killing
-from tests.reading import BATCH, batch_bytes, opened, read_for
+from tests.reading import BATCH, batch_bytes, open_and_tell, opened, read_for
 from tests.runs import tiny_run_settings, trained
 from tests.s3_server import BUCKET
 from tests.test_shards import shard_members, write_tar
@@ -91,6 +93,19 @@ def read_in_turns(copies: list[ShardIndex], steps: range, readers: int, rng: ran
     finally:
         for reader in group:
             reader.end()
+
+
+def test_a_reader_of_a_training_takes_no_torch(small_shards: Path, tmp_path: Path) -> None:
+    """It would take seconds and 300 MB of every process that only reads."""
+    settings = tiny_run_settings(tmp_path / "run", small_shards)
+    quarantine = Quarantine(open_folder(settings.run), settings.max_damaged)
+    context = mp.get_context("spawn")
+    pipe, other = context.Pipe()
+    opening = open_source(settings, quarantine).opening()
+    process = context.Process(target=open_and_tell, args=(other, opening), daemon=True)
+    process.start()
+    assert pipe.recv() is False
+    process.join()
 
 
 @pytest.mark.parametrize("seed", range(4))

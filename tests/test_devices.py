@@ -18,19 +18,18 @@ from tests.runs import tiny_run_settings
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "as it comes": {},
-    "with classes": {"classes": 2},
-    "a ring": {"plan": {"cycles": 2}},
-    "an ensemble": {"plan": {"low_gans": {1: 2}}},
-    "one network for the high bands": {"plan": {"high_gans": {1: 1}}},
+    "classes, approximate penalties, shifts": {
+        "classes": 2, "loss": {"penalty": "noise"}, "augmentation": {"shift": 1},
+    },
+    "a ring, sent as float16": {"plan": {"cycles": 2}, "exchange": "float16"},
+    "an ensemble, another wavelet": {"plan": {"low_gans": {1: 2}}, "transform": "dwt:db2"},
+    "two levels, one network for the high bands, bfloat16": {
+        "levels": 2, "plan": {"high_gans": {1: 1, 2: 1}}, "precision": "bfloat16",
+    },
     "no bands": {"plan": {"bands": "none"}},
-    "another wavelet": {"transform": "dwt:db2"},
-    "bfloat16": {"precision": "bfloat16"},
-    "sent as float16": {"exchange": "float16"},
-    "approximate penalties": {"loss": {"penalty": "noise"}},
     "hinge": {"loss": {"kind": "hinge"}},
-    "shifts": {"augmentation": {"shift": 1}},
-    "two levels": {"levels": 2},
-}
+}  # fmt: skip
+"""Each with several settings, that have nothing to do with each other."""
 
 
 def executor_of(settings: RunSettings) -> InlineExecutor:

@@ -91,7 +91,7 @@ def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
 ) -> None:
     bench = Bench(tmp_path, small_shards, held_out)
     entry_point = manifest("retrain.yaml")["spec"]["entrypoint"]
-    overrides = ["checkpoint_every=2", "executor=ray", "device=cpu"]
+    overrides = ["checkpoint_every=2", "executor=ray", "device=cpu", "plan.bands=[LL1,HL1]"]
 
     def retrain(shards: int, gate: dict[str, float]) -> str:
         bench.grow(shards)

@@ -133,13 +133,13 @@ def test_spectral_kernels_do_what_scipy_and_plain_torch_do(
             assert torch.equal(x, kept)
 
 
-def test_only_large_tensors_of_a_cpu_get_spectral_kernels() -> None:
+def test_only_large_tensors_of_a_cpu_get_spectral_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     large = torch.zeros(1, 2, 512, 512)
     assert kernels.spectral_kernels_for(large) is spectral_kernels
     for other in (large[:, :1], large.half(), large.to("meta")):
         assert kernels.spectral_kernels_for(other) is None
-    compiled = torch.compile(parse_transform("fft:meyer", 1).analyse, backend="aot_eager", fullgraph=True)
-    assert all(torch.equal(x, torch.zeros(1, 2, 256, 256)) for x in compiled(large).values())
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert kernels.spectral_kernels_for(large) is None
 
 
 @pytest.mark.skipif(

@@ -75,9 +75,12 @@ def test_the_log_is_cut_on_resume_and_survives_torn_lines(tmp_path: Path) -> Non
 def test_checkpoints_are_scored_and_the_best_is_kept(
     executor: str, small_shards: Path, held_out: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards))[2]
+    pair = {"plan": {"bands": ["LL1", "HL1"]}}
+    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **pair))[2]
     watch = {"data": str(held_out), "count": 64}
-    settings = tiny_run_settings(tmp_path / "run", small_shards, watch=watch, executor=executor, keep_checkpoints=1)
+    settings = tiny_run_settings(
+        tmp_path / "run", small_shards, **pair, watch=watch, executor=executor, keep_checkpoints=1
+    )
     _, events, digest = trained(settings)
     assert digest == quiet  # scores do not touch the arithmetic
     steps = [evaluation.step for evaluation, _ in events.evaluations]

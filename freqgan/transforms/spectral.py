@@ -8,7 +8,6 @@ transforms, with kernels around them where there are some.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -29,7 +28,7 @@ DENSE_SIDE = 64
 """Up to here a product with a matrix is as fast as a fast transform, on one CPU thread."""
 
 
-class Spectral(Hashable, Protocol):
+class Spectral(Protocol):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra."""
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,11 +44,19 @@ class Spectral(Hashable, Protocol):
         """The inverse of :meth:`split`, which is also its transpose; writes to ``planes``."""
 
 
+SPECTRA: dict[str, Spectral] = {"dct": Cosine()} | {f"fft:{taper}": Fourier(taper) for taper in TAPERS}
+
+
 @dataclass(frozen=True)
 class SpectralBank(MatrixBank):
-    """Its ``merge`` is the inverse of its ``split``."""
+    """Its ``merge`` is the inverse of its ``split``; ``name`` is one of SPECTRA."""
 
-    spectral: Spectral
+    name: str
+
+    @property
+    def spectral(self) -> Spectral:
+        """See :class:`Spectral`."""
+        return SPECTRA[self.name]
 
     def split(self, image: Tensor) -> Quad:
         """See :class:`Bank`."""
@@ -76,15 +83,33 @@ class SpectralBank(MatrixBank):
         return image
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
-        return _dense_plan(self.spectral, side, merging, like.device, like.dtype)
+        arguments = (self.name, side, merging, like.device, like.dtype)
+        compiling = torch.compiler.is_compiling()
+        low, high = torch.ops.freqgan.spectral_matrices(*arguments) if compiling else _matrices(*arguments)
+        return AxisPlan(low, high, 1, side // 2 if merging else side, 0)
 
 
 @lru_cache(maxsize=64)
-def _dense_plan(spectral: Spectral, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> AxisPlan:
-    """The matrices of the two channels of an axis of ``side`` samples: what becomes of each unit vector."""
-    channels = spectral.split_rows(torch.eye(side, dtype=torch.float64))
+def _matrices(name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of both channels of an axis of N = ``side`` samples: (N/2, N) each, to merge (N, N/2); by their formulas."""
+    channels = SPECTRA[name].split_rows(torch.eye(side, dtype=torch.float64))
     low, high = ((matrix if merging else matrix.T).to(device, dtype).contiguous() for matrix in channels)
-    return AxisPlan(low, high, 1, side // 2 if merging else side, 0)
+    return low, high
+
+
+@torch.library.custom_op("freqgan::spectral_matrices", mutates_args=())
+def _constant_matrices(
+    name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Copies of them, as an operator that torch.compile calls: traced, they would be made anew in every call."""
+    low, high = _matrices(name, side, merging, device, dtype)
+    return low.clone(), high.clone()
+
+
+@_constant_matrices.register_fake
+def _(name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    shape = (side, side // 2) if merging else (side // 2, side)
+    return torch.empty(shape, device=device, dtype=dtype), torch.empty(shape, device=device, dtype=dtype)
 
 
 def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:
@@ -99,7 +124,7 @@ class CosineTransform(QuadrantTransform):
         """Raises InputError when there is a ``member``, or levels < 1."""
         if member:
             raise InputError(f"transform 'dct:{member}': there is one cosine transform; write dct")
-        super().__init__("dct", levels, SpectralBank(Cosine()))
+        super().__init__("dct", levels, SpectralBank("dct"))
 
 
 class FourierTransform(QuadrantTransform):
@@ -113,4 +138,4 @@ class FourierTransform(QuadrantTransform):
                 f"transform 'fft:{member}': {f'unknown taper {member!r}' if member else 'no taper named'}"
                 f"{nearest(member, list(TAPERS))}; write fft:shannon or fft:meyer"
             )
-        super().__init__(f"fft:{taper}", levels, SpectralBank(Fourier(taper)))
+        super().__init__(f"fft:{taper}", levels, SpectralBank(f"fft:{taper}"))

@@ -196,56 +196,47 @@ def _fold_rows(spectrum, first, second, re, im, sums, differences):
 
 
 @_compiled
-def _turn_apart(row, turns, near, far):
-    """Of e^{-it} times the row the real part, and minus the imaginary one."""
-    for k in range(_size(near)):
-        x, y, re, im = row[_2 * k], row[_2 * k + _1], turns[_0, k], turns[_1, k]
-        near[k] = x * re + y * im
-        far[k] = x * im - y * re
+def _turn_apart(row, turns, width, backwards, out, at):
+    """Of e^{-it} times the row the real part to coefficient k, minus the imaginary one to W - k, for k up to W / 2.
 
-
-@_compiled
-def _turn_together(near, far, turns, re, im):
-    """Of e^{it} (near - i far) the real and the imaginary part."""
-    for k in range(_size(near)):
-        x, y, c, s = near[k], far[k], turns[_0, k], turns[_1, k]
-        re[k] = x * c + y * s
-        im[k] = x * s - y * c
-
-
-@_compiled
-def _place(near, far, width, backwards, out, at):
-    """Coefficients k from ``near`` and W - k from ``far``, for k up to W / 2; the row from its end where backwards."""
-    count = _size(near)
-    end = at + width
+    ``out`` holds the coefficients from ``at`` on, from the last one where they run backwards.
+    """
+    half, end = (width + _1) // _2, at + width
+    first = row[_0] * turns[_0, _0]
     if backwards:
-        for k in range(count):
-            out[end - _1 - k] = near[k]
-        for k in range(_1, width - count + _1):
-            out[at + k - _1] = far[k]
+        out[end - _1] = first
+        for k in range(_1, half):
+            x, y, re, im = row[_2 * k], row[_2 * k + _1], turns[_0, k], turns[_1, k]
+            out[end - _1 - k] = x * re + y * im
+            out[at + k - _1] = x * im - y * re
     else:
-        for k in range(count):
-            out[at + k] = near[k]
-        for k in range(_1, width - count + _1):
-            out[end - k] = far[k]
+        out[at] = first
+        for k in range(_1, half):
+            x, y, re, im = row[_2 * k], row[_2 * k + _1], turns[_0, k], turns[_1, k]
+            out[at + k] = x * re + y * im
+            out[end - k] = x * im - y * re
+    if _2 * half == width:  # in the middle both are the same
+        middle = end - _1 - half if backwards else at + half
+        out[middle] = row[_2 * half] * turns[_0, half] + row[_2 * half + _1] * turns[_1, half]
 
 
 @_compiled
-def _pick(rows, at, width, backwards, near, far):
-    """The transpose of _place: with coefficient W, which there is not, as 0."""
-    count = _size(near)
-    end = at + width
-    far[_0] = 0
+def _turn_together(rows, at, turns, width, backwards, out):
+    """e^{it} (C[k] - i C[W-k]) for k up to W / 2; C[W], which there is not, counts as 0."""
+    count, end = width // _2 + _1, at + width
+    first = rows[end - _1] if backwards else rows[at]
+    out[_0] = first * turns[_0, _0]
+    out[_1] = first * turns[_1, _0]
     if backwards:
-        for k in range(count):
-            near[k] = rows[end - _1 - k]
         for k in range(_1, count):
-            far[k] = rows[at + k - _1]
+            x, y, re, im = rows[end - _1 - k], rows[at + k - _1], turns[_0, k], turns[_1, k]
+            out[_2 * k] = x * re + y * im
+            out[_2 * k + _1] = x * im - y * re
     else:
-        for k in range(count):
-            near[k] = rows[at + k]
         for k in range(_1, count):
-            far[k] = rows[end - k]
+            x, y, re, im = rows[at + k], rows[end - k], turns[_0, k], turns[_1, k]
+            out[_2 * k] = x * re + y * im
+            out[_2 * k + _1] = x * im - y * re
 
 
 @_compiled
@@ -262,33 +253,34 @@ def _to_cosine(spectrum, along_x, along_y, whole, shape, place):
     """The half spectrum (n, h, w/2 + 1) of sorted images -> their coefficients, in a block."""
     planes, rows, columns = _sizes(shape)
     height, width, backwards = np.uintp(place[2]), np.uintp(place[3]), place[5]
-    count = width // _2 + _1
-    row = _2 * count
+    row = _2 * (width // _2 + _1)
     kind = spectrum.dtype
     sums, differences = np.empty(row, kind), np.empty(row, kind)
-    near, far = np.empty(count, kind), np.empty(count, kind)
     for p in range(planes):
         start, plane = p * height * row, (p * rows * columns, columns)
         for k in range(height // _2 + _1):
             other = (height - k) % height
             re, im = along_y[_0, k], along_y[_1, k]
             _fold_rows(spectrum, start + k * row, start + other * row, re, im, sums, differences)
-            _turn_apart(sums, along_x, near, far)
-            _place(near, far, width, backwards, whole, _line(place, plane, k))
+            _turn_apart(sums, along_x, width, backwards, whole, _line(place, plane, k))
             if other != k:
-                _turn_apart(differences, along_x, near, far)
-                _place(near, far, width, backwards, whole, _line(place, plane, other))
+                _turn_apart(differences, along_x, width, backwards, whole, _line(place, plane, other))
 
 
 @_compiled
-def _spread(re, im, other_re, other_im, sign, c, s, less, more):
-    """Re P - Im P and Re P + Im P of P = (c + i sign s) (S - i sign E)."""
+def _spread(sums, differences, sign, c, s, width, out, at):
+    """With P = (c + i s) (S - i E), Q = (c - i s) (S + i E): Re P - Im P to k, Re Q + Im Q to W - k, for k up to W / 2.
+
+    Where ``sign`` is -1, P and Q change places.
+    """
+    half, end = (width + _1) // _2, at + width
     s *= sign
-    for k in range(_size(re)):
-        x, y = re[k] + sign * other_im[k], im[k] - sign * other_re[k]
-        u, v = x * c - y * s, y * c + x * s
-        less[k] = u - v
-        more[k] = u + v
+    for k in range(half + np.uintp(_2 * half == width)):  # and the middle, if there is one
+        x, y = sums[_2 * k] + sign * differences[_2 * k + _1], sums[_2 * k + _1] - sign * differences[_2 * k]
+        out[at + k] = x * (c - s) - y * (s + c)
+    for k in range(_1, half):
+        x, y = sums[_2 * k] - sign * differences[_2 * k + _1], sums[_2 * k + _1] + sign * differences[_2 * k]
+        out[end - k] = x * (c - s) + y * (s + c)
 
 
 @_compiled
@@ -296,30 +288,21 @@ def _to_hartley(whole, shape, place, along_x, along_y, out):
     """Coefficients of images, in a block -> of the sorted images' spectra V, Re V - Im V, which says all."""
     planes, rows, columns = _sizes(shape)
     height, width, backwards = np.uintp(place[2]), np.uintp(place[3]), place[5]
-    count = width // _2 + _1
     kind = whole.dtype
     plus, minus = kind.type(1), kind.type(-1)
-    near, far, re, im = np.empty(count, kind), np.empty(count, kind), np.empty(count, kind), np.empty(count, kind)
-    other_re, other_im = np.zeros(count, kind), np.zeros(count, kind)
-    less, more = np.empty(count, kind), np.empty(count, kind)
-    less_below, more_below = np.empty(count, kind), np.empty(count, kind)
+    sums, differences = np.empty(width + _2, kind), np.empty(width + _2, kind)
     for p in range(planes):
         start, plane = p * height * width, (p * rows * columns, columns)
         for k in range(height // _2 + _1):
             other = (height - k) % height
-            _pick(whole, _line(place, plane, k), width, backwards, near, far)
-            _turn_together(near, far, along_x, re, im)
+            _turn_together(whole, _line(place, plane, k), along_x, width, backwards, sums)
             if k == 0:
-                other_re[:] = 0
-                other_im[:] = 0
+                differences[:] = 0
             else:
-                _pick(whole, _line(place, plane, other), width, backwards, near, far)
-                _turn_together(near, far, along_x, other_re, other_im)
+                _turn_together(whole, _line(place, plane, other), along_x, width, backwards, differences)
             c, s = along_y[_0, k], along_y[_1, k]
-            _spread(re, im, other_re, other_im, plus, c, s, less, more)
-            _spread(re, im, other_re, other_im, minus, c, s, less_below, more_below)
-            _place(less, more_below, width, False, out, start + k * width)
-            _place(less_below, more, width, False, out, start + other * width)
+            _spread(sums, differences, plus, c, s, width, out, start + k * width)
+            _spread(sums, differences, minus, c, s, width, out, start + other * width)
 
 
 @_compiled

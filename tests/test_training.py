@@ -30,6 +30,8 @@ from tests.s3_server import BUCKET as S3_BUCKET
 
 PAIR: dict[str, Any] = {"plan": {"bands": ["LL1", "HL1"]}}
 """Two GANs: a Ray training takes as long as its actors take to import torch."""
+UNSPARED = {"max_failures": 0}
+"""No actor that waits to take the place of another, where none is to die."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ray_equals_inline_for_other_plans(variant: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
-    changes = VARIANTS[variant] | {"max_steps": 3}
+    changes = VARIANTS[variant] | {"max_steps": 3} | UNSPARED
     inline = trained(tiny_run_settings(tmp_path / "inline", small_shards, **changes))[2]
     assert trained(tiny_run_settings(tmp_path / "ray", small_shards, executor="ray", **changes))[2] == inline
 
@@ -89,7 +91,7 @@ def test_resume_in_steps_and_across_executors_equals_one_go(
 ) -> None:
     run = tmp_path / "run"
     assert trained(tiny_run_settings(run, small_shards, max_steps=3, **PAIR))[0].step == 3
-    result, events, _ = trained(tiny_run_settings(run, small_shards, max_steps=5, executor="ray", **PAIR))
+    result, events, _ = trained(tiny_run_settings(run, small_shards, max_steps=5, executor="ray", **PAIR, **UNSPARED))
     assert (events.first_step, result.step) == (3, 5)
     assert "resumes after step 3" in events.notes[-1]
     assert trained(tiny_run_settings(run, small_shards, **PAIR))[2] == quiet_pair
@@ -176,7 +178,7 @@ def test_kill_9_of_a_driver_and_the_same_command_at_once(quiet_pair: str, small_
 @pytest.mark.parametrize("executor", ["inline", "ray"])
 def test_sigterm_ends_at_a_step_boundary_with_a_checkpoint(executor: str, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start_training(run, small_shards, 50, executor, **PAIR)
+    process = start_training(run, small_shards, 50, executor, **PAIR, **UNSPARED)
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip() == "1":
@@ -207,7 +209,7 @@ from cluster.ray_crew import RaySeats
 seats = {}
 place = RaySeats._place
 RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)
-pair = {"plan": {"bands": ["LL1", "HL1"]}}
+pair = {"plan": {"bands": ["LL1", "HL1"]}, "max_failures": 0}
 digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **pair))[2]
 print(len({seat.node_id for seat in seats.values()}), digest)
 ray.shutdown()
@@ -271,7 +273,8 @@ class Watch(Events):
     def stepped(self, record):
         found = listening([os.getpid(), *below(os.getpid())])
         print(len(found) > 3, sum(not row.startswith(LOOPBACK) for row in found))
-train(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", max_steps=1), Watch())
+settings = tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", max_steps=1, max_failures=0)
+train(settings, Watch())
 import ray
 print(ray.is_initialized())
 """

@@ -21,6 +21,7 @@ POINTS = 300
 
 INK = "#808080"  # readable on white and on black: the page decides which it is
 COLOURS = {"loss_d": "#d9822b", "loss_g": "#3b82c4"}
+NAMES = {"loss_d": "discriminator", "loss_g": "generator"}
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
 TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
@@ -38,10 +39,10 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
         if relativistic:
             panel.axhline(EVENLY_MATCHED, color=INK, linewidth=0.6, linestyle=":")
         for key, colour in COLOURS.items():
-            _draw(panel, lines, _values(lines, stage, key), color=colour)
-    for panel in panels[len(stages) :]:
-        panel.set_axis_off()
+            _draw(panel, lines, _values(lines, stage, key), color=colour, label=NAMES[key])
+    _finish(panels, len(stages))
     panels[0].set_ylim(0, _upper_bound(lines))
+    panels[0].legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK, loc="upper right")
     return rendered(figure)
 
 
@@ -117,9 +118,16 @@ def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:
         if floor is not None:
             panel.axhline(floor, color=INK, linewidth=0.8, linestyle=":")
         panel.set_ylim(bottom=0)
-    for panel in panels[len(names) :]:
-        panel.set_axis_off()
+    _finish(panels, len(names))
     return rendered(figure)
+
+
+def _finish(panels: Sequence[Any], used: int) -> None:
+    """Hides panels that are not used, and gives the lowest of every column its numbers, which only the last row has."""
+    for panel in panels[used:]:
+        panel.set_axis_off()
+    for panel in panels[max(0, used - COLUMNS) : used]:
+        panel.tick_params(labelbottom=True)
 
 
 def _single_panel(title: str) -> tuple[Figure, Any]:

@@ -97,7 +97,11 @@ class ModelSettings(BaseModel):
     )
     levels: int = Field(2, ge=1, le=10, description="resolutions; 1 is the finest")
     batch: int = Field(64, ge=1, description="images in one step")
-    images: int = Field(500_000, ge=1, description="images to see in all; schedules are functions of this count")
+    images: int = Field(
+        500_000,
+        ge=1,
+        description="images to see in all (epochs times those there are); schedules are functions of this count",
+    )
     statistics_images: int = Field(10_000, ge=1, description="images from which band means and scales are measured")
     plan: PlanSettings = PlanSettings()
     noise: NoiseSettings = NoiseSettings()

@@ -221,7 +221,7 @@ def _unknown_setting(name: str) -> InputError:
     elsewhere = [other for other in known if other.rpartition(".")[2] == leaf]
     about = [other for other, text in known.items() if leaf.lower() in text.lower()] if len(leaf) >= WORD else []
     hint = nearest(name, list(known))
-    if elsewhere or (about and not hint):
+    if elsewhere or 0 < len(about) <= (SUGGESTIONS if hint else len(known)):
         hint = f" (did you mean {', '.join((elsewhere or about)[:SUGGESTIONS])}?)"
     where = "" if hint else "; `freqgan train SETTINGS --dry-run` prints all settings"
     return InputError(f"unknown setting {name!r}{hint}{where}")

@@ -71,8 +71,8 @@ def plan_command(
         folder.check_writable()
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
-    work = counted_work(settings)
     devices = parse_nodes(nodes) if nodes else own_devices(settings.device)
+    work = counted_work(settings)
     priced = price(settings, work, devices, measured=measured, note=note)
     console = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS)
     console.print(gan_table(settings, work))

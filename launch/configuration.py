@@ -215,7 +215,7 @@ def _check_keys(values: Mapping[Any, Any], group: type[BaseModel] = RunSettings,
 
 
 def _unknown_setting(name: str) -> InputError:
-    """With the settings of that name in other groups, else those named nearly so, else those said to be about it."""
+    """With the settings of that name in other groups, else the few said to be about it, else those named nearly so."""
     known = _descriptions()
     leaf = name.rpartition(".")[2]
     elsewhere = [other for other in known if other.rpartition(".")[2] == leaf]

@@ -140,14 +140,12 @@ class ProgressReporter:
         return late or step - self._line_step >= LINE_EVERY_STEPS or step == self.settings.last_step
 
     def _position(self, record: StepRecord) -> str:
-        left = ""
-        if record.step - self._first_step >= STEADY_STEPS:
-            left = f", {duration_text(left_s(record, self.settings))} left"
+        left = left_text(record, self.settings, self._first_step)
         alpha = mean_alpha(record.stages)
         blend = "" if alpha is None else f", alpha {alpha:.3f}"
         rate = f"{record.images_per_s:.1f} images/s"
         damaged = f", {self._left_out} damaged" if self._left_out else ""
-        return f"step {record.step}/{self.settings.last_step}, {rate}{left}{blend}{damaged}"
+        return f"step {record.step}/{self.settings.last_step}, {rate}{left and f', {left}'}{blend}{damaged}"
 
 
 class LiveProgress:
@@ -175,8 +173,7 @@ class LiveProgress:
         alpha = mean_alpha(record.stages)
         blend = "-" if alpha is None else f"{alpha:.3f}"
         damaged = f"{self.left_out} damaged" if self.left_out else ""
-        steady = record.step - self.first_step >= STEADY_STEPS
-        left = f"{duration_text(left_s(record, self.settings))} left" if steady else ""
+        left = left_text(record, self.settings, self.first_step)
         rate = record.images_per_s
         self.bar.update(self.task, completed=record.images, rate=rate, alpha=blend, damaged=damaged, left=left)
         losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
@@ -187,9 +184,12 @@ class LiveProgress:
         self._live.stop()
 
 
-def left_s(record: StepRecord, settings: RunSettings) -> float:
-    """Seconds to the last step at the speed of the latest ones."""
-    return (settings.last_step - record.step) * settings.batch / max(record.images_per_s, 1e-9)
+def left_text(record: StepRecord, settings: RunSettings, first_step: int) -> str:
+    """The time to the last step at the speed of the latest ones, "3 min 20 s left"; "" until that speed is steady."""
+    if record.step - first_step < STEADY_STEPS:
+        return ""
+    left_s = (settings.last_step - record.step) * settings.batch / max(record.images_per_s, 1e-9)
+    return f"{duration_text(left_s)} left"
 
 
 def losses_text(record: StepRecord) -> str:

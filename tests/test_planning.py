@@ -126,7 +126,7 @@ def test_memory_is_kept_or_refused_with_demand_beside_supply() -> None:
 def test_plans_are_near_the_bound_for_random_inventories() -> None:
     """A short ``make plans``."""
     rng = random.Random(7)
-    for _ in range(10):
+    for _ in range(24):
         stages, found, batch = random_problem(rng)
         plan = make_plan(stages, found, batch)
         check_plan(plan, stages)
@@ -189,7 +189,7 @@ def run_settings(**changes: object) -> RunSettings:
 
 
 def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = run_settings()
+    settings = run_settings(levels=2)
     work = counted_work(settings)
     assert counted_work(settings) == work
     measured = measure(settings, work)

@@ -181,7 +181,7 @@ class HaarBank(Bank):
         return image
 
 
-def planes_of(x: Tensor, share: int) -> tuple[Tensor, ...]:
+def planes_of(x: Tensor, share: int, chunk_bytes: int = 0) -> tuple[Tensor, ...]:
     """(B, C, h, w) -> its planes (n, h, w), as many at a time as are 1 / ``share`` of a chunk; views where they can be.
 
     On a GPU all at once; so where there are none.
@@ -190,7 +190,7 @@ def planes_of(x: Tensor, share: int) -> tuple[Tensor, ...]:
     if not x.numel() or x.device.type != "cpu":
         return (planes,)
     plane_bytes = share * planes[0].numel() * planes.element_size()
-    parts: tuple[Tensor, ...] = planes.split(max(1, CHUNK_BYTES // plane_bytes))  # type: ignore[no-untyped-call]
+    parts: tuple[Tensor, ...] = planes.split(max(1, (chunk_bytes or CHUNK_BYTES) // plane_bytes))  # type: ignore[no-untyped-call]
     return parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -57,38 +58,41 @@ class Cosine:
         low, high = (torch.from_numpy(idct(part, norm="ortho")) for part in halves)
         return low, high
 
-    def split(self, planes: Tensor, quad: Quad, room: Tensor, kernels: ModuleType | None) -> None:
+    def split(self, planes: Tensor, quads: Sequence[Quad], rooms: Tensor, kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        whole, *places = _places(*planes.shape[-2:])
         if kernels is None:
             spectrum = _to_coefficients(planes)
-            for place, band in zip(places, quad, strict=True):
-                _to_image(place.of(spectrum), band)
+            for quad in quads:
+                for band, place in zip(quad, _places(quad), strict=True):
+                    _to_image(place.of(spectrum), band)
             return
-        kernels.to_cosine(planes, _gains_of(planes, inverse=False), room, whole, room)
-        for place, band in zip(places, quad, strict=True):
-            kernels.from_cosine(room, place, _gains_of(band, inverse=True), band)
+        coefficients, room = rooms
+        kernels.to_cosine(planes, _gains_of(planes, inverse=False), coefficients, room)
+        for quad in quads:
+            kernels.bands_from_cosine(coefficients, _places(quad), _gains_of(quad.ll, inverse=True), quad, room)
 
-    def merge(self, quad: Quad, planes: Tensor, room: Tensor, kernels: ModuleType | None) -> None:
+    def merge(self, quads: Sequence[Quad], planes: Tensor, rooms: Tensor, kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        whole, *places = _places(*planes.shape[-2:])
+        coefficients, room = rooms
+        for quad in quads:
+            low, places = quad is quads[-1], _places(quad)
+            if kernels is not None:
+                gains = _gains_of(quad.ll, inverse=False)
+                kernels.bands_to_cosine(quad, places, gains, coefficients, room, low=low)
+                continue
+            for band, place in list(zip(quad, places, strict=True))[0 if low else 1 :]:
+                place.of(coefficients.numpy())[:] = _to_coefficients(band)
         if kernels is None:
-            spectrum = room.numpy()
-            for place, band in zip(places, quad, strict=True):
-                place.of(spectrum)[:] = _to_coefficients(band)
-            _to_image(spectrum, planes)
-            return
-        ordered = planes.view(4, *quad.ll.shape)[0]  # nothing is there yet
-        for place, band in zip(places, quad, strict=True):
-            kernels.to_cosine(band, _gains_of(band, inverse=False), room, place, ordered)
-        kernels.from_cosine(room, whole, _gains_of(planes, inverse=True), planes)
+            _to_image(coefficients.numpy(), planes)
+        else:
+            kernels.from_cosine(coefficients, _gains_of(planes, inverse=True), planes, room)
 
 
-def _places(height: int, width: int) -> list[Place]:
-    """Of the image itself, and of LL, HL, LH and HH."""
-    y, x = height // 2, width // 2
+def _places(quad: Quad) -> list[Place]:
+    """Where coefficients of bands are among an image's: those of its LL, and of LL's bands, are the image's first."""
+    y, x = quad.ll.shape[-2:]
     high = [Place(0, x, y, x, False, True), Place(y, 0, y, x, True, False), Place(y, x, y, x, True, True)]
-    return [Place(0, 0, height, width), Place(0, 0, y, x), *high]
+    return [Place(0, 0, y, x), *high]
 
 
 def _to_coefficients(images: Tensor) -> NDArray[Any]:
@@ -109,17 +113,18 @@ def _to_image(coefficients: NDArray[Any], out: Tensor) -> None:
         np.copyto(pixels, image)
 
 
-def _gains_of(images: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+def _gains_of(images: Tensor, *, inverse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     """Along x and along y."""
     height, width = images.shape[-2:]
     return _gains(width, images.dtype, inverse), _gains(height, images.dtype, inverse)
 
 
 @lru_cache(maxsize=64)
-def _gains(side: int, dtype: torch.dtype, inverse: bool) -> Tensor:
+def _gains(side: int, dtype: torch.dtype, inverse: bool) -> NDArray[Any]:
     """(2, N/2 + 1): e^{it} as (re, im), scaled so that coefficients are orthonormal and a sum of two is a mean."""
     k = torch.arange(side // 2 + 1, dtype=torch.float64)
     scale = torch.full_like(k, math.sqrt(1 / (2 * side if inverse else side)))
     scale[0] = math.sqrt(1 / (side if inverse else 2 * side))
     t = math.pi * k / (2 * side)
-    return (torch.stack((t.cos(), t.sin())) * scale).to(dtype)
+    gains: NDArray[Any] = (torch.stack((t.cos(), t.sin())) * scale).to(dtype).numpy()
+    return gains

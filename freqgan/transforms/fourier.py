@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -46,8 +46,19 @@ class Fourier:
         channels = torch.fft.ifft(_mixed(torch.fft.fft(_pairs_of(rows)), gains, (-1,)))
         return channels.real, channels.imag
 
-    def split(self, planes: Tensor, quad: Quad, room: Tensor, kernels: ModuleType | None) -> None:
+    def split(self, planes: Tensor, quads: Sequence[Quad], rooms: Tensor, kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
+        for quad in quads:
+            self._split_level(planes, quad, _start_of(rooms[0], planes), kernels)
+            planes = quad.ll
+
+    def merge(self, quads: Sequence[Quad], planes: Tensor, rooms: Tensor, kernels: ModuleType | None) -> None:
+        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        lows = [planes, *(quad.ll for quad in quads)]
+        for quad, low in zip(reversed(quads), reversed(lows[:-1]), strict=True):
+            self._merge_level(quad, low, _start_of(rooms[0], low), kernels)
+
+    def _split_level(self, planes: Tensor, quad: Quad, room: Tensor, kernels: ModuleType | None) -> None:
         gains = _gains(self.taper, tuple(planes.shape[-2:]), planes.dtype, inverse=False)
         spectrum = torch.fft.fft2(_pairs_of(planes))
         if kernels is None:
@@ -61,8 +72,7 @@ class Fourier:
             else:
                 kernels.parted(pair, first, second)
 
-    def merge(self, quad: Quad, planes: Tensor, room: Tensor, kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+    def _merge_level(self, quad: Quad, planes: Tensor, room: Tensor, kernels: ModuleType | None) -> None:
         gains = _gains(self.taper, tuple(planes.shape[-2:]), planes.dtype, inverse=True)
         if kernels is None:
             spectra = torch.fft.fft2(torch.stack((torch.complex(*quad[:2]), torch.complex(*quad[2:]))))
@@ -71,6 +81,11 @@ class Fourier:
             pairs = kernels.joined(quad, _pairs_of(room))
             spectrum = kernels.fourier_merge(torch.fft.fft2(pairs), *gains, _pairs_of(room))
         planes.copy_(torch.view_as_real(torch.fft.ifft2(spectrum)).flatten(-2))
+
+
+def _start_of(room: Tensor, planes: Tensor) -> Tensor:
+    """As much of it, of the shape of ``planes``."""
+    return room.view(-1)[: planes.numel()].view(planes.shape)
 
 
 def _pairs_of(images: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ the compiler knows that none counts from the end, and reads backwards in vectors
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -21,6 +23,7 @@ from freqgan.transforms.cosine import Place
 from freqgan.transforms.protocol import Quad
 
 Array = NDArray[Any]
+Gains = tuple[Array, Array]  # along x and along y
 _compiled = numba.njit(nogil=True, error_model="numpy")
 _0, _1, _2, _3 = (np.uintp(number) for number in range(4))
 
@@ -323,21 +326,68 @@ def _from_hartley(spectrum, shape, out):
                 out[line + width - _1] = spectrum[first + width - _1] - spectrum[first + width]
 
 
-def to_cosine(images: Tensor, gains: tuple[Tensor, Tensor], whole: Tensor, place: Place, room: Tensor) -> None:
-    """Writes the coefficients of images (n, h, w) to their place in ``whole`` (n, H, W), all contiguous.
-
-    ``gains`` are along x and along y. ``room`` (n, h, w) is overwritten; it may be ``whole`` itself.
-    """
-    _sorted_planes(_flat(images), tuple(images.shape), _flat(room))
-    along_x, along_y = (x.numpy() for x in gains)
-    _to_cosine(_flat(torch.fft.rfft2(room)), along_x, along_y, _flat(whole), tuple(whole.shape), tuple(place))
+@_compiled
+def _sorted_bands(bands, first, shape, out):
+    size = bands[3].size
+    for b in range(first, 4):
+        _sorted_planes(bands[b], shape, out[b * size : (b + 1) * size])
 
 
-def from_cosine(whole: Tensor, place: Place, gains: tuple[Tensor, Tensor], images: Tensor) -> None:
+@_compiled
+def _bands_to_cosine(spectra, first, along_x, along_y, whole, shape, places):
+    size = spectra.size // (4 - first)
+    for b in range(first, 4):
+        _to_cosine(spectra[(b - first) * size : (b - first + 1) * size], along_x, along_y, whole, shape, places[b])
+
+
+@_compiled
+def _bands_to_hartley(whole, shape, places, along_x, along_y, out):
+    size = out.size // 4
+    for b in range(4):
+        _to_hartley(whole, shape, places[b], along_x, along_y, out[b * size : (b + 1) * size])
+
+
+@_compiled
+def _bands_from_hartley(spectra, shape, bands):
+    size = spectra.size // 4
+    for b in range(4):
+        _from_hartley(spectra[b * size : (b + 1) * size], shape, bands[b])
+
+
+def to_cosine(images: Tensor, gains: Gains, coefficients: Tensor, room: Tensor) -> None:
+    """Writes the coefficients of images (n, H, W); all of one size. ``room`` is overwritten."""
+    shape, whole = tuple(images.shape), tuple(Place(0, 0, *images.shape[1:]))
+    _sorted_planes(_flat(images), shape, _flat(room))
+    _to_cosine(_flat(torch.fft.rfft2(room)), *gains, _flat(coefficients), shape, whole)
+
+
+def from_cosine(coefficients: Tensor, gains: Gains, images: Tensor, room: Tensor) -> None:
     """The inverse of :func:`to_cosine`, with the gains of the inverse."""
-    along_x, along_y = (x.numpy() for x in gains)
-    _to_hartley(_flat(whole), tuple(whole.shape), tuple(place), along_x, along_y, _flat(images))
-    _from_hartley(_flat(torch.fft.rfft2(images)), tuple(images.shape), _flat(images))
+    shape, whole = tuple(images.shape), tuple(Place(0, 0, *images.shape[1:]))
+    _to_hartley(_flat(coefficients), shape, whole, *gains, _flat(room))
+    _from_hartley(_flat(torch.fft.rfft2(room)), shape, _flat(images))
+
+
+def bands_to_cosine(
+    bands: Quad, places: Sequence[Place], gains: Gains, coefficients: Tensor, room: Tensor, *, low: bool
+) -> None:
+    """Writes coefficients of bands (n, h, w) to their places in those of images (n, H, W); of LL only if ``low``."""
+    first = 0 if low else 1
+    ordered = _start(room, (4, *bands.ll.shape))
+    _sorted_bands(tuple(map(_flat, bands)), first, tuple(bands.ll.shape), _flat(ordered))
+    spectra, shape = torch.fft.rfft2(ordered[first:]), tuple(coefficients.shape)
+    _bands_to_cosine(_flat(spectra), first, *gains, _flat(coefficients), shape, tuple(map(tuple, places)))
+
+
+def bands_from_cosine(coefficients: Tensor, places: Sequence[Place], gains: Gains, bands: Quad, room: Tensor) -> None:
+    """The inverse of :func:`bands_to_cosine`, with the gains of the inverse."""
+    spectra, shape = _start(room, (4, *bands.ll.shape)), tuple(coefficients.shape)
+    _bands_to_hartley(_flat(coefficients), shape, tuple(map(tuple, places)), *gains, _flat(spectra))
+    _bands_from_hartley(_flat(torch.fft.rfft2(spectra)), tuple(bands.ll.shape), tuple(map(_flat, bands)))
+
+
+def _start(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return room.view(-1)[: math.prod(shape)].view(shape)
 
 
 def check(device: torch.device) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -24,12 +25,15 @@ class Comparison:
         return self.ours / self.peer if self.higher_is_better else self.peer / self.ours
 
 
-def minimum_s(function: Callable[[], object], repeats: int = 7) -> float:
-    """The shortest of ``repeats`` calls in seconds, after one warm-up call."""
-    function()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+def minima_s(functions: Sequence[Callable[[], object]], rounds: int = 10, calls: int = 3) -> list[float]:
+    """The shortest call of each in seconds, after one to warm up: in turns, so that a slow minute meets all of them."""
+    shortest = [math.inf] * len(functions)
+    for function in functions:
         function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    for _ in range(rounds):
+        for number, function in enumerate(functions):
+            for _ in range(calls):
+                start = time.perf_counter()
+                function()
+                shortest[number] = min(shortest[number], time.perf_counter() - start)
+    return shortest

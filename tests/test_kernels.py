@@ -120,7 +120,7 @@ def test_spectral_kernels_do_what_scipy_and_plain_torch_do(
 ) -> None:
     """Also of odd halves, of sides that are one sample, and of planes that lie otherwise in memory."""
     monkeypatch.setattr("freqgan.transforms.spectral.DENSE_SIDE", 1)
-    monkeypatch.setattr(banks, "CHUNK_BYTES", 2**13)  # some planes at a time, and fewer at the end
+    monkeypatch.setattr(banks, "SPECTRAL_CHUNK_BYTES", 2**13)  # some planes at a time, and fewer at the end
     for size, levels in (((8, 64), 3), ((20, 12), 2), ((2, 6), 1), ((66, 2), 1), ((2, 2), 1)):
         transform, pixels = parse_transform(spec, levels), image(5, 3, *size, dtype=dtype)
         for x in (pixels, pixels.to(memory_format=torch.channels_last), pixels.mT.contiguous().mT):

@@ -21,6 +21,9 @@ from freqgan.transforms.protocol import BandTransform, Quad, as_float, check_eve
 CHUNK_BYTES = 2**21
 """Of images that are transformed together on a CPU: about what the cache of a core holds."""
 
+SPECTRAL_CHUNK_BYTES = 2**20
+"""The same where the spectra between the steps are as large as the images; .25, .5 and 2 MiB were slower."""
+
 
 class Bank(ABC):
     """A linear operator from an image to its quadrants, and that operator's transpose; of one level, and of several.
@@ -181,7 +184,7 @@ class HaarBank(Bank):
         return image
 
 
-def planes_of(x: Tensor, share: int, chunk_bytes: int = 0) -> tuple[Tensor, ...]:
+def planes_of(x: Tensor, share: int) -> tuple[Tensor, ...]:
     """(B, C, h, w) -> its planes (n, h, w), as many at a time as are 1 / ``share`` of a chunk; views where they can be.
 
     On a GPU all at once; so where there are none.
@@ -190,8 +193,14 @@ def planes_of(x: Tensor, share: int, chunk_bytes: int = 0) -> tuple[Tensor, ...]
     if not x.numel() or x.device.type != "cpu":
         return (planes,)
     plane_bytes = share * planes[0].numel() * planes.element_size()
-    parts: tuple[Tensor, ...] = planes.split(max(1, (chunk_bytes or CHUNK_BYTES) // plane_bytes))  # type: ignore[no-untyped-call]
+    parts: tuple[Tensor, ...] = planes.split(max(1, CHUNK_BYTES // plane_bytes))  # type: ignore[no-untyped-call]
     return parts
+
+
+def plane_chunks(planes: Tensor) -> list[slice]:
+    """Of planes (n, H, W), n at least 1, those that a cosine or Fourier bank transforms together."""
+    count = max(1, SPECTRAL_CHUNK_BYTES // (planes[0].numel() * planes.element_size()))
+    return [slice(start, min(start + count, len(planes))) for start in range(0, len(planes), count)]
 
 
 class _Split(torch.autograd.Function):

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from freqgan.transforms.banks import plane_chunks
 from freqgan.transforms.protocol import Quad
 
 
@@ -58,39 +59,37 @@ class Cosine:
         low, high = (torch.from_numpy(idct(part, norm="ortho")) for part in halves)
         return low, high
 
-    def split(self, planes: Tensor, quads: Sequence[Quad], rooms: Tensor, kernels: ModuleType | None) -> None:
+    def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        if kernels is None:
-            spectrum = _to_coefficients(planes)
-            for quad in quads:
-                for band, place in zip(quad, _places(quad), strict=True):
-                    _to_image(place.of(spectrum), band)
+        if kernels is not None:
+            kernels.cosine_split(images, quads)
             return
-        coefficients, room = rooms
-        kernels.to_cosine(planes, _gains_of(planes, inverse=False), coefficients, room)
-        for quad in quads:
-            kernels.bands_from_cosine(coefficients, _places(quad), _gains_of(quad.ll, inverse=True), quad, room)
+        for planes in plane_chunks(images):
+            coefficients = _to_coefficients(images[planes])
+            for quad in quads:
+                for band, place in zip(quad, places_in_spectrum(*quad.ll.shape[1:]), strict=True):
+                    _to_image(place.of(coefficients), band[planes])
 
-    def merge(self, quads: Sequence[Quad], planes: Tensor, rooms: Tensor, kernels: ModuleType | None) -> None:
+    def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        coefficients, room = rooms
-        for quad in quads:
-            low, places = quad is quads[-1], _places(quad)
-            if kernels is not None:
-                gains = _gains_of(quad.ll, inverse=False)
-                kernels.bands_to_cosine(quad, places, gains, coefficients, room, low=low)
-                continue
-            for band, place in list(zip(quad, places, strict=True))[0 if low else 1 :]:
-                place.of(coefficients.numpy())[:] = _to_coefficients(band)
-        if kernels is None:
-            _to_image(coefficients.numpy(), planes)
-        else:
-            kernels.from_cosine(coefficients, _gains_of(planes, inverse=True), planes, room)
+        if kernels is not None:
+            kernels.cosine_merge(quads, images)
+            return
+        for planes in plane_chunks(images):
+            coefficients = images[planes].numpy()
+            for quad in quads:
+                for band, place in zip(quad, places_in_spectrum(*quad.ll.shape[1:]), strict=True):
+                    if band is not quad.ll or quad is quads[-1]:
+                        place.of(coefficients)[:] = _to_coefficients(band[planes])
+            _to_image(coefficients, images[planes])
 
 
-def _places(quad: Quad) -> list[Place]:
-    """Where coefficients of bands are among an image's: those of its LL, and of LL's bands, are the image's first."""
-    y, x = quad.ll.shape[-2:]
+def places_in_spectrum(height: int, width: int) -> list[Place]:
+    """Of LL, HL, LH and HH (height, width) in an image's coefficients, of whatever level.
+
+    The first of them are those of its LL, and of those the first those of that one's.
+    """
+    y, x = height, width
     high = [Place(0, x, y, x, False, True), Place(y, 0, y, x, True, False), Place(y, x, y, x, True, True)]
     return [Place(0, 0, y, x), *high]
 
@@ -113,7 +112,7 @@ def _to_image(coefficients: NDArray[Any], out: Tensor) -> None:
         np.copyto(pixels, image)
 
 
-def _gains_of(images: Tensor, *, inverse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+def gains_of(images: Tensor, *, inverse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     """Along x and along y."""
     height, width = images.shape[-2:]
     return _gains(width, images.dtype, inverse), _gains(height, images.dtype, inverse)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from freqgan.transforms.banks import plane_chunks
 from freqgan.transforms.protocol import Quad
 
 Taper = Literal["shannon", "meyer"]
@@ -46,17 +47,26 @@ class Fourier:
         channels = torch.fft.ifft(_mixed(torch.fft.fft(_pairs_of(rows)), gains, (-1,)))
         return channels.real, channels.imag
 
-    def split(self, planes: Tensor, quads: Sequence[Quad], rooms: Tensor, kernels: ModuleType | None) -> None:
+    def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        for quad in quads:
-            self._split_level(planes, quad, _start_of(rooms[0], planes), kernels)
-            planes = quad.ll
+        room: Tensor | None = None  # the same for all planes: new memory takes as long as the kernels
+        for planes in plane_chunks(images):
+            image = images[planes]
+            room = torch.empty_like(image) if room is None else room
+            for quad in (Quad(*(band[planes] for band in bands)) for bands in quads):
+                self._split_level(image, quad, _start_of(room, image), kernels)
+                image = quad.ll
 
-    def merge(self, quads: Sequence[Quad], planes: Tensor, rooms: Tensor, kernels: ModuleType | None) -> None:
+    def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        lows = [planes, *(quad.ll for quad in quads)]
-        for quad, low in zip(reversed(quads), reversed(lows[:-1]), strict=True):
-            self._merge_level(quad, low, _start_of(rooms[0], low), kernels)
+        room: Tensor | None = None
+        for planes in plane_chunks(images):
+            image = images[planes]
+            room = torch.empty_like(image) if room is None else room
+            chunk = [Quad(*(band[planes] for band in bands)) for bands in quads]
+            lows = [image, *(quad.ll for quad in chunk)]
+            for quad, low in zip(reversed(chunk), reversed(lows[:-1]), strict=True):
+                self._merge_level(quad, low, _start_of(room, low), kernels)
 
     def _split_level(self, planes: Tensor, quad: Quad, room: Tensor, kernels: ModuleType | None) -> None:
         gains = _gains(self.taper, tuple(planes.shape[-2:]), planes.dtype, inverse=False)

@@ -8,7 +8,7 @@ transforms, with kernels around them where there are some.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from freqgan.errors import InputError, nearest
-from freqgan.transforms.banks import QuadrantTransform, by_level, merge_by, planes_of
+from freqgan.transforms.banks import QuadrantTransform, by_level, merge_by
 from freqgan.transforms.cosine import Cosine
 from freqgan.transforms.filters import AxisPlan, MatrixBank
 from freqgan.transforms.fourier import TAPERS, Fourier
@@ -29,24 +29,17 @@ DENSE_SIDE = 64
 """Up to here a product with a matrix is as fast as a fast transform, on one CPU thread."""
 
 
-CHUNK_BYTES = 2**20
-"""Of images that are transformed together: with what is between the steps they fit in a core's cache."""
-
-
 class Spectral(Protocol):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra."""
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(..., N) float64 -> the low and the high channel, (..., N/2) each. Matrices are made by it."""
 
-    def split(self, planes: Tensor, quads: Sequence[Quad], rooms: Tensor, kernels: ModuleType | None) -> None:
-        """Writes LL, HL, LH and HH of images (n, H, W), and of LL, and so on; all contiguous, on a CPU.
+    def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
+        """Writes LL, HL, LH and HH of images (n, H, W), and of LL, and so on; all contiguous, on a CPU."""
 
-        ``rooms`` (2, n, H, W) may be overwritten: new memory would take as long as the kernels.
-        """
-
-    def merge(self, quads: Sequence[Quad], planes: Tensor, rooms: Tensor, kernels: ModuleType | None) -> None:
-        """The inverse of :meth:`split`, which is also its transpose; writes to ``planes``.
+    def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
+        """The inverse of :meth:`split`, which is also its transpose; writes to ``images``.
 
         Of the low bands only the coarsest is read; the others may be overwritten.
         """
@@ -79,13 +72,10 @@ class SpectralBank(MatrixBank):
         if _goes_through_matrices(image):
             return super().split_levels(image, levels)
         batch, channels, height, width = image.shape
-        shapes = ((batch, channels, height >> level, width >> level) for level in range(1, levels + 1))
+        shapes = ((batch * channels, height >> level, width >> level) for level in range(1, levels + 1))
         quads = [Quad(*(image.new_empty(shape) for _ in range(4))) for shape in shapes]
-        kernels, chunks = spectral_kernels_for(image), planes_of(image, 1, CHUNK_BYTES)
-        rooms = image.new_empty(2, *chunks[0].shape)
-        for planes, *own in zip(chunks, *_chunks_of(quads), strict=True):
-            self.spectral.split(planes.contiguous(), own, rooms[:, : len(planes)], kernels)
-        return [band for quad in quads for band in quad]
+        self.spectral.split(image.reshape(-1, height, width).contiguous(), quads, spectral_kernels_for(image))
+        return [band.view(batch, channels, *band.shape[1:]) for quad in quads for band in quad]
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
         """See :class:`Bank`."""
@@ -93,13 +83,11 @@ class SpectralBank(MatrixBank):
         finest = levels[0][1]
         if _goes_through_matrices(finest, 2) or any(low is not None for low, *_ in levels[:-1]):
             return merge_by(self.merge, parts)
-        quads = [Quad(high[0].new_empty(high[0].shape) if low is None else low, *high) for low, *high in levels]
-        image = finest.new_empty(*finest.shape[:2], 2 * finest.shape[2], 2 * finest.shape[3])
-        kernels, chunks = spectral_kernels_for(image), planes_of(image, 1, CHUNK_BYTES)
-        rooms = image.new_empty(2, *chunks[0].shape)
-        for planes, *own in zip(chunks, *_chunks_of(quads), strict=True):
-            contiguous = [Quad(*(band.contiguous() for band in quad)) for quad in own]
-            self.spectral.merge(contiguous, planes, rooms[:, : len(planes)], kernels)
+        batch, channels, height, width = finest.shape
+        image = finest.new_empty(batch, channels, 2 * height, 2 * width)
+        quads = [Quad(torch.empty_like(high[0]) if low is None else low, *high) for low, *high in levels]
+        flat = [Quad(*(band.reshape(-1, *band.shape[-2:]).contiguous() for band in quad)) for quad in quads]
+        self.spectral.merge(flat, image.view(-1, *image.shape[-2:]), spectral_kernels_for(image))
         return image
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
@@ -130,13 +118,6 @@ def _constant_matrices(
 def _(name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     shape = (side, side // 2) if merging else (side // 2, side)
     return torch.empty(shape, device=device, dtype=dtype), torch.empty(shape, device=device, dtype=dtype)
-
-
-def _chunks_of(quads: Sequence[Quad]) -> list[Iterator[Quad]]:
-    """Of each level, the planes that belong to each chunk of images."""
-    return [
-        map(Quad, *(planes_of(band, 4**level, CHUNK_BYTES) for band in quad)) for level, quad in enumerate(quads, 1)
-    ]
 
 
 def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:

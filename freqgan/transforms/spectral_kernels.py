@@ -10,8 +10,8 @@ the compiler knows that none counts from the end, and reads backwards in vectors
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from freqgan.transforms.cosine import Place
+from freqgan.transforms.banks import plane_chunks
+from freqgan.transforms.cosine import Place, gains_of, places_in_spectrum
 from freqgan.transforms.protocol import Quad
 
 Array = NDArray[Any]
@@ -330,7 +331,7 @@ def _from_hartley(spectrum, shape, out):
 def _sorted_bands(bands, first, shape, out):
     size = bands[3].size
     for b in range(first, 4):
-        _sorted_planes(bands[b], shape, out[b * size : (b + 1) * size])
+        _sorted_planes(bands[b], shape, out[(b - first) * size : (b - first + 1) * size])
 
 
 @_compiled
@@ -354,40 +355,75 @@ def _bands_from_hartley(spectra, shape, bands):
         _from_hartley(spectra[b * size : (b + 1) * size], shape, bands[b])
 
 
-def to_cosine(images: Tensor, gains: Gains, coefficients: Tensor, room: Tensor) -> None:
-    """Writes the coefficients of images (n, H, W); all of one size. ``room`` is overwritten."""
-    shape, whole = tuple(images.shape), tuple(Place(0, 0, *images.shape[1:]))
-    _sorted_planes(_flat(images), shape, _flat(room))
-    _to_cosine(_flat(torch.fft.rfft2(room)), *gains, _flat(coefficients), shape, whole)
+class _Level(NamedTuple):
+    """The bands of a level as flat arrays, and what their kernels want to know."""
+
+    bands: tuple[Array, ...]
+    size: tuple[int, int]
+    gains: Gains
+    places: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, quad: Quad, *, inverse: bool) -> _Level:
+        height, width = quad.ll.shape[-2:]
+        places = tuple(tuple(place) for place in places_in_spectrum(height, width))
+        return cls(tuple(map(_flat, quad)), (height, width), gains_of(quad.ll, inverse=inverse), places)
+
+    def of_planes(self, planes: slice) -> tuple[Array, ...]:
+        """Those of some planes."""
+        area = self.size[0] * self.size[1]
+        return tuple(band[planes.start * area : planes.stop * area] for band in self.bands)
 
 
-def from_cosine(coefficients: Tensor, gains: Gains, images: Tensor, room: Tensor) -> None:
-    """The inverse of :func:`to_cosine`, with the gains of the inverse."""
-    shape, whole = tuple(images.shape), tuple(Place(0, 0, *images.shape[1:]))
-    _to_hartley(_flat(coefficients), shape, whole, *gains, _flat(room))
-    _from_hartley(_flat(torch.fft.rfft2(room)), shape, _flat(images))
+def cosine_split(images: Tensor, quads: Sequence[Quad]) -> None:
+    """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
+    levels = [_Level.of(quad, inverse=True) for quad in quads]
+    size = (images.shape[1], images.shape[2])
+    pixels, gains, whole = _flat(images), gains_of(images, inverse=False), tuple(Place(0, 0, *size))
+    area = size[0] * size[1]
+    # Numbers between the steps are in the same rooms for all planes: new memory takes as long as the kernels.
+    for planes, (coefficients, room) in _chunks(images):
+        shape = (planes.stop - planes.start, *size)
+        _sorted_planes(pixels[planes.start * area : planes.stop * area], shape, room)
+        _to_cosine(_spectra(room, shape), *gains, coefficients, shape, whole)
+        for level in levels:
+            stack = (4, shape[0], *level.size)
+            hartley = room[: math.prod(stack)]
+            _bands_to_hartley(coefficients, shape, level.places, *level.gains, hartley)
+            _bands_from_hartley(_spectra(hartley, stack), stack[1:], level.of_planes(planes))
 
 
-def bands_to_cosine(
-    bands: Quad, places: Sequence[Place], gains: Gains, coefficients: Tensor, room: Tensor, *, low: bool
-) -> None:
-    """Writes coefficients of bands (n, h, w) to their places in those of images (n, H, W); of LL only if ``low``."""
-    first = 0 if low else 1
-    ordered = _start(room, (4, *bands.ll.shape))
-    _sorted_bands(tuple(map(_flat, bands)), first, tuple(bands.ll.shape), _flat(ordered))
-    spectra, shape = torch.fft.rfft2(ordered[first:]), tuple(coefficients.shape)
-    _bands_to_cosine(_flat(spectra), first, *gains, _flat(coefficients), shape, tuple(map(tuple, places)))
+def cosine_merge(quads: Sequence[Quad], images: Tensor) -> None:
+    """The inverse of :func:`cosine_split`; of the low bands, only the coarsest is read."""
+    levels = [_Level.of(quad, inverse=False) for quad in quads]
+    size = (images.shape[1], images.shape[2])
+    pixels, gains, whole = _flat(images), gains_of(images, inverse=True), tuple(Place(0, 0, *size))
+    area = size[0] * size[1]
+    for planes, (coefficients, room) in _chunks(images):
+        shape = (planes.stop - planes.start, *size)
+        for level in levels:
+            first = 0 if level is levels[-1] else 1
+            stack = (4 - first, shape[0], *level.size)
+            ordered = room[: math.prod(stack)]
+            _sorted_bands(level.of_planes(planes), first, stack[1:], ordered)
+            _bands_to_cosine(_spectra(ordered, stack), first, *level.gains, coefficients, shape, level.places)
+        _to_hartley(coefficients, shape, whole, *gains, room)
+        _from_hartley(_spectra(room, shape), shape, pixels[planes.start * area : planes.stop * area])
 
 
-def bands_from_cosine(coefficients: Tensor, places: Sequence[Place], gains: Gains, bands: Quad, room: Tensor) -> None:
-    """The inverse of :func:`bands_to_cosine`, with the gains of the inverse."""
-    spectra, shape = _start(room, (4, *bands.ll.shape)), tuple(coefficients.shape)
-    _bands_to_hartley(_flat(coefficients), shape, tuple(map(tuple, places)), *gains, _flat(spectra))
-    _bands_from_hartley(_flat(torch.fft.rfft2(spectra)), tuple(bands.ll.shape), tuple(map(_flat, bands)))
+def _chunks(images: Tensor) -> Iterator[tuple[slice, tuple[Array, Array]]]:
+    """Planes that are transformed together, and two rooms of their size."""
+    chunks = plane_chunks(images)
+    rooms = images.new_empty(2, chunks[0].stop, *images.shape[1:]).view(2, -1).numpy()
+    for planes in chunks:
+        size = (planes.stop - planes.start) * images[0].numel()
+        yield planes, (rooms[0, :size], rooms[1, :size])
 
 
-def _start(room: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return room.view(-1)[: math.prod(shape)].view(shape)
+def _spectra(images: Array, shape: tuple[int, ...]) -> Array:
+    """Of real images, flat."""
+    spectra: Array = torch.fft.rfft2(torch.from_numpy(images).view(shape)).numpy().view(images.dtype).reshape(-1)
+    return spectra
 
 
 def check(device: torch.device) -> None:

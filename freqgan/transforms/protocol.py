@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import torch
@@ -85,7 +85,7 @@ class BandTransform(ABC):
 
     # -- sizes ---------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """How often sides are halved at most; they are padded to multiples of 2**depth."""
         return max(self.halvings(band) for band in self.bands())

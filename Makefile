@@ -9,7 +9,7 @@ DEMO := build/demo
 .PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs every-transform retraining lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "installs into $(VENV); takes a minute or two"
+	@echo "installs into $(VENV); takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
 	touch $@

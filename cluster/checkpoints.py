@@ -261,7 +261,8 @@ def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) ->
         raise InputError(
             f"{run} holds no checkpoint of step {step}; there are {sorted({s for s, _ in _committed(root)})}"
         )
-    raise InputError(f"{run} holds no checkpoint: name the run folder of a training that has saved one")
+    fault = "holds no checkpoint" if open_folder(run).is_there() else "is not there"
+    raise InputError(f"{run} {fault}: name the run folder of a training that has saved a checkpoint")
 
 
 def _version_in_use(run: str) -> Folder | None:

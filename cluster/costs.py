@@ -1,8 +1,8 @@
 """What every stage costs: measured on the hardware at hand, estimated for any other.
 
-A measurement takes seconds and is kept in the user's cache, by everything it depends on. For types of accelerators that
-are not at hand, costs come from the work that is counted on the networks themselves and from data sheets; these are
-estimates, and are called so wherever they are shown.
+A measurement takes seconds to minutes and is kept in the user's cache, by everything it depends on. For types of
+accelerators that are not at hand, costs come from the work that is counted on the networks themselves and from data
+sheets; these are estimates, and are called so wherever they are shown.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,25 +78,49 @@ def estimated(settings: RunSettings, work: Mapping[str, StepWork], accelerator: 
     )
 
 
-def measure(settings: RunSettings, work: Mapping[str, StepWork]) -> Measured:
-    """Costs on this machine's GPU, or on a core of it; from the cache where they are known."""
+def measure(
+    settings: RunSettings, work: Mapping[str, StepWork], note: Callable[[str], None] = lambda text: None
+) -> Measured:
+    """Costs on this machine's GPU, or on a core of it; from the cache where they are known.
+
+    ``note`` is told what is being measured. Every part is kept once it is done: after an interruption the rest is left.
+    """
     device = choose_device(settings.device)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"a core of {_processor()}"
     accelerator = accelerator_of(hardware) if device.type == "cuda" else CPU
-    name = f"seconds-{_key(settings, hardware)}.json"
-    with suppress(*UNUSABLE):
-        known = json.loads(_cache().read(name))
-        return Measured(accelerator, hardware, tuple(StageCost(**c) for c in known["stages"]), known["crowding"])
     half = max(1, settings.batch // 2)
-    few, many = _seconds(settings, half), _seconds(settings, settings.batch)
+    parts: dict[str, tuple[str, Callable[[], Any]]] = {
+        "few": (f"steps of {half} images", lambda: _seconds(settings, half)),
+        "many": (f"steps of {settings.batch} images", lambda: _seconds(settings, settings.batch)),
+    }
+    if device.type == "cpu" and settings.threads == 1:
+        parts["crowding"] = ("steps while all cores are busy", lambda: crowding(settings))
+    name = f"seconds-{_key(settings, hardware)}.json"
+    known = _known(name, list(work))
+    for number, (part, (what, seconds)) in enumerate(parts.items(), 1):
+        if part not in known:
+            note(f"measures {what} ({number} of {len(parts)})")
+            known[part] = seconds()
+            _keep(name, known)
+    few, many = known["few"], known["many"]
     stages = []
     for stage, w in work.items():
         slope_s = (many[stage] - few[stage]) / max(1, settings.batch - half)
         image_s = min(max(slope_s, LEAST_SLOPE * many[stage] / settings.batch), many[stage] / settings.batch)
         stages.append(StageCost(stage, many[stage] - image_s * settings.batch, image_s, w.fixed_bytes, w.image_bytes))
-    slower = crowding(settings) if device.type == "cpu" and settings.threads == 1 else 1.0
-    _keep(name, {"stages": [asdict(stage) for stage in stages], "crowding": slower})
-    return Measured(accelerator, hardware, tuple(stages), slower)
+    return Measured(accelerator, hardware, tuple(stages), known.get("crowding", 1.0))
+
+
+def _known(name: str, stages: list[str]) -> dict[str, Any]:
+    """The parts of a measurement that the cache has, whole ones only."""
+    known: dict[str, Any] = {}
+    with suppress(*UNUSABLE):
+        for part, value in json.loads(_cache().read(name)).items():
+            if part == "crowding":
+                known[part] = float(value)
+            elif part in ("few", "many") and list(value) == stages:
+                known[part] = {stage: float(seconds) for stage, seconds in value.items()}
+    return known
 
 
 def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], others: Mapping[str, Sequence[StageCost]],

@@ -64,13 +64,11 @@ def evaluate_checkpoint(
         "other": [block.other for block in blocks],
     }
     reference, other_real = _real(index, policy, number)
-    note("measuring real images against each other")
-    floors = _floors(reference, other_real, extra)
+    floors = _floors(reference, other_real, extra, note)
     scores: dict[Part, dict[str, Score]] = {}
     for part in parts:
         pixels = torch.cat([to_pixels(block) for block in images[part]])
-        note(f"measuring {part}")
-        scores[part] = scored(measure(reference, pixels, extra=extra), floors)
+        scores[part] = scored(measure(reference, pixels, note=_telling(part, note), extra=extra), floors)
     return scores
 
 
@@ -106,8 +104,8 @@ def evaluate_files(
         note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
     reference, other_real = _real(index, policy, number)
-    values = measure(reference, torch.from_numpy(candidate), note=note, extra=extra)
-    return scored(values, _floors(reference, other_real, extra))
+    values = measure(reference, torch.from_numpy(candidate), note=_telling("files", note), extra=extra)
+    return scored(values, _floors(reference, other_real, extra, note))
 
 
 def inception_from(url: str) -> Measure:
@@ -131,16 +129,24 @@ def inception_from(url: str) -> Measure:
     return inception_measure(extractor_of(module.eval(), url))
 
 
-def _floors(reference: Tensor, other_real: Tensor, extra: Sequence[Measure]) -> dict[str, float]:
+def _floors(
+    reference: Tensor, other_real: Tensor, extra: Sequence[Measure], note: Callable[[str], None]
+) -> dict[str, float]:
     """Every metric of real images, which takes as long as of others: of the latest ones measured it is remembered."""
+    telling = _telling("real images against each other", note)
     if extra:
-        return measure(reference, other_real, extra=extra)
+        return measure(reference, other_real, note=telling, extra=extra)
     digests = [hashlib.sha256(images.numpy().data) for images in (reference, other_real)]
     key = (tuple(reference.shape), *(digest.hexdigest() for digest in digests))
     if key not in _known_floors:
         _known_floors.clear()
-        _known_floors[key] = measure(reference, other_real)
+        _known_floors[key] = measure(reference, other_real, note=telling)
     return _known_floors[key]
+
+
+def _telling(what: str, note: Callable[[str], None]) -> Callable[[str], None]:
+    """Tells ``note`` which family of metrics is measured, and of what."""
+    return lambda family: note(f"measuring {what}: {family}")
 
 
 def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], None]) -> int:

@@ -25,6 +25,8 @@ from freqgan.errors import InputError, RunError
 
 SHARD_SIZE_BYTES = 64 * 2**20
 SHARD_SAMPLES = 10_000
+MOST_NAMED = 20
+"""Damaged images that an error names."""
 
 _SHUFFLE_SEED = 0
 
@@ -62,6 +64,7 @@ def pack(
     with open_images(source) as files:
         listing = list_images(files)
         _check_destination(target)
+        is_new = not target.is_there()
         staging_name = f".packing-{secrets.token_hex(4)}"
         staging = target.child(staging_name)
         try:
@@ -71,6 +74,8 @@ def pack(
                 target.rename(f"{staging_name}/{name}", name)
         finally:
             staging.delete_tree()
+            if is_new:
+                target.delete_if_empty()
     write_index(target, shards, listing.classes)
     size_bytes = sum(shard.size_bytes for shard in shards)
     return PackReport(len(listing.images), len(shards), size_bytes, listing.classes, listing.hidden, listing.others)
@@ -85,17 +90,33 @@ def _check_destination(target: Folder) -> None:
 
 
 def _samples(files: ImageFiles, listing: Listing, progress: Progress) -> Iterator[dict[str, str | bytes]]:
-    """The samples in the order of writing, as webdataset wants them; each image is decoded once, to check it."""
+    """The samples in the order of writing, as webdataset wants them; each image is decoded once, to check it.
+
+    After one that cannot be decoded, the others are only looked at, so that one error names all of them.
+    """
     total = len(listing.images)
+    damaged: list[str] = []
     for number, index in enumerate(permutation(total, _SHUFFLE_SEED, "pack").tolist()):
         name = listing.images[index]
         data = files.read(name)
-        decode_image(data, f"{name} in {files.url}")
+        try:
+            decode_image(data, f"{name} in {files.url}")
+        except InputError as error:
+            damaged.append(str(error))
+        progress(number + 1, total)
+        if damaged:
+            continue
         sample: dict[str, str | bytes] = {"__key__": f"{number:08d}", image_format(data) or "": data}
         if listing.labels is not None:
             sample["cls"] = str(listing.labels[index]).encode()
         yield sample
-        progress(number + 1, total)
+    if len(damaged) > 1:
+        more = f"\n  and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
+        raise InputError(
+            f"{len(damaged)} of {total} images cannot be packed:\n  " + "\n  ".join(sorted(damaged)[:MOST_NAMED]) + more
+        )
+    if damaged:
+        raise InputError(damaged[0])
 
 
 def _write_shards(

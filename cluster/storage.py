@@ -122,6 +122,10 @@ class Folder:
             return bool(files.info(self._key(name))["type"] == "file")
         return False
 
+    def is_there(self) -> bool:
+        """Whether it is a folder on a disk, or anything in a bucket is below it."""
+        return os.path.isdir(self._path) if self.is_local else bool(self._entries("file") or self.subfolders())
+
     def list(self, prefix: str = "") -> Names:
         """Sorted names of all objects below that begin with ``prefix``; [] when there is no such folder."""
         base = self._path.rstrip("/") + "/"
@@ -157,6 +161,12 @@ class Folder:
                 shutil.rmtree(self._path)
             elif keys:
                 files.rm(keys)
+
+    def delete_if_empty(self) -> None:
+        """Remove the folder from a disk if nothing is in it; a bucket has no empty folders."""
+        if self.is_local:
+            with suppress(OSError):  # not there, not empty, or somebody else has begun to fill it
+                os.rmdir(self._path)
 
     def rename(self, name: str, new_name: str) -> None:
         """Move an object within the folder, replacing; a bucket copies on the server, then deletes."""
@@ -210,8 +220,7 @@ class Folder:
             self.write(probe, b"")
             self.delete(probe)
             if is_new:
-                with suppress(OSError):  # somebody else may have begun to fill it
-                    os.rmdir(self._path)
+                self.delete_if_empty()
         except FreqganError as error:
             cause = str(error).removeprefix(f"cannot write {self._url_of(probe)}: ")
             raise InputError(f"cannot write to {self.url}: {cause}") from error

@@ -17,7 +17,7 @@ class OptimiserSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     learning_rate: float = Field(
-        default=8e-3, gt=0, description="Adam's learning rate at the start, relative to each layer's weights."
+        default=8e-3, gt=0, description="Adam's learning rate (lr) at the start, relative to each layer's weights."
     )
     learning_rate_final: float = Field(default=1e-3, gt=0, description="Adam's learning rate at the end of training.")
     generator_rate: float = Field(

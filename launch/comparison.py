@@ -86,8 +86,7 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
         RunError: a training or a measurement failed; the message names its log.
 
     """
-    for shards in (comparison.settings.data, comparison.held_out):
-        find_shards(shards)  # a mistyped name is refused before minutes go into widths
+    _check_shards(comparison.settings.data, comparison.held_out)
     comparison.out.mkdir(parents=True, exist_ok=True)
     entrants = _entrants(comparison, note)
     with stop_requests() as stopped:
@@ -96,6 +95,18 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
         return RESUME_EXIT_CODE, "stopped: the same command goes on from the checkpoints"
     page = write_page(comparison.out, [_scores(entrant, comparison.count) for entrant in entrants], comparison.count)
     return 0, page
+
+
+def _check_shards(*patterns: str) -> None:
+    """Refuses mistyped names, all of them at once, before minutes go into widths."""
+    missing: list[str] = []
+    for shards in patterns:
+        try:
+            find_shards(shards)
+        except InputError as error:
+            missing.append(str(error))
+    if missing:
+        raise InputError("; and ".join(missing))
 
 
 def _entrants(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:

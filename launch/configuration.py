@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ Values = dict[str, Any]
 PRESET_KEY = "preset"
 SHOWN_CHARACTERS = 60
 WORD, SUGGESTIONS = 4, 3
-"""Shorter words than WORD letters are in too many descriptions to suggest any setting."""
+"""Shorter words than WORD letters are parts of too many others: only descriptions that have them alone suggest any."""
 
 
 def load_settings(source: str, overrides: list[str]) -> RunSettings:
@@ -219,7 +220,8 @@ def _unknown_setting(name: str) -> InputError:
     known = _descriptions()
     leaf = name.rpartition(".")[2]
     elsewhere = [other for other in known if other.rpartition(".")[2] == leaf]
-    about = [other for other, text in known.items() if leaf.lower() in text.lower()] if len(leaf) >= WORD else []
+    word = re.escape(leaf) if len(leaf) >= WORD else rf"\b{re.escape(leaf)}\b"
+    about = [other for other, text in known.items() if re.search(word, text, re.IGNORECASE)]
     hint = nearest(name, list(known))
     if elsewhere or 0 < len(about) <= (SUGGESTIONS if hint else len(known)):
         hint = f" (did you mean {', '.join((elsewhere or about)[:SUGGESTIONS])}?)"

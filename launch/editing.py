@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,12 @@ from freqgan.metrics.evaluation import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
 from freqgan.synthesiser import BLOCK, Draws, Synthesiser
-from launch.pictures import encode_png, tile, to_image
+from launch.pictures import encode_png, headed, tile, to_image
 
 SIDE_BY_SIDE = "side_by_side.png"
 SHOWN = 16
 SCALE_TO = 128
+GAP = 2
 
 
 def super_resolve_command(
@@ -124,7 +125,9 @@ def _comparison(given: Sequence[Given], enlarged: Tensor, bicubic: Tensor) -> li
         return []
     truth = torch.cat([g.truth for g in given if g.truth is not None])
     ours, theirs = enlarged[known], bicubic[known]
-    lines = [f"PSNR against the originals: {_psnr(ours, truth):.2f} dB, bicubic {_psnr(theirs, truth):.2f} dB"]
+    small = given[0].low.shape[-1]
+    lines = [f"{len(known)} of them were larger than {small} x {small}: reduced to that first, then compared"]
+    lines += [f"PSNR against the originals: {_psnr(ours, truth):.2f} dB, bicubic {_psnr(theirs, truth):.2f} dB"]
     if len(known) >= FEWEST:
         real = to_pixels(truth)
         scores = [sliced_wasserstein(real, to_pixels(x))[""] for x in (ours, theirs)]
@@ -140,13 +143,13 @@ def _psnr(images: Tensor, truth: Tensor) -> float:
     return float((10 * torch.log10(255.0**2 / errors.clamp(min=1e-9))).mean())
 
 
-def _columns(given: Sequence[Given], enlarged: Tensor, bicubic: Tensor, side: int) -> list[Tensor]:
+def _columns(given: Sequence[Given], enlarged: Tensor, bicubic: Tensor, side: int) -> dict[str, Tensor]:
     """Input in blocks of pixels, bicubic, ours and, where all are known, the originals."""
     lows = torch.cat([g.low for g in given])
     blocks = lows.repeat_interleave(side // lows.shape[-1], 2).repeat_interleave(side // lows.shape[-1], 3)
-    columns = [blocks, bicubic, enlarged]
+    columns = {"input": blocks, "bicubic": bicubic, "super-resolved": enlarged}
     truths = [g.truth for g in given if g.truth is not None]
-    return [*columns, torch.cat(truths)] if len(truths) == len(given) else columns
+    return columns | {"original": torch.cat(truths)} if len(truths) == len(given) else columns
 
 
 def edit_command(
@@ -184,7 +187,7 @@ def edit_command(
     for number, (old, new) in enumerate(zip(*pixels, strict=True)):
         folder.write(f"{number:05d}-before.png", encode_png(to_image(old)))
         folder.write(f"{number:05d}-after.png", encode_png(to_image(new)))
-    _write_rows(folder, [before, after, (after - before) / 2])
+    _write_rows(folder, {"before": before, "after": after, "difference / 2": (after - before) / 2})
     return f"{count} images before, after and their difference (half its size, around grey) in {folder.url}"
 
 
@@ -198,9 +201,10 @@ def _gain(text: str) -> tuple[str, float]:
     raise InputError(f"--gain {text}: write BAND=FACTOR, for example HH1=1.5")
 
 
-def _write_rows(folder: Folder, columns: Sequence[Tensor]) -> None:
-    """One row per image, one column per kind of it, as one picture."""
-    count, side = min(SHOWN, len(columns[0])), columns[0].shape[-1]
-    rows = torch.stack([column[:count] for column in columns], dim=1).flatten(0, 1)
-    picture = tile(to_pixels(rows).numpy(), len(columns), scale=max(1, SCALE_TO // side), gap=2)
-    folder.write(SIDE_BY_SIDE, encode_png(picture))
+def _write_rows(folder: Folder, columns: Mapping[str, Tensor]) -> None:
+    """One row per image, one column per kind of it under its name, as one picture."""
+    images = list(columns.values())
+    count, side = min(SHOWN, len(images[0])), images[0].shape[-1]
+    rows = torch.stack([column[:count] for column in images], dim=1).flatten(0, 1)
+    picture = tile(to_pixels(rows).numpy(), len(columns), scale=max(1, SCALE_TO // side), gap=GAP)
+    folder.write(SIDE_BY_SIDE, encode_png(headed(picture, list(columns), GAP)))

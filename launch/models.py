@@ -21,7 +21,8 @@ def list_models(url: str) -> None:
     store = ModelStore(url)
     numbers, current = store.numbers(), store.current()
     if not numbers:
-        raise InputError(f"{store.folder.url} holds no version of a model: name <models>/<name> of a policy")
+        found = "holds no version of a model" if store.folder.is_there() else "is not there"
+        raise InputError(f"{store.folder.url} {found}: name <models>/<name> of a policy")
     table = Table(box=box.SIMPLE)
     for heading in ("version", "in use", "finished", "begins with", "images", "new", "gate", "files"):
         table.add_column(heading, justify="right" if heading in ("version", "images", "new") else "left")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -38,6 +38,18 @@ def tile(images: Pixels, columns: int | None = None, *, scale: int = 1, gap: int
         row, column = divmod(number, columns)
         picture.paste(to_image(image, scale), (column * wide, row * tall))
     return picture
+
+
+def headed(picture: Image.Image, headings: Sequence[str], gap: int) -> Image.Image:
+    """A picture of columns of equal width, ``gap`` apart, below their headings."""
+    height = LABEL_HEIGHT + 8
+    whole = Image.new("RGB", (picture.width, height + picture.height), WHITE)
+    whole.paste(picture, (0, height))
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(LABEL_HEIGHT)
+    pitch = (picture.width + gap) / len(headings)
+    for number, heading in enumerate(headings):
+        draw.text(((number + 0.5) * pitch - gap / 2, height / 2), heading, (32, 32, 32), font, anchor="mm")
+    return whole
 
 
 def to_image(pixels: Pixels, scale: int = 1) -> Image.Image:

@@ -108,8 +108,7 @@ def price(
     estimates = {kind: estimated(settings, work, kind) for kind in kinds}
     at_hand = CPU if settings.device == "cpu" or not torch.cuda.is_available() else None
     if measured and (at_hand is None or at_hand in kinds):
-        note("measures the stages on this machine; takes seconds, and is kept for the next time")
-        own = measure(settings, work)
+        own = measure(settings, work, note)
         if own.accelerator in kinds:
             source = f"measured on {own.hardware}"
             if len(kinds) > 1:

@@ -97,8 +97,10 @@ def test_nothing_usable_is_an_error_with_every_reason(run: Path, tmp_path: Path)
         manifest.write_text("{")
     with pytest.raises(InputError, match=r"no checkpoint can be used; .*step 6.*step 4.*step 2"):
         find_checkpoint(str(run))
-    with pytest.raises(InputError, match="holds no checkpoint"):
+    with pytest.raises(InputError, match="nowhere is not there: name"):
         find_checkpoint(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="holds no checkpoint: name"):
+        find_checkpoint(str(tmp_path))
     assert not has_checkpoints(str(tmp_path / "nowhere"))
 
 

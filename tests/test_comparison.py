@@ -62,6 +62,9 @@ def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: P
     )
     for arguments in (("--data", tmp_path / "nowhere"), (f"data={tmp_path / 'nowhere'}",)):
         assert "nowhere" in refused(run_command(capsys, *base, *arguments, "--out", tmp_path / "out"))
+    both = (f"data={tmp_path / 'here'}", "--data", tmp_path / "there", "--out", tmp_path / "out")
+    message = refused(run_command(capsys, *base, *both))
+    assert all(f"{tmp_path}/{name}" in message for name in ("here", "there"))
     assert not (tmp_path / "out").exists()
     assert "needs a local folder" in refused(run_command(capsys, *base, "--out", "s3://bucket/out"))
 

@@ -154,6 +154,7 @@ def test_a_missing_file_is_named_with_the_presets() -> None:
         ("optimiser.lerning_rate=1e-3", "optimiser.learning_rate"),
         ("image_stage.ty=1", "image_stage.tie"),
         ("gamma=1", "loss.gamma"),
+        ("lr=1e-3", "optimiser.learning_rate"),
         ("wavelet=db2", "transform"),  # which its description speaks of
     ],
 )

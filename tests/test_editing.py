@@ -110,10 +110,17 @@ def test_super_resolve_writes_images_and_compares(capsys: Capsys, run: Path, tmp
     files = [image_file(tmp_path / f"{i}.png", 16, i) for i in range(64)]
     outcome = run_command(capsys, "super-resolve", run, *files, "--out", tmp_path / "out", "--label", 1)
     assert outcome.code == 0, outcome.err
-    for text in ("64 images of 16 x 16", "low band of the output", "PSNR", "bicubic", "sliced Wasserstein"):
+    for text in (
+        "64 images of 16 x 16",
+        "64 of them were larger than 8 x 8",
+        "low band of the output",
+        "PSNR",
+        "bicubic",
+        "sliced Wasserstein",
+    ):
         assert text in outcome.out
     assert Image.open(tmp_path / "out" / "63.png").size == (16, 16)
-    assert Image.open(tmp_path / "out" / "side_by_side.png").size == (4 * 128 + 3 * 2, 16 * 128 + 15 * 2)
+    assert Image.open(tmp_path / "out" / "side_by_side.png").size == (4 * 128 + 3 * 2, 22 + 16 * 128 + 15 * 2)
     small = image_file(tmp_path / "small.png", 4)
     outcome = run_command(capsys, "super-resolve", run, small, "--out", tmp_path / "out2", "--from-level", 2)
     assert outcome.code == 0, outcome.err

@@ -192,7 +192,9 @@ def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.Mo
     settings = run_settings(levels=2)
     work = counted_work(settings)
     assert counted_work(settings) == work
-    measured = measure(settings, work)
+    said: list[str] = []
+    measured = measure(settings, work, said.append)
+    assert [text.partition("(")[2] for text in said] == ["1 of 3)", "2 of 3)", "3 of 3)"]
     assert [stage.name for stage in measured.stages] == list(work)
     assert all(stage.seconds(settings.batch) > 0 and stage.fixed_s >= 0 < stage.image_s for stage in measured.stages)
     assert measured.crowding >= 1

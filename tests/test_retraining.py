@@ -102,6 +102,7 @@ def test_promote_refuse_nothing_new_and_roll_back(
     for name in ("summary.md", "summary.html"):
         assert b"not put in use" in store.version(3).folder.read(name)
 
+    assert f"{model}s is not there: name" in run_command(capsys, "models", "list", f"{model}s").err
     listed = run_command(capsys, "models", "list", model)
     assert "does not hold" in listed.out
     assert "DAMAGED" not in listed.out

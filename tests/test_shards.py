@@ -450,7 +450,18 @@ def test_images_that_cannot_be_packed(tmp_path: Path, name: str, content: bytes,
     make_file(fill_source(tmp_path / "in") / name, content)
     with pytest.raises(InputError, match=message):
         pack(str(tmp_path / "in"), str(tmp_path / "out"), shard_samples=2)
-    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_damaged_images_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.packing.MOST_NAMED", 2)
+    source, out = fill_source(tmp_path / "in"), tmp_path / "out"
+    for name in ("a", "b", "c"):
+        make_file(source / "cat" / f"bad-{name}.jpg", image_bytes(1)[:-40])
+    out.mkdir()  # the user's own folder stays
+    with pytest.raises(InputError, match=r"(?s)^3 of 15 images cannot.*bad-a\.jpg.*bad-b\.jpg.*\n  and 1 more$"):
+        pack(str(source), str(out))
+    assert os.listdir(out) == []
 
 
 def test_a_failed_pack_leaves_nothing_in_a_bucket(tmp_path: Path, s3_server: str) -> None:

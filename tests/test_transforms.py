@@ -306,14 +306,14 @@ def test_unusable_sub_images_are_refused(changes: dict[Band, Tensor | None], mes
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_can_be_compiled(transform: BandTransform) -> None:
-    """Traced by torch.compile, gradients too; the operators are then run as they are, with no compiler of C."""
+    """Traced by torch.compile as one graph, and so are its gradients; then run as it is, with no compiler of C."""
     pixels = image(2, 3, 32, 32)
 
     def there_and_back(x: Tensor) -> Tensor:
         bands = coarsest_and_high(transform.analyse(x))
         return transform.synthesise({band: value.square() for band, value in bands.items()}, (32, 32))
 
-    compiled = torch.compile(there_and_back, backend="aot_eager")
+    compiled = torch.compile(there_and_back, backend="aot_eager", fullgraph=True)
     outcomes = []
     for function in (there_and_back, compiled):
         given = pixels.clone().requires_grad_()

@@ -1,14 +1,14 @@
 """Transforms of four quadrants a level: two filters along each axis, every second sample kept.
 
 Analysis is the ``split`` of a bank made from the analysis filters; synthesis is the ``merge`` (the transpose of
-``split``) of a bank made from the synthesis filters. Over all levels, too, each operator is the other's derivative: two
-autograd functions serve gradients of every order, and nothing is saved for them.
+``split``) of a bank made from the synthesis filters. Over all levels, too, each operator is the other's derivative.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -94,20 +94,22 @@ class QuadrantTransform(BandTransform):
     def __init__(self, spec: str, levels: int, analysis: Bank, synthesis: Bank | None = None) -> None:
         """Raises InputError when levels < 1."""
         super().__init__(spec, levels)
-        self._analysis, self._synthesis = analysis, analysis if synthesis is None else synthesis
+        self._analysis = Operators(analysis)
+        self._synthesis = self._analysis if synthesis is None else Operators(synthesis)
 
     def analyse_level(self, low: Tensor, level: int = 1) -> Quad:
         """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
         check_even_sides(self.spec, low)
-        return Quad(*_split(*as_float(low), self._analysis, 1))
+        (low,) = as_float(low)
+        return Quad(*self._analysis.split(low, 1))
 
     def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
         """The (B, C, H, W) image of the four quadrants: the exact inverse of :meth:`analyse_level`."""
-        return _merge(self._synthesis, *as_float(*bands))
+        return self._synthesis.merge(*as_float(*bands))
 
     def analyse(self, image: Tensor) -> SubImages:
         """See :meth:`BandTransform.analyse`; all levels are one operation."""
-        parts = _split(self._padded(image), self._analysis, self.levels)
+        parts = self._analysis.split(self._padded(image), self.levels)
         names = (Band(level, o) for level in range(1, self.levels + 1) for o in ORIENTATIONS)
         return dict(zip(names, parts, strict=True))
 
@@ -122,9 +124,10 @@ class QuadrantTransform(BandTransform):
             scale = start - level
             shape = (*low.shape[:-2], low.shape[-2] << scale, low.shape[-1] << scale)
             parts.append(low.new_zeros(shape) if x is None else next(floats))
-        return _merge(self._synthesis, *parts)
+        return self._synthesis.merge(*parts)
 
 
+@dataclass(frozen=True)
 class HaarBank(Bank):
     """The 2 x 2 butterfly: its 4 x 4 matrix is symmetric and orthogonal, its own inverse and its own transpose.
 
@@ -203,6 +206,32 @@ def plane_chunks(planes: Tensor) -> list[slice]:
     return [slice(start, min(start + count, len(planes))) for start in range(0, len(planes), count)]
 
 
+class Operators:
+    """``split_levels`` and ``merge_levels`` of a bank, differentiable any number of times, compiled or not.
+
+    Each is the other's derivative, and nothing is saved for them. torch.compile calls them as operators of its own, for
+    it can look neither into kernels nor into an autograd function within another's backward.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank, self.name = bank, repr(bank)
+        _banks[self.name] = bank
+
+    def split(self, image: Tensor, levels: int) -> tuple[Tensor, ...]:
+        """See :meth:`Bank.split_levels`."""
+        if torch.compiler.is_compiling():
+            return tuple(torch.ops.freqgan.split_levels(image, levels, self.name))
+        return _split(image, self.bank, levels)
+
+    def merge(self, *parts: Tensor | None) -> Tensor:
+        """See :meth:`Bank.merge_levels`."""
+        return _merge_traced(parts, self.name) if torch.compiler.is_compiling() else _merge(self.bank, *parts)
+
+
+_banks: dict[str, Bank] = {}
+"""By name: arguments of operators are tensors, numbers and strings."""
+
+
 class _Split(torch.autograd.Function):
     """An image -> the quadrants of every level, finest first, the low one of each level first."""
 
@@ -219,16 +248,9 @@ class _Split(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
-        known = next((x for x in gradients if x is not None), None)
-        if known is None:
+        if all(x is None for x in gradients):
             return None, None, None
-        last = len(gradients) - 4
-        # Zeros where nothing was asked of a band; of low bands that were only on the way there is nothing to add.
-        parts = [
-            known.new_zeros(shape) if x is None and (i % 4 or i == last) else x
-            for i, (x, shape) in enumerate(zip(gradients, ctx.shapes, strict=True))
-        ]
-        return _merge(ctx.bank, *parts), None, None
+        return _merge(ctx.bank, *_filled(gradients, ctx.shapes)), None, None
 
 
 class _Merge(torch.autograd.Function):
@@ -253,3 +275,72 @@ class _Merge(torch.autograd.Function):
 # Named here because ``apply`` carries no types.
 _split: Callable[..., tuple[Tensor, ...]] = _Split.apply
 _merge: Callable[..., Tensor] = _Merge.apply
+
+
+def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> list[Tensor | None]:
+    """With zeros where nothing was asked of a band; of low bands that were only on the way there is nothing to add."""
+    known, last = next(x for x in gradients if x is not None), len(gradients) - 4
+    return [
+        known.new_zeros(shape) if x is None and (i % 4 or i == last) else x
+        for i, (x, shape) in enumerate(zip(gradients, shapes, strict=True))
+    ]
+
+
+# -- the same for torch.compile --------------------------------------------------------------------
+
+
+@torch.library.custom_op("freqgan::split_levels", mutates_args=())
+def _split_operator(image: Tensor, levels: int, bank: str) -> list[Tensor]:
+    with torch.autocast(image.device.type, enabled=False):
+        return _banks[bank].split_levels(image, levels)
+
+
+@_split_operator.register_fake
+def _(image: Tensor, levels: int, bank: str) -> list[Tensor]:
+    batch, channels, height, width = image.shape
+    shapes = ((batch, channels, height >> level, width >> level) for level in range(1, levels + 1))
+    return [image.new_empty(shape) for shape in shapes for _ in range(4)]
+
+
+@torch.library.custom_op("freqgan::merge_levels", mutates_args=())
+def _merge_operator(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
+    """``parts`` are those that are ``given``: torch differentiates no list with gaps."""
+    known = iter(parts)
+    with torch.autocast(parts[0].device.type, enabled=False):
+        return _banks[bank].merge_levels([next(known) if there else None for there in given])
+
+
+@_merge_operator.register_fake
+def _(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
+    batch, channels, height, width = parts[int(given[0])].shape  # HL of the finest level
+    return parts[0].new_empty(batch, channels, 2 * height, 2 * width)
+
+
+def _merge_traced(parts: Sequence[Tensor | None], bank: str) -> Tensor:
+    known, given = [x for x in parts if x is not None], [x is not None for x in parts]
+    image: Tensor = torch.ops.freqgan.merge_levels(known, given, bank)
+    return image
+
+
+def _keep_split(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    ctx.bank, ctx.shapes = inputs[2], [tuple(x.shape) for x in output]
+    ctx.set_materialize_grads(False)
+
+
+def _split_backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Tensor | None, None, None]:
+    if all(x is None for x in gradients):
+        return None, None, None
+    return _merge_traced(_filled(gradients, ctx.shapes), ctx.bank), None, None
+
+
+def _keep_merge(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.given, ctx.bank = inputs[1:]
+
+
+def _merge_backward(ctx: Any, gradient: Tensor) -> tuple[list[Tensor], None, None]:
+    parts = torch.ops.freqgan.split_levels(gradient, len(ctx.given) // 4, ctx.bank)
+    return [x for x, given in zip(parts, ctx.given, strict=True) if given], None, None
+
+
+_split_operator.register_autograd(_split_backward, setup_context=_keep_split)
+_merge_operator.register_autograd(_merge_backward, setup_context=_keep_merge)

@@ -106,10 +106,6 @@ class PeriodicBank(MatrixBank):
         return merge_by(lambda quad: kernels.bank_merge(quad, taps), parts)
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
-        if torch.compiler.is_compiling():
-            taps = (list(self.low), list(self.high))
-            matrices = torch.ops.freqgan.banded_matrices(*taps, side, merging, like.device, like.dtype)
-            return AxisPlan.of(len(self.low), side, merging, matrices)
         return _axis_plan(self.low, self.high, side, merging, like.device, like.dtype)
 
 
@@ -131,24 +127,6 @@ def _axis_plan(low: Taps, high: Taps, side: int, merging: bool, device: torch.de
         matrices = [_banded(taps, range(size), range(-margin, 2 * size + margin)) for taps in (low, high)]
     low_matrix, high_matrix = ((matrix.T if merging else matrix).to(device, dtype).contiguous() for matrix in matrices)
     return AxisPlan.of(len(low), side, merging, (low_matrix, high_matrix))
-
-
-@torch.library.custom_op("freqgan::banded_matrices", mutates_args=())
-def _constant_matrices(
-    low: list[float], high: list[float], side: int, merging: bool, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Copies of a plan's matrices, by an operator for torch.compile: traced, they would be made anew in every call."""
-    plan = _axis_plan(tuple(low), tuple(high), side, merging, device, dtype)
-    return plan.low.clone(), plan.high.clone()
-
-
-@_constant_matrices.register_fake
-def _(
-    low: list[float], high: list[float], side: int, merging: bool, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    size, margin = _block_of(len(low), side, merging)
-    shape = (2 * size, size + 2 * margin) if merging else (size, 2 * size + 2 * margin)
-    return torch.empty(shape, device=device, dtype=dtype), torch.empty(shape, device=device, dtype=dtype)
 
 
 def _block_of(length: int, side: int, merging: bool) -> tuple[int, int]:
@@ -188,14 +166,9 @@ def _exact_dtype(tensor: Tensor) -> torch.dtype:
     """
     if tensor.device.type != "cpu" or tensor.dtype == torch.float64:
         return torch.float64
-    return torch.float32 if _float32_is_exact() else torch.float64
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _float32_is_exact() -> bool:
-    """As the settings are; torch.compile, which cannot look into them, keeps what they are when it traces."""
     setting = getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None)
-    return (setting or torch.get_float32_matmul_precision()) in ("none", "ieee", "highest")
+    is_exact = (setting or torch.get_float32_matmul_precision()) in ("none", "ieee", "highest")
+    return torch.float32 if is_exact else torch.float64
 
 
 def _extended(image: Tensor, axis: int, margin: int) -> Tensor:

@@ -28,9 +28,8 @@ _log = logging.getLogger(__name__)
 def kernels_for(x: Tensor, image_share: int = 1, taps: int = 2) -> ModuleType | None:
     """The kernels for ``x`` and filters of so many ``taps``, or None: plain torch. Its device, type and size decide.
 
-    ``x`` is 1 / ``image_share`` of the finest image at hand, of which all levels go the same way. Under torch.compile
-    there are none of a CPU's, which a compiler could not look into. With TRITON_INTERPRET=1 in the environment those of
-    GPUs run on the CPU too, interpreted: slow, for tests.
+    ``x`` is 1 / ``image_share`` of the finest image at hand, of which all levels go the same way. With
+    TRITON_INTERPRET=1 in the environment those of GPUs run on the CPU too, interpreted: slow, for tests.
     """
     if x.dtype not in (torch.float32, torch.float64):
         return None
@@ -51,7 +50,7 @@ def spectral_kernels_for(x: Tensor) -> ModuleType | None:
 def _is_large_on_cpu(x: Tensor, image_share: int) -> bool:
     if x.device.type != "cpu" or x.numel() * image_share < LARGE:
         return False
-    return type(x) in (Tensor, Parameter) and not torch.compiler.is_compiling()
+    return type(x) in (Tensor, Parameter)
 
 
 @lru_cache

@@ -141,9 +141,10 @@ class BandTransform(ABC):
         Raises InputError when no LL is given, or a shape is not that of its band.
         """
         self._check_sub_images(sub_images, size)
-        start = min((band.level for band in sub_images if band.orientation == "LL"), default=None)
-        if start is None:
+        lows = [band.level for band in sub_images if band.orientation == "LL"]
+        if not lows:
             raise InputError(f"transform {self.spec}: no low band given; give LL{self.levels}, the coarsest")
+        start = min(lows)
         return self._synthesised(sub_images[Band(start, "LL")], sub_images, start)[..., : size[0], : size[1]]
 
     def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:

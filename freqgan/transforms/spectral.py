@@ -91,9 +91,7 @@ class SpectralBank(MatrixBank):
         return image
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
-        arguments = (self.name, side, merging, like.device, like.dtype)
-        compiling = torch.compiler.is_compiling()
-        low, high = torch.ops.freqgan.spectral_matrices(*arguments) if compiling else _matrices(*arguments)
+        low, high = _matrices(self.name, side, merging, like.device, like.dtype)
         return AxisPlan(low, high, 1, side // 2 if merging else side, 0)
 
 
@@ -103,21 +101,6 @@ def _matrices(name: str, side: int, merging: bool, device: torch.device, dtype: 
     channels = SPECTRA[name].split_rows(torch.eye(side, dtype=torch.float64))
     low, high = ((matrix if merging else matrix.T).to(device, dtype).contiguous() for matrix in channels)
     return low, high
-
-
-@torch.library.custom_op("freqgan::spectral_matrices", mutates_args=())
-def _constant_matrices(
-    name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Copies of them, as an operator that torch.compile calls: traced, they would be made anew in every call."""
-    low, high = _matrices(name, side, merging, device, dtype)
-    return low.clone(), high.clone()
-
-
-@_constant_matrices.register_fake
-def _(name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    shape = (side, side // 2) if merging else (side // 2, side)
-    return torch.empty(shape, device=device, dtype=dtype), torch.empty(shape, device=device, dtype=dtype)
 
 
 def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from freqgan.transforms import banks, cpu_kernels, filters, kernels, parse_transform, spectral_kernels
+from freqgan.transforms import banks, cosine_kernels, cpu_kernels, filters, fourier_kernels, kernels, parse_transform
 from tests.commands import ROOT
 from tests.test_transforms import image
 from tests.triton_interpreted import held, outcomes
@@ -145,9 +145,10 @@ def test_spectral_kernels_do_what_scipy_and_plain_torch_do(
 
 def test_only_large_tensors_of_a_cpu_get_spectral_kernels() -> None:
     large = torch.zeros(1, 2, 512, 512)
-    assert kernels.spectral_kernels_for(large) is spectral_kernels
+    assert kernels.spectral_kernels_for(large, "cosine") is cosine_kernels
+    assert kernels.spectral_kernels_for(large, "fourier") is fourier_kernels
     for other in (large[:, :1], large.half(), large.to("meta")):
-        assert kernels.spectral_kernels_for(other) is None
+        assert kernels.spectral_kernels_for(other, "cosine") is None
 
 
 @pytest.mark.skipif(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from freqgan.errors import InputError, nearest
-from freqgan.transforms.banks import QuadrantTransform
 from freqgan.transforms.dwt import WaveletTransform
 from freqgan.transforms.lifting import integer_wavedec2, integer_waverec2
 from freqgan.transforms.packets import PacketTransform
 from freqgan.transforms.protocol import BandTransform, Quad
+from freqgan.transforms.quadrants import QuadrantTransform
 from freqgan.transforms.radial import RadialTransform
 from freqgan.transforms.spectral import CosineTransform, FourierTransform
 from freqgan.transforms.wavedec import wavedec2, waverec2

@@ -1,22 +1,16 @@
-"""Transforms of four quadrants a level: two filters along each axis, every second sample kept.
-
-Analysis is the ``split`` of a bank made from the analysis filters; synthesis is the ``merge`` (the transpose of
-``split``) of a bank made from the synthesis filters. Over all levels, too, each operator is the other's derivative.
-"""
+"""Banks of two filters along each axis, every second sample kept: Haar's, and what banks have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, SubImages
 from freqgan.transforms.kernels import kernels_for
-from freqgan.transforms.protocol import BandTransform, Quad, as_float, check_even_sides
+from freqgan.transforms.protocol import Quad
 
 CHUNK_BYTES = 2**21
 """Of images that are transformed together on a CPU: about what the cache of a core holds."""
@@ -86,45 +80,6 @@ def added(first: Tensor | None, second: Tensor | None) -> Tensor:
             raise ValueError("the coarsest low band is missing")
         return only
     return first + second
-
-
-class QuadrantTransform(BandTransform):
-    """LL, HL, LH and HH per level by a bank for analysis and one for synthesis; the same where it is orthogonal."""
-
-    def __init__(self, spec: str, levels: int, analysis: Bank, synthesis: Bank | None = None) -> None:
-        """Raises InputError when levels < 1."""
-        super().__init__(spec, levels)
-        self._analysis = Operators(analysis)
-        self._synthesis = self._analysis if synthesis is None else Operators(synthesis)
-
-    def analyse_level(self, low: Tensor, level: int = 1) -> Quad:
-        """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
-        check_even_sides(self.spec, low)
-        (low,) = as_float(low)
-        return Quad(*self._analysis.split(low, 1))
-
-    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
-        """The (B, C, H, W) image of the four quadrants: the exact inverse of :meth:`analyse_level`."""
-        return self._synthesis.merge(*as_float(*bands))
-
-    def analyse(self, image: Tensor) -> SubImages:
-        """See :meth:`BandTransform.analyse`; all levels are one operation."""
-        parts = self._analysis.split(self._padded(image), self.levels)
-        names = (Band(level, o) for level in range(1, self.levels + 1) for o in ORIENTATIONS)
-        return dict(zip(names, parts, strict=True))
-
-    def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
-        given = [(level, sub_images.get(Band(level, o))) for level in range(1, start + 1) for o in HIGH_ORIENTATIONS]
-        tensors = as_float(low, *(x for _, x in given if x is not None))
-        low, floats = tensors[0], iter(tensors[1:])
-        parts: list[Tensor | None] = []
-        for number, (level, x) in enumerate(given):
-            if number % len(HIGH_ORIENTATIONS) == 0:
-                parts.append(low if level == start else None)
-            scale = start - level
-            shape = (*low.shape[:-2], low.shape[-2] << scale, low.shape[-1] << scale)
-            parts.append(low.new_zeros(shape) if x is None else next(floats))
-        return self._synthesis.merge(*parts)
 
 
 @dataclass(frozen=True)
@@ -204,143 +159,3 @@ def plane_chunks(planes: Tensor) -> list[slice]:
     """Of planes (n, H, W), n at least 1, those that a cosine or Fourier bank transforms together."""
     count = max(1, SPECTRAL_CHUNK_BYTES // (planes[0].numel() * planes.element_size()))
     return [slice(start, min(start + count, len(planes))) for start in range(0, len(planes), count)]
-
-
-class Operators:
-    """``split_levels`` and ``merge_levels`` of a bank, differentiable any number of times, compiled or not.
-
-    Each is the other's derivative, and nothing is saved for them. torch.compile calls them as operators of its own, for
-    it can look neither into kernels nor into an autograd function within another's backward.
-    """
-
-    def __init__(self, bank: Bank) -> None:
-        self.bank, self.name = bank, repr(bank)
-        _banks[self.name] = bank
-
-    def split(self, image: Tensor, levels: int) -> tuple[Tensor, ...]:
-        """See :meth:`Bank.split_levels`."""
-        if torch.compiler.is_compiling():
-            return tuple(torch.ops.freqgan.split_levels(image, levels, self.name))
-        return _split(image, self.bank, levels)
-
-    def merge(self, *parts: Tensor | None) -> Tensor:
-        """See :meth:`Bank.merge_levels`."""
-        return _merge_traced(parts, self.name) if torch.compiler.is_compiling() else _merge(self.bank, *parts)
-
-
-_banks: dict[str, Bank] = {}
-"""By name: arguments of operators are tensors, numbers and strings."""
-
-
-class _Split(torch.autograd.Function):
-    """An image -> the quadrants of every level, finest first, the low one of each level first."""
-
-    @staticmethod
-    def forward(image: Tensor, bank: Bank, levels: int) -> tuple[Tensor, ...]:
-        with torch.autocast(image.device.type, enabled=False):
-            return tuple(bank.split_levels(image, levels))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank = inputs[1]
-        ctx.set_materialize_grads(False)
-        ctx.shapes = [tuple(x.shape) for x in output]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
-        if all(x is None for x in gradients):
-            return None, None, None
-        return _merge(ctx.bank, *_filled(gradients, ctx.shapes)), None, None
-
-
-class _Merge(torch.autograd.Function):
-    """The transpose of _Split: low bands of levels that are not the coarsest are added, where they are given."""
-
-    @staticmethod
-    def forward(bank: Bank, *parts: Tensor | None) -> Tensor:
-        device = next(x.device.type for x in parts if x is not None)
-        with torch.autocast(device, enabled=False):
-            return bank.merge_levels(parts)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank, ctx.given = inputs[0], [x is not None for x in inputs[1:]]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        parts = _split(gradient, ctx.bank, len(ctx.given) // 4)
-        return None, *(x if given else None for x, given in zip(parts, ctx.given, strict=True))
-
-
-# Named here because ``apply`` carries no types.
-_split: Callable[..., tuple[Tensor, ...]] = _Split.apply
-_merge: Callable[..., Tensor] = _Merge.apply
-
-
-def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> list[Tensor | None]:
-    """With zeros where nothing was asked of a band; of low bands that were only on the way there is nothing to add."""
-    known, last = next(x for x in gradients if x is not None), len(gradients) - 4
-    return [
-        known.new_zeros(shape) if x is None and (i % 4 or i == last) else x
-        for i, (x, shape) in enumerate(zip(gradients, shapes, strict=True))
-    ]
-
-
-# -- the same for torch.compile --------------------------------------------------------------------
-
-
-@torch.library.custom_op("freqgan::split_levels", mutates_args=())
-def _split_operator(image: Tensor, levels: int, bank: str) -> list[Tensor]:
-    with torch.autocast(image.device.type, enabled=False):
-        return _banks[bank].split_levels(image, levels)
-
-
-@_split_operator.register_fake
-def _(image: Tensor, levels: int, bank: str) -> list[Tensor]:
-    batch, channels, height, width = image.shape
-    shapes = ((batch, channels, height >> level, width >> level) for level in range(1, levels + 1))
-    return [image.new_empty(shape) for shape in shapes for _ in range(4)]
-
-
-@torch.library.custom_op("freqgan::merge_levels", mutates_args=())
-def _merge_operator(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
-    """``parts`` are those that are ``given``: torch differentiates no list with gaps."""
-    known = iter(parts)
-    with torch.autocast(parts[0].device.type, enabled=False):
-        return _banks[bank].merge_levels([next(known) if there else None for there in given])
-
-
-@_merge_operator.register_fake
-def _(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
-    batch, channels, height, width = parts[int(given[0])].shape  # HL of the finest level
-    return parts[0].new_empty(batch, channels, 2 * height, 2 * width)
-
-
-def _merge_traced(parts: Sequence[Tensor | None], bank: str) -> Tensor:
-    known, given = [x for x in parts if x is not None], [x is not None for x in parts]
-    image: Tensor = torch.ops.freqgan.merge_levels(known, given, bank)
-    return image
-
-
-def _keep_split(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    ctx.bank, ctx.shapes = inputs[2], [tuple(x.shape) for x in output]
-    ctx.set_materialize_grads(False)
-
-
-def _split_backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Tensor | None, None, None]:
-    if all(x is None for x in gradients):
-        return None, None, None
-    return _merge_traced(_filled(gradients, ctx.shapes), ctx.bank), None, None
-
-
-def _keep_merge(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.given, ctx.bank = inputs[1:]
-
-
-def _merge_backward(ctx: Any, gradient: Tensor) -> tuple[list[Tensor], None, None]:
-    parts = torch.ops.freqgan.split_levels(gradient, len(ctx.given) // 4, ctx.bank)
-    return [x for x, given in zip(parts, ctx.given, strict=True) if given], None, None
-
-
-_split_operator.register_autograd(_split_backward, setup_context=_keep_split)
-_merge_operator.register_autograd(_merge_backward, setup_context=_keep_merge)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class Cosine:
 
     and back from C by V's Hartley transform A = Re V - Im V, since v = (Re F - Im F) / N with F that of A.
     """
+
+    family: ClassVar[str] = "cosine"
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`freqgan.transforms.spectral.Spectral`."""

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import pywt
 
 from freqgan.errors import InputError, nearest
-from freqgan.transforms.banks import Bank, HaarBank, QuadrantTransform
+from freqgan.transforms.banks import Bank, HaarBank
 from freqgan.transforms.filters import PeriodicBank
+from freqgan.transforms.quadrants import QuadrantTransform
 
 
 class WaveletTransform(QuadrantTransform):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Fourier:
 
     """
 
+    family: ClassVar[str] = "fourier"
     taper: Taper
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:

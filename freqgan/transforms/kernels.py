@@ -40,11 +40,11 @@ def kernels_for(x: Tensor, image_share: int = 1, taps: int = 2) -> ModuleType | 
     return _kernels("freqgan.transforms.cpu_kernels", x.device)
 
 
-def spectral_kernels_for(x: Tensor) -> ModuleType | None:
-    """The kernels for a level of cosine and Fourier banks of ``x``, on a CPU, or None: SciPy and plain torch."""
+def spectral_kernels_for(x: Tensor, bank: str) -> ModuleType | None:
+    """The kernels for a "cosine" or "fourier" bank of ``x``, on a CPU, or None: SciPy and plain torch."""
     if x.dtype not in (torch.float32, torch.float64) or not _is_large_on_cpu(x, 1):
         return None
-    return _kernels("freqgan.transforms.spectral_kernels", x.device)
+    return _kernels(f"freqgan.transforms.{bank}_kernels", x.device)
 
 
 def _is_large_on_cpu(x: Tensor, image_share: int) -> bool:

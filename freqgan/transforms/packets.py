@@ -8,8 +8,8 @@ from torch import Tensor
 
 from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, Orientation
 from freqgan.errors import InputError
-from freqgan.transforms.banks import QuadrantTransform
 from freqgan.transforms.protocol import LOW_RANGE, BandTransform, Quad
+from freqgan.transforms.quadrants import QuadrantTransform
 
 MOST_SPLITS = 3
 

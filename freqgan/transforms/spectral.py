@@ -12,18 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from freqgan.errors import InputError, nearest
-from freqgan.transforms.banks import QuadrantTransform, by_level, merge_by
+from freqgan.transforms.banks import by_level, merge_by
 from freqgan.transforms.cosine import Cosine
 from freqgan.transforms.filters import AxisPlan, MatrixBank
 from freqgan.transforms.fourier import TAPERS, Fourier
 from freqgan.transforms.kernels import spectral_kernels_for
 from freqgan.transforms.protocol import Quad
+from freqgan.transforms.quadrants import QuadrantTransform
 
 DENSE_SIDE = 64
 """Up to here a product with a matrix is as fast as a fast transform, on one CPU thread."""
@@ -31,6 +32,9 @@ DENSE_SIDE = 64
 
 class Spectral(Protocol):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra."""
+
+    family: ClassVar[str]
+    """Whose kernels it goes through, see :func:`freqgan.transforms.kernels.spectral_kernels_for`."""
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(..., N) float64 -> the low and the high channel, (..., N/2) each. Matrices are made by it."""
@@ -74,7 +78,9 @@ class SpectralBank(MatrixBank):
         batch, channels, height, width = image.shape
         shapes = ((batch * channels, height >> level, width >> level) for level in range(1, levels + 1))
         quads = [Quad(*(image.new_empty(shape) for _ in range(4))) for shape in shapes]
-        self.spectral.split(image.reshape(-1, height, width).contiguous(), quads, spectral_kernels_for(image))
+        self.spectral.split(
+            image.reshape(-1, height, width).contiguous(), quads, spectral_kernels_for(image, self.spectral.family)
+        )
         return [band.view(batch, channels, *band.shape[1:]) for quad in quads for band in quad]
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
@@ -87,7 +93,8 @@ class SpectralBank(MatrixBank):
         image = finest.new_empty(batch, channels, 2 * height, 2 * width)
         quads = [Quad(torch.empty_like(high[0]) if low is None else low, *high) for low, *high in levels]
         flat = [Quad(*(band.reshape(-1, *band.shape[-2:]).contiguous() for band in quad)) for quad in quads]
-        self.spectral.merge(flat, image.view(-1, *image.shape[-2:]), spectral_kernels_for(image))
+        kernels = spectral_kernels_for(image, self.spectral.family)
+        self.spectral.merge(flat, image.view(-1, *image.shape[-2:]), kernels)
         return image
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from freqgan.errors import InputError
-from freqgan.transforms.banks import QuadrantTransform
 from freqgan.transforms.dwt import wavelet_banks, wavelet_filters
 from freqgan.transforms.protocol import as_float
+from freqgan.transforms.quadrants import QuadrantTransform
 
 Details = tuple[Tensor, Tensor, Tensor]
 """cH, cV, cD of a level, as PyWavelets calls LH, HL and HH: horizontal detail changes along y."""

@@ -1,177 +1,31 @@
-"""What surrounds fast Fourier transforms in cosine and Fourier banks on a CPU, as kernels that Numba compiles.
+"""What surrounds fast Fourier transforms in cosine banks on a CPU, as kernels that Numba compiles.
 
-Imported where a large tensor is transformed and Numba is there; :mod:`freqgan.transforms.cosine` and
-:mod:`freqgan.transforms.fourier` say the formulas. Transforms themselves are torch's, of real images to spectra or of
-complex to complex, which take half the time of those of spectra to real images. Arrays are flat, complex ones as real
-and imaginary parts in turn: making a view of each row would take longer than a short row. Indices are unsigned, so that
-the compiler knows that none counts from the end, and reads backwards in vectors.
+Imported where a large tensor is transformed and Numba is there; :mod:`freqgan.transforms.cosine` says the formulas.
+Transforms themselves are torch's, of real images to spectra, which take half the time of those of spectra to images.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from freqgan.transforms.banks import plane_chunks
 from freqgan.transforms.cosine import Place, gains_of, places_in_spectrum
+from freqgan.transforms.flat_arrays import Array, _0, _1, _2, _3, compiled, flat, size_of, sizes
 from freqgan.transforms.protocol import Quad
 
-Array = NDArray[Any]
 Gains = tuple[Array, Array]  # along x and along y
-_compiled = numba.njit(nogil=True, error_model="numpy")
-_0, _1, _2, _3 = (np.uintp(number) for number in range(4))
 
 
-@_compiled
-def _size(array):
-    return np.uintp(array.size)
-
-
-@_compiled
-def _sizes(shape):
-    return np.uintp(shape[0]), np.uintp(shape[1]), np.uintp(shape[2])
-
-
-# -- pairs -----------------------------------------------------------------------------------------
-
-
-@_compiled
-def _join(first, second, pairs):
-    for i in range(first.size):
-        pairs[2 * i] = first[i]
-        pairs[2 * i + 1] = second[i]
-
-
-@_compiled
-def _part(pairs, first, second):
-    for i in range(first.size):
-        first[i] = pairs[2 * i]
-        second[i] = pairs[2 * i + 1]
-
-
-def joined(quad: Quad, room: Tensor) -> Tensor:
-    """LL + i HL and LH + i HH (2, n, h, w) of bands (n, h, w), in the memory of ``room``; all contiguous."""
-    pairs = room.view(2, *quad.ll.shape)
-    for pair, first, second in zip(pairs, quad[::2], quad[1::2], strict=True):
-        _join(_flat(first), _flat(second), _flat(pair))
-    return pairs
-
-
-def parted(pair: Tensor, first: Tensor, second: Tensor) -> None:
-    """Writes the real and the imaginary part of a pair; all contiguous."""
-    _part(_flat(pair), _flat(first), _flat(second))
-
-
-def _flat(x: Tensor) -> Array:
-    """An array (n) of the same memory, (2n) of a complex one."""
-    flat: Array = (torch.view_as_real(x) if x.is_complex() else x).view(-1).numpy()
-    return flat
-
-
-# -- Fourier ---------------------------------------------------------------------------------------
-
-
-@_compiled
-def _mix_row(rows, at, opposite, gains, count, out, start):
-    """c[k] Z[k] - d[k] Z*[-k], for a row of ``count`` numbers; ``opposite`` is that at minus the frequency along y."""
-    re, im, d = gains[_0, _0], gains[_1, _0], gains[_2, _0]
-    out[start] = re * rows[at] - im * rows[at + _1] - d * rows[opposite]
-    out[start + _1] = re * rows[at + _1] + im * rows[at] + d * rows[opposite + _1]
-    end = opposite + _2 * count
-    for k in range(_1, count):
-        re, im, d = gains[_0, k], gains[_1, k], gains[_2, k]
-        x, y = rows[at + _2 * k], rows[at + _2 * k + _1]
-        out[start + _2 * k] = re * x - im * y - d * rows[end - _2 * k]
-        out[start + _2 * k + _1] = re * y + im * x + d * rows[end - _2 * k + _1]
-
-
-@_compiled
-def _split_rows(upper, lower, a, b, low, high, at):
-    for i in range(_size(upper)):
-        low[at + i] = upper[i] * a + lower[i] * b
-        high[at + i] = upper[i] * b - lower[i] * a
-
-
-@_compiled
-def _turn_row(rows, at, count, re, im):
-    for k in range(count):
-        x, y = rows[at + _2 * k], rows[at + _2 * k + _1]
-        rows[at + _2 * k] = x * re - y * im
-        rows[at + _2 * k + _1] = x * im + y * re
-
-
-@_compiled
-def _merge_rows(low, high, at, gains, k, count, rows, upper, lower):
-    a, b, re, im = gains[_0, k], gains[_1, k], gains[_2, k], gains[_3, k]
-    for i in range(count):
-        left, right = at + _2 * i, at + _2 * i + _1
-        x, y = high[left] * re + high[right] * im, high[right] * re - high[left] * im
-        rows[upper + _2 * i] = low[left] * a + x * b
-        rows[upper + _2 * i + _1] = low[right] * a + y * b
-        rows[lower + _2 * i] = low[left] * b - x * a
-        rows[lower + _2 * i + _1] = low[right] * b - y * a
-
-
-@_compiled
-def _fourier_split(spectrum, shape, along_x, along_y, low, high):
-    planes, height, width = _sizes(shape)
-    half, row = height // _2, _2 * width
-    upper, lower = np.empty(row, spectrum.dtype), np.empty(row, spectrum.dtype)
-    for p in range(planes):
-        start = p * height * row
-        for k in range(half):
-            opposite = start + (height - k) % height * row
-            _mix_row(spectrum, start + k * row, opposite, along_x, width, upper, _0)
-            _mix_row(spectrum, start + (k + half) * row, start + (half - k) * row, along_x, width, lower, _0)
-            at = (p * half + k) * row
-            _split_rows(upper, lower, along_y[_0, k], along_y[_1, k], low, high, at)
-            _turn_row(high, at, width, along_y[_2, k], along_y[_3, k])
-
-
-@_compiled
-def _fourier_merge(low, high, shape, along_x, along_y, spectrum):
-    planes, height, width = _sizes(shape)
-    half, row = height // _2, _2 * width
-    rows = np.empty(height * row, spectrum.dtype)
-    for p in range(planes):
-        for k in range(half):
-            _merge_rows(low, high, (p * half + k) * row, along_y, k, width, rows, k * row, (k + half) * row)
-        for k in range(height):
-            _mix_row(rows, k * row, (height - k) % height * row, along_x, width, spectrum, (p * height + k) * row)
-
-
-def fourier_split(spectrum: Tensor, along_x: Tensor, along_y: Tensor, room: Tensor) -> Tensor:
-    """The spectrum (n, H, W/2) of pairs of columns -> those of pairs of bands (2, n, H/2, W/2), in ``room``."""
-    count, height, width = spectrum.shape
-    pairs = room.view(2, count, height // 2, width)
-    low, high = (_flat(pair) for pair in pairs)
-    _fourier_split(_flat(spectrum), tuple(spectrum.shape), along_x.numpy(), along_y.numpy(), low, high)
-    return pairs
-
-
-def fourier_merge(pairs: Tensor, along_x: Tensor, along_y: Tensor, room: Tensor) -> Tensor:
-    """The inverse of :func:`fourier_split`, with the gains of the inverse."""
-    _, count, height, width = pairs.shape
-    spectrum = room.view(count, 2 * height, width)
-    low, high = (_flat(pair) for pair in pairs)
-    _fourier_merge(low, high, tuple(spectrum.shape), along_x.numpy(), along_y.numpy(), _flat(spectrum))
-    return spectrum
-
-
-# -- cosine ----------------------------------------------------------------------------------------
-
-
-@_compiled
+@compiled
 def _sorted_planes(images, shape, out):
     """Rows and columns in another order: samples 0, 2, 4 ..., and then the others backwards."""
-    planes, height, width = _sizes(shape)
+    planes, height, width = sizes(shape)
     half_y, half_x = (height + _1) // _2, (width + _1) // _2
     rest = width - half_x
     for p in range(planes):
@@ -185,10 +39,10 @@ def _sorted_planes(images, shape, out):
                 out[at + j] = images[row + _2 * (rest - _1 - j) + _1]
 
 
-@_compiled
+@compiled
 def _fold_rows(spectrum, first, second, re, im, sums, differences):
     """F + G and i (F - G) of F = e^{-it} V[k] and G = e^{it} V[-k], k along y and e^{it} = re + i im."""
-    for k in range(_size(sums) // _2):
+    for k in range(size_of(sums) // _2):
         x, y = spectrum[first + _2 * k], spectrum[first + _2 * k + _1]
         x, y = x * re + y * im, y * re - x * im
         u, v = spectrum[second + _2 * k], spectrum[second + _2 * k + _1]
@@ -199,7 +53,7 @@ def _fold_rows(spectrum, first, second, re, im, sums, differences):
         differences[_2 * k + _1] = x - u
 
 
-@_compiled
+@compiled
 def _turn_apart(row, turns, width, backwards, out, at):
     """Of e^{-it} times the row the real part to coefficient k, minus the imaginary one to W - k, for k up to W / 2.
 
@@ -224,7 +78,7 @@ def _turn_apart(row, turns, width, backwards, out, at):
         out[middle] = row[_2 * half] * turns[_0, half] + row[_2 * half + _1] * turns[_1, half]
 
 
-@_compiled
+@compiled
 def _turn_together(rows, at, turns, width, backwards, out):
     """e^{it} (C[k] - i C[W-k]) for k up to W / 2; C[W], which there is not, counts as 0."""
     count, end = width // _2 + _1, at + width
@@ -243,7 +97,7 @@ def _turn_together(rows, at, turns, width, backwards, out):
             out[_2 * k + _1] = x * im - y * re
 
 
-@_compiled
+@compiled
 def _line(place, plane, k):
     """Where row k of a block begins: ``plane`` is the number of the first coefficient, and that of those in a row."""
     first, row = plane
@@ -252,10 +106,10 @@ def _line(place, plane, k):
     return first + (np.uintp(top) + at) * row + np.uintp(left)
 
 
-@_compiled
+@compiled
 def _to_cosine(spectrum, along_x, along_y, whole, shape, place):
     """The half spectrum (n, h, w/2 + 1) of sorted images -> their coefficients, in a block."""
-    planes, rows, columns = _sizes(shape)
+    planes, rows, columns = sizes(shape)
     height, width, backwards = np.uintp(place[2]), np.uintp(place[3]), place[5]
     row = _2 * (width // _2 + _1)
     kind = spectrum.dtype
@@ -271,7 +125,7 @@ def _to_cosine(spectrum, along_x, along_y, whole, shape, place):
                 _turn_apart(differences, along_x, width, backwards, whole, _line(place, plane, other))
 
 
-@_compiled
+@compiled
 def _spread(sums, differences, sign, c, s, width, out, at):
     """With P = (c + i s) (S - i E), Q = (c - i s) (S + i E): Re P - Im P to k, Re Q + Im Q to W - k, for k up to W / 2.
 
@@ -287,10 +141,10 @@ def _spread(sums, differences, sign, c, s, width, out, at):
         out[end - k] = x * (c - s) + y * (s + c)
 
 
-@_compiled
+@compiled
 def _to_hartley(whole, shape, place, along_x, along_y, out):
     """Coefficients of images, in a block -> of the sorted images' spectra V, Re V - Im V, which says all."""
-    planes, rows, columns = _sizes(shape)
+    planes, rows, columns = sizes(shape)
     height, width, backwards = np.uintp(place[2]), np.uintp(place[3]), place[5]
     kind = whole.dtype
     plus, minus = kind.type(1), kind.type(-1)
@@ -309,10 +163,10 @@ def _to_hartley(whole, shape, place, along_x, along_y, out):
             _spread(sums, differences, minus, c, s, width, out, start + other * width)
 
 
-@_compiled
+@compiled
 def _from_hartley(spectrum, shape, out):
     """Re F - Im F of the half spectrum (n, h, w/2 + 1), of real ones, with rows and columns unsorted."""
-    planes, height, width = _sizes(shape)
+    planes, height, width = sizes(shape)
     half, rest = (height + _1) // _2, width // _2
     row = _2 * (rest + _1)
     for p in range(planes):
@@ -327,28 +181,28 @@ def _from_hartley(spectrum, shape, out):
                 out[line + width - _1] = spectrum[first + width - _1] - spectrum[first + width]
 
 
-@_compiled
+@compiled
 def _sorted_bands(bands, first, shape, out):
     size = bands[3].size
     for b in range(first, 4):
         _sorted_planes(bands[b], shape, out[(b - first) * size : (b - first + 1) * size])
 
 
-@_compiled
+@compiled
 def _bands_to_cosine(spectra, first, along_x, along_y, whole, shape, places):
     size = spectra.size // (4 - first)
     for b in range(first, 4):
         _to_cosine(spectra[(b - first) * size : (b - first + 1) * size], along_x, along_y, whole, shape, places[b])
 
 
-@_compiled
+@compiled
 def _bands_to_hartley(whole, shape, places, along_x, along_y, out):
     size = out.size // 4
     for b in range(4):
         _to_hartley(whole, shape, places[b], along_x, along_y, out[b * size : (b + 1) * size])
 
 
-@_compiled
+@compiled
 def _bands_from_hartley(spectra, shape, bands):
     size = spectra.size // 4
     for b in range(4):
@@ -367,7 +221,7 @@ class _Level(NamedTuple):
     def of(cls, quad: Quad, *, inverse: bool) -> _Level:
         height, width = quad.ll.shape[-2:]
         places = tuple(tuple(place) for place in places_in_spectrum(height, width))
-        return cls(tuple(map(_flat, quad)), (height, width), gains_of(quad.ll, inverse=inverse), places)
+        return cls(tuple(map(flat, quad)), (height, width), gains_of(quad.ll, inverse=inverse), places)
 
     def of_planes(self, planes: slice) -> tuple[Array, ...]:
         """Those of some planes."""
@@ -379,7 +233,7 @@ def cosine_split(images: Tensor, quads: Sequence[Quad]) -> None:
     """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
     levels = [_Level.of(quad, inverse=True) for quad in quads]
     size = (images.shape[1], images.shape[2])
-    pixels, gains, whole = _flat(images), gains_of(images, inverse=False), tuple(Place(0, 0, *size))
+    pixels, gains, whole = flat(images), gains_of(images, inverse=False), tuple(Place(0, 0, *size))
     area = size[0] * size[1]
     # Numbers between the steps are in the same rooms for all planes: new memory takes as long as the kernels.
     for planes, (coefficients, room) in _chunks(images):
@@ -397,7 +251,7 @@ def cosine_merge(quads: Sequence[Quad], images: Tensor) -> None:
     """The inverse of :func:`cosine_split`; of the low bands, only the coarsest is read."""
     levels = [_Level.of(quad, inverse=False) for quad in quads]
     size = (images.shape[1], images.shape[2])
-    pixels, gains, whole = _flat(images), gains_of(images, inverse=True), tuple(Place(0, 0, *size))
+    pixels, gains, whole = flat(images), gains_of(images, inverse=True), tuple(Place(0, 0, *size))
     area = size[0] * size[1]
     for planes, (coefficients, room) in _chunks(images):
         shape = (planes.stop - planes.start, *size)
@@ -428,4 +282,4 @@ def _spectra(images: Array, shape: tuple[int, ...]) -> Array:
 
 def check(device: torch.device) -> None:
     """Compiles and runs a kernel; raises whatever Numba raises where it cannot."""
-    parted(torch.zeros(1, dtype=torch.complex64, device=device), torch.zeros(1), torch.zeros(1))
+    _sorted_planes(flat(torch.zeros(1, device=device)), (1, 1, 1), flat(torch.zeros(1)))

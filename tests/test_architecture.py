@@ -87,3 +87,15 @@ def test_actors_that_only_read_and_write_start_without_torch() -> None:
     code = "import sys, cluster.data_actors; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_stages_start_without_compilers() -> None:
+    """torch.compile's half of torch, SciPy and Numba take longer to load than all the rest, in every process."""
+    code = (
+        "import sys, cluster.ray_crew, cluster.ray_executor\n"
+        "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy', 'scipy', 'numba', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 test: $(INSTALLED) lint types
-	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -23,7 +23,8 @@ demo: $(INSTALLED)
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 test: $(INSTALLED) lint types
-	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not alone"
+	$(RUN) pytest -m alone
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from tests.chaos.memory import Sample, Trend, slope_per_hour, trends
 from tests.chaos.rows import Row
 from tests.chaos.trainings import Moments, lost_s
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("fault", ["machine", "calls", "racing"])
 def test_one_moment_of_a_fault(fault: str, tmp_path: Path) -> None:

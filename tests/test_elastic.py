@@ -12,6 +12,8 @@ import pytest
 from tests.runs import tiny_run_settings, trained
 from tests.test_training import PAIR, run_script
 
+pytestmark = pytest.mark.alone
+
 TELL = """
 import sys
 

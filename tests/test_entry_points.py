@@ -23,6 +23,8 @@ from tests.retraining import GOOD_ENOUGH, NEVER_GOOD_ENOUGH, Bench
 from tests.runs import tiny_run_settings
 from tests.s3_server import BUCKET
 
+pytestmark = pytest.mark.alone
+
 MOUNTED = "/etc/freqgan"
 SUBMIT = """
 import sys

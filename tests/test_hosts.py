@@ -11,6 +11,8 @@ from tests.hosts import FOR_EVER, Cut, told_over_two_hosts
 from tests.namespaces import two_hosts
 from tests.runs import tiny_run_settings, trained
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def may_make_hosts() -> None:

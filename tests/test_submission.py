@@ -18,6 +18,8 @@ from launch.submission import pack_job
 from tests.commands import ROOT, Outcome, command_line
 from tests.ray_head import Head, free_ports, running_head
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:

@@ -76,12 +76,12 @@ class SpectralBank(MatrixBank):
         if _goes_through_matrices(image):
             return super().split_levels(image, levels)
         batch, channels, height, width = image.shape
-        shapes = ((batch * channels, height >> level, width >> level) for level in range(1, levels + 1))
+        shapes = ((batch, channels, height >> level, width >> level) for level in range(1, levels + 1))
         quads = [Quad(*(image.new_empty(shape) for _ in range(4))) for shape in shapes]
-        self.spectral.split(
-            image.reshape(-1, height, width).contiguous(), quads, spectral_kernels_for(image, self.spectral.family)
-        )
-        return [band.view(batch, channels, *band.shape[1:]) for quad in quads for band in quad]
+        flat = [Quad(*(band.view(-1, *band.shape[2:]) for band in quad)) for quad in quads]
+        kernels = spectral_kernels_for(image, self.spectral.family)
+        self.spectral.split(image.reshape(-1, height, width).contiguous(), flat, kernels)
+        return [band for quad in quads for band in quad]
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
         """See :class:`Bank`."""

@@ -21,6 +21,10 @@ LOW_RANGE = 2.0
 """Growth of the low band's range per level: LL_q / 2^q is in the range of the pixels, for every transform."""
 
 
+MOST_SIZES = 64
+"""Of images, whose bands' sizes are remembered."""
+
+
 class Quad(NamedTuple):
     """The four quadrants of one level, each (B, C, H/2, W/2); HL is high along x, LH along y."""
 
@@ -44,6 +48,7 @@ class BandTransform(ABC):
             raise InputError(f"transform {spec}: levels is {levels!r}, but must be a whole number, 1 or more")
         self.spec = spec
         self.levels = levels
+        self._sizes: dict[tuple[int, int], dict[Band, tuple[int, int]]] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec!r}, levels={self.levels})"
@@ -178,14 +183,23 @@ class BandTransform(ABC):
     def _check_sub_images(self, sub_images: SubImages, size: tuple[int, int]) -> None:
         """InputError unless all ``sub_images`` are of one batch and of the sizes of their bands."""
         batch: tuple[int, ...] | None = None
+        known = self._known_sizes(size)
         for band, sub_image in sub_images.items():
             batch = batch or tuple(sub_image.shape[:2])
-            expected = (*batch, *self.band_size(size, band))
+            expected = (*batch, *(known.get(band) or self.band_size(size, band)))
             if tuple(sub_image.shape) != expected:
                 raise InputError(
                     f"transform {self.spec}, images of {size[0]} x {size[1]}: {band} has shape "
                     f"{tuple(sub_image.shape)}, expected {expected}"
                 )
+
+    def _known_sizes(self, size: tuple[int, int]) -> dict[Band, tuple[int, int]]:
+        """Of all bands of images of ``size``: counted once, for small images take no longer to transform."""
+        if size not in self._sizes:
+            if len(self._sizes) == MOST_SIZES:
+                self._sizes.clear()
+            self._sizes[size] = {band: self.band_size(size, band) for band in self.bands()}
+        return self._sizes[size]
 
 
 def as_float(*tensors: Tensor) -> list[Tensor]:

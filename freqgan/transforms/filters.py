@@ -52,7 +52,11 @@ class AxisPlan:
 
 
 class MatrixBank(Bank):
-    """Two channels as products with matrices, along both axes of images; a few planes at a time, for the cache."""
+    """Two channels as products with matrices, along both axes of images; a few planes at a time, for the cache.
+
+    Splits go along y first and merges last: a product with each plane is faster the wider it is, and along x all rows
+    are one product.
+    """
 
     def split(self, image: Tensor) -> Quad:
         """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
@@ -60,11 +64,13 @@ class MatrixBank(Bank):
         work = image.to(_exact_dtype(image))
         quad = Quad(*(work.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
         along_x, along_y = self._plan(width, False, work), self._plan(height, False, work)
-        for part, *bands in zip(planes_of(work, 1), *(planes_of(band, 4) for band in quad), strict=True):
-            left, right = (_windows(channel, along_y) for channel in _split_columns(part, along_x))
-            order = ((along_y.low, left), (along_y.low, right), (along_y.high, left), (along_y.high, right))
-            for band, (matrix, windows) in zip(bands, order, strict=True):
-                _multiply(matrix, windows, band)
+        chunks = planes_of(work, 1)
+        room = work.new_empty(len(chunks[0]), height // 2, width)  # the same for all: new memory costs as much as they
+        for part, ll, hl, lh, hh in zip(chunks, *(planes_of(band, 4) for band in quad), strict=True):
+            windows, rows = _windows(part, along_y), room[: len(part)]
+            for matrix, bands in ((along_y.low, (ll, hl)), (along_y.high, (lh, hh))):
+                _multiply(matrix, windows, rows)
+                _split_columns(rows, along_x, bands)
         return Quad(*(band.to(image.dtype) for band in quad))
 
     def merge(self, quad: Quad) -> Tensor:
@@ -75,7 +81,7 @@ class MatrixBank(Bank):
         along_x, along_y = self._plan(2 * width, True, image), self._plan(2 * height, True, image)
         bands = (planes_of(band.to(dtype), 4) for band in quad)
         for part, ll, hl, lh, hh in zip(planes_of(image, 1), *bands, strict=True):
-            _merge_columns(_merge_rows(ll, lh, along_y), _merge_rows(hl, hh, along_y), along_x, part)
+            _merge_rows(_merge_columns(ll, hl, along_x), _merge_columns(lh, hh, along_x), along_y, part)
         return image.to(quad.ll.dtype)
 
     @abstractmethod
@@ -192,37 +198,33 @@ def _multiply(matrix: Tensor, windows: Tensor, out: Tensor) -> None:
     torch.bmm(matrix.expand(len(windows), -1, -1), windows, out=batched)
 
 
-def _split_columns(image: Tensor, plan: AxisPlan) -> tuple[Tensor, Tensor]:
-    """(R, H, W) -> the low and the high channel along x, each (R, H, W/2)."""
-    count, height, width = image.shape
-    source = _extended(image.reshape(count * height, width), 1, plan.margin)
+def _split_columns(image: Tensor, plan: AxisPlan, channels: tuple[Tensor, Tensor]) -> None:
+    """Writes the low and the high channel of (R, H, W) along x, each (R, H, W/2) and contiguous."""
+    rows = image.shape[0] * image.shape[1]
+    source = _extended(image.view(rows, image.shape[2]), 1, plan.margin)
     size, window = plan.low.shape
-    out = source.new_empty(2, count * height, width // 2)
-    for channel, matrix in zip(out, (plan.low, plan.high), strict=True):
+    for channel, matrix in zip(channels, (plan.low, plan.high), strict=True):
+        out = channel.view(rows, channel.shape[2])
         for block in range(plan.blocks):
             part = source.narrow(1, block * plan.step, window)
-            torch.mm(part, matrix.T, out=channel.narrow(1, block * size, size))
-    low, high = out.view(2, count, height, width // 2)
-    return low, high
+            torch.mm(part, matrix.T, out=out.narrow(1, block * size, size))
 
 
-def _merge_rows(low: Tensor, high: Tensor, plan: AxisPlan) -> Tensor:
-    """The channels along y, each (R, H/2, W) -> (R, H, W)."""
-    count, half, width = low.shape
-    merged = low.new_empty(count * plan.blocks, len(plan.low), width)
-    _multiply(plan.low, _windows(low, plan), merged)
-    high_windows = _windows(high, plan)
-    merged.baddbmm_(plan.high.expand(len(high_windows), -1, -1), high_windows)
-    return merged.view(count, 2 * half, width)
-
-
-def _merge_columns(low: Tensor, high: Tensor, plan: AxisPlan, image: Tensor) -> None:
-    """Writes the merge along x of the channels, each (R, H, W/2), into ``image``, (..., W) with R * H rows."""
-    rows = low.shape[0] * low.shape[1]
-    low, high = (_extended(channel.reshape(rows, low.shape[2]), 1, plan.margin) for channel in (low, high))
+def _merge_columns(low: Tensor, high: Tensor, plan: AxisPlan) -> Tensor:
+    """The channels along x, each (R, H, W/2) -> (R, H, W)."""
+    count, height, half = low.shape
+    low, high = (_extended(channel.reshape(count * height, half), 1, plan.margin) for channel in (low, high))
     size, window = plan.low.shape
-    out = image.view(rows, image.shape[-1])
+    merged = low.new_empty(count * height, 2 * half)
     for block in range(plan.blocks):
-        target = out.narrow(1, block * size, size)
+        target = merged.narrow(1, block * size, size)
         torch.mm(low.narrow(1, block * plan.step, window), plan.low.T, out=target)
         target.addmm_(high.narrow(1, block * plan.step, window), plan.high.T)
+    return merged.view(count, height, 2 * half)
+
+
+def _merge_rows(low: Tensor, high: Tensor, plan: AxisPlan, image: Tensor) -> None:
+    """Writes the merge along y of the channels, each (R, H/2, W), into ``image`` (R, H, W), contiguous."""
+    _multiply(plan.low, _windows(low, plan), image)
+    windows = _windows(high, plan)
+    image.view(len(windows), len(plan.low), image.shape[2]).baddbmm_(plan.high.expand(len(windows), -1, -1), windows)

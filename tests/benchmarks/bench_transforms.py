@@ -59,7 +59,7 @@ def _spectral(images: Tensor, spec: str) -> Iterator[Comparison]:
                 peer=peer_ms,
                 unit="ms",
                 higher_is_better=False,
-                how=f"float32, ours {LEVELS} levels, the peer one transform, one CPU thread, minimum of 30, in turns",
+                how=f"float32, ours {LEVELS} levels, the peer one transform, one CPU thread, minimum of 42, in turns",
             )
 
 
@@ -76,7 +76,7 @@ def _of_one(images: Tensor, wavelet: str) -> Iterator[Comparison]:
                 peer=times_ms[peer],
                 unit="ms",
                 higher_is_better=False,
-                how=f"float32, {LEVELS} levels, periodic borders, one CPU thread, minimum of 30 calls in turns",
+                how=f"float32, {LEVELS} levels, periodic borders, one CPU thread, minimum of 42 calls in turns",
             )
 
 

@@ -58,8 +58,8 @@ def super_resolve_command(
         ]
     )
     bicubic = torch.cat([_bicubic(g.low, settings.image_size) for g in given])
-    for source, pixels in zip(given, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
-        folder.write(f"{source.stem}.png", encode_png(to_image(pixels)))
+    for name, pixels in zip(_names(given), to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
+        folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([g.low for g in given])).abs().max()
     lines = [
         f"{len(given)} images of {settings.image_size} x {settings.image_size} pixels in {folder.url}",
@@ -95,6 +95,12 @@ def _read(synthesiser: Synthesiser, url: str, level: int) -> Given:
         return Given(stem, _tensor(pixels.transpose(2, 0, 1)), None)
     truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
     return Given(stem, low_band(synthesiser, truth, level), truth)
+
+
+def _names(given: Sequence[Given]) -> list[str]:
+    """Those of the inputs; with their numbers before them where files of several folders have one name."""
+    stems = [source.stem for source in given]
+    return stems if len(set(stems)) == len(stems) else [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
 
 
 def _tensor(pixels: Pixels) -> Tensor:
@@ -187,7 +193,9 @@ def edit_command(
     for number, (old, new) in enumerate(zip(*pixels, strict=True)):
         folder.write(f"{number:05d}-before.png", encode_png(to_image(old)))
         folder.write(f"{number:05d}-after.png", encode_png(to_image(new)))
-    _write_rows(folder, {"before": before, "after": after, "difference / 2": (after - before) / 2})
+    _write_rows(
+        folder, {"before": before, "after": after, "difference / 2": (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2}
+    )
     return f"{count} images before, after and their difference (half its size, around grey) in {folder.url}"
 
 

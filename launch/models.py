@@ -45,7 +45,8 @@ def show_model(url: str, number: int | None) -> None:
     current = store.current()
     if number is None:
         if current is None:
-            raise InputError(f"{store.folder.url} has no version in use: name a number")
+            fault = "has no version in use: name a number" if store.folder.is_there() else "is not there"
+            raise InputError(f"{store.folder.url} {fault}")
         number = current.number
     version = store.version(number)
     moves = [one for one in current.log if one["version"] == number] if current else []

@@ -121,6 +121,12 @@ def test_super_resolve_writes_images_and_compares(capsys: Capsys, run: Path, tmp
         assert text in outcome.out
     assert Image.open(tmp_path / "out" / "63.png").size == (16, 16)
     assert Image.open(tmp_path / "out" / "side_by_side.png").size == (4 * 128 + 3 * 2, 22 + 16 * 128 + 15 * 2)
+    (tmp_path / "other").mkdir()
+    same = image_file(tmp_path / "other" / "0.png", 16, 7)
+    outcome = run_command(capsys, "super-resolve", run, files[0], same, "--out", tmp_path / "out1")
+    assert outcome.code == 0, outcome.err
+    names = sorted(path.name for path in (tmp_path / "out1").iterdir())
+    assert names == ["00000-0.png", "00001-0.png", "side_by_side.png"]
     small = image_file(tmp_path / "small.png", 4)
     outcome = run_command(capsys, "super-resolve", run, small, "--out", tmp_path / "out2", "--from-level", 2)
     assert outcome.code == 0, outcome.err

@@ -98,9 +98,11 @@ def _read(synthesiser: Synthesiser, url: str, level: int) -> Given:
 
 
 def _names(given: Sequence[Given]) -> list[str]:
-    """Those of the inputs; with their numbers before them where files of several folders have one name."""
+    """Those of the inputs; with their numbers before them where two have one name, or one that of the overview."""
     stems = [source.stem for source in given]
-    return stems if len(set(stems)) == len(stems) else [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
+    if len({*stems, SIDE_BY_SIDE.partition(".")[0]}) > len(stems):
+        return stems
+    return [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
 
 
 def _tensor(pixels: Pixels) -> Tensor:

@@ -16,7 +16,7 @@ CHUNK_BYTES = 2**21
 """Of images that are transformed together on a CPU: about what the cache of a core holds."""
 
 SPECTRAL_CHUNK_BYTES = 2**20
-"""The same where the spectra between the steps are as large as the images; .25, .5 and 2 MiB were slower."""
+"""The same where the spectra between the steps are as large as the images; less or more slowed cosine banks."""
 
 
 class Bank(ABC):

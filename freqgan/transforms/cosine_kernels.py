@@ -229,49 +229,60 @@ class _Level(NamedTuple):
         return tuple(band[planes.start * area : planes.stop * area] for band in self.bands)
 
 
+class _Chunk(NamedTuple):
+    """Images (n, H, W) that are transformed together: numbers, shape, pixels, and two rooms of their size.
+
+    The rooms are the same for all chunks: new memory takes as long as the kernels.
+    """
+
+    planes: slice
+    shape: tuple[int, int, int]
+    pixels: Array
+    coefficients: Array
+    room: Array
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """The place of all coefficients."""
+        return tuple(Place(0, 0, *self.shape[1:]))
+
+
 def cosine_split(images: Tensor, quads: Sequence[Quad]) -> None:
     """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
-    levels = [_Level.of(quad, inverse=True) for quad in quads]
-    size = (images.shape[1], images.shape[2])
-    pixels, gains, whole = flat(images), gains_of(images, inverse=False), tuple(Place(0, 0, *size))
-    area = size[0] * size[1]
-    # Numbers between the steps are in the same rooms for all planes: new memory takes as long as the kernels.
-    for planes, (coefficients, room) in _chunks(images):
-        shape = (planes.stop - planes.start, *size)
-        _sorted_planes(pixels[planes.start * area : planes.stop * area], shape, room)
-        _to_cosine(_spectra(room, shape), *gains, coefficients, shape, whole)
+    levels, gains = [_Level.of(quad, inverse=True) for quad in quads], gains_of(images, inverse=False)
+    for chunk in _chunks(images):
+        _sorted_planes(chunk.pixels, chunk.shape, chunk.room)
+        _to_cosine(_spectra(chunk.room, chunk.shape), *gains, chunk.coefficients, chunk.shape, chunk.whole)
         for level in levels:
-            stack = (4, shape[0], *level.size)
-            hartley = room[: math.prod(stack)]
-            _bands_to_hartley(coefficients, shape, level.places, *level.gains, hartley)
-            _bands_from_hartley(_spectra(hartley, stack), stack[1:], level.of_planes(planes))
+            stack = (4, chunk.shape[0], *level.size)
+            hartley = chunk.room[: math.prod(stack)]
+            _bands_to_hartley(chunk.coefficients, chunk.shape, level.places, *level.gains, hartley)
+            _bands_from_hartley(_spectra(hartley, stack), stack[1:], level.of_planes(chunk.planes))
 
 
 def cosine_merge(quads: Sequence[Quad], images: Tensor) -> None:
     """The inverse of :func:`cosine_split`; of the low bands, only the coarsest is read."""
-    levels = [_Level.of(quad, inverse=False) for quad in quads]
-    size = (images.shape[1], images.shape[2])
-    pixels, gains, whole = flat(images), gains_of(images, inverse=True), tuple(Place(0, 0, *size))
-    area = size[0] * size[1]
-    for planes, (coefficients, room) in _chunks(images):
-        shape = (planes.stop - planes.start, *size)
+    levels, gains = [_Level.of(quad, inverse=False) for quad in quads], gains_of(images, inverse=True)
+    for chunk in _chunks(images):
         for level in levels:
             first = 0 if level is levels[-1] else 1
-            stack = (4 - first, shape[0], *level.size)
-            ordered = room[: math.prod(stack)]
-            _sorted_bands(level.of_planes(planes), first, stack[1:], ordered)
-            _bands_to_cosine(_spectra(ordered, stack), first, *level.gains, coefficients, shape, level.places)
-        _to_hartley(coefficients, shape, whole, *gains, room)
-        _from_hartley(_spectra(room, shape), shape, pixels[planes.start * area : planes.stop * area])
+            stack = (4 - first, chunk.shape[0], *level.size)
+            ordered = chunk.room[: math.prod(stack)]
+            _sorted_bands(level.of_planes(chunk.planes), first, stack[1:], ordered)
+            spectra = _spectra(ordered, stack)
+            _bands_to_cosine(spectra, first, *level.gains, chunk.coefficients, chunk.shape, level.places)
+        _to_hartley(chunk.coefficients, chunk.shape, chunk.whole, *gains, chunk.room)
+        _from_hartley(_spectra(chunk.room, chunk.shape), chunk.shape, chunk.pixels)
 
 
-def _chunks(images: Tensor) -> Iterator[tuple[slice, tuple[Array, Array]]]:
-    """Planes that are transformed together, and two rooms of their size."""
-    chunks = plane_chunks(images)
-    rooms = images.new_empty(2, chunks[0].stop, *images.shape[1:]).view(2, -1).numpy()
-    for planes in chunks:
-        size = (planes.stop - planes.start) * images[0].numel()
-        yield planes, (rooms[0, :size], rooms[1, :size])
+def _chunks(images: Tensor) -> Iterator[_Chunk]:
+    _, height, width = images.shape
+    area, slices, pixels = height * width, plane_chunks(images), flat(images)
+    coefficients, room = images.new_empty(2, slices[0].stop * area).numpy()
+    for planes in slices:
+        count = planes.stop - planes.start
+        own, size = pixels[planes.start * area : planes.stop * area], count * area
+        yield _Chunk(planes, (count, height, width), own, coefficients[:size], room[:size])
 
 
 def _spectra(images: Array, shape: tuple[int, ...]) -> Array:

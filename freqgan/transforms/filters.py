@@ -65,7 +65,7 @@ class MatrixBank(Bank):
         quad = Quad(*(work.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
         along_x, along_y = self._plan(width, False, work), self._plan(height, False, work)
         chunks = planes_of(work, 1)
-        room = work.new_empty(len(chunks[0]), height // 2, width)  # the same for all: new memory costs as much as they
+        room = work.new_empty(len(chunks[0]), height // 2, width)  # one: new memory takes as long as a product
         for part, ll, hl, lh, hh in zip(chunks, *(planes_of(band, 4) for band in quad), strict=True):
             windows, rows = _windows(part, along_y), room[: len(part)]
             for matrix, bands in ((along_y.low, (ll, hl)), (along_y.high, (lh, hh))):

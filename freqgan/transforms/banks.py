@@ -150,8 +150,10 @@ def planes_of(x: Tensor, share: int) -> tuple[Tensor, ...]:
     planes = x.reshape(-1, *x.shape[-2:])
     if not x.numel() or x.device.type != "cpu":
         return (planes,)
-    plane_bytes = share * planes[0].numel() * planes.element_size()
-    parts: tuple[Tensor, ...] = planes.split(max(1, CHUNK_BYTES // plane_bytes))  # type: ignore[no-untyped-call]
+    count = max(1, CHUNK_BYTES // (share * x.shape[-2] * x.shape[-1] * x.element_size()))
+    if count >= len(planes):
+        return (planes,)
+    parts: tuple[Tensor, ...] = planes.split(count)  # type: ignore[no-untyped-call]
     return parts
 
 

@@ -7,16 +7,28 @@ Transforms themselves are torch's, of real images to spectra, which take half th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from freqgan.transforms.banks import plane_chunks
 from freqgan.transforms.cosine import Place, gains_of, places_in_spectrum
-from freqgan.transforms.flat_arrays import Array, _0, _1, _2, _3, compiled, flat, size_of, sizes
+from freqgan.transforms.flat_arrays import (
+    Array,
+    Chunk,
+    _0,
+    _1,
+    _2,
+    _3,
+    chunks,
+    compiled,
+    flat,
+    planes_in,
+    size_of,
+    sizes,
+)
 from freqgan.transforms.protocol import Quad
 
 Gains = tuple[Array, Array]  # along x and along y
@@ -223,66 +235,41 @@ class _Level(NamedTuple):
         places = tuple(tuple(place) for place in places_in_spectrum(height, width))
         return cls(tuple(map(flat, quad)), (height, width), gains_of(quad.ll, inverse=inverse), places)
 
-    def of_planes(self, planes: slice) -> tuple[Array, ...]:
-        """Those of some planes."""
-        area = self.size[0] * self.size[1]
-        return tuple(band[planes.start * area : planes.stop * area] for band in self.bands)
-
-
-class _Chunk(NamedTuple):
-    """Images (n, H, W) that are transformed together: numbers, shape, pixels, and two rooms of their size.
-
-    The rooms are the same for all chunks: new memory takes as long as the kernels.
-    """
-
-    planes: slice
-    shape: tuple[int, int, int]
-    pixels: Array
-    coefficients: Array
-    room: Array
-
-    @property
-    def whole(self) -> tuple[int, ...]:
-        """The place of all coefficients."""
-        return tuple(Place(0, 0, *self.shape[1:]))
-
 
 def cosine_split(images: Tensor, quads: Sequence[Quad]) -> None:
     """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
     levels, gains = [_Level.of(quad, inverse=True) for quad in quads], gains_of(images, inverse=False)
-    for chunk in _chunks(images):
-        _sorted_planes(chunk.pixels, chunk.shape, chunk.room)
-        _to_cosine(_spectra(chunk.room, chunk.shape), *gains, chunk.coefficients, chunk.shape, chunk.whole)
+    for chunk in chunks(images):
+        coefficients, room = chunk.rooms
+        _sorted_planes(chunk.pixels, chunk.shape, room)
+        _to_cosine(_spectra(room, chunk.shape), *gains, coefficients, chunk.shape, _whole(chunk))
         for level in levels:
             stack = (4, chunk.shape[0], *level.size)
-            hartley = chunk.room[: math.prod(stack)]
-            _bands_to_hartley(chunk.coefficients, chunk.shape, level.places, *level.gains, hartley)
-            _bands_from_hartley(_spectra(hartley, stack), stack[1:], level.of_planes(chunk.planes))
+            hartley = room[: math.prod(stack)]
+            _bands_to_hartley(coefficients, chunk.shape, level.places, *level.gains, hartley)
+            bands = planes_in(level.bands, level.size, chunk.planes)
+            _bands_from_hartley(_spectra(hartley, stack), stack[1:], bands)
 
 
 def cosine_merge(quads: Sequence[Quad], images: Tensor) -> None:
     """The inverse of :func:`cosine_split`; of the low bands, only the coarsest is read."""
     levels, gains = [_Level.of(quad, inverse=False) for quad in quads], gains_of(images, inverse=True)
-    for chunk in _chunks(images):
+    for chunk in chunks(images):
+        coefficients, room = chunk.rooms
         for level in levels:
             first = 0 if level is levels[-1] else 1
             stack = (4 - first, chunk.shape[0], *level.size)
-            ordered = chunk.room[: math.prod(stack)]
-            _sorted_bands(level.of_planes(chunk.planes), first, stack[1:], ordered)
+            ordered = room[: math.prod(stack)]
+            _sorted_bands(planes_in(level.bands, level.size, chunk.planes), first, stack[1:], ordered)
             spectra = _spectra(ordered, stack)
-            _bands_to_cosine(spectra, first, *level.gains, chunk.coefficients, chunk.shape, level.places)
-        _to_hartley(chunk.coefficients, chunk.shape, chunk.whole, *gains, chunk.room)
-        _from_hartley(_spectra(chunk.room, chunk.shape), chunk.shape, chunk.pixels)
+            _bands_to_cosine(spectra, first, *level.gains, coefficients, chunk.shape, level.places)
+        _to_hartley(coefficients, chunk.shape, _whole(chunk), *gains, room)
+        _from_hartley(_spectra(room, chunk.shape), chunk.shape, chunk.pixels)
 
 
-def _chunks(images: Tensor) -> Iterator[_Chunk]:
-    _, height, width = images.shape
-    area, slices, pixels = height * width, plane_chunks(images), flat(images)
-    coefficients, room = images.new_empty(2, slices[0].stop * area).numpy()
-    for planes in slices:
-        count = planes.stop - planes.start
-        own, size = pixels[planes.start * area : planes.stop * area], count * area
-        yield _Chunk(planes, (count, height, width), own, coefficients[:size], room[:size])
+def _whole(chunk: Chunk) -> tuple[int, ...]:
+    """The place of all coefficients."""
+    return tuple(Place(0, 0, *chunk.shape[1:]))
 
 
 def _spectra(images: Array, shape: tuple[int, ...]) -> Array:

@@ -44,59 +44,39 @@ class Fourier:
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        gains = _gains(self.taper, (rows.shape[-1], rows.shape[-1]), rows.dtype, inverse=False)
+        gains = gains_of(self.taper, (rows.shape[-1], rows.shape[-1]), rows.dtype, inverse=False)
         channels = torch.fft.ifft(_mixed(torch.fft.fft(_pairs_of(rows)), gains, (-1,)))
         return channels.real, channels.imag
 
     def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        room: Tensor | None = None  # the same for all planes: new memory takes as long as the kernels
+        if kernels is not None:
+            kernels.fourier_split(images, quads, self.taper)
+            return
         for planes in plane_chunks(images):
             image = images[planes]
-            room = torch.empty_like(image) if room is None else room
-            for quad in (Quad(*(band[planes] for band in bands)) for bands in quads):
-                self._split_level(image, quad, _start_of(room, image), kernels)
-                image = quad.ll
+            for quad in quads:
+                gains = gains_of(self.taper, tuple(image.shape[-2:]), image.dtype, inverse=False)
+                spectra = _split(_mixed(torch.fft.fft2(_pairs_of(image)), gains, (-2, -1)), gains)
+                for pair, (first, second) in zip(torch.fft.ifft2(spectra), (quad[:2], quad[2:]), strict=True):
+                    first[planes] = pair.real
+                    second[planes] = pair.imag
+                image = quad.ll[planes]
 
     def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
         """See :class:`freqgan.transforms.spectral.Spectral`."""
-        room: Tensor | None = None
+        if kernels is not None:
+            kernels.fourier_merge(quads, images, self.taper)
+            return
         for planes in plane_chunks(images):
-            image = images[planes]
-            room = torch.empty_like(image) if room is None else room
-            chunk = [Quad(*(band[planes] for band in bands)) for bands in quads]
-            lows = [image, *(quad.ll for quad in chunk)]
-            for quad, low in zip(reversed(chunk), reversed(lows[:-1]), strict=True):
-                self._merge_level(quad, low, _start_of(room, low), kernels)
-
-    def _split_level(self, planes: Tensor, quad: Quad, room: Tensor, kernels: ModuleType | None) -> None:
-        gains = _gains(self.taper, tuple(planes.shape[-2:]), planes.dtype, inverse=False)
-        spectrum = torch.fft.fft2(_pairs_of(planes))
-        if kernels is None:
-            spectra = _split(_mixed(spectrum, gains, (-2, -1)), gains)
-        else:
-            spectra = kernels.fourier_split(spectrum, *gains, _pairs_of(room))
-        for pair, (first, second) in zip(torch.fft.ifft2(spectra), (quad[:2], quad[2:]), strict=True):
-            if kernels is None:
-                first.copy_(pair.real)
-                second.copy_(pair.imag)
-            else:
-                kernels.parted(pair, first, second)
-
-    def _merge_level(self, quad: Quad, planes: Tensor, room: Tensor, kernels: ModuleType | None) -> None:
-        gains = _gains(self.taper, tuple(planes.shape[-2:]), planes.dtype, inverse=True)
-        if kernels is None:
-            spectra = torch.fft.fft2(torch.stack((torch.complex(*quad[:2]), torch.complex(*quad[2:]))))
-            spectrum = _mixed(_merged(spectra, gains), gains, (-2, -1))
-        else:
-            pairs = kernels.joined(quad, _pairs_of(room))
-            spectrum = kernels.fourier_merge(torch.fft.fft2(pairs), *gains, _pairs_of(room))
-        planes.copy_(torch.view_as_real(torch.fft.ifft2(spectrum)).flatten(-2))
-
-
-def _start_of(room: Tensor, planes: Tensor) -> Tensor:
-    """As much of it, of the shape of ``planes``."""
-    return room.view(-1)[: planes.numel()].view(planes.shape)
+            low = quads[-1].ll[planes]
+            for hl, lh, hh in ((band[planes] for band in quad[1:]) for quad in reversed(quads)):
+                size = (2 * low.shape[-2], 2 * low.shape[-1])
+                gains = gains_of(self.taper, size, low.dtype, inverse=True)
+                spectra = torch.fft.fft2(torch.stack((torch.complex(low, hl), torch.complex(lh, hh))))
+                pairs = torch.fft.ifft2(_mixed(_merged(spectra, gains), gains, (-2, -1)))
+                low = torch.view_as_real(pairs).flatten(-2)
+            images[planes] = low
 
 
 def _pairs_of(images: Tensor) -> Tensor:
@@ -108,24 +88,26 @@ class Gains(NamedTuple):
     """What spectra of images (H, W) are multiplied by.
 
     Attributes:
-        x: (3, W/2): real and imaginary part of the factor of Z[k], and that of Z*[-k].
-        y: (4, H/2): a, b and e^{iw} as (re, im).
+        pairs: (3, W/2), along x where Z is taken: real and imaginary part of the factor of Z[k], and that of Z*[-k].
+        x: (4, W/2): a, b and e^{iw} as (re, im), where X is.
+        y: (4, H/2): the same along y.
 
     """
 
+    pairs: Tensor
     x: Tensor
     y: Tensor
 
 
 @lru_cache(maxsize=64)
-def _gains(taper: Taper, size: tuple[int, ...], dtype: torch.dtype, *, inverse: bool) -> Gains:
+def gains_of(taper: Taper, size: tuple[int, ...], dtype: torch.dtype, *, inverse: bool) -> Gains:
     """For images of ``size``."""
     w, a, b = _responses(taper, size[1])
     sign = -1 if inverse else 1
-    x = torch.stack(((a + b) / 2, -sign * (a - b) / 2 * w.cos(), -sign * (a - b) / 2 * w.sin()))
-    w, a, b = _responses(taper, size[0])
+    pairs = torch.stack(((a + b) / 2, -sign * (a - b) / 2 * w.cos(), -sign * (a - b) / 2 * w.sin()))
     scale = 1 if inverse else 0.5
-    return Gains(x.to(dtype), torch.stack((scale * a, scale * b, w.cos(), w.sin())).to(dtype))
+    y, x = (torch.stack((scale * a, scale * b, w.cos(), w.sin())) for w, a, b in (_responses(taper, n) for n in size))
+    return Gains(*(gains.to(dtype) for gains in (pairs, x, y)))
 
 
 def _responses(taper: Taper, side: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,7 +118,7 @@ def _responses(taper: Taper, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _mixed(spectrum: Tensor, gains: Gains, axes: tuple[int, ...]) -> Tensor:
     """Along x: of the spectrum Z of pairs of samples that of pairs of channels, or back; see :class:`Fourier`."""
-    re, im, opposite = gains.x
+    re, im, opposite = gains.pairs
     negated = spectrum.flip(axes).roll((1,) * len(axes), axes)
     mixed: Tensor = torch.complex(re, im) * spectrum - opposite * negated.conj()
     return mixed

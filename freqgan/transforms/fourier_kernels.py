@@ -1,44 +1,48 @@
 """What surrounds fast Fourier transforms in Fourier banks on a CPU, as kernels that Numba compiles.
 
 Imported where a large tensor is transformed and Numba is there; :mod:`freqgan.transforms.fourier` says the formulas.
-Transforms themselves are torch's.
+Transforms themselves are torch's. A low band is never transformed back and forth: the next level takes the spectrum of
+LL + i HL, of which LL's is the half that is Hermitian, and gives LL's own to add to that of i HL.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from freqgan.transforms.flat_arrays import _0, _1, _2, _3, compiled, flat, size_of, sizes
+from freqgan.transforms.flat_arrays import Array, _0, _1, _2, _3, chunks, compiled, flat, planes_in, size_of, sizes
+from freqgan.transforms.fourier import Gains, Taper, gains_of
 from freqgan.transforms.protocol import Quad
 
 
 @compiled
-def _join(first, second, pairs):
-    for i in range(first.size):
-        pairs[2 * i] = first[i]
-        pairs[2 * i + 1] = second[i]
+def _join(bands, first, pairs):
+    """LL + i HL and LH + i HH; where ``first`` is 1 there is no LL, and i HL alone."""
+    half = bands[3].size
+    for i in range(half):
+        pairs[2 * i] = 0 if first else bands[0][i]
+        pairs[2 * i + 1] = bands[1][i]
+    rest = pairs[2 * half :]
+    for i in range(half):
+        rest[2 * i] = bands[2][i]
+        rest[2 * i + 1] = bands[3][i]
 
 
 @compiled
-def _part(pairs, first, second):
-    for i in range(first.size):
-        first[i] = pairs[2 * i]
-        second[i] = pairs[2 * i + 1]
-
-
-def joined(quad: Quad, room: Tensor) -> Tensor:
-    """LL + i HL and LH + i HH (2, n, h, w) of bands (n, h, w), in the memory of ``room``; all contiguous."""
-    pairs = room.view(2, *quad.ll.shape)
-    for pair, first, second in zip(pairs, quad[::2], quad[1::2], strict=True):
-        _join(flat(first), flat(second), flat(pair))
-    return pairs
-
-
-def parted(pair: Tensor, first: Tensor, second: Tensor) -> None:
-    """Writes the real and the imaginary part of a pair; all contiguous."""
-    _part(flat(pair), flat(first), flat(second))
+def _part(pairs, bands):
+    """The inverse of :func:`_join`."""
+    half = bands[3].size
+    for i in range(half):
+        bands[0][i] = pairs[2 * i]
+        bands[1][i] = pairs[2 * i + 1]
+    rest = pairs[2 * half :]
+    for i in range(half):
+        bands[2][i] = rest[2 * i]
+        bands[3][i] = rest[2 * i + 1]
 
 
 @compiled
@@ -53,6 +57,53 @@ def _mix_row(rows, at, opposite, gains, count, out, start):
         x, y = rows[at + _2 * k], rows[at + _2 * k + _1]
         out[start + _2 * k] = re * x - im * y - d * rows[end - _2 * k]
         out[start + _2 * k + _1] = re * y + im * x + d * rows[end - _2 * k + _1]
+
+
+@compiled
+def _split_number(rows, own, own_half, other, other_half, gains, k, out, at):
+    """A + i D of L[k] and L[k+M]; L is the Hermitian half of numbers whose opposites are ``other`` ones."""
+    half = rows.dtype.type(0.5)
+    x, y = half * (rows[own] + rows[other]), half * (rows[own + _1] - rows[other + _1])
+    u, v = half * (rows[own_half] + rows[other_half]), half * (rows[own_half + _1] - rows[other_half + _1])
+    a, b, re, im = gains[_0, k], gains[_1, k], gains[_2, k], gains[_3, k]
+    p, q = x * b - u * a, y * b - v * a
+    out[at] = x * a + u * b - (p * im + q * re)
+    out[at + _1] = y * a + v * b + (p * re - q * im)
+
+
+@compiled
+def _split_low_row(rows, at, opposite, gains, count, out, start):
+    """Along x: of a row of the spectrum of LL + i HL, of 2 ``count`` numbers, that of both channels of LL."""
+    middle, mirrored = at + _2 * count, opposite + _2 * count
+    _split_number(rows, at, middle, opposite, mirrored, gains, _0, out, start)
+    end = mirrored + _2 * count
+    for k in range(_1, count):
+        step = _2 * k
+        _split_number(rows, at + step, middle + step, end - step, mirrored - step, gains, k, out, start + step)
+
+
+@compiled
+def _merge_number(rows, own, other, gains, k, out, at, at_half):
+    """The inverse of :func:`_split_number`, added to L[k] and L[k+M]."""
+    half = rows.dtype.type(0.5)
+    x, y = half * (rows[own] + rows[other]), half * (rows[own + _1] - rows[other + _1])
+    p, q = half * (rows[own + _1] + rows[other + _1]), half * (rows[other] - rows[own])
+    a, b, re, im = gains[_0, k], gains[_1, k], gains[_2, k], gains[_3, k]
+    u, v = p * re + q * im, q * re - p * im
+    out[at] += x * a + u * b
+    out[at + _1] += y * a + v * b
+    out[at_half] += x * b - u * a
+    out[at_half + _1] += y * b - v * a
+
+
+@compiled
+def _merge_low_row(rows, at, opposite, gains, count, out, start):
+    """Along x: the inverse of :func:`_split_low_row`, added to a row of 2 ``count`` numbers."""
+    middle, end = start + _2 * count, opposite + _2 * count
+    _merge_number(rows, at, opposite, gains, _0, out, start, middle)
+    for k in range(_1, count):
+        step = _2 * k
+        _merge_number(rows, at + step, end - step, gains, k, out, start + step, middle + step)
 
 
 @compiled
@@ -83,51 +134,109 @@ def _merge_rows(low, high, at, gains, k, count, rows, upper, lower):
 
 
 @compiled
-def _fourier_split(spectrum, shape, along_x, along_y, low, high):
+def _split(spectrum, of_low, shape, along_x, along_y, pairs):
+    """A spectrum of images (n, H, W) -> those of LL + i HL and LH + i HH, each (n, H/2, W/2).
+
+    ``of_low``: it is that of LL + i HL, (n, H, W); else that of the pairs of columns, (n, H, W/2).
+    """
     planes, height, width = sizes(shape)
-    half, row = height // _2, _2 * width
+    half, count = height // _2, width // _2
+    row, source = _2 * count, _2 * (width if of_low else count)
+    low, high = pairs[: planes * half * row], pairs[planes * half * row :]
     upper, lower = np.empty(row, spectrum.dtype), np.empty(row, spectrum.dtype)
     for p in range(planes):
-        start = p * height * row
+        start = p * height * source
         for k in range(half):
-            opposite = start + (height - k) % height * row
-            _mix_row(spectrum, start + k * row, opposite, along_x, width, upper, _0)
-            _mix_row(spectrum, start + (k + half) * row, start + (half - k) * row, along_x, width, lower, _0)
+            above, below = start + k * source, start + (k + half) * source
+            minus_above, minus_below = start + (height - k) % height * source, start + (half - k) * source
+            if of_low:
+                _split_low_row(spectrum, above, minus_above, along_x, count, upper, _0)
+                _split_low_row(spectrum, below, minus_below, along_x, count, lower, _0)
+            else:
+                _mix_row(spectrum, above, minus_above, along_x, count, upper, _0)
+                _mix_row(spectrum, below, minus_below, along_x, count, lower, _0)
             at = (p * half + k) * row
             _split_rows(upper, lower, along_y[_0, k], along_y[_1, k], low, high, at)
-            _turn_row(high, at, width, along_y[_2, k], along_y[_3, k])
+            _turn_row(high, at, count, along_y[_2, k], along_y[_3, k])
 
 
 @compiled
-def _fourier_merge(low, high, shape, along_x, along_y, spectrum):
+def _merge(pairs, to_low, shape, along_x, along_y, spectrum):
+    """The inverse of :func:`_split`, with the gains of the inverse; added where ``to_low``."""
     planes, height, width = sizes(shape)
-    half, row = height // _2, _2 * width
+    half, count = height // _2, width // _2
+    row, target = _2 * count, _2 * (width if to_low else count)
+    low, high = pairs[: planes * half * row], pairs[planes * half * row :]
     rows = np.empty(height * row, spectrum.dtype)
     for p in range(planes):
         for k in range(half):
-            _merge_rows(low, high, (p * half + k) * row, along_y, k, width, rows, k * row, (k + half) * row)
+            _merge_rows(low, high, (p * half + k) * row, along_y, k, count, rows, k * row, (k + half) * row)
         for k in range(height):
-            _mix_row(rows, k * row, (height - k) % height * row, along_x, width, spectrum, (p * height + k) * row)
+            at, opposite, out = k * row, (height - k) % height * row, (p * height + k) * target
+            if to_low:
+                _merge_low_row(rows, at, opposite, along_x, count, spectrum, out)
+            else:
+                _mix_row(rows, at, opposite, along_x, count, spectrum, out)
 
 
-def fourier_split(spectrum: Tensor, along_x: Tensor, along_y: Tensor, room: Tensor) -> Tensor:
-    """The spectrum (n, H, W/2) of pairs of columns -> those of pairs of bands (2, n, H/2, W/2), in ``room``."""
-    count, height, width = spectrum.shape
-    pairs = room.view(2, count, height // 2, width)
-    low, high = (flat(pair) for pair in pairs)
-    _fourier_split(flat(spectrum), tuple(spectrum.shape), along_x.numpy(), along_y.numpy(), low, high)
-    return pairs
+class _Level(NamedTuple):
+    """The bands of a level as flat arrays, and what their kernels want to know; ``size`` is that of the image."""
+
+    bands: tuple[Array, ...]
+    size: tuple[int, int]
+    gains: tuple[Array, Array]
+
+    @classmethod
+    def all_of(cls, quads: Sequence[Quad], taper: Taper, *, inverse: bool) -> list[_Level]:
+        levels = []
+        for number, quad in enumerate(quads):
+            height, width = quad.ll.shape[-2:]
+            gains: Gains = gains_of(taper, (2 * height, 2 * width), quad.ll.dtype, inverse=inverse)
+            along_x = gains.x if number else gains.pairs
+            levels.append(cls(tuple(map(flat, quad)), (height, width), (along_x.numpy(), gains.y.numpy())))
+        return levels
 
 
-def fourier_merge(pairs: Tensor, along_x: Tensor, along_y: Tensor, room: Tensor) -> Tensor:
-    """The inverse of :func:`fourier_split`, with the gains of the inverse."""
-    _, count, height, width = pairs.shape
-    spectrum = room.view(count, 2 * height, width)
-    low, high = (flat(pair) for pair in pairs)
-    _fourier_merge(low, high, tuple(spectrum.shape), along_x.numpy(), along_y.numpy(), flat(spectrum))
-    return spectrum
+def fourier_split(images: Tensor, quads: Sequence[Quad], taper: Taper) -> None:
+    """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
+    levels = _Level.all_of(quads, taper, inverse=False)
+    for chunk in chunks(images):
+        count, height, width = chunk.shape
+        spectrum = _transformed(torch.fft.fft2, chunk.pixels, (count, height, width // 2))
+        for number, level in enumerate(levels):
+            pairs = chunk.rooms[number % 2][: 4 * count * level.size[0] * level.size[1]]
+            shape = (count, 2 * level.size[0], 2 * level.size[1])
+            _split(spectrum, number > 0, shape, *level.gains, pairs)
+            bands = planes_in(level.bands, level.size, chunk.planes)
+            _part(_transformed(torch.fft.ifft2, pairs, (2, count, *level.size)), bands)
+            spectrum = pairs
+
+
+def fourier_merge(quads: Sequence[Quad], images: Tensor, taper: Taper) -> None:
+    """The inverse of :func:`fourier_split`; of the low bands, only the coarsest is read."""
+    levels = _Level.all_of(quads, taper, inverse=True)
+    for chunk in chunks(images):
+        count, height, width = chunk.shape
+        spectra = []
+        for level in levels:
+            pairs = chunk.rooms[0][: 4 * count * level.size[0] * level.size[1]]
+            _join(planes_in(level.bands, level.size, chunk.planes), level is not levels[-1], pairs)
+            spectra.append(_transformed(torch.fft.fft2, pairs, (2, count, *level.size)))
+        whole = chunk.rooms[0]
+        for number in reversed(range(len(levels))):
+            level = levels[number]
+            shape = (count, 2 * level.size[0], 2 * level.size[1])
+            _merge(spectra[number], number > 0, shape, *level.gains, spectra[number - 1] if number else whole)
+        chunk.pixels[:] = _transformed(torch.fft.ifft2, whole, (count, height, width // 2))
+
+
+def _transformed(transform, numbers: Array, shape: tuple[int, ...]) -> Array:
+    """Of complex numbers, flat."""
+    spectrum = torch.view_as_complex(torch.from_numpy(numbers).view(*shape, 2))
+    return flat(transform(spectrum))
 
 
 def check(device: torch.device) -> None:
     """Compiles and runs a kernel; raises whatever Numba raises where it cannot."""
-    parted(torch.zeros(1, dtype=torch.complex64, device=device), torch.zeros(1), torch.zeros(1))
+    one = tuple(flat(torch.zeros(1, device=device)) for _ in range(4))
+    _part(flat(torch.zeros(4)), one)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from freqgan.schedules import OptimiserSettings, beta2_at, learning_rate_at
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 VECTOR_RATE = 0.1
+EPSILON = 1e-8
 
 
 def relative_rate(parameter: Tensor) -> float:
@@ -51,17 +54,11 @@ class ScheduledAdam:
         self.scale = 1.0
         """Of all rates; below 1 where a stage was set back."""
         self.parameters = dict(module.named_parameters())
-        groups: dict[float, list[nn.Parameter]] = {}
+        self._groups: dict[float, list[str]] = {}  # names by learning rate over that of the settings
         for name, parameter in self.parameters.items():
-            groups.setdefault((multipliers or {}).get(name, rate * relative_rate(parameter)), []).append(parameter)
-        self.adam = torch.optim.Adam(
-            [{"params": parameters, "multiplier": m} for m, parameters in groups.items()],
-            betas=(0.0, settings.beta2),
-            fused=True,
-        )
-        for parameter in self.parameters.values():
-            state = {moment: torch.zeros_like(parameter, memory_format=torch.preserve_format) for moment in MOMENTS}
-            self.adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **state}
+            multiplier = (multipliers or {}).get(name, rate * relative_rate(parameter))
+            self._groups.setdefault(multiplier, []).append(name)
+        self._states = {name: _State.of(parameter) for name, parameter in self.parameters.items()}
 
     def gradients(self, loss: Tensor, inputs: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
         """Gradients of ``loss`` with respect to the parameters and to ``inputs``, zero for those it does not use."""
@@ -70,37 +67,59 @@ class ScheduledAdam:
         gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)]
         return gradients[: len(self.parameters)], gradients[len(self.parameters) :]
 
+    @torch.no_grad()
     def update(self, gradients: Iterable[Tensor], images: int) -> None:
         """One step with the rates of ``images`` seen."""
-        for group in self.adam.param_groups:
-            group["lr"] = self.scale * group["multiplier"] * learning_rate_at(self.settings, images, self.total_images)
-            group["betas"] = (0.0, beta2_at(self.settings, images, self.total_images))
-        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            # Fused Adam walks memory and ignores strides, and a second derivative of a convolution comes back in
-            # another layout than its weights: the update would be scrambled without a word.
-            alike = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if alike else torch.empty_like(parameter).copy_(gradient)
-        self.adam.step()
-        self.adam.zero_grad()
+        by_name = dict(zip(self.parameters, gradients, strict=True))
+        learning_rate = learning_rate_at(self.settings, images, self.total_images)
+        beta2 = beta2_at(self.settings, images, self.total_images)
+        for multiplier, names in self._groups.items():
+            parameters: list[Tensor] = [self.parameters[name] for name in names]
+            averages, squares, steps = map(list, zip(*(self._states[name] for name in names), strict=True))
+            # The function, since the first torch.optim.Optimizer of a process loads torch's compiler: two seconds.
+            adam(
+                parameters, [_like(by_name[name], self.parameters[name]) for name in names],
+                averages, squares, [], steps, fused=True, amsgrad=False, beta1=0.0, beta2=beta2,
+                lr=self.scale * multiplier * learning_rate, weight_decay=0.0, eps=EPSILON, maximize=False,
+            )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments by name: ``exp_avg.<parameter>``, ``exp_avg_sq.<parameter>``."""
         return {
-            f"{moment}.{name}": self.adam.state[parameter][moment]
-            for moment in MOMENTS
-            for name, parameter in self.parameters.items()
+            f"{moment}.{name}": getattr(state, moment) for moment in MOMENTS for name, state in self._states.items()
         }
 
     @property
     def updates(self) -> int:
         """How many updates were made."""
-        return int(next(iter(self.adam.state.values()))["step"])
+        return int(next(iter(self._states.values())).step)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], updates: int) -> None:
         """The state that :meth:`tensors` and :attr:`updates` described."""
-        for name, parameter in self.parameters.items():
-            state = self.adam.state[parameter]
-            state["step"].fill_(updates)
+        for name, state in self._states.items():
+            state.step.fill_(updates)
             for moment in MOMENTS:
-                state[moment].copy_(tensors[f"{moment}.{name}"])
+                getattr(state, moment).copy_(tensors[f"{moment}.{name}"])
+
+
+class _State(NamedTuple):
+    """Of one parameter, under torch's names."""
+
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    step: Tensor
+
+    @classmethod
+    def of(cls, parameter: Tensor) -> _State:
+        first, second = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
+        return cls(first, second, torch.zeros((), device=parameter.device))
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's layout.
+
+    Fused Adam walks memory and ignores strides, and a second derivative of a convolution comes back in another layout
+    than its weights: the update would be scrambled without a word.
+    """
+    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

@@ -89,13 +89,16 @@ def test_actors_that_only_read_and_write_start_without_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_stages_start_without_compilers() -> None:
+def test_stages_start_and_train_without_compilers(small_shards: Path, tmp_path: Path) -> None:
     """torch.compile's half of torch, SciPy and Numba take longer to load than all the rest, in every process."""
     code = (
         "import sys, cluster.ray_crew, cluster.ray_executor\n"
+        "from tests.runs import tiny_run_settings, trained\n"
+        "print(trained(tiny_run_settings(*sys.argv[1:], max_steps=1))[0].step)\n"
         "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy', 'scipy', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout == "[]\n"
+        [sys.executable, "-c", code, str(tmp_path / "run"), str(small_shards)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == "1\n[]\n"

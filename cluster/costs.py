@@ -55,11 +55,12 @@ class Measured:
     crowding: float = 1.0
 
 
-def counted_work(settings: RunSettings) -> dict[str, StepWork]:
-    """:func:`freqgan.cost.step_work`, from the cache where it is known."""
+def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
+    """:func:`freqgan.cost.step_work`, from the cache where it is known; ``note`` is told where it is not."""
     name = f"work-{_key(settings)}.json"
     with suppress(*UNUSABLE):
         return {stage: StepWork(**kept) for stage, kept in json.loads(_cache().read(name)).items()}
+    note(f"counts the work of {len(settings.band_plan().gans)} GANs, once for these settings: of large ones in minutes")
     work = step_work(settings)
     _keep(name, {stage: asdict(w) for stage, w in work.items()})
     return work

@@ -212,18 +212,24 @@ class Folder:
     def check_writable(self) -> None:
         """Write and delete an empty probe; InputError "cannot write to <url>: <cause>; <remedy>".
 
-        A folder that was not there is not there afterwards.
+        Folders that were not there are not there afterwards.
         """
-        is_new = self.is_local and not os.path.isdir(self._path)
+        new = self._missing_folders()
         probe = f".write-check-{secrets.token_hex(4)}"
         try:
             self.write(probe, b"")
             self.delete(probe)
-            if is_new:
-                self.delete_if_empty()
+            with suppress(OSError):  # somebody else has begun to fill it
+                for path in new:
+                    path.rmdir()
         except FreqganError as error:
             cause = str(error).removeprefix(f"cannot write {self._url_of(probe)}: ")
             raise InputError(f"cannot write to {self.url}: {cause}") from error
+
+    def _missing_folders(self) -> tuple[Path, ...]:
+        """Of a folder on a disk: itself and those above it that are not there, innermost first."""
+        path = Path(self._path)
+        return tuple(part for part in (path, *path.parents) if self.is_local and not part.is_dir())
 
     def _key(self, name: str) -> str:
         """The path of ``name``, which stays inside the folder: it may come from a file somebody else wrote."""

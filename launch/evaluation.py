@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files, inception_from
-from cluster.storage import split_object
+from cluster.storage import open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
 from launch.editing import SIDE_BY_SIDE
@@ -56,6 +56,8 @@ def evaluate_command(
         scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra)
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
+    elif not source.lower().endswith(".zip") and not open_folder(source).is_there():
+        raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
     else:
         scores = {
             "image": evaluate_files(

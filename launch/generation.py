@@ -39,13 +39,17 @@ def generate(
     folder.check_writable()
     synthesiser = checkpoint.synthesiser()
     digits = max(5, len(str(count - 1)))
+    names = [f"{number:0{digits}d}.png" for number in range(count)]
+    others = {name for name in folder.files() if name.endswith(".png")} - {GRID, *names}
+    if others:
+        note(f"{folder.url} holds {len(others)} more .png files, which are left as they are, such as {min(others)}")
     shown: list[Pixels] = []
     for first in range(0, count, BLOCK):
         rows = min(BLOCK, count - first)
         labels = None if label is None else torch.full((rows,), label)
         images = synthesiser.sample(seed, rows, first, labels).images
         for row, image in enumerate(to_pixels(images, synthesiser.settings.bit_depth).numpy()):
-            folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
+            folder.write(names[first + row], encode_png(to_image(image)))
         if first < GRID_COUNT:
             shown.append(to_pixels(images).numpy())
     folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))

@@ -72,7 +72,7 @@ def plan_command(
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
     devices = parse_nodes(nodes) if nodes else own_devices(settings.device)
-    work = counted_work(settings)
+    work = counted_work(settings, note)
     priced = price(settings, work, devices, measured=measured, note=note)
     console = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS)
     console.print(gan_table(settings, work))
@@ -188,11 +188,19 @@ def expectations(
         f"busiest link: {1e3 * link_s:,.2f} ms a step at {gbit:g} Gbit/s",
         f"expected: {outcome.images_per_s:,.0f} images/s with a window of {settings.window} (simulated; "
         f"{plan.images_per_s:,.0f} without links and waiting)",
+        _network(moved, kilobytes),
+    ]
+
+
+def _network(moved: Traffic, kilobytes: Callable[[float], str]) -> str:
+    if not moved.total and not moved.data_parallel:
+        return "network: none, all devices are of one node"
+    return (
         f"network: {kilobytes(moved.total)} an image (images {kilobytes(moved.images)}, sub-images "
         f"{kilobytes(moved.sub_images)}, feedback {kilobytes(moved.feedback)}, gradients between replicas "
         f"{kilobytes(moved.replicas)}); data-parallel training of the same networks on these nodes: "
-        f"{kilobytes(moved.data_parallel)}",
-    ]
+        f"{kilobytes(moved.data_parallel)}"
+    )
 
 
 def plan_json(plan: Plan, moved: Traffic, priced: Priced) -> dict[str, object]:

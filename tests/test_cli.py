@@ -231,6 +231,8 @@ def test_generating_writes_pictures_and_a_grid(capsys: Capsys, run_folder: Path,
     grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
     assert (first.shape, grid.shape) == ((16, 16, 3), (128, 128, 3))
     assert np.array_equal(grid[16:32, 16:32], first)
+    fewer = run_command(capsys, "generate", run_folder, "--count", 69, "--out", tmp_path / "out")
+    assert "out holds 1 more .png files, which are left as they are, such as 00069.png" in fewer.err
 
 
 def test_a_seed_means_the_same_files(capsys: Capsys, run_folder: Path, tmp_path: Path) -> None:

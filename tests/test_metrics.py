@@ -301,7 +301,7 @@ def test_what_cannot_be_evaluated(capsys: Capsys, pictures: Path, small_shards: 
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, message in (
-        ((tmp_path / "nowhere", "--data", small_shards), "there is no folder"),
+        ((tmp_path / "nowhere", "--data", small_shards), "is not there: give the run folder of a training, or a"),
         ((empty, "--data", small_shards), "empty folder"),
         ((pictures, "--data", tmp_path / "nowhere"), "nowhere"),
         ((pictures, "--data", small_shards), "at least 64 are needed"),

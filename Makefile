@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
+# A file of tests is one process's, so that one cluster serves all of it.
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test bench chaos soak hosts plans damage storage-faults epochs every-transform retraining lint types clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage storage-faults epochs every-transform retraining lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -23,8 +25,13 @@ demo: $(INSTALLED)
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 test: $(INSTALLED) lint types
-	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not alone"
-	$(RUN) pytest -m alone
+	$(RUN) pytest $(IN_PARALLEL) -m "not alone and not long"
+	$(RUN) pytest -m "alone and not long"
+
+# And the tests that take long: rarer faults, and other ways to those of make test.
+test-all: test
+	$(RUN) pytest $(IN_PARALLEL) -m "long and not alone"
+	$(RUN) pytest -m "long and alone"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

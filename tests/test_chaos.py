@@ -12,9 +12,10 @@ from tests.chaos.rows import Row
 from tests.chaos.trainings import Moments, lost_s
 
 pytestmark = pytest.mark.alone
+LONG = pytest.mark.long
 
 
-@pytest.mark.parametrize("fault", ["machine", "calls", "racing"])
+@pytest.mark.parametrize("fault", [pytest.param("machine", marks=LONG), pytest.param("calls", marks=LONG), "racing"])
 def test_one_moment_of_a_fault(fault: str, tmp_path: Path) -> None:
     row = run_case(fault, tmp_path, moments=1)
     assert row.holds, row.text()

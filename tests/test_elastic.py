@@ -85,6 +85,7 @@ def told(script: str, run: Path, shards: Path) -> list[str]:
     return run.with_name(f"{run.name}.told").read_text().splitlines()
 
 
+@pytest.mark.long
 def test_stages_move_to_a_new_machine_and_off_one_that_is_drained(
     quiet_dozen: str, small_shards: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ run({6: lambda: cluster.remove_node(node, allow_graceful=False)}, checkpoint_eve
     assert [recovery.split(":")[0] for recovery in recoveries] == ["roll back"]
 
 
+@pytest.mark.long
 def test_a_machine_that_cannot_be_had_is_waited_for(small_shards: Path, tmp_path: Path) -> None:
     script = """
 import types
@@ -161,6 +163,7 @@ tell(len(polls) > 1)
     assert (named, exit_code, waited) == ("True", "3", "True")
 
 
+@pytest.mark.long
 def test_a_ray_of_our_own_that_loses_its_head_is_started_anew(
     quiet_dozen: str, small_shards: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_training_job(head: Head, small_shards: Path, code: Path, tmp_path: 
     assert find_checkpoint(f"{bucket.url}/run").step == 6
 
 
+@pytest.mark.long
 def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
     head: Head, small_shards: Path, held_out: Path, code: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def may_make_hosts() -> None:
         pytest.skip(f"no network namespaces here: {error}")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("may_make_hosts")
 def test_a_host_that_is_cut_off_for_ever_costs_the_run_nothing(small_shards: Path, tmp_path: Path) -> None:
     small: dict[str, Any] = {"plan": {"bands": ["LL1", "HL1"]}, "max_steps": 20, "window": 2, "snapshot_every": 2}

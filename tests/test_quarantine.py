@@ -235,6 +235,7 @@ class Damaging(Events):
             damaged_images(self.data, {0: list(range(0, 40, 8)), 2: [1, 2]})
 
 
+@pytest.mark.long
 def test_damage_that_comes_later(tmp_path: Path, data: Path, ray_cluster: None) -> None:
     """Batches of before keep the images; a reader of sound shards that has the list gives the same to the bit."""
     run, again, sound = tmp_path / "run", tmp_path / "again", tmp_path / "sound"
@@ -248,7 +249,7 @@ def test_damage_that_comes_later(tmp_path: Path, data: Path, ray_cluster: None) 
     assert trained(settings_for(again, sound, max_steps=30))[2] == digest
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.long)])
 def test_too_many(tmp_path: Path, data: Path, executor: str, request: pytest.FixtureRequest) -> None:
     if executor == "ray":
         request.getfixturevalue("ray_cluster")

@@ -131,6 +131,7 @@ def test_a_training_with_several_readers_that_die(small_shards: Path, tmp_path: 
     assert {name for recovery in events.recoveries for name in recovery.stages} == replaced
 
 
+@pytest.mark.long
 def test_the_object_store_does_not_spill(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     """As many batches as are read ahead by default, and all that is kept for replays."""
     import ray

@@ -275,6 +275,7 @@ def test_a_run_with_replicas_is_one_without_but_for_rounding(
     assert find_checkpoint(str(half)).step == 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["HL1@1", "LL1"])
 def test_a_killed_replica_is_replaced_and_its_group_forms_anew(
     victim: str, undisturbed: Checkpoint, small_shards: Path, tmp_path: Path
@@ -287,6 +288,7 @@ def test_a_killed_replica_is_replaced_and_its_group_forms_anew(
     assert (recovery.stages, recovery.decision) == ((victim,), "replay")
 
 
+@pytest.mark.long
 def test_a_replica_that_hangs_is_ended_by_the_timeout_of_its_group(
     undisturbed: Checkpoint, small_shards: Path, tmp_path: Path
 ) -> None:

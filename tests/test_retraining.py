@@ -118,6 +118,7 @@ def test_promote_refuse_nothing_new_and_roll_back(
     assert run_command(capsys, "generate", model, "--count", 2, "--out", bench.folder / "images").code == 0
 
 
+@pytest.mark.long
 def test_a_warm_start_goes_on_from_the_weights_of_the_model(capsys: Capsys, bench: Bench) -> None:
     bench.grow(1)
     assert retrain(capsys, bench.policy()).code == 0
@@ -142,6 +143,7 @@ def test_a_warm_start_goes_on_from_the_weights_of_the_model(capsys: Capsys, benc
     )
 
 
+@pytest.mark.long
 def test_two_at_once(bench: Bench) -> None:
     bench.grow(1)
     policy = bench.policy(overrides=["checkpoint_every=2", "images=400", "max_steps=40"])
@@ -158,6 +160,7 @@ def test_two_at_once(bench: Bench) -> None:
     assert bench.store.numbers() == [1]
 
 
+@pytest.mark.long
 def test_killed_and_run_again(bench: Bench) -> None:
     """A short version of ``make retraining``."""
     bench.grow(1)
@@ -169,6 +172,7 @@ def test_killed_and_run_again(bench: Bench) -> None:
     assert (current.stack, bench.store.numbers()) == ((1,), [1])
 
 
+@pytest.mark.long
 def test_shards_that_are_replaced_while_a_version_is_trained(capsys: Capsys, bench: Bench) -> None:
     bench.grow(2)
     policy = bench.policy(overrides=["checkpoint_every=2", "images=400000"])
@@ -186,6 +190,7 @@ def test_shards_that_are_replaced_while_a_version_is_trained(capsys: Capsys, ben
     assert "version 1 is now in use" in again.out
 
 
+@pytest.mark.long
 def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> None:
     bench.grow(1)
     assert retrain(capsys, bench.policy()).code == 0

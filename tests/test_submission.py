@@ -69,6 +69,7 @@ def test_the_exit_code_of_the_training_comes_through(head: Head, small_shards: P
     assert "ended with exit code 2" in refused.err
 
 
+@pytest.mark.long
 def test_stopped_is_no_success_and_goes_on(head: Head, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     longer = ("images=400000", "checkpoint_every=20")

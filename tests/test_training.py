@@ -30,6 +30,7 @@ from tests.s3_server import BUCKET as S3_BUCKET
 
 PAIR: dict[str, Any] = {"plan": {"bands": ["LL1", "HL1"]}}
 """Two GANs: a Ray training takes as long as its actors take to import torch."""
+LONG = pytest.mark.long
 UNSPARED = {"max_failures": 0}
 """No actor that waits to take the place of another, where none is to die."""
 
@@ -77,9 +78,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one GAN": {"plan": {"bands": ["LL1"]}},
     "no GANs": {"plan": {"bands": "none"}},
 }  # fmt: skip
+SHORT_VARIANTS = ("cycles and ensembles", "two levels, joint high bands, labels", "no GANs")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[LONG] * (name not in SHORT_VARIANTS)) for name in VARIANTS]
+)
 def test_ray_equals_inline_for_other_plans(variant: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     changes = VARIANTS[variant] | {"max_steps": 3} | UNSPARED
     inline = trained(tiny_run_settings(tmp_path / "inline", small_shards, **changes))[2]
@@ -144,7 +148,7 @@ def start_training(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kill_at", [1, 3, 4])
+@pytest.mark.parametrize("kill_at", [pytest.param(1, marks=LONG), 3, pytest.param(4, marks=LONG)])
 def test_kill_9_and_resume_equals_one_go(kill_at: int, quiet: str, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start_training(run, small_shards, 6)
@@ -160,6 +164,7 @@ def test_kill_9_and_resume_equals_one_go(kill_at: int, quiet: str, small_shards:
     assert events.first_step <= kill_at + 2
 
 
+@LONG
 def test_kill_9_of_a_driver_and_the_same_command_at_once(quiet_pair: str, small_shards: Path, tmp_path: Path) -> None:
     """What the killed run's Ray has left running must not be in the way."""
     run = tmp_path / "run"
@@ -193,6 +198,7 @@ def test_sigterm_ends_at_a_step_boundary_with_a_checkpoint(executor: str, small_
     assert find_checkpoint(str(run)).step == step
 
 
+@LONG
 def test_three_nodes_give_the_same_digest(quiet_pair: str, small_shards: Path, tmp_path: Path) -> None:
     """In a process of its own: one process can be the driver of one cluster only."""
     script = """
@@ -281,6 +287,7 @@ print(ray.is_initialized())
     assert run_script(script, tmp_path / "run", small_shards) == ["True", "0", "False"]
 
 
+@LONG
 def test_a_ray_that_does_not_start_is_started_again_and_then_an_error() -> None:
     script = """
 import os, sys, threading
@@ -334,9 +341,9 @@ def test_an_actor_that_dies_without_a_budget_is_a_clear_error_and_the_run_resume
 @pytest.mark.parametrize(
     ("deaths", "snapshot_every"),
     [
-        ({1: ["LL1"], 4: ["HL1"]}, 2),  # before there is a snapshot, and after
+        pytest.param({1: ["LL1"], 4: ["HL1"]}, 2, marks=LONG),  # before there is a snapshot, and after
         ({2: ["ingest"], 4: ["image"]}, 1),
-        ({5: ["LL1", "HL1", "image", "ingest"]}, 2),  # all at once
+        pytest.param({5: ["LL1", "HL1", "image", "ingest"]}, 2, marks=LONG),  # all at once
     ],
 )
 def test_dead_stages_are_replayed_and_the_others_go_on(
@@ -360,6 +367,7 @@ def test_dead_stages_are_replayed_and_the_others_go_on(
     assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
 
 
+@LONG
 def test_a_stage_that_dies_again_while_it_is_replaced(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +405,7 @@ def lost_reply() -> Any:
     return ray.remote(num_cpus=0)(lose).remote()
 
 
+@LONG
 def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +429,7 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
     assert [recovery.stages for recovery in events.recoveries] == [("LL1",), ("HL1",)]
 
 
+@LONG
 def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lost(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +467,7 @@ def test_calls_that_fail_for_ever_are_no_reason_to_make_them_for_ever() -> None:
         recovering._count_in_vain(3, {"LL1": 4}, False, "lost")
 
 
+@LONG
 def test_a_stage_that_hangs_is_ended_and_replayed(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
@@ -492,6 +503,7 @@ actor.step(0, [], np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64), Non
     assert run_script(script, tmp_path / "run", small_shards, "600") == []
 
 
+@LONG
 def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,6 +541,7 @@ def test_a_killed_uploader_costs_no_checkpoint_and_nobody_sees_half_of_one(
     assert -1 not in found
 
 
+@LONG
 def test_dead_uploaders_count_in_the_budget_and_the_run_resumes(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
@@ -539,6 +552,7 @@ def test_dead_uploaders_count_in_the_budget_and_the_run_resumes(
     assert trained(settings)[2] == quiet_pair
 
 
+@LONG
 def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     ring = {"plan": {"cycles": 2, **PAIR["plan"]}, "max_steps": 4}
     quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **ring))[2]

@@ -71,7 +71,7 @@ def test_the_log_is_cut_on_resume_and_survives_torn_lines(tmp_path: Path) -> Non
     assert score_curves(found).width > 500
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("executor", [pytest.param("inline", marks=pytest.mark.long), "ray"])
 def test_checkpoints_are_scored_and_the_best_is_kept(
     executor: str, small_shards: Path, held_out: Path, tmp_path: Path, ray_cluster: None
 ) -> None:

@@ -7,7 +7,7 @@ LL + i HL, of which LL's is the half that is Hermitian, and gives LL's own to ad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from freqgan.transforms.flat_arrays import Array, _0, _1, _2, _3, chunks, compiled, flat, planes_in, size_of, sizes
-from freqgan.transforms.fourier import Gains, Taper, gains_of
+from freqgan.transforms.fourier import Taper, gains_of
 from freqgan.transforms.protocol import Quad
 
 
 @compiled
-def _join(bands, first, pairs):
-    """LL + i HL and LH + i HH; where ``first`` is 1 there is no LL, and i HL alone."""
+def _join(bands, has_low, pairs):
+    """LL + i HL, or i HL where there is no LL, and LH + i HH."""
     half = bands[3].size
     for i in range(half):
-        pairs[2 * i] = 0 if first else bands[0][i]
+        pairs[2 * i] = bands[0][i] if has_low else 0
         pairs[2 * i + 1] = bands[1][i]
     rest = pairs[2 * half :]
     for i in range(half):
@@ -180,26 +180,26 @@ def _merge(pairs, to_low, shape, along_x, along_y, spectrum):
 
 
 class _Level(NamedTuple):
-    """The bands of a level as flat arrays, and what their kernels want to know; ``size`` is that of the image."""
+    """The bands of a level as flat arrays, the size of each, and the gains along x and y."""
 
     bands: tuple[Array, ...]
     size: tuple[int, int]
     gains: tuple[Array, Array]
 
-    @classmethod
-    def all_of(cls, quads: Sequence[Quad], taper: Taper, *, inverse: bool) -> list[_Level]:
-        levels = []
-        for number, quad in enumerate(quads):
-            height, width = quad.ll.shape[-2:]
-            gains: Gains = gains_of(taper, (2 * height, 2 * width), quad.ll.dtype, inverse=inverse)
-            along_x = gains.x if number else gains.pairs
-            levels.append(cls(tuple(map(flat, quad)), (height, width), (along_x.numpy(), gains.y.numpy())))
-        return levels
+
+def _levels_of(quads: Sequence[Quad], taper: Taper, *, inverse: bool) -> list[_Level]:
+    levels = []
+    for number, quad in enumerate(quads):
+        height, width = quad.ll.shape[-2:]
+        gains = gains_of(taper, (2 * height, 2 * width), quad.ll.dtype, inverse=inverse)
+        along_x = gains.x if number else gains.pairs
+        levels.append(_Level(tuple(map(flat, quad)), (height, width), (along_x.numpy(), gains.y.numpy())))
+    return levels
 
 
 def fourier_split(images: Tensor, quads: Sequence[Quad], taper: Taper) -> None:
     """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
-    levels = _Level.all_of(quads, taper, inverse=False)
+    levels = _levels_of(quads, taper, inverse=False)
     for chunk in chunks(images):
         count, height, width = chunk.shape
         spectrum = _transformed(torch.fft.fft2, chunk.pixels, (count, height, width // 2))
@@ -214,13 +214,13 @@ def fourier_split(images: Tensor, quads: Sequence[Quad], taper: Taper) -> None:
 
 def fourier_merge(quads: Sequence[Quad], images: Tensor, taper: Taper) -> None:
     """The inverse of :func:`fourier_split`; of the low bands, only the coarsest is read."""
-    levels = _Level.all_of(quads, taper, inverse=True)
+    levels = _levels_of(quads, taper, inverse=True)
     for chunk in chunks(images):
         count, height, width = chunk.shape
         spectra = []
         for level in levels:
             pairs = chunk.rooms[0][: 4 * count * level.size[0] * level.size[1]]
-            _join(planes_in(level.bands, level.size, chunk.planes), level is not levels[-1], pairs)
+            _join(planes_in(level.bands, level.size, chunk.planes), level is levels[-1], pairs)
             spectra.append(_transformed(torch.fft.fft2, pairs, (2, count, *level.size)))
         whole = chunk.rooms[0]
         for number in reversed(range(len(levels))):
@@ -230,7 +230,7 @@ def fourier_merge(quads: Sequence[Quad], images: Tensor, taper: Taper) -> None:
         chunk.pixels[:] = _transformed(torch.fft.ifft2, whole, (count, height, width // 2))
 
 
-def _transformed(transform, numbers: Array, shape: tuple[int, ...]) -> Array:
+def _transformed(transform: Callable[[Tensor], Tensor], numbers: Array, shape: tuple[int, ...]) -> Array:
     """Of complex numbers, flat."""
     spectrum = torch.view_as_complex(torch.from_numpy(numbers).view(*shape, 2))
     return flat(transform(spectrum))

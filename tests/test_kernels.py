@@ -95,11 +95,22 @@ def test_small_tensors_and_long_filters_do_not_get_kernels_of_a_cpu() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_compiled_transforms_go_through_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    transform, large = parse_transform("dwt:haar", 1), image(1, 2, 512, 512)
+@pytest.mark.parametrize(
+    ("spec", "module", "name"),
+    [
+        ("dwt:haar", cpu_kernels, "haar_split"),
+        ("dwt:db2", cpu_kernels, "bank_split"),
+        ("dct", cosine_kernels, "cosine_split"),
+        ("fft:meyer", fourier_kernels, "fourier_split"),
+    ],
+)
+def test_compiled_transforms_go_through_the_kernels(
+    spec: str, module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transform, large = parse_transform(spec, 1), image(1, 2, 512, 512)
     expected = transform.analyse(large)
-    split = Mock(wraps=cpu_kernels.haar_split)
-    monkeypatch.setattr(cpu_kernels, "haar_split", split)
+    split = Mock(wraps=getattr(module, name))
+    monkeypatch.setattr(module, name, split)
     compiled = torch.compile(transform.analyse, backend="aot_eager", fullgraph=True)(large)
     split.assert_called_once()
     assert all(torch.equal(compiled[band], x) for band, x in expected.items())

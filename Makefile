@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 # A file of tests is one process's, so that one cluster serves all of it.
-IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all bench chaos soak hosts plans damage storage-faults epochs every-transform retraining lint types clean
 

@@ -25,6 +25,12 @@ os.environ.setdefault(LOOPBACK_VARIABLE, "0")  # before anything imports Ray
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a cluster come first: they take longest, and of several processes none is to begin one last."""
+    with_cluster = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in with_cluster)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)

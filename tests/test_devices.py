@@ -38,7 +38,10 @@ def executor_of(settings: RunSettings) -> InlineExecutor:
     return InlineExecutor(settings, source, statistics, None)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+LONG = ("as it comes", "an ensemble, another wavelet", "no bands", "hinge")
+
+
+@pytest.mark.parametrize("system", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in SYSTEMS])
 def test_training_and_generation_keep_to_their_device(
     system: str, small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

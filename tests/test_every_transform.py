@@ -18,7 +18,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SHORT = (
+    "dct", "fft:meyer", "radial:2,3", "S_q = 2, W_q = 1", "cycles: 2", "strict nesting, packets", "odd size, dct",
+    "grey, 16 bits, radial, per band",
+)  # fmt: skip
+"""Between them they have a transform of each family and a plan of each kind."""
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.long] * (name not in SHORT)) for name in VARIANTS]
+)
 def test_it_trains_resumes_and_generates(variant: str, data: Path, tmp_path: Path) -> None:
     for name in ("small", "grey-16"):
         (tmp_path / name).symlink_to(data / name)

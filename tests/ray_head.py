@@ -57,8 +57,8 @@ def running_head(folder: Path, **environment: str) -> Iterator[Head]:
         yield head
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
+        with suppress(subprocess.TimeoutExpired):  # it waits long for its agents, which the next line ends
+            process.wait(3)
         _end_session(folder)
 
 

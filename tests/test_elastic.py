@@ -106,6 +106,7 @@ run({3: grow, 7: lambda: drain(nodes[0].node_id)}, checkpoint_every=4, window=2)
     assert there
 
 
+@pytest.mark.long
 def test_a_run_whose_own_machine_is_drained_stops_at_a_checkpoint_and_asks_to_be_run_again(
     small_shards: Path, tmp_path: Path
 ) -> None:

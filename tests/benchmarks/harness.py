@@ -25,7 +25,7 @@ class Comparison:
         return self.ours / self.peer if self.higher_is_better else self.peer / self.ours
 
 
-def minima_s(functions: Sequence[Callable[[], object]], rounds: int = 6, calls: int = 7) -> list[float]:
+def minima_s(functions: Sequence[Callable[[], object]], rounds: int = 3, calls: int = 7) -> list[float]:
     """The shortest call of each in seconds, after one to warm up: in turns, so that a slow minute meets all of them."""
     shortest = [math.inf] * len(functions)
     for function in functions:

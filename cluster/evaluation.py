@@ -93,8 +93,8 @@ def evaluate_files(
     with open_images(source) as files:
         found = list_images(files).images
         names = [name for name in found if name.rpartition("/")[2] not in overviews]
-        if len(names) < len(found):
-            note(f"left out {len(found) - len(names)} overview ({', '.join(overviews)})")
+        if left_out := sorted(set(found) - set(names)):
+            note(f"left out {', '.join(left_out)}: an overview of others")
         number = _fitting(min(count, len(names)), index, data, note)
         note(f"reading {number} of {len(names)} files")
         chosen = [names[i] for i in permutation(len(names), 0, "evaluate").tolist()[:number]]  # classes are folders

@@ -213,7 +213,11 @@ def _notes(checkpoint: Checkpoint | None, source: DataSource) -> list[str]:
     notes = []
     if checkpoint is not None:
         resumes = f"resumes after step {checkpoint.step} ({checkpoint.images} images)"
-        notes = [*checkpoint.notes, resumes if checkpoint.step else "begins with the weights of an older model"]
+        if not checkpoint.step:
+            resumes = "begins with the weights of an older model"
+        elif checkpoint.step >= source.settings.last_step:
+            resumes = f"is done already, with step {checkpoint.step} ({checkpoint.images} images)"
+        notes = [*checkpoint.notes, resumes]
     if source.quarantine is not None and (
         before := len(source.quarantine.left_out) - len(source.quarantine.unreported)
     ):

@@ -180,7 +180,7 @@ def test_a_digest_is_that_of_the_run_and_training_again_changes_nothing(
     before = digest(capsys, run_folder)
     assert before[0] == 6
     said = train(capsys, f"data={small_shards}", f"run={run_folder}", "classes=2")
-    assert "resumes after step 6" in said
+    assert "is done already, with step 6" in said
     assert digest(capsys, run_folder) == before
 
 

@@ -278,7 +278,7 @@ def test_evaluate_a_folder(capsys: Capsys, pictures: Path, many_shards: Path, tm
     assert outcome.code == 0, outcome.err
     scores = json.loads(file.read_text())
     assert "reading 70 of 70 files" in outcome.err
-    assert "left out 1 overview" in outcome.err
+    assert "left out grid.png: an overview of others" in outcome.err
     for measure in MEASURES:
         assert measure.sees in outcome.out
     assert all(set(score) == {"value", "floor", "ratio"} for score in scores.values())

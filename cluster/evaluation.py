@@ -144,9 +144,12 @@ def _floors(
     return _known_floors[key]
 
 
+TAKES_LONG = {"critic_accuracy": ", for which a small network is trained: a minute or two where images are large"}
+
+
 def _telling(what: str, note: Callable[[str], None]) -> Callable[[str], None]:
     """Tells ``note`` which family of metrics is measured, and of what."""
-    return lambda family: note(f"measuring {what}: {family}")
+    return lambda family: note(f"measuring {what}: {family}{TAKES_LONG.get(family, '')}")
 
 
 def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], None]) -> int:

@@ -1,4 +1,4 @@
-# make demo: everything from a fresh machine to pictures. make test: everything that must hold. make bench: ratios to peers.
+# make demo: everything from a fresh machine to pictures. make test: a short test of everything. make bench: ratios to peers.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -227,9 +227,11 @@ class Folder:
             raise InputError(f"cannot write to {self.url}: {cause}") from error
 
     def _missing_folders(self) -> tuple[Path, ...]:
-        """Of a folder on a disk: itself and those above it that are not there, innermost first."""
+        """Of a folder on a disk: itself and those above it that are not there, innermost first; of a bucket none."""
+        if not self.is_local:
+            return ()
         path = Path(self._path)
-        return tuple(part for part in (path, *path.parents) if self.is_local and not part.is_dir())
+        return tuple(part for part in (path, *path.parents) if not part.is_dir())
 
     def _key(self, name: str) -> str:
         """The path of ``name``, which stays inside the folder: it may come from a file somebody else wrote."""

@@ -126,7 +126,7 @@ def test_memory_is_kept_or_refused_with_demand_beside_supply() -> None:
 def test_plans_are_near_the_bound_for_random_inventories() -> None:
     """A short ``make plans``."""
     rng = random.Random(7)
-    for _ in range(12):
+    for _ in range(24):
         stages, found, batch = random_problem(rng)
         plan = make_plan(stages, found, batch)
         check_plan(plan, stages)

@@ -111,6 +111,7 @@ def test_compiled_transforms_go_through_the_kernels(
     expected = transform.analyse(large)
     split = Mock(wraps=getattr(module, name))
     monkeypatch.setattr(module, name, split)
+    torch.compiler.reset()
     compiled = torch.compile(transform.analyse, backend="aot_eager", fullgraph=True)(large)
     split.assert_called_once()
     assert all(torch.equal(compiled[band], x) for band, x in expected.items())

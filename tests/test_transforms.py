@@ -307,6 +307,7 @@ def test_unusable_sub_images_are_refused(changes: dict[Band, Tensor | None], mes
 @pytest.mark.filterwarnings("ignore")
 def test_it_can_be_compiled(transform: BandTransform) -> None:
     """Traced by torch.compile as one graph, and so are its gradients; then run as it is, with no compiler of C."""
+    torch.compiler.reset()  # else each transform tested before counts as one more recompilation, of which eight may be
     pixels = image(2, 3, 32, 32)
 
     def there_and_back(x: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cluster.files import FileRecord
 from cluster.heap import keep_freed_memory
-from cluster.host import Array, StageHost
+from cluster.host import StageHost, tensor_of
 from cluster.images import Pixels
 from cluster.members import Member
 from cluster.replica_group import Meeting, ReplicaGroup
@@ -30,18 +32,26 @@ from cluster.telemetry import StageTelemetry
 from cluster.watching import ScoreValues, score_checkpoint
 from freqgan.errors import RunError
 
+Array = NDArray[np.float32] | NDArray[np.float16]
+"""What stages give each other."""
+
 
 def _returned(values: list[Any]) -> Any:
     """What Ray takes for as many results: one by itself, more in a list."""
     return values[0] if len(values) == 1 else values
 
 
-def _joined(names: Sequence[str], outputs: Sequence[Array]) -> dict[str, Array]:
+def _joined(names: Sequence[str], outputs: Sequence[Array]) -> dict[str, Tensor]:
     """Outputs by name, the parts of one name put together in their order."""
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, list[Tensor]] = {}
     for name, output in zip(names, outputs, strict=True):
-        parts.setdefault(name, []).append(output)
-    return {name: part[0] if len(part) == 1 else np.concatenate(part) for name, part in parts.items()}
+        parts.setdefault(name, []).append(tensor_of(output))
+    return {name: part[0] if len(part) == 1 else torch.cat(part) for name, part in parts.items()}
+
+
+def _array(tensor: Tensor) -> Array:
+    out: Array = tensor.cpu().numpy()
+    return out
 
 
 @contextmanager
@@ -116,19 +126,21 @@ class StageActor:
         ``pixels`` (B, N, N, C) are those of the images. Metrics come first, then outputs.
         """
         with _stacks_after(self.host.settings.step_deadline_s):
-            result = self.host.step(step, pixels.transpose(0, 3, 1, 2), labels, _joined(names, outputs), gradient)
+            told = None if gradient is None else tensor_of(gradient)
+            result = self.host.step(step, pixels.transpose(0, 3, 1, 2), labels, _joined(names, outputs), told)
+            made = [_array(tensor) for tensor in result.outputs.values()]
         if self._telemetry is not None:
-            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *result.outputs.values()])
-        return _returned([result.metrics, *result.outputs.values()])
+            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *made])
+        return _returned([result.metrics, *made])
 
     def gradients(self, step: int) -> Any:
         """See :meth:`StageHost.gradients`; in the order of the chain."""
         kept = self.host.gradients(step)
-        return _returned([kept[gan.name] for gan in self.host.settings.band_plan().gans])
+        return _returned([_array(kept[gan.name]) for gan in self.host.settings.band_plan().gans])
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
         """See :meth:`StageHost.forward`."""
-        return self.host.forward(step, labels, _joined(names, outputs))
+        return _array(self.host.forward(step, labels, _joined(names, outputs)))
 
     def pack(self, step: int) -> dict[str, NDArray[np.uint8]]:
         """See :meth:`StageHost.packed`; as arrays, which the object store hands on without a copy."""

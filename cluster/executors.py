@@ -15,10 +15,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cluster.failures import Recovery
 from cluster.files import FileRecord
-from cluster.host import Array, StageHost
+from cluster.host import StageHost
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
@@ -135,7 +136,7 @@ class InlineExecutor:
         if restore is not None:
             for host in self.hosts.values():
                 host.load(restore.folder_url, restore.records, restore.step)
-        self._gradients: dict[int, dict[str, Array]] = {}
+        self._gradients: dict[int, dict[str, Tensor]] = {}
         for step in kept_steps(settings, restore):
             self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
         self.recoveries: deque[Recovery] = deque()
@@ -151,7 +152,7 @@ class InlineExecutor:
     def submit(self, step: int) -> None:
         """Runs the whole step."""
         batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
-        outputs: dict[tuple[str, int], Array] = {}
+        outputs: dict[tuple[str, int], Tensor] = {}
         metrics: dict[str, Metrics] = {}
         gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
         for call in self.program:

@@ -1,6 +1,7 @@
 """A stage on a machine: the pure step of ``freqgan/`` made idempotent, with its files.
 
-The same object runs inside a Ray actor and in the inline executor.
+The same object runs inside a Ray actor and in the inline executor. What stages give each other are tensors on their
+device here; arrays, which cross the borders of processes, are the actors' business.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
+from torch import Tensor
 
 from cluster.files import FileRecord, read_verified, write_files
 from cluster.images import Pixels
@@ -31,10 +34,10 @@ from freqgan.critic import Metrics
 from freqgan.errors import InputError, RunError
 from freqgan.guard import GOOD, Guard
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.recording import CudaGraphs
 from freqgan.replication import ALONE
 from freqgan.statistics import BandStatistics
 
-Array = NDArray[np.float32] | NDArray[np.float16]
 GRADIENT_SCALE = 1024.0
 """Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""
 LABELS = "labels"
@@ -45,10 +48,13 @@ class OutOfStepError(RunError):
 
 
 class HostedStep(NamedTuple):
-    """A step's metrics and what it has for other stages: a band's output, or the image stage's gradients by GAN."""
+    """A step's metrics and what it has for other stages: a band's output, or the image stage's gradients by GAN.
+
+    ``outputs`` are of the type that the settings exchange, in C order.
+    """
 
     metrics: Metrics
-    outputs: dict[str, Array]
+    outputs: dict[str, Tensor]
 
 
 class StageHost:
@@ -80,7 +86,8 @@ class StageHost:
             self.group = ReplicaGroup(self.member.index, self.member.count, self.device, settings.replica_timeout_s)
         self.share = self.group or ALONE
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in statistics.items()}
-        chain = Chain(settings, BandStatistics.from_tensors(tensors), self.device)
+        recorder = cuda_graphs() if settings.cuda_graphs and self.device.type == "cuda" else None
+        chain = Chain(settings, BandStatistics.from_tensors(tensors), self.device, recorder)
         self.stage: BandGan | ImageStage
         self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name), self.share)
         self.guard = Guard(self.stage, settings.health)
@@ -95,8 +102,8 @@ class StageHost:
         step: int,
         images: Pixels,
         labels: NDArray[np.int64],
-        outputs: Mapping[str, Array],
-        gradient: Array | None = None,
+        outputs: Mapping[str, Tensor],
+        gradient: Tensor | None = None,
     ) -> HostedStep:
         """Step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
 
@@ -123,10 +130,10 @@ class StageHost:
         step: int,
         images: Pixels,
         labels: NDArray[np.int64],
-        outputs: Mapping[str, Array],
-        gradient: Array | None,
-    ) -> tuple[Metrics, dict[str, Array]]:
-        batch = _tensor(images).to(self.device), _tensor(labels)
+        outputs: Mapping[str, Tensor],
+        gradient: Tensor | None,
+    ) -> tuple[Metrics, dict[str, Tensor]]:
+        batch = tensor_of(images).to(self.device), tensor_of(labels)
         if isinstance(self.stage, ImageStage):
             stage = self.stage
             judged = self.guard.run(step, lambda: stage.step(step, *batch, self._inputs(outputs)))
@@ -144,37 +151,41 @@ class StageHost:
         trained = self.guard.run(step, lambda: band.step(step, *batch, self._inputs(outputs), feedback))
         made = {self.name: self._sent(trained.output)}
         if self.settings.feeds_back:
-            self.kept.add(step, {**outputs, **made, LABELS: labels})
+            self.kept.add(step, {**outputs, **made, LABELS: batch[1]})
         return trained.metrics, made
 
-    def gradients(self, step: int) -> dict[str, Array]:
+    def gradients(self, step: int) -> dict[str, Tensor]:
         """What the image stage told every band at ``step``, one of the last ``feedback.lag``."""
-        return {name: array.astype(self.settings.exchange) for name, array in self.kept.at(step).items()}
+        return {name: tensor.to(self._exchanged) for name, tensor in self.kept.at(step).items()}
 
-    def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Array]) -> Array:
+    def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Tensor]) -> Tensor:
         """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
         if step != self.done or not isinstance(self.stage, BandGan):
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        return self._sent(self.stage.forward(step, _tensor(labels), self._inputs(outputs)))
+        return self._sent(self.stage.forward(step, tensor_of(labels), self._inputs(outputs)))
 
     @property
     def _gradient_scale(self) -> float:
         return GRADIENT_SCALE if self.settings.exchange == "float16" else 1.0
 
-    def _gradient(self, array: Array) -> torch.Tensor:
-        return _tensor(array).to(self.device) / self._gradient_scale
+    @property
+    def _exchanged(self) -> torch.dtype:
+        return torch.float16 if self.settings.exchange == "float16" else torch.float32
 
-    def _inputs(self, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, torch.Tensor]:
-        """What other stages made, on the device of this one."""
-        return {name: _tensor(array).to(self.device) for name, array in arrays.items()}
+    def _gradient(self, sent: Tensor) -> Tensor:
+        return sent.to(self.device).float() / self._gradient_scale
 
-    def _sent(self, tensor: torch.Tensor) -> Array:
+    def _inputs(self, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What other stages made, on the device of this one, as numbers to compute with."""
+        here = {name: tensor.to(self.device) for name, tensor in sent.items()}
+        return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in here.items()}
+
+    def _sent(self, tensor: Tensor) -> Tensor:
         """``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
 
         Convolutions leave channels last; the object store and checkpoints do not keep that.
         """
-        out: Array = tensor.detach().cpu().contiguous().numpy().astype(self.settings.exchange, copy=False)
-        return out
+        return tensor.detach().contiguous().to(self._exchanged)
 
     def save(self, folder_url: str, step: int) -> list[FileRecord]:
         """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
@@ -213,7 +224,7 @@ class StageHost:
         good, _ = read_snapshot(snapshot_path(self.settings.run, f"{self.member.name}.{GOOD}", scalars["good_step"]))
         self._load(tensors | good, scalars)
 
-    def _state(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, int]]:
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
         state = self.stage.tensors() | self.kept.tensors()
@@ -225,7 +236,7 @@ class StageHost:
         """A stage may be a window ahead of the others when it dies, and begin again where they all were."""
         return -(-self.settings.window // self.settings.snapshot_every) + 2
 
-    def _load(self, tensors: dict[str, torch.Tensor], scalars: dict[str, int]) -> None:
+    def _load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         step = scalars.pop("step")
         self.kept.load(tensors)
         self.stage.load(tensors, scalars)
@@ -250,6 +261,12 @@ class StageHost:
             ) from error
 
 
+@cache
+def cuda_graphs() -> CudaGraphs:
+    """The recorder of all stages of this process."""
+    return CudaGraphs()
+
+
 def choose_device(wanted: str) -> torch.device:
     """The device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -268,9 +285,10 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _tensor(array: NDArray[np.generic]) -> torch.Tensor:
-    # Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt
-    # the stored object. A copy of one batch costs microseconds.
-    # In C order, since images come with their channels last: the arithmetic of a step depends on the order of memory.
-    tensor = torch.from_numpy(np.array(array, order="C"))
-    return tensor.float() if tensor.dtype == torch.float16 else tensor
+def tensor_of(array: NDArray[np.generic]) -> Tensor:
+    """A copy of ``array``, in C order.
+
+    Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt the
+    stored object. Images come with their channels last: the arithmetic of a step depends on the order of memory.
+    """
+    return torch.from_numpy(np.array(array, order="C"))

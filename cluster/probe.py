@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from torch import Tensor
 
 from cluster.heap import keep_freed_memory
-from cluster.host import Array, StageHost, choose_device
+from cluster.host import StageHost, choose_device
 from cluster.images import Pixels
 from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
@@ -43,9 +44,9 @@ def stepped(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
     shape = (batch, small.channels, small.image_size, small.image_size)
     images: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
     labels = rng.integers(0, max(1, small.classes), batch)
-    told: dict[str, Array] = {}
+    told: dict[str, Tensor] = {}
     for step in itertools.count(start):
-        outputs: dict[tuple[str, int], Array] = {}
+        outputs: dict[tuple[str, int], Tensor] = {}
         spent: dict[str, float] = {}
         for call in step_program(plan):
             inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}

@@ -17,6 +17,7 @@ FREE_SETTINGS = (
     "executor",
     "window",
     "device",
+    "cuda_graphs",
     "max_steps",
     "checkpoint_every",
     "keep_checkpoints",
@@ -62,6 +63,11 @@ class RunSettings(ModelSettings):
     executor: Literal["inline", "ray"] = Field("ray", description="one process, or one Ray actor per GAN")
     window: int = Field(8, ge=1, le=64, description="steps in flight (ray)")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    cuda_graphs: bool = Field(
+        False,
+        description="on a GPU, record the kernels of a step as CUDA graphs and replay them: small networks wait for "
+        "launches; no effect on a CPU and on stages with replicas",
+    )
     threads: int = Field(1, ge=1, description="threads inside one operation; part of the arithmetic on a CPU")
     exchange: Literal["float32", "float16"] = Field(
         "float32", description="of sub-images and feedback between stages; float16 halves the bytes and rounds"

@@ -12,11 +12,12 @@ from freqgan.augmentation import augment
 from freqgan.bands import SubImages
 from freqgan.chain import Chain, Condition
 from freqgan.contest import Contest
-from freqgan.critic import Metrics, Pairs
+from freqgan.critic import Metrics, Pairs, Update, plain
 from freqgan.health import deviations
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.plan import Gan
+from freqgan.recording import Recorded
 from freqgan.replication import ALONE, Share
 from freqgan.schedules import teacher_forced_count
 from freqgan.seeds import generator_for, seeded
@@ -42,6 +43,28 @@ class Feedback(NamedTuple):
     step: int
     labels: Tensor
     outputs: Mapping[str, Tensor]
+    output: Tensor
+    gradient: Tensor
+
+
+class MadeFrom(NamedTuple):
+    """What a generator makes its output from: noise (B, n), the condition, the strength (B,) of its noise, labels."""
+
+    noise: Tensor
+    seen: Condition
+    strength: Tensor
+    labels: Tensor | None
+
+    def rows(self, chosen: slice) -> MadeFrom:
+        """Of the samples of ``chosen`` alone."""
+        labels = None if self.labels is None else self.labels[chosen]
+        return MadeFrom(self.noise[chosen], self.seen.rows(chosen), self.strength[chosen], labels)
+
+
+class Advice(NamedTuple):
+    """Feedback with what the generator made its output from then, all on the device; see :class:`Feedback`."""
+
+    made_from: MadeFrom
     output: Tensor
     gradient: Tensor
 
@@ -99,7 +122,15 @@ class BandGan:
         seen = chain.condition_channels(gan) if self.conditional else 0
         with seeded(settings.seed, "discriminator", gan.name):
             discriminator = Discriminator(side, channels, seen, settings.classes, sizes, emphasis=not gan.is_low)
-        self.contest = Contest(gan.name, generator, discriminator.to(chain.device), settings, side, share=share)
+        # Replicas talk to each other in the middle of what would be recorded.
+        self.recorder = recorder = chain.recorder if share.count == 1 else None
+        self.contest = Contest(
+            gan.name, generator, discriminator.to(chain.device), settings, side, share=share, recorder=recorder
+        )
+        self._values = torch.no_grad()(self._made)
+        self._update = self._turn
+        if recorder is not None:
+            self._values, self._update = Recorded(self._values, recorder), Recorded(self._turn, recorder, keep=False)
 
     @property
     def settings(self) -> ModelSettings:
@@ -140,54 +171,67 @@ class BandGan:
         if forced:
             real_seen = self._real_condition(step, reals, strength, forced, forced_of_all)
             seen = real_seen.followed_by(generated.rows(slice(forced, None)))
-        fakes = self._made(noise, seen, strength, chosen)
-        real, fake = self._pairs(reals, seen, fakes, strength, chosen, forced)
+        made_from = MadeFrom(noise, seen, strength, chosen)
+        fakes = self._made(made_from) if self.recorder is None else self._values(made_from)
+        real, fake = self._pairs(reals, made_from, fakes, forced)
         metrics = self.contest.train_discriminator(real, fake, step)
-        output = self._output(noise, generated, fakes, chosen, forced)
-        metrics |= self._train_generator(real, fake, step, feedback)
-        metrics = self.share.mean_metrics(metrics | deviations(real.samples, output))
-        return StepResult(output, metrics)
+        output = self._output(made_from._replace(seen=generated), fakes, forced)
+        made = self._update(made_from, real, fake, self._advice(feedback), again=self.recorder is not None)
+        self.contest.update_generator(made, step)
+        metrics |= made.metrics | deviations(real.samples, output)
+        return StepResult(output, self.share.mean_metrics(plain(metrics)))
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """The output of an earlier pass of a chain with cycles: bands not made yet count as zero. Trains nothing."""
-        with torch.no_grad():
-            return self._generated(step, labels, outputs)
+        return self._values(self._made_from(step, labels, outputs))
 
     # -- the parts of a step -------------------------------------------------------------------
 
-    def _made(self, noise: Tensor, seen: Condition, strength: Tensor, labels: Tensor | None) -> Tensor:
+    def _made(self, made_from: MadeFrom) -> Tensor:
         """What the generator makes, as far as the transform keeps it in these bands."""
+        noise, seen, strength, labels = made_from
         return self.chain.projected(self.gan, self.contest.generate(noise, seen.planes, seen.base, strength, labels))
 
-    def _generated(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """The present generator's output for the noise and the condition of ``step``; bands not given are zero."""
+    def _made_from(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> MadeFrom:
+        """The noise and the generated condition of ``step``; bands not given are zero."""
         batch = len(labels)
         rows = self.share.rows(batch)
         mine = rows.stop - rows.start
         condition = self.chain.condition(self.gan, self._with_zeros(self._given(step, outputs, batch), mine))
         chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
         strength = torch.zeros(mine, device=self.chain.device)
-        return self._made(self._noise(step, batch), condition, strength, chosen)
+        return MadeFrom(self._noise(step, batch), condition, strength, chosen)
 
-    def _train_generator(self, real: Pairs, fake: Pairs, step: int, feedback: Feedback | None) -> Metrics:
-        """The generator's update for its own discriminator and, where there is feedback, for that of the images."""
-        adversarial = self.contest.generator_loss(real, fake)
-        metrics = {"loss_g": float(adversarial.detach())}
+    def _advice(self, feedback: Feedback | None) -> Advice | None:
         if feedback is None:
-            self.contest.update_generator(adversarial, step)
-            return metrics
-        again = self._generated(feedback.step, feedback.labels, feedback.outputs)
-        gradient = self.settings.feedback.weight * feedback.gradient.to(again.device)
-        if self.settings.feedback.balance:
-            (own,) = torch.autograd.grad(adversarial, fake.samples)
-            adversarial = (fake.samples * own).sum()  # the same gradient, not computed twice
-            gradient = gradient * self._norm_of_all(own) / feedback.gradient.norm().clamp(min=SMALLEST_NORM)
-        strength = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
-        mine = gradient[self.share.rows(len(gradient))]
-        advice = feedback_loss(again, feedback.output.to(again.device), mine, strength, self.settings.feedback.reach)
-        # A sum over the batch, where the other loss is a mean: replicas' losses are averaged.
-        self.contest.update_generator(adversarial + self.share.count * advice, step)
-        return metrics | {"feedback": float(gradient.norm())}
+            return None
+        made_from = self._made_from(feedback.step, feedback.labels, feedback.outputs)
+        device = self.chain.device
+        return Advice(made_from, feedback.output.to(device), feedback.gradient.to(device))
+
+    def _turn(self, made_from: MadeFrom, real: Pairs, fake: Pairs, advice: Advice | None, again: bool) -> Update:
+        """The generator's update for its own discriminator and, where there is feedback, for that of the images.
+
+        ``again``: ``fake`` is values alone, and has to be made once more to have a history.
+        """
+        if again:
+            fake = fake._replace(samples=self._made(made_from))
+        loss = self.contest.generator_loss(real, fake)
+        metrics = {"loss_g": loss}
+        if advice is not None:
+            settings = self.settings.feedback
+            output = self._made(advice.made_from)
+            gradient = settings.weight * advice.gradient
+            if settings.balance:
+                (own,) = torch.autograd.grad(loss, fake.samples)
+                loss = (fake.samples * own).sum()  # the same gradient, not computed twice
+                gradient = gradient * self._norm_of_all(own) / advice.gradient.norm().clamp(min=SMALLEST_NORM)
+            strength = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
+            mine = gradient[self.share.rows(len(gradient))]
+            # A sum over the batch, where the other loss is a mean: replicas' losses are averaged.
+            loss = loss + self.share.count * feedback_loss(output, advice.output, mine, strength, settings.reach)
+            metrics["feedback"] = gradient.norm()
+        return self.contest.generator_update(loss, metrics)
 
     def _norm_of_all(self, own: Tensor) -> Tensor:
         """The norm of the gradient of the whole batch's mean loss, from that of this share's."""
@@ -248,10 +292,9 @@ class BandGan:
         shape = (batch, self.settings.channels)
         return given | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
 
-    def _pairs(
-        self, reals: SubImages, seen: Condition, fakes: Tensor, strength: Tensor, labels: Tensor | None, forced: int
-    ) -> tuple[Pairs, Pairs]:
+    def _pairs(self, reals: SubImages, made_from: MadeFrom, fakes: Tensor, forced: int) -> tuple[Pairs, Pairs]:
         """Real bands with real conditions, fakes with what they were made from; both with the same noise on it."""
+        _, seen, strength, labels = made_from
         real_planes = seen_planes = None
         if self.conditional and seen.planes is not None:
             real_planes = seen_planes = seen.planes
@@ -261,14 +304,12 @@ class BandGan:
         real = self.chain.stacked(self.gan, reals)
         return Pairs(real, real_planes, strength, labels), Pairs(fakes, seen_planes, strength, labels)
 
-    @torch.no_grad()
-    def _output(self, noise: Tensor, generated: Condition, fakes: Tensor, labels: Tensor | None, forced: int) -> Tensor:
+    def _output(self, generated: MadeFrom, fakes: Tensor, forced: int) -> Tensor:
         """The chain's output: samples already made from generated conditions are kept, the others are made now."""
         if not forced:
             return fakes.detach()
-        seen, clean = generated.rows(slice(forced)), torch.zeros(forced, device=self.chain.device)
-        rows = None if labels is None else labels[:forced]
-        made = self._made(noise[:forced], seen, clean, rows)
+        clean = generated.rows(slice(forced))
+        made = self._values(clean._replace(strength=torch.zeros_like(clean.strength)))
         return torch.cat([made, fakes[forced:].detach()])
 
     # -- state ---------------------------------------------------------------------------------

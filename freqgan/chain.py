@@ -8,6 +8,7 @@ synthesis of the coarser level (exact nesting).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from freqgan.bands import Band, SubImages
-from freqgan.networks.blocks import compressed, grid_patch
+from freqgan.networks.blocks import NetworkSettings, compressed, grid_patch
 from freqgan.noise import NoiseMode, draw_noise
 from freqgan.pixels import from_pixels
 from freqgan.plan import BandPlan, Gan
+from freqgan.recording import Recorder
 from freqgan.seeds import generator_for
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandStatistics
@@ -57,15 +59,24 @@ class Chain:
         settings: the model.
         statistics: of the bands of the training images; moved to ``device``.
         device: where the tensors of every call live.
+        recorder: of that device, for computations of training that are to be replayed.
+
     """
 
-    def __init__(self, settings: ModelSettings, statistics: BandStatistics, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        statistics: BandStatistics,
+        device: torch.device,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.settings = settings
         self.plan: BandPlan = settings.band_plan()
         self.transform = settings.band_transform()
         self.statistics = statistics.to(device)
-        self.device = device
+        self.device, self.recorder = device, recorder
         self.size = (settings.image_size, settings.image_size)
+        self._patches = {gan: grid_patch(self.gan_side(gan), self._sizes(gan).patch) for gan in self.plan.gans}
 
     def band_side(self, band: Band | int) -> int:
         """Side of the sub-images of ``band``, or of the low band of a level, pixels."""
@@ -77,7 +88,10 @@ class Chain:
 
     def patch(self, gan: Gan) -> int:
         """Pixels along a side of one cell of the grid that ``gan`` works on."""
-        return grid_patch(self.gan_side(gan), self.settings.generator_sizes(gan).patch)
+        return self._patches[gan]
+
+    def _sizes(self, gan: Gan) -> NetworkSettings:
+        return self.settings.band_generator if self.plan.has_base(gan) else self.settings.coarse_generator
 
     # -- real images ---------------------------------------------------------------------------
 
@@ -102,7 +116,7 @@ class Chain:
     def noise(self, mode: NoiseMode, step: int, *, batch: int) -> Tensor:
         """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample; (1, B, n) without GANs."""
         count, dimensions = self.settings.noise_count, self.settings.noise.dimensions
-        return draw_noise(mode, self.settings.seed, step, batch, count, dimensions).to(self.device)
+        return _drawn(mode, self.settings.seed, step, batch, count, dimensions).to(self.device)
 
     def choices(self, seed: int, step: int, batch: int) -> dict[Band, Tensor]:
         """For every band made by an ensemble, which member each sample takes: (B,) int64."""
@@ -187,6 +201,10 @@ class Chain:
         """
         raw = {band: self.statistics.denormalise(band, x) for band, x in sub_images.items()}
         return self.transform.synthesise(raw, self.size)
+
+
+_drawn = lru_cache(maxsize=2)(draw_noise)
+"""All GANs of a process draw the same twice in a step: for it, and for the step that feedback is of."""
 
 
 def _on_grid(x: Tensor, grid: int) -> Tensor:

@@ -8,16 +8,15 @@ any weight changes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from freqgan.averaging import average_decay, update_average
-from freqgan.critic import Critic, Metrics, Pairs, apply_update, laid_out, named, reduced_precision, under
-from freqgan.losses import generator_loss
+from freqgan.critic import Critic, Pairs, Update, apply_update, laid_out, named, reduced_precision, under
 from freqgan.optimisation import ScheduledAdam
+from freqgan.recording import Recorder
 from freqgan.replication import ALONE, Share
 from freqgan.settings import ModelSettings
 
@@ -33,6 +32,7 @@ class Contest:
         side: of the samples in pixels.
         multipliers: learning rates of parameters of the generator relative to the settings', by name.
         share: of every batch that is trained on here.
+        recorder: replays computations, if given.
 
     """
 
@@ -45,9 +45,10 @@ class Contest:
         side: int,
         multipliers: Mapping[str, float] | None = None,
         share: Share = ALONE,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name, self.settings, self.share = name, settings, share
-        self.critic = Critic(name, discriminator, settings, side, share)
+        self.critic = Critic(name, discriminator, settings, side, share, recorder)
         self.generator = laid_out(generator)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.generator_adam = ScheduledAdam(
@@ -60,30 +61,26 @@ class Contest:
             out: Tensor = self.generator(noise, *arguments)
         return out.float()
 
-    def train_discriminator(self, real: Pairs, fake: Pairs, step: int) -> Metrics:
+    def train_discriminator(self, real: Pairs, fake: Pairs, step: int) -> dict[str, Tensor]:
         """See :meth:`Critic.train`."""
         return self.critic.train(real, fake, step)
 
     def generator_loss(self, real: Pairs, fake: Pairs) -> Tensor:
-        """The generator's adversarial loss, a scalar."""
-        with torch.no_grad():
-            real_logits = self.critic.judge(real)
-        return generator_loss(self.settings.loss.kind, real_logits, self.critic.judge(fake))
+        """See :meth:`Critic.generator_loss`."""
+        return self.critic.generator_loss(real, fake)
 
-    def update_generator(self, loss: Tensor, step: int, inputs: list[Tensor] | None = None) -> list[Tensor]:
-        """The generator's update at ``step`` for ``loss``, then its moving average.
+    def generator_update(self, loss: Tensor, metrics: dict[str, Tensor], inputs: Sequence[Tensor] = ()) -> Update:
+        """For :meth:`update_generator`: the gradients of ``loss``, also by ``inputs``, zero where it has none."""
+        gradients, to_inputs = self.generator_adam.gradients(loss, inputs)
+        return Update(loss.detach(), gradients, to_inputs, {name: value.detach() for name, value in metrics.items()})
 
-        Returns:
-            The gradients of ``loss`` with respect to ``inputs``, zero for those it does not use.
-
-        """
-        who = f"{self.name}: the generator"
-        gradients = apply_update(self.generator_adam, loss, self.settings, step, who, inputs, self.share)
+    def update_generator(self, made: Update, step: int) -> None:
+        """The generator's update at ``step``, then its moving average."""
+        apply_update(self.generator_adam, made, self.settings, step, f"{self.name}: the generator", self.share)
         average = self.settings.average
         seen = step * self.settings.batch
         decay = average_decay(self.settings.batch, seen, average.halflife_images, average.ramp)
         update_average(self.average, self.generator, decay)
-        return gradients
 
     def scale_rate(self, scale: float) -> None:
         """Multiplies all learning rates of the settings by ``scale`` from now on."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from math import inf
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,9 @@ from torch.nn.utils import get_total_norm
 from torch.nn.utils.parametrizations import spectral_norm
 
 from freqgan.errors import DivergedError
-from freqgan.losses import discriminator_loss, gradient_penalty, noise_penalty, penalty_strength
+from freqgan.losses import discriminator_loss, generator_loss, gradient_penalty, noise_penalty, penalty_strength
 from freqgan.optimisation import ScheduledAdam
+from freqgan.recording import Recorded, Recorder
 from freqgan.replication import ALONE, Share
 from freqgan.schedules import cosine
 from freqgan.seeds import generator_for, seeded
@@ -22,14 +24,30 @@ from freqgan.settings import ModelSettings
 Metrics = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """What a discriminator judges: samples (B, C, h, h), their condition, the strength (B,) of its noise."""
 
     samples: Tensor
     condition: Tensor | None
     strength: Tensor
     labels: Tensor | None
+
+
+class Update(NamedTuple):
+    """What an update is made from: a loss, its gradients by parameter and by input, and what else is told of it."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+    to_inputs: list[Tensor]
+    metrics: dict[str, Tensor]
+
+
+class Penalty(NamedTuple):
+    """What the penalties of a step depend on: their weight, a scalar; noise for both where they are approximate."""
+
+    weight: Tensor
+    r1_noise: Tensor | None
+    r2_noise: Tensor | None
 
 
 class Critic:
@@ -41,17 +59,25 @@ class Critic:
         settings: losses, schedules and the batch size.
         side: of the samples in pixels; the penalties scale with its square.
         share: of the batch that it is trained on here.
+        recorder: replays the computation of gradients, if given.
 
     """
 
     def __init__(
-        self, name: str, discriminator: nn.Module, settings: ModelSettings, side: int, share: Share = ALONE
+        self,
+        name: str,
+        discriminator: nn.Module,
+        settings: ModelSettings,
+        side: int,
+        share: Share = ALONE,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name, self.settings, self.side, self.share = name, settings, side, share
         with seeded(settings.seed, "spectral norm", name):  # its power iterations begin with a random vector
             normed = with_spectral_norm(discriminator) if settings.loss.kind == "hinge" else discriminator
         self.discriminator = laid_out(normed)
         self.adam = ScheduledAdam(self.discriminator, settings.optimiser, settings.images)
+        self._update = self._computed if recorder is None else Recorded(self._computed, recorder, keep=False)
 
     def judge(self, pairs: Pairs, *, exact: bool = False) -> Tensor:
         """Float32 logits (B,); ``exact`` computes them in float32 whatever the settings say."""
@@ -59,34 +85,53 @@ class Critic:
             logits: Tensor = self.discriminator(pairs.samples, pairs.condition, pairs.strength, pairs.labels)
         return logits.float()
 
-    def train(self, real: Pairs, fake: Pairs, step: int) -> Metrics:
+    def generator_loss(self, real: Pairs, fake: Pairs) -> Tensor:
+        """The adversarial loss of the generator that made ``fake``, a scalar."""
+        with torch.no_grad():
+            real_logits = self.judge(real)
+        return generator_loss(self.settings.loss.kind, real_logits, self.judge(fake))
+
+    def train(self, real: Pairs, fake: Pairs, step: int) -> dict[str, Tensor]:
         """The discriminator's update at ``step``; the fakes are detached here. DivergedError when it is not finite."""
-        penalised = self._penalised(step)
-        real = replace(real, samples=real.samples.detach().requires_grad_(penalised))
-        fake = replace(fake, samples=fake.samples.detach().requires_grad_(penalised))
+        penalty = self._penalty(real.samples, step) if self._penalised(step) else None
+        made = self._update(_detached(real), _detached(fake), penalty)
+        apply_update(self.adam, made, self.settings, step, f"{self.name}: the discriminator", self.share)
+        return {name: value.clone() for name, value in made.metrics.items()}
+
+    def _computed(self, real: Pairs, fake: Pairs, penalty: Penalty | None) -> Update:
+        exact = penalty is not None
+        real, fake = _leaf(real, exact), _leaf(fake, exact)
         # One after the other: where the loss, of differences, does not depend on a weight, their gradients cancel
         # exactly. Summed over both at once, rounding is left, and Adam makes whole steps of it.
-        real_logits, fake_logits = self.judge(real, exact=penalised), self.judge(fake, exact=penalised)
+        real_logits, fake_logits = self.judge(real, exact=exact), self.judge(fake, exact=exact)
         loss = discriminator_loss(self.settings.loss.kind, real_logits, fake_logits)
         metrics = {"loss_d": loss, "real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
-        if penalised:
-            r1 = self._penalty("r1", real, real_logits, step)
-            r2 = self._penalty("r2", fake, fake_logits, step)
-            loss = loss + 0.5 * self._strength(step) * self.settings.loss.penalty_interval * (r1 + r2)
+        if penalty is not None:
+            r1 = self._gradient_penalty(real, real_logits, penalty.r1_noise)
+            r2 = self._gradient_penalty(fake, fake_logits, penalty.r2_noise)
+            loss = loss + penalty.weight * (r1 + r2)
             metrics |= {"r1": r1, "r2": r2}
-        apply_update(self.adam, loss, self.settings, step, f"{self.name}: the discriminator", share=self.share)
-        return {key: float(value.detach()) for key, value in metrics.items()}
+        gradients, _ = self.adam.gradients(loss)
+        return Update(loss.detach(), gradients, [], {name: value.detach() for name, value in metrics.items()})
 
-    def _penalty(self, which: str, pairs: Pairs, logits: Tensor, step: int) -> Tensor:
-        if self.settings.loss.penalty == "exact":
+    def _gradient_penalty(self, pairs: Pairs, logits: Tensor, noise: Tensor | None) -> Tensor:
+        if noise is None:
             return gradient_penalty(logits, pairs.samples)
-        rng = generator_for(self.settings.seed, which, self.name, step)
-        batch = len(pairs.samples) * self.share.count
-        drawn = torch.randn(batch, *pairs.samples.shape[1:], generator=rng)
-        noise = drawn[self.share.rows(batch)].to(pairs.samples.device)
         deviation = self.settings.loss.penalty_noise
-        moved = self.judge(replace(pairs, samples=pairs.samples + deviation * noise), exact=True)
+        moved = self.judge(pairs._replace(samples=pairs.samples + deviation * noise), exact=True)
         return noise_penalty(logits, moved, deviation)
+
+    def _penalty(self, samples: Tensor, step: int) -> Penalty:
+        weight = torch.tensor(0.5 * self._strength(step) * self.settings.loss.penalty_interval, device=samples.device)
+        if self.settings.loss.penalty == "exact":
+            return Penalty(weight, None, None)
+        return Penalty(weight, *(self._drawn(which, samples, step) for which in ("r1", "r2")))
+
+    def _drawn(self, which: str, samples: Tensor, step: int) -> Tensor:
+        """Normal noise like ``samples``, the rows of this share."""
+        rng = generator_for(self.settings.seed, which, self.name, step)
+        batch = len(samples) * self.share.count
+        return torch.randn(batch, *samples.shape[1:], generator=rng)[self.share.rows(batch)].to(samples.device)
 
     def _penalised(self, step: int) -> bool:
         return self.settings.loss.kind != "hinge" and step % self.settings.loss.penalty_interval == 0
@@ -131,31 +176,44 @@ def reduced_precision(
 
 
 def apply_update(
-    adam: ScheduledAdam,
-    loss: Tensor,
-    settings: ModelSettings,
-    step: int,
-    who: str,
-    inputs: list[Tensor] | None = None,
-    share: Share = ALONE,
-) -> list[Tensor]:
-    """One update of ``adam`` for the mean of all replicas' ``loss``; the gradients of ours with respect to ``inputs``.
+    adam: ScheduledAdam, made: Update, settings: ModelSettings, step: int, who: str, share: Share = ALONE
+) -> None:
+    """One update of ``adam`` for the mean of all replicas' losses.
 
     Raises:
         DivergedError: loss or gradients are not finite; nothing has changed then.
 
     """
-    gradients, to_inputs = adam.gradients(loss, inputs or [])
-    *gradients, mean_loss = share.mean([*gradients, loss.detach()])
+    *gradients, mean_loss = share.mean([*made.gradients, made.loss])
     # The largest magnitude of all: one launch for all tensors on a GPU, where one for each costs more than the update.
-    if not bool(get_total_norm([mean_loss, *gradients, *to_inputs], inf).isfinite()):
+    if not bool(get_total_norm([mean_loss, *gradients, *made.to_inputs], inf).isfinite()):
         raise DivergedError(
             f"{who}'s loss or gradient is not finite at step {step} (loss {float(mean_loss):g}); its weights are "
             f"unchanged. Run again with a lower optimiser.learning_rate (now {settings.optimiser.learning_rate:g}) "
             f"or a higher loss.gamma (now {settings.loss.gamma:g})"
         )
     adam.update(gradients, step * settings.batch)
-    return to_inputs
+
+
+def plain(values: Mapping[str, Tensor | float]) -> Metrics:
+    """Scalars as Python's numbers, all that are on a GPU fetched at once."""
+    tensors = {name: value.detach().double() for name, value in values.items() if isinstance(value, Tensor)}
+    fetched = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)) if tensors else {}
+    return {name: fetched.get(name, value) for name, value in values.items()}
+
+
+def unconditional(samples: Tensor, labels: Tensor | None) -> Pairs:
+    """``samples`` to be judged by themselves."""
+    return Pairs(samples, None, torch.zeros(len(samples), device=samples.device), labels)
+
+
+def _detached(pairs: Pairs) -> Pairs:
+    return pairs._replace(samples=pairs.samples.detach())
+
+
+def _leaf(pairs: Pairs, wanted: bool) -> Pairs:
+    """With samples by which something can be differentiated, if that is ``wanted``."""
+    return pairs._replace(samples=pairs.samples.detach().requires_grad_(wanted))
 
 
 def named(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

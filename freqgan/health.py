@@ -27,13 +27,13 @@ class HealthSettings(BaseModel):
     most: int = Field(4, ge=0, description="times a stage is set back before the run fails")
 
 
-def deviations(real: Tensor, made: Tensor) -> dict[str, float]:
+def deviations(real: Tensor, made: Tensor) -> dict[str, Tensor]:
     """How much samples (B, ...) differ: ``made`` among all its values, and both from sample to sample (0 if alike)."""
     real, made = real.detach(), made.detach()
     return {
-        "output_deviation": float(made.std()),
-        "sample_deviation": float(made.std(0, correction=0).mean()),
-        "real_deviation": float(real.std(0, correction=0).mean()),
+        "output_deviation": made.std(),
+        "sample_deviation": made.std(0, correction=0).mean(),
+        "real_deviation": real.std(0, correction=0).mean(),
     }
 
 

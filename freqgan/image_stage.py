@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -13,14 +13,14 @@ from freqgan.augmentation import augment
 from freqgan.bands import Band
 from freqgan.chain import Chain
 from freqgan.contest import Contest
-from freqgan.critic import Critic, Metrics, Pairs, named, under
+from freqgan.critic import Critic, Metrics, Update, named, plain, unconditional, under
 from freqgan.health import deviations
-from freqgan.losses import generator_loss
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, RootGenerator
 from freqgan.pixels import from_pixels
-from freqgan.reconstruction import ReconstructionCritics
+from freqgan.reconstruction import Lows, ReconstructionCritics
+from freqgan.recording import Recorded
 from freqgan.seeds import seeded
 from freqgan.settings import ModelSettings
 
@@ -37,6 +37,35 @@ class ImageStepResult(NamedTuple):
     images: Tensor
     metrics: Metrics
     feedback: dict[str, Tensor]
+
+
+class MadeFrom(NamedTuple):
+    """What images are made from: G_o's noise (B, n), labels, the choices of ensemble members, the chain's outputs."""
+
+    noise: Tensor
+    labels: Tensor | None
+    choices: dict[Band, Tensor]
+    outputs: dict[str, Tensor]
+
+
+class Made(NamedTuple):
+    """G_o's images, the blend (of no GANs: G_o's alone), what D_o judges, and the syntheses of the levels above 1.
+
+    ``low`` is the coarsest low band of the chain, which G_o's is tied to; none where there is no chain.
+    """
+
+    other: Tensor
+    blended: Tensor
+    judged: Tensor
+    lows: Lows
+    low: Tensor | None
+
+
+class Reals(NamedTuple):
+    """Real images (B, C, N, N), and the low bands that the reconstruction discriminators compare with."""
+
+    images: Tensor
+    lows: Lows
 
 
 class Blend(nn.Module):
@@ -121,10 +150,15 @@ class ImageStage:
             settings,
             settings.image_size,
             {"blend.logits": rate},
+            recorder=chain.recorder,
         )
         self.reconstructions = ReconstructionCritics(chain)
         self.solo_count = round(settings.image_stage.solo_share * settings.batch) if chain.plan.gans else 0
         self.solo = self._solo_critic() if self.solo_count else None
+        self._values, self._update = torch.no_grad()(self._made), self._turn
+        if chain.recorder is not None:
+            self._values = Recorded(self._values, chain.recorder)
+            self._update = Recorded(self._turn, chain.recorder, keep=False)
 
     @property
     def settings(self) -> ModelSettings:
@@ -145,29 +179,44 @@ class ImageStage:
         reals = from_pixels(augmented, self.chain.device)
         choices = self.chain.choices(settings.seed, step, len(images))
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
-        other = self.contest.generate(noise, chosen)
+        made_from = MadeFrom(noise, chosen, choices, {name: out.detach() for name, out in outputs.items()})
+        again = self.chain.recorder is not None
+        if again:
+            made = self._values(made_from)
+        else:
+            made_from = self._with_leaves(made_from)
+            made = self._made(made_from)
+        real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
+        real = Reals(reals, self.reconstructions.reals(real_bands))
+        metrics = self._train_discriminators(step, real, made, chosen)
+        update = self._update(made_from, real, made, again=again)
+        self.contest.update_generator(update, step)
+        told = zip(outputs, update.to_inputs, strict=True) if update.to_inputs else ()
+        metrics |= update.metrics | deviations(reals[self._judged], made.judged)
+        alphas = self.generator.blend.alphas() if self.chain.plan.gans else {}
+        feedback = {name: gradient.clone() for name, gradient in told}
+        return ImageStepResult(made.blended.detach(), plain(metrics) | alphas, feedback)
+
+    @property
+    def _judged(self) -> slice:
+        """The samples that D_o judges; those before are judged as G_o's alone."""
+        return slice(self.solo_count, None)
+
+    def _with_leaves(self, made_from: MadeFrom) -> MadeFrom:
+        """With outputs by which can be differentiated, where the bands are told."""
+        wanted = self.settings.feeds_back
+        leaves = {name: out.detach().requires_grad_(wanted) for name, out in made_from.outputs.items()}
+        return made_from._replace(outputs=leaves)
+
+    def _made(self, made_from: MadeFrom) -> Made:
+        other = self.contest.generate(made_from.noise, made_from.labels)
         if not self.chain.plan.gans:
-            metrics, _ = self._train(step, reals, other, chosen, [], [])
-            return ImageStepResult(other.detach(), metrics, {})
-        leaves = {name: out.detach().requires_grad_(settings.feeds_back) for name, out in outputs.items()}
-        bands = self.chain.bands(leaves, choices)
+            return Made(other, other, other, {}, None)
+        bands = self.chain.bands(made_from.outputs, made_from.choices)
         frequency = self.chain.image(bands)
         blended = self.generator.blend(frequency, other)
-        solo_losses, solo_metrics = self._train_solo(step, reals, other, chosen)
-        tie = functional.mse_loss(self._low(other), bands[Band(settings.levels, "LL")].detach())
-        real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
-        losses, rec_metrics = self.reconstructions.train(step, real_bands, bands, chosen)
-        wanted = list(leaves.values()) if settings.feeds_back else []
-        judged = slice(self.solo_count, None)
-        labels_judged = None if chosen is None else chosen[judged]
-        extras = [settings.image_stage.tie * tie, *solo_losses, *losses]
-        shared = self._shared(frequency, blended)
-        metrics, gradients = self._train(step, reals[judged], shared, labels_judged, extras, wanted)
-        feedback = dict(zip(leaves, gradients, strict=True)) if gradients else {}
-        alphas = self.generator.blend.alphas()
-        return ImageStepResult(
-            blended.detach(), metrics | solo_metrics | rec_metrics | {"tie": float(tie.detach())} | alphas, feedback
-        )
+        low = bands[Band(self.settings.levels, "LL")].detach()
+        return Made(other, blended, self._shared(frequency, blended), self.reconstructions.fakes(bands), low)
 
     def _shared(self, frequency: Tensor, blended: Tensor) -> Tensor:
         """What D_o judges: the chain's image of the first samples after those of G_o alone, the blend of the others."""
@@ -175,38 +224,48 @@ class ImageStage:
         chain = first + round(self.settings.image_stage.chain_share * len(blended))
         return torch.cat([frequency[first:chain], blended[chain:]])
 
-    def _train(
-        self,
-        step: int,
-        reals: Tensor,
-        fakes: Tensor,
-        labels: Tensor | None,
-        extras: Sequence[Tensor],
-        inputs: list[Tensor],
-    ) -> tuple[Metrics, list[Tensor]]:
-        """Both updates; metrics, and the gradients of all losses with respect to ``inputs``."""
-        real, fake = _pairs(reals, labels), _pairs(fakes, labels)
-        metrics = self.contest.train_discriminator(real, fake, step)
-        adversarial = self.contest.generator_loss(real, fake)
-        weighted = (1 - self.solo_count / self.settings.batch) * adversarial
-        gradients = self.contest.update_generator(sum(extras, weighted), step, inputs)
-        return metrics | deviations(reals, fakes) | {"loss_g": float(adversarial.detach())}, gradients
+    def _train_discriminators(self, step: int, real: Reals, made: Made, labels: Tensor | None) -> dict[str, Tensor]:
+        """The updates of all of them: of G_o alone, of the levels and of whole images."""
+        metrics: dict[str, Tensor] = {}
+        if self.solo is not None:
+            rows = slice(self.solo_count)
+            chosen = _rows(labels, rows)
+            pairs = unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
+            metrics["loss_d_solo"] = self.solo.train(*pairs, step)["loss_d"]
+        metrics |= self.reconstructions.train(step, real.lows, made.lows, labels)
+        chosen = _rows(labels, self._judged)
+        pairs = unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
+        return metrics | self.contest.train_discriminator(*pairs, step)
 
-    def _train_solo(
-        self, step: int, reals: Tensor, other: Tensor, labels: Tensor | None
-    ) -> tuple[list[Tensor], Metrics]:
-        """The update of the discriminator of G_o alone; G_o's loss by it, weighted by its share, if it has one."""
-        if self.solo is None:
-            return [], {}
-        chosen = slice(self.solo_count)
-        rows = None if labels is None else labels[chosen]
-        real, fake = _pairs(reals[chosen], rows), _pairs(other[chosen], rows)
-        trained = self.solo.train(real, fake, step)
-        with torch.no_grad():
-            real_logits = self.solo.judge(real)
-        loss = generator_loss(self.settings.loss.kind, real_logits, self.solo.judge(fake))
-        metrics = {"loss_d_solo": trained["loss_d"], "loss_g_solo": float(loss.detach())}
-        return [self.solo_count / self.settings.batch * loss], metrics
+    def _turn(self, made_from: MadeFrom, real: Reals, made: Made, again: bool) -> Update:
+        """The update of G_o and alpha, and the gradients of all losses with respect to the chain's outputs.
+
+        ``again``: ``made`` is values alone, and has to be made once more to have a history.
+        """
+        if again:
+            made_from = self._with_leaves(made_from)
+            made = self._made(made_from)
+        settings, labels = self.settings, made_from.labels
+        metrics: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
+        solo_share = self.solo_count / settings.batch
+        if self.solo is not None:
+            rows = slice(self.solo_count)
+            chosen = _rows(labels, rows)
+            pairs = unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
+            metrics["loss_g_solo"] = self.solo.generator_loss(*pairs)
+            losses.append(solo_share * metrics["loss_g_solo"])
+        if made.low is not None:
+            metrics["tie"] = functional.mse_loss(self._low(made.other), made.low)
+            losses.insert(0, settings.image_stage.tie * metrics["tie"])
+        of_levels = self.reconstructions.losses(real.lows, made.lows, labels)
+        chosen = _rows(labels, self._judged)
+        pairs = unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
+        metrics["loss_g"] = self.contest.generator_loss(*pairs)
+        weighted = (1 - solo_share) * metrics["loss_g"]
+        leaves = list(made_from.outputs.values()) if settings.feeds_back else []
+        loss: Tensor = sum([*losses, *of_levels.values()], weighted)
+        return self.contest.generator_update(loss, metrics | of_levels, leaves)
 
     def _discriminator(self, name: str) -> Discriminator:
         settings = self.settings
@@ -216,7 +275,8 @@ class ImageStage:
         return network.to(self.chain.device)
 
     def _solo_critic(self) -> Critic:
-        return Critic(SOLO, self._discriminator(SOLO), self.settings, self.settings.image_size)
+        network = self._discriminator(SOLO)
+        return Critic(SOLO, network, self.settings, self.settings.image_size, recorder=self.chain.recorder)
 
     def _low(self, images: Tensor) -> Tensor:
         """Normalised coarsest low band of images."""
@@ -249,9 +309,8 @@ class ImageStage:
             self.solo.load(under(SOLO, tensors), own)
 
 
-def _pairs(samples: Tensor, labels: Tensor | None) -> Pairs:
-    """Whole images have no condition."""
-    return Pairs(samples, None, torch.zeros(len(samples), device=samples.device), labels)
+def _rows(labels: Tensor | None, rows: slice) -> Tensor | None:
+    return None if labels is None else labels[rows]
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:

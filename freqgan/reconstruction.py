@@ -7,15 +7,16 @@ not continue from band to band is plain to see. Whole images are judged by D_o o
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from freqgan.bands import Band, SubImages
 from freqgan.chain import Chain
-from freqgan.critic import Critic, Metrics, Pairs, named, under
-from freqgan.losses import generator_loss
+from freqgan.critic import Critic, named, unconditional, under
 from freqgan.networks.discriminators import Discriminator
 from freqgan.seeds import seeded
+
+Lows = dict[int, Tensor]
+"""Normalised low bands (B, C, h, h) by the level that they are the synthesis of."""
 
 
 class ReconstructionCritics:
@@ -32,36 +33,32 @@ class ReconstructionCritics:
         sizes = settings.feedback.discriminator
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(side, settings.channels, 0, settings.classes, sizes, emphasis=False)
-        return Critic(name, network.to(self.chain.device), settings, side)
+        return Critic(name, network.to(self.chain.device), settings, side, recorder=self.chain.recorder)
 
-    def train(
-        self, step: int, reals: SubImages, fakes: SubImages, labels: Tensor | None
-    ) -> tuple[list[Tensor], Metrics]:
-        """Trains every critic at ``step``, and judges again.
+    def reals(self, sub_images: SubImages) -> Lows:
+        """What each critic sees of normalised sub-images of real images: their low band of the level below."""
+        return {level: sub_images[Band(level - 1, "LL")] for level in self.critics}
 
-        Args:
-            step: number of steps done before this one.
-            reals: normalised sub-images of real images; their low bands are the real reconstructions.
-            fakes: those of the chain; graphs that lead to their generators are kept.
-            labels: (B,) or None.
+    def fakes(self, sub_images: SubImages) -> Lows:
+        """The synthesis of each level of the chain's sub-images."""
+        return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.critics}
 
-        Returns:
-            The losses of the bands' generators, a scalar per level, and metrics.
-
-        """
-        losses: list[Tensor] = []
-        metrics: Metrics = {}
+    def train(self, step: int, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
+        """Trains every critic at ``step`` (of steps done before) on :meth:`reals` and :meth:`fakes`; metrics."""
+        metrics = {}
         for level, critic in self.critics.items():
-            strength = torch.zeros(len(next(iter(fakes.values()))), device=self.chain.device)
-            real = Pairs(reals[Band(level - 1, "LL")], None, strength, labels)
-            fake = Pairs(self.chain.low(level - 1, fakes, derive=True), None, strength, labels)
-            trained = critic.train(real, fake, step)
-            with torch.no_grad():
-                real_logits = critic.judge(real)
-            loss = generator_loss(self.chain.settings.loss.kind, real_logits, critic.judge(fake))
-            losses.append(loss)
-            metrics[f"loss_d_{level}"], metrics[f"loss_g_{level}"] = trained["loss_d"], float(loss.detach())
-        return losses, metrics
+            real, fake = unconditional(reals[level], labels), unconditional(fakes[level], labels)
+            metrics[f"loss_d_{level}"] = critic.train(real, fake, step)["loss_d"]
+        return metrics
+
+    def losses(self, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
+        """The loss of the bands' generators by each critic, "loss_g_<level>"; the graphs of ``fakes`` lead to them."""
+        return {
+            f"loss_g_{level}": critic.generator_loss(
+                unconditional(reals[level], labels), unconditional(fakes[level], labels)
+            )
+            for level, critic in self.critics.items()
+        }
 
     def scale_rate(self, scale: float) -> None:
         """See :meth:`Critic.scale_rate`."""

@@ -10,11 +10,13 @@ from torch import Tensor
 from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.recording import Recorder
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandMoments, BandStatistics
 from freqgan.synthesiser import Synthesiser
 from freqgan.transforms import parse_transform
 
+CPU = torch.device("cpu")
 TINY = {"width": 8, "coarse_width": 8, "group_width": 4}
 TINY_SIZES: dict[str, Any] = {
     "coarse_generator": TINY,
@@ -50,15 +52,15 @@ def statistics_of(settings: ModelSettings) -> BandStatistics:
     return moments.finish()
 
 
-def chain_of(settings: ModelSettings) -> Chain:
-    return Chain(settings, statistics_of(settings), torch.device("cpu"))
+def chain_of(settings: ModelSettings, recorder: Recorder | None = None, device: torch.device = CPU) -> Chain:
+    return Chain(settings, statistics_of(settings), device, recorder)
 
 
 class TinyRun:
     """All stages of a model in one process, stepped as every executor steps them."""
 
-    def __init__(self, settings: ModelSettings) -> None:
-        self.settings, self.chain = settings, chain_of(settings)
+    def __init__(self, settings: ModelSettings, recorder: Recorder | None = None, device: torch.device = CPU) -> None:
+        self.settings, self.chain = settings, chain_of(settings, recorder, device)
         self.gans = [BandGan(self.chain, gan) for gan in self.chain.plan.gans]
         self.image = ImageStage(self.chain)
         self.told: dict[int, dict[str, Feedback]] = {}

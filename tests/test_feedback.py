@@ -140,7 +140,7 @@ def test_shares_of_more_than_a_batch_are_refused() -> None:
 def test_steps_older_than_the_lag_are_forgotten_and_the_others_survive_a_checkpoint() -> None:
     kept = KeptSteps(2)
     for step in range(5):
-        kept.add(step, {"a.b": torch.full((2,), step).numpy()})
+        kept.add(step, {"a.b": torch.full((2,), step)})
     assert list(kept.steps) == [3, 4]
     again = KeptSteps(2)
     again.load(kept.tensors() | {"generator.weight": torch.zeros(3)})

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cluster.failures import setbacks
 from freqgan.band_gan import BandGan, StepResult
+from freqgan.critic import plain
 from freqgan.errors import DivergedError
 from freqgan.guard import Guard
 from freqgan.health import HealthSettings, deviations, shows_collapse
@@ -100,13 +101,16 @@ def test_signs_of_collapse() -> None:
     one = torch.randn(1, 3, 8, 8)
     real, alike, spread = torch.randn(16, 3, 8, 8), one.repeat(16, 1, 1, 1), torch.randn(16, 3, 8, 8)
     assert deviations(real, alike)["output_deviation"] > 0.5  # one picture varies: only samples tell
-    assert shows_collapse({"loss_d": 0.5, **deviations(real, alike)}, health)
-    assert not shows_collapse({"loss_d": 0.5, **deviations(real, spread)}, health)
-    assert shows_collapse({"loss_d": 1e-6, **deviations(real, spread)}, health)
+    assert shows_collapse({"loss_d": 0.5, **plain(deviations(real, alike))}, health)
+    assert not shows_collapse({"loss_d": 0.5, **plain(deviations(real, spread))}, health)
+    assert shows_collapse({"loss_d": 1e-6, **plain(deviations(real, spread))}, health)
     constant = torch.zeros_like(real)
-    assert not shows_collapse({"loss_d": 0.5, **deviations(constant, constant)}, health)  # as real ones are
+    assert not shows_collapse({"loss_d": 0.5, **plain(deviations(constant, constant))}, health)  # as real ones are
     single = torch.randn(1, 3, 8, 8)
-    assert not shows_collapse({"loss_d": 0.5, **deviations(single, single)}, health)  # a batch of one tells nothing
+    # a batch of one tells nothing
+    assert not shows_collapse(
+        {"loss_d": 0.5, **plain(deviations(single, single))}, health
+    )  # a batch of one tells nothing
 
 
 def test_state_before_there_were_guards_makes_itself_the_good_one() -> None:

@@ -96,7 +96,7 @@ class Critic:
         penalty = self._penalty(real.samples, step) if self._penalised(step) else None
         made = self._update(_detached(real), _detached(fake), penalty)
         apply_update(self.adam, made, self.settings, step, f"{self.name}: the discriminator", self.share)
-        return {name: value.clone() for name, value in made.metrics.items()}
+        return made.metrics
 
     def _computed(self, real: Pairs, fake: Pairs, penalty: Penalty | None) -> Update:
         exact = penalty is not None
@@ -197,7 +197,7 @@ def apply_update(
 
 def plain(values: Mapping[str, Tensor | float]) -> Metrics:
     """Scalars as Python's numbers, all that are on a GPU fetched at once."""
-    tensors = {name: value.detach().double() for name, value in values.items() if isinstance(value, Tensor)}
+    tensors = {name: value.detach() for name, value in values.items() if isinstance(value, Tensor)}
     fetched = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)) if tensors else {}
     return {name: fetched.get(name, value) for name, value in values.items()}
 

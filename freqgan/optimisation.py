@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 
 from freqgan.schedules import OptimiserSettings, beta2_at, learning_rate_at
 
@@ -58,7 +57,8 @@ class ScheduledAdam:
         for name, parameter in self.parameters.items():
             multiplier = (multipliers or {}).get(name, rate * relative_rate(parameter))
             self._groups.setdefault(multiplier, []).append(name)
-        self._states = {name: _State.of(parameter) for name, parameter in self.parameters.items()}
+        self._moments = {name: _Moments.of(parameter) for name, parameter in self.parameters.items()}
+        self._updates = torch.zeros((), device=next(iter(self.parameters.values())).device)
 
     def gradients(self, loss: Tensor, inputs: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
         """Gradients of ``loss`` with respect to the parameters and to ``inputs``, zero for those it does not use."""
@@ -71,49 +71,46 @@ class ScheduledAdam:
     def update(self, gradients: Iterable[Tensor], images: int) -> None:
         """One step with the rates of ``images`` seen."""
         by_name = dict(zip(self.parameters, gradients, strict=True))
+        self._updates += 1
         learning_rate = learning_rate_at(self.settings, images, self.total_images)
         beta2 = beta2_at(self.settings, images, self.total_images)
         for multiplier, names in self._groups.items():
             parameters: list[Tensor] = [self.parameters[name] for name in names]
-            averages, squares, steps = map(list, zip(*(self._states[name] for name in names), strict=True))
-            # The function, since the first torch.optim.Optimizer of a process loads torch's compiler: two seconds.
-            adam(
+            averages, squares = map(list, zip(*(self._moments[name] for name in names), strict=True))
+            # The operator, since the first torch.optim.Optimizer of a process loads torch's compiler: two seconds.
+            torch._fused_adam_(
                 parameters, [_like(by_name[name], self.parameters[name]) for name in names],
-                averages, squares, [], steps, fused=True, amsgrad=False, beta1=0.0, beta2=beta2,
+                averages, squares, [], [self._updates] * len(names), amsgrad=False, beta1=0.0, beta2=beta2,
                 lr=self.scale * multiplier * learning_rate, weight_decay=0.0, eps=EPSILON, maximize=False,
             )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments by name: ``exp_avg.<parameter>``, ``exp_avg_sq.<parameter>``."""
-        return {
-            f"{moment}.{name}": getattr(state, moment) for moment in MOMENTS for name, state in self._states.items()
-        }
+        return {f"{moment}.{name}": getattr(pair, moment) for moment in MOMENTS for name, pair in self._moments.items()}
 
     @property
     def updates(self) -> int:
         """How many updates were made."""
-        return int(next(iter(self._states.values())).step)
+        return int(self._updates)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], updates: int) -> None:
         """The state that :meth:`tensors` and :attr:`updates` described."""
-        for name, state in self._states.items():
-            state.step.fill_(updates)
+        self._updates.fill_(updates)
+        for name, pair in self._moments.items():
             for moment in MOMENTS:
-                getattr(state, moment).copy_(tensors[f"{moment}.{name}"])
+                getattr(pair, moment).copy_(tensors[f"{moment}.{name}"])
 
 
-class _State(NamedTuple):
+class _Moments(NamedTuple):
     """Of one parameter, under torch's names."""
 
     exp_avg: Tensor
     exp_avg_sq: Tensor
-    step: Tensor
 
     @classmethod
-    def of(cls, parameter: Tensor) -> _State:
-        first, second = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
-        return cls(first, second, torch.zeros((), device=parameter.device))
+    def of(cls, parameter: Tensor) -> _Moments:
+        return cls(*(torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2)))
 
 
 def _like(gradient: Tensor, parameter: Tensor) -> Tensor:

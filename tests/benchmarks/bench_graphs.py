@@ -71,7 +71,7 @@ def _launches(settings: RunSettings, silent: _Silent | None) -> float:
         for step in range(WARM_STEPS, WARM_STEPS + INTERVAL_STEPS):
             run.step(step)
     replays = silent.replays - before if silent else 0
-    return (count.launches + replays) / INTERVAL_STEPS
+    return float(count.launches + replays) / INTERVAL_STEPS
 
 
 def _speeds(rivals: Sequence[RunSettings]) -> list[float]:

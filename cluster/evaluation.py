@@ -144,7 +144,7 @@ def _floors(
     return _known_floors[key]
 
 
-TAKES_LONG = {"critic_accuracy": ", for which a small network is trained: a minute or two where images are large"}
+TAKES_LONG = {"critic_accuracy": ", for which a small network is trained: takes a quarter of a minute or so"}
 
 
 def _telling(what: str, note: Callable[[str], None]) -> Callable[[str], None]:

@@ -209,11 +209,14 @@ def floors(cifar: tuple[Tensor, Tensor]) -> dict[str, float]:
     ("corruption", "seen", "missed"),
     [
         ("shuffled", {"cross_band": 5, "critic": 1.6, "patches": 3, "spectrum": 5, "features": 2}, {"packets": 1.3}),
-        ("blurred", {"packets": 3, "cross_band": 5, "patches": 3, "spectrum": 5, "features": 3, "critic": 1.6}, {}),
+        pytest.param(
+            "blurred", {"packets": 3, "cross_band": 5, "patches": 3, "spectrum": 5, "features": 3, "critic": 1.6}, {},
+            marks=pytest.mark.long,
+        ),
         ("five classes", {"cross_band": 1.15}, {}),
         ("duplicates", {"duplicates": 20}, {"spectrum": 4, "critic": 1.25}),
     ],
-)
+)  # fmt: skip
 def test_corruptions_of_real_images(
     cifar: tuple[Tensor, Tensor],
     floors: dict[str, float],

@@ -33,6 +33,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "cosine bands, no feedback": {"transform": "dct", "feedback": {"weight": 0}},
     "Fourier bands": {"transform": "fft:meyer"},
 }  # fmt: skip
+LONG = ("a ring", "no bands", "feedback as it is, a blend per band", "cosine bands, no feedback", "Fourier bands")
 STEPS = 2 * (WARM_UP + 1) + 4
 """Every second one with penalties: a kind of call that is recorded in its third and replayed from its fourth on."""
 
@@ -43,7 +44,7 @@ def settings_of(system: str) -> ModelSettings:
     return tiny_settings(**{**changes, "images": STEPS * 4, "loss": {"penalty_interval": 2, **changes.get("loss", {})}})
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in SYSTEMS])
 def test_a_recorded_step_is_the_step_to_the_bit(system: str) -> None:
     settings = settings_of(system)
     tape = Tape()

@@ -38,7 +38,7 @@ def series(text: str, run: str) -> dict[tuple[str, str], float]:
 def test_prometheus_sees_every_stage_and_the_run(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     run = str(tmp_path / "run")
     plan = {"bands": ["LL1", "HL1"]}
-    settings = tiny_run_settings(run, small_shards, executor="ray", plan=plan, max_steps=150, images=2_000, window=2)
+    settings = tiny_run_settings(run, small_shards, executor="ray", plan=plan, max_steps=60, images=2_000, window=2)
     with killing({3: ["HL1"]}):
         trained(settings)
     end_s = time.monotonic() + PATIENCE_S

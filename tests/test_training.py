@@ -78,7 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one GAN": {"plan": {"bands": ["LL1"]}},
     "no GANs": {"plan": {"bands": "none"}},
 }  # fmt: skip
-SHORT_VARIANTS = ("cycles and ensembles", "two levels, joint high bands, labels", "no GANs")
+SHORT_VARIANTS = ("cycles and ensembles", "two levels, joint high bands, labels")
 
 
 @pytest.mark.parametrize(

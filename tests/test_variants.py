@@ -64,7 +64,10 @@ def test_variants_are_what_they_are_called() -> None:
         variant(settings, "sinle")
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "bands"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] * (name == "joint-hf")) for name in VARIANTS if name != "bands"],
+)
 def test_widths_are_found_that_cost_the_same(name: str) -> None:
     sizes = {"width": 16, "coarse_width": 24, "group_width": 8}
     names = ("coarse_generator", "coarse_discriminator", "band_generator", "band_discriminator")

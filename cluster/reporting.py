@@ -29,6 +29,9 @@ class StepRecord:
 class Reporter(Protocol):
     """Receives the events of a run, in order, in the coordinator's thread."""
 
+    def preparing(self, text: str) -> None:
+        """What is being done before training starts, where that takes a while."""
+
     def started(self, first_step: int, notes: list[str]) -> None:
         """Training starts after ``first_step`` finished steps; ``notes`` are for the user (a resume, a fall-back)."""
 

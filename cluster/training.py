@@ -19,6 +19,7 @@ from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBa
 from cluster.failures import Recovery
 from cluster.host import choose_device, emulates_precision
 from cluster.lease import Lease
+from cluster.program import stage_names
 from cluster.quarantine import QUARANTINE, Quarantine
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
@@ -91,7 +92,12 @@ def _train(
     address: str | None,
 ) -> TrainResult:
     """:func:`train`, while nobody else trains the same run."""
-    statistics = measure_statistics(source) if checkpoint is None else checkpoint.statistics()
+    if checkpoint is None:
+        count = min(settings.statistics_images, source.index.sample_count)
+        reporter.preparing(f"measuring the bands of {count} images")
+        statistics = measure_statistics(source)
+    else:
+        statistics = checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
     notes = _notes(checkpoint, source)
     if settings.executor == "inline" and emulates_precision(settings):
@@ -121,6 +127,12 @@ def _attempts(
         first_step = 0 if checkpoint is None else checkpoint.step
         executor: Executor | None = None
         try:
+            if settings.executor == "ray":
+                actors = f"an actor for each of {len(stage_names(settings.band_plan()))} stages"
+                there = _ray_address(address)
+                reporter.preparing(
+                    f"starting {actors} on the Ray at {there}" if there else f"starting Ray and {actors}"
+                )
             executor = _executor(settings, source, statistics, checkpoint, address, carried)
             with stop_requests(stopped):  # again: Ray has installed handlers of its own when it started
                 reporter.started(first_step, notes)
@@ -159,7 +171,12 @@ def _executor(
 
 def _ray_is_our_own(address: str | None) -> bool:
     """Whether Ray will be started on this machine, for this run alone."""
-    return address is None and not os.environ.get("RAY_ADDRESS")
+    return _ray_address(address) is None
+
+
+def _ray_address(address: str | None) -> str | None:
+    """Of the Ray to train on, if it is there already."""
+    return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:

@@ -19,6 +19,7 @@ from freqgan.metrics.evaluation import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
 from freqgan.synthesiser import BLOCK, Draws, Synthesiser
+from launch.generation import images_text
 from launch.pictures import encode_png, headed, tile, to_image
 
 SIDE_BY_SIDE = "side_by_side.png"
@@ -62,7 +63,7 @@ def super_resolve_command(
         folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([g.low for g in given])).abs().max()
     lines = [
-        f"{len(given)} images of {settings.image_size} x {settings.image_size} pixels in {folder.url}",
+        f"{images_text(len(given))} of {settings.image_size} x {settings.image_size} pixels in {folder.url}",
         f"low band of the output against the input: largest difference {float(deviation):.2g} of a range of 2",
     ]
     lines += _comparison(given, enlarged, bicubic)
@@ -134,7 +135,7 @@ def _comparison(given: Sequence[Given], enlarged: Tensor, bicubic: Tensor) -> li
     truth = torch.cat([g.truth for g in given if g.truth is not None])
     ours, theirs = enlarged[known], bicubic[known]
     small = given[0].low.shape[-1]
-    lines = [f"{len(known)} of them were larger than {small} x {small}: reduced to that first, then compared"]
+    lines = [f"larger than {small} x {small}, so reduced to that first and then compared: {images_text(len(known))}"]
     lines += [f"PSNR against the originals: {_psnr(ours, truth):.2f} dB, bicubic {_psnr(theirs, truth):.2f} dB"]
     if len(known) >= FEWEST:
         real = to_pixels(truth)
@@ -198,7 +199,7 @@ def edit_command(
     _write_rows(
         folder, {"before": before, "after": after, "difference / 2": (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2}
     )
-    return f"{count} images before, after and their difference (half its size, around grey) in {folder.url}"
+    return f"{images_text(count)} before, after and their difference (half its size, around grey) in {folder.url}"
 
 
 def _gain(text: str) -> tuple[str, float]:

@@ -53,7 +53,12 @@ def generate(
         if first < GRID_COUNT:
             shown.append(to_pixels(images).numpy())
     folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))
-    return f"{count} images of step {checkpoint.step}, seed {seed}, in {folder.url}"
+    return f"{images_text(count)} of step {checkpoint.step}, seed {seed}, in {folder.url}"
+
+
+def images_text(count: int) -> str:
+    """For people: "1 image", "2 images"."""
+    return f"{count} image" + "s" * (count != 1)
 
 
 def _check_label(checkpoint: Checkpoint, label: int | None) -> None:

@@ -73,6 +73,10 @@ class ProgressReporter:
 
     # -- Reporter ------------------------------------------------------------------------------
 
+    def preparing(self, text: str) -> None:
+        """Says it."""
+        self.say(text)
+
     def started(self, first_step: int, notes: list[str]) -> None:
         """Shows the notes and opens the run folder; anew where all stages begin again at a checkpoint."""
         self.close()

@@ -58,6 +58,9 @@ class Events:
     left_out: list[tuple[LeftOut, int]] = field(default_factory=list)
     ended: tuple[int, str] | None = None
 
+    def preparing(self, text: str) -> None:
+        pass
+
     def started(self, first_step: int, notes: list[str]) -> None:
         self.first_step, self.notes = first_step, notes
 

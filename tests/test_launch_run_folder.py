@@ -130,7 +130,8 @@ class KilledAfter:
     """A reporter that passes everything on and dies after a step, as a killed process would."""
 
     def __init__(self, reporter: ProgressReporter, step: int) -> None:
-        self.started, self.saved, self.finished = reporter.started, reporter.saved, reporter.finished
+        self.preparing, self.started = reporter.preparing, reporter.started
+        self.saved, self.finished = reporter.saved, reporter.finished
         self.noted, self.recovered, self.evaluated = reporter.noted, reporter.recovered, reporter.evaluated
         self.quarantined = reporter.quarantined
         self.reporter, self.step = reporter, step
@@ -194,7 +195,7 @@ def test_the_settings_written_are_those_used(
 
 def test_away_from_a_terminal_plain_lines_are_printed(small_shards: Path, tmp_path: Path) -> None:
     said = run_training(settings_for(small_shards, tmp_path / "run")).splitlines()
-    assert said[0] == f"training {tmp_path}/run: step 0 of 6"
+    assert said[:2] == ["measuring the bands of 64 images", f"training {tmp_path}/run: step 0 of 6"]
     assert "checkpoint of step 3" in said
     line = next(line for line in said if line.startswith("step 6/6, "))
     assert "images/s, 0 s left" in line

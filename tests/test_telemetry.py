@@ -7,9 +7,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
+from cluster.reporting import StepRecord
 from cluster.telemetry import RUN_GAUGES, STAGE_GAUGES
+from cluster.training import train
 from tests.chaos import killing
-from tests.runs import tiny_run_settings, trained
+from tests.runs import Events, tiny_run_settings
 
 PATIENCE_S = 60.0
 
@@ -35,19 +39,44 @@ def series(text: str, run: str) -> dict[tuple[str, str], float]:
     return found
 
 
+class SeenError(Exception):
+    """Everything that was waited for has been served."""
+
+
+class Scraping(Events):
+    """Looks every second, as training goes on, until all of ``wanted`` is served, and ends the training then.
+
+    A process tells Ray's agent every few seconds, and not once more at its end.
+    """
+
+    def __init__(self, run: str, wanted: set[tuple[str, str]]) -> None:
+        super().__init__()
+        self.run, self.wanted, self.found = run, wanted, dict[tuple[str, str], float]()
+        self.begun_s = self.looked_s = time.monotonic()
+
+    def stepped(self, record: StepRecord) -> None:
+        now_s = time.monotonic()
+        if now_s - self.looked_s < 1:
+            return
+        self.looked_s, self.found = now_s, series(served(), self.run)
+        if self.wanted <= self.found.keys() or now_s - self.begun_s > PATIENCE_S:
+            raise SeenError
+
+
 def test_prometheus_sees_every_stage_and_the_run(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     run = str(tmp_path / "run")
     plan = {"bands": ["LL1", "HL1"]}
-    settings = tiny_run_settings(run, small_shards, executor="ray", plan=plan, max_steps=60, images=2_000, window=2)
-    with killing({3: ["HL1"]}):
-        trained(settings)
-    end_s = time.monotonic() + PATIENCE_S
+    settings = tiny_run_settings(
+        run, small_shards, executor="ray", plan=plan, max_steps=10_000, images=80_000, window=2
+    )
     wanted = {(name, stage) for name, _ in STAGE_GAUGES.values() for stage in ("LL1", "HL1", "image")}
     wanted -= {("freqgan_alpha", "LL1"), ("freqgan_alpha", "HL1")}
     wanted |= {(name, "coordinator") for name, _ in RUN_GAUGES.values()} | {("freqgan_recoveries_total", "HL1")}
     wanted |= {("freqgan_exchanged_bytes_total", stage) for stage in ("LL1", "HL1", "image")}
-    while not wanted <= (found := series(served(), run)).keys() and time.monotonic() < end_s:
-        time.sleep(1)
+    scraping = Scraping(run, wanted)
+    with killing({3: ["HL1"]}), pytest.raises(SeenError):
+        train(settings, scraping)
+    found = scraping.found
     assert wanted <= found.keys()
     assert found["freqgan_recoveries_total", "HL1"] == 1
     assert found["freqgan_step_seconds", "LL1"] > 0

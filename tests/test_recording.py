@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from cluster.host import StageHost
+from freqgan.cost import unit_statistics
 from freqgan.errors import RunError
 from freqgan.recording import KINDS, WARM_UP, CudaGraphs, Recorded
 from freqgan.settings import ModelSettings
 from tests.models import TINY, TinyRun, tiny_settings
 from tests.other_device import other_device
+from tests.runs import tiny_run_settings
 from tests.tape import Tape
 
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -143,6 +147,15 @@ def test_results_outlast_the_next_call_where_that_is_asked_for() -> None:
         first = called(torch.zeros(1))[0]
         called(torch.ones(1))
         assert float(first) == (1 if keep else 2)
+
+
+def test_the_setting_has_no_effect_on_a_cpu_and_may_change_when_a_run_is_resumed(
+    small_shards: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run_settings(tmp_path / "run", small_shards, cuda_graphs=True, device="cpu")
+    statistics = {name: tensor.numpy() for name, tensor in unit_statistics(settings).items()}
+    assert StageHost(settings, "LL1", statistics).stage.chain.recorder is None
+    assert "cuda_graphs" not in settings.identity()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

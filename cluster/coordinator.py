@@ -13,7 +13,7 @@ from cluster.quarantine import Quarantine
 from cluster.reporting import Reporter, StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Watcher
-from freqgan.critic import Metrics
+from freqgan.updates import Metrics
 
 RATE_SPAN_STEPS = 20
 MOST_SAVES = 2

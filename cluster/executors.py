@@ -24,9 +24,9 @@ from cluster.program import stage_names, step_program
 from cluster.settings import RunSettings
 from cluster.source import DataSource
 from cluster.watching import ScoreValues, score_checkpoint
-from freqgan.critic import Metrics
 from freqgan.errors import RunError
 from freqgan.image_stage import IMAGE_STAGE
+from freqgan.updates import Metrics
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ from cluster.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage import open_folder
 from freqgan.band_gan import BandGan, Feedback
 from freqgan.chain import Chain
-from freqgan.critic import Metrics
 from freqgan.errors import InputError, RunError
 from freqgan.guard import GOOD, Guard
 from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.recording import CudaGraphs
 from freqgan.replication import ALONE
 from freqgan.statistics import BandStatistics
+from freqgan.updates import Metrics
 
 GRADIENT_SCALE = 1024.0
 """Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""

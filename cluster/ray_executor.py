@@ -43,8 +43,8 @@ from cluster.settings import RunSettings
 from cluster.source import DataSource
 from cluster.telemetry import RunTelemetry
 from cluster.watching import ScoreValues
-from freqgan.critic import Metrics
 from freqgan.errors import RunError
+from freqgan.updates import Metrics
 
 START_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0

@@ -9,7 +9,7 @@ from cluster.checkpoints import Checkpoint
 from cluster.failures import Recovery
 from cluster.quarantine import LeftOut
 from cluster.watching import Evaluation
-from freqgan.critic import Metrics
+from freqgan.updates import Metrics
 
 
 @dataclass(frozen=True)

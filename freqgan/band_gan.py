@@ -12,7 +12,7 @@ from freqgan.augmentation import augment
 from freqgan.bands import SubImages
 from freqgan.chain import Chain, Condition
 from freqgan.contest import Contest
-from freqgan.critic import Metrics, Pairs, Update, plain
+from freqgan.critic import Pairs
 from freqgan.health import deviations
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import GeneratorShape, build_generator
@@ -22,6 +22,7 @@ from freqgan.replication import ALONE, Share
 from freqgan.schedules import teacher_forced_count
 from freqgan.seeds import generator_for, seeded
 from freqgan.settings import ModelSettings
+from freqgan.updates import Metrics, Update, Updates
 
 SMALLEST_NORM = 1e-12
 
@@ -174,12 +175,14 @@ class BandGan:
         made_from = MadeFrom(noise, seen, strength, chosen)
         fakes = self._made(made_from) if self.recorder is None else self._values(made_from)
         real, fake = self._pairs(reals, made_from, fakes, forced)
-        metrics = self.contest.train_discriminator(real, fake, step)
+        updates = Updates(self.settings, step, self.chain.device, self.share)
+        metrics = self.contest.train_discriminator(real, fake, updates)
         output = self._output(made_from._replace(seen=generated), fakes, forced)
         made = self._update(made_from, real, fake, self._advice(feedback), again=self.recorder is not None)
-        self.contest.update_generator(made, step)
-        metrics |= made.metrics | deviations(real.samples, output)
-        return StepResult(output, self.share.mean_metrics(plain(metrics)))
+        self.contest.update_generator(made, updates)
+        numbers = updates.numbers(metrics | made.metrics | deviations(real.samples, output))
+        self.contest.update_average(step)
+        return StepResult(output, self.share.mean_metrics(numbers))
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """The output of an earlier pass of a chain with cycles: bands not made yet count as zero. Trains nothing."""

@@ -1,8 +1,7 @@
 """One turn of a generator against its discriminator, the same for bands and for whole images.
 
 A turn is: the discriminator's update on (real, fake) pairs, then the generator's update against
-the new discriminator, then the moving average. Losses and gradients are checked to be finite before
-any weight changes.
+the new discriminator, then the moving average. Losses or gradients that are not finite change no weight.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from freqgan.averaging import average_decay, update_average
-from freqgan.critic import Critic, Pairs, Update, apply_update, laid_out, named, reduced_precision, under
+from freqgan.critic import Critic, Pairs, laid_out, named, reduced_precision, under
 from freqgan.optimisation import ScheduledAdam
 from freqgan.recording import Recorder
 from freqgan.replication import ALONE, Share
 from freqgan.settings import ModelSettings
+from freqgan.updates import Update, Updates
 
 
 class Contest:
@@ -61,9 +61,9 @@ class Contest:
             out: Tensor = self.generator(noise, *arguments)
         return out.float()
 
-    def train_discriminator(self, real: Pairs, fake: Pairs, step: int) -> dict[str, Tensor]:
+    def train_discriminator(self, real: Pairs, fake: Pairs, updates: Updates) -> dict[str, Tensor]:
         """See :meth:`Critic.train`."""
-        return self.critic.train(real, fake, step)
+        return self.critic.train(real, fake, updates)
 
     def generator_loss(self, real: Pairs, fake: Pairs) -> Tensor:
         """See :meth:`Critic.generator_loss`."""
@@ -74,11 +74,13 @@ class Contest:
         gradients, to_inputs = self.generator_adam.gradients(loss, inputs)
         return Update(loss.detach(), gradients, to_inputs, {name: value.detach() for name, value in metrics.items()})
 
-    def update_generator(self, made: Update, step: int) -> None:
-        """The generator's update at ``step``, then its moving average."""
-        apply_update(self.generator_adam, made, self.settings, step, f"{self.name}: the generator", self.share)
-        average = self.settings.average
-        seen = step * self.settings.batch
+    def update_generator(self, made: Update, updates: Updates) -> None:
+        """The generator's update among those of the step; :meth:`update_average` is to follow, where all are finite."""
+        updates.apply(self.generator_adam, made, f"{self.name}: the generator")
+
+    def update_average(self, step: int) -> None:
+        """Moves the average toward the generator that was updated at ``step``."""
+        average, seen = self.settings.average, step * self.settings.batch
         decay = average_decay(self.settings.batch, seen, average.halflife_images, average.ramp)
         update_average(self.average, self.generator, decay)
 

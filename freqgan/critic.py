@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from math import inf
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.nn.utils.parametrizations import spectral_norm
 
-from freqgan.errors import DivergedError
 from freqgan.losses import discriminator_loss, generator_loss, gradient_penalty, noise_penalty, penalty_strength
 from freqgan.optimisation import ScheduledAdam
 from freqgan.recording import Recorded, Recorder
@@ -20,8 +16,7 @@ from freqgan.replication import ALONE, Share
 from freqgan.schedules import cosine
 from freqgan.seeds import generator_for, seeded
 from freqgan.settings import ModelSettings
-
-Metrics = dict[str, float]
+from freqgan.updates import Update, Updates
 
 
 class Pairs(NamedTuple):
@@ -31,15 +26,6 @@ class Pairs(NamedTuple):
     condition: Tensor | None
     strength: Tensor
     labels: Tensor | None
-
-
-class Update(NamedTuple):
-    """What an update is made from: a loss, its gradients by parameter and by input, and what else is told of it."""
-
-    loss: Tensor
-    gradients: list[Tensor]
-    to_inputs: list[Tensor]
-    metrics: dict[str, Tensor]
 
 
 class Penalty(NamedTuple):
@@ -91,11 +77,12 @@ class Critic:
             real_logits = self.judge(real)
         return generator_loss(self.settings.loss.kind, real_logits, self.judge(fake))
 
-    def train(self, real: Pairs, fake: Pairs, step: int) -> dict[str, Tensor]:
-        """The discriminator's update at ``step``; the fakes are detached here. DivergedError when it is not finite."""
+    def train(self, real: Pairs, fake: Pairs, updates: Updates) -> dict[str, Tensor]:
+        """The discriminator's update among those of the step; the fakes are detached here. Metrics."""
+        step = updates.step
         penalty = self._penalty(real.samples, step) if self._penalised(step) else None
         made = self._update(_detached(real), _detached(fake), penalty)
-        apply_update(self.adam, made, self.settings, step, f"{self.name}: the discriminator", self.share)
+        updates.apply(self.adam, made, f"{self.name}: the discriminator")
         return made.metrics
 
     def _computed(self, real: Pairs, fake: Pairs, penalty: Penalty | None) -> Update:
@@ -173,33 +160,6 @@ def reduced_precision(
     """Autocast to the precision of the settings; ``exact`` stays in float32."""
     enabled = settings.precision == "bfloat16" and not exact
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def apply_update(
-    adam: ScheduledAdam, made: Update, settings: ModelSettings, step: int, who: str, share: Share = ALONE
-) -> None:
-    """One update of ``adam`` for the mean of all replicas' losses.
-
-    Raises:
-        DivergedError: loss or gradients are not finite; nothing has changed then.
-
-    """
-    *gradients, mean_loss = share.mean([*made.gradients, made.loss])
-    # The largest magnitude of all: one launch for all tensors on a GPU, where one for each costs more than the update.
-    if not bool(get_total_norm([mean_loss, *gradients, *made.to_inputs], inf).isfinite()):
-        raise DivergedError(
-            f"{who}'s loss or gradient is not finite at step {step} (loss {float(mean_loss):g}); its weights are "
-            f"unchanged. Run again with a lower optimiser.learning_rate (now {settings.optimiser.learning_rate:g}) "
-            f"or a higher loss.gamma (now {settings.loss.gamma:g})"
-        )
-    adam.update(gradients, step * settings.batch)
-
-
-def plain(values: Mapping[str, Tensor | float]) -> Metrics:
-    """Scalars as Python's numbers, all that are on a GPU fetched at once."""
-    tensors = {name: value.detach() for name, value in values.items() if isinstance(value, Tensor)}
-    fetched = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)) if tensors else {}
-    return {name: fetched.get(name, value) for name, value in values.items()}
 
 
 def unconditional(samples: Tensor, labels: Tensor | None) -> Pairs:

@@ -10,9 +10,10 @@ from typing import Literal, Protocol, TypeVar
 
 from torch import Tensor
 
-from freqgan.critic import Metrics, named, under
+from freqgan.critic import named, under
 from freqgan.errors import DivergedError
 from freqgan.health import HealthSettings, shows_collapse
+from freqgan.updates import Metrics
 
 GOOD = "good"
 SET_BACK: dict[Literal["diverged", "collapsed"], str] = {

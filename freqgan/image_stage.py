@@ -13,7 +13,7 @@ from freqgan.augmentation import augment
 from freqgan.bands import Band
 from freqgan.chain import Chain
 from freqgan.contest import Contest
-from freqgan.critic import Critic, Metrics, Update, named, plain, unconditional, under
+from freqgan.critic import Critic, named, unconditional, under
 from freqgan.health import deviations
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
@@ -23,6 +23,7 @@ from freqgan.reconstruction import Lows, ReconstructionCritics
 from freqgan.recording import Recorded
 from freqgan.seeds import seeded
 from freqgan.settings import ModelSettings
+from freqgan.updates import Metrics, Update, Updates
 
 IMAGE_STAGE = "image"
 SOLO = "solo"
@@ -83,10 +84,10 @@ class Blend(nn.Module):
         self.per_band = chain.settings.image_stage.alpha == "per_band"
         self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
 
-    def alphas(self) -> dict[str, float]:
-        """alpha by band name, or {"alpha": value}."""
-        values = self.logits.detach().sigmoid().tolist()
-        return dict(zip(map(str, self.bands), values, strict=True)) if self.per_band else {"alpha": values[0]}
+    def alphas(self) -> dict[str, Tensor]:
+        """alpha, a scalar, by band name, or as {"alpha": value}."""
+        names = map(str, self.bands) if self.per_band else ["alpha"]
+        return dict(zip(names, self.logits.detach().sigmoid().unbind(), strict=True))
 
     def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
         """Two images (B, C, N, N) -> their blend."""
@@ -188,14 +189,17 @@ class ImageStage:
             made = self._made(made_from)
         real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
         real = Reals(reals, self.reconstructions.reals(real_bands))
-        metrics = self._train_discriminators(step, real, made, chosen)
+        updates = Updates(settings, step, self.chain.device)
+        metrics = self._train_discriminators(updates, real, made, chosen)
         update = self._update(made_from, real, made, again=again)
-        self.contest.update_generator(update, step)
-        told = zip(outputs, update.to_inputs, strict=True) if update.to_inputs else ()
+        self.contest.update_generator(update, updates)
         metrics |= update.metrics | deviations(reals[self._judged], made.judged)
-        alphas = self.generator.blend.alphas() if self.chain.plan.gans else {}
-        feedback = {name: gradient.clone() for name, gradient in told}
-        return ImageStepResult(made.blended.detach(), plain(metrics) | alphas, feedback)
+        if self.chain.plan.gans:
+            metrics |= self.generator.blend.alphas()
+        numbers = updates.numbers(metrics)
+        self.contest.update_average(step)
+        told = zip(outputs, update.to_inputs, strict=True) if update.to_inputs else ()
+        return ImageStepResult(made.blended.detach(), numbers, {name: gradient.clone() for name, gradient in told})
 
     @property
     def _judged(self) -> slice:
@@ -224,18 +228,20 @@ class ImageStage:
         chain = first + round(self.settings.image_stage.chain_share * len(blended))
         return torch.cat([frequency[first:chain], blended[chain:]])
 
-    def _train_discriminators(self, step: int, real: Reals, made: Made, labels: Tensor | None) -> dict[str, Tensor]:
+    def _train_discriminators(
+        self, updates: Updates, real: Reals, made: Made, labels: Tensor | None
+    ) -> dict[str, Tensor]:
         """The updates of all of them: of G_o alone, of the levels and of whole images."""
         metrics: dict[str, Tensor] = {}
         if self.solo is not None:
             rows = slice(self.solo_count)
             chosen = _rows(labels, rows)
             pairs = unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
-            metrics["loss_d_solo"] = self.solo.train(*pairs, step)["loss_d"]
-        metrics |= self.reconstructions.train(step, real.lows, made.lows, labels)
+            metrics["loss_d_solo"] = self.solo.train(*pairs, updates)["loss_d"]
+        metrics |= self.reconstructions.train(updates, real.lows, made.lows, labels)
         chosen = _rows(labels, self._judged)
         pairs = unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
-        return metrics | self.contest.train_discriminator(*pairs, step)
+        return metrics | self.contest.train_discriminator(*pairs, updates)
 
     def _turn(self, made_from: MadeFrom, real: Reals, made: Made, again: bool) -> Update:
         """The update of G_o and alpha, and the gradients of all losses with respect to the chain's outputs.

@@ -68,10 +68,10 @@ class ScheduledAdam:
         return gradients[: len(self.parameters)], gradients[len(self.parameters) :]
 
     @torch.no_grad()
-    def update(self, gradients: Iterable[Tensor], images: int) -> None:
-        """One step with the rates of ``images`` seen."""
+    def update(self, gradients: Iterable[Tensor], images: int, failed: Tensor) -> None:
+        """One step with the rates of ``images`` seen; none where ``failed``, a scalar on the same device, is 1."""
         by_name = dict(zip(self.parameters, gradients, strict=True))
-        self._updates += 1
+        self._updates.add_(1).sub_(failed)
         learning_rate = learning_rate_at(self.settings, images, self.total_images)
         beta2 = beta2_at(self.settings, images, self.total_images)
         for multiplier, names in self._groups.items():
@@ -82,6 +82,7 @@ class ScheduledAdam:
                 parameters, [_like(by_name[name], self.parameters[name]) for name in names],
                 averages, squares, [], [self._updates] * len(names), amsgrad=False, beta1=0.0, beta2=beta2,
                 lr=self.scale * multiplier * learning_rate, weight_decay=0.0, eps=EPSILON, maximize=False,
+                found_inf=failed,
             )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:

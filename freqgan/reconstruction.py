@@ -14,6 +14,7 @@ from freqgan.chain import Chain
 from freqgan.critic import Critic, named, unconditional, under
 from freqgan.networks.discriminators import Discriminator
 from freqgan.seeds import seeded
+from freqgan.updates import Updates
 
 Lows = dict[int, Tensor]
 """Normalised low bands (B, C, h, h) by the level that they are the synthesis of."""
@@ -43,12 +44,12 @@ class ReconstructionCritics:
         """The synthesis of each level of the chain's sub-images."""
         return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.critics}
 
-    def train(self, step: int, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
-        """Trains every critic at ``step`` (of steps done before) on :meth:`reals` and :meth:`fakes`; metrics."""
+    def train(self, updates: Updates, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
+        """Trains every critic on :meth:`reals` and :meth:`fakes`, as part of a step's ``updates``; metrics."""
         metrics = {}
         for level, critic in self.critics.items():
             real, fake = unconditional(reals[level], labels), unconditional(fakes[level], labels)
-            metrics[f"loss_d_{level}"] = critic.train(real, fake, step)["loss_d"]
+            metrics[f"loss_d_{level}"] = critic.train(real, fake, updates)["loss_d"]
         return metrics
 
     def losses(self, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:

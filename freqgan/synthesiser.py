@@ -18,6 +18,7 @@ from freqgan.noise import draw_noise, orthogonal_noises
 from freqgan.seeds import generator_for
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandStatistics
+from freqgan.updates import plain
 
 BLOCK = 64
 """Samples whose noise is drawn together. Part of what a seed means: never change it."""
@@ -90,7 +91,7 @@ class Synthesiser(nn.Module):
     @property
     def alphas(self) -> dict[str, float]:
         """The learned blend weight, or one per band."""
-        return self.image.blend.alphas()
+        return plain(self.image.blend.alphas())
 
     @torch.no_grad()
     def forward(

@@ -21,7 +21,13 @@ ATEN = torch.ops.aten
 MOVES = {ATEN._to_copy.default, ATEN.copy_.default}
 
 
-class _OtherDevice(TorchDispatchMode):
+class OtherDevice(TorchDispatchMode):
+    """Counts in ``reads`` how often values were fetched from the other device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
@@ -34,10 +40,13 @@ class _OtherDevice(TorchDispatchMode):
         there = [tensor for tensor in tensors if tensor.device == OTHER]
         here = [tensor for tensor in tensors if tensor.device != OTHER and tensor.ndim]
         if there and func is ATEN._local_scalar_dense.default:
+            self.reads += 1
             return torch.ones((), dtype=args[0].dtype).item()
         if there and func is ATEN._to_copy.default and torch.device(kwargs.get("device") or OTHER) != OTHER:
+            self.reads += 1
             return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         if func is ATEN.copy_.default and args[0].device != OTHER == args[1].device:
+            self.reads += 1
             return args[0].fill_(1)
         if there and here and func not in MOVES:
             raise RuntimeError(f"{func} over two devices: {[(str(t.device), tuple(t.shape)) for t in tensors]}")
@@ -45,13 +54,13 @@ class _OtherDevice(TorchDispatchMode):
 
 
 @contextmanager
-def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """Everything inside computes on the device that is given, as far as it has been sent there."""
+def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherDevice]:
+    """Everything inside computes on ``OTHER``, as far as it has been sent there."""
     autocast = torch.autocast
 
     def without_values(device_type: str, **options: Any) -> Any:
         return nullcontext() if device_type == OTHER.type else autocast(device_type, **options)
 
-    with monkeypatch.context() as patch, _OtherDevice():
+    with monkeypatch.context() as patch, OtherDevice() as device:
         patch.setattr(torch, "autocast", without_values)  # it knows devices that compute only
-        yield OTHER
+        yield device

@@ -13,7 +13,7 @@ from cluster.executors import InlineExecutor
 from cluster.settings import RunSettings
 from cluster.source import measure_statistics, open_source
 from freqgan.synthesiser import Synthesiser
-from tests.other_device import other_device
+from tests.other_device import OTHER, other_device
 from tests.runs import tiny_run_settings
 
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -46,12 +46,16 @@ def test_training_and_generation_keep_to_their_device(
     system: str, small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_run_settings(tmp_path / "run", small_shards, **SYSTEMS[system])
-    with other_device(monkeypatch) as device:
+    device = OTHER
+    with other_device(monkeypatch) as seen:
         monkeypatch.setattr(host, "choose_device", lambda wanted: device)
         executor = executor_of(settings)
         for step in range(settings.feedback.lag + 2):  # with and without penalties, before and after the first feedback
+            before = seen.reads
             executor.submit(step)
             executor.finish()
+            if step:  # at the first one, what a stage could be set back to is kept
+                assert seen.reads - before == len(executor.hosts), "each fetches its numbers once, and nothing else"
         states = {name: stage.stage.tensors() for name, stage in executor.hosts.items()}
         assert all(t.device == device for tensors in states.values() for t in tensors.values())
         executor.save(step + 1, str(tmp_path / "saved"))
@@ -63,9 +67,11 @@ def test_training_and_generation_keep_to_their_device(
 
 
 def test_two_devices_in_one_operator_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with other_device(monkeypatch) as device:
-        there = torch.ones(3, device=device)
+    with other_device(monkeypatch) as seen:
+        there = torch.ones(3, device=OTHER)
         with pytest.raises(RuntimeError, match="over two devices"):
             there + torch.ones(3)
-        assert (there + torch.ones(())).device == device  # a number may come from anywhere
-        assert (there + torch.ones(3).to(device)).cpu().tolist() == [1.0, 1.0, 1.0]
+        assert (there + torch.ones(())).device == OTHER  # a number may come from anywhere
+        assert (there + torch.ones(3).to(OTHER)).cpu().tolist() == [1.0, 1.0, 1.0]
+        assert float(there.sum()) == 1.0
+        assert seen.reads == 2

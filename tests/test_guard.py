@@ -11,10 +11,10 @@ from torch import Tensor
 
 from cluster.failures import setbacks
 from freqgan.band_gan import BandGan, StepResult
-from freqgan.critic import plain
 from freqgan.errors import DivergedError
 from freqgan.guard import Guard
 from freqgan.health import HealthSettings, deviations, shows_collapse
+from freqgan.updates import plain
 from launch.failure_log import recovery_text
 from tests.models import TinyRun, pictures, tiny_settings
 from tests.runs import tiny_run_settings, trained

@@ -15,7 +15,7 @@ from freqgan.errors import RunError
 from freqgan.recording import KINDS, WARM_UP, CudaGraphs, Recorded
 from freqgan.settings import ModelSettings
 from tests.models import TINY, TinyRun, tiny_settings
-from tests.other_device import other_device
+from tests.other_device import OTHER, other_device
 from tests.runs import tiny_run_settings
 from tests.tape import Tape
 
@@ -84,9 +84,9 @@ def test_a_stage_set_back_goes_on_with_its_recordings() -> None:
 )
 def test_nothing_moves_between_devices_while_it_is_recorded(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(system)
-    with other_device(monkeypatch) as device:
+    with other_device(monkeypatch):
         tape = Tape()
-        run = TinyRun(settings, tape, device)
+        run = TinyRun(settings, tape, OTHER)
         for step in range(2 * WARM_UP + 2):
             run.step(step)
         assert tape.recorded

@@ -92,6 +92,11 @@ def _train(
     address: str | None,
 ) -> TrainResult:
     """:func:`train`, while nobody else trains the same run."""
+    notes = _notes(checkpoint, source)
+    if checkpoint is not None and checkpoint.step >= settings.last_step:  # machines would have nothing to do
+        reporter.started(checkpoint.step, notes)
+        reporter.finished(checkpoint.step, "done")
+        return TrainResult(checkpoint.step, "done")
     if checkpoint is None:
         count = min(settings.statistics_images, source.index.sample_count)
         reporter.preparing(f"measuring the bands of {count} images")
@@ -99,7 +104,6 @@ def _train(
     else:
         statistics = checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
-    notes = _notes(checkpoint, source)
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
     with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well

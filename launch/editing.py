@@ -199,7 +199,7 @@ def edit_command(
     _write_rows(
         folder, {"before": before, "after": after, "difference / 2": (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2}
     )
-    return f"{images_text(count)} before, after and their difference (half its size, around grey) in {folder.url}"
+    return f"{images_text(count)} before, after and the difference (halved, around grey) in {folder.url}"
 
 
 def _gain(text: str) -> tuple[str, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.settings import RunSettings
+from cluster.settings import FREE_SETTINGS, RunSettings
 from freqgan.errors import InputError
 from launch.configuration import dump_settings, load_settings, preset_names, setting_names
 
@@ -236,3 +237,10 @@ def test_the_models_own_messages_are_kept_as_they_are(overrides: list[str], expe
     assert expected in message
     assert "value_error" not in message.lower()
     assert "Value error" not in message
+
+
+def test_the_readme_names_the_settings_that_may_change_when_a_run_is_resumed() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    named = re.search(r"only where, how long and how fast may change \(([^)]*)\)", readme)
+    assert named is not None
+    assert re.findall(r"`(\w+)`", named[1]) == list(FREE_SETTINGS)

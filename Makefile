@@ -24,6 +24,9 @@ demo: $(INSTALLED)
 	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
+# Processes of several threads each, on cores that they share, wait for each other's threads most of the time.
+test test-all: export OMP_NUM_THREADS := 1
+test test-all: export OPENBLAS_NUM_THREADS := 1
 test: $(INSTALLED) lint types
 	$(RUN) pytest $(IN_PARALLEL) -m "not alone and not long"
 	$(RUN) pytest -m "alone and not long"

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -182,9 +183,11 @@ class InlineExecutor:
         return self._saved.popleft()
 
     def score(self, step: int) -> Future[ScoreValues]:
-        """In a process of its own, started for the first score."""
+        """In a process of its own, started for the first score, with as many threads as the training has."""
         if self._scorer is None:
-            self._scorer = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            self._scorer = ProcessPoolExecutor(
+                1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(self.settings.threads,)
+            )
         try:
             return self._scorer.submit(score_checkpoint, self.settings.run, step, *watched(self.settings))
         except BrokenProcessPool:  # it was killed, perhaps for memory: the next score gets a new one

@@ -21,6 +21,7 @@ from tests.s3_server import BUCKET, s3_server
 __all__ = ["s3_server"]
 
 os.environ.setdefault(LOOPBACK_VARIABLE, "0")  # before anything imports Ray
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands that tests start, beside other tests
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

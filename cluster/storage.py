@@ -144,6 +144,9 @@ class Folder:
 
     def _entries(self, kind: str) -> Names:
         with self._storage("list") as files, missing_is_fine():
+            if self.is_local:  # links are what they lead to; fsspec takes them for neither
+                with os.scandir(self._path) as found:
+                    return sorted(x.name for x in found if (x.is_file() if kind == "file" else x.is_dir()))
             paths = (entry["name"].rstrip("/") for entry in files.ls(self._path, detail=True) if entry["type"] == kind)
             return sorted(path.rpartition("/")[2] for path in paths if path != self._path)
         return []

@@ -319,3 +319,17 @@ def test_looking_whether_a_folder_can_be_written_to_does_not_make_it(tmp_path: P
     (tmp_path / "old").mkdir()
     open_folder(str(tmp_path / "old")).check_writable()
     assert list((tmp_path / "old").iterdir()) == []
+
+
+def test_links_are_what_they_lead_to(tmp_path: Path) -> None:
+    real, linked = tmp_path / "real", tmp_path / "linked"
+    (real / "deep").mkdir(parents=True)
+    (real / "a.tar").write_bytes(b"a")
+    linked.mkdir()
+    (linked / "b.tar").symlink_to(real / "a.tar")
+    (linked / "below").symlink_to(real)
+    (linked / "gone").symlink_to(tmp_path / "nowhere")
+    folder = open_folder(str(linked))
+    assert (folder.files(), folder.subfolders()) == (["b.tar"], ["below"])
+    assert folder.read("b.tar") == b"a"
+    assert open_folder(str(real / "a.tar")).files() == []

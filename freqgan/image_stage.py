@@ -13,7 +13,7 @@ from freqgan.augmentation import augment
 from freqgan.bands import Band
 from freqgan.chain import Chain
 from freqgan.contest import Contest
-from freqgan.critic import Critic, named, unconditional, under
+from freqgan.critic import Critic, Pairs, named, unconditional, under
 from freqgan.health import deviations
 from freqgan.networks.blocks import grid_patch
 from freqgan.networks.discriminators import Discriminator
@@ -234,14 +234,20 @@ class ImageStage:
         """The updates of all of them: of G_o alone, of the levels and of whole images."""
         metrics: dict[str, Tensor] = {}
         if self.solo is not None:
-            rows = slice(self.solo_count)
-            chosen = _rows(labels, rows)
-            pairs = unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
-            metrics["loss_d_solo"] = self.solo.train(*pairs, updates)["loss_d"]
+            metrics["loss_d_solo"] = self.solo.train(*self._solo_pairs(real, made, labels), updates)["loss_d"]
         metrics |= self.reconstructions.train(updates, real.lows, made.lows, labels)
-        chosen = _rows(labels, self._judged)
-        pairs = unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
-        return metrics | self.contest.train_discriminator(*pairs, updates)
+        return metrics | self.contest.train_discriminator(*self._judged_pairs(real, made, labels), updates)
+
+    def _solo_pairs(self, real: Reals, made: Made, labels: Tensor | None) -> tuple[Pairs, Pairs]:
+        """What the discriminator of G_o alone judges."""
+        rows = slice(self.solo_count)
+        chosen = None if labels is None else labels[rows]
+        return unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
+
+    def _judged_pairs(self, real: Reals, made: Made, labels: Tensor | None) -> tuple[Pairs, Pairs]:
+        """What D_o judges."""
+        chosen = None if labels is None else labels[self._judged]
+        return unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
 
     def _turn(self, made_from: MadeFrom, real: Reals, made: Made, again: bool) -> Update:
         """The update of G_o and alpha, and the gradients of all losses with respect to the chain's outputs.
@@ -256,18 +262,13 @@ class ImageStage:
         losses: list[Tensor] = []
         solo_share = self.solo_count / settings.batch
         if self.solo is not None:
-            rows = slice(self.solo_count)
-            chosen = _rows(labels, rows)
-            pairs = unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
-            metrics["loss_g_solo"] = self.solo.generator_loss(*pairs)
+            metrics["loss_g_solo"] = self.solo.generator_loss(*self._solo_pairs(real, made, labels))
             losses.append(solo_share * metrics["loss_g_solo"])
         if made.low is not None:
             metrics["tie"] = functional.mse_loss(self._low(made.other), made.low)
             losses.insert(0, settings.image_stage.tie * metrics["tie"])
         of_levels = self.reconstructions.losses(real.lows, made.lows, labels)
-        chosen = _rows(labels, self._judged)
-        pairs = unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
-        metrics["loss_g"] = self.contest.generator_loss(*pairs)
+        metrics["loss_g"] = self.contest.generator_loss(*self._judged_pairs(real, made, labels))
         weighted = (1 - solo_share) * metrics["loss_g"]
         leaves = list(made_from.outputs.values()) if settings.feeds_back else []
         loss: Tensor = sum([*losses, *of_levels.values()], weighted)
@@ -313,10 +314,6 @@ class ImageStage:
         if self.solo is not None:
             own = {name.removeprefix(f"{SOLO}."): v for name, v in scalars.items() if name.startswith(f"{SOLO}.")}
             self.solo.load(under(SOLO, tensors), own)
-
-
-def _rows(labels: Tensor | None, rows: slice) -> Tensor | None:
-    return None if labels is None else labels[rows]
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:

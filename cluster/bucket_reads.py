@@ -1,7 +1,8 @@
 """Objects of a bucket into local files, through resets, stalls and servers that are busy.
 
-A read that is cut off goes on where it was, from the very object that it began with: the entity tag of the first answer
-is the condition of all others. One that was replaced meanwhile is read from its start. Whether the bytes are the right
+A read that is cut off goes on where it was, from the very object that it began with: all answers must carry the entity
+tag of the first. (It is no condition of the request, for there are stores that refuse their own tags.) An object that
+was replaced meanwhile is read from its start. Whether the bytes are the right
 ones is for those to check who know what they should be: a body that is short and says so is whole as far as HTTP goes.
 """
 
@@ -29,7 +30,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 """Between tries: at random up to the first, doubled from one to the next, up to the last: "full jitter"."""
 MOST_DAMAGED = 3
 """Times that an object may come with another checksum than the server says it has."""
-REPLACED = ("PreconditionFailed", "412")
+BEYOND_THE_END = ("InvalidRange", "416")
 TRANSIENT = (
     ConnectionError,
     TimeoutError,
@@ -107,17 +108,17 @@ class _Read:
     async def go_on(self) -> None:
         """Reads from where it was to the end; raises where that is not reached."""
         self.tries += 1
-        condition = {} if self.tag is None else {"IfMatch": self.tag, "Range": f"bytes={self.done}-"}
+        rest = {} if self.tag is None else {"Range": f"bytes={self.done}-"}
         try:
-            answer = await self.client.get_object(Bucket=self.bucket, Key=self.key, **condition)
+            answer = await self.client.get_object(Bucket=self.bucket, Key=self.key, **rest)
         except ClientError as error:
-            if error.response["Error"]["Code"] in REPLACED:
+            if error.response["Error"]["Code"] in BEYOND_THE_END:
                 self._begin_again()
-                raise ConnectionError("the object was replaced while it was read") from error
+                raise ConnectionError("the object was replaced by a shorter one while it was read") from error
             raise
         body = answer["Body"]
         try:
-            if self.tag is not None and answer["ETag"] != self.tag:  # a server that knows no conditions
+            if self.tag is not None and answer["ETag"] != self.tag:
                 self._begin_again()
                 raise ConnectionError("the object was replaced while it was read")
             if self.done and not str(answer.get("ContentRange", "")).startswith(f"bytes {self.done}-"):

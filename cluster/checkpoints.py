@@ -176,16 +176,17 @@ class CheckpointWriter:
             "first_step": self.first_step,
             "at_s": time.time(),
         }
-        while True:
-            found = self.root.read_tagged(LATEST)
-            theirs = _epoch(found[0]) if found else 0
+
+        def moved(before: bytes | None) -> bytes:
+            theirs = 0 if before is None else _epoch(before)
             if theirs > epoch:
                 raise RunError(
                     f"{self.root.url}/{LATEST} was moved by a process with a later lease (epoch {theirs}, ours is "
                     f"{epoch}); the checkpoint of step {step} is not committed. Is the same run started twice?"
                 )
-            if self.root.write_if(LATEST, json.dumps(pointer).encode(), found[1] if found else None):
-                return
+            return json.dumps(pointer).encode()
+
+        self.root.update(LATEST, moved)
 
     def mark(self, step: int, fit: float) -> bool:
         """Makes ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; whether it is."""

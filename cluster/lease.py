@@ -1,27 +1,34 @@
 """A lease on a name: one holder at a time, over any storage with a conditional write.
 
-The holder's record says who it is, since when, and until when it is good; the holder renews it. Whoever finds a record
-that is not good any more, or whose process is known to be gone, takes over with the next epoch. The epoch is a fencing
-token (Kleppmann 2016): what a former holder still tries to commit carries a lower one.
+The holder's record says who it is, and is renewed with a new nonce. Whoever wants the lease watches the nonce by a
+clock of its own that nobody sets: one that stays the same for the duration of a lease is that of a holder which is gone
+or cut off, whatever the clocks of the two machines say. The lease then goes over with the next epoch. The epoch is a
+fencing token (Kleppmann 2016): what a former holder still tries to commit carries a lower one.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import random
 import socket
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import TracebackType
 
+from cluster.processes import ProcessIdentity, is_gone, own_identity
 from cluster.storage import Folder
 from freqgan.errors import FreqganError, InputError, RunError
 
 DURATION_S = 30.0
 POLL_S = 0.5
+MOST_RACES = 20
+"""Times that others may be faster to write a record that is free, before it is given up."""
+NONCES = 16
+"""That a holder remembers to know its own records by, where the answer to a write was lost."""
 
 
 class HeldError(InputError):
@@ -30,18 +37,36 @@ class HeldError(InputError):
 
 @dataclass(frozen=True)
 class Holder:
-    """The record of a lease: ``until_s`` is Unix time, ``nonce`` tells records apart that are else alike."""
+    """The record of a lease.
+
+    Attributes:
+        host: name of the machine.
+        pid: of the process.
+        epoch: of the lease; each holder's is higher than that of the one before.
+        until_s: Unix time by the holder's clock until which it holds without a renewal; 0 once it has given it back.
+        nonce: another one in every record.
+        boot_id, pid_namespace, started: what tells the process from all others, see :class:`ProcessIdentity`.
+
+    """
 
     host: str
     pid: int
     epoch: int
     until_s: float
     nonce: str
+    boot_id: str = ""
+    pid_namespace: int = 0
+    started: int = 0
 
     @property
     def name(self) -> str:
         """For messages."""
         return f"process {self.pid} on {self.host}"
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the lease was given back, or its holder is known to be gone."""
+        return self.until_s == 0 or is_gone(ProcessIdentity(self.pid, self.boot_id, self.pid_namespace, self.started))
 
 
 class Lease:
@@ -67,6 +92,7 @@ class Lease:
         self.folder, self.name, self.what, self.duration_s, self.note = folder, name, what, duration_s, note
         self.epoch = 0
         self._tag: str | None = None
+        self._nonces: deque[str] = deque(maxlen=NONCES)
         self._good_until_s = 0.0  # of time.monotonic: what a clock that is set cannot move
         self._guard = threading.Lock()
         self._ending = threading.Event()
@@ -77,6 +103,7 @@ class Lease:
 
         Raises:
             HeldError: somebody else holds it and lives.
+            InputError: the storage cannot hold a lease.
 
         """
         self._take()
@@ -103,32 +130,37 @@ class Lease:
     # -- taking --------------------------------------------------------------------------------
 
     def _take(self) -> None:
-        """Waits for one duration at most: a holder that lives renews its record within a third of that."""
-        deadline_s = time.monotonic() + self.duration_s + 2 * POLL_S
-        waited_for: str | None = None
-        while True:
-            found = self.folder.read_tagged(self.name)
-            holder = _parsed(found[0]) if found else None
-            if holder is None or not self._is_good(holder):
+        """Watches a record that is not free for one duration: a holder that lives renews it within a third of that."""
+        watched, since_s, races = "", 0.0, 0
+        while races < MOST_RACES:
+            holder, tag = self._read()
+            if holder is None or holder.is_free or self._has_run_out(holder, watched, since_s):
                 self.epoch = holder.epoch + 1 if holder else 1
-                if self._write(found[1] if found else None):
+                if self._write(tag):
                     return
-                continue
-            if time.monotonic() >= deadline_s or waited_for not in (None, holder.nonce):
+                races += 1
+            elif watched and holder.nonce != watched:
                 raise HeldError(
                     f"{self.what} is in use by {holder.name}, which renewed its lease a moment ago: wait for it, stop "
                     "it, or choose another run"
                 )
-            if waited_for is None:
-                self.note(f"{self.what} was in use by {holder.name}; waits up to {self.duration_s:g} s for its lease")
-            waited_for = holder.nonce
-            time.sleep(POLL_S)
+            elif not watched:
+                watched, since_s = holder.nonce, time.monotonic()
+                waits = f"waits up to {self.duration_s:g} s to see whether its lease is renewed"
+                self.note(f"{self.what} was in use by {holder.name}; {waits}")
+            time.sleep(POLL_S * random.uniform(0.5, 1.0))
+        raise RunError(
+            f"{self.what}: others wrote its lease {MOST_RACES} times before this process could; see what uses "
+            f"{self.folder.url}, and run again"
+        )
 
-    def _is_good(self, holder: Holder) -> bool:
-        """Not run out, and not of a process of this machine that is gone."""
-        if holder.until_s <= time.time():
-            return False
-        return holder.host != socket.gethostname() or _lives(holder.pid)
+    def _has_run_out(self, holder: Holder, watched: str, since_s: float) -> bool:
+        return holder.nonce == watched and time.monotonic() - since_s >= self.duration_s
+
+    def _read(self) -> tuple[Holder | None, str | None]:
+        """The record, where there is one that can be read, and the tag of what is there."""
+        there = self.folder.read_tagged(self.name)
+        return (None, None) if there is None else (_parsed(there[0]), there[1])
 
     def _write(self, tag: str | None) -> bool:
         began_s = time.monotonic()
@@ -137,8 +169,9 @@ class Lease:
         return self._tag is not None
 
     def _record(self, until_s: float) -> bytes:
-        holder = Holder(socket.gethostname(), os.getpid(), self.epoch, until_s, uuid.uuid4().hex)
-        return json.dumps(asdict(holder)).encode()
+        self._nonces.append(uuid.uuid4().hex)
+        record = {"host": socket.gethostname(), "epoch": self.epoch, "until_s": until_s, "nonce": self._nonces[-1]}
+        return json.dumps(record | asdict(own_identity())).encode()
 
     # -- keeping -------------------------------------------------------------------------------
 
@@ -151,15 +184,29 @@ class Lease:
                     continue
 
     def _renew(self) -> None:
-        """One more duration; RunError when somebody else has it. A record that only ran out is taken back."""
+        """One more duration; RunError when somebody else has it.
+
+        A record that only ran out is taken back, and so is one that is ours by nonce and epoch under another tag.
+        """
         if self._tag is not None and self._write(self._tag):
             return
-        found = self.folder.read_tagged(self.name)
-        holder = _parsed(found[0]) if found else None
-        taken_by = holder.name if holder else "somebody who deleted it"
+        holder, tag = self._read()
+        if holder is None:
+            raise RunError(
+                f"{self.what}: the record {self.name} in {self.folder.url} of its lease (epoch {self.epoch}) was "
+                "deleted or damaged by somebody else; nothing more is committed. Run again to take a new one"
+            )
+        if holder.epoch == self.epoch and holder.nonce in self._nonces:
+            if self._write(tag):
+                return
+            raise RunError(
+                f"{self.what}: the storage at {self.folder.url} does not let this process renew its own lease (epoch "
+                f"{self.epoch}): it refuses the record as changed, and it is unchanged; `freqgan storage check "
+                f"{self.folder.url}` shows what it does"
+            )
         raise RunError(
-            f"{self.what}: the lease is lost to {taken_by} (epoch {holder.epoch if holder else '?'}, ours was "
-            f"{self.epoch}); nothing more is committed. Is the same run started twice?"
+            f"{self.what}: the lease is lost to {holder.name} (epoch {holder.epoch}, ours was {self.epoch}); nothing "
+            "more is committed. Is the same run started twice?"
         )
 
 
@@ -169,24 +216,15 @@ def holder_of(folder: Folder, name: str) -> Holder | None:
     return _parsed(found[0]) if found else None
 
 
+_FIELDS = {field.name for field in fields(Holder)}
+
+
 def _parsed(data: bytes) -> Holder | None:
-    """The record; None for what is none, which nobody can hold."""
+    """The record; None for what is none, which nobody can hold. A later version may say more in it."""
     try:
-        return Holder(**json.loads(data))
-    except (ValueError, TypeError):
+        said = json.loads(data)
+        holder = Holder(**{name: value for name, value in said.items() if name in _FIELDS})
+        int(holder.pid), int(holder.epoch), float(holder.until_s)
+        return holder
+    except (ValueError, TypeError, AttributeError):
         return None
-
-
-def _lives(pid: int) -> bool:
-    """Whether there is such a process on this machine, zombies apart."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return True

@@ -94,7 +94,8 @@ class ModelStore:
 
     def current(self) -> Current | None:
         """Which version is in use; None where none ever was."""
-        return self._current()[0]
+        there = self.folder.read_tagged(CURRENT)
+        return None if there is None else self._read_current(there[0])
 
     def attempt(self, number: int) -> Folder:
         """Where the version of ``number`` is trained."""
@@ -164,34 +165,31 @@ class ModelStore:
     def _version_folder(self, number: int) -> Folder:
         return self.folder.child(VERSIONS, f"{number:0{VERSION_DIGITS}d}")
 
-    def _current(self) -> tuple[Current | None, str | None]:
-        found = self.folder.read_tagged(CURRENT)
-        if found is None:
-            return None, None
+    def _read_current(self, said: bytes) -> Current:
         try:
-            said = json.loads(found[0])
-            stack = tuple(int(number) for number in said["stack"])
-            if not stack or stack[-1] != said["version"]:
+            record = json.loads(said)
+            stack = tuple(int(number) for number in record["stack"])
+            if not stack or stack[-1] != record["version"]:
                 raise ValueError("it names no version")
-            return Current(stack, int(said["epoch"]), tuple(said["log"])), found[1]
+            return Current(stack, int(record["epoch"]), tuple(record["log"]))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.folder.url}/{CURRENT} is damaged ({error}): restore it from a copy") from error
 
     def _move(self, lease: Lease, why: str, stack_after: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Current:
-        while True:
-            before, tag = self._current()
+        def moved(said: bytes | None) -> bytes:
+            before = None if said is None else self._read_current(said)
             if before is not None and before.epoch > lease.epoch:
                 raise RunError(
                     f"{self.folder.url}/{CURRENT} was moved by a process with a later lease (epoch {before.epoch}, "
                     f"ours is {lease.epoch}): it is left as it is"
                 )
             stack = stack_after(before.stack if before else ())
-            moved = {"version": stack[-1], "at_s": time.time(), "why": why}
-            log = (*(before.log if before else ()), moved)
+            log = (*(before.log if before else ()), {"version": stack[-1], "at_s": time.time(), "why": why})
             lease.check()
-            said = {"version": stack[-1], "epoch": lease.epoch, "stack": stack, "log": log}
-            if self.folder.write_if(CURRENT, json.dumps(said, indent=1).encode(), tag):
-                return Current(stack, lease.epoch, log)
+            record = {"version": stack[-1], "epoch": lease.epoch, "stack": stack, "log": log}
+            return json.dumps(record, indent=1).encode()
+
+        return self._read_current(self.folder.update(CURRENT, moved))
 
 
 def is_sound(version: Version) -> bool:

@@ -1,37 +1,37 @@
-"""Folders on a disk and in a bucket behind one type; the only file that knows s3fs.
+"""Folders on a disk and in a bucket behind one type.
 
 A name is relative to its folder and uses "/"; a write is seen whole or not at all, on a disk (a
 temporary file, fsync, rename) as in a bucket (one put, or a multipart upload that is completed
-last). Nothing is cached, so a listing shows what another process has just written. Endpoint,
-region and credentials of a bucket come from the usual AWS variables and never stand in a URL.
+last). Nothing is cached, so a listing shows what another process has just written. How a bucket is spoken to, and
+whether it can be trusted with conditional writes, is tried out before the first write (:mod:`cluster.bucket_probe`).
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
+from tenacity import RetryError
 
+from cluster.bucket_access import bucket_files, copy_object_to, object_age_s
+from cluster.bucket_probe import BucketProfile, profile_of
+from cluster.bucket_writes import MOST_TRIES, get_tagged, patiently, put_if, upload
+from cluster.disk_writes import read_file, replace_file, replace_if, sync
 from cluster.patience import USUAL_PATIENCE, Patience
-from cluster.storage_errors import bucket_reason, disk_reason, endpoint, error_code, missing_is_fine
-from freqgan.errors import FreqganError, InputError
+from cluster.storage_errors import bucket_reason, disk_reason, missing_is_fine
+from freqgan.errors import FreqganError, InputError, RunError
 
 READ_AHEAD_BYTES = 4 * 2**20
 """Block of a seekable bucket file: headers of small images share a GET, large images are skipped."""
 
-LOST = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey")
-"""How a bucket says that somebody else was first; the last for an object that was to be replaced and is gone."""
-_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 20}
 _UNFINISHED = re.compile(r"\..*\.part", re.DOTALL)
 
 Names = list[str]
@@ -67,54 +67,59 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """Create or replace the object at once, with the folders above it."""
-        with self._storage("write", name) as files:
+        with self._storage("write", name, writes=True) as files:
             if self.is_local:
-                _replace(Path(self._key(name)), lambda unfinished: unfinished.write_bytes(data))
+                replace_file(Path(self._key(name)), lambda unfinished: unfinished.write_bytes(data))
             else:
-                files.pipe_file(self._key(name), data)
+                upload(lambda: files.pipe_file(self._key(name), data))
 
     def read_tagged(self, name: str) -> tuple[bytes, str] | None:
         """The whole object and a tag of its contents for :meth:`write_if`; None where there is no object."""
         with self._storage("read", name) as files, missing_is_fine():
             if self.is_local:
-                data = Path(self._key(name)).read_bytes()
-                return data, hashlib.sha256(data).hexdigest()
-            bucket, _, key = self._key(name).partition("/")
-            found = files.call_s3("get_object", Bucket=bucket, Key=key)
-            return bytes(sync(files.loop, found["Body"].read)), str(found["ETag"])
+                return read_file(Path(self._key(name)))
+            return get_tagged(files, *self._bucket_and_key(name))
         return None
 
     def write_if(self, name: str, data: bytes, tag: str | None) -> str | None:
         """Writes ``data`` if the object is still that of ``tag`` (None: if there is none); its tag, or None if not.
 
         Of several writers with one tag exactly one succeeds, if their data differ. On a disk they hold a lock.
+
+        Raises:
+            InputError: the store ignores or refuses the conditions that this takes.
+
         """
-        with self._storage("write", name) as files:
+        with self._storage("write", name, writes=True) as files:
             if self.is_local:
-                return self._swap_on_disk(name, data, tag)
-            return self._swap_in_bucket(files, name, data, tag)
+                return replace_if(Path(self._key(name)), data, tag)
+            form = self.profile().require_conditions(self.url)
+            return put_if(files, *self._bucket_and_key(name), data, tag, form)
 
-    def _swap_on_disk(self, name: str, data: bytes, tag: str | None) -> str | None:
-        path = Path(self._key(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(f".{path.name}.lock.part"), "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            there = self.read_tagged(name)
-            if (there and there[1]) != tag:
-                return None
-            _replace(path, lambda unfinished: unfinished.write_bytes(data))
-            return hashlib.sha256(data).hexdigest()
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> bytes:
+        """Replaces the object by ``change`` of what it holds (None: there is none), however many do so at once.
 
-    def _swap_in_bucket(self, files: Any, name: str, data: bytes, tag: str | None) -> str | None:
-        bucket, _, key = self._key(name).partition("/")
-        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        ``change`` is called again where another writer was faster; what it raises ends it. Returns what was written.
+        RunError where others were faster every time.
+        """
+
+        def once() -> bytes | None:
+            before = self.read_tagged(name)
+            data = change(before and before[0])
+            return data if self.write_if(name, data, before and before[1]) else None
+
         try:
-            return str(files.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)["ETag"])
-        except Exception as error:
-            if error_code(error) not in LOST:
-                raise
-        there = self.read_tagged(name)  # a put whose answer was lost is tried again, and then finds itself
-        return there[1] if there and there[0] == data else None
+            return patiently(once)
+        except RetryError as error:
+            raise RunError(
+                f"cannot write {self._url_of(name)}: others changed it {MOST_TRIES} times while it was to be changed; "
+                "stop what writes there, and run again"
+            ) from error
+
+    def profile(self) -> BucketProfile:
+        """What the store of this bucket can do; tried out here by the first call of the process."""
+        bucket, _, prefix = self._path.partition("/")
+        return profile_of(bucket, prefix)
 
     def exists(self, name: str) -> bool:
         """Whether ``name`` is an object (a folder is not)."""
@@ -159,11 +164,14 @@ class Folder:
     def delete_tree(self) -> None:
         """Remove all objects below (and, on a disk, the folder)."""
         keys = [] if self.is_local else [self._key(name) for name in self.list()]
-        with self._storage("delete") as files, missing_is_fine():
+        with self._storage("delete", writes=bool(keys)) as files, missing_is_fine():
             if self.is_local:
                 shutil.rmtree(self._path)
-            elif keys:
+            elif keys and self.profile().deletes_many:
                 files.rm(keys)
+            else:
+                for key in keys:
+                    files.rm_file(key)
 
     def delete_if_empty(self) -> None:
         """Remove the folder from a disk if nothing is in it; a bucket has no empty folders."""
@@ -173,10 +181,10 @@ class Folder:
 
     def rename(self, name: str, new_name: str) -> None:
         """Move an object within the folder, replacing; a bucket copies on the server, then deletes."""
-        with self._storage("rename", name) as files:
+        with self._storage("rename", name, writes=True) as files:
             if self.is_local:
                 os.replace(self._key(name), self._key(new_name))
-                _sync(Path(self._key(new_name)).parent)
+                sync(Path(self._key(new_name)).parent)
             else:
                 files.cp_file(self._key(name), self._key(new_name))
                 files.rm_file(self._key(name))
@@ -186,31 +194,33 @@ class Folder:
         with self._storage("measure", name) as files:
             return int(files.info(self._key(name))["size"])
 
+    def age_s(self, name: str) -> float | None:
+        """Seconds since the object was written, by the clock of the storage itself; None where there is no object."""
+        with self._storage("look at", name) as files, missing_is_fine():
+            if self.is_local:
+                return time.time() - os.stat(self._key(name)).st_mtime
+            return object_age_s(files, *self._bucket_and_key(name))
+        return None
+
     def download(self, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
         """Copy the object to a local file, which appears only when it is whole; see :mod:`cluster.bucket_reads`."""
         with self._storage("download", name) as files:
-            bucket, _, key = self._key(name).partition("/")
 
             def fill(unfinished: Path) -> None:
                 if self.is_local:
                     shutil.copyfile(self._key(name), unfinished)
-                    return
-                from s3fs.errors import translate_boto_error  # late, as s3fs itself: it takes a while to import
+                else:
+                    copy_object_to(files, *self._bucket_and_key(name), unfinished, patience)
 
-                from cluster.bucket_reads import read_object
-
-                with unfinished.open("wb") as sink:
-                    sync(files.loop, read_object, files, bucket, key, sink, patience, translate_boto_error)
-
-            _replace(path, fill)
+            replace_file(path, fill)
 
     def upload(self, path: Path, name: str) -> None:
         """Copy a local file to the object, which appears only when it is whole."""
-        with self._storage(f"upload {path} to", name) as files:
+        with self._storage(f"upload {path} to", name, writes=True) as files:
             if self.is_local:
-                _replace(Path(self._key(name)), lambda unfinished: shutil.copyfile(path, unfinished))
+                replace_file(Path(self._key(name)), lambda unfinished: shutil.copyfile(path, unfinished))
             else:
-                files.put_file(str(path), self._key(name))
+                upload(lambda: files.put_file(str(path), self._key(name)))
 
     def check_writable(self) -> None:
         """Write and delete an empty probe; InputError "cannot write to <url>: <cause>; <remedy>".
@@ -242,16 +252,23 @@ class Folder:
             raise InputError(f"{name!r} is not a name inside {self.url}: write parts divided by '/', without '..'")
         return f"{self._path.rstrip('/')}/{name}"
 
+    def _bucket_and_key(self, name: str) -> tuple[str, str]:
+        bucket, _, key = self._key(name).partition("/")
+        return bucket, key
+
     def _url_of(self, name: str) -> str:
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     @contextmanager
-    def _storage(self, action: str, name: str = "") -> Iterator[Any]:
+    def _storage(self, action: str, name: str = "", *, writes: bool = False) -> Iterator[Any]:
         """The file system of this process, with its errors translated for ``name``."""
+        bucket = self._path.partition("/")[0]
         try:
-            yield LocalFileSystem() if self.is_local else _bucket_files()
+            if writes and not self.is_local:
+                self.profile()
+            yield LocalFileSystem() if self.is_local else bucket_files(bucket)
         except Exception as error:
-            known = disk_reason(error) if self.is_local else bucket_reason(error, self._path.partition("/")[0])
+            known = disk_reason(error) if self.is_local else bucket_reason(error, bucket)
             if known is None:
                 raise
             raise known[0](f"cannot {action} {self._url_of(name)}: {known[1]}") from error
@@ -282,22 +299,6 @@ def split_object(url: str) -> tuple[Folder, str]:
     return open_folder(folder_url or "/"), name
 
 
-def _bucket_files() -> Any:
-    """s3fs's file system; the constructor caches it per process and thread, so it is right after a fork.
-
-    botocore reads neither AWS_REGION nor, before 1.31, AWS_ENDPOINT_URL: both are passed.
-    """
-    import s3fs
-
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return s3fs.S3FileSystem(
-        endpoint_url=endpoint(),
-        client_kwargs={"region_name": region} if region else {},
-        config_kwargs=_TIMEOUTS_S,
-        use_listings_cache=False,
-    )
-
-
 def _walk_disk(top: str) -> Iterator[str]:
     """All files below; unfinished ones are not seen, as an unfinished upload to a bucket is not."""
 
@@ -307,26 +308,3 @@ def _walk_disk(top: str) -> Iterator[str]:
 
     for folder, _, files in os.walk(top, onerror=refuse):
         yield from (os.path.join(folder, file) for file in files if not _UNFINISHED.fullmatch(file))
-
-
-def _replace(path: Path, fill: Callable[[Path], object]) -> None:
-    """Write ``path`` through a temporary file beside it, so that no reader and no crash sees a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        fill(unfinished)
-        _sync(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,10 +16,21 @@ def endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
+def plain_endpoint() -> str:
+    """The endpoint for messages: without credentials, "AWS" where it is AWS's own."""
+    return re.sub(r"//[^/@]*@", "//", endpoint() or "AWS")
+
+
 def error_code(error: BaseException) -> str:
     """The server's error code behind an exception of s3fs, or ""."""
     response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def status_code(error: BaseException) -> int:
+    """The HTTP status behind an exception of s3fs, or 0."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 @contextmanager
@@ -39,7 +50,7 @@ def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], st
         return None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # the local end of a download
         return _DISK_REASONS[error.errno]
-    where = re.sub(r"//[^/@]*@", "//", endpoint() or "AWS")
+    where = plain_endpoint()
     name, code = type(error).__name__, error_code(error)
     if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
         return InputError, f"no credentials for bucket {bucket}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -69,6 +80,12 @@ _DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
     errno.EISDIR: (InputError, "it is a folder, not a file; check the path"),
     errno.EROFS: (InputError, "the file system is read-only; name another folder"),
     errno.ENOSPC: (RunError, "no space is left on the disk; free some or name another folder"),
+    errno.EDQUOT: (RunError, "the quota of this user is used up; free some space or name another folder"),
+    errno.EFBIG: (RunError, "the file is larger than this file system or `ulimit -f` allows; name another folder"),
+    errno.ENAMETOOLONG: (InputError, "the name is too long for this file system; choose a shorter one"),
+    errno.ELOOP: (InputError, "its symbolic links lead back to themselves; correct them or name another folder"),
+    errno.ENOLCK: (InputError, "the file system has no locks, and a run needs them; name a folder on another one"),
+    errno.EOPNOTSUPP: (InputError, "the file system lacks an operation that is needed; name a folder on another one"),
 }
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.checkpoints import LATEST, LEASE, Checkpoint, find_checkpoint, has_checkpoints
-from cluster.lease import holder_of
+from cluster.lease import DURATION_S, holder_of
 from cluster.quarantine import QUARANTINE
 from cluster.storage import Folder, open_folder
 from freqgan.errors import FreqganError, InputError
@@ -106,8 +106,9 @@ def _known(run: str) -> dict[str, str]:
 def _state(folder: Folder, checkpoint: Checkpoint | None, last: MetricsLine | None) -> str:
     if checkpoint is not None and checkpoint.step >= checkpoint.settings.last_step:
         return "done"
-    holder = holder_of(folder.child("checkpoints"), LEASE)
-    if holder is not None and holder.until_s > time.time():
+    root = folder.child("checkpoints")
+    holder, age_s = holder_of(root, LEASE), root.age_s(LEASE)
+    if holder is not None and not holder.is_free and age_s is not None and age_s < DURATION_S:
         return f"training, {holder.name}"
     return "stopped; the same command goes on with it" if last or checkpoint else "not begun"
 

@@ -79,6 +79,7 @@ def bucket_files(bucket: str, access: Access | None = None, *, once: bool = Fals
         client_kwargs={"region_name": region} if region else {},
         config_kwargs=config,
         use_listings_cache=False,
+        local_expiry_check=True,  # tags are compared here: there are stores that refuse their own in a condition
     )
 
 

@@ -67,6 +67,7 @@ class BucketProfile:
         store: the endpoint, with the name that the server gives itself.
         access: how its requests are written.
         tag_form: the spelling of entity tags in ``If-Match``; None where no spelling is right.
+        uploads_parts: whether large objects can be uploaded in parts.
         deletes_many: whether one request deletes several objects.
         capabilities: all that was tried, in order.
 
@@ -75,6 +76,7 @@ class BucketProfile:
     store: str
     access: Access
     tag_form: TagForm | None
+    uploads_parts: bool
     deletes_many: bool
     capabilities: tuple[Capability, ...]
 
@@ -165,10 +167,10 @@ class _Trial:
         self._reading()
         self._put_if_absent()
         form = self._put_if_match()
-        self._uploading_parts()
+        parts = self._uploading_parts()
         many = self._deleting()
         store = plain_endpoint() + (f" ({self.server})" if self.server else "")
-        return BucketProfile(store, access, form, many, tuple(self.rows))
+        return BucketProfile(store, access, form, parts, many, tuple(self.rows))
 
     def clean(self) -> None:
         for name in self.names:
@@ -228,7 +230,7 @@ class _Trial:
             return {what: fault and _said(error) for what, fault in faults.items()}
         return faults
 
-    def _uploading_parts(self) -> None:
+    def _uploading_parts(self) -> bool:
         with self._row("upload in parts", needed=False) as row:
             name = self._name("parts")
             upload = self._call("create_multipart_upload", name)["UploadId"]
@@ -236,6 +238,7 @@ class _Trial:
             parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
             self._call("complete_multipart_upload", name, UploadId=upload, MultipartUpload=parts)
             row(self._body(name) == b"a part", "another object came of it")
+        return self.rows[-1].holds
 
     def _deleting(self) -> bool:
         with self._row("delete several objects at once", needed=False) as row:

@@ -32,6 +32,11 @@ from freqgan.errors import FreqganError, InputError, RunError
 READ_AHEAD_BYTES = 4 * 2**20
 """Block of a seekable bucket file: headers of small images share a GET, large images are skipped."""
 
+PART_BYTES = 50 * 2**20
+"""Of an upload in parts; what is smaller than two is uploaded at once."""
+LARGEST_PUT_BYTES = 5 * 2**30
+"""What S3 takes in one request: the way for a store that takes no parts."""
+
 _UNFINISHED = re.compile(r"\..*\.part", re.DOTALL)
 
 Names = list[str]
@@ -71,7 +76,7 @@ class Folder:
             if self.is_local:
                 replace_file(Path(self._key(name)), lambda unfinished: unfinished.write_bytes(data))
             else:
-                upload(lambda: files.pipe_file(self._key(name), data))
+                upload(lambda: files.pipe_file(self._key(name), data, chunksize=self._part_bytes()))
 
     def read_tagged(self, name: str) -> tuple[bytes, str] | None:
         """The whole object and a tag of its contents for :meth:`write_if`; None where there is no object."""
@@ -220,7 +225,7 @@ class Folder:
             if self.is_local:
                 replace_file(Path(self._key(name)), lambda unfinished: shutil.copyfile(path, unfinished))
             else:
-                upload(lambda: files.put_file(str(path), self._key(name)))
+                upload(lambda: files.put_file(str(path), self._key(name), chunksize=self._part_bytes()))
 
     def check_writable(self) -> None:
         """Write and delete an empty probe; InputError "cannot write to <url>: <cause>; <remedy>".
@@ -251,6 +256,9 @@ class Folder:
         if not name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise InputError(f"{name!r} is not a name inside {self.url}: write parts divided by '/', without '..'")
         return f"{self._path.rstrip('/')}/{name}"
+
+    def _part_bytes(self) -> int:
+        return PART_BYTES if self.profile().uploads_parts else LARGEST_PUT_BYTES
 
     def _bucket_and_key(self, name: str) -> tuple[str, str]:
         bucket, _, key = self._key(name).partition("/")

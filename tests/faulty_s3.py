@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -26,8 +27,8 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, upstream: str, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.upstream = urlsplit(upstream).netloc
         self.lock, self.faults = threading.Lock(), list[Fault]()
         self.always: Fault | None = None
@@ -39,6 +40,9 @@ class Proxy(ThreadingHTTPServer):
         with self.lock:
             self.requests += 1
             return self.faults.pop(0) if self.faults else self.always
+
+
+AnyProxy = TypeVar("AnyProxy", bound=Proxy)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -160,9 +164,8 @@ def replaced(replace: Callable[[], object]) -> Fault:
 
 
 @contextmanager
-def running_proxy(upstream: str) -> Iterator[Proxy]:
-    """The proxy, and the URL of it as ``http://127.0.0.1:{proxy.server_port}``."""
-    proxy = Proxy(upstream)
+def running_proxy(proxy: AnyProxy) -> Iterator[AnyProxy]:
+    """The proxy, answering at ``http://127.0.0.1:{proxy.server_port}``."""
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -112,7 +112,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def bench(endpoint: str) -> Iterator[Bench]:
     """One shard of pictures in the bucket of the server at ``endpoint``, which has to be there."""
-    with tempfile.TemporaryDirectory() as temporary, running_proxy(endpoint) as proxy:
+    with tempfile.TemporaryDirectory() as temporary, running_proxy(Proxy(endpoint)) as proxy:
         path = write_tar(Path(temporary) / "shard.tar", shard_members(0, IMAGES))
         index_shards(temporary)
         with Ingest(build_index(temporary), ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:

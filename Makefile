@@ -8,7 +8,7 @@ DEMO := build/demo
 # A file of tests is one process's, so that one cluster serves all of it.
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage storage-faults epochs every-transform retraining lint types clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage storage-faults ceph object-stores epochs every-transform retraining lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -79,6 +79,14 @@ retraining: $(INSTALLED)
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)
 	$(RUN) tests.storage_faults
+
+# Ceph's programs from Debian's packages, unpacked into build/ceph: nothing is installed. Needs apt.
+ceph: $(INSTALLED)
+	$(RUN) tests.radosgw
+
+# Which object stores are trusted, and a run on a Ceph radosgw: killed, raced, retrained. Short: make object-stores STORES="--kills 1"
+object-stores: ceph
+	$(RUN) tests.object_stores $(STORES)
 
 # Memory of the actor that reads shards over 100 epochs of CIFAR-10. Fewer: make epochs EPOCHS=10
 epochs: $(INSTALLED)

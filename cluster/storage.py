@@ -244,6 +244,12 @@ class Folder:
             cause = str(error).removeprefix(f"cannot write {self._url_of(probe)}: ")
             raise InputError(f"cannot write to {self.url}: {cause}") from error
 
+    def check_conditions(self) -> None:
+        """InputError naming the store and what it lacks, where a bucket cannot be trusted with conditional writes."""
+        if not self.is_local:
+            with self._storage("write to", writes=True):
+                self.profile().require_conditions(self.url)
+
     def _missing_folders(self) -> tuple[Path, ...]:
         """Of a folder on a disk: itself and those above it that are not there, innermost first; of a bucket none."""
         if not self.is_local:

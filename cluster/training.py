@@ -52,6 +52,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
 
     """
     open_folder(settings.run).check_writable()
+    open_folder(settings.run).check_conditions()
     checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)

@@ -28,6 +28,8 @@ shards = typer.Typer(help="Training images as WebDataset tar shards.", no_args_i
 app.add_typer(shards, name="shards")
 models = typer.Typer(help="Versions of a model that is retrained, and which of them is in use.", no_args_is_help=True)
 app.add_typer(models, name="models")
+storage = typer.Typer(help="Where runs and shards are kept.", no_args_is_help=True)
+app.add_typer(storage, name="storage")
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL")]
 
@@ -131,6 +133,16 @@ def info_command(
     from launch.shard_reports import show_info
 
     show_info(data, grid)
+
+
+@storage.command("check")
+def storage_check_command(
+    url: Annotated[str, typer.Argument(metavar="URL", help="folder or s3:// URL in which runs are to be kept")],
+) -> None:
+    """Tries out what a store can do, and prints it as a table; exits 2 where it cannot hold a run."""
+    from launch.storage_check import show_storage_check
+
+    show_storage_check(url)
 
 
 @app.command("train")

@@ -1,7 +1,11 @@
-"""A real S3 server over HTTP for the tests: moto in a thread, on 127.0.0.1 and a free port."""
+"""A real S3 server over HTTP for the tests, on 127.0.0.1 and a free port.
+
+moto in a thread, or, where ``FREQGAN_TEST_STORE`` is ``radosgw``, a Ceph object store (:mod:`tests.radosgw`).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,12 +13,19 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.radosgw import running_radosgw
+
 BUCKET = "freqgan-test"
+STORE_VARIABLE = "FREQGAN_TEST_STORE"
 
 
 @contextmanager
 def running_s3_server() -> Iterator[str]:
     """The endpoint's URL; the server and its bucket are gone afterwards."""
+    if os.environ.get(STORE_VARIABLE) == "radosgw":
+        with running_radosgw() as endpoint:
+            yield endpoint
+        return
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

@@ -217,7 +217,7 @@ class _Trial:
             tag = self._put(name, b"first")
             found = self._tag(name)
             if tag is None or tag != found:
-                return faults | {_MATCH: f"a write gives the tag {tag}, and a read of it {found}"}
+                return faults | {_MATCH: f"a write gives {tag or 'no tag'}, and a read {found}"}
             second = self._put(name, b"second", IfMatch=spelled(tag, form))
             faults[_MATCH] = _unless(second is not None and self._body(name) == b"second", f"{form} tags are refused")
             stale = self._put(name, b"third", IfMatch=spelled(tag if second else "0" * 32, form))

@@ -23,6 +23,7 @@ def show_storage_check(url: str) -> None:
 
     """
     check = check_storage(url)
+    print(f"{check.url} on {check.store}")
     Console(width=None if sys.stdout.isatty() else WIDTH).print(_table(check))
     if check.missing:
         lacking = "; ".join(f"{one.name} ({one.detail})" for one in check.missing)
@@ -33,7 +34,7 @@ def show_storage_check(url: str) -> None:
 
 
 def _table(check: StorageCheck) -> Table:
-    table = Table(title=Text(f"{check.url} on {check.store}"), box=box.SIMPLE, title_justify="left")
+    table = Table(box=box.SIMPLE)
     for heading in ("", "what was tried", "what came of it"):
         table.add_column(heading, overflow="fold")
     for one in check.capabilities:

@@ -66,7 +66,7 @@ def found_out(name: str) -> bool:
     except FreqganError as error:
         said, right = f"cannot be written to: {error}", False
     took_s = time.monotonic() - began_s
-    print(f"{name:28} {took_s:5.1f} s  {said}", flush=True)
+    print(f"{name:32} {took_s:5.1f} s  {said}", flush=True)
     return right and took_s <= LONGEST_S
 
 
@@ -83,7 +83,7 @@ def described(check: StorageCheck) -> str:
 def stores(kinds: tuple[str, ...]) -> int:
     """The table; how many rows are wrong."""
     wrong = 0
-    print(f"{'store':28} {'found out in':>7}  what came of it")
+    print(f"{'store':32} {'after':>7}  what came of it")
     for kind in kinds:
         with store(kind):
             wrong += not found_out(kind)

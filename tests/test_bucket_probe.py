@@ -14,6 +14,7 @@ from cluster.bucket_probe import opaque_tag, spelled
 from cluster.lease import Lease
 from cluster.storage import Folder, open_folder
 from freqgan.errors import InputError
+from tests.commands import run_command
 from tests.deviating_s3 import DEVIATIONS, DeviatingProxy, running_deviation
 from tests.s3_server import BUCKET
 
@@ -119,3 +120,33 @@ def test_a_store_that_cannot_hold_a_run_is_refused_with_its_fault(
 def test_spellings_of_entity_tags(header: str, tag: str) -> None:
     assert opaque_tag(header) == tag
     assert [opaque_tag(spelled(tag, form)) for form in ("quoted", "bare", "weak")] == [tag] * 3
+
+
+@pytest.mark.parametrize("deviating", ["bare tags"], indirect=True)
+def test_the_command_shows_what_was_tried(deviating: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    proxy, folder = deviating
+    outcome = run_command(capsys, "storage", "check", f"{folder.url}/[runs]")
+    assert outcome.code == 0, outcome
+    assert outcome.out.startswith(f"{folder.url}/[runs] on http://127.0.0.1:{proxy.server_port} (")
+    rows = [line.split(maxsplit=1)[0] for line in outcome.out.splitlines()[3:] if line.strip(" ─")]
+    assert rows == ["yes"] * 13
+    assert "the tag is written bare" in outcome.out
+    assert folder.list() == []
+
+
+@pytest.mark.parametrize("deviating", ["If-Match ignored"], indirect=True)
+def test_the_command_refuses_what_cannot_hold_a_run(deviating: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = deviating
+    outcome = run_command(capsys, "storage", "check", folder.url)
+    assert outcome.code == 2, outcome
+    assert " NO " in outcome.out
+    assert f"error: {folder.url} cannot hold a run" in outcome.err
+    assert "refuse that where it has changed (the condition is ignored)" in outcome.err
+
+
+def test_a_disk_is_tried_out_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run_command(capsys, "storage", "check", tmp_path / "new" / "runs")
+    assert outcome.code == 0, outcome
+    assert "runs on disk" in outcome.out
+    assert outcome.out.count(" yes ") == 4
+    assert list(tmp_path.iterdir()) == []

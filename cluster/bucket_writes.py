@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
@@ -17,6 +17,8 @@ MOST_TRIES = 12
 """Of a conditional write whose condition holds and which is refused, and of a change that others are faster with."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 """Between them: at random up to the first, doubled from one to the next, up to the last ("full jitter")."""
+MOST_DELETED = 1000
+"""Objects that S3 deletes in one request."""
 UPLOADS = 3
 """Times that an upload in parts is begun: where an answer was lost, the next one is that there is no such upload."""
 
@@ -66,6 +68,18 @@ def upload(begin: Callable[[], object]) -> None:
         except FileNotFoundError as error:
             if error_code(error) != "NoSuchUpload" or not remaining:
                 raise
+
+
+def delete_objects(files: Any, bucket: str, keys: Sequence[str]) -> None:
+    """Deletes objects, many in a request; OSError naming the first that the store keeps.
+
+    s3fs's own ``rm`` takes names for patterns: of a folder ``run[12]`` it would delete what lies in ``run1``.
+    """
+    for first in range(0, len(keys), MOST_DELETED):
+        objects = [{"Key": key} for key in keys[first : first + MOST_DELETED]]
+        answer = files.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        if errors := answer.get("Errors"):
+            raise OSError(f"{len(errors)} objects were not deleted, the first is {errors[0].get('Key')}: {errors[0]}")
 
 
 def patiently(once: Callable[[], Result | None]) -> Result:

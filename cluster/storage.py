@@ -23,7 +23,7 @@ from tenacity import RetryError
 
 from cluster.bucket_access import bucket_files, copy_object_to, object_age_s
 from cluster.bucket_probe import BucketProfile, profile_of
-from cluster.bucket_writes import MOST_TRIES, get_tagged, patiently, put_if, upload
+from cluster.bucket_writes import MOST_TRIES, delete_objects, get_tagged, patiently, put_if, upload
 from cluster.disk_writes import read_file, replace_file, replace_if, sync
 from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.storage_errors import bucket_reason, disk_reason, missing_is_fine
@@ -168,15 +168,16 @@ class Folder:
 
     def delete_tree(self) -> None:
         """Remove all objects below (and, on a disk, the folder)."""
-        keys = [] if self.is_local else [self._key(name) for name in self.list()]
-        with self._storage("delete", writes=bool(keys)) as files, missing_is_fine():
+        names = [] if self.is_local else self.list()
+        with self._storage("delete", writes=bool(names)) as files, missing_is_fine():
             if self.is_local:
                 shutil.rmtree(self._path)
-            elif keys and self.profile().deletes_many:
-                files.rm(keys)
+            elif names and self.profile().deletes_many:
+                bucket = self._path.partition("/")[0]
+                delete_objects(files, bucket, [self._bucket_and_key(name)[1] for name in names])
             else:
-                for key in keys:
-                    files.rm_file(key)
+                for name in names:
+                    files.rm_file(self._key(name))
 
     def delete_if_empty(self) -> None:
         """Remove the folder from a disk if nothing is in it; a bucket has no empty folders."""
@@ -232,14 +233,11 @@ class Folder:
 
         Folders that were not there are not there afterwards.
         """
-        new = self._missing_folders()
         probe = f".write-check-{secrets.token_hex(4)}"
         try:
-            self.write(probe, b"")
-            self.delete(probe)
-            with suppress(OSError):  # somebody else has begun to fill it
-                for path in new:
-                    path.rmdir()
+            with self.new_folders_removed():
+                self.write(probe, b"")
+                self.delete(probe)
         except FreqganError as error:
             cause = str(error).removeprefix(f"cannot write {self._url_of(probe)}: ")
             raise InputError(f"cannot write to {self.url}: {cause}") from error
@@ -250,12 +248,17 @@ class Folder:
             with self._storage("write to", writes=True):
                 self.profile().require_conditions(self.url)
 
-    def _missing_folders(self) -> tuple[Path, ...]:
-        """Of a folder on a disk: itself and those above it that are not there, innermost first; of a bucket none."""
-        if not self.is_local:
-            return ()
+    @contextmanager
+    def new_folders_removed(self) -> Iterator[None]:
+        """Removes from a disk, in the end, this folder and those above it that were not there, if they are empty."""
         path = Path(self._path)
-        return tuple(part for part in (path, *path.parents) if not part.is_dir())
+        new = [part for part in (path, *path.parents) if not part.is_dir()] if self.is_local else []
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # not there, or somebody else has begun to fill it
+                for part in new:
+                    part.rmdir()
 
     def _key(self, name: str) -> str:
         """The path of ``name``, which stays inside the folder: it may come from a file somebody else wrote."""

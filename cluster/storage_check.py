@@ -37,18 +37,17 @@ def check_storage(url: str) -> StorageCheck:
     """
     folder = open_folder(url)
     folder.check_writable()
-    was_there, scratch = folder.is_there(), folder.child(f"{SCRATCH}{secrets.token_hex(6)}")
-    try:
-        if folder.is_local:
-            return StorageCheck(folder.url, "disk", (*_on_disk(scratch), _race(scratch)))
-        profile = folder.profile()
-        trusted = profile.tag_form is not None and all(one.holds for one in profile.capabilities if one.needed)
-        races = (_race(scratch),) if trusted else ()
-        return StorageCheck(folder.url, profile.store, (*profile.capabilities, *races))
-    finally:
-        scratch.delete_tree()
-        if not was_there:
-            folder.delete_if_empty()
+    scratch = folder.child(f"{SCRATCH}{secrets.token_hex(6)}")
+    with folder.new_folders_removed():
+        try:
+            if folder.is_local:
+                return StorageCheck(folder.url, "disk", (*_on_disk(scratch), _race(scratch)))
+            profile = folder.profile()
+            trusted = profile.tag_form is not None and all(one.holds for one in profile.capabilities if one.needed)
+            races = (_race(scratch),) if trusted else ()
+            return StorageCheck(folder.url, profile.store, (*profile.capabilities, *races))
+        finally:
+            scratch.delete_tree()
 
 
 def _on_disk(folder: Folder) -> Iterator[Capability]:

@@ -333,3 +333,15 @@ def test_links_are_what_they_lead_to(tmp_path: Path) -> None:
     assert (folder.files(), folder.subfolders()) == (["b.tar"], ["below"])
     assert folder.read("b.tar") == b"a"
     assert open_folder(str(real / "a.tar")).files() == []
+
+
+def test_names_are_no_patterns(folder: Folder) -> None:
+    for name in ("run1/a", "run[12]/a", "run*/a", "run?/a", "run{1,2}/a"):
+        folder.write(name, name.encode())
+    for top in ("run[12]", "run*", "run?", "run{1,2}"):
+        assert folder.child(top).list() == ["a"]
+        assert folder.child(top).read("a") == f"{top}/a".encode()
+        folder.child(top).rename("a", "b[0]")
+        assert folder.child(top).files() == ["b[0]"]
+        folder.child(top).delete_tree()
+    assert folder.list() == ["run1/a"]

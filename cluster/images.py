@@ -24,7 +24,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from cluster.jpeg_segments import decode_to_the_end, is_junk, why_not_decodable, without_junk
+from cluster.jpeg_segments import (
+    decode_to_the_end,
+    decode_without_junk,
+    is_junk,
+    why_not_decodable,
+    without_junk,
+)
 from cluster.png_samples import END, PngForm, luma, wide_luma, wide_samples, without_texts
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
@@ -255,14 +261,19 @@ def _is_unknown_to_simplejpeg(error: Exception) -> bool:
 
 def _decode_jpeg_strictly(data: bytes, colours: str, memory: Pixels | None) -> Pixels:
     """Damage is a ValueError, and junk is not."""
-    tidy: Callable[[bytes], bytes]
-    for tidy in (bytes, without_junk):
-        try:
-            return _strict(tidy(data), colours, memory)
-        except ValueError as error:
-            if not is_junk(str(error)):
-                raise
-    return decode_to_the_end(without_junk(data), partial(simplejpeg.decode_jpeg, colorspace=colours, strict=False))
+    strict = partial(_strict, colours=colours, memory=memory)
+    try:
+        return strict(data)
+    except ValueError as error:
+        if not is_junk(str(error)):
+            raise
+    try:
+        return decode_without_junk(data, strict)
+    except ValueError as error:
+        if not is_junk(str(error)):
+            raise
+    tolerant = partial(simplejpeg.decode_jpeg, colorspace=colours, strict=False)
+    return decode_to_the_end(without_junk(data), tolerant)
 
 
 def _strict(data: bytes, colours: str, memory: Pixels | None) -> Pixels:
@@ -327,7 +338,7 @@ def _decode_png(
     image.load()
     form = PngForm.of(data)
     if bit_depth == 16 and form.bits == 16:
-        pixels: Pixels = wide_luma(data, form, STEP * int(luma(np.array(background))))
+        pixels: Pixels = wide_luma(data, form, int(luma(STEP * np.array(background))))
     else:
         pixels = _narrow_png(image, data, form, channels, background)
         pixels = _to_sixteen_bits(pixels) if bit_depth == 16 else pixels

@@ -10,6 +10,7 @@ marker, and a missing end.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
@@ -23,18 +24,23 @@ _RESTARTS, _APPLICATIONS = range(0xD0, 0xD8), range(0xE0, 0xF0)
 _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _KNOWN_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA)
-_BITS, _COMPONENTS = 2, 7
+_BITS, _HEIGHT, _COMPONENTS = 2, slice(3, 5), 7
 """Where the body of a frame tells them."""
 _ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
-_FILLING = bytes(range(1, 251, 3))
-"""Bits of every kind, and no 0xFF, which would begin a marker."""
+_FILLINGS = (bytes.fromhex("a53c96f01e") * 16, bytes.fromhex("c993264c") * 16)
+"""Bits of every kind, the first one 1, and no 0xFF, which would begin a marker."""
+_MOST_PLACES = 8
+"""Of junk behind data of scans."""
 
 _JUNK = re.compile(
     "extraneous bytes before marker|unknown JFIF revision|Unknown Adobe color transform|Invalid SOS parameters"
     "|Inconsistent progression|bad ICC marker"
 )
 
+_JUNK_BYTES = re.compile(r"(\d+) extraneous bytes before marker")
+
 _Level = TypeVar("_Level", bound=np.generic)
+_Decoded = TypeVar("_Decoded")
 
 
 class Segment(NamedTuple):
@@ -102,6 +108,8 @@ def why_not_decodable(data: bytes) -> str | None:
         return f"it has {bits} bits a sample"
     if components not in (1, 3, 4):
         return f"it has {components} samples a pixel"
+    if not any(frame.body[_HEIGHT]):
+        return "it has no height but behind its pixels (DNL)"
     return None if frame.marker in _KNOWN_FRAMES else f"its frame is of the rare kind {frame.marker:#x}"
 
 
@@ -127,19 +135,66 @@ def _joined(segments: Iterable[Segment]) -> bytes:
     return b"".join([_SOI, *parts, _EOI])
 
 
+def decode_without_junk(data: bytes, decode: Callable[[bytes], _Decoded]) -> _Decoded:
+    """What ``decode``, which raises ValueError at each warning of libjpeg, makes of a JPEG with junk.
+
+    Junk behind data of a scan is cut off there, and the rest decoded again until there is nothing to warn of: damage
+    behind it shows as it does elsewhere. Raises ValueError for damage, and for junk that cannot be cut off: an unusual
+    order of scans, and what lies in too many places.
+    """
+    data = without_junk(data)
+    for _ in range(_MOST_PLACES):
+        try:
+            return decode(data)
+        except ValueError as error:
+            match = _JUNK_BYTES.search(str(error))
+            if match is None:
+                raise
+            data = _cut(read_segments(data), int(match.group(1)), decode)
+    return decode(data)
+
+
+def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], object]) -> bytes:
+    """Without so many bytes at the end of the first data that have junk: the first warning of all is about those."""
+
+    def shows_junk(count: int) -> bool:
+        try:
+            decode(_joined(segments[:count]))
+        except ValueError as error:
+            return _JUNK_BYTES.search(str(error)) is not None
+        return False
+
+    with_data = [number for number, one in enumerate(segments) if one.data is not None]
+    first = bisect_left(with_data, True, hi=len(with_data) - 1, key=lambda number: shows_junk(number + 1))
+    found = segments[with_data[first]]
+    segments[with_data[first]] = found._replace(data=(found.data or b"")[:-junk_bytes])
+    return _joined(segments)
+
+
 def decode_to_the_end(data: bytes, decode: Callable[[bytes], NDArray[_Level]]) -> NDArray[_Level]:
     """What ``decode`` makes of a JPEG although it tells of no damage; ValueError where data of a scan end early.
 
     A decoder that has all it needs passes over what is behind: with more data behind each scan it gives the same
-    pixels, unless the scan ended early. It runs twice, and codes that do not exist stay unnoticed; in arithmetic
+    pixels, unless the scan ended early. It runs thrice, and codes that do not exist stay unnoticed; in arithmetic
     coding, which may leave out zeros at the end of a scan, the end of the file alone is looked for.
     """
     segments = read_segments(data)
+    _check_restarts(segments)
     pixels = decode(data)
     frame = _frame(segments)
     if frame is not None and frame.marker in _ARITHMETIC:
         return pixels
-    filled = _joined(one if one.data is None else one._replace(data=one.data + _FILLING) for one in segments)
-    if not np.array_equal(pixels, decode(filled)):
-        raise ValueError("premature end of a data segment")
+    for filling in _FILLINGS:
+        filled = _joined(one if one.data is None else one._replace(data=one.data + filling) for one in segments)
+        if not np.array_equal(pixels, decode(filled)):
+            raise ValueError("premature end of a data segment")
     return pixels
+
+
+def _check_restarts(segments: list[Segment]) -> None:
+    """They are numbered 0 to 7 over and over in each scan."""
+    wanted = 0
+    for one in segments:
+        if one.marker in _RESTARTS and one.marker - _RESTARTS.start != wanted:
+            raise ValueError(f"restart marker {one.marker - _RESTARTS.start} instead of {wanted}")
+        wanted = (wanted + 1) % 8 if one.marker in _RESTARTS else 0

@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +114,15 @@ def _on_background(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image.convert("RGBA"))
 
 
+def folder_verdicts(folder: Path, suffixes: Collection[str] = ()) -> Iterator[tuple[str, Verdict]]:
+    """Of all files below ``folder`` that Pillow opens, or of those with such suffixes alone."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and (not suffixes or path.suffix in suffixes):
+            found = verdict(path.read_bytes())
+            if found is not None:
+                yield str(path.relative_to(folder)), found
+
+
 def table(verdicts: list[tuple[str, Verdict]]) -> Iterator[str]:
     """A line for every verdict, the refusals by their reasons, in order of their number."""
     kinds = Counter(verdict.kind for _, verdict in verdicts)
@@ -130,13 +139,9 @@ def _reason(text: str) -> str:
 
 def main(folder: Path) -> int:
     """Prints the table and every image that is refused or wrong."""
-    warnings.simplefilter("ignore")
-    Image.MAX_IMAGE_PIXELS = None  # of the comparison
-    verdicts = []
-    for path in sorted(folder.rglob("*")):
-        found = verdict(path.read_bytes()) if path.is_file() else None
-        if found is not None:
-            verdicts.append((str(path.relative_to(folder)), found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        verdicts = list(folder_verdicts(folder))
     for name, one in verdicts:
         if one.kind not in (EQUAL, NEARLY):
             print(f"{name}: {one.kind}: {one.detail}")

@@ -48,7 +48,6 @@ def test_what_is_wrong_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert verdict(b"no image") is None
     told = "image is damaged or cut off (Premature end of JPEG file): replace or remove it"
     assert verdict(saved()[:-30]) == Verdict(REFUSED, f"{told} (Pillow cannot decode it either)")
-    assert verdict(saved()[:-2]) == Verdict(REFUSED, told)
     (tmp_path / "a.jpg").write_bytes(saved())
     (tmp_path / "b.txt").write_bytes(b"no image")
     assert main(tmp_path) == 0

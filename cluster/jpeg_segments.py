@@ -140,7 +140,8 @@ def decode_without_junk(data: bytes, decode: Callable[[bytes], _Decoded]) -> _De
 
     Junk behind data of a scan is cut off there, and the rest decoded again until there is nothing to warn of: damage
     behind it shows as it does elsewhere. Raises ValueError for damage, and for junk that cannot be cut off: an unusual
-    order of scans, and what lies in too many places.
+    order of scans, what lies in too many places, and what is none (libjpeg-turbo counts zeros of its own as junk where
+    a restart marker follows at once).
     """
     data = without_junk(data)
     for _ in range(_MOST_PLACES):
@@ -150,25 +151,37 @@ def decode_without_junk(data: bytes, decode: Callable[[bytes], _Decoded]) -> _De
             match = _JUNK_BYTES.search(str(error))
             if match is None:
                 raise
-            data = _cut(read_segments(data), int(match.group(1)), decode)
+            cut = _cut(read_segments(data), int(match.group(1)), decode)
+            if cut is None:
+                raise
+            data = cut
     return decode(data)
 
 
-def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], object]) -> bytes:
-    """Without so many bytes at the end of the first data that have junk: the first warning of all is about those."""
+def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], object]) -> bytes | None:
+    """Without so many bytes at the end of the first data that have junk: the first warning of all is about those.
 
-    def shows_junk(count: int) -> bool:
+    None where the data would end early then.
+    """
+
+    def warning_of(count: int) -> str:
         try:
             decode(_joined(segments[:count]))
         except ValueError as error:
-            return _JUNK_BYTES.search(str(error)) is not None
-        return False
+            return str(error)
+        return ""
 
     with_data = [number for number, one in enumerate(segments) if one.data is not None]
-    first = bisect_left(with_data, True, hi=len(with_data) - 1, key=lambda number: shows_junk(number + 1))
-    found = segments[with_data[first]]
-    segments[with_data[first]] = found._replace(data=(found.data or b"")[:-junk_bytes])
-    return _joined(segments)
+    first = with_data[
+        bisect_left(
+            with_data,
+            True,
+            hi=len(with_data) - 1,
+            key=lambda number: _JUNK_BYTES.search(warning_of(number + 1)) is not None,
+        )
+    ]
+    segments[first] = segments[first]._replace(data=(segments[first].data or b"")[:-junk_bytes])
+    return None if "premature end" in warning_of(first + 1) else _joined(segments)
 
 
 def decode_to_the_end(data: bytes, decode: Callable[[bytes], NDArray[_Level]]) -> NDArray[_Level]:

@@ -61,7 +61,7 @@ def read_segments(data: bytes) -> list[Segment]:
 
     Data of scans follow SOS, and the restart markers after it.
     """
-    found: list[Segment] = []
+    segments: list[Segment] = []
     match, in_scan = _next_marker(data, len(_SOI)), False
     while (marker := match.group(1)[0]) != _END:
         start, is_restart = match.end(), marker in _RESTARTS
@@ -70,8 +70,8 @@ def read_segments(data: bytes) -> list[Segment]:
         match = _next_marker(data, stop)
         in_scan = marker == _SCAN or (in_scan and is_restart)
         if in_scan or not is_bare:
-            found.append(Segment(marker, data[start:stop], data[stop : match.start()] if in_scan else None))
-    return found
+            segments.append(Segment(marker, data[start:stop], data[stop : match.start()] if in_scan else None))
+    return segments
 
 
 def _next_marker(data: bytes, position: int) -> re.Match[bytes]:
@@ -140,8 +140,8 @@ def decode_without_junk(data: bytes, decode: Callable[[bytes], _Decoded]) -> _De
 
     Junk behind data of a scan is cut off there, and the rest decoded again until there is nothing to warn of: damage
     behind it shows as it does elsewhere. Raises ValueError for damage, and for junk that cannot be cut off: an unusual
-    order of scans, what lies in too many places, and what is none (libjpeg-turbo counts zeros of its own as junk where
-    a restart marker follows at once).
+    order of scans, what lies in too many places, and what libjpeg counts too late (a few bytes before a restart
+    marker, with those before a later one).
     """
     data = without_junk(data)
     for _ in range(_MOST_PLACES):

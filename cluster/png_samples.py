@@ -139,8 +139,8 @@ def without_texts(data: bytes) -> bytes | None:
         for one in chunks
     ):
         return None
-    kept = [one for one in chunks if one.kind in _PIXELS or _tells_orientation(one)]
-    return data[:_SIGNATURE_BYTES] + b"".join(data[one.start : one.stop] for one in kept)
+    chunks = [one for one in chunks if one.kind in _PIXELS or _tells_orientation(one)]
+    return data[:_SIGNATURE_BYTES] + b"".join(data[one.start : one.stop] for one in chunks)
 
 
 def _tells_orientation(chunk: Chunk) -> bool:

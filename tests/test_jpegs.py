@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from cluster.images import decode_image
@@ -130,6 +131,18 @@ def test_junk_in_many_places(blocks: int) -> None:
     assert all(is_refused(data[:length]) for length in range(0, len(data), len(data) // 20))
     place = restarts(data)[1]
     assert is_refused(data[:place] + data[place + 2 :])
+
+
+def test_junk_that_is_counted_with_later_junk() -> None:
+    """Three bytes before restart markers pass unnoticed, until libjpeg warns of more than there are in any place."""
+    data = plain = saved(restart_marker_blocks=2, subsampling=0)
+    for place in reversed(restarts(plain)):
+        data = inserted(data, place, bytes(3))
+    with pytest.raises(ValueError, match="extraneous bytes") as told:
+        simplejpeg.decode_jpeg(data, "RGB")
+    assert int(str(told.value).split()[3]) > 3
+    np.testing.assert_array_equal(decode_image(data, "x"), decode_image(plain, "x"))
+    assert all(is_refused(data[:length]) for length in range(0, len(data), 7))
 
 
 def restarts(data: bytes) -> list[int]:

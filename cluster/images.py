@@ -11,6 +11,7 @@ Files are opened by Pillow's plugins and not by ``Image.open``, whose own bound 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,8 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 WHITE = (255, 255, 255)
 
 _EXIF_ORIENTATION = 0x0112
+_APP1 = re.compile(rb"\xff\xe1")
+"""Begins what may tell the orientation of a JPEG, EXIF or XMP; data of scans do not have it. ``in`` is slower."""
 
 T = TypeVar("T")
 
@@ -237,21 +240,33 @@ def _orientation(image: Image.Image) -> int:
 
 def _decode_jpeg(data: bytes, name: str, channels: Literal[1, 3], max_pixels: int, into: Pixels | None) -> Pixels:
     """simplejpeg is three times as fast as Pillow and, told to be strict, notices every early end."""
-    by_pillow = partial(_decode_jpeg_by_pillow, name=name, channels=channels, max_pixels=max_pixels)
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, colorspace = _read_jpeg_header(data)
         _check_pixels(name, height, width, max_pixels)
         if colorspace in ("CMYK", "YCCK"):
             _decode_jpeg_strictly(data, "CMYK", None)
-            pixels = by_pillow(data)
+            pixels = _decode_jpeg_by_pillow(data, name, channels, max_pixels)
         else:
             memory = into if into is not None and into.shape == (height, width, channels) else None
             pixels = _decode_jpeg_strictly(data, "GRAY" if channels == 1 else "RGB", memory)
     except (ValueError, KeyError) as error:
         if not _is_unknown_to_simplejpeg(error):
             raise
+        by_pillow = partial(_decode_jpeg_by_pillow, name=name, channels=channels, max_pixels=max_pixels)
         pixels = decode_to_the_end(data, by_pillow)
-    return _turn_upright(pixels, _jpeg_orientation(data))
+    if _APP1.search(data):
+        return _turn_upright(pixels, _jpeg_orientation(data))
+    return pixels
+
+
+def _read_jpeg_header(data: bytes) -> tuple[int, int, str]:
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        if not is_junk(str(error)):
+            raise
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    return height, width, colorspace
 
 
 def _is_unknown_to_simplejpeg(error: Exception) -> bool:
@@ -261,24 +276,23 @@ def _is_unknown_to_simplejpeg(error: Exception) -> bool:
 
 def _decode_jpeg_strictly(data: bytes, colours: str, memory: Pixels | None) -> Pixels:
     """Damage is a ValueError, and junk is not."""
-    strict = partial(_strict, colours=colours, memory=memory)
     try:
-        return strict(data)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, buffer=memory)
     except ValueError as error:
         if not is_junk(str(error)):
             raise
-    try:
-        return decode_without_junk(data, strict)
-    except ValueError as error:
-        if not is_junk(str(error)):
-            raise
-    tolerant = partial(simplejpeg.decode_jpeg, colorspace=colours, strict=False)
-    return decode_to_the_end(without_junk(data), tolerant)
-
-
-def _strict(data: bytes, colours: str, memory: Pixels | None) -> Pixels:
-    pixels: Pixels = simplejpeg.decode_jpeg(data, colours, buffer=memory)
+        return _decode_jpeg_with_junk(data, partial(simplejpeg.decode_jpeg, colorspace=colours))
     return pixels
+
+
+def _decode_jpeg_with_junk(data: bytes, decode: Callable[..., Pixels]) -> Pixels:
+    """Strictly where the junk can be cut off; else damage is told as far as data end early."""
+    try:
+        return decode_without_junk(data, decode)
+    except ValueError as error:
+        if not is_junk(str(error)):
+            raise
+    return decode_to_the_end(without_junk(data), partial(decode, strict=False))
 
 
 def _decode_jpeg_by_pillow(data: bytes, name: str, channels: Literal[1, 3], max_pixels: int) -> Pixels:
@@ -287,8 +301,6 @@ def _decode_jpeg_by_pillow(data: bytes, name: str, channels: Literal[1, 3], max_
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    if b"Exif\0\0" not in data and b"tiff:Orientation" not in data:
-        return 1
     try:
         image = JpegImageFile(io.BytesIO(data))
     # It has been decoded, so that Pillow alone cannot tell its segments apart.

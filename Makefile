@@ -8,7 +8,7 @@ DEMO := build/demo
 # A file of tests is one process's, so that one cluster serves all of it.
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage storage-faults ceph object-stores epochs every-transform retraining lint types clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform retraining lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -67,6 +67,10 @@ plans: $(INSTALLED)
 # by a clean second fetch. Some: make damage COUNT=100
 damage: $(INSTALLED)
 	$(RUN) tests.damage $(COUNT)
+
+# Every image of a folder decoded here and by Pillow: equal, near, refused and why, or wrong: make corpus CORPUS=<folder>
+corpus: $(INSTALLED)
+	$(RUN) tests.corpus $(CORPUS)
 
 # 60 steps with every transform and every kind of plan: whether it resumes to the same bytes and generates, as a table.
 every-transform: $(INSTALLED)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.images import MAX_PIXELS, ImagePolicy, Pixels, decode_image, fit_image
+from cluster.images import MAX_PIXELS, ImagePolicy, Pixels, TooLargeError, decode_image, fit_image
 from cluster.omissions import Omissions
 from cluster.order import Order
 from cluster.patience import USUAL_PATIENCE, Patience
@@ -199,6 +199,8 @@ class Ingest:
         name = f"{sample.image_name} in {shard.url}"
         try:
             image = _decoded(data, name, policy, out)
+        except TooLargeError as error:
+            raise UnusableError(f"{error}, or train with a larger ingest.max_pixels") from error
         except InputError as error:
             raise UnusableError(str(error)) from error
         if not np.may_share_memory(image, out):

@@ -11,11 +11,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from cluster.images import Pixels, decode_image, natural_form
+from cluster.images import ImageForm, Pixels, decode_image, natural_form
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.bands import Band, SubImages, parse_band
 from freqgan.errors import InputError
-from freqgan.pixels import BitDepth, from_pixels, to_pixels
+from freqgan.pixels import from_pixels, to_pixels
 from freqgan.statistics import STD_FLOOR
 from freqgan.transforms import BandTransform, parse_transform
 from freqgan.transforms.protocol import LOW_RANGE
@@ -40,8 +40,8 @@ def decompose_command(
     """
     folder, name = split_object(image)
     data = folder.read(name)
-    channels, bit_depth = natural_form(data, image)
-    pixels = decode_image(data, image, channels=channels, bit_depth=bit_depth)
+    form = natural_form(data, image)
+    pixels = decode_image(data, image, channels=form.channels, bit_depth=form.bit_depth)
     chosen = parse_transform(transform, levels, packets)
     target = open_folder(out)
     target.check_writable()
@@ -55,11 +55,17 @@ def decompose_command(
     kept = _without_repetition(chosen, bands)
     target.write(BANDS, save_tensors({str(band): x.contiguous() for band, x in kept.items()}))
     lines = [
-        f"{image}: {size[1]} x {size[0]} pixels, {channels} channels, {bit_depth} bits; {chosen.spec}, {levels} levels",
+        f"{image}: {size[1]} x {size[0]} pixels, {form.channels} channels, {form.bit_depth} bits{_changes(form)}; "
+        f"{chosen.spec}, {levels} levels",
         _table(chosen, kept, exact),
         f"{MOSAIC} and {BANDS} (float64, for pixels in [-1, 1]) in {target.url}",
     ]
-    return lines + (_reconstructed(chosen, target, stored, bit_depth) if reconstruct else [])
+    return lines + (_reconstructed(chosen, target, stored, form) if reconstruct else [])
+
+
+def _changes(form: ImageForm) -> str:
+    """What was read otherwise than the file holds it."""
+    return f" (read with {', '.join(form.changes)})" if form.changes else ""
 
 
 def _without_repetition(transform: BandTransform, bands: SubImages) -> SubImages:
@@ -93,18 +99,19 @@ def _table(transform: BandTransform, bands: SubImages, image: Tensor) -> str:
     return captured.get().rstrip("\n")
 
 
-def _reconstructed(transform: BandTransform, folder: Folder, stored: Tensor, bit_depth: BitDepth) -> list[str]:
+def _reconstructed(transform: BandTransform, folder: Folder, stored: Tensor, form: ImageForm) -> list[str]:
     """Puts the stored bands together."""
+    same = "every pixel is as it was" + (" read" if form.changes else "")
     tensors = load_tensors(folder.read(BANDS))
     bands = {parse_band(name): tensor for name, tensor in tensors.items()}
     back = transform.synthesise(bands, (stored.shape[-2], stored.shape[-1]))
     error = float((back - from_pixels(stored).double()).abs().max())
-    pixels = to_pixels(back, bit_depth)
+    pixels = to_pixels(back, form.bit_depth)
     different = int((pixels.to(torch.int64) != stored.to(torch.int64)).sum())
     folder.write(RECONSTRUCTION, encode_png(to_image(pixels[0].numpy())))
     return [
         f"{RECONSTRUCTION}: largest error {error:.2g} of a range of 2; "
-        + (f"{different} of {pixels.numel()} values differ" if different else "every pixel is as it was")
+        + (f"{different} of {pixels.numel()} values differ" if different else same)
     ]
 
 

@@ -14,6 +14,8 @@ from freqgan.bands import Band
 from freqgan.transforms import parse_transform
 from launch.pictures import arranged
 from tests.commands import Outcome, refused, run_command
+from tests.jpegs import saved
+from tests.pngs import COLOUR, COLOUR_ALPHA, GREY, GREY_ALPHA, transparent, written
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -52,7 +54,7 @@ def test_an_image_and_back(
     done = decompose(capsys, colour, tmp_path / "out", "--reconstruct", *options)
     assert done.code == 0, done
     assert "41 x 30 pixels, 3 channels, 8 bits" in done.out
-    assert "every pixel is as it was" in done.out
+    assert "every pixel is as it was\n" in done.out
     assert sorted(load_file(tmp_path / "out" / "bands.safetensors")) == bands
     for name in bands:
         assert f" {name} " in done.out
@@ -63,9 +65,53 @@ def test_an_image_and_back(
 def test_16_bits_stay_16_bits(capsys: Capsys, grey_16: Path, tmp_path: Path) -> None:
     done = decompose(capsys, grey_16, tmp_path / "out", "--levels", 2, "--reconstruct")
     assert "1 channels, 16 bits" in done.out
-    assert "every pixel is as it was" in done.out
+    assert "every pixel is as it was\n" in done.out
     with Image.open(grey_16) as before, Image.open(tmp_path / "out" / "reconstruction.png") as after:
         np.testing.assert_array_equal(np.asarray(before), np.asarray(after))
+
+
+OTHERWISE_READ = {
+    "colour of 16 bits": (
+        written(np.random.default_rng(0).integers(0, 65536, (16, 24, 3)), COLOUR, 16),
+        "3 channels, 8 bits (read with 8 of its 16 bits a sample)",
+    ),
+    "colour of 16 bits with alpha": (
+        written(np.random.default_rng(0).integers(0, 65536, (16, 24, 4)), COLOUR_ALPHA, 16),
+        "3 channels, 8 bits (read with 8 of its 16 bits a sample, its transparency laid on white)",
+    ),
+    "colour with alpha": (
+        written(np.random.default_rng(0).integers(0, 256, (16, 24, 4)), COLOUR_ALPHA, 8),
+        "3 channels, 8 bits (read with its transparency laid on white)",
+    ),
+    "grey of 16 bits with alpha": (
+        written(np.random.default_rng(0).integers(0, 65536, (16, 24, 2)), GREY_ALPHA, 16),
+        "1 channels, 16 bits (read with its transparency laid on white)",
+    ),
+    "grey of 4 bits with a transparent level": (
+        written(np.random.default_rng(0).integers(0, 16, (16, 24, 1)), GREY, 4, transparent(3)),
+        "1 channels, 8 bits (read with its transparency laid on white)",
+    ),
+    "CMYK": (saved("CMYK"), "3 channels, 8 bits (read with CMYK as RGB)"),
+}
+
+
+@pytest.mark.parametrize(("data", "told"), OTHERWISE_READ.values(), ids=OTHERWISE_READ)
+def test_what_was_read_otherwise_is_said(capsys: Capsys, tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / "image").write_bytes(data)
+    done = decompose(capsys, tmp_path / "image", tmp_path / "out", "--levels", 1, "--reconstruct")
+    assert done.code == 0, done
+    assert told in " ".join(done.out.split())
+    assert "every pixel is as it was read" in done.out
+
+
+def test_animated_and_turned_images_are_said_to_be(capsys: Capsys, tmp_path: Path) -> None:
+    red, blue = (Image.new("RGB", (16, 24), colour) for colour in ("red", "blue"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    red.save(tmp_path / "a.webp", save_all=True, append_images=[blue], exif=exif)
+    done = decompose(capsys, tmp_path / "a.webp", tmp_path / "out", "--levels", 1, "--reconstruct")
+    text = " ".join(done.out.split())
+    assert "24 x 16 pixels, 3 channels, 8 bits (read with the first of its 2 frames, turned upright)" in text
 
 
 def test_the_picture_shows_every_band_in_its_place(capsys: Capsys, tmp_path: Path) -> None:

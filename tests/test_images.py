@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps, ImageSequence
+from PIL.PngImagePlugin import PngInfo
 
-from cluster.images import ImagePolicy, decode_image, fit_image, image_format, natural_form
+from cluster.images import ImageForm, ImagePolicy, TooLargeError, decode_image, fit_image, image_format, natural_form
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
+from tests.jpegs import RARE
 
 
 def photo(width: int = 48, height: int = 32, mode: str = "RGB") -> Image.Image:
@@ -54,6 +56,39 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     data = encode(photo(), kind, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     np.testing.assert_array_equal(decode_image(data, "x"), expected)
+
+
+TIFF = b"MM\0*\0\0\0\x08\0\x01"
+BROKEN_EXIF = {
+    "garbage": b"Exif\0\0\0\x08garbage",
+    "no header": b"garbage",
+    "nothing": b"Exif\0\0",
+    "no directory": b"Exif\0\0II*\0\x08\0\0\0",
+    "a cut directory": b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+    "a directory that lies elsewhere": b"Exif\0\0MM\0*\xff\xff\xff\xff",
+    "a large TIFF": b"Exif\0\0II+\0\x08\0\0\0",
+    "a text as orientation": b"Exif\0\0" + TIFF + b"\x01\x12\0\x02\0\0\0\x04abc\0\0\0\0\0",
+    "orientation 6 of 5 numbers": b"Exif\0\0" + TIFF + b"\x01\x12\0\x03\0\0\0\x05\0\0\0\x1a\0\0\0\0",
+    "a fraction of nothing": b"Exif\0\0" + TIFF + b"\x01\x12\0\x05\0\0\0\x01\0\0\0\x1a\0\0\0\0" + bytes(8),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about an EXIF that it can read in part
+@pytest.mark.parametrize("exif", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_broken_exif_turns_nothing(kind: str, exif: bytes) -> None:
+    data = encode(photo(), kind, exif=exif)
+    np.testing.assert_array_equal(decode_image(data, "x"), decode_image(encode(photo(), kind), "x"))
+    assert natural_form(data, "x") == ImageForm(3, 8)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_by_xmp_alone(kind: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    information = PngInfo()
+    information.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    data = encode(photo(), kind, **({"pnginfo": information} if kind == "PNG" else {"xmp": xmp}))
+    np.testing.assert_array_equal(decode_image(data, "x"), np.rot90(decode_image(encode(photo(), kind), "x"), -1))
 
 
 def test_cmyk_is_converted() -> None:
@@ -125,9 +160,11 @@ def test_sixteen_bits_are_for_grey_images_alone() -> None:
 @pytest.mark.parametrize(
     ("mode", "form"), [("RGB", (3, 8)), ("L", (1, 8)), ("LA", (1, 8)), ("P", (3, 8)), ("I;16", (1, 16)), ("1", (1, 8))]
 )
-def test_the_form_that_holds_all_of_an_image(mode: str, form: tuple[int, int]) -> None:
+def test_the_form_that_holds_all_of_an_image(mode: str, form: tuple[Any, Any]) -> None:
     image = Image.fromarray(np.zeros((4, 4), np.uint16)) if mode == "I;16" else Image.new(mode, (4, 4))
-    assert natural_form(encode(image, "PNG"), "x") == form
+    assert natural_form(encode(image, "PNG"), "x") == ImageForm(
+        *form, ("its transparency laid on white",) if mode == "LA" else ()
+    )
 
 
 def test_sixteen_bits_with_a_transparent_value() -> None:
@@ -138,7 +175,7 @@ def test_sixteen_bits_with_a_transparent_value() -> None:
     data = data[:33] + chunk + data[33:]
     assert decode_image(data, "x", channels=1, background=(200, 200, 200))[0, :, 0].tolist() == [0, 200, 255]
     sixteen = decode_image(data, "x", channels=1, background=(200, 200, 200), bit_depth=16)
-    assert sixteen[0, :, 0].tolist() == [0, 200 * 257, 65535]  # composited in 8 bits
+    assert sixteen[0, :, 0].tolist() == [0, 200 * 257, 65535]
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
@@ -214,8 +251,56 @@ def test_a_small_file_that_claims_to_be_huge() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     end = b"\0\0\0\0IEND\xaeB`\x82"
-    with pytest.raises(InputError, match=r"bomb.png has far more than the \d+ pixels allowed: make it smaller"):
+    with pytest.raises(InputError, match=r"bomb\.png has 60000 x 60000 pixels, more than the 67108864 allowed"):
         decode_image(b"\x89PNG\r\n\x1a\n" + chunk + end, "bomb.png")
+
+
+def of_every_reader() -> dict[str, bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = {"save_all": True, "append_images": [photo().transpose(Image.Transpose.ROTATE_180)]}
+    return {
+        "JPEG": encode(photo(), "JPEG"),
+        "turned JPEG": encode(photo(), "JPEG", exif=exif),
+        "CMYK": encode(photo(mode="CMYK"), "JPEG"),
+        "rare JPEG": RARE["4x2,1x1,1x1"],
+        "PNG": encode(photo(), "PNG"),
+        "PNG of 16 bits": encode(Image.fromarray(np.arange(1536, dtype=np.uint16).reshape(32, 48)), "PNG"),
+        "WebP": encode(photo(), "WEBP"),
+        "turned WebP": encode(photo(), "WEBP", exif=exif),
+        "WebP without loss": encode(photo(), "WEBP", lossless=True),
+        "WebP with alpha": encode(photo(mode="RGBA"), "WEBP", lossless=True, exif=exif),
+        "WebP of two frames": encode(photo(), "WEBP", **frames),
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("data", of_every_reader().values(), ids=of_every_reader())
+def test_the_bound_of_pillow_is_not_ours(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, form = decode_image(data, "x"), natural_form(data, "x")
+    assert wanted.size // 3 == 960 if data is RARE["4x2,1x1,1x1"] else 1536
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    np.testing.assert_array_equal(decode_image(data, "x"), wanted)
+    assert natural_form(data, "x") == form or form.changes[-1:] == ("the first of its 2 frames",)
+    assert fit_image(decode_image(data, "x"), ImagePolicy(size=8)).shape == (3, 8, 8)
+    with pytest.raises(TooLargeError, match=r"x has \d+ x \d+ pixels, more than the 959 allowed"):
+        decode_image(data, "x", max_pixels=959)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("name", ["WebP", "WebP without loss", "WebP with alpha", "WebP of two frames"])
+def test_a_webp_that_claims_to_be_huge(name: str) -> None:
+    data = bytearray(of_every_reader()[name])
+    if data[12:16] == b"VP8X":
+        data[24:30] = b"\xff\x3f\0\xff\x3f\0"
+    elif data[12:16] == b"VP8L":
+        data[21:25] = b"\xff\xff\xff\x0f"
+    else:
+        data[26:30] = b"\xff\x3f\xff\x3f"
+    with pytest.raises(TooLargeError, match=r"x has 1638[34] x 1638[34] pixels"):
+        decode_image(bytes(data), "x")
+    with pytest.raises(TooLargeError):
+        natural_form(bytes(data), "x")
 
 
 def test_an_image_that_fits_is_not_touched() -> None:

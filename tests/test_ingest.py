@@ -252,3 +252,20 @@ def test_cifar10_in_batches() -> None:
     with Ingest(index, DataSettings().image_policy(32), 1, DataSettings(shuffle_shards=1)) as ingest:
         labels = np.concatenate([ingest.batch(first, 500).labels for first in range(0, 10_000, 500)])
     assert np.bincount(labels).tolist() == [1000] * 10
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_larger_max_pixels_takes_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    write_tar(tmp_path / "a.tar", {"0.png": image_bytes(0)})
+    index = build_index(str(tmp_path))
+    side = decode_image(image_bytes(0), "x").shape[0]
+    with Ingest(index, DataSettings(max_pixels=side * side).image_policy(8), 0, DataSettings()) as ingest:
+        assert ingest.batch(0, 1).pixels.shape == (1, 8, 8, 3)
+    small = DataSettings(max_pixels=side * side - 1).image_policy(8)
+    with Ingest(index, small, 0, DataSettings()) as ingest, pytest.raises(InputError) as told:
+        ingest.batch(0, 1)
+    assert str(told.value) == (
+        f"0.png in {tmp_path}/a.tar has {side} x {side} pixels, more than the {side * side - 1} allowed: "
+        "make it smaller, or train with a larger ingest.max_pixels"
+    )

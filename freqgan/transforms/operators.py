@@ -77,8 +77,9 @@ class _Split(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], image: Tensor, bank: Bank, levels: int
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        parts = _split(_folded(info.batch_size, in_dims[0], image), bank, levels)
-        return tuple(_unfolded(info.batch_size, x) for x in parts), (0,) * len(parts)
+        frames = _batched(info.batch_size, in_dims[0], image)
+        parts = _split(frames.flatten(0, 1), bank, levels)
+        return tuple(x.view(*frames.shape[:2], *x.shape[1:]) for x in parts), (0,) * len(parts)
 
 
 class _Merge(torch.autograd.Function):
@@ -105,10 +106,11 @@ class _Merge(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], bank: Bank, *parts: Tensor | None) -> tuple[Tensor, int]:
-        folded = (
-            None if x is None else _folded(info.batch_size, dim, x) for dim, x in zip(in_dims[1:], parts, strict=True)
-        )
-        return _unfolded(info.batch_size, _merge(bank, *folded)), 0
+        frames = [
+            None if x is None else _batched(info.batch_size, dim, x) for dim, x in zip(in_dims[1:], parts, strict=True)
+        ]
+        image = _merge(bank, *(None if x is None else x.flatten(0, 1) for x in frames))
+        return image.view(*next(x.shape[:2] for x in frames if x is not None), *image.shape[1:]), 0
 
 
 # Named here because ``apply`` carries no types.
@@ -137,14 +139,9 @@ def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]
     ]
 
 
-def _folded(count: int, dim: int | None, x: Tensor) -> Tensor:
-    """(..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all -> (count * B, C, h, w)."""
-    batched = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
-    return batched.flatten(0, 1)
-
-
-def _unfolded(count: int, x: Tensor) -> Tensor:
-    return x.view(count, x.shape[0] // max(count, 1), *x.shape[1:])
+def _batched(count: int, dim: int | None, x: Tensor) -> Tensor:
+    """(..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all -> (count, B, C, h, w)."""
+    return x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 # -- the same as products with whole matrices, which torch can do everything to ---------------------

@@ -141,7 +141,7 @@ def test_all_coefficients_are_computed_in_the_precision_that_holds_each() -> Non
         ([ones(8, requires_grad=True)] * 8, "torch.stack"),
         (
             Image.new("RGB", (8, 8)),
-            r"not PIL.Image.Image; numpy.asarray makes an array .* which of its axes are y and x",
+            r"not PIL.Image.Image; numpy.asarray makes an array .* the axes y, x and",
         ),
         (None, r"not NoneType|coeffs\[0\] is None"),
         (3.0, "not float"),

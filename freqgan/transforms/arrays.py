@@ -67,7 +67,7 @@ def as_tensor(given: ArrayLike) -> Tensor:
     if not isinstance(given, np.ndarray | list | tuple):
         raise InputError(
             f"a transform takes tensors, NumPy arrays and lists of numbers, not {_name(given)}; numpy.asarray makes an "
-            "array of much else: look which of its axes are y and x, of colours the last one is neither"
+            "array of much else: of an image with the axes y, x and, where it has colours, channels"
         )
     return torch.from_numpy(_native(given if isinstance(given, np.ndarray) else _listed(given)))
 

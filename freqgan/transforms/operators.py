@@ -79,7 +79,7 @@ class _Split(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         frames = _batched(info.batch_size, in_dims[0], image)
         parts = _split(frames.flatten(0, 1), bank, levels)
-        return tuple(x.view(*frames.shape[:2], *x.shape[1:]) for x in parts), (0,) * len(parts)
+        return tuple(x.reshape(*frames.shape[:2], *x.shape[1:]) for x in parts), (0,) * len(parts)
 
 
 class _Merge(torch.autograd.Function):
@@ -110,7 +110,7 @@ class _Merge(torch.autograd.Function):
             None if x is None else _batched(info.batch_size, dim, x) for dim, x in zip(in_dims[1:], parts, strict=True)
         ]
         image = _merge(bank, *(None if x is None else x.flatten(0, 1) for x in frames))
-        return image.view(*next(x.shape[:2] for x in frames if x is not None), *image.shape[1:]), 0
+        return image.reshape(*next(x.shape[:2] for x in frames if x is not None), *image.shape[1:]), 0
 
 
 # Named here because ``apply`` carries no types.
@@ -148,7 +148,7 @@ def _batched(count: int, dim: int | None, x: Tensor) -> Tensor:
 
 
 def _is_derived_forwards() -> bool:
-    """While torch.compile traces: in torch.func, or in forward mode, of which its operators know nothing."""
+    """While torch.compile traces: within torch.func or forward mode, of which operators of one's own know nothing."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 

@@ -117,6 +117,17 @@ def test_compiled_transforms_go_through_the_kernels(
     assert all(torch.equal(compiled[band], x) for band, x in expected.items())
 
 
+@pytest.mark.parametrize("spec", ["dwt:haar", "dwt:db2", "dct", "fft:meyer"])
+def test_vmap_and_forward_mode_go_through_the_kernels(spec: str) -> None:
+    transform, frames = parse_transform(spec, 1), image(2, 2, 1, 512, 520)
+    made = torch.func.vmap(transform.analyse)(frames)
+    tangents = torch.func.jvp(transform.analyse, (frames[0],), (frames[1],))[1]
+    for band, x in made.items():
+        for number in range(2):
+            torch.testing.assert_close(x[number], transform.analyse(frames[number])[band], rtol=0, atol=2e-6)
+        assert torch.equal(tangents[band], transform.analyse(frames[1])[band])
+
+
 WITHOUT_NUMBA = """
 import sys, torch
 sys.modules["numba"] = None

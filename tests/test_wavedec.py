@@ -16,6 +16,12 @@ from freqgan.errors import InputError
 from freqgan.transforms import integer_wavedec2, integer_waverec2, wavedec2, waverec2
 from tests.test_transform_oracles import COARSE_TABLES, TRUNCATED_TABLES, image
 
+# With what types do not allow.
+any_wavedec2: Any = wavedec2
+any_waverec2: Any = waverec2
+any_integer_wavedec2: Any = integer_wavedec2
+any_integer_waverec2: Any = integer_waverec2
+
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
@@ -90,6 +96,20 @@ def test_details_that_are_none_count_as_zeros() -> None:
     np.testing.assert_allclose(waverec2(partly, "db2").numpy(), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(5, 5), (5, 4), (4, 5)])
+def test_an_approximation_one_larger_than_the_details_is_trimmed_as_pywavelets_does(size: tuple[int, int]) -> None:
+    low, detail = image(2, *size), image(2, 4, 4)
+    expected = pywt.waverec2([low.numpy(), (detail.numpy(), None, detail.numpy())], "db2", "periodization")
+    np.testing.assert_allclose(waverec2([low, (detail, None, detail)], "db2").numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_filters_of_odd_length_are_filled_up_as_pywavelets_does() -> None:
+    filters = pywt.Wavelet("odd", filter_bank=([1.0, 2, 3], [1.0, 0, 2], [1.0, 0, 5], [1.0, 4, 0]))
+    pixels = image(8, 10)
+    ours = wavedec2(pixels, filters, level=1)
+    assert differences(ours, pywt.wavedec2(pixels.numpy(), filters, "periodization", 1)) <= 1e-12
+
+
 def test_derivatives() -> None:
     pixels = image(1, 5, 6).requires_grad_()
 
@@ -122,9 +142,55 @@ def test_level_0_and_no_samples() -> None:
         (lambda x: waverec2([], "haar"), "begins with a tensor"),
         (lambda x: waverec2([x, x], "haar"), r"coeffs\[1\] must be three details"),
         (lambda x: waverec2([x, (x[:2], x, x)], "haar"), "all must be of one shape"),
+        (lambda x: any_waverec2([x, (x[:5, :5],) * 3], "haar"), r"details of \[\(5, 5\), .* approximation of \(8, 8\)"),
+        (lambda x: any_waverec2([x[:6], (x[:4],) * 3], "haar"), "but for one row or column more of the approximation"),
+        (lambda x: any_waverec2([x[:4], (x[:5],) * 3], "haar"), "all must be of one shape"),
+        (
+            lambda x: any_waverec2([x.expand(2, 3, 8, 8), (x.expand(3, 2, 8, 8),) * 3], "haar"),
+            r"\(3, 2, 8, 8\), .*\(2, 3, 8, 8",
+        ),
+        (
+            lambda x: any_waverec2([x.expand(6, 8, 8), (x.expand(2, 3, 8, 8),) * 3], "haar"),
+            r"approximation of \(6, 8, 8\)",
+        ),
+        (lambda x: any_waverec2([x, (x, x[None], x)], "haar"), "all must be of one shape"),
+        (lambda x: any_waverec2([x, (x, x.to("meta"), None)], "haar"), "some on cpu and some on meta"),
+        (lambda x: any_waverec2([x, (x, x.to(torch.complex64), x)], "haar"), "real images, not torch.complex64"),
+        (lambda x: any_waverec2([x.to_sparse(), (x, x, x)], "haar"), "not sparse_coo ones"),
+        (lambda x: any_waverec2([x, (x, x)], "haar"), r"coeffs\[1\] must be three details"),
+        (lambda x: any_waverec2([x, (x, x, x), None], "haar"), r"coeffs\[2\] must be three details"),
+        (lambda x: any_waverec2([x, {"a": x, "b": x, "c": x}], "haar"), r"coeffs\[1\] must be three details"),
+        (lambda x: any_waverec2([x, x.expand(3, 8, 8).numpy()], "haar"), r"coeffs\[1\] must be three details"),
+        (lambda x: any_waverec2(x.expand(4, 8, 8), "haar"), r"coeffs is a list \[cA_n"),
+        (lambda x: any_waverec2({0: x}, "haar"), r"coeffs is a list \[cA_n"),
+        (lambda x: any_waverec2([None, (x, x, x)], "haar"), r"coeffs\[0\] is None"),
+        (lambda x: any_wavedec2(x, "haar", level=1.0), "level is 1.0, but must be a whole number"),
+        (lambda x: any_wavedec2(x, "haar", level=True), "level is True"),
+        (lambda x: any_wavedec2(x, "haar", level="1"), "level is '1'"),
+        (lambda x: any_wavedec2(x, "haar", axes=(0,)), r"axes \(0,\) are not two axes"),
+        (lambda x: any_wavedec2(x[None], "haar", axes=(0, 1, 2)), "are not two axes"),
+        (lambda x: any_wavedec2(x, "haar", axes=1), "axes 1 are not two axes"),
+        (lambda x: any_wavedec2(x, "haar", axes=(0.0, 1)), "are not two axes"),
+        (lambda x: any_wavedec2(x[0], "haar"), r"not two axes of an array of shape \(8,\)"),
+        (lambda x: any_wavedec2(x[0, 0], "haar"), r"not two axes of an array of shape \(\)"),
+        (lambda x: any_wavedec2(x, None), "wavelet is None, but must be the name"),
+        (lambda x: any_wavedec2(x, ("haar", "db2")), "must be the name of a discrete wavelet"),
+        (lambda x: any_wavedec2(x, pywt.ContinuousWavelet("morl")), "must be the name of a discrete wavelet"),
         (lambda x: integer_wavedec2(x), "takes integers"),
         (lambda x: integer_wavedec2(x.int(), -1), "level is -1"),
-        (lambda x: integer_waverec2([x.int(), (x.int(), x.int(), x.int()[:2])]), r"coeffs\[1\] is not the details"),
+        (lambda x: any_integer_wavedec2(x.int(), 1.5), "level is 1.5"),
+        (lambda x: any_integer_wavedec2(x.int()[:0]), "no samples along H or W"),
+        (lambda x: any_integer_wavedec2(x.int().to_sparse()), "not sparse_coo ones"),
+        (lambda x: any_integer_waverec2([x.int(), (x.int(), x.int(), x.int()[:2])]), r"coeffs\[1\] is not the details"),
+        (
+            lambda x: any_integer_waverec2([x.int()[None], (x.int().expand(3, 8, 8),) * 3]),
+            r"coeffs\[1\] is not the details",
+        ),
+        (lambda x: any_integer_waverec2([x.int(), (x.int().to("meta"),) * 3]), r"coeffs\[1\] is not the details"),
+        (lambda x: any_integer_waverec2([x.int(), (x, x, x)]), r"coeffs\[1\] is not the details"),
+        (lambda x: any_integer_waverec2([x.int(), (x.int(), None, x.int())]), "not NoneType"),
+        (lambda x: any_integer_waverec2([x.int(), 5]), r"coeffs\[1\] must be three details"),
+        (lambda x: any_integer_waverec2([x]), r"coeffs\[0\] is torch.float64 of shape \(8, 8\), but must be int32"),
         (lambda x: integer_waverec2([]), "begins with a tensor"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class Bank(ABC):
     @abstractmethod
     def merge(self, quad: Quad) -> Tensor:
         """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
+
+    @abstractmethod
+    def channels(self, side: int) -> tuple[Tensor, Tensor]:
+        """The low and the high channel of an axis of N = ``side`` samples as matrices (N/2, N), float64."""
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
         """The split of the image, of its low quadrant, and so on."""
@@ -126,6 +131,11 @@ class HaarBank(Bank):
             torch.lerp(high, low, 0.5, out=upper)
             torch.sub(upper, high, out=planes[:, 1::2])
         return image
+
+    def channels(self, side: int) -> tuple[Tensor, Tensor]:
+        """See :class:`Bank`."""
+        pairs = torch.eye(side, dtype=torch.float64).view(side // 2, 2, side) / math.sqrt(2)
+        return pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
         """See :class:`Bank`."""

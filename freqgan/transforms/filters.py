@@ -111,6 +111,10 @@ class PeriodicBank(MatrixBank):
         taps = _taps(self.low, self.high, finest.device, finest.dtype)
         return merge_by(lambda quad: kernels.bank_merge(quad, taps), parts)
 
+    def channels(self, side: int) -> tuple[Tensor, Tensor]:
+        """See :class:`Bank`."""
+        return _wrapped(self.low, side), _wrapped(self.high, side)
+
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         return _axis_plan(self.low, self.high, side, merging, like.device, like.dtype)
 

@@ -14,35 +14,39 @@ import torch
 from torch import Tensor
 
 from freqgan.errors import InputError
-from freqgan.transforms.wavedec import Details
+from freqgan.transforms.arrays import ArrayLike, as_tensor, lifted
+from freqgan.transforms.wavedec import Details, check_level, nested_coefficients
 
 _INTEGERS = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32)
 
 
-def integer_wavedec2(data: Tensor, level: int = 1) -> list[Tensor | Details]:
+def integer_wavedec2(data: ArrayLike, level: int = 1) -> list[Tensor | Details]:
     """The 5/3 transform of ``data`` (..., H, W), in the order of :func:`~freqgan.transforms.wavedec2`.
 
     The low band stays in the range of the pixels, give or take; details of b-bit pixels need b + 2 bits.
 
     Args:
-        data: integers of at most 16 bits, or int32 with room for two more bits.
+        data: integers of at most 16 bits, or int32 with room for two more bits; a tensor, a NumPy array or lists.
         level: of decomposition, 0 or more.
 
     Returns:
-        [cA_n, (cH_n, cV_n, cD_n), ... (cH_1, cV_1, cD_1)] in int32; of N samples cA has N/2, rounded up.
+        [cA_n, (cH_n, cV_n, cD_n), ... (cH_1, cV_1, cD_1)], int32 tensors; of N samples cA has N/2, rounded up.
 
     Raises:
-        InputError: not integers, fewer than two axes, a level below 0.
+        InputError: not integers, fewer than two axes or no samples along them, a level that is no number from 0 on.
 
     """
-    if data.dtype not in _INTEGERS or data.dim() < 2:
+    pixels = _integers(data)
+    lifted(pixels)  # which knows what is not dense
+    if pixels.dtype not in _INTEGERS or pixels.dim() < 2:
         raise InputError(
-            f"integer_wavedec2 takes integers of up to 32 bits, (..., H, W), not {data.dtype} of shape "
-            f"{tuple(data.shape)}; for other numbers there is wavedec2"
+            f"integer_wavedec2 takes integers of up to 32 bits, (..., H, W), not {pixels.dtype} of shape "
+            f"{tuple(pixels.shape)}; for other numbers there is wavedec2"
         )
-    if level < 0:
-        raise InputError(f"integer_wavedec2: level is {level}, but must be 0 or more")
-    low, details = data.to(torch.int32), list[Tensor | Details]()
+    if min(pixels.shape[-2:]) < 1:
+        raise InputError(f"integer_wavedec2: an array of shape {tuple(pixels.shape)} has no samples along H or W")
+    check_level("integer_wavedec2", level)
+    low, details = pixels.to(torch.int32), list[Tensor | Details]()
     for _ in range(level):
         left, right = _split(low, -1)
         (low, horizontal), (vertical, diagonal) = _split(left, -2), _split(right, -2)
@@ -50,23 +54,31 @@ def integer_wavedec2(data: Tensor, level: int = 1) -> list[Tensor | Details]:
     return [low, *details]
 
 
-def integer_waverec2(coeffs: Sequence[Tensor | Details]) -> Tensor:
+def integer_waverec2(coeffs: Sequence[ArrayLike | Sequence[ArrayLike]]) -> Tensor:
     """The exact inverse of :func:`integer_wavedec2`: int32 (..., H, W), equal to what was taken apart.
 
     Raises InputError for what :func:`integer_wavedec2` cannot have given.
     """
-    if not coeffs or not isinstance(coeffs[0], Tensor):
-        raise InputError("integer_waverec2: coeffs is [cA_n, (cH_n, cV_n, cD_n), ...]; it begins with a tensor")
-    low = coeffs[0]
-    for number, details in enumerate(coeffs[1:], start=1):
-        if isinstance(details, Tensor) or len(details) != 3 or not _fits(low, details):
-            raise InputError(f"integer_waverec2: coeffs[{number}] is not the details (cH, cV, cD) of what comes before")
-        horizontal, vertical, diagonal = details
+    low, *parts = (_integers(x) for x in nested_coefficients("integer_waverec2", coeffs))
+    lifted(low)
+    if low.dim() < 2 or low.dtype != torch.int32:
+        raise InputError(
+            f"integer_waverec2: coeffs[0] is {low.dtype} of shape {tuple(low.shape)}, but must be int32, (..., H, W)"
+        )
+    for number in range(0, len(parts), 3):
+        horizontal, vertical, diagonal = parts[number : number + 3]
+        if not _fits(low, (horizontal, vertical, diagonal)):
+            raise InputError(
+                f"integer_waverec2: coeffs[{number // 3 + 1}] is not the details (cH, cV, cD) of what comes before: "
+                f"int32 of shapes that go with {tuple(low.shape)}, on one device"
+            )
         low = _merge(_merge(low, horizontal, -2), _merge(vertical, diagonal, -2), -1)
     return low
 
 
 def _fits(low: Tensor, details: Details) -> bool:
+    if any(part.shape[:-2] != low.shape[:-2] or part.dim() != low.dim() for part in details):
+        return False
     horizontal, vertical, diagonal = details
     rows, columns = low.shape[-2] - horizontal.shape[-2], low.shape[-1] - vertical.shape[-1]
     return (
@@ -75,8 +87,18 @@ def _fits(low: Tensor, details: Details) -> bool:
         and horizontal.shape[-1] == low.shape[-1]
         and vertical.shape[-2] == low.shape[-2]
         and diagonal.shape[-2:] == (horizontal.shape[-2], vertical.shape[-1])
-        and all(part.dtype == torch.int32 for part in (low, *details))
+        and all(part.dtype == torch.int32 for part in details)
+        and all(part.layout == low.layout and part.device == low.device for part in details)
     )
+
+
+def _integers(given: ArrayLike) -> Tensor:
+    """``given`` as a tensor; of a list, which has no dtype, int32 where that holds it."""
+    tensor = as_tensor(given)
+    if tensor.dtype != torch.int64 or not isinstance(given, list | tuple):
+        return tensor
+    narrow = tensor.to(torch.int32)
+    return narrow if bool((narrow == tensor).all()) else tensor
 
 
 def _split(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:

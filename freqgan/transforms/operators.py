@@ -1,4 +1,9 @@
-"""A bank as two operators, each the other's derivative: gradients of every order, compiled or not, nothing saved."""
+"""A bank as two operators, each the other's derivative: gradients of every order, compiled or not, nothing saved.
+
+They are linear, so that what they make of a tangent is the tangent of what they make; and a batch of vmap's is more
+images of the same size, put before them. What torch cannot pass through an operator of one's own goes through products
+with whole matrices: torch.func within torch.compile, and the older vmap that torch.autograd has.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from freqgan.transforms.banks import Bank
+from freqgan.transforms.arrays import without_autocast
+from freqgan.transforms.banks import Bank, merge_by, split_by
+from freqgan.transforms.protocol import Quad
 
 
 class Operators:
@@ -24,13 +32,17 @@ class Operators:
 
     def split(self, image: Tensor, levels: int) -> tuple[Tensor, ...]:
         """See :meth:`Bank.split_levels`."""
-        if torch.compiler.is_compiling():
-            return tuple(torch.ops.freqgan.split_levels(image, levels, self.name))
-        return _split(image, self.bank, levels)
+        if not torch.compiler.is_compiling():
+            return _split(image, self.bank, levels)
+        if _is_derived_forwards():
+            return tuple(_split_densely(image, self.name, levels))
+        return tuple(torch.ops.freqgan.split_levels(image, levels, self.name))
 
     def merge(self, *parts: Tensor | None) -> Tensor:
         """See :meth:`Bank.merge_levels`."""
-        return _merge_traced(parts, self.name) if torch.compiler.is_compiling() else _merge(self.bank, *parts)
+        if not torch.compiler.is_compiling():
+            return _merge(self.bank, *parts)
+        return _merge_densely(parts, self.name) if _is_derived_forwards() else _merge_traced(parts, self.name)
 
 
 _banks: dict[str, Bank] = {}
@@ -42,12 +54,12 @@ class _Split(torch.autograd.Function):
 
     @staticmethod
     def forward(image: Tensor, bank: Bank, levels: int) -> tuple[Tensor, ...]:
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image.device):
             return tuple(bank.split_levels(image, levels))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank = inputs[1]
+        ctx.bank, ctx.levels = inputs[1:]
         ctx.set_materialize_grads(False)
         ctx.shapes = [tuple(x.shape) for x in output]
 
@@ -55,7 +67,19 @@ class _Split(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
         if all(x is None for x in gradients):
             return None, None, None
-        return _merge(ctx.bank, *_filled(gradients, ctx.shapes)), None, None
+        return _merged(ctx.bank, _filled(gradients, ctx.shapes)), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, ...]:
+        return _parted(tangent, ctx.bank, ctx.levels)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], image: Tensor, bank: Bank, levels: int
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        frames = _batched(info.batch_size, in_dims[0], image)
+        parts = _split(frames.flatten(0, 1), bank, levels)
+        return tuple(x.reshape(*frames.shape[:2], *x.shape[1:]) for x in parts), (0,) * len(parts)
 
 
 class _Merge(torch.autograd.Function):
@@ -63,8 +87,8 @@ class _Merge(torch.autograd.Function):
 
     @staticmethod
     def forward(bank: Bank, *parts: Tensor | None) -> Tensor:
-        device = next(x.device.type for x in parts if x is not None)
-        with torch.autocast(device, enabled=False):
+        device = next(x.device for x in parts if x is not None)
+        with without_autocast(device):
             return bank.merge_levels(parts)
 
     @staticmethod
@@ -73,13 +97,37 @@ class _Merge(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        parts = _split(gradient, ctx.bank, len(ctx.given) // 4)
+        parts = _parted(gradient, ctx.bank, len(ctx.given) // 4)
         return None, *(x if given else None for x, given in zip(parts, ctx.given, strict=True))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
+        return _merged(ctx.bank, tangents)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], bank: Bank, *parts: Tensor | None) -> tuple[Tensor, int]:
+        frames = [
+            None if x is None else _batched(info.batch_size, dim, x) for dim, x in zip(in_dims[1:], parts, strict=True)
+        ]
+        image = _merge(bank, *(None if x is None else x.flatten(0, 1) for x in frames))
+        return image.reshape(*next(x.shape[:2] for x in frames if x is not None), *image.shape[1:]), 0
 
 
 # Named here because ``apply`` carries no types.
 _split: Callable[..., tuple[Tensor, ...]] = _Split.apply
 _merge: Callable[..., Tensor] = _Merge.apply
+
+
+def _parted(image: Tensor, bank: Bank, levels: int) -> tuple[Tensor, ...]:
+    if torch._C._functorch.is_legacy_batchedtensor(image):
+        return tuple(_split_densely(image, repr(bank), levels))
+    return _split(image, bank, levels)
+
+
+def _merged(bank: Bank, parts: Sequence[Tensor | None]) -> Tensor:
+    if any(x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in parts):
+        return _merge_densely(parts, repr(bank))
+    return _merge(bank, *parts)
 
 
 def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> list[Tensor | None]:
@@ -91,12 +139,58 @@ def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]
     ]
 
 
+def _batched(count: int, dim: int | None, x: Tensor) -> Tensor:
+    """(..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all -> (count, B, C, h, w)."""
+    return x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+# -- the same as products with whole matrices, which torch can do everything to ---------------------
+
+
+def _is_derived_forwards() -> bool:
+    """While torch.compile traces: within torch.func or forward mode, of which operators of one's own know nothing."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+@torch.library.custom_op("freqgan::channels", mutates_args=())
+def _channels(bank: str, side: int, device: torch.device) -> Tensor:
+    """(2, N/2, N) float64: the low and the high channel of an axis of N = ``side`` samples."""
+    return torch.stack(_banks[bank].channels(side)).to(device)
+
+
+@_channels.register_fake
+def _(bank: str, side: int, device: torch.device) -> Tensor:
+    return torch.empty(2, side // 2, side, dtype=torch.float64, device=device)
+
+
+def _split_densely(image: Tensor, bank: str, levels: int) -> list[Tensor]:
+    def split(x: Tensor) -> Quad:
+        along_y, along_x = (torch.ops.freqgan.channels(bank, side, x.device) for side in x.shape[-2:])
+        low, high = (channel @ x.double() for channel in along_y)
+        return Quad(*((rows @ channel.mT).to(x.dtype) for rows in (low, high) for channel in along_x))
+
+    with without_autocast(image.device):
+        return split_by(split, image, levels)
+
+
+def _merge_densely(parts: Sequence[Tensor | None], bank: str) -> Tensor:
+    def merge(quad: Quad) -> Tensor:
+        along_y, along_x = (torch.ops.freqgan.channels(bank, 2 * side, quad.ll.device) for side in quad.ll.shape[-2:])
+        ll, hl, lh, hh = (x.double() for x in quad)
+        low, high = (first @ along_x[0] + second @ along_x[1] for first, second in ((ll, hl), (lh, hh)))
+        image: Tensor = along_y[0].mT @ low + along_y[1].mT @ high
+        return image.to(quad.ll.dtype)
+
+    with without_autocast(next(x.device for x in parts if x is not None)):
+        return merge_by(merge, parts)
+
+
 # -- the same for torch.compile --------------------------------------------------------------------
 
 
 @torch.library.custom_op("freqgan::split_levels", mutates_args=())
 def _split_operator(image: Tensor, levels: int, bank: str) -> list[Tensor]:
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image.device):
         return _banks[bank].split_levels(image, levels)
 
 
@@ -111,7 +205,7 @@ def _(image: Tensor, levels: int, bank: str) -> list[Tensor]:
 def _merge_operator(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
     """``parts`` are those that are ``given``: torch differentiates no list with gaps."""
     known = iter(parts)
-    with torch.autocast(parts[0].device.type, enabled=False):
+    with without_autocast(parts[0].device):
         return _banks[bank].merge_levels([next(known) if there else None for there in given])
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, Orientation
 from freqgan.errors import InputError
+from freqgan.transforms.arrays import ArrayLike, as_tensor
 from freqgan.transforms.protocol import LOW_RANGE, BandTransform, Quad
 from freqgan.transforms.quadrants import QuadrantTransform
 
@@ -39,24 +40,25 @@ class PacketTransform(BandTransform):
         """One more for every two letters after the first two."""
         return band.level + len(band.orientation) // 2 - 1
 
-    def analyse_level(self, low: Tensor, level: int = 1) -> tuple[Tensor, ...]:
+    def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
         """One level of ``low`` (B, C, H, W); InputError unless H and W are even, and as often as they are halved."""
         quad, times = self.base.analyse_level(low), self.splits.get(level, 0)
         return quad.ll, *(packet for high in quad[1:] for packet in self._split(high, times))
 
-    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
+    def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
         """The exact inverse of :meth:`analyse_level`."""
-        low, *packets = bands
+        low, *packets = self._checked_level(bands, level)
         times = self.splits.get(level, 0)
         of_each = len(packets) // len(HIGH_ORIENTATIONS)
         highs = [self._merged(packets[i : i + of_each], times) for i in range(0, len(packets), of_each)]
         return self.base.synthesise_level(Quad(low, *highs))
 
-    def low_beside(self, band: Band, low: Tensor) -> Tensor:
+    def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
         """LL of the level, as often reduced by the transform's own low-pass as the packet was; in LL's range."""
+        given = as_tensor(low)
         for _ in range(self.halvings(band) - band.level):
-            low = self.base.analyse_level(low).ll / LOW_RANGE
-        return low
+            given = self.base.analyse_level(given).ll / LOW_RANGE
+        return given
 
     def _split(self, high: Tensor, times: int) -> list[Tensor]:
         if times == 0:

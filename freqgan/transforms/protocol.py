@@ -7,8 +7,8 @@ for all of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import cached_property, reduce
+from collections.abc import Mapping, Sequence
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from freqgan.bands import ORIENTATIONS, Band, Orientation, SubImages
 from freqgan.errors import InputError
+from freqgan.transforms.arrays import ArrayLike, as_float, as_tensor
 
 LOW_RANGE = 2.0
 """Growth of the low band's range per level: LL_q / 2^q is in the range of the pixels, for every transform."""
@@ -37,9 +38,12 @@ class Quad(NamedTuple):
 class BandTransform(ABC):
     """An image (B, C, H, W) as a low band and high bands per level, and back; level 1 is the finest.
 
-    Differentiable any number of times. float64 stays float64 and everything else is computed and
-    returned as float32, under autocast too. An instance holds no tensors, so it can be sent to
-    another process and used on every device.
+    Differentiable any number of times, backwards and forwards, and a subject of torch.func: vmap, jvp, hessian and so
+    on. It takes tensors, NumPy arrays and lists of numbers, and gives tensors. float64 stays float64, integers of 32
+    and 64 bits become it, and everything else is computed and returned as float32, under autocast too. An instance
+    holds no tensors, so it can be sent to another process and used on every device.
+
+    All methods raise InputError for what is no array of real numbers, see :mod:`freqgan.transforms.arrays`.
     """
 
     def __init__(self, spec: str, levels: int) -> None:
@@ -48,6 +52,7 @@ class BandTransform(ABC):
             raise InputError(f"transform {spec}: levels is {levels!r}, but must be a whole number, 1 or more")
         self.spec = spec
         self.levels = levels
+        self._depth: int | None = None
         self._sizes: dict[tuple[int, int], dict[Band, tuple[int, int]]] = {}
 
     def __repr__(self) -> str:
@@ -56,15 +61,19 @@ class BandTransform(ABC):
     # -- one level -----------------------------------------------------------------------------
 
     @abstractmethod
-    def analyse_level(self, low: Tensor, level: int = 1) -> tuple[Tensor, ...]:
+    def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
         """The bands of ``level``, LL first, of ``low`` (B, C, H, W), the LL of the level before or the image.
 
         Raises InputError unless H and W are even and at least 2.
         """
 
     @abstractmethod
-    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
-        """The (B, C, H, W) image of ``bands`` of ``level``: the exact inverse of :meth:`analyse_level`."""
+    def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
+        """The (B, C, H, W) image of ``bands`` of ``level``: the exact inverse of :meth:`analyse_level`.
+
+        Raises InputError unless there is one for each of :meth:`orientations`, of one batch and of the sizes that go
+        with LL's.
+        """
 
     # -- bands ---------------------------------------------------------------------------------
 
@@ -80,20 +89,22 @@ class BandTransform(ABC):
         """How often the sides of the image are halved for the sub-images of ``band``."""
         return band.level
 
-    def projected(self, band: Band, x: Tensor) -> Tensor:
+    def projected(self, band: Band, x: ArrayLike) -> Tensor:
         """``x`` (B, C, h, w) without what no sub-image of ``band`` can hold; all of it where the bands are no frame."""
-        return x
+        return as_tensor(x)
 
-    def low_beside(self, band: Band, low: Tensor) -> Tensor:
+    def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
         """LL of the level of ``band``, (B, C, h, w), brought to the size of the sub-images of ``band``."""
-        return low
+        return as_tensor(low)
 
     # -- sizes ---------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def depth(self) -> int:
         """How often sides are halved at most; they are padded to multiples of 2**depth."""
-        return max(self.halvings(band) for band in self.bands())
+        if self._depth is None:  # no cached_property: torch.compile does not take the lock that it has
+            self._depth = max(self.halvings(band) for band in self.bands())
+        return self._depth
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """``size`` (H, W) in pixels with each side rounded up to a multiple of 2**levels (2**depth with packets).
@@ -123,7 +134,7 @@ class BandTransform(ABC):
 
     # -- all levels ----------------------------------------------------------------------------
 
-    def analyse(self, image: Tensor) -> SubImages:
+    def analyse(self, image: ArrayLike) -> SubImages:
         """All sub-images of ``image`` (B, C, H, W), the LL of every level among them.
 
         Sides that are not multiples of 2**levels are extended once by reflection, to the right and below.
@@ -138,19 +149,21 @@ class BandTransform(ABC):
                 sub_images[Band(level, orientation)] = sub_image
         return sub_images
 
-    def synthesise(self, sub_images: SubImages, size: tuple[int, int]) -> Tensor:
+    def synthesise(self, sub_images: Mapping[Band, ArrayLike], size: tuple[int, int]) -> Tensor:
         """The (B, C, H, W) image of ``size`` (H, W) made of ``sub_images``, from coarse to fine.
 
         The low band of a level is the LL given for it, else the synthesis of the next coarser level; so levels
         coarser than the finest LL given have no effect. A missing high band counts as zeros.
-        Raises InputError when no LL is given, or a shape is not that of its band.
+        All are computed in the precision that holds each of them. Raises InputError when no LL is given, or a shape is
+        not that of its band.
         """
-        self._check_sub_images(sub_images, size)
-        lows = [band.level for band in sub_images if band.orientation == "LL"]
+        height, width = self._size(size)
+        given = self._checked_sub_images(sub_images, (height, width))
+        lows = [band.level for band in given if band.orientation == "LL"]
         if not lows:
             raise InputError(f"transform {self.spec}: no low band given; give LL{self.levels}, the coarsest")
         start = min(lows)
-        return self._synthesised(sub_images[Band(start, "LL")], sub_images, start)[..., : size[0], : size[1]]
+        return self._synthesised(given[Band(start, "LL")], given, start)[..., :height, :width]
 
     def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
         """From ``low``, LL of level ``start``, and the high bands from there on."""
@@ -158,40 +171,70 @@ class BandTransform(ABC):
             low = self.synthesise_onto(low, sub_images, level)
         return low
 
-    def synthesise_onto(self, low: Tensor, sub_images: SubImages, level: int) -> Tensor:
+    def synthesise_onto(self, low: ArrayLike, sub_images: Mapping[Band, ArrayLike], level: int) -> Tensor:
         """One level of :meth:`synthesise`: from ``low``, its LL, and those of its high bands that are given."""
-        bands = [low]
+        coarse = as_tensor(low)
+        bands: list[ArrayLike] = [coarse]
         for orientation in self.orientations(level)[1:]:
             band = Band(level, orientation)
             given = sub_images.get(band)
-            bands.append(self._zeros(band, low) if given is None else given)
+            bands.append(self._zeros(band, coarse) if given is None else given)
         return self.synthesise_level(bands, level)
 
     def _zeros(self, band: Band, low: Tensor) -> Tensor:
         """A sub-image of ``band`` beside ``low``, LL of its level."""
+        return low.new_zeros(*low.shape[:-2], *self._size_beside(band, low))
+
+    def _size_beside(self, band: Band, low: Tensor) -> tuple[int, int]:
+        """Of the sub-images of ``band`` where those of LL of its level are as large as ``low``."""
         finer = band.level - self.halvings(band)
         height, width = (side << finer if finer > 0 else side >> -finer for side in low.shape[-2:])
-        return low.new_zeros(*low.shape[:-2], height, width)
+        return height, width
 
-    def _padded(self, image: Tensor) -> Tensor:
-        if image.dim() != 4:
-            raise InputError(f"transform {self.spec}: shape {tuple(image.shape)} is not (images, channels, H, W)")
-        height, width = self.padded_size((image.shape[2], image.shape[3]))
-        (image,) = as_float(image)
-        return _reflected(_reflected(image, -2, height), -1, width)
+    def _padded(self, image: ArrayLike) -> Tensor:
+        (pixels,) = as_float(image)
+        if pixels.dim() != 4:
+            raise InputError(f"transform {self.spec}: shape {tuple(pixels.shape)} is not (images, channels, H, W)")
+        height, width = self.padded_size((pixels.shape[2], pixels.shape[3]))
+        return _reflected(_reflected(pixels, -2, height), -1, width)
 
-    def _check_sub_images(self, sub_images: SubImages, size: tuple[int, int]) -> None:
-        """InputError unless all ``sub_images`` are of one batch and of the sizes of their bands."""
+    def _size(self, size: tuple[int, int]) -> tuple[int, int]:
+        try:
+            height, width = size
+            return index(height), index(width)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"transform {self.spec}: size is {size!r}, but must be (H, W) in pixels") from error
+
+    def _checked_sub_images(self, sub_images: Mapping[Band, ArrayLike], size: tuple[int, int]) -> SubImages:
+        """``sub_images`` in one precision; InputError unless all are of one batch and of the sizes of their bands."""
+        if not isinstance(sub_images, Mapping) or not all(isinstance(band, Band) for band in sub_images):
+            raise InputError(f"transform {self.spec}: sub-images are given by band, as {{Band(1, 'LL'): ...}}")
+        if not sub_images:
+            return {}
         batch: tuple[int, ...] | None = None
-        known = self._known_sizes(size)
-        for band, sub_image in sub_images.items():
-            batch = batch or tuple(sub_image.shape[:2])
+        known, given = self._known_sizes(size), dict(zip(sub_images, as_float(*sub_images.values()), strict=True))
+        for band, sub_image in given.items():
+            batch = batch or _batch_of(sub_image)
             expected = (*batch, *(known.get(band) or self.band_size(size, band)))
             if tuple(sub_image.shape) != expected:
-                raise InputError(
-                    f"transform {self.spec}, images of {size[0]} x {size[1]}: {band} has shape "
-                    f"{tuple(sub_image.shape)}, expected {expected}"
-                )
+                scene = f"transform {self.spec}, images of {size[0]} x {size[1]}"
+                raise InputError(_other_shape(scene, band, sub_image, expected))
+        return given
+
+    def _checked_level(self, bands: Sequence[ArrayLike], level: int) -> list[Tensor]:
+        """``bands`` of ``level`` in one precision; InputError unless they are all of them, and go together."""
+        known = self.orientations(level)
+        if len(bands) != len(known):
+            raise InputError(
+                f"transform {self.spec}: a level has {len(known)} bands, {', '.join(known)}, not {len(bands)}"
+            )
+        given = as_float(*bands)
+        for orientation, x in zip(known, given, strict=True):
+            band = Band(level, orientation)
+            expected = (*_batch_of(given[0]), *self._size_beside(band, given[0]))
+            if tuple(x.shape) != expected:
+                raise InputError(_other_shape(f"transform {self.spec}", band, x, expected))
+        return given
 
     def _known_sizes(self, size: tuple[int, int]) -> dict[Band, tuple[int, int]]:
         """Of all bands of images of ``size``: counted once, for small images take no longer to transform."""
@@ -202,13 +245,13 @@ class BandTransform(ABC):
         return self._sizes[size]
 
 
-def as_float(*tensors: Tensor) -> list[Tensor]:
-    """``tensors`` in their common precision: float64 if any of them is, else float32; InputError for complex ones."""
-    common = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
-    if common.is_complex:
-        raise InputError(f"a transform takes real images, not {common}: give the real and imaginary parts as channels")
-    dtype = torch.float64 if common == torch.float64 else torch.float32
-    return [tensor.to(dtype) for tensor in tensors]
+def _batch_of(sub_image: Tensor) -> tuple[int, ...]:
+    """Images and channels, as they have to be of all; none of two axes where it has fewer."""
+    return tuple(sub_image.shape[:2]) if sub_image.dim() == 4 else (1, 1)
+
+
+def _other_shape(scene: str, band: Band, sub_image: Tensor, expected: tuple[int, ...]) -> str:
+    return f"{scene}: {band} has shape {tuple(sub_image.shape)}, expected {expected}"
 
 
 def check_even_sides(spec: str, low: Tensor) -> None:

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from freqgan.bands import MOST_RINGS, RINGS, Band, Orientation
 from freqgan.errors import InputError
-from freqgan.transforms.protocol import LOW_RANGE, BandTransform, as_float, check_even_sides
+from freqgan.transforms.arrays import ArrayLike, as_float, as_tensor, without_autocast
+from freqgan.transforms.protocol import LOW_RANGE, BandTransform, check_even_sides
 
 LOW_EDGE = 0.5
 """Of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
@@ -52,50 +53,51 @@ class RadialTransform(BandTransform):
         """A ring is as large as the image that it is part of."""
         return band.level if band.orientation == "LL" else band.level - 1
 
-    def analyse_level(self, low: Tensor, level: int = 1) -> tuple[Tensor, ...]:
+    def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
         """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
-        check_even_sides(self.spec, low)
-        (low,) = as_float(low)
-        height, width = low.shape[-2:]
-        with torch.autocast(low.device.type, enabled=False):
-            spectrum = _spectrum(low)
-            masks = _masks(self.rings, (height, width), low.device)
+        (image,) = as_float(low)
+        check_even_sides(self.spec, image)
+        height, width = image.shape[-2:]
+        with without_autocast(image.device):
+            spectrum = _spectrum(image)
+            masks = _masks(self.rings, (height, width), image.device)
             coarse = _image(LOW_RANGE * _cropped(spectrum * masks[0]), (height // 2, width // 2))
             rings = [_image(spectrum * mask, (height, width)) for mask in masks[1:]]
         return coarse, *rings
 
-    def synthesise_level(self, bands: Sequence[Tensor], level: int = 1) -> Tensor:
+    def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
         """The (B, C, H, W) image of LL (B, C, H/2, W/2) and the rings (B, C, H, W), each projected by its mask."""
-        coarse, *rings = as_float(*bands)
+        coarse, *rings = self._checked_level(bands, level)
         size = (rings[0].shape[-2], rings[0].shape[-1])
-        with torch.autocast(coarse.device.type, enabled=False):
+        with without_autocast(coarse.device):
             spectrum = _lifted(_spectrum(coarse) / LOW_RANGE, size)
             for mask, ring in zip(_masks(self.rings, size, coarse.device)[1:], rings, strict=True):
                 spectrum = spectrum + mask * _spectrum(ring)
             return _image(spectrum, size)
 
-    def projected(self, band: Band, x: Tensor) -> Tensor:
+    def projected(self, band: Band, x: ArrayLike) -> Tensor:
         """``x`` (B, C, h, w) as far as a sub-image of ``band`` can hold it.
 
         From the second level on the image of a level is itself a low class, without corners; so are its low band and
         its outermost ring.
         """
-        (x,) = as_float(x)
-        size = (x.shape[-2], x.shape[-1])
-        with torch.autocast(x.device.type, enabled=False):
-            mask = _disc(size, x.device)
+        (given,) = as_float(x)
+        size = (given.shape[-2], given.shape[-1])
+        with without_autocast(given.device):
+            mask = _disc(size, given.device)
             if band.orientation != "LL":
-                ring = _masks(self.rings, size, x.device)[1 + RINGS.index(band.orientation)]
+                ring = _masks(self.rings, size, given.device)[1 + RINGS.index(band.orientation)]
                 mask = ring if band.level == 1 else ring * mask
-            return _image(_spectrum(x) * mask, size)
+            return _image(_spectrum(given) * mask, size)
 
-    def low_beside(self, band: Band, low: Tensor) -> Tensor:
+    def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
         """LL on the grid of the rings of its level, with the values that it has there."""
         if band.orientation == "LL":
-            return low
-        size = (2 * low.shape[-2], 2 * low.shape[-1])
-        with torch.autocast(low.device.type, enabled=False):
-            return _image(_lifted(_spectrum(low), size), size)
+            return as_tensor(low)
+        (given,) = as_float(low)
+        size = (2 * given.shape[-2], 2 * given.shape[-1])
+        with without_autocast(given.device):
+            return _image(_lifted(_spectrum(given), size), size)
 
 
 def _parse(member: str) -> tuple[int, int]:

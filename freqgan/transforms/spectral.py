@@ -97,6 +97,10 @@ class SpectralBank(MatrixBank):
         self.spectral.merge(flat, image.view(-1, *image.shape[-2:]), kernels)
         return image
 
+    def channels(self, side: int) -> tuple[Tensor, Tensor]:
+        """See :class:`Bank`."""
+        return _matrices(self.name, side, False, torch.device("cpu"), torch.float64)
+
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
         low, high = _matrices(self.name, side, merging, like.device, like.dtype)
         return AxisPlan(low, high, 1, side // 2 if merging else side, 0)

@@ -29,6 +29,9 @@ from freqgan.errors import FreqganError, InputError
 READ_AHEAD_BYTES = 4 * 2**20
 """Block of a seekable bucket file: headers of small images share a GET, large images are skipped."""
 
+DELETED_AT_ONCE = 1000
+"""Objects of a bucket; servers take no more."""
+
 LOST = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey")
 """How a bucket says that somebody else was first; the last for an object that was to be replaced and is gone."""
 _TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 20}
@@ -158,12 +161,14 @@ class Folder:
 
     def delete_tree(self) -> None:
         """Remove all objects below (and, on a disk, the folder)."""
-        keys = [] if self.is_local else [self._key(name) for name in self.list()]
+        bucket, _, base = f"{self._path}/".partition("/")
+        keys = [] if self.is_local else [{"Key": base + name} for name in self.list()]
         with self._storage("delete") as files, missing_is_fine():
             if self.is_local:
                 shutil.rmtree(self._path)
-            elif keys:
-                files.rm(keys)
+            for first in range(0, len(keys), DELETED_AT_ONCE):  # files.rm would read the names as patterns
+                some = {"Objects": keys[first : first + DELETED_AT_ONCE], "Quiet": True}
+                files.call_s3("delete_objects", Bucket=bucket, Delete=some)
 
     def delete_if_empty(self) -> None:
         """Remove the folder from a disk if nothing is in it; a bucket has no empty folders."""

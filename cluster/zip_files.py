@@ -23,6 +23,7 @@ from freqgan.errors import InputError
 MAX_IMAGE_BYTES = 256 * 2**20
 
 _END, _DIRECTORY, _ZIP64_LOCATOR = b"PK\5\6", b"PK\1\2", b"PK\6\7"
+_ZIP64_END, _SEE_ZIP64 = b"PK\6\6", 0xFFFF
 _END_RECORD = struct.Struct("<4s4H2LH")
 _UTF8_FLAG = 0x800
 _ANY_SLASH, _SURE_SLASH = re.compile(r"[/\\]"), re.compile(r"/|(?<![^\x00-\x7f])\\")
@@ -79,7 +80,9 @@ def open_zip(source: str) -> Iterator[ZipFiles]:
             folder = open_folder(temporary)
         with folder.open(name) as file:
             archive = _archive(source, file)
-            _check_alone(source, file, archive)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _check_alone(source, data, archive)
+                _check_complete(source, data, archive)
             yield _sorted_out(source, archive)
 
 
@@ -101,19 +104,27 @@ def _raise_if_of_disk(error: Exception) -> None:
         raise error
 
 
-def _check_alone(source: str, file: BinaryIO, archive: zipfile.ZipFile) -> None:
+def _check_alone(source: str, data: mmap.mmap, archive: zipfile.ZipFile) -> None:
     """What stands before the first file may be a program that unpacks it, and may be another zip, joined by ``cat``."""
     first = min((entry.header_offset for entry in archive.infolist()), default=archive.start_dir)
-    if first <= 0:
-        return
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        end = data.find(_END, 0, first)
-        while end >= 0 and not _ends_directory(data, end):
-            end = data.find(_END, end + 1, first)
+    end = data.find(_END, 0, first) if first > 0 else -1
+    while end >= 0 and not _ends_directory(data, end):
+        end = data.find(_END, end + 1, first)
     if end >= 0:
         raise InputError(
             f"{source} is several zips, joined, and only the last would be read: unpack each into one folder"
         )
+
+
+def _check_complete(source: str, data: mmap.mmap, archive: zipfile.ZipFile) -> None:
+    """A wrong length in the directory swallows the entries behind it, and zipfile counts none."""
+    end = data.rfind(_END)
+    (count,) = struct.unpack_from("<H", data, end + 10)
+    listed = len(archive.infolist())
+    if count == _SEE_ZIP64 and (end64 := data.rfind(_ZIP64_END, 0, end)) >= 0:
+        (count,) = struct.unpack_from("<Q", data, end64 + 32)
+    if (listed - count) % 2**16:  # some tools write the last 16 bits of a larger count
+        raise InputError(f"{source} is damaged: {count} files by its end, {listed} in its directory; fetch it again")
 
 
 def _ends_directory(data: mmap.mmap, end: int) -> bool:

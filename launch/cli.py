@@ -39,8 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     0 done; 2 the input cannot be used; 3 the run failed; 75 stopped, run again to go on; 130 interrupted.
     With FREQGAN_DEBUG=1 every error shows its traceback.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names need not be UTF-8, nor what the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):  # names need not be UTF-8, nor what the terminal can show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="freqgan")
     except FreqganError as error:

@@ -118,7 +118,8 @@ def _class_facts(index: ShardIndex) -> dict[str, str]:
     """What labels mean; by folder where the same label means different things."""
     if index.ambiguous_label is None:
         return {"classes": classes_text(index.class_names)} if index.class_names else {}
-    return {f"classes of {shown(folder)}": classes_text(names) for folder, names in index.classes.items()}
+    lines = (f"{classes_text(names)} in {shown(folder)}" for folder, names in index.classes.items())
+    return {"classes": "\n".join(lines)}
 
 
 def _joined_facts(shards: Sequence[Shard]) -> dict[str, str]:

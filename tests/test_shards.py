@@ -99,6 +99,74 @@ def test_find_shards(shards_url: str) -> None:
     assert find_shards(f"{parent}/{name[:-1]}?/train-*.tar") == train
 
 
+ODD_NAMES = ("out [v2]", "p{x}", "a*b?", "p{a,b}", "p{1..3}", "[!x]", "x.tar", "{", "[")
+"""Of folders, and all but the last three are patterns."""
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_what_is_there_under_the_very_name_is_no_pattern(
+    tmp_path: Path, place: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether or not there is an index, and though others are there that the pattern would match."""
+    odd_names = ODD_NAMES[: 9 if place == "disk" else 3]  # requests take their time
+    for number, folder in enumerate((*odd_names, "out v", "px", "pa", "p1", "aXbY", "y")):
+        write_tar(tmp_path / folder / f"{number}.tar", {"1.jpg": image_bytes(number)})
+        write_tar(tmp_path / folder / "t[1].tar", {"2.jpg": image_bytes(100 + number)})
+    top = str(tmp_path)
+    if place == "bucket":
+        request.getfixturevalue("s3_server")
+        top = upload(tmp_path)
+    for indexed in (False, True):
+        for number, folder in enumerate(odd_names):
+            one, bracketed = f"{top}/{folder}/{number}.tar", f"{top}/{folder}/t[1].tar"
+            if indexed:
+                index_shards(f"{top}/{folder}")
+            for data, urls in {
+                f"{top}/{folder}": [one, bracketed],
+                f"{top}/{folder}/": [one, bracketed],
+                one: [one],
+                bracketed: [bracketed],
+                f"{top}/{folder}/*.tar": [one, bracketed],
+                f"{top}/{folder}/{number}*": [one],
+                f"{top}/{folder}/{{{number},t[1]}}.tar": [one, bracketed],
+                f"{top}/{folder}/t[[]1].tar": [bracketed],
+            }.items():
+                assert find_shards(data) == urls, data
+                assert [shard.url for shard in build_index(data).shards] == urls, data
+    assert "2: 2 .jpg" in run_command(capsys, "shards", "info", f"{top}/out [v2]").out
+    assert run_command(capsys, "shards", "verify", f"{top}/p{{x}}").out.strip() == "2 shards in order"
+    open_folder(top).delete("out [v2]/index.json")
+    assert "2 images in 2 shards" in run_command(capsys, "shards", "index", f"{top}/out [v2]").out
+    assert open_folder(f"{top}/out [v2]").exists("index.json")
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_patterns_are_patterns_where_nothing_has_their_name(
+    tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    for name in ("p1/a[1]/x.tar", "p2/a1/x.tar", "p2/a[1]/y.tar", "p3/x,y.tar"):
+        write_tar(tmp_path / name, {"1.jpg": image_bytes(1)})
+    top = str(tmp_path)
+    if place == "bucket":
+        request.getfixturevalue("s3_server")
+        top = upload(tmp_path)
+    for pattern, names in {
+        "p[12]/a[1]/*.tar": ["p1/a[1]/x.tar", "p2/a[1]/y.tar"],
+        "p{1..2}/a[1]/*.tar": ["p1/a[1]/x.tar", "p2/a[1]/y.tar"],
+        "p{1,2}/a?/*.tar": ["p2/a1/x.tar"],
+        "p{2/a1,1/a[1]}/x.tar": ["p2/a1/x.tar", "p1/a[1]/x.tar"],
+        "p3/x,*": ["p3/x,y.tar"],
+    }.items():
+        if pattern == "p{1,2}/a?/*.tar":
+            with pytest.raises(InputError, match=r"no shard matches .*p1/a\?"):
+                find_shards(f"{top}/{pattern}")
+            pattern = "p{2,2}/a?/*.tar"
+        assert find_shards(f"{top}/{pattern}") == [f"{top}/{name}" for name in names], pattern
+    names = ",".join(f"{number:0200d}" for number in range(20))
+    with pytest.raises(InputError, match=r"no such shard: .*0000\.tar"):  # longer than any name may be
+        find_shards(f"{top}/p3/{{{names}}}.tar")
+
+
 def test_relative_paths(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shards)
     assert find_shards("train-*.tar") == [f"{shards}/train-{number:05d}.tar" for number in range(3)]

@@ -71,6 +71,16 @@ def test_delete(folder: Folder) -> None:
     assert folder.list() == ["c.txt"]
 
 
+def test_names_are_not_read_as_patterns(folder: Folder) -> None:
+    names = ("a[1]/x", "a1/x", "a*/x", "ab/x", "{a}/x", "a?/[x]", "a?/x")
+    for name in names:
+        folder.write(name, name.encode())
+    assert {name: folder.read(name) for name in folder.list()} == {name: name.encode() for name in names}
+    for part in ("a[1]", "a*", "a?", "{a}"):
+        folder.child(part).delete_tree()
+    assert folder.list() == ["a1/x", "ab/x"]
+
+
 def test_rename_replaces(folder: Folder) -> None:
     folder.write("tmp/new", b"new")
     folder.write("old", b"old")

@@ -16,10 +16,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from cluster.images import decode_image
-from cluster.shards import Sample, Shard, ShardIndex, find_shards, matching_names, names_object, read_shard
+from cluster.shards import (
+    Sample,
+    Shard,
+    ShardIndex,
+    find_shards,
+    images_behind,
+    matching_names,
+    names_object,
+    read_shard,
+)
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError, RunError
 
@@ -167,9 +176,15 @@ def damage_of(url: str, known: Shard | None) -> str | None:
             described_shard(url)
             return None
         with mapped(url) as data:
-            return difference(known, data)
+            return difference(known, data) or _overlooked(known, data)
     except FreqganError as error:
         return str(error)
+
+
+def _overlooked(shard: Shard, data: mmap.mmap) -> str | None:
+    """An index that was written when only the first of joined tars was read knows not all images."""
+    count = images_behind(shard, cast(BinaryIO, data))
+    return f"{count} images in it are not in the index: index it again (`freqgan shards index`)" if count else None
 
 
 def difference(shard: Shard, data: mmap.mmap) -> str | None:

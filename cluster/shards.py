@@ -260,12 +260,28 @@ def read_shard(url: str) -> Shard:
     folder, name = split_object(url)
     members, size_bytes = _Members(url), folder.size(name)
     with folder.open(name) as file:
-        start: int | None = 0
-        while start is not None:
-            members.others[JOINED] += start > 0
-            end = _walk(members, size_bytes, start, file)
-            start = _next_tar(members, size_bytes, end, file)
+        _walk_all(members, size_bytes, 0, file)
     return Shard(url, size_bytes, members.samples(), others=members.counts())
+
+
+def images_behind(shard: Shard, file: BinaryIO) -> int:
+    """How many images lie in ``file`` behind the last that ``shard`` names; InputError where it is damaged there."""
+    members = _Members(shard.url)
+    end = max(sample.offset + sample.size_bytes for sample in shard.samples)
+    start: int | None = end + -end % tarfile.BLOCKSIZE
+    file.seek(start or 0)
+    if not any(file.read(tarfile.BLOCKSIZE)):
+        start = _next_tar(members, shard.size_bytes, start or 0, file)
+    _walk_all(members, shard.size_bytes, start, file)
+    return len(members.images)
+
+
+def _walk_all(members: _Members, size_bytes: int, start: int | None, file: BinaryIO) -> None:
+    """Reads the headers from ``start`` on, if it is any, and those of all tars that follow."""
+    while start is not None:
+        end = _walk(members, size_bytes, start, file)
+        start = _next_tar(members, size_bytes, end, file)
+        members.others[JOINED] += start is not None
 
 
 def _walk(members: _Members, size_bytes: int, start: int, file: BinaryIO) -> int:

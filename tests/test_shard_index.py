@@ -210,6 +210,21 @@ def test_verify_names_all_that_is_wrong(
     assert "header" in str(verify_shards(f"{url}/00000.tar")[0][2])
 
 
+def test_an_index_that_knows_the_first_of_joined_tars_alone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (write_tar(tmp_path / f"{n}.part", shard_members(10 * n, 4)).read_bytes() for n in range(2))
+    (tmp_path / "x.tar").write_bytes(one + bytes(59 * 512) + two)
+    index_shards(str(tmp_path))
+    assert run_command(capsys, "shards", "verify", tmp_path).code == 0
+    content = json.loads((tmp_path / INDEX_NAME).read_text())
+    content["shards"][0] |= {"samples": 4, "members": content["shards"][0]["members"][:4]}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(content))
+    told = run_command(capsys, "shards", "verify", tmp_path)
+    assert told.code == 3
+    assert "4 images in it are not in the index: index it again" in told.out
+
+
 def test_foreign_shards_are_indexed_and_what_cannot_be_read_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,7 +118,9 @@ def _check_alone(source: str, data: mmap.mmap, archive: zipfile.ZipFile) -> None
 
 def _check_complete(source: str, data: mmap.mmap, archive: zipfile.ZipFile) -> None:
     """A wrong length in the directory swallows the entries behind it, and zipfile counts none."""
-    end = data.rfind(_END)
+    end = len(data) - _END_RECORD.size
+    if data[end : end + 4] != _END:  # a comment follows it; looked for as zipfile does
+        end = data.rfind(_END)
     (count,) = struct.unpack_from("<H", data, end + 10)
     listed = len(archive.infolist())
     if count == _SEE_ZIP64 and (end64 := data.rfind(_ZIP64_END, 0, end)) >= 0:

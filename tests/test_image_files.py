@@ -288,6 +288,7 @@ def test_half_a_letter_is_no_separator(tmp_path: Path) -> None:
     assert (report.classes, report.images, report.hidden) == (["a", "b"], 4, 0)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("second", ["cat/1.jpg", "./cat/1.jpg", "cat\\1.jpg"])
 def test_two_images_of_one_name(tmp_path: Path, second: str) -> None:
     path = write_zip(tmp_path / "x.zip", ["cat/1.jpg", "dog/1.jpg", second])

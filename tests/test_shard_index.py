@@ -97,7 +97,19 @@ def test_the_names_of_classes_stay(shards: Path) -> None:
     assert json.loads(path.read_text())["classes"] == ["cat", "dog", "owl"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format":2}', '{"format":2,"shards":[{"shard":"x"}]}', "{", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format":2}',
+        '{"format":2,"shards":[{"shard":"x"}]}',
+        "{",
+        "\x00",
+        '{"classes":5}',
+        '{"format":2,"classes":[1],"shards":[]}',
+    ],
+)
 def test_what_is_no_index_is_named(shards: Path, text: str) -> None:
     (shards / INDEX_NAME).write_text(text)
     with pytest.raises(InputError, match=rf"{shards}/index\.json is no index of shards .*shards index {shards}"):

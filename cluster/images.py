@@ -46,7 +46,7 @@ STEP = 257
 MAX_PIXELS = 64 * 2**20
 """Images above this are refused from their header: at 4 bytes a pixel this is 256 MiB."""
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 
 WHITE = (255, 255, 255)
 

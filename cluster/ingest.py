@@ -40,6 +40,9 @@ if TYPE_CHECKING:  # reading shards is to need no torch
     from freqgan.pixels import BitDepth
 
 NO_LABEL = -1
+LABELS = np.iinfo(np.int64)
+"""What a batch can hold; one beyond, such as 2**64 - 1, is none (a training with classes refuses it before)."""
+
 Channel = Annotated[int, Field(ge=0, le=255)]
 FETCHES = 3
 """Times that a shard is fetched before damage counts as that of the object itself."""
@@ -205,7 +208,7 @@ class Ingest:
             raise UnusableError(str(error)) from error
         if not np.may_share_memory(image, out):
             out[:] = fit_image(image, policy, self._seed, "crop", position).transpose(1, 2, 0)
-        return NO_LABEL if sample.label is None else sample.label
+        return NO_LABEL if sample.label is None or not LABELS.min <= sample.label <= LABELS.max else sample.label
 
 
 def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import webdataset
@@ -33,7 +33,11 @@ _SHUFFLE_SEED = 0
 
 @dataclass(frozen=True)
 class PackReport:
-    """What was packed; ``hidden`` and ``others`` count the files passed over (dot files, and no images)."""
+    """What was packed; ``classes`` are the names of labels 0, 1 ...
+
+    ``hidden`` and ``others`` count the files passed over (dot files, and no images), ``empty`` are folders without
+    images, ``returning`` links that lead back to a folder that is packed anyway.
+    """
 
     images: int
     shards: int
@@ -41,6 +45,8 @@ class PackReport:
     classes: list[str]
     hidden: int
     others: int
+    empty: list[str] = field(default_factory=list)
+    returning: list[str] = field(default_factory=list)
 
 
 def pack(
@@ -53,10 +59,10 @@ def pack(
 ) -> PackReport:
     """Write the images of ``source`` to shard-00000.tar, ... and index.json in ``destination``.
 
-    Images in sub-folders get the number of their sub-folder, by name, as label; folders that hold
-    everything else (as in many a zip) are passed through first. A shard ends with the sample that
-    brings its images to ``shard_size_bytes`` or its count to ``shard_samples``. Shards appear under
-    their names only when all are written. InputError for what cannot be packed, naming the file.
+    Images in sub-folders get the number of their sub-folder, sorted by name with numbers by their value, as label;
+    folders that hold everything else (as in many a zip) are passed through first. Links to folders are followed. A
+    shard ends with the sample that brings its images to ``shard_size_bytes`` or its count to ``shard_samples``. Shards
+    appear under their names only when all are written. InputError for what cannot be packed, naming the file.
     """
     if shard_size_bytes < 1 or shard_samples < 1:
         raise InputError(f"shards of {shard_samples} samples and {shard_size_bytes} bytes: both must be at least 1")
@@ -78,7 +84,10 @@ def pack(
                 target.delete_if_empty()
     write_index(target, shards, listing.classes)
     size_bytes = sum(shard.size_bytes for shard in shards)
-    return PackReport(len(listing.images), len(shards), size_bytes, listing.classes, listing.hidden, listing.others)
+    return PackReport(
+        len(listing.images), len(shards), size_bytes, listing.classes, listing.hidden, listing.others, listing.empty,
+        listing.returning,
+    )  # fmt: skip
 
 
 def _check_destination(target: Folder) -> None:

@@ -14,13 +14,21 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, replace
-from fnmatch import fnmatchcase
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from cluster.images import decode_image
-from cluster.shards import Sample, Shard, ShardIndex, find_shards, read_shard
+from cluster.shards import (
+    Sample,
+    Shard,
+    ShardIndex,
+    find_shards,
+    images_behind,
+    matching_names,
+    names_object,
+    read_shard,
+)
 from cluster.storage import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError, RunError
 
@@ -29,6 +37,8 @@ FORMAT = 2
 """Indexes without one, of before, know shards and not what they hold."""
 
 Progress = Callable[[int, int], None]
+
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 class DamagedError(RunError):
@@ -42,27 +52,47 @@ def build_index(data: str) -> ShardIndex:
     is not listed where its index names shards: what was added since is found once it is indexed.
     """
     if indexed := _from_index_alone(data):
-        return ShardIndex(indexed)
-    known: dict[str, Mapping[str, Shard]] = {}
+        return indexed
+    known: dict[str, _Known] = {}
     shards = []
     for url in find_shards(data):
         folder, name = split_object(url)
         if folder.url not in known:
-            known[folder.url] = read_index(folder)
-        shards.append(known[folder.url].get(name) or read_shard(url))
-    return ShardIndex(tuple(shards))
+            known[folder.url] = _known(folder)
+        shards.append(known[folder.url].shards.get(name) or read_shard(url))
+    return ShardIndex(tuple(shards), {url: one.classes for url, one in known.items() if one.classes})
 
 
-def _from_index_alone(data: str) -> tuple[Shard, ...]:
+def _from_index_alone(data: str) -> ShardIndex | None:
     """The shards of a folder of a bucket, or those that a pattern of names in it matches, as its index has them."""
-    if not data.startswith("s3://") or "{" in data:
-        return ()
-    top, _, last = data.rstrip("/").rpartition("/")
-    folder_url, pattern = (top, last) if re.search(r"[*?\[]", last) else (data, "*.tar")
-    if folder_url.endswith(".tar") or re.search(r"[*?\[]", folder_url):
-        return ()
-    shards = read_index(open_folder(folder_url))
-    return tuple(shards[name] for name in sorted(shards) if fnmatchcase(name, pattern))
+    url = data.rstrip("/")
+    if not data.startswith("s3://"):
+        return None
+    if not url.endswith(".tar") and (index := _matching(url, "*.tar")):
+        return index
+    top, _, last = url.rpartition("/")
+    if not _WILDCARD.search(last) or "{" in last:
+        return None
+    index = _matching(top, last)
+    if index is None or (last != split_object(index.shards[0].url)[1] and names_object(url)):
+        return None
+    return index
+
+
+def _matching(folder_url: str, pattern: str) -> ShardIndex | None:
+    folder = open_folder(folder_url)
+    known = _known(folder)
+    names = matching_names(sorted(known.shards), pattern)
+    classes = {folder.url: known.classes} if known.classes else {}
+    return ShardIndex(tuple(known.shards[name] for name in names), classes) if names else None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What an index knows: the shards by name, and the names of the classes."""
+
+    shards: dict[str, Shard]
+    classes: tuple[str, ...]
 
 
 def read_index(folder: Folder) -> dict[str, Shard]:
@@ -70,11 +100,18 @@ def read_index(folder: Folder) -> dict[str, Shard]:
 
     InputError when the file is no index.
     """
+    return _known(folder).shards
+
+
+def _known(folder: Folder) -> _Known:
     content = _content(folder)
+    classes = content.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise _no_index(folder, "classes are no list of names")
     if content.get("format") != FORMAT:
-        return {}
+        return _Known({}, tuple(classes))
     try:
-        return {entry["shard"]: _shard(folder, entry) for entry in content["shards"]}
+        return _Known({entry["shard"]: _shard(folder, entry) for entry in content["shards"]}, tuple(classes))
     except (KeyError, TypeError, ValueError) as error:
         raise _no_index(folder, f"{type(error).__name__}: {error}") from error
 
@@ -109,8 +146,9 @@ def index_shards(data: str, progress: Progress = lambda done, total: None) -> li
         progress(number, len(urls))
     for folder_url, shards in described.items():
         folder = open_folder(folder_url)
-        merged = read_index(folder) | shards
-        write_index(folder, [merged[name] for name in sorted(merged)], _content(folder).get("classes", []))
+        known = _known(folder)
+        merged = known.shards | shards
+        write_index(folder, [merged[name] for name in sorted(merged)], known.classes)
     return [described[split_object(url)[0].url][split_object(url)[1]] for url in urls]
 
 
@@ -138,9 +176,15 @@ def damage_of(url: str, known: Shard | None) -> str | None:
             described_shard(url)
             return None
         with mapped(url) as data:
-            return difference(known, data)
+            return difference(known, data) or _overlooked(known, data)
     except FreqganError as error:
         return str(error)
+
+
+def _overlooked(shard: Shard, data: mmap.mmap) -> str | None:
+    """An index that was written when only the first of joined tars was read knows not all images."""
+    count = images_behind(shard, cast(BinaryIO, data))
+    return f"{count} images in it are not in the index: index it again (`freqgan shards index`)" if count else None
 
 
 def difference(shard: Shard, data: mmap.mmap) -> str | None:

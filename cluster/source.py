@@ -71,10 +71,15 @@ class DataSource:
         """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""
         total = hashlib.sha256()
         for shard in self.index.shards:
-            total.update(f"{shard.url.rsplit('/', 1)[-1]} {shard.size_bytes} {len(shard.samples)}\n".encode())
+            total.update(_encoded(f"{shard.url.rsplit('/', 1)[-1]} {shard.size_bytes} {len(shard.samples)}\n"))
             for sample in shard.samples:
-                total.update(f"{sample.key} {sample.offset} {sample.size_bytes} {sample.label}\n".encode())
+                total.update(_encoded(f"{sample.key} {sample.offset} {sample.size_bytes} {sample.label}\n"))
         return total.hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    """Names on a disk and in a tar need not be UTF-8; what is not comes as it was."""
+    return text.encode(errors="surrogateescape")
 
 
 def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> DataSource:
@@ -98,6 +103,12 @@ def shard_cache(settings: RunSettings) -> ShardCache | None:
 
 
 def _check_labels(classes: int, index: ShardIndex) -> None:
+    label = index.ambiguous_label
+    if label is not None:
+        names = ", ".join(f"{listed[label]!r} in {url}" for url, listed in index.classes.items() if label < len(listed))
+        raise InputError(
+            f"classes: label {label} is {names}; set classes=0 to ignore labels, or pack the images of both together"
+        )
     for shard in index.shards:
         for sample in shard.samples:
             if sample.label is None or not 0 <= sample.label < classes:

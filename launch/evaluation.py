@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files, inception_from
+from cluster.image_files import is_zip
 from cluster.storage import open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
@@ -46,7 +47,8 @@ def evaluate_command(
     if target is not None:
         target[0].check_writable()
     extra = [inception_from(inception)] if inception else []
-    if not source.lower().endswith(".zip") and has_checkpoints(source):
+    zipped = is_zip(source)
+    if not zipped and has_checkpoints(source):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
         checkpoint = find_checkpoint(source)
@@ -56,7 +58,7 @@ def evaluate_command(
         scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra)
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
-    elif not source.lower().endswith(".zip") and not open_folder(source).is_there():
+    elif not zipped and not open_folder(source).is_there():
         raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
     else:
         scores = {

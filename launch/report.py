@@ -41,6 +41,8 @@ class RealImages:
     images: Tensor | None
     labels: Tensor | None
     missing: str = ""
+    classes: tuple[str, ...] = ()
+    """Names of the labels, where they are used and known."""
 
 
 def write_report(run: str, *, note: Callable[[str], None], data: str | None = None) -> str:
@@ -96,6 +98,7 @@ def _content(
         "facts": _facts(checkpoint, lines, synthesiser.alphas),
         "alphas": synthesiser.alphas,
         "missing": real.missing,
+        "classes": list(enumerate(real.classes)),
         "levels": _bands_by_level(figures.bands, settings.levels),
         "fit": figures.fit,
         "rows": plan_rows(settings),
@@ -158,14 +161,17 @@ def _real_images(settings: RunSettings, data: str | None) -> RealImages:
     """The first images of the training order."""
     chosen = settings if data is None else settings.model_copy(update={"data": data})
     try:
-        with open_source(chosen).ingest() as ingest:
+        source = open_source(chosen)
+        with source.ingest() as ingest:
             batch = ingest.batch(0, sample_count(settings.image_size))
     except FreqganError as error:
         if data is not None:
             raise
         return RealImages(None, None, str(error))
     labels = torch.from_numpy(batch.labels) if settings.classes else None
-    return RealImages(torch.from_numpy(batch.images), labels)
+    return RealImages(
+        torch.from_numpy(batch.images), labels, classes=source.index.class_names if settings.classes else ()
+    )
 
 
 def _read_metrics(folder: Folder) -> list[MetricsLine]:

@@ -15,12 +15,15 @@ from cluster.evaluation import MIXED_SHARDS
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
-from cluster.shards import Shard, ShardIndex
+from cluster.shards import JOINED, ZEROS, Shard, ShardIndex
 from cluster.storage import split_object
 from freqgan.errors import RunError
 from launch.pictures import encode_png, tile
 
 PRINTED_WIDTH = 132
+NAMED = 5
+"""Names of a list that are printed."""
+
 SHOWN, SHOWN_SIDE = 64, 64
 """Images of a grid, and the pixels of the square that each of them is brought to."""
 
@@ -31,8 +34,9 @@ def index_with_progress(data: str) -> str:
         shards = index_shards(data, advance)
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
     count, others = sum(len(shard.samples) for shard in shards), passed_over_text(shards)
-    passed_over = f"; passed over: {others}" if others else ""
-    return f"{count} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed{passed_over}"
+    line = f"{count} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
+    line += f"; passed over: {others}" if others else ""
+    return "\n".join([line, *(f"{name}: {text}" for name, text in _joined_facts(shards).items())])
 
 
 def verify_with_progress(data: str) -> str:
@@ -48,12 +52,14 @@ def verify_with_progress(data: str) -> str:
     wrong = [(url, what) for url, _, what in rows if what is not None]
     if wrong:
         folders = {url.rpartition("/")[0] for url, _ in wrong}
-        table = Table(box=box.SIMPLE, title=f"in {folders.pop()}" if len(folders) == 1 else None, title_justify="left")
+        table = Table(
+            box=box.SIMPLE, title=shown(f"in {folders.pop()}") if len(folders) == 1 else None, title_justify="left"
+        )
         table.add_column("shard", overflow="fold")
         table.add_column("what is wrong")
         for url, what in wrong:
-            table.add_row(url if folders else url.rpartition("/")[2], what.removeprefix(f"{url} "))
-        Console(width=PRINTED_WIDTH).print(table)
+            table.add_row(shown(url if folders else url.rpartition("/")[2]), shown(what.removeprefix(f"{url} ")))
+        Console(width=PRINTED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
         raise RunError(f"{len(wrong)} of {shards_text(len(rows))} are damaged: restore them, or leave them out of data")
     hint = f"; no index knows {unknown} of them: `freqgan shards index` writes one" if unknown else ""
     return f"{shards_text(len(rows))} in order{hint}"
@@ -71,12 +77,12 @@ def show_info(data: str, grid: str | None) -> None:
     table = Table(box=box.SIMPLE, show_header=False)
     for name, text in _facts(index).items():
         table.add_row(name, text)
-    Console(width=PRINTED_WIDTH).print(table)
+    Console(width=PRINTED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
     if target is not None:
         count = min(SHOWN, index.sample_count)
         with Ingest(index, ImagePolicy(size=SHOWN_SIDE), 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
             target[0].write(target[1], encode_png(tile(ingest.batch(0, count).images, gap=1)))
-        print(f"{count} random images: {grid}")
+        print(f"{count} random images: {shown(grid or '')}")
 
 
 def _facts(index: ShardIndex) -> dict[str, str]:
@@ -99,19 +105,67 @@ def _facts(index: ShardIndex) -> dict[str, str]:
         fewest, most = min(labels.values()), max(labels.values())
         each = f"{most:,} images each" if fewest == most else f"{fewest:,} to {most:,} images each"
         facts["labels"] = f"{len(labels)}, from {min(labels)} to {max(labels)}, {each}"
+    facts |= _class_facts(index)
     if others := passed_over_text(index.shards):
         facts["passed over"] = others
+    facts |= _joined_facts(index.shards)
     if unlabelled:
         facts["without a label"] = f"{unlabelled:,} images"
     return facts
 
 
-def passed_over_text(shards: Sequence[Shard]) -> str:
-    """How many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+def _class_facts(index: ShardIndex) -> dict[str, str]:
+    """What labels mean; by folder where the same label means different things."""
+    if index.ambiguous_label is None:
+        return {"classes": classes_text(index.class_names)} if index.class_names else {}
+    lines = (f"{classes_text(names)} in {shown(folder)}" for folder, names in index.classes.items())
+    return {"classes": "\n".join(lines)}
+
+
+def _joined_facts(shards: Sequence[Shard]) -> dict[str, str]:
+    counts = _counts(shards)
+    facts = {}
+    if count := counts[JOINED]:
+        facts["joined"] = f"{count:,} more tar{'s' if count > 1 else ''} behind the first of a shard, read as well"
+    if count := counts[ZEROS]:
+        facts["zeros"] = f"{count:,} MiB at the end of shards: was one cut off, and its rest filled with zeros?"
+    return facts
+
+
+def _counts(shards: Sequence[Shard]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for shard in shards:
         counts.update(dict(shard.others))
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return counts
+
+
+def passed_over_text(shards: Sequence[Shard]) -> str:
+    """How many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+    counts = _counts(shards).most_common()
+    return ", ".join(f"{count:,} {shown(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
+
+
+def classes_text(names: Sequence[str], most: int | None = None) -> str:
+    """Label and name of every class, or of the first ``most``: "0 cat, 1 dog"."""
+    text = ", ".join(f"{label} {_quoted(name)}" for label, name in enumerate(names[:most]))
+    left = 0 if most is None else max(0, len(names) - most)
+    return f"{text} and {left:,} more (`freqgan shards info` prints all)" if left else text
+
+
+def names_text(names: Sequence[str]) -> str:
+    """A few of ``names`` and how many more there are."""
+    few = ", ".join(map(_quoted, names[:NAMED]))
+    return f"{few} and {len(names) - NAMED:,} more" if len(names) > NAMED else few
+
+
+def _quoted(name: str) -> str:
+    """In quotes where one could not see where it ends."""
+    return f"'{shown(name)}'" if name != name.strip() or "," in name or not name else shown(name)
+
+
+def shown(text: str) -> str:
+    """For a terminal: what it would not print, or would obey, is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shards_text(count: int) -> str:

@@ -292,6 +292,9 @@ def test_the_page_says_the_key_facts(run_folder: Path) -> None:
     assert "same class" in text
     assert "LL2, HL2, LH2, HH2, LL1, HL1, LH1" in text
     assert "checkpoint_every: 3" in text
+    assert "What the 2 labels mean" in text
+    assert "0 edges" in text
+    assert "1 ramps" in text
 
 
 def test_a_report_can_be_written_again_and_is_the_same(capsys: Capsys, run_folder: Path) -> None:

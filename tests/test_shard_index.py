@@ -97,7 +97,19 @@ def test_the_names_of_classes_stay(shards: Path) -> None:
     assert json.loads(path.read_text())["classes"] == ["cat", "dog", "owl"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format":2}', '{"format":2,"shards":[{"shard":"x"}]}', "{", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format":2}',
+        '{"format":2,"shards":[{"shard":"x"}]}',
+        "{",
+        "\x00",
+        '{"classes":5}',
+        '{"format":2,"classes":[1],"shards":[]}',
+    ],
+)
 def test_what_is_no_index_is_named(shards: Path, text: str) -> None:
     (shards / INDEX_NAME).write_text(text)
     with pytest.raises(InputError, match=rf"{shards}/index\.json is no index of shards .*shards index {shards}"):
@@ -208,6 +220,21 @@ def test_verify_names_all_that_is_wrong(
     assert all(name in told.out for name in rows)
     folder.write("00000.tar", flipped(whole, 8 * 100))
     assert "header" in str(verify_shards(f"{url}/00000.tar")[0][2])
+
+
+def test_an_index_that_knows_the_first_of_joined_tars_alone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (write_tar(tmp_path / f"{n}.part", shard_members(10 * n, 4)).read_bytes() for n in range(2))
+    (tmp_path / "x.tar").write_bytes(one + bytes(59 * 512) + two)
+    index_shards(str(tmp_path))
+    assert run_command(capsys, "shards", "verify", tmp_path).code == 0
+    content = json.loads((tmp_path / INDEX_NAME).read_text())
+    content["shards"][0] |= {"samples": 4, "members": content["shards"][0]["members"][:4]}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(content))
+    told = run_command(capsys, "shards", "verify", tmp_path)
+    assert told.code == 3
+    assert "4 images in it are not in the index: index it again" in told.out
 
 
 def test_foreign_shards_are_indexed_and_what_cannot_be_read_is_named(

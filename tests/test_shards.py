@@ -4,10 +4,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import uuid
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ import pytest
 from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
+from cluster.ingest import NO_LABEL
 from cluster.packing import PackReport, pack
-from cluster.shard_index import build_index
+from cluster.shard_index import build_index, index_shards
 from cluster.shards import Sample, find_shards, read_shard, split_extension
+from cluster.source import open_source
 from cluster.storage import open_folder
 from freqgan.errors import InputError
-from tests.commands import run_command
+from tests.commands import refused, run_command
+from tests.runs import tiny_run_settings
 from tests.s3_server import BUCKET
 
 SHARED_CIFAR10 = Path(__file__).parents[2] / "shared/data/cifar10"
@@ -92,6 +97,74 @@ def test_find_shards(shards_url: str) -> None:
     assert find_shards(f"{shards_url}/{{train-*,train-00000}}.tar") == train
     parent, _, name = shards_url.rpartition("/")
     assert find_shards(f"{parent}/{name[:-1]}?/train-*.tar") == train
+
+
+ODD_NAMES = ("out [v2]", "p{x}", "a*b?", "p{a,b}", "p{1..3}", "[!x]", "x.tar", "{", "[")
+"""Of folders, and all but the last three are patterns."""
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_what_is_there_under_the_very_name_is_no_pattern(
+    tmp_path: Path, place: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether or not there is an index, and though others are there that the pattern would match."""
+    odd_names = ODD_NAMES[: 9 if place == "disk" else 2]  # requests take their time
+    for number, folder in enumerate((*odd_names, "out v", "px", "pa", "p1", "aXbY", "y")):
+        write_tar(tmp_path / folder / f"{number}.tar", {"1.jpg": image_bytes(number)})
+        write_tar(tmp_path / folder / "t[1].tar", {"2.jpg": image_bytes(100 + number)})
+    top = str(tmp_path)
+    if place == "bucket":
+        request.getfixturevalue("s3_server")
+        top = upload(tmp_path)
+    for indexed in (False, True):
+        for number, folder in enumerate(odd_names):
+            one, bracketed = f"{top}/{folder}/{number}.tar", f"{top}/{folder}/t[1].tar"
+            if indexed:
+                index_shards(f"{top}/{folder}")
+            for data, urls in {
+                f"{top}/{folder}": [one, bracketed],
+                f"{top}/{folder}/": [one, bracketed],
+                one: [one],
+                bracketed: [bracketed],
+                f"{top}/{folder}/*.tar": [one, bracketed],
+                f"{top}/{folder}/{number}*": [one],
+                f"{top}/{folder}/{{{number},t[1]}}.tar": [one, bracketed],
+                f"{top}/{folder}/t[[]1].tar": [bracketed],
+            }.items():
+                assert find_shards(data) == urls, data
+                assert [shard.url for shard in build_index(data).shards] == urls, data
+    assert "2: 2 .jpg" in run_command(capsys, "shards", "info", f"{top}/out [v2]").out
+    assert run_command(capsys, "shards", "verify", f"{top}/p{{x}}").out.strip() == "2 shards in order"
+    open_folder(top).delete("out [v2]/index.json")
+    assert "2 images in 2 shards" in run_command(capsys, "shards", "index", f"{top}/out [v2]").out
+    assert open_folder(f"{top}/out [v2]").exists("index.json")
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_patterns_are_patterns_where_nothing_has_their_name(
+    tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    for name in ("p1/a[1]/x.tar", "p2/a1/x.tar", "p2/a[1]/y.tar", "p3/x,y.tar"):
+        write_tar(tmp_path / name, {"1.jpg": image_bytes(1)})
+    top = str(tmp_path)
+    if place == "bucket":
+        request.getfixturevalue("s3_server")
+        top = upload(tmp_path)
+    for pattern, names in {
+        "p[12]/a[1]/*.tar": ["p1/a[1]/x.tar", "p2/a[1]/y.tar"],
+        "p{1..2}/a[1]/*.tar": ["p1/a[1]/x.tar", "p2/a[1]/y.tar"],
+        "p{1,2}/a?/*.tar": ["p2/a1/x.tar"],
+        "p{2/a1,1/a[1]}/x.tar": ["p2/a1/x.tar", "p1/a[1]/x.tar"],
+        "p3/x,*": ["p3/x,y.tar"],
+    }.items():
+        if pattern == "p{1,2}/a?/*.tar":
+            with pytest.raises(InputError, match=r"no shard matches .*p1/a\?"):
+                find_shards(f"{top}/{pattern}")
+            pattern = "p{2,2}/a?/*.tar"
+        assert find_shards(f"{top}/{pattern}") == [f"{top}/{name}" for name in names], pattern
+    long = ",".join(f"{number:0200d}" for number in range(20))
+    with pytest.raises(InputError, match=r"no such shard: .*0000\.tar"):  # longer than any name may be
+        find_shards(f"{top}/p3/{{{long}}}.tar")
 
 
 def test_relative_paths(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +344,143 @@ def test_a_damaged_header_does_not_end_a_shard_quietly(tmp_path: Path) -> None:
         data[offset] ^= 1
 
 
-def test_joined_tars_are_not_read_in_part(tmp_path: Path) -> None:
-    one, two = (write_tar(tmp_path / f"{n}.tar", {f"{n}.jpg": image_bytes(n)}).read_bytes() for n in range(2))
-    (tmp_path / "joined.tar").write_bytes(one + two)
-    with pytest.raises(InputError, match=r"joined\.tar of \d+ bytes is .* \(data follows the end of the tar\)"):
-        build_index(str(tmp_path / "joined.tar"))
+def joined(path: Path, count: int, padding: int) -> Path:
+    """So many tars of one image each, so many blocks of zeros behind each, as `tar -b` and `cat` make them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for number in range(count):
+        whole = write_tar(path.with_name("part"), {f"{number}.jpg": image_bytes(number), f"{number}.cls": b"1"})
+        parts.append(whole.read_bytes().rstrip(b"\0"))
+        parts.append(bytes(-len(parts[-1]) % 512 + padding * 512))
+    path.with_name("part").unlink()
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("padding", [2, 3, 18, 20, 21, 23, 64, 128, 2048, 9000])
+def test_joined_tars_are_all_read(tmp_path: Path, padding: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = joined(tmp_path / "data" / "ab.tar", 3, padding)
+    shard = read_shard(str(path))
+    assert [(sample.key, sample.label) for sample in shard.samples] == [("0", 1), ("1", 1), ("2", 1)]
+    data = path.read_bytes()
+    assert [data[s.offset : s.offset + s.size_bytes] for s in shard.samples] == [image_bytes(n) for n in range(3)]
+    told = run_command(capsys, "shards", "info", path.parent)
+    assert told.code == 0
+    assert re.search(r"images +3: 3 \.jpg ", told.out)
+    assert "2 more tars behind the first of a shard, read as well" in told.out
+    assert ("4 MiB at the end of shards" in told.out) == (padding == 9000)
+    assert "2 more tars behind" in run_command(capsys, "shards", "index", path.parent).out
+    assert "2 more tars behind" in run_command(capsys, "shards", "info", path.parent).out
+
+
+def test_joined_tars_in_a_bucket(tmp_path: Path, s3_server: str) -> None:
+    joined(tmp_path / "data" / "ab.tar", 2, 20_000)
+    assert build_index(upload(tmp_path / "data")).sample_count == 2
+
+
+@pytest.mark.parametrize("distance", [0, 512, 10_239, 10_240, 11_264, 20_000, 3 * 2**20])
+def test_what_follows_a_tar_and_is_none_is_told(tmp_path: Path, distance: int) -> None:
+    path = write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1)})
+    whole = path.read_bytes()
+    for rest in (b"x", image_bytes(2), bytes(700) + b"\1" + bytes(700), write_header("2.jpg", damaged=True)):
+        path.write_bytes(whole + bytes(distance) + rest)
+        with pytest.raises(InputError, match=r"x\.tar of \d+ bytes is cut off or damaged at offset \d+ \(data follows"):
+            build_index(str(path))
+    path.write_bytes(whole + bytes(distance) + write_header("2.jpg"))
+    with pytest.raises(InputError, match=r"x\.tar of \d+ bytes is cut off or damaged"):
+        build_index(str(path))
+
+
+def write_header(name: str, *, damaged: bool = False) -> bytes:
+    """Of a member of 600 bytes, of which none follow."""
+    info = tarfile.TarInfo(name)
+    info.size = 600
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    header[5] ^= damaged
+    return bytes(header)
+
+
+def test_damage_in_joined_tars_is_noticed(tmp_path: Path) -> None:
+    """No flipped bit loses an image: none in the zeros behind a tar stays unnoticed, nor any cut within a tar."""
+    path = joined(tmp_path / "x.tar", 3, 30)
+    data = path.read_bytes()
+    samples = read_shard(str(path)).samples
+    starts = [sample.offset - 512 for sample in samples] + [len(data)]
+    zeros = [range(start - 30 * 512, start) for start in starts[1:]]
+    contents = [range(s.offset, s.offset + s.size_bytes) for s in samples]
+    label = data.index(b"1", zeros[0].start - 512)
+    contents += [range(label + start - starts[0], label + start - starts[0] + 1) for start in starts[:-1]]
+    headers = [start + n for start in starts[1:-1] for n in range(0, 512, 7)]
+    for offset in {*range(0, len(data), 97), *headers} - {offset for content in contents for offset in content}:
+        changed = bytearray(data)
+        changed[offset] ^= 4
+        path.write_bytes(changed)
+        with suppress(InputError):
+            assert read_shard(str(path)).samples == samples, offset
+            assert not any(offset in some for some in zeros), offset
+    for length in range(1, len(data), 211):
+        path.write_bytes(data[:length])
+        if not any(some.start + 1024 <= length <= some.stop for some in zeros):
+            with pytest.raises(InputError, match=r"x\.tar (is no uncompressed tar|of \d+ bytes is cut off)"):
+                build_index(str(path))
+
+
+@pytest.mark.parametrize("name", ["1.jfif", "1.JFIF", "1.jpe", "1.JPG", "1.Jpeg", "1.PNG", "1.WebP"])
+def test_extensions_of_images(tmp_path: Path, name: str) -> None:
+    write_tar(tmp_path / "x.tar", {name: image_bytes(1)})
+    assert build_index(str(tmp_path / "x.tar")).shards[0].samples[0].image_name == name
+    make_file(tmp_path / "in" / name, image_bytes(1))
+    assert pack(str(tmp_path / "in"), str(tmp_path / "out")).images == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [(b"3", 3), (b" 3\r\n", 3), (b"+3", 3), (b"-1", -1), (b"007", 7), (b"0" * 63 + b"5", 5), (b"-0", 0),
+     (b"18446744073709551615", 2**64 - 1), (b"9" * 64, int("9" * 64)), (b"-9223372036854775809", -(2**63) - 1)],
+)  # fmt: skip
+def test_labels_are_integers_of_any_size(tmp_path: Path, text: bytes, label: int) -> None:
+    """One that no batch can hold is no reason to refuse images whose labels are not used."""
+    write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1), "1.cls": text})
+    index_shards(str(tmp_path))
+    settings = tiny_run_settings(tmp_path / "run", tmp_path)
+    source = open_source(settings)
+    assert source.index.shards[0].samples[0].label == label
+    with source.ingest() as ingest:
+        fits = -(2**63) <= label < 2**63
+        assert ingest.batch(0, 2).labels.tolist() == [label if fits else NO_LABEL] * 2
+    if not 0 <= label < 8:
+        with pytest.raises(InputError, match=rf"1\.jpg in .*x\.tar has label {label}; set classes=0 to ignore labels"):
+            open_source(settings.model_copy(update={"classes": 8}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b" ", b"1_0", b"3.0", b"1e3", b"0x1", b"one", b"1 2", b"--1", b"+", "٣".encode(), "３".encode(), b"3\0",
+     b"\xef\xbb\xbf3", b"0" * 64 + b"5", b"9" * 5000, b"1" + b" " * 64 + b"2"],
+)  # fmt: skip
+def test_what_is_no_label_is_named(tmp_path: Path, text: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1), "1.cls": text})
+    message = refused(run_command(capsys, "shards", "info", tmp_path))
+    assert re.match(r"1\.cls in .*/x\.tar holds b.*: a label is an integer written as text; write it so", message)
+
+
+def test_a_label_too_large_for_a_batch_trains_without_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = {f"{n}.jpg": image_bytes(n, size=16) for n in range(8)} | {f"{n}.cls": b"1" for n in range(8)}
+    members["3.cls"] = b"18446744073709551615"
+    write_tar(tmp_path / "d" / "x.tar", members)
+    train = ("train", "smoke", f"data={tmp_path}/d", "executor=inline", "max_steps=1", f"run={tmp_path}/run")
+    assert "3.jpg in" in refused(run_command(capsys, *train, "classes=2"))
+    assert run_command(capsys, *train, "classes=0").code == 0
+
+
+def test_two_labels_of_an_image(tmp_path: Path) -> None:
+    write_tar(tmp_path / "x.tar", [("1.cls", b"1"), ("1.jpg", image_bytes(1)), ("1.CLS", b"1")])
+    assert build_index(str(tmp_path)).shards[0].samples[0].label == 1
+    write_tar(tmp_path / "x.tar", [("1.cls", b"1"), ("1.jpg", image_bytes(1)), ("1.CLS", b"2")])
+    with pytest.raises(InputError, match=r"x\.tar has two labels of key 1, 1 and 2: remove one"):
+        build_index(str(tmp_path))
 
 
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:

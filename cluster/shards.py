@@ -25,6 +25,7 @@ from freqgan.errors import InputError
 
 MAX_LABEL_BYTES = 64
 
+_UNREAD_TAR = re.compile(r"\.tar\.(gz|bz2|xz|zst|lz4|Z)$|\.(tgz|tbz2?|txz|tzst)$|\.(?!tar$)(?i:tar)$")
 _PACK_HINT = "`freqgan shards pack SRC DST` makes shards of a folder of images"
 _END_BYTES = 2 * tarfile.BLOCKSIZE
 _LARGE_RECORD_BYTES = 2**20
@@ -195,7 +196,14 @@ def matching_names(names: Collection[str], pattern: str) -> list[str]:
 
 
 def _list_folder(folder: Folder) -> list[str]:
-    names = [name for name in folder.files() if name.endswith(".tar")]
+    files = folder.files()
+    names = [name for name in files if name.endswith(".tar")]
+    unread = [name for name in files if _UNREAD_TAR.search(name)]
+    if unread:
+        raise InputError(
+            f"{folder.url} holds {len(unread)} tars that are compressed or not called .tar, the first is {unread[0]}: "
+            "uncompress and rename them, or move them elsewhere"
+        )
     if names:
         return [f"{folder.url}/{name}" for name in names]
     if folder.is_local and Path(folder.url).is_file():

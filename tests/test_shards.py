@@ -735,3 +735,11 @@ def test_impossible_limits_are_refused(tmp_path: Path, limits: dict[str, Any]) -
 
 def test_samples_are_small_in_memory() -> None:
     assert not hasattr(Sample("k", "k.jpg", 0, 1, None), "__dict__")
+
+
+@pytest.mark.parametrize("name", ["b.tar.gz", "b.tgz", "b.TAR", "b.tar.zst"])
+def test_tars_that_would_be_passed_over_are_told(tmp_path: Path, name: str) -> None:
+    for one in ("a.tar", name, "notes.targets"):
+        (tmp_path / one).write_bytes(b"")
+    with pytest.raises(InputError, match=rf"holds 1 tars that are compressed or not called .tar, the first is {name}"):
+        find_shards(str(tmp_path))

@@ -741,5 +741,7 @@ def test_samples_are_small_in_memory() -> None:
 def test_tars_that_would_be_passed_over_are_told(tmp_path: Path, name: str) -> None:
     for one in ("a.tar", name, "notes.targets"):
         (tmp_path / one).write_bytes(b"")
-    with pytest.raises(InputError, match=rf"holds 1 tars that are compressed or not called .tar, the first is {name}"):
+    with pytest.raises(
+        InputError, match=rf"holds tars that are compressed or not called .tar \(1, the first is {name}\)"
+    ):
         find_shards(str(tmp_path))

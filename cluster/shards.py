@@ -201,8 +201,8 @@ def _list_folder(folder: Folder) -> list[str]:
     unread = [name for name in files if _UNREAD_TAR.search(name)]
     if unread:
         raise InputError(
-            f"{folder.url} holds tars that are compressed or not called .tar ({len(unread)}, the first is {unread[0]}): "
-            "uncompress and rename them, or move them elsewhere"
+            f"{folder.url} holds tars that are compressed or not called .tar ({len(unread)}, the first is "
+            f"{unread[0]}): uncompress and rename them, or move them elsewhere"
         )
     if names:
         return [f"{folder.url}/{name}" for name in names]

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayError
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
+from cluster.ray_address import RayAddress, check_cluster, given_address, join_error
 from cluster.ray_seats import reaches
 from cluster.retention import kept_steps_count, step_bytes
 from cluster.settings import RunSettings
@@ -35,15 +36,19 @@ def connect(settings: RunSettings, address: str | None) -> bool:
     _set_quiet()
     if ray.is_initialized():
         return False
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address is not None:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="freqgan")
-        except (ConnectionError, RayError, ValueError, RuntimeError) as error:
-            raise RunError(f"--address {address}: no Ray cluster answers there ({error}); check the address") from error
+    if (there := given_address(address)) is not None:
+        _join(there)
         return False
     start_local_ray(object_store_bytes(settings))
     return True
+
+
+def _join(address: RayAddress) -> None:
+    check_cluster(address)
+    try:
+        ray.init(address=address.text, log_to_driver=False, logging_level=logging.ERROR, namespace="freqgan")
+    except (ConnectionError, RayError, ValueError, RuntimeError) as error:
+        raise join_error(address, error) from error
 
 
 def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> None:

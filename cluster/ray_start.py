@@ -7,13 +7,14 @@ import os
 
 import ray
 from ray.exceptions import RayError
-from tenacity import Retrying, stop_after_attempt, wait_fixed
+from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_fixed
 
 from cluster.ray_address import RayAddress, check_cluster, given_address, join_error
+from cluster.ray_folder import ray_folder
 from cluster.ray_seats import reaches
 from cluster.retention import kept_steps_count, step_bytes
 from cluster.settings import RunSettings
-from freqgan.errors import RunError
+from freqgan.errors import InputError, RunError
 
 START_ATTEMPTS = 3
 QUIET_VARIABLE = "RAY_IGNORE_UNHANDLED_ERRORS"
@@ -58,30 +59,43 @@ def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> 
     as they do on a busy machine or from a disk that has not read them yet.
 
     Raises:
+        InputError: its folder cannot be used, see :mod:`cluster.ray_folder`.
         RunError: it did not come up, START_ATTEMPTS times in a row.
 
     """
     os.environ.setdefault(REORDER_VARIABLE, str(REORDER_WAIT_S))
     attempts = Retrying(
-        stop=stop_after_attempt(START_ATTEMPTS), wait=wait_fixed(2), after=lambda _: ray.shutdown(), reraise=True
+        stop=stop_after_attempt(START_ATTEMPTS),
+        retry=retry_if_not_exception_type(InputError),
+        wait=wait_fixed(2),
+        after=lambda _: ray.shutdown(),
+        reraise=True,
     )
     try:
-        attempts(
-            ray.init,
-            address="local",  # never one that is there already: it may be what a killed run has left behind
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            namespace="freqgan",
-            _node_ip_address="127.0.0.1",
-            object_store_memory=object_store_memory_bytes,
-        )
+        attempts(_start, object_store_memory_bytes, cpus)
+    except InputError:
+        raise
     except Exception as error:  # Ray raises bare Exceptions here
+        why = str(error)
+        if not isinstance(error, RunError):  # that of the folder says what helps
+            why += f"; its logs are in {ray_folder().logs}. Free memory or processors"
         raise RunError(
-            f"Ray did not start on this machine, {START_ATTEMPTS} times in a row ({error}); its logs are in "
-            "/tmp/ray/session_latest/logs. Free memory or processors, or run with executor=inline"
+            f"Ray did not start on this machine, {START_ATTEMPTS} times in a row: {why}, or run with executor=inline"
         ) from error
+
+
+def _start(object_store_memory_bytes: int, cpus: int | None) -> None:
+    ray_folder().check()
+    ray.init(
+        address="local",  # never one that is there already: it may be what a killed run has left behind
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        namespace="freqgan",
+        _node_ip_address="127.0.0.1",
+        object_store_memory=object_store_memory_bytes,
+    )
 
 
 def head_answers() -> bool:

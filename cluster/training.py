@@ -52,7 +52,8 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)
-    source = open_source(settings, Quarantine(open_folder(settings.run), settings.max_damaged))
+    left_out = () if checkpoint is None else None  # what a start without a checkpoint has left out means nothing
+    source = open_source(settings, Quarantine(open_folder(settings.run), settings.max_damaged, left_out))
     if checkpoint is not None:
         _check_same_data(settings, source, checkpoint)
     return source, checkpoint
@@ -97,6 +98,8 @@ def _train(
     if settings.executor == "ray" and (there := given_address(address)) is not None:
         check_cluster(there)  # before anything is measured for it
     if checkpoint is None:
+        if source.quarantine is not None:
+            source.quarantine.begin_anew()  # here, where nobody else trains the same run
         count = min(settings.statistics_images, source.index.sample_count)
         reporter.preparing(f"measuring the bands of {count} images")
         statistics = measure_statistics(source)

@@ -21,7 +21,7 @@ from cluster.host import choose_device, emulates_precision
 from cluster.lease import Lease
 from cluster.program import stage_names
 from cluster.quarantine import QUARANTINE, Quarantine
-from cluster.ray_address import LOOPBACK_VARIABLE, check_cluster, given_address
+from cluster.ray_address import LOOPBACK_VARIABLE, given_address
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
 from cluster.source import DataSource, measure_statistics, open_source
@@ -96,6 +96,8 @@ def _train(
         reporter.finished(checkpoint.step, "done")
         return TrainResult(checkpoint.step, "done")
     if settings.executor == "ray" and (there := given_address(address)) is not None:
+        from cluster.ray_start import check_cluster  # only here: importing Ray takes a second
+
         check_cluster(there)  # before anything is measured for it
     if checkpoint is None:
         if source.quarantine is not None:

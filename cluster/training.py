@@ -19,6 +19,7 @@ from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBa
 from cluster.failures import Recovery
 from cluster.host import choose_device, emulates_precision
 from cluster.lease import Lease
+from cluster.leftovers import remove_leftovers
 from cluster.program import stage_names
 from cluster.quarantine import QUARANTINE, Quarantine
 from cluster.ray_address import LOOPBACK_VARIABLE, given_address
@@ -108,6 +109,8 @@ def _train(
     else:
         statistics = checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
+    remove_leftovers(open_folder(settings.run))
+    writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
     with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well

@@ -3,7 +3,7 @@
 Order of writing: every stage's files, then ``manifest.json`` (sizes, sha256, settings, data position),
 then ``LATEST`` by a conditional write. A folder without a manifest is not a checkpoint, so a killed upload
 leaves nothing readable. An attempt has a folder of its own: two writers of one step never mix their files.
-One process at a time holds the ``LEASE`` of a run.
+One process at a time holds the ``LEASE`` of a run; it deletes what others have left unfinished.
 """
 
 from __future__ import annotations
@@ -208,6 +208,19 @@ class CheckpointWriter:
             folder.delete_tree()
             if not (step_folder := self.root.child(f"{step:09d}")).list():
                 step_folder.delete_tree()
+        self.prune_unfinished()
+
+    def prune_unfinished(self) -> None:
+        """Deletes the attempts of others that came to no manifest, while the lease says that nobody else writes."""
+        if self.lease is None:
+            return
+        committed = set(_committed(self.root))
+        unfinished = {a for a in _attempts(self.root) if a[1] != self.attempt and (int(a[0]), a[1]) not in committed}
+        if unfinished:
+            self.lease.check()
+        for step, attempt in unfinished:
+            self.root.child(step, attempt).delete_tree()
+            self.root.child(step).delete_if_empty()
 
 
 def _epoch(pointer: bytes) -> int:
@@ -312,6 +325,18 @@ def _committed(root: Folder) -> Iterator[tuple[int, str]]:
         parts = name.split("/")
         if len(parts) == 3 and parts[2] == MANIFEST and parts[0].isdecimal():
             yield int(parts[0]), parts[1]
+
+
+def _attempts(root: Folder) -> Iterator[tuple[str, str]]:
+    """(folder of a step, attempt) of all, committed or not; on a disk also those of temporary files alone."""
+    if root.is_local:
+        for step in filter(str.isdecimal, root.subfolders()):
+            yield from ((step, attempt) for attempt in root.child(step).subfolders())
+        return
+    for name in root.list():
+        parts = name.split("/")
+        if len(parts) == 3 and parts[0].isdecimal():
+            yield parts[0], parts[1]
 
 
 def _read(folder: Folder, step: int) -> Checkpoint:

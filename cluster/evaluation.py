@@ -15,11 +15,13 @@ from torch import Tensor
 
 from cluster.checkpoints import Checkpoint
 from cluster.image_files import list_images, open_images
-from cluster.images import ImagePolicy, decode_image, fit_image
+from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.ingest import DataSettings, Ingest
 from cluster.order import permutation
+from cluster.quarantine import LeftOut, images_of, reasons_text
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
+from cluster.source import sound_batch
 from cluster.storage import split_object
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, measure, scored
@@ -56,7 +58,8 @@ def evaluate_checkpoint(
     """
     settings, index = checkpoint.settings, build_index(data)
     policy = replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")
-    number = _fitting(count, index, data, note)
+    reference, other_real = real_images(index, policy, _fitting(count, index, data, note), data, note)
+    number = len(reference)
     note(f"generating {number} images of step {checkpoint.step}")
     synthesiser = checkpoint.synthesiser()
     blocks = [synthesiser.sample(seed, min(BLOCK, number - first), first) for first in range(0, number, BLOCK)]
@@ -65,7 +68,6 @@ def evaluate_checkpoint(
         "chain": [block.frequency for block in blocks],
         "other": [block.other for block in blocks],
     }
-    reference, other_real = _real(index, policy, number)
     floors = _floors(reference, other_real, extra, note)
     scores: dict[Part, dict[str, Score]] = {}
     for part in parts:
@@ -105,8 +107,10 @@ def evaluate_files(
         policy = ImagePolicy(size=size or max(8, min(first.shape[:2]) // 8 * 8))
         note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
-    reference, other_real = _real(index, policy, number)
-    values = measure(reference, torch.from_numpy(candidate), note=_telling("files", note), extra=extra)
+    reference, other_real = real_images(index, policy, number, data, note)
+    values = measure(
+        reference, torch.from_numpy(candidate[: len(reference)]), note=_telling("files", note), extra=extra
+    )
     return scored(values, _floors(reference, other_real, extra, note))
 
 
@@ -169,9 +173,30 @@ def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], Non
     return min(available, count)
 
 
-def _real(index: ShardIndex, policy: ImagePolicy, count: int) -> tuple[Tensor, Tensor]:
-    """Twice ``count`` different real images in a shuffled order that depends on the shards alone."""
-    with Ingest(index, policy, 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
-        batches = [ingest.batch(first, min(READ, 2 * count - first)).images for first in range(0, 2 * count, READ)]
+def real_images(
+    index: ShardIndex, policy: ImagePolicy, count: int, data: str, note: Callable[[str], None]
+) -> tuple[Tensor, Tensor]:
+    """Twice ``count`` different real images in a shuffled order that depends on the shards alone.
+
+    Those that are damaged are left out, and told; there are fewer where no others are left, and InputError where they
+    are too few.
+    """
+    batches: list[Pixels] = []
+    left_out: list[LeftOut] = []
+    order = DataSettings(shuffle_shards=MIXED_SHARDS)
+    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+        for first in range(0, 2 * count, READ):
+            if first < 2 * count:  # may have become less
+                batch, found = sound_batch(ingest, first, min(READ, 2 * count - first))
+                batches.append(batch.images)
+                left_out += found
+                count = min(count, (index.sample_count - len(images_of(left_out))) // 2)
+    if left_out:
+        note(f"{data}: {len(left_out)} damaged images are left out: {reasons_text(left_out)}")
+    if count < FEWEST:
+        raise InputError(
+            f"{data}: without its damaged images {count} are left to compare, and {FEWEST} are needed: "
+            f"{reasons_text(left_out)}; restore the shards or give more of them"
+        )
     images = torch.from_numpy(np.ascontiguousarray(np.concatenate(batches)))
-    return images[:count], images[count:]
+    return images[:count], images[count : 2 * count]

@@ -29,7 +29,7 @@ from cluster.images import MAX_PIXELS, ImagePolicy, Pixels, TooLargeError, decod
 from cluster.omissions import Omissions
 from cluster.order import Order
 from cluster.patience import USUAL_PATIENCE, Patience
-from cluster.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut
+from cluster.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut, check_some_are_left, images_of
 from cluster.shard_cache import ShardCache
 from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
@@ -118,6 +118,7 @@ class Ingest:
         self._store = _ShardStore(index, patience, cache, tolerant=most_damaged is not None)
         self._told: set[int] = set()
         """Shards whose damage beside their images is known."""
+        self._left_out: dict[tuple[int, int], LeftOut] = {}
 
     def __enter__(self) -> Ingest:
         return self
@@ -161,13 +162,16 @@ class Ingest:
             if number not in self._told
         ]
         if found:
-            raise DamageFoundError(tuple(found))
+            first_met = {one.key: one for one in reversed(found)}  # a batch of a small set may come to an image twice
+            raise DamageFoundError(tuple(reversed(first_met.values())))
         return Batch(pixels, labels)
 
     def leave_out(self, images: Sequence[LeftOut]) -> None:
         """Passes over ``images`` from now on, each from its position on; RunError where none is left."""
         self._told |= {one.shard_number for one in images if one.sample_number == WHOLE_SHARD}
-        left_out = [one for one in images if one.sample_number != WHOLE_SHARD]
+        left_out = images_of(images)
+        self._left_out |= {one.key: one for one in left_out}
+        check_some_are_left(self._left_out.values(), self._order.sample_count)
         self._omissions.add((*one.key, one.position) for one in left_out)
 
     @property

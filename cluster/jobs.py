@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import requests
 from aiohttp import ClientError
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -25,6 +27,8 @@ from freqgan.errors import InputError, RunError
 PATIENCE_S = 120.0
 """For which a dashboard may not answer before a job that is followed is given up."""
 POLL_S = 1.0
+ANSWER_S = 10.0
+"""For which a dashboard may be silent when it is asked for the first time."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Jobs:
         if not address.startswith(("http://", "https://")):
             raise InputError(f"--address {address}: give that of the cluster's dashboard, for example http://head:8265")
         try:
+            # Ray's client waits for ever for what listens and says nothing.
+            if requests.get(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S).status_code == HTTPStatus.NOT_FOUND:
+                raise InputError(f"what answers at {address} is no Ray dashboard; check the address")
             self._client = JobSubmissionClient(address)
         except (ConnectionError, RequestException) as error:
             raise InputError(

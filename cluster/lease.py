@@ -117,9 +117,13 @@ class Lease:
         self._ending.set()
         self._renewer.join()
         with self._guard:
-            if self._tag is not None:
-                self.folder.write_if(self.name, self._record(0.0), self._tag)
-                self._tag = None
+            tag, self._tag = self._tag, None
+            try:
+                if tag is not None:
+                    self.folder.write_if(self.name, self._record(0.0), tag)
+            except FreqganError:
+                if error is None:  # else what is under way says what is wrong, and the record runs out by itself
+                    raise
 
     def check(self) -> None:
         """RunError unless it is still held: to be asked right before anything is committed."""

@@ -314,7 +314,7 @@ class Recovering:
                 f"images of step {step}, which is to be done again, have been damaged since ({found[0].reason})", ()
             )
         if self.crew.source.quarantine is not None:
-            self.crew.source.quarantine.add(found)
+            self.crew.source.quarantine.add(found, self.crew.source.index.sample_count)
         asks = [partial(reader.leave_out.remote, found) for reader in self.crew.readers.values()]
         insisted(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
 

@@ -13,7 +13,7 @@ import torch
 
 from cluster.ingest import Batch, Ingest, leaving_out
 from cluster.patience import Patience
-from cluster.quarantine import DamageFoundError, Quarantine
+from cluster.quarantine import DamageFoundError, LeftOut, Quarantine
 from cluster.settings import RunSettings
 from cluster.shard_cache import ShardCache
 from cluster.shard_index import build_index
@@ -64,7 +64,7 @@ class DataSource:
             except DamageFoundError as error:
                 if self.quarantine is None:
                     raise
-                self.quarantine.add(error.found)
+                self.quarantine.add(error.found, self.index.sample_count)
                 ingest.leave_out(error.found)
 
     def fingerprint(self) -> str:
@@ -90,6 +90,20 @@ def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> 
     if settings.classes:
         _check_labels(settings.classes, index)
     return DataSource(settings, index, quarantine)
+
+
+def sound_batch(ingest: Ingest, first_image: int, count: int) -> tuple[Batch, tuple[LeftOut, ...]]:
+    """A batch of a reader that tells damage, and the images that are damaged, are not in it and no more looked at.
+
+    For who only looks at images. RunError where all are damaged.
+    """
+    found: tuple[LeftOut, ...] = ()
+    while True:
+        try:
+            return ingest.batch(first_image, count), found
+        except DamageFoundError as error:
+            ingest.leave_out(error.found)
+            found += error.found
 
 
 def shard_cache(settings: RunSettings) -> ShardCache | None:

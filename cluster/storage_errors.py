@@ -48,7 +48,12 @@ def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], st
     package = type(error).__module__.partition(".")[0]
     if not isinstance(error, OSError) and package not in ("botocore", "aiobotocore", "aiohttp", "fsspec", "asyncio"):
         return None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # the local end of a download
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+    ):  # the local end of a download
         return _DISK_REASONS[error.errno]
     where = plain_endpoint()
     name, code = type(error).__name__, error_code(error)
@@ -80,12 +85,12 @@ _DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
     errno.EISDIR: (InputError, "it is a folder, not a file; check the path"),
     errno.EROFS: (InputError, "the file system is read-only; name another folder"),
     errno.ENOSPC: (RunError, "no space is left on the disk; free some or name another folder"),
-    errno.EDQUOT: (RunError, "the quota of this user is used up; free some space or name another folder"),
-    errno.EFBIG: (RunError, "the file is larger than this file system or `ulimit -f` allows; name another folder"),
     errno.ENAMETOOLONG: (InputError, "the name is too long for this file system; choose a shorter one"),
     errno.ELOOP: (InputError, "its symbolic links lead back to themselves; correct them or name another folder"),
     errno.ENOLCK: (InputError, "the file system has no locks, and a run needs them; name a folder on another one"),
     errno.EOPNOTSUPP: (InputError, "the file system lacks an operation that is needed; name a folder on another one"),
+    errno.EDQUOT: (RunError, "no space is left of this user's quota; free some or name another folder"),
+    errno.EFBIG: (RunError, "files may not grow that large here; raise the limit (ulimit -f) or name another folder"),
 }
 
 
@@ -93,3 +98,18 @@ def disk_reason(error: Exception) -> tuple[type[FreqganError], str] | None:
     """The class and the wording of what the operating system raised; None for anything else."""
     otherwise = RunError, f"{error}; check the disk"
     return _DISK_REASONS.get(error.errno, otherwise) if isinstance(error, OSError) else None
+
+
+_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+@contextmanager
+def disk_errors(action: str) -> Iterator[None]:
+    """What the operating system raises in the block as an error of storage: "cannot <action>: <cause>; <remedy>"."""
+    try:
+        yield
+    except OSError as error:
+        known = disk_reason(error)
+        if known is None:
+            raise
+        raise known[0](f"cannot {action}: {known[1]}") from error

@@ -19,18 +19,16 @@ from cluster.executors import Carried, Executor, InlineExecutor, Restore, RollBa
 from cluster.failures import Recovery
 from cluster.host import choose_device, emulates_precision
 from cluster.lease import Lease
+from cluster.leftovers import remove_leftovers
 from cluster.program import stage_names
 from cluster.quarantine import QUARANTINE, Quarantine
+from cluster.ray_address import LOOPBACK_VARIABLE, given_address
 from cluster.reporting import Reporter
 from cluster.settings import RunSettings, differing_keys
 from cluster.source import DataSource, measure_statistics, open_source
 from cluster.storage import open_folder
 from freqgan.errors import InputError
 from freqgan.statistics import BandStatistics
-
-LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Read when Ray is imported. Where it is 0, a Ray that starts here binds all its servers to loopback, as it always
-does on Windows and macOS; without it they listen on every interface, whatever ``_node_ip_address`` says (2.60)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)
-    source = open_source(settings, Quarantine(open_folder(settings.run), settings.max_damaged))
+    left_out = () if checkpoint is None else None  # what a start without a checkpoint has left out means nothing
+    source = open_source(settings, Quarantine(open_folder(settings.run), settings.max_damaged, left_out))
     if checkpoint is not None:
         _check_same_data(settings, source, checkpoint)
     return source, checkpoint
@@ -73,7 +72,7 @@ def train(settings: RunSettings, reporter: Reporter, *, address: str | None = No
         RunError: something failed while running; running again resumes.
 
     """
-    if settings.executor == "inline" or _ray_is_our_own(address):
+    if settings.executor == "inline" or given_address(address) is None:
         choose_device(settings.device)  # no other machine will come with the GPU that this one lacks
     root = open_folder(settings.run).child("checkpoints")
     before = root.read_tagged(LATEST)
@@ -98,13 +97,21 @@ def _train(
         reporter.started(checkpoint.step, notes)
         reporter.finished(checkpoint.step, "done")
         return TrainResult(checkpoint.step, "done")
+    if settings.executor == "ray" and (there := given_address(address)) is not None:
+        from cluster.ray_start import check_cluster  # only here: importing Ray takes a second
+
+        check_cluster(there)  # before anything is measured for it
     if checkpoint is None:
+        if source.quarantine is not None:
+            source.quarantine.begin_anew()  # here, where nobody else trains the same run
         count = min(settings.statistics_images, source.index.sample_count)
         reporter.preparing(f"measuring the bands of {count} images")
         statistics = measure_statistics(source)
     else:
         statistics = checkpoint.statistics()
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
+    remove_leftovers(open_folder(settings.run))
+    writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
     with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well
@@ -134,9 +141,9 @@ def _attempts(
         try:
             if settings.executor == "ray":
                 actors = f"an actor for each of {len(stage_names(settings.band_plan()))} stages"
-                there = _ray_address(address)
+                there = given_address(address)
                 reporter.preparing(
-                    f"starting {actors} on the Ray at {there}" if there else f"starting Ray and {actors}"
+                    f"starting {actors} on the Ray at {there.text}" if there else f"starting Ray and {actors}"
                 )
             executor = _executor(settings, source, statistics, checkpoint, address, carried)
             with stop_requests(stopped):  # again: Ray has installed handlers of its own when it started
@@ -167,21 +174,11 @@ def _executor(
     arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
     if settings.executor == "inline":
         return InlineExecutor(settings, source, arrays, restore)
-    if _ray_is_our_own(address):
+    if given_address(address) is None:
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
     from cluster.ray_executor import RayExecutor  # only here: importing Ray takes a second that inline runs save
 
     return RayExecutor(settings, source, arrays, restore, address, carried)
-
-
-def _ray_is_our_own(address: str | None) -> bool:
-    """Whether Ray will be started on this machine, for this run alone."""
-    return _ray_address(address) is None
-
-
-def _ray_address(address: str | None) -> str | None:
-    """Of the Ray to train on, if it is there already."""
-    return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:

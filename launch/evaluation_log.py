@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from cluster.storage import open_folder
 from cluster.watching import Evaluation
+from launch.appending import append_record
 
 EVALUATIONS = "evaluations.jsonl"
 
@@ -16,15 +18,15 @@ class EvaluationLog:
 
     def __init__(self, path: Path, first_step: int) -> None:
         self.path = path
-        kept = parse_evaluations(path.read_bytes().splitlines()) if path.exists() else []
-        lines = [_line(evaluation) for evaluation in kept if evaluation.step <= first_step]
-        if path.exists():
-            path.write_text("".join(lines), encoding="utf-8")
+        folder = open_folder(str(path.parent))
+        if folder.exists(path.name):
+            kept = parse_evaluations(folder.read(path.name).splitlines())
+            lines = [_line(evaluation) for evaluation in kept if evaluation.step <= first_step]
+            folder.write(path.name, b"".join(lines))  # at once: on a full disk nothing is lost
 
     def append(self, evaluation: Evaluation) -> None:
         """Writes the line of one checkpoint."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(evaluation))
+        append_record(self.path, _line(evaluation))
 
 
 def parse_evaluations(lines: Iterable[bytes]) -> list[Evaluation]:
@@ -39,6 +41,6 @@ def parse_evaluations(lines: Iterable[bytes]) -> list[Evaluation]:
     return [found[step] for step in sorted(found)]
 
 
-def _line(evaluation: Evaluation) -> str:
+def _line(evaluation: Evaluation) -> bytes:
     values = {"step": evaluation.step, "images": evaluation.images, "scores": evaluation.scores}
-    return json.dumps(values, separators=(",", ":")) + "\n"
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"

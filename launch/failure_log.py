@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cluster.failures import Recovery
+from launch.appending import append_record
 
 FAILURES = "failures.jsonl"
 
 
 def append_failure(path: Path, recovery: Recovery) -> None:
     """Adds the line of one failure; lines of earlier starts stay."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(recovery), separators=(",", ":")) + "\n")
+    append_record(path, json.dumps(asdict(recovery), separators=(",", ":")).encode() + b"\n")
 
 
 def parse_failures(lines: Iterable[bytes]) -> list[Recovery]:

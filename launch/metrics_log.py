@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.reporting import StepRecord
+from cluster.storage_errors import disk_errors
 from freqgan.bands import parse_band
 from freqgan.image_stage import IMAGE_STAGE
+from launch.appending import AppendedFile
 
 METRICS = "metrics.jsonl"
 DIGITS = 6
@@ -34,9 +36,9 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
-        path.touch()
-        self._wall_before_s = _cut(path, first_step)
-        self._file = path.open("a", encoding="utf-8", buffering=1)  # by lines, so that it can be watched
+        self._file = AppendedFile(path)
+        with disk_errors(f"cut {path}"):
+            self._wall_before_s = _cut(path, first_step)
 
     def append(self, record: StepRecord) -> None:
         """Writes the line of one step."""
@@ -49,7 +51,7 @@ class MetricsLog:
                 name: {key: _short(x, key) for key, x in numbers.items()} for name, numbers in record.stages.items()
             },
         }
-        self._file.write(json.dumps(values, separators=(",", ":")) + "\n")
+        self._file.append(json.dumps(values, separators=(",", ":")).encode() + b"\n")
 
     def close(self) -> None:
         """Closes the file."""

@@ -19,6 +19,7 @@ from cluster.quarantine import LeftOut
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Evaluation
+from freqgan.errors import FreqganError
 from launch.failure_log import recovery_text
 from launch.metrics_log import mean_alpha
 from launch.run_folder import RunFolder
@@ -52,16 +53,20 @@ class ProgressReporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except FreqganError:
+            if error is None:  # else it is that which must be told, and closing fails for the same reason
+                raise
 
     def close(self) -> None:
         """Closes the bar and the run folder; safe to call twice."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.close()
 
     def say(self, text: str) -> None:
         """One line for the user."""

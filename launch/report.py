@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
-from cluster.quarantine import read_quarantine
+from cluster.quarantine import LeftOut, Quarantine, read_quarantine, reasons_text
 from cluster.settings import RunSettings
-from cluster.source import open_source
+from cluster.source import DataSource, open_source
 from cluster.storage import Folder, open_folder
 from cluster.watching import Evaluation
 from freqgan.errors import FreqganError
@@ -59,14 +59,15 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
     for text in checkpoint.notes:
         note(text)
     folder = open_folder(run)
-    real = _real_images(checkpoint.settings, data)
+    left_out = read_quarantine(folder)
+    real = _real_images(checkpoint, data, left_out, note)
     if real.missing:
         note(f"the report shows no real images: {real.missing}")
     evaluations = _read_evaluations(folder)
     failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
     pictures, facts = _content(checkpoint, _read_metrics(folder), evaluations, real)
     facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
-    facts["left_out"] = read_quarantine(folder)
+    facts["left_out"] = left_out
     facts["best"] = best_checkpoint(folder.child("checkpoints"))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
@@ -157,21 +158,29 @@ def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
     return {n: float(torch.tensor([line.stages[n].get("seconds", 0.0) for line in recent]).median()) for n in names}
 
 
-def _real_images(settings: RunSettings, data: str | None) -> RealImages:
-    """The first images of the training order."""
+def _real_images(
+    checkpoint: Checkpoint, data: str | None, left_out: tuple[LeftOut, ...], note: Callable[[str], None]
+) -> RealImages:
+    """The first images of the training order, without those ``left_out`` of the run and others that are damaged."""
+    settings = checkpoint.settings
     chosen = settings if data is None else settings.model_copy(update={"data": data})
     try:
-        source = open_source(chosen)
+        index = open_source(chosen).index
+        same = DataSource(chosen, index).fingerprint() == checkpoint.manifest["data"]["fingerprint"]
+        quarantine = Quarantine(None, index.sample_count, left_out if same else ())
+        source = DataSource(chosen, index, quarantine)
         with source.ingest() as ingest:
-            batch = ingest.batch(0, sample_count(settings.image_size))
+            batch = source.batch(ingest, 0, sample_count(settings.image_size))
     except FreqganError as error:
         if data is not None:
             raise
         return RealImages(None, None, str(error))
+    if quarantine.unreported:
+        note(
+            f"the report leaves out {len(quarantine.unreported)} damaged images: {reasons_text(quarantine.unreported)}"
+        )
     labels = torch.from_numpy(batch.labels) if settings.classes else None
-    return RealImages(
-        torch.from_numpy(batch.images), labels, classes=source.index.class_names if settings.classes else ()
-    )
+    return RealImages(torch.from_numpy(batch.images), labels, classes=index.class_names if settings.classes else ())
 
 
 def _read_metrics(folder: Folder) -> list[MetricsLine]:

@@ -8,9 +8,8 @@ the end.
 from __future__ import annotations
 
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from cluster.checkpoints import Checkpoint
 from cluster.coordinator import BEGUN
@@ -18,10 +17,12 @@ from cluster.failures import Recovery
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
+from cluster.storage_errors import disk_errors
 from cluster.watching import Evaluation
 from freqgan.pixels import to_pixels
 from launch.configuration import dump_settings
 from launch.evaluation_log import EVALUATIONS, EvaluationLog
+from launch.event_log import EventLog
 from launch.failure_log import FAILURES, append_failure
 from launch.metrics_log import METRICS, MetricsLog
 from launch.pictures import encode_png, tile
@@ -44,10 +45,9 @@ class RunFolder:
     """
 
     def __init__(self, settings: RunSettings, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # only here: it takes a second to import
-
         self.folder = open_folder(settings.run)
-        self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
+        with disk_errors(f"write to {tempfile.gettempdir()}"):
+            self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
         self.local = Path(self._staging.name if self._staging else self.folder.url)
         self._uploaded_bytes: dict[str, int] = {}
         for name in (METRICS, EVALUATIONS, FAILURES) if self._staging else ():
@@ -57,21 +57,16 @@ class RunFolder:
         self.folder.write(CONFIG, dump_settings(settings).encode())
         self._metrics = MetricsLog(self.local / METRICS, first_step)
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
-        _outlast_event_files(self.local / TENSORBOARD)
-        self._events: Any = SummaryWriter(str(self.local / TENSORBOARD), purge_step=first_step + 1)
+        self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
 
     def record(self, record: StepRecord) -> None:
         """One step: a line of metrics and one TensorBoard event with all of its numbers."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         self._metrics.append(record)
         scalars = {
             f"{key}/{name}": x for name, numbers in record.stages.items() for key, x in numbers.items() if key != BEGUN
         }
         scalars["speed/images_per_s"] = record.images_per_s
-        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
-        # add_scalar writes one event per number, at 40 times the cost of all numbers in one event.
-        self._events.file_writer.add_summary(Summary(value=values), record.step)
+        self._events.add(scalars, record.step)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """A checkpoint: its sample grid, made by its averaged weights, and everything else brought up to date."""
@@ -83,10 +78,9 @@ class RunFolder:
     def evaluate(self, evaluation: Evaluation) -> None:
         """A line of scores, and the same as TensorBoard events."""
         self._evaluations.append(evaluation)
-        for name, score in evaluation.scores.items():
-            if score["value"] is not None:
-                self._events.add_scalar(f"evaluation/{name}", score["value"], evaluation.step)
-        self._events.add_scalar("evaluation/fit", evaluation.fit, evaluation.step)
+        values = {name: score["value"] for name, score in evaluation.scores.items()} | {"fit": evaluation.fit}
+        scalars = {f"evaluation/{name}": value for name, value in values.items() if value is not None}
+        self._events.add(scalars, evaluation.step)
 
     def recovered(self, recovery: Recovery) -> None:
         """A line of what went wrong and what was done."""
@@ -101,27 +95,15 @@ class RunFolder:
 
     def close(self) -> None:
         """Flushes and lets go of files and staging."""
-        try:
-            self.flush()
-        finally:
-            self._metrics.close()
-            self._events.close()
+        with ExitStack() as closing:
             if self._staging:
-                self._staging.cleanup()
+                closing.callback(self._staging.cleanup)
+            closing.callback(self._events.close)
+            closing.callback(self._metrics.close)
+            self.flush()
 
     def _upload(self, path: Path) -> None:
         name, size_bytes = path.relative_to(self.local).as_posix(), path.stat().st_size
         if self._uploaded_bytes.get(name) != size_bytes:  # these files only grow
             self.folder.upload(path, name)
             self._uploaded_bytes[name] = size_bytes
-
-
-def _outlast_event_files(folder: Path) -> None:
-    """Waits until the second is over in which the newest event file was begun, if that is now.
-
-    TensorBoard reads event files in the order of their names, which begin with that second and go on with process
-    and count as text: of two files of one second the later may come first, and its purge then takes the wrong steps.
-    """
-    begun = max((int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")), default=0)
-    while int(time.time()) == begun:
-        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cluster.evaluation import MIXED_SHARDS
-from cluster.images import ImagePolicy
+from cluster.images import ImagePolicy, Pixels
 from cluster.ingest import DataSettings, Ingest
+from cluster.quarantine import LeftOut, images_of, reasons_text
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.shards import JOINED, ZEROS, Shard, ShardIndex
+from cluster.source import sound_batch
 from cluster.storage import split_object
 from freqgan.errors import RunError
 from launch.pictures import encode_png, tile
@@ -68,7 +71,7 @@ def verify_with_progress(data: str) -> str:
 def show_info(data: str, grid: str | None) -> None:
     """Prints what the shards ``data`` hold, and writes random ones of their images to ``grid`` if it is given.
 
-    Errors as of ``build_index``; InputError for an image that cannot be decoded.
+    Errors as of ``build_index``; RunError where ``grid`` is given and all images are damaged.
     """
     target = split_object(grid) if grid else None
     if target is not None:
@@ -79,10 +82,19 @@ def show_info(data: str, grid: str | None) -> None:
         table.add_row(name, text)
     Console(width=PRINTED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
     if target is not None:
-        count = min(SHOWN, index.sample_count)
-        with Ingest(index, ImagePolicy(size=SHOWN_SIDE), 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
-            target[0].write(target[1], encode_png(tile(ingest.batch(0, count).images, gap=1)))
-        print(f"{count} random images: {shown(grid or '')}")
+        images, left_out = _random_images(index)
+        target[0].write(target[1], encode_png(tile(images, gap=1)))
+        print(f"{len(images)} random images: {shown(grid or '')}")
+        if left_out:
+            print(f"damaged, and not among them: {reasons_text(left_out)}", file=sys.stderr)
+
+
+def _random_images(index: ShardIndex) -> tuple[Pixels, Sequence[LeftOut]]:
+    """(B, C, N, N) different ones, and those met that are damaged."""
+    policy, order = ImagePolicy(size=SHOWN_SIDE), DataSettings(shuffle_shards=MIXED_SHARDS)
+    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+        batch, found = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
+    return batch.images[: index.sample_count - len(images_of(found))], found
 
 
 def _facts(index: ShardIndex) -> dict[str, str]:

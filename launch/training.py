@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 
 from cluster.settings import RunSettings
 from cluster.storage import open_folder
@@ -29,7 +30,8 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
         except FreqganError:
             raise
         except Exception:
-            open_folder(settings.run).write(TRACEBACK, traceback.format_exc().encode())
+            with suppress(FreqganError):  # a disk that is full must not hide what happened
+                open_folder(settings.run).write(TRACEBACK, traceback.format_exc().encode())
             raise
     try:
         reporter.say(f"report: {write_report(settings.run, note=reporter.warn)}")

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from cluster.packing import pack
+from cluster.ray_address import LOOPBACK_VARIABLE
 from cluster.storage import Folder, open_folder
-from cluster.training import LOOPBACK_VARIABLE
 from tests.runs import write_small_shards
 from tests.s3_server import BUCKET, s3_server
 

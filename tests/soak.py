@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import find_checkpoint
+from cluster.ray_address import LOOPBACK_VARIABLE
 from cluster.reporting import StepRecord
-from cluster.training import LOOPBACK_VARIABLE, train
+from cluster.training import train
 from tests.chaos.drivers import Driver
 from tests.chaos.memory import SERIES, Sample, sample, trends
 from tests.chaos.monkey import Fault, Look, Monkey, kill

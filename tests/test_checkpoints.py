@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from cluster.checkpoints import find_checkpoint, has_checkpoints
+from cluster.checkpoints import LEASE, CheckpointWriter, find_checkpoint, has_checkpoints
+from cluster.lease import Lease
+from cluster.storage import Folder
 from freqgan.errors import InputError, RunError
 from tests.runs import tiny_run_settings, trained
 
@@ -144,3 +147,59 @@ def test_one_of_a_version_without_later_settings_generates_and_says_why_it_canno
     assert checkpoint.synthesiser().sample(0, 2).images.shape == (2, 3, 16, 16)
     with pytest.raises(RunError, match=r"image\.safetensors is not the state of this stage .* only generate"):
         trained(tiny_run_settings(run, small_shards, max_steps=8))
+
+
+# -- what killed writers leave behind ------------------------------------------------------------------
+
+
+def unfinished_attempt(folder: Folder) -> None:
+    for name in ("LL1.safetensors", "LL1.json"):
+        folder.write(name, b"the rest never came")
+
+
+def test_attempts_that_came_to_nothing_are_deleted_by_who_has_the_lease(
+    folder: Folder, small_shards: Path, run: Path
+) -> None:
+    root = folder.child("checkpoints")
+    for path in filter(Path.is_file, (run / "checkpoints").rglob("*")):
+        root.upload(path, path.relative_to(run / "checkpoints").as_posix())
+    before = root.list()
+    settings = tiny_run_settings(folder.url, small_shards, max_steps=8, keep_checkpoints=3)
+    statistics = find_checkpoint(str(run)).statistics()
+    unfinished_attempt(root.child("000000003", "of-another"))
+    unfinished_attempt(root.child("000000006", "of-another"))
+    stranger = CheckpointWriter(settings, statistics, "")
+    stranger.prune_unfinished()  # it may not: somebody else may be writing them
+    assert len(root.list()) == len(before) + 4
+    with Lease(root, LEASE, folder.url) as lease:
+        writer = CheckpointWriter(settings, statistics, "", lease, 6)
+        unfinished_attempt(writer.folder(8))
+        writer.prune_unfinished()
+        own = [f"000000008/{writer.attempt}/{name}" for name in ("LL1.json", "LL1.safetensors")]
+        assert root.list() == sorted({*before, *own, LEASE})
+        unfinished_attempt(root.child("000000007", "of-another"))
+        writer.commit(8, [])
+        assert root.subfolders() == ["000000004", "000000006", "000000008"]
+        assert not any("of-another" in name for name in root.list())
+
+
+def test_a_start_deletes_what_the_last_one_left(run: Path, small_shards: Path) -> None:
+    quiet = find_checkpoint(str(run)).digest()
+    checkpoints = run / "checkpoints"
+    for path in checkpoints.glob("000000006/*"):
+        shutil.rmtree(path)  # it was killed before the last checkpoint was whole ...
+    only_a_part = checkpoints / "000000006" / "killed" / ".LL1.safetensors.0123abcd.part"
+    only_a_part.parent.mkdir()
+    old, young = run / ".report.html.0123abcd.part", run / ".report.html.4567abcd.part"
+    for part in (only_a_part, old, young):
+        part.write_bytes(b"a part")
+    for part in (only_a_part, old):
+        os.utime(part, (1, 1))  # ... long ago
+    lock = checkpoints / ".LATEST.lock.part"
+    os.utime(lock, (1, 1))
+    assert trained(tiny_run_settings(run, small_shards))[2] == quiet
+    assert not old.exists()
+    assert not only_a_part.parent.exists()
+    assert young.exists()
+    assert lock.exists()
+    assert [len(list(step.iterdir())) for step in sorted(checkpoints.glob("0*"))] == [1, 1, 1]

@@ -175,3 +175,16 @@ def test_what_is_no_record_holds_nothing(folder: Folder) -> None:
     folder.write("LEASE", b"{torn")
     with Lease(folder, "LEASE", "run x", duration_s=20) as lease:
         assert lease.epoch == 1
+
+
+def test_the_error_under_way_is_the_one_that_is_told(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Folder, name: str, data: bytes, tag: str | None) -> str | None:
+        raise RunError("no space is left")
+
+    def train() -> None:
+        with Lease(folder, "LEASE", "run x", duration_s=60):
+            monkeypatch.setattr(Folder, "write_if", full)
+            raise RunError("cannot write metrics.jsonl")
+
+    with pytest.raises(RunError, match="cannot write metrics"):
+        train()

@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections.abc import Callable
 from itertools import count, islice
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from cluster.evaluation import real_images
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
 from cluster.omissions import Omissions
 from cluster.order import Order
-from cluster.quarantine import QUARANTINE, DamageFoundError, LeftOut, Quarantine
+from cluster.packing import pack
+from cluster.quarantine import QUARANTINE, DamageFoundError, LeftOut, Quarantine, reasons_text
 from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.shard_index import build_index, index_shards
@@ -29,7 +33,7 @@ from cluster.training import train
 from freqgan.errors import InputError, RunError
 from launch.configuration import dump_settings
 from tests import damage
-from tests.commands import run_command
+from tests.commands import refused, run_command
 from tests.runs import Events, tiny_run_settings, trained, trained_with, write_small_shards
 from tests.test_shards import shard_members, upload, write_tar
 
@@ -57,6 +61,13 @@ def test_positions_of_what_is_left(seed: int) -> None:
 def test_all_left_out_is_an_error() -> None:
     with pytest.raises(RunError, match="all 2 images are damaged"):
         Omissions(Order([2], 0)).add([(0, 0, 0), (0, 1, 1)])
+
+
+def test_the_commonest_reasons() -> None:
+    reasons = ["{} in a.tar has {} pixels"] * 3 + ["{} in a.tar is cut off"] * 4 + ["{} x", "{} y", "{} z {}"]
+    images = [LeftOut("a.tar", f"{i}.png", r.format(f"{i}.png", 10 * i), 0, i, i) for i, r in enumerate(reasons)]
+    text = "4 as 3.png in a.tar is cut off; 3 as 0.png in a.tar has 0 pixels; 1 as 7.png x; 2 for other reasons"
+    assert reasons_text(images) == text
 
 
 def reader(index: ShardIndex, most: int | None = 100) -> Ingest:
@@ -244,7 +255,7 @@ def test_damage_that_comes_later(tmp_path: Path, data: Path, ray_cluster: None) 
     digest = trained_with(settings, events := Damaging(data, 7))
     assert {count for _, count in events.left_out} == set(range(1, 8))
     assert min(int(str(entry["position"])) for entry in entries(run)) >= 7 * 8
-    again.mkdir()
+    trained(settings_for(again, sound, max_steps=6))
     (again / QUARANTINE).write_bytes((run / QUARANTINE).read_bytes())
     assert trained(settings_for(again, sound, max_steps=30))[2] == digest
 
@@ -264,19 +275,79 @@ def test_too_many(tmp_path: Path, data: Path, executor: str, request: pytest.Fix
     assert [count for _, count in events.left_out] == [*range(before + 1, 6)]
 
 
-def test_the_command_line(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(tmp_path: Path, data: Path, held_out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training says so; what looks at real images beside it leaves out the same, and other damaged ones."""
     damaged_images(data, {1: [39]})
     run, file = tmp_path / "run", tmp_path / "run.yaml"
     file.write_text(dump_settings(settings_for(run, data)))
     failed = run_command(capsys, "train", str(file), "max_damaged=0")
     assert failed.code == 3
-    assert "max_damaged=0 may be left out" in " ".join(failed.err.split())
+    assert "max_damaged=0 may be left out: 1 as " in " ".join(failed.err.split())
     done = run_command(capsys, "train", str(file))
     assert done.code == 0
-    assert "left out from here on. That is damage 1 of at most 16" in " ".join(done.err.split())
+    said = " ".join(done.err.split())
+    assert "left out from here on. That is damage 1 of at most 16" in said
     assert ", 1 damaged" in done.err
-    assert run_command(capsys, "report", str(run)).code == 0
+    assert "no real images" not in said
+    for shard in range(2):  # whichever images a page shows, some of them
+        damaged_images(data, {shard: list(range(2, 30, 4))})
+    (run / "report" / "images-real.png").unlink()
+    reported = run_command(capsys, "report", str(run))
+    assert reported.code == 0
+    assert re.search(r"the report leaves out \d+ damaged images: \d+ as .*is not what was indexed", reported.err)
+    assert (run / "report" / "images-real.png").exists()
     assert "Damaged images" in (run / "report.html").read_text()
+    shown = run_command(capsys, "shards", "info", data, "--grid", tmp_path / "grid.png")
+    assert shown.code == 0
+    assert "random images: " in shown.out
+    assert "damaged, and not among them: " in shown.err
+    others = tmp_path / "others"
+    copytree(held_out, others)
+    damaged_images(others, {0: [1, 2, 128]})
+    scarce = refused(run_command(capsys, "evaluate", run, "--data", others, "--count", 64))
+    assert "without its damaged images 63 are left to compare, and 64 are needed: 3 as " in scarce
+
+
+def test_an_evaluation_compares_different_sound_images(tmp_path: Path, held_out: Path) -> None:
+    def pictures(data: Path, said: list[str]) -> list[bytes]:
+        halves = real_images(build_index(str(data)), ImagePolicy(size=16), 64, str(data), said.append)
+        assert [len(half) for half in halves] == [64, 64]
+        return [image.numpy().tobytes() for half in halves for image in half]
+
+    said: list[str] = []
+    before = pictures(held_out, said)
+    assert said == []
+    copytree(held_out, data := tmp_path / "damaged")
+    damaged_images(data, {0: [1, 128]})
+    after = pictures(data, said)
+    assert len(set(after)) == 128
+    assert [one for one in before if one in set(after)] == [one for one in after if one in set(before)]
+    assert len(set(before) - set(after)) <= 2
+    assert "2 damaged images are left out: 2 as " in said[0]
+
+
+def test_all_refused_says_why_and_the_same_folder_trains_once_they_are_allowed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        pixels = rng.integers(0, 256, (16, 16 + number % 2, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    pack(str(tmp_path), str(data := tmp_path / "shards"))
+    damaged_images(data, {0: [4]})
+    run = tmp_path / "run"
+    settings = settings_for(run, data, ingest={"max_pixels": 100}, max_steps=2, statistics_images=8)
+    match = r"all 9 images are damaged or refused: 8 as \d+\.png in .* has 1[67] x 16 pixels.*; 1 as .*not what was in"
+    for _ in range(2):  # a second start finds the same, and not only what the first has left behind
+        with pytest.raises(RunError, match=match):
+            train(settings, Events())
+    some = settings_for(run, data, ingest={"max_pixels": 256}, max_steps=2, statistics_images=8, max_damaged=2)
+    with pytest.raises(RunError, match=r"at least 3 damaged images, and max_damaged=2 may be left out.* has 17 x 16 p"):
+        train(some, Events())
+    train(settings_for(run, data, max_steps=2, statistics_images=8), events := Events())
+    assert [image.sample_number for image, _ in events.left_out] == [4]
+    assert [entry["sample_number"] for entry in entries(run)] == [4]
+    train(settings_for(run, data, max_steps=4, statistics_images=8), events := Events())  # now it has a checkpoint
+    assert events.left_out == []
+    assert [entry["sample_number"] for entry in entries(run)] == [4]
 
 
 def test_a_policy_that_is_set(tmp_path: Path) -> None:
@@ -295,7 +366,7 @@ def test_a_policy_that_is_set(tmp_path: Path) -> None:
 
 def test_a_torn_file_is_refused(tmp_path: Path) -> None:
     folder: Folder = open_folder(str(tmp_path))
-    Quarantine(folder, 2).add([LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2)])
+    Quarantine(folder, 2).add([LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2)], 9)
     assert Quarantine(folder, 2).left_out == (LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2),)
     folder.write(QUARANTINE, folder.read(QUARANTINE)[:-9])
     with pytest.raises(InputError, match=r"quarantine\.jsonl, line 1, is no image that was left out"):

@@ -125,6 +125,10 @@ def test_a_wrong_token_and_an_address_where_nothing_is(head: Head, small_shards:
     for outcome in (wrong, missing):
         assert "Traceback" not in outcome.err
         assert head.token not in outcome.out + outcome.err
+    train = ("train", "smoke", f"data={small_shards}", f"run={tmp_path}/other", "executor=ray", "--address")
+    joining = command(head, *train, head.gcs_address, token="f" * 32)
+    assert joining.code == 2, joining
+    assert f"--address {head.gcs_address}: the cluster there refuses the token" in joining.err
     relative = command(head, "submit", "smoke", "data=shards", f"run={tmp_path}/run", "--address", head.address)
     assert "data=shards: a job runs elsewhere; give an absolute path" in relative.err
     unset = submit(head, small_shards, tmp_path / "run", "--env", "NOT_THERE")

@@ -18,11 +18,12 @@ import pytest
 from cluster.checkpoints import find_checkpoint
 from cluster.host import StageHost
 from cluster.members import Member
+from cluster.ray_address import LOOPBACK_VARIABLE
 from cluster.reporting import StepRecord
 from cluster.snapshots import delete_snapshots
 from cluster.source import measure_statistics, open_source
 from cluster.storage import open_folder
-from cluster.training import LOOPBACK_VARIABLE, train
+from cluster.training import train
 from freqgan.errors import InputError, RunError
 from tests.chaos import killing, killing_writers, reading
 from tests.runs import Events, tiny_run_settings, trained

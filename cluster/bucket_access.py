@@ -13,6 +13,7 @@ import ipaddress
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -97,8 +98,13 @@ def get_object(files: Any, bucket: str, key: str, **options: str) -> dict[str, A
 def object_age_s(files: Any, bucket: str, key: str) -> float:
     """Seconds since an object was written: both moments are told by the store, whose clock may be another than ours."""
     answer = files.call_s3("head_object", Bucket=bucket, Key=key)
+    return seconds_before(answer, answer["LastModified"])
+
+
+def seconds_before(answer: dict[str, Any], moment: datetime) -> float:
+    """Seconds from ``moment`` to when the store gave ``answer``, by its clock."""
     now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return float((now - answer["LastModified"]).total_seconds())
+    return (now - moment).total_seconds()
 
 
 def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, patience: Patience) -> None:

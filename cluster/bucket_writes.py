@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
-from cluster.bucket_access import get_object
+from cluster.bucket_access import get_object, seconds_before
 from cluster.bucket_probe import TagForm, opaque_tag, spelled
 from cluster.storage_errors import error_code, missing_is_fine
 
@@ -80,6 +80,14 @@ def delete_objects(files: Any, bucket: str, keys: Sequence[str]) -> None:
         answer = files.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
         if errors := answer.get("Errors"):
             raise OSError(f"{len(errors)} objects were not deleted, the first is {errors[0].get('Key')}: {errors[0]}")
+
+
+def abort_uploads(files: Any, bucket: str, prefix: str, older_s: float) -> None:
+    """Aborts uploads in parts, to keys that begin with ``prefix``, that the store says began longer ago than that."""
+    answer = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+    for one in answer.get("Uploads", ()):
+        if seconds_before(answer, one["Initiated"]) > older_s:
+            files.call_s3("abort_multipart_upload", Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
 
 
 def patiently(once: Callable[[], Result | None]) -> Result:

@@ -23,7 +23,7 @@ from tenacity import RetryError
 
 from cluster.bucket_access import bucket_files, copy_object_to, object_age_s
 from cluster.bucket_probe import BucketProfile, profile_of
-from cluster.bucket_writes import MOST_TRIES, delete_objects, get_tagged, patiently, put_if, upload
+from cluster.bucket_writes import MOST_TRIES, abort_uploads, delete_objects, get_tagged, patiently, put_if, upload
 from cluster.disk_writes import read_file, replace_file, replace_if, sync
 from cluster.patience import USUAL_PATIENCE, Patience
 from cluster.storage_errors import bucket_reason, disk_reason, missing_is_fine
@@ -178,6 +178,13 @@ class Folder:
             else:
                 for name in names:
                     files.rm_file(self._key(name))
+
+    def abort_uploads(self, older_s: float) -> None:
+        """Abort the uploads in parts to this folder of a bucket that were begun longer ago: their parts take space."""
+        if not self.is_local:
+            bucket, _, prefix = f"{self._path}/".partition("/")
+            with self._storage("abort uploads to") as files:
+                abort_uploads(files, bucket, prefix, older_s)
 
     def delete_if_empty(self) -> None:
         """Remove the folder from a disk if nothing is in it; a bucket has no empty folders."""

@@ -8,6 +8,7 @@ import urllib.request
 import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 
 from cluster.storage import Folder, open_folder, split_object
@@ -345,3 +346,20 @@ def test_names_are_no_patterns(folder: Folder) -> None:
         assert folder.child(top).files() == ["b[0]"]
         folder.child(top).delete_tree()
     assert folder.list() == ["run1/a"]
+
+
+def test_uploads_that_nobody_ends_are_aborted_once_they_are_old(bucket_folder: Folder, s3_server: str) -> None:
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
+    prefix = bucket_folder.url.removeprefix(f"s3://{BUCKET}/")
+    for key in (f"{prefix}/a", f"{prefix}/deep/b", f"{prefix}-other/a"):
+        upload = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+        client.upload_part(Bucket=BUCKET, Key=key, UploadId=upload, PartNumber=1, Body=b"part")
+
+    def uploads() -> set[str]:
+        found = client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix).get("Uploads", ())
+        return {one["Key"].removeprefix(prefix) for one in found}
+
+    bucket_folder.abort_uploads(1e9)  # moto says of every upload that it was begun in 2010
+    assert uploads() == {"/a", "/deep/b", "-other/a"}
+    bucket_folder.abort_uploads(3600)
+    assert uploads() == {"-other/a"}

@@ -23,6 +23,7 @@ from cluster.shards import find_shards
 from cluster.training import stop_requests
 from freqgan.cost import training_cost
 from freqgan.errors import InputError, RunError
+from freqgan.setting_group import AS_STORED
 from freqgan.variants import at_cost, variant
 from launch.comparison_page import RunScores, write_page
 from launch.configuration import dump_settings, load_settings
@@ -145,7 +146,7 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
             note(f"{system}: {cost / 1e6:.1f} million multiply-accumulates per image, {cost / target:.3f} of bands")
             systems[system] = {"settings": scaled.model_dump(mode="json"), "cost": cost}
         entry = systems[system]
-        found[system] = RunSettings.model_validate(entry["settings"]), float(entry["cost"])
+        found[system] = RunSettings.model_validate(entry["settings"], context=AS_STORED), float(entry["cost"])
     path.write_text(json.dumps({"settings": identity, "held_out": comparison.held_out, "systems": systems}, indent=1))
     return found
 

@@ -174,7 +174,7 @@ class _Retraining:
     # -- training ------------------------------------------------------------------------------
 
     def _train(self, attempt: dict[str, Any]) -> int:
-        settings = validate_settings(attempt["settings"])
+        settings = validate_settings(attempt["settings"], stored=True)
         if attempt["from"] is not None and not has_checkpoints(settings.run):
             self._warm_start(settings, self.store.version(attempt["from"]).checkpoint())
         code = run_training(settings, self.address)
@@ -194,7 +194,7 @@ class _Retraining:
 
     def _finish(self, attempt: dict[str, Any]) -> Version:
         """Measures the candidate beside the model in use, and stores it with the verdict."""
-        settings = validate_settings(attempt["settings"])
+        settings = validate_settings(attempt["settings"], stored=True)
         candidate = find_checkpoint(settings.run)
         scores = self._scores(candidate, f"version {attempt['number']}")
         rival = None

@@ -234,7 +234,7 @@ class Folder:
         if not self.is_local:
             return ()
         path = Path(self._path)
-        return tuple(part for part in (path, *path.parents) if not part.is_dir())
+        return tuple(part for part in (path, *path.parents) if not os.path.isdir(part))
 
     def _key(self, name: str) -> str:
         """The path of ``name``, which stays inside the folder: it may come from a file somebody else wrote."""

@@ -25,7 +25,7 @@ NoiseMode = Literal["haar", "hurwitz", "split", "independent"]
 class NoiseSettings(SettingGroup):
     """The latent vectors of the generators, in training and in generation."""
 
-    dimensions: int = Field(default=64, gt=0, description="Length of each generator's noise vector.")
+    dimensions: int = Field(default=64, gt=0, le=1_000_000, description="Length of each generator's noise vector.")
     training: NoiseMode = Field(
         default="haar",
         description="How noises are drawn in training. haar: random orthogonal vectors; hurwitz: fixed rotations of "

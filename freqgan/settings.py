@@ -79,7 +79,7 @@ class ModelSettings(SettingGroup):
     image_size: int = Field(32, ge=4, le=4096, description="side of the square training images, pixels")
     channels: Literal[1, 3] = Field(3, description="1 gray, 3 colour")
     bit_depth: BitDepth = Field(8, description="of the pixels of images; 16 needs channels=1 (16-bit grey PNGs)")
-    classes: int = Field(0, ge=0, description="classes in the labels; 0 ignores labels")
+    classes: int = Field(0, ge=0, le=10_000_000, description="classes in the labels; 0 ignores labels")
     transform: str = Field(
         "dwt:haar",
         description="dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer, or radial:P,Q: P levels of Q "
@@ -89,7 +89,7 @@ class ModelSettings(SettingGroup):
         {}, description="level: how often its high bands are split again, each into 4 to that power packets (0)"
     )
     levels: int = Field(2, ge=1, le=10, description="resolutions; 1 is the finest")
-    batch: int = Field(64, ge=1, description="images in one step")
+    batch: int = Field(64, ge=1, le=1_000_000, description="images in one step")
     images: int = Field(
         500_000,
         ge=1,

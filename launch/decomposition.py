@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -19,6 +18,7 @@ from freqgan.pixels import BitDepth, from_pixels, to_pixels
 from freqgan.statistics import STD_FLOOR
 from freqgan.transforms import BandTransform, parse_transform
 from freqgan.transforms.protocol import LOW_RANGE
+from launch.consoles import plain_console
 from launch.pictures import DETAIL_RANGE, band_picture, encode_png, to_image
 
 MOSAIC, BANDS, RECONSTRUCTION = "mosaic.png", "bands.safetensors", "reconstruction.png"
@@ -87,7 +87,7 @@ def _table(transform: BandTransform, bands: SubImages, image: Tensor) -> str:
         numbers = (float(x.mean()), float(x.std(correction=0)), float(x.abs().max()))
         share = f"{100 * energies[band] / energy:.2f} %"
         table.add_row(str(band), f"{width} x {height}", *(f"{number:.4g}" for number in numbers), share)
-    console = Console(width=COLUMNS)
+    console = plain_console(COLUMNS)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")

@@ -18,11 +18,12 @@ from cluster.image_files import list_images, open_images
 from cluster.images import ImagePolicy, decode_image, fit_image
 from cluster.ingest import DataSettings, Ingest
 from cluster.order import permutation
+from cluster.settings import RunSettings
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
 from cluster.storage import split_object
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, measure, scored
+from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.inception import extractor_of
 from freqgan.pixels import to_pixels
 from freqgan.synthesiser import BLOCK
@@ -55,7 +56,7 @@ def evaluate_checkpoint(
     Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
     """
     settings, index = checkpoint.settings, build_index(data)
-    policy = replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")
+    policy = _centred(settings)
     number = _fitting(count, index, data, note)
     note(f"generating {number} images of step {checkpoint.step}")
     synthesiser = checkpoint.synthesiser()
@@ -65,7 +66,7 @@ def evaluate_checkpoint(
         "chain": [block.frequency for block in blocks],
         "other": [block.other for block in blocks],
     }
-    reference, other_real = _real(index, policy, number)
+    reference, other_real = _real(index, policy, number, data)
     floors = _floors(reference, other_real, extra, note)
     scores: dict[Part, dict[str, Score]] = {}
     for part in parts:
@@ -105,7 +106,7 @@ def evaluate_files(
         policy = ImagePolicy(size=size or max(8, min(first.shape[:2]) // 8 * 8))
         note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
-    reference, other_real = _real(index, policy, number)
+    reference, other_real = _real(index, policy, number, data)
     values = measure(reference, torch.from_numpy(candidate), note=_telling("files", note), extra=extra)
     return scored(values, _floors(reference, other_real, extra, note))
 
@@ -121,8 +122,9 @@ def inception_from(url: str) -> Measure:
 
     """
     folder, name = split_object(url)
+    data = folder.read(name)
     try:
-        module = torch.jit.load(io.BytesIO(folder.read(name)), map_location="cpu")  # type: ignore[no-untyped-call]
+        module = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
@@ -169,9 +171,34 @@ def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], Non
     return min(available, count)
 
 
-def _real(index: ShardIndex, policy: ImagePolicy, count: int) -> tuple[Tensor, Tensor]:
+def check_real(data: str, settings: RunSettings, count: int) -> None:
+    """Refuses real images that nothing can be measured against, before hours go into what is to be measured.
+
+    Raises:
+        InputError: no such shards, too few images in them, or all of them the same.
+
+    """
+    index = build_index(data)
+    number = _fitting(count, index, data, lambda _: None)
+    policy = _centred(settings)
+    with Ingest(index, policy, 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
+        first = torch.from_numpy(np.ascontiguousarray(ingest.batch(0, FEWEST).images))
+    if is_one_picture(first):  # chance, perhaps
+        _real(index, policy, number, data)
+
+
+def _centred(settings: RunSettings) -> ImagePolicy:
+    return replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")
+
+
+def _real(index: ShardIndex, policy: ImagePolicy, count: int, data: str) -> tuple[Tensor, Tensor]:
     """Twice ``count`` different real images in a shuffled order that depends on the shards alone."""
     with Ingest(index, policy, 0, DataSettings(shuffle_shards=MIXED_SHARDS)) as ingest:
         batches = [ingest.batch(first, min(READ, 2 * count - first)).images for first in range(0, 2 * count, READ)]
     images = torch.from_numpy(np.ascontiguousarray(np.concatenate(batches)))
+    if is_one_picture(images[:count]):
+        raise InputError(
+            f"{data}: {count} of its images, which others were to be compared with, are all the same picture; give "
+            "shards of different ones"
+        )
     return images[:count], images[count:]

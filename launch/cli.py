@@ -401,7 +401,9 @@ def evaluate_command(
     count: Annotated[int, typer.Option(min=1, help="how many images to compare")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="of the images of a run")] = 0,
     size: Annotated[
-        int | None, typer.Option(min=8, help="pixels a side for a FOLDER", show_default="that of its first image")
+        int | None,
+        typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
+        typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
     inception: Annotated[

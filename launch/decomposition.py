@@ -115,5 +115,7 @@ def parse_packets(text: str) -> dict[int, int]:
         level, separator, times = part.partition("=")
         if not (separator and level.strip().isdecimal() and times.strip().isdecimal()):
             raise InputError(f"--packets {text}: write LEVEL=TIMES, for example 1=1 or 1=2,2=1")
+        if int(level) in found:
+            raise InputError(f"--packets {text}: level {int(level)} is given twice; give every level once")
         found[int(level)] = int(times)
     return found

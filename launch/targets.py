@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from cluster.storage import Folder, split_object
 from freqgan.errors import InputError
@@ -19,10 +19,8 @@ def writable_object(option: str, url: str) -> tuple[Folder, str]:
 
     """
     folder, name = split_object(url)
-    if url.endswith("/") or (folder.is_local and Path(folder.url, name).is_dir()):
-        raise InputError(
-            f"{option} {url} is a folder: name a file in it, such as {url.rstrip('/')}/{option.strip('-')}"
-        )
+    if url.endswith("/") or (folder.is_local and os.path.isdir(f"{folder.url}/{name}")):
+        raise InputError(f"{option} {url} is a folder: name a file in it")
     if len(name.encode()) > LONGEST_NAME_BYTES:
         raise InputError(
             f"{option}: the name of the file has {len(name.encode())} bytes, and {LONGEST_NAME_BYTES} are the most; "

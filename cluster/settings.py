@@ -67,7 +67,7 @@ class RunSettings(ModelSettings):
         description="on a GPU, record the kernels of a step as CUDA graphs and replay them: small networks wait for "
         "launches; no effect on a CPU and on stages with replicas",
     )
-    threads: int = Field(1, ge=1, description="threads inside one operation; part of the arithmetic on a CPU")
+    threads: int = Field(1, ge=1, le=1024, description="threads inside one operation; part of the arithmetic on a CPU")
     exchange: Literal["float32", "float16"] = Field(
         "float32", description="of sub-images and feedback between stages; float16 halves the bytes and rounds"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 import traceback
@@ -272,6 +273,12 @@ def models_rollback_command(model: Model) -> None:
     print(roll_back_model(model))
 
 
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
+
+
 @app.command("plan")
 def plan_command(
     settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
@@ -282,7 +289,7 @@ def plan_command(
         str | None,
         typer.Option(metavar="NODES", help="such as 4xH100,2xT4:spot,16*8xA100", show_default="this machine"),
     ] = None,
-    link_gbit: Annotated[float, typer.Option(min=0.001, help="what a node can send, Gbit/s")] = 10.0,
+    link_gbit: Annotated[float, typer.Option(min=0.001, callback=_finite, help="what a node can send, Gbit/s")] = 10.0,
     cut: Annotated[bool, typer.Option("--cut/--whole", help="whether a stage may have replicas")] = True,
     measured: Annotated[
         bool, typer.Option("--measure/--estimate", help="time the stages here if this is what NODES has")
@@ -290,7 +297,9 @@ def plan_command(
     simulate: Annotated[
         str | None, typer.Option(metavar="A..B", help="simulate so many devices of the first type; needs --out")
     ] = None,
-    failures: Annotated[float, typer.Option(min=0, help="failures per device and hour, for --simulate")] = 0.05,
+    failures: Annotated[
+        float, typer.Option(min=0, callback=_finite, help="failures per device and hour, for --simulate")
+    ] = 0.05,
     out: Annotated[str | None, typer.Option(help="folder or s3:// URL for plan.json and simulation.png")] = None,
 ) -> None:
     """Prints the GANs, what they cost, where they would run and how fast that would be. Trains nothing."""
@@ -403,7 +412,6 @@ def evaluate_command(
     size: Annotated[
         int | None,
         typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
-        typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
     inception: Annotated[
@@ -431,7 +439,7 @@ def compare_command(
         list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
     ] = None,
     presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = SYSTEMS,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each system")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,

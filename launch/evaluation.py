@@ -43,8 +43,8 @@ def evaluate_command(
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
 
     """
-    target = writable_object("--json", json_file) if json_file else None
-    extra = [inception_from(inception)] if inception else []
+    target = writable_object("--json", json_file) if json_file is not None else None
+    extra = [inception_from(inception)] if inception is not None else []
     if not source.lower().endswith(".zip") and has_checkpoints(source):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")

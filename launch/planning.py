@@ -64,13 +64,13 @@ def plan_command(
         InputError: nodes or a range that cannot be read, a plan that does not fit, an ``out`` that cannot be written.
 
     """
-    counts = _range(simulated) if simulated else ()
-    folder = open_folder(out) if out else None
+    counts = _range(simulated) if simulated is not None else ()
+    folder = open_folder(out) if out is not None else None
     if folder is not None:
         folder.check_writable()
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
-    devices = parse_nodes(nodes) if nodes else own_devices(settings.device)
+    devices = parse_nodes(nodes) if nodes is not None else own_devices(settings.device)
     work = counted_work(settings, note)
     priced = price(settings, work, devices, measured=measured, note=note)
     console = result_console(LOG_COLUMNS)

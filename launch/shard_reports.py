@@ -64,7 +64,7 @@ def show_info(data: str, grid: str | None) -> None:
 
     Errors as of ``build_index``; InputError for an image that cannot be decoded.
     """
-    target = writable_object("--grid", grid) if grid else None
+    target = writable_object("--grid", grid) if grid is not None else None
     index = build_index(data)
     plain_console(PRINTED_WIDTH).print(facts_table(_facts(index).items()))
     if target is not None:

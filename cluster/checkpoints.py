@@ -27,6 +27,7 @@ from cluster.settings import RunSettings
 from cluster.storage import Folder, open_folder
 from freqgan import __version__
 from freqgan.errors import FreqganError, InputError, RunError
+from freqgan.setting_group import AS_STORED
 from freqgan.statistics import BandStatistics
 from freqgan.synthesiser import Synthesiser
 
@@ -54,7 +55,7 @@ class Checkpoint:
     @cached_property
     def settings(self) -> RunSettings:
         """The settings it was trained with."""
-        return RunSettings.model_validate(self.manifest["settings"])
+        return RunSettings.model_validate(self.manifest["settings"], context=AS_STORED)
 
     @property
     def images(self) -> int:

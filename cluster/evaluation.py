@@ -19,12 +19,13 @@ from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.ingest import DataSettings, Ingest
 from cluster.order import permutation
 from cluster.quarantine import LeftOut, images_of, reasons_text
+from cluster.settings import RunSettings
 from cluster.shard_index import build_index
 from cluster.shards import ShardIndex
 from cluster.source import sound_batch
 from cluster.storage import split_object
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, measure, scored
+from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.inception import extractor_of
 from freqgan.pixels import to_pixels
 from freqgan.synthesiser import BLOCK
@@ -57,8 +58,7 @@ def evaluate_checkpoint(
     Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
     """
     settings, index = checkpoint.settings, build_index(data)
-    policy = replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")
-    reference, other_real = real_images(index, policy, _fitting(count, index, data, note), data, note)
+    reference, other_real = real_images(index, _centred(settings), _fitting(count, index, data, note), data, note)
     number = len(reference)
     note(f"generating {number} images of step {checkpoint.step}")
     synthesiser = checkpoint.synthesiser()
@@ -125,8 +125,9 @@ def inception_from(url: str) -> Measure:
 
     """
     folder, name = split_object(url)
+    data = folder.read(name)
     try:
-        module = torch.jit.load(io.BytesIO(folder.read(name)), map_location="cpu")  # type: ignore[no-untyped-call]
+        module = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
@@ -199,4 +200,30 @@ def real_images(
             f"{reasons_text(left_out)}; restore the shards or give more of them"
         )
     images = torch.from_numpy(np.ascontiguousarray(np.concatenate(batches)))
+    if is_one_picture(images[:count]):
+        raise InputError(
+            f"{data}: {count} of its images, which others were to be compared with, are all the same picture; give "
+            "shards of different ones"
+        )
     return images[:count], images[count : 2 * count]
+
+
+def check_real(data: str, settings: RunSettings, count: int) -> None:
+    """Refuses real images that nothing can be measured against, before hours go into what is to be measured.
+
+    Raises:
+        InputError: no such shards, too few images in them, or all of them the same.
+
+    """
+    index = build_index(data)
+    number = _fitting(count, index, data, lambda _: None)
+    policy = _centred(settings)
+    order = DataSettings(shuffle_shards=MIXED_SHARDS)
+    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+        batch, _ = sound_batch(ingest, 0, FEWEST)
+    if is_one_picture(torch.from_numpy(np.ascontiguousarray(batch.images))):  # chance, perhaps
+        real_images(index, policy, number, data, lambda _: None)
+
+
+def _centred(settings: RunSettings) -> ImagePolicy:
+    return replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")

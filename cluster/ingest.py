@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cluster.images import MAX_PIXELS, ImagePolicy, Pixels, TooLargeError, decode_image, fit_image
 from cluster.omissions import Omissions
@@ -35,6 +35,7 @@ from cluster.shard_index import DamagedError, damaged, difference
 from cluster.shards import Shard, ShardIndex
 from cluster.storage import Folder, split_object
 from freqgan.errors import FreqganError, InputError
+from freqgan.setting_group import SettingGroup
 
 if TYPE_CHECKING:  # reading shards is to need no torch
     from freqgan.pixels import BitDepth
@@ -48,10 +49,8 @@ FETCHES = 3
 """Times that a shard is fetched before damage counts as that of the object itself."""
 
 
-class DataSettings(BaseModel):
+class DataSettings(SettingGroup):
     """How images become pixels, and in which order they come."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     crop: Literal["center", "random"] = "center"
     shuffle: bool = True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cluster.ingest import DataSettings
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.evaluation import FEWEST
+from freqgan.setting_group import SettingGroup
 from freqgan.settings import ModelSettings
 
 FREE_SETTINGS = (
@@ -45,10 +46,8 @@ Except that replicas add up gradients in another order: R of them equal one to r
 """
 
 
-class WatchSettings(BaseModel):
+class WatchSettings(SettingGroup):
     """Scores of every checkpoint; none without ``data``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = Field("", description="shards of real images to score checkpoints against, best not trained on")
     count: int = Field(1_000, ge=FEWEST, description="images per score; the real ones must be twice as many")
@@ -68,7 +67,7 @@ class RunSettings(ModelSettings):
         description="on a GPU, record the kernels of a step as CUDA graphs and replay them: small networks wait for "
         "launches; no effect on a CPU and on stages with replicas",
     )
-    threads: int = Field(1, ge=1, description="threads inside one operation; part of the arithmetic on a CPU")
+    threads: int = Field(1, ge=1, le=1024, description="threads inside one operation; part of the arithmetic on a CPU")
     exchange: Literal["float32", "float16"] = Field(
         "float32", description="of sub-images and feedback between stages; float16 halves the bytes and rounds"
     )

@@ -259,7 +259,7 @@ class Folder:
     def new_folders_removed(self) -> Iterator[None]:
         """Removes from a disk, in the end, this folder and those above it that were not there, if they are empty."""
         path = Path(self._path)
-        new = [part for part in (path, *path.parents) if not part.is_dir()] if self.is_local else []
+        new = [part for part in (path, *path.parents) if not os.path.isdir(part)] if self.is_local else []
         try:
             yield
         finally:

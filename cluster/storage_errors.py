@@ -83,6 +83,8 @@ _DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
     errno.ENOTDIR: (InputError, "a part of the path is a file, not a folder; name another folder"),
     errno.EEXIST: (InputError, "a part of the path is a file, not a folder; name another folder"),
     errno.EISDIR: (InputError, "it is a folder, not a file; check the path"),
+    errno.ENAMETOOLONG: (InputError, "a part of the path is too long for this file system; give a shorter name"),
+    errno.ELOOP: (InputError, "its links lead to each other; name another folder"),
     errno.EROFS: (InputError, "the file system is read-only; name another folder"),
     errno.ENOSPC: (RunError, "no space is left on the disk; free some or name another folder"),
     errno.ENAMETOOLONG: (InputError, "the name is too long for this file system; choose a shorter one"),

@@ -7,17 +7,16 @@ because those alone move every sub-image by whole coefficients.
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from freqgan.errors import InputError
 from freqgan.seeds import generator_for
+from freqgan.setting_group import SettingGroup
 
 
-class AugmentationSettings(BaseModel):
+class AugmentationSettings(SettingGroup):
     """How real images are varied while training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     flip: bool = Field(default=True, description="Mirror each image left to right with probability one half.")
     shift: int = Field(

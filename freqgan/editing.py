@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -93,7 +94,13 @@ def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) 
     """``images`` (B, C, N, N) with the coefficients of each named band times its gain, all others as they are.
 
     A gain of a low band acts on everything coarser. Bands are all of those of the model's transform.
+
+    Raises:
+        InputError: a band that is not there; a gain that is no finite number, or makes pixels that are none.
+
     """
+    if wrong := {name: gain for name, gain in gains.items() if not math.isfinite(gain)}:
+        raise InputError(f"gains {wrong} are no finite numbers: give for example HH1=1.5")
     transform, (height, width) = synthesiser.chain.transform, synthesiser.chain.size
     bands = transform.analyse(images)
     factors = {band: gains[str(band)] for band in _named(list(gains), list(bands))}
@@ -102,6 +109,8 @@ def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) 
         low = low * factors.get(Band(level, "LL"), 1.0)
         high = [band for band in bands if band.level == level and band.orientation != "LL"]
         low = transform.synthesise_onto(low, {band: bands[band] * factors.get(band, 1.0) for band in high}, level)
+    if not torch.isfinite(low).all():
+        raise InputError(f"gains {dict(gains)} are so large that pixels are no numbers any more: give smaller ones")
     return low[..., :height, :width]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from freqgan.setting_group import SettingGroup
 
-class HealthSettings(BaseModel):
+
+class HealthSettings(SettingGroup):
     """When a stage counts as ill, and what is done then."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(250, ge=1, description="steps between the states that a stage can be set back to")
     patience: int = Field(100, ge=1, description="steps in a row with signs of collapse before a stage is set back")

@@ -10,8 +10,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
+
+from freqgan.setting_group import SettingGroup
 
 LossKind = Literal["relativistic", "hinge"]
 
@@ -19,10 +21,8 @@ REFERENCE_SIDE = 32
 """The side of a band, in pixels, at which ``gamma`` acts as it is written in the settings."""
 
 
-class LossSettings(BaseModel):
+class LossSettings(SettingGroup):
     """The adversarial loss of a band and the strength of its gradient penalties."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: LossKind = Field(
         default="relativistic",

@@ -12,21 +12,20 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from freqgan.errors import InputError
 from freqgan.seeds import generator_for
+from freqgan.setting_group import SettingGroup
 
 NoiseMode = Literal["haar", "hurwitz", "split", "independent"]
 
 
-class NoiseSettings(BaseModel):
+class NoiseSettings(SettingGroup):
     """The latent vectors of the generators, in training and in generation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dimensions: int = Field(default=64, gt=0, description="Length of each generator's noise vector.")
+    dimensions: int = Field(default=64, gt=0, le=1_000_000, description="Length of each generator's noise vector.")
     training: NoiseMode = Field(
         default="haar",
         description="How noises are drawn in training. haar: random orthogonal vectors; hurwitz: fixed rotations of "

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from freqgan.bands import Band, Orientation, parse_band
 from freqgan.errors import InputError, nearest
+from freqgan.setting_group import SettingGroup
 from freqgan.transforms import BandTransform
 
 
-class PlanSettings(BaseModel):
+class PlanSettings(SettingGroup):
     """The choice of GANs and of the edges between them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bands: Literal["all", "none"] | list[str] = Field(
         "all", description="bands that get a GAN, the others being zero or derived; none: the conventional GAN alone"

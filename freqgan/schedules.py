@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from freqgan.setting_group import SettingGroup
 
 
-class OptimiserSettings(BaseModel):
+class OptimiserSettings(SettingGroup):
     """Adam with beta1 = 0; the learning rate and beta2 go by a half cosine from first to final value."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     learning_rate: float = Field(
         default=8e-3, gt=0, description="Adam's learning rate (lr) at the start, relative to each layer's weights."
@@ -34,10 +34,8 @@ class OptimiserSettings(BaseModel):
     )
 
 
-class TeacherForcingSettings(BaseModel):
+class TeacherForcingSettings(SettingGroup):
     """Which share of a batch is conditioned on real bands, the rest being conditioned on generated ones."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: float = Field(
         default=1.0, ge=0, le=1, description="Share of each batch conditioned on real bands at the start."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from freqgan.augmentation import AugmentationSettings
 from freqgan.errors import InputError
@@ -15,6 +15,7 @@ from freqgan.noise import NoiseSettings, check_noise
 from freqgan.pixels import BitDepth
 from freqgan.plan import BandPlan, Gan, PlanSettings, build_plan
 from freqgan.schedules import OptimiserSettings, TeacherForcingSettings
+from freqgan.setting_group import SettingGroup
 from freqgan.transforms import BandTransform, parse_transform
 
 SMALLEST_SIDE = 4
@@ -26,19 +27,15 @@ class DiscriminatorSettings(NetworkSettings):
     condition: bool = Field(True, description="show the discriminator of a high band what its generator saw")
 
 
-class AverageSettings(BaseModel):
+class AverageSettings(SettingGroup):
     """The moving average of every generator; all share one age."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     halflife_images: float = Field(10_000, gt=0, description="half-life of the average once it is warm")
     ramp: float = Field(0.05, gt=0, description="half-life is at most this share of the images seen so far")
 
 
-class FeedbackSettings(BaseModel):
+class FeedbackSettings(SettingGroup):
     """What the image stage tells the bands' generators: the gradients of its discriminators' losses."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(0.5, ge=0, description="of the feedback beside a band's own discriminator; 0 is none")
     lag: int = Field(
@@ -58,10 +55,8 @@ class FeedbackSettings(BaseModel):
     )
 
 
-class ImageStageSettings(BaseModel):
+class ImageStageSettings(SettingGroup):
     """The inverse transform's output blended with another, conventional generator."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     generator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="G_o")
     discriminator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="D_o")
@@ -77,16 +72,14 @@ class ImageStageSettings(BaseModel):
     tie: float = Field(1.0, ge=0, description="weight of |LL_L(G_o) - LL_L of the chain|^2 (normalised band)")
 
 
-class ModelSettings(BaseModel):
+class ModelSettings(SettingGroup):
     """Everything that decides the arithmetic of a training step."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(0, ge=0, description="of every draw: noise, order, crops, start of the networks")
     image_size: int = Field(32, ge=4, le=4096, description="side of the square training images, pixels")
     channels: Literal[1, 3] = Field(3, description="1 gray, 3 colour")
     bit_depth: BitDepth = Field(8, description="of the pixels of images; 16 needs channels=1 (16-bit grey PNGs)")
-    classes: int = Field(0, ge=0, description="classes in the labels; 0 ignores labels")
+    classes: int = Field(0, ge=0, le=10_000_000, description="classes in the labels; 0 ignores labels")
     transform: str = Field(
         "dwt:haar",
         description="dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer, or radial:P,Q: P levels of Q "
@@ -96,7 +89,7 @@ class ModelSettings(BaseModel):
         {}, description="level: how often its high bands are split again, each into 4 to that power packets (0)"
     )
     levels: int = Field(2, ge=1, le=10, description="resolutions; 1 is the finest")
-    batch: int = Field(64, ge=1, description="images in one step")
+    batch: int = Field(64, ge=1, le=1_000_000, description="images in one step")
     images: int = Field(
         500_000,
         ge=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from freqgan import __version__
-from freqgan.errors import FreqganError
+from freqgan.errors import FreqganError, InputError
 
 DEBUG = "FREQGAN_DEBUG"
 UNEXPECTED_EXIT_CODE = 3
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         app(args=arguments, prog_name="freqgan")
     except FreqganError as error:
         _show_traceback()
@@ -53,6 +55,21 @@ def main(arguments: list[str] | None = None) -> None:
         shown = _show_traceback()
         hint = "" if shown else f"; set {DEBUG}=1 to see where"
         _fail(f"unexpected {type(error).__name__}: {error}{hint}", UNEXPECTED_EXIT_CODE)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Refuses what no settings file, page or table could hold; names that a terminal cannot show are no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the argument {argument!r} is not UTF-8 (byte {error.start + 1}): give it another name; a file that "
+                "is called so can be renamed"
+            ) from error
 
 
 def _show_traceback() -> bool:
@@ -247,7 +264,7 @@ def models_list_command(model: Model) -> None:
 
 @models.command("show")
 def models_show_command(
-    model: Model, number: Annotated[int | None, typer.Argument(min=1, help="[default: the one in use]")] = None
+    model: Model, number: Annotated[int | None, typer.Argument(min=1, show_default="the one in use")] = None
 ) -> None:
     """Prints where a version comes from: data, code, settings, metrics, verdict, and when it was put in use. JSON."""
     from launch.models import show_model
@@ -271,6 +288,12 @@ def models_rollback_command(model: Model) -> None:
     print(roll_back_model(model))
 
 
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
+
+
 @app.command("plan")
 def plan_command(
     settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
@@ -278,9 +301,10 @@ def plan_command(
         list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
     ] = None,
     nodes: Annotated[
-        str | None, typer.Option(metavar="NODES", help="such as 4xH100,2xT4:spot,16*8xA100 [default: this machine]")
+        str | None,
+        typer.Option(metavar="NODES", help="such as 4xH100,2xT4:spot,16*8xA100", show_default="this machine"),
     ] = None,
-    link_gbit: Annotated[float, typer.Option(min=0.001, help="what a node can send, Gbit/s")] = 10.0,
+    link_gbit: Annotated[float, typer.Option(min=0.001, callback=_finite, help="what a node can send, Gbit/s")] = 10.0,
     cut: Annotated[bool, typer.Option("--cut/--whole", help="whether a stage may have replicas")] = True,
     measured: Annotated[
         bool, typer.Option("--measure/--estimate", help="time the stages here if this is what NODES has")
@@ -288,7 +312,9 @@ def plan_command(
     simulate: Annotated[
         str | None, typer.Option(metavar="A..B", help="simulate so many devices of the first type; needs --out")
     ] = None,
-    failures: Annotated[float, typer.Option(min=0, help="failures per device and hour, for --simulate")] = 0.05,
+    failures: Annotated[
+        float, typer.Option(min=0, callback=_finite, help="failures per device and hour, for --simulate")
+    ] = 0.05,
     out: Annotated[str | None, typer.Option(help="folder or s3:// URL for plan.json and simulation.png")] = None,
 ) -> None:
     """Prints the GANs, what they cost, where they would run and how fast that would be. Trains nothing."""
@@ -327,7 +353,7 @@ def super_resolve_command(
         int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="of the detail that is made up")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images [default: drawn]")] = None,
+    label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
     from launch.editing import super_resolve_command as super_resolve
@@ -399,7 +425,8 @@ def evaluate_command(
     count: Annotated[int, typer.Option(min=1, help="how many images to compare")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="of the images of a run")] = 0,
     size: Annotated[
-        int | None, typer.Option(min=8, help="pixels a side for a FOLDER [default: that of its first image]")
+        int | None,
+        typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
     inception: Annotated[
@@ -427,10 +454,10 @@ def compare_command(
         list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
     ] = None,
     presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = SYSTEMS,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each system")] = 3,
-    budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run [default: as set]")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
+    budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
-    jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time [default: cores / threads]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
 ) -> None:
     """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
     from launch.comparison import compare, comparison_of

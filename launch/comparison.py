@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.checkpoints import find_checkpoint, has_checkpoints
+from cluster.evaluation import check_real
 from cluster.settings import RunSettings
 from cluster.shards import find_shards
+from cluster.storage import open_folder
 from cluster.training import stop_requests
 from freqgan.cost import training_cost
 from freqgan.errors import InputError, RunError
-from freqgan.variants import at_cost, variant
+from freqgan.setting_group import AS_STORED
+from freqgan.variants import VARIANTS, at_cost, variant
 from launch.comparison_page import RunScores, write_page
 from launch.configuration import dump_settings, load_settings
 
@@ -87,6 +90,8 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
 
     """
     _check_shards(comparison.settings.data, comparison.held_out)
+    check_real(comparison.held_out, comparison.settings, comparison.count)
+    open_folder(str(comparison.out)).check_writable()
     comparison.out.mkdir(parents=True, exist_ok=True)
     entrants = _entrants(comparison, note)
     with stop_requests() as stopped:
@@ -145,7 +150,7 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
             note(f"{system}: {cost / 1e6:.1f} million multiply-accumulates per image, {cost / target:.3f} of bands")
             systems[system] = {"settings": scaled.model_dump(mode="json"), "cost": cost}
         entry = systems[system]
-        found[system] = RunSettings.model_validate(entry["settings"]), float(entry["cost"])
+        found[system] = RunSettings.model_validate(entry["settings"], context=AS_STORED), float(entry["cost"])
     path.write_text(json.dumps({"settings": identity, "held_out": comparison.held_out, "systems": systems}, indent=1))
     return found
 
@@ -242,12 +247,14 @@ def comparison_of(
     jobs: int | None,
 ) -> Comparison:
     """The comparison that the command line asks for; InputError where it makes no sense."""
-    if "://" in out:
-        raise InputError(f"--out {out}: a comparison runs on one machine and needs a local folder")
+    if "://" in out or not out:
+        raise InputError(f"--out {out!r}: a comparison runs on one machine and needs a local folder")
     settings = load_settings(source, overrides)
     changes = {"executor": "inline"} | ({} if budget is None else {"images": budget})
     settings = type(settings).model_validate(settings.model_dump() | changes)
-    names = [name.strip() for name in systems.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip()))
+    if not names:
+        raise InputError(f"--presets {systems!r} names no system: give some of {', '.join(VARIANTS)}")
     for name in names:
         variant(settings, name)
     cores = os.cpu_count() or 1

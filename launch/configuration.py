@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from cluster.settings import RunSettings
-from cluster.storage import split_object
 from freqgan.errors import InputError, nearest
+from freqgan.setting_group import AS_STORED
+from launch.yaml_text import dump_yaml, parse_yaml, read_text
 
 Values = dict[str, Any]
 PRESET_KEY = "preset"
@@ -36,11 +37,11 @@ def load_settings(source: str, overrides: list[str]) -> RunSettings:
     return validate_settings(values)
 
 
-def validate_settings(values: Values) -> RunSettings:
-    """``values`` (nested by group) as settings; the errors of :func:`load_settings`."""
+def validate_settings(values: Values, *, stored: bool = False) -> RunSettings:
+    """``values`` (nested by group) as settings; ``stored``: by this program. Errors as of :func:`load_settings`."""
     _check_keys(values)
     try:
-        return RunSettings.model_validate(values)
+        return RunSettings.model_validate(values, context=AS_STORED if stored else None)
     except ValidationError as error:
         raise InputError(_explain(error)) from error
 
@@ -53,7 +54,7 @@ def preset_names() -> list[str]:
 
 def dump_settings(settings: RunSettings) -> str:
     """All settings as YAML that :func:`load_settings` reads back to equal settings."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return dump_yaml(settings.model_dump(mode="json"))
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -62,26 +63,21 @@ def dump_settings(settings: RunSettings) -> str:
 def _read_source(source: str) -> Values:
     if not _names_file(source):
         return _read_preset(source)
-    values = _parse(_read_text(source), source)
+    if "://" not in source and not os.path.exists(source):
+        known = ", ".join(preset_names())
+        raise InputError(f"no such settings file: {source}; give a YAML file or one of the presets {known}")
+    values = _parse(read_text(source), source)
     preset = values.pop(PRESET_KEY, None)
-    return values if preset is None else _merge(_read_preset(str(preset)), values)
+    values, dotted = _unfold(values, source)
+    if preset is not None:
+        values = _merge(_read_preset(str(preset)), values)
+    for key, value in dotted.items():
+        _place(values, key, value)
+    return values
 
 
 def _names_file(source: str) -> bool:
-    return source.endswith((".yaml", ".yml")) or "/" in source or Path(source).is_file()
-
-
-def _read_text(source: str) -> str:
-    try:
-        if "://" not in source and not Path(source).exists():
-            known = ", ".join(preset_names())
-            raise InputError(f"no such settings file: {source}; give a YAML file or one of the presets {known}")
-        folder, name = split_object(source)
-        return folder.read(name).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{source} is no text file ({error.reason} at byte {error.start}); give a YAML file"
-        ) from error
+    return source.endswith((".yaml", ".yml")) or "/" in source or os.path.isfile(source)
 
 
 def _read_preset(name: str) -> Values:
@@ -95,35 +91,12 @@ def _read_preset(name: str) -> Values:
 
 
 def _parse(text: str, where: str) -> Values:
-    try:
-        values = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is no valid YAML: {_yaml_problem(error)}") from error
+    values = parse_yaml(text, f"{where} is no valid YAML")
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise InputError(f"{where} holds a {type(values).__name__}, not settings: write lines like `levels: 3`")
     return values
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice: YAML itself would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base class, with the check."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
-    if not problem or mark is None:
-        return str(error)
-    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 # -- merging ---------------------------------------------------------------------------------------
@@ -139,11 +112,58 @@ def _merge(base: Values, above: Values, group: type[BaseModel] = RunSettings) ->
     return merged
 
 
+def _unfold(values: Values, where: str) -> tuple[Values, Values]:
+    """``values`` without the keys that are dotted, as they are on the command line, and those by their whole names."""
+    leaves = list(_leaves(values))
+    names = [name for name, _, _ in leaves]
+    entries = [f"{name}.{key}" for name, value, _ in leaves if isinstance(value, dict) for key in value]
+    dotted = {name: value for name, value, has_dots in leaves if has_dots}
+    for name in dotted:
+        if (names + entries).count(name) > 1:
+            raise InputError(f"{where}: {name} is given twice, with dots and without: leave one of them out")
+    return _without_dots(values), dict(sorted(dotted.items(), key=lambda item: item[0].count(".")))
+
+
+def _leaves(values: Values, prefix: str = "", is_below: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """(dotted name, value, whether it was written with dots) of all settings that are no groups."""
+    for key, value in values.items():
+        name, has_dots = f"{prefix}{key}", is_below or "." in str(key)
+        if isinstance(value, dict) and _group_named(name):
+            yield from _leaves(value, f"{name}.", has_dots)
+        else:
+            yield name, value, has_dots
+
+
+def _without_dots(values: Values, prefix: str = "") -> Values:
+    nested: Values = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if "." not in str(key):
+            is_group = isinstance(value, dict) and _group_named(name) is not None
+            nested[key] = _without_dots(value, f"{name}.") if is_group else value
+    return nested
+
+
 def _group_of(group: type[BaseModel], key: str) -> type[BaseModel] | None:
     """The group of settings called ``key`` in ``group``; None for a single setting and for an unknown one."""
     field = group.model_fields.get(key)
     kind = field.annotation if field else None
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _group_named(name: str) -> type[BaseModel] | None:
+    """The same by its dotted name."""
+    group: type[BaseModel] | None = RunSettings
+    for part in name.split("."):
+        group = _group_of(group, part) if group else None
+    return group
+
+
+def _is_text(name: str) -> bool:
+    """Whether the setting of a dotted name is text, and so is whatever it is given on the command line."""
+    path, _, last = name.rpartition(".")
+    group = _group_named(path) if path else RunSettings
+    return group is not None and last in group.model_fields and group.model_fields[last].annotation is str
 
 
 def _override(values: Values, text: str) -> None:
@@ -155,35 +175,33 @@ def _override(values: Values, text: str) -> None:
         )
     if key == PRESET_KEY:
         raise InputError(f"{text}: a preset is named in the place of SETTINGS, or by `preset:` in a settings file")
+    parsed = value if _is_text(key) else parse_yaml(value, f"{key}: {value!r} is no valid YAML value")
+    _place(values, key, parsed)
+
+
+def _place(values: Values, key: str, value: Any) -> None:
+    """Sets what the dotted ``key`` names in place: a setting, or an entry of one that is a table (plan.low_gans.1)."""
     *path, last = key.split(".")
     target = values
     group: type[BaseModel] = RunSettings
     for depth, part in enumerate(path):
-        inner = _group_of(group, part)
-        if inner is None and part not in group.model_fields:
+        inner, old = _group_of(group, part), target.get(part)
+        is_entry = inner is None and part in group.model_fields and depth == len(path) - 1
+        if inner is None and not is_entry:
             raise _unknown_setting(key)
-        if inner is None:  # a setting that is itself a table, such as plan.low_gans.1=2
-            _override_entry(target, part, [*path[depth + 1 :], last], value, key)
+        if inner is not None and not isinstance(old, dict | None):
+            raise _no_group(".".join(path[: depth + 1]), old, inner)
+        target[part] = dict(old) if isinstance(old, dict) else {}
+        target = target[part]
+        if inner is None:
+            target[_entry_key(last)] = value
             return
-        target[part] = dict(target.get(part) or {})
-        target, group = target[part], inner
-    field = group.model_fields.get(last)
-    target[last] = value if field is not None and field.annotation is str else _parse_value(key, value)
+        group = inner
+    target[last] = value
 
 
-def _override_entry(target: Values, setting: str, path: list[str], value: str, key: str) -> None:
-    if len(path) != 1:
-        raise _unknown_setting(key)
-    old = target.get(setting)
-    entries = dict(old) if isinstance(old, dict) else {}
-    target[setting] = entries | {_parse_value(key, path[0]): _parse_value(key, value)}
-
-
-def _parse_value(key: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{key}: {text!r} is no valid YAML value: {_yaml_problem(error)}") from error
+def _entry_key(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdecimal() else text
 
 
 # -- checking --------------------------------------------------------------------------------------
@@ -209,10 +227,14 @@ def _check_keys(values: Mapping[Any, Any], group: type[BaseModel] = RunSettings,
         if not isinstance(key, str) or key not in group.model_fields:
             raise _unknown_setting(f"{prefix}{key}")
         if inner and not isinstance(value, Mapping):
-            members = ", ".join(inner.model_fields)
-            raise InputError(f"{prefix}{key}: is a group of settings and cannot be {value!r}; it holds {members}")
+            raise _no_group(f"{prefix}{key}", value, inner)
         if inner:
             _check_keys(value, inner, f"{prefix}{key}.")
+
+
+def _no_group(name: str, value: Any, group: type[BaseModel]) -> InputError:
+    members = ", ".join(group.model_fields)
+    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; it holds {members}")
 
 
 def _unknown_setting(name: str) -> InputError:
@@ -241,12 +263,16 @@ def _explain(error: ValidationError) -> str:
         if isinstance(cause, InputError):
             own.append(str(cause))
             continue
-        value = repr(detail["input"])
-        shown = value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 3] + "..."
         hint = " (put it in quotes)" if detail["type"] == "string_type" else ""
         message = detail["msg"].removeprefix("Input should be ") + hint
-        wanted.setdefault(f"{_dotted(detail['loc'])} = {shown}", []).append(message)
+        wanted.setdefault(f"{_dotted(detail['loc'])} = {_shown(detail['input'])}", []).append(message)
     return "; ".join([*own, *(f"{value}: must be {' or '.join(messages)}" for value, messages in wanted.items())])
+
+
+def _shown(value: Any) -> str:
+    """In so many characters; only the outer parts of what is deep, for aliases can make a few lines of YAML huge."""
+    text = reprlib.Repr().repr(value) if isinstance(value, list | dict) else repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

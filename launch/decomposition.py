@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -19,6 +18,7 @@ from freqgan.pixels import from_pixels, to_pixels
 from freqgan.statistics import STD_FLOOR
 from freqgan.transforms import BandTransform, parse_transform
 from freqgan.transforms.protocol import LOW_RANGE
+from launch.consoles import plain_console
 from launch.pictures import DETAIL_RANGE, band_picture, encode_png, to_image
 
 MOSAIC, BANDS, RECONSTRUCTION = "mosaic.png", "bands.safetensors", "reconstruction.png"
@@ -93,7 +93,7 @@ def _table(transform: BandTransform, bands: SubImages, image: Tensor) -> str:
         numbers = (float(x.mean()), float(x.std(correction=0)), float(x.abs().max()))
         share = f"{100 * energies[band] / energy:.2f} %"
         table.add_row(str(band), f"{width} x {height}", *(f"{number:.4g}" for number in numbers), share)
-    console = Console(width=COLUMNS)
+    console = plain_console(COLUMNS)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
@@ -122,5 +122,7 @@ def parse_packets(text: str) -> dict[int, int]:
         level, separator, times = part.partition("=")
         if not (separator and level.strip().isdecimal() and times.strip().isdecimal()):
             raise InputError(f"--packets {text}: write LEVEL=TIMES, for example 1=1 or 1=2,2=1")
+        if int(level) in found:
+            raise InputError(f"--packets {text}: level {int(level)} is given twice; give every level once")
         found[int(level)] = int(times)
     return found

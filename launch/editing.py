@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ SIDE_BY_SIDE = "side_by_side.png"
 SHOWN = 16
 SCALE_TO = 128
 GAP = 2
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 
 
 def super_resolve_command(
@@ -178,7 +181,7 @@ def edit_command(
         InputError: bands that are not there, gains that cannot be read, nothing to do.
 
     """
-    factors = dict(_gain(text) for text in gains)
+    factors = _factors(gains)
     if not factors and not resample:
         raise InputError("nothing to do: give --resample HL1,LH1 or --gain HH1=1.5")
     checkpoint = find_checkpoint(run)
@@ -202,14 +205,16 @@ def edit_command(
     return f"{images_text(count)} before, after and the difference (halved, around grey) in {folder.url}"
 
 
-def _gain(text: str) -> tuple[str, float]:
-    band, separator, value = text.partition("=")
-    try:
-        if separator:
-            return band.strip(), float(value)
-    except ValueError:
-        pass
-    raise InputError(f"--gain {text}: write BAND=FACTOR, for example HH1=1.5")
+def _factors(gains: Sequence[str]) -> dict[str, float]:
+    factors: dict[str, float] = {}
+    for text in gains:
+        band, separator, value = (part.strip() for part in text.partition("="))
+        if not (separator and _NUMBER.fullmatch(value) and math.isfinite(float(value))):
+            raise InputError(f"--gain {text}: write BAND=FACTOR, a finite number, for example HH1=1.5")
+        if band in factors:
+            raise InputError(f"--gain {text}: {band} has a gain already, {factors[band]:g}; give every band once")
+        factors[band] = float(value)
+    return factors
 
 
 def _write_rows(folder: Folder, columns: Mapping[str, Tensor]) -> None:

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files, inception_from
 from cluster.image_files import is_zip
-from cluster.storage import open_folder, split_object
+from cluster.storage import open_folder
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
+from launch.consoles import plain_console
 from launch.editing import SIDE_BY_SIDE
 from launch.generation import GRID
+from launch.targets import writable_object
 
 PRINTED_WIDTH = 132
 
@@ -43,10 +44,8 @@ def evaluate_command(
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
 
     """
-    target = split_object(json_file) if json_file else None
-    if target is not None:
-        target[0].check_writable()
-    extra = [inception_from(inception)] if inception else []
+    target = writable_object("--json", json_file) if json_file is not None else None
+    extra = [inception_from(inception)] if inception is not None else []
     zipped = is_zip(source)
     if not zipped and has_checkpoints(source):
         if size is not None:
@@ -66,7 +65,7 @@ def evaluate_command(
                 source, data, count=count, size=size, note=note, extra=extra, overviews=(GRID, SIDE_BY_SIDE)
             )
         }
-    Console(width=PRINTED_WIDTH).print(scores_table(scores))
+    plain_console(PRINTED_WIDTH).print(scores_table(scores))
     if target is not None:
         target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cluster.models import ModelStore, is_sound
 from freqgan.errors import InputError
+from launch.consoles import result_console
 
 WIDTH = 120
 
@@ -36,7 +35,7 @@ def list_models(url: str) -> None:
             f"{record['data']['images']:,}", f"{record['data']['new_images']:,}",
             "holds" if record["verdict"]["holds"] else "does not hold", "sound" if is_sound(version) else "DAMAGED",
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    result_console(WIDTH).print(table)
 
 
 def show_model(url: str, number: int | None) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
@@ -17,6 +15,7 @@ from freqgan.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.settings import ModelSettings
 from freqgan.statistics import BandStatistics
 from launch.configuration import dump_settings
+from launch.consoles import result_console
 
 LOG_COLUMNS = 140
 
@@ -66,9 +65,7 @@ def print_plan(settings: RunSettings) -> None:
     for row in plan_rows(settings):
         counts = f"{row.generator_parameters:,}", f"{row.discriminator_parameters:,}"
         table.add_row(str(row.order), row.name, row.shape, row.condition, *counts)
-    # Away from a terminal rich assumes 80 columns, which breaks long lists of bands into many lines.
-    console = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS)
-    console.print(table)
+    result_console(LOG_COLUMNS).print(table)
 
 
 def _counts(generator: nn.Module, discriminator: nn.Module) -> tuple[int, int]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cluster.bounds import StageCost
@@ -23,6 +21,7 @@ from cluster.storage import open_folder
 from cluster.traffic import Traffic, best_plan, traffic
 from freqgan.cost import StepWork
 from freqgan.errors import InputError
+from launch.consoles import result_console
 from launch.plan_table import LOG_COLUMNS, plan_rows
 from launch.scaling_plot import ScalingPoint, scaling_plot
 
@@ -65,16 +64,16 @@ def plan_command(
         InputError: nodes or a range that cannot be read, a plan that does not fit, an ``out`` that cannot be written.
 
     """
-    counts = _range(simulated) if simulated else ()
-    folder = open_folder(out) if out else None
+    counts = _range(simulated) if simulated is not None else ()
+    folder = open_folder(out) if out is not None else None
     if folder is not None:
         folder.check_writable()
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
-    devices = parse_nodes(nodes) if nodes else own_devices(settings.device)
+    devices = parse_nodes(nodes) if nodes is not None else own_devices(settings.device)
     work = counted_work(settings, note)
     priced = price(settings, work, devices, measured=measured, note=note)
-    console = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS)
+    console = result_console(LOG_COLUMNS)
     console.print(gan_table(settings, work))
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, crowding=priced.crowding)
     parameters = {name: w.parameters for name, w in work.items()}
@@ -83,7 +82,7 @@ def plan_command(
     moved = traffic(settings, plan, parameters)
     console.print(device_table(plan))
     for line in expectations(settings, plan, priced, moved, conditions):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if folder is not None:
         folder.write("plan.json", json.dumps(plan_json(plan, moved, priced), indent=1).encode())
         print(f"{folder.url}/plan.json")

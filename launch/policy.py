@@ -6,23 +6,21 @@ import os
 import re
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from cluster.settings import RunSettings
-from cluster.storage import Folder, split_object
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.evaluation import FEWEST, MEASURES
+from freqgan.setting_group import SettingGroup
 from launch.configuration import load_settings
+from launch.yaml_text import parse_yaml, read_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class Policy(BaseModel):
+class Policy(SettingGroup):
     """One YAML file; ``freqgan retrain POLICY.yaml`` runs it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="of the model")
     models: str = Field(description="folder or s3:// URL; the model's is <models>/<name>")
@@ -91,12 +89,7 @@ class Policy(BaseModel):
 
 def load_policy(source: str) -> Policy:
     """The policy of a YAML file, a path or an s3:// URL; InputError names the key at fault and the remedy."""
-    folder, name = split_object(source)
-    text = _read(folder, name)
-    try:
-        values: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source} is no valid YAML: {error}") from error
+    values = parse_yaml(read_text(source), f"{source} is no valid YAML")
     if not isinstance(values, dict):
         raise InputError(f"{source} holds no policy: write lines like `name: clothes`")
     known = list(Policy.model_fields)
@@ -106,12 +99,9 @@ def load_policy(source: str) -> Policy:
     try:
         return Policy.model_validate(values)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise InputError(f"{source}: " + "; ".join(problems)) from error
+        raise InputError(f"{source}: " + "; ".join(map(_problem, error.errors()))) from error
 
 
-def _read(folder: Folder, name: str) -> str:
-    try:
-        return folder.read(name).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{folder.url}/{name} is no text file: give a YAML file") from error
+def _problem(detail: Any) -> str:
+    hint = " (put it in quotes)" if detail["type"] == "string_type" else ""
+    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}{hint}"

@@ -9,7 +9,6 @@ from typing import Any
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
@@ -20,6 +19,7 @@ from cluster.reporting import StepRecord
 from cluster.settings import RunSettings
 from cluster.watching import Evaluation
 from freqgan.errors import FreqganError
+from launch.consoles import plain_console
 from launch.failure_log import recovery_text
 from launch.metrics_log import mean_alpha
 from launch.run_folder import RunFolder
@@ -41,7 +41,7 @@ class ProgressReporter:
 
     def __init__(self, settings: RunSettings, console: Console | None = None) -> None:
         self.settings = settings
-        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
+        self.console = console or plain_console(stderr=True, soft_wrap=True)
         self._folder: RunFolder | None = None
         self._live: LiveProgress | None = None
         self._first_step, self._line_step, self._line_s = 0, 0, 0.0
@@ -70,11 +70,11 @@ class ProgressReporter:
 
     def say(self, text: str) -> None:
         """One line for the user."""
-        self.console.print(escape(text))
+        self.console.print(Text(text))
 
     def warn(self, text: str) -> None:
         """One line that must not be overlooked."""
-        self.console.print(f"[yellow]note:[/] {escape(text)}")
+        self.console.print(Text.assemble(("note:", "yellow"), " ", text))
 
     # -- Reporter ------------------------------------------------------------------------------
 

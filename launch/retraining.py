@@ -8,6 +8,7 @@ come of it, and pins what it is trained on.
 from __future__ import annotations
 
 import json
+import math
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
-from cluster.evaluation import evaluate_checkpoint
+from cluster.evaluation import check_real, evaluate_checkpoint
 from cluster.lease import HeldError, Lease
 from cluster.models import ModelStore, Version
 from cluster.settings import RunSettings
@@ -144,6 +145,7 @@ class _Retraining:
             "new_images": new,
             "settings": settings.model_dump(mode="json"),
         }
+        check_real(self.policy.held_out, settings, self.policy.count)
         folder.write(ATTEMPT, json.dumps(attempt, indent=1).encode())
         begins = f"begins with version {current.number}" if current else "begins from nothing"
         self.say(f"version {number}: {new} new images of {sum(one.samples for one in shards)}; {begins}")
@@ -174,7 +176,7 @@ class _Retraining:
     # -- training ------------------------------------------------------------------------------
 
     def _train(self, attempt: dict[str, Any]) -> int:
-        settings = validate_settings(attempt["settings"])
+        settings = validate_settings(attempt["settings"], stored=True)
         if attempt["from"] is not None and not has_checkpoints(settings.run):
             self._warm_start(settings, self.store.version(attempt["from"]).checkpoint())
         code = run_training(settings, self.address)
@@ -194,7 +196,7 @@ class _Retraining:
 
     def _finish(self, attempt: dict[str, Any]) -> Version:
         """Measures the candidate beside the model in use, and stores it with the verdict."""
-        settings = validate_settings(attempt["settings"])
+        settings = validate_settings(attempt["settings"], stored=True)
         candidate = find_checkpoint(settings.run)
         scores = self._scores(candidate, f"version {attempt['number']}")
         rival = None
@@ -276,9 +278,10 @@ def judge(gate: dict[str, float], scores: dict[str, float], rival: dict[str, flo
         if metric not in scores:
             raise InputError(f"gate: {metric!r} was not measured; measured are {', '.join(scores)}")
         value, other = scores[metric], rival[metric] if rival else None
-        bound = None if other is None else other * (1 - margin if metric in HIGH_IS_GOOD else 1 + margin)
+        known = other is not None and math.isfinite(other)  # nothing can be worse than a model without a score
+        bound = other * (1 - margin if metric in HIGH_IS_GOOD else 1 + margin) if other is not None and known else None
         if bound is None:
-            holds = value == value  # not a number is no score
+            holds = math.isfinite(value)
         else:
             holds = value >= bound if metric in HIGH_IS_GOOD else value <= bound
         rows.append({"metric": metric, "candidate": value, "current": other, "bound": bound, "holds": holds})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cluster.models import Version
 from launch.progress import duration_text
+from launch.yaml_text import dump_yaml
 
 ANNOUNCED = "ANNOUNCED"
 MARKDOWN, HTML = "summary.md", "summary.html"
@@ -39,7 +39,7 @@ def write_summary(version: Version) -> None:
         "verdict": record["verdict"],
         "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record["finished_at_s"])),
         "taken": duration_text(record["finished_at_s"] - record["begun_at_s"]),
-        "settings": yaml.safe_dump(record["settings"], sort_keys=False, allow_unicode=True, width=100),
+        "settings": dump_yaml(record["settings"]),
     }
     for name in (MARKDOWN, HTML):
         environment = Environment(

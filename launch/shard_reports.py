@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -19,9 +18,10 @@ from cluster.quarantine import LeftOut, images_of, reasons_text
 from cluster.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.shards import JOINED, ZEROS, Shard, ShardIndex
 from cluster.source import sound_batch
-from cluster.storage import split_object
 from freqgan.errors import RunError
+from launch.consoles import facts_table, plain_console
 from launch.pictures import encode_png, tile
+from launch.targets import writable_object
 
 PRINTED_WIDTH = 132
 NAMED = 5
@@ -59,10 +59,10 @@ def verify_with_progress(data: str) -> str:
             box=box.SIMPLE, title=shown(f"in {folders.pop()}") if len(folders) == 1 else None, title_justify="left"
         )
         table.add_column("shard", overflow="fold")
-        table.add_column("what is wrong")
+        table.add_column("what is wrong", overflow="fold")
         for url, what in wrong:
             table.add_row(shown(url if folders else url.rpartition("/")[2]), shown(what.removeprefix(f"{url} ")))
-        Console(width=PRINTED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
+        plain_console(PRINTED_WIDTH).print(table)
         raise RunError(f"{len(wrong)} of {shards_text(len(rows))} are damaged: restore them, or leave them out of data")
     hint = f"; no index knows {unknown} of them: `freqgan shards index` writes one" if unknown else ""
     return f"{shards_text(len(rows))} in order{hint}"
@@ -73,14 +73,9 @@ def show_info(data: str, grid: str | None) -> None:
 
     Errors as of ``build_index``; RunError where ``grid`` is given and all images are damaged.
     """
-    target = split_object(grid) if grid else None
-    if target is not None:
-        target[0].check_writable()
+    target = writable_object("--grid", grid) if grid is not None else None
     index = build_index(data)
-    table = Table(box=box.SIMPLE, show_header=False)
-    for name, text in _facts(index).items():
-        table.add_row(name, text)
-    Console(width=PRINTED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
+    plain_console(PRINTED_WIDTH).print(facts_table(_facts(index).items()))
     if target is not None:
         images, left_out = _random_images(index)
         target[0].write(target[1], encode_png(tile(images, gap=1)))
@@ -188,7 +183,7 @@ def shards_text(count: int) -> str:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that is gone afterwards, and no bar where nobody watches."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cluster.checkpoints import LATEST, LEASE, Checkpoint, find_checkpoint, has_checkpoints
@@ -18,6 +16,7 @@ from cluster.quarantine import QUARANTINE
 from cluster.storage import Folder, open_folder
 from freqgan.errors import FreqganError, InputError
 from freqgan.image_stage import IMAGE_STAGE
+from launch.consoles import facts_table, result_console
 from launch.failure_log import FAILURES, parse_failures
 from launch.metrics_log import METRICS, MetricsLine, parse_metrics
 from launch.progress import duration_text
@@ -35,11 +34,11 @@ def print_status(target: str) -> None:
         InputError: neither a run folder nor a dashboard that answers.
 
     """
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = result_console(WIDTH)
     if target.startswith(("http://", "https://")):
         console.print(_jobs_table(target))
     else:
-        console.print(_run_table(target))
+        console.print(facts_table(run_facts(target)))
 
 
 def run_facts(run: str) -> list[tuple[str, str]]:
@@ -68,13 +67,6 @@ def run_facts(run: str) -> list[tuple[str, str]]:
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
     facts.append(("images left out", str(sum(1 for _ in _lines(folder, QUARANTINE))) or "0"))
     return facts
-
-
-def _run_table(run: str) -> Table:
-    table = Table(box=box.SIMPLE, show_header=False)
-    for name, value in run_facts(run):
-        table.add_row(name, value)
-    return table
 
 
 def _jobs_table(address: str) -> Table:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cluster.storage_check import StorageCheck, check_storage
 from freqgan.errors import InputError
+from launch.consoles import result_console
 
 WIDTH = 140
 
@@ -24,7 +21,7 @@ def show_storage_check(url: str) -> None:
     """
     check = check_storage(url)
     print(f"{check.url} on {check.store}")
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(_table(check))
+    result_console(WIDTH).print(_table(check))
     if check.missing:
         lacking = "; ".join(f"{one.name} ({one.detail})" for one in check.missing)
         raise InputError(
@@ -40,5 +37,5 @@ def _table(check: StorageCheck) -> Table:
     for one in check.capabilities:
         mark = "yes" if one.holds else ("NO" if one.needed else "no")
         detail = one.detail or ("" if one.holds else "not possible")
-        table.add_row(mark, Text(one.name), Text(detail + ("" if one.holds or one.needed else "; not needed")))
+        table.add_row(mark, one.name, detail + ("" if one.holds or one.needed else "; not needed"))
     return table

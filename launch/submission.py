@@ -118,4 +118,7 @@ def _exit_code(job: Job, say: Callable[[str], None]) -> int:
 def _variable(name: str) -> str:
     if name not in os.environ:
         raise InputError(f"--env {name}: this environment has no such variable; set it, or leave it out")
-    return os.environ[name]
+    value = os.environ[name]
+    if value.encode(errors="replace").decode() != value:
+        raise InputError(f"--env {name}: its value is not UTF-8; set it anew, or leave it out")
+    return value

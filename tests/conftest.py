@@ -69,6 +69,16 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 130 times the same grey, 16x16."""
+    source, target = tmp_path_factory.mktemp("grey"), tmp_path_factory.mktemp("grey-shards") / "shards"
+    for number in range(130):
+        Image.new("RGB", (16, 16), (77, 77, 77)).save(source / f"{number}.png")
+    pack(str(source), str(target))
+    return target
+
+
+@pytest.fixture(scope="session")
 def ray_cluster(s3_server: str) -> Iterator[None]:
     """A Ray instance on loopback that all tests of the session share; its processes know the S3 server."""
     import ray

@@ -69,11 +69,21 @@ def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: P
     assert "needs a local folder" in refused(run_command(capsys, *base, "--out", "s3://bucket/out"))
 
 
-def test_a_run_that_fails_is_named_with_its_log(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+def test_a_comparison_that_nothing_could_be_measured_in_trains_nothing(
+    capsys: Capsys, small_shards: Path, one_picture: Path, tmp_path: Path
+) -> None:
+    base = ("compare", "smoke", f"data={small_shards}", "--out", tmp_path / "out")
+    assert "at least 64 are needed" in refused(run_command(capsys, *base, "--data", small_shards))
+    assert f"{one_picture}: 65 of its images" in refused(run_command(capsys, *base, "--data", one_picture))
+    assert "names no system" in refused(run_command(capsys, *base, "--data", small_shards, "--presets", " , "))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_fails_is_named_with_its_log(capsys: Capsys, held_out: Path, tmp_path: Path) -> None:
     out, damaged = tmp_path / "out", tmp_path / "damaged.tar"
     damaged.write_bytes(b"no archive" * 200)
     outcome = run_command(
-        capsys, "compare", "smoke", f"data={damaged}", "--data", small_shards, "--out", out, "--presets",
+        capsys, "compare", "smoke", f"data={damaged}", "--data", held_out, "--out", out, "--presets",
         "bands", "--seeds", 1,
     )  # fmt: skip
     assert outcome.code == 3, outcome

@@ -18,6 +18,7 @@ from tests.commands import refused, run_command
 from tests.models import TinyRun, pictures, tiny_settings
 
 Capsys = pytest.CaptureFixture[str]
+NO_GAINS = ("nan", "-nan", "inf", "-inf", "1e400", "infinity", "1_0", "0x1", "", "true", "1,5")
 STRICT = {"levels": 2, "plan": {"strict_nesting": True}}
 
 
@@ -72,6 +73,13 @@ def test_redrawing_changes_the_named_bands_alone(changes: dict[str, Any]) -> Non
         if changes is STRICT or band.level == 1:  # a refiner moves all bands of the level below a little
             depends = str(band) in ("HL1", "HH2", "LL1")
             assert torch.allclose(old[band], new[band], atol=1e-5) != depends, band
+
+
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), -float("inf"), 3e38])
+def test_gains_that_leave_no_picture_are_refused(gain: float) -> None:
+    model = model_of(levels=1)
+    with pytest.raises(InputError, match="gains"):
+        weigh(model, pictures(model.settings, 2).float() / 127.5 - 1, {"HH1": gain})
 
 
 def test_gains_multiply_their_bands_alone() -> None:
@@ -162,5 +170,10 @@ def test_what_cannot_be_edited(capsys: Capsys, run: Path, tmp_path: Path) -> Non
         (("edit", run, *out, "--gain", "HH1"), "--gain HH1: write BAND=FACTOR"),
         (("edit", run, *out, "--gain", "HH1=x"), "--gain HH1=x"),
         (("edit", run, *out, "--gain", "XX1=2"), "no band is called 'XX1'"),
+        *((("edit", run, *out, "--gain", f"HH1={gain}"), "BAND=FACTOR, a finite number") for gain in NO_GAINS),
+        (("edit", run, *out, "--gain", "HH1=1e38"), "so large that pixels are no numbers any more"),
+        (("edit", run, *out, "--gain", "HH1=2", "--gain", "HH1 = 3"), "HH1 has a gain already, 2"),
+        (("decompose", odd, *out, "--packets", "1=1,1=2"), "level 1 is given twice"),
     ):
         assert message in refused(run_command(capsys, *arguments))
+    assert not (tmp_path / "out").exists()

@@ -14,17 +14,20 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.nn import functional
 
+from cluster.evaluation import check_real
 from cluster.images import ImagePolicy
 from cluster.ingest import DataSettings, Ingest
+from cluster.settings import RunSettings
 from cluster.shard_index import build_index
+from cluster.watching import Evaluation
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
 from freqgan.metrics.critic import critic_accuracy
-from freqgan.metrics.evaluation import FRECHET_FAINTEST, KERNEL_FAINTEST, MEASURES, Score, evaluate
+from freqgan.metrics.evaluation import FRECHET_FAINTEST, KERNEL_FAINTEST, MEASURES, Score, evaluate, measure
 from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
-from freqgan.metrics.inception import inception_scores
+from freqgan.metrics.inception import extractor_of, inception_scores
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import radial_spectrum, spectrum_distance
@@ -164,6 +167,54 @@ def test_equal_sets_are_at_the_floor_and_scores_have_ratios() -> None:
     assert Score(3.0, 0.0).ratio is None
 
 
+def kinds_of_images() -> dict[str, Tensor]:
+    noise = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    one_channel = noise.clone()
+    one_channel[:, 1] = 128
+    almost = torch.full_like(noise, 77)
+    almost[3, 0, 0, 0] += 1
+    return {
+        "noise": noise,
+        "one grey": torch.full_like(noise, 77),
+        "black": torch.zeros_like(noise),
+        "one picture": noise[:1].expand_as(noise).contiguous(),
+        "two pictures": noise[:2].repeat(32, 1, 1, 1),
+        "one colour each": noise[..., :1, :1].expand_as(noise).contiguous(),
+        "one channel constant": one_channel,
+        "one pixel differs": almost,
+    }
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_generator_that_has_collapsed_is_measured_and_far_away(monkeypatch: pytest.MonkeyPatch, grey: bool) -> None:
+    monkeypatch.setattr("freqgan.metrics.critic.STEPS", 3)
+    kinds = {name: images[:, :1].contiguous() if grey else images for name, images in kinds_of_images().items()}
+    for name in ("one grey", "black", "one picture"):
+        scores = evaluate(kinds["noise"], kinds["noise"].flip(3), kinds[name])
+        assert all(np.isfinite(score.value) for score in scores.values()), name
+        assert scores["neighbours.coverage"].value < 0.1
+        assert scores["neighbours.duplicates"].value == 1
+        for metric in ("feature_frechet", "packet_frechet", "cross_band_frechet"):
+            assert scores[metric].value > 1.3 * scores[metric].floor, (name, metric)
+        values = {x: {"value": s.value, "floor": s.floor, "ratio": s.ratio} for x, s in scores.items()}
+        assert "of the kinds of real images are made" in Evaluation(1, 64, values).collapse
+
+
+@pytest.mark.parametrize("real", ["two pictures", "one colour each", "one channel constant", "one pixel differs"])
+def test_real_images_of_few_kinds_give_numbers(monkeypatch: pytest.MonkeyPatch, real: str) -> None:
+    monkeypatch.setattr("freqgan.metrics.critic.STEPS", 3)
+    kinds = kinds_of_images()
+    for name in ("noise", "one grey", real):
+        assert all(np.isfinite(list(measure(kinds[real], kinds[name]).values()))), name
+
+
+@pytest.mark.parametrize("real", ["one grey", "black", "one picture"])
+def test_real_images_that_are_one_picture_are_refused(real: str) -> None:
+    kinds = kinds_of_images()
+    with pytest.raises(InputError, match="the 64 real images are all the same picture"):
+        measure(kinds[real], kinds["noise"])
+
+
 @pytest.mark.parametrize(
     ("count", "side", "message"), [(63, 16, "63 images are too few"), (64, 8, "images of different shapes")]
 )
@@ -282,8 +333,8 @@ def test_evaluate_a_folder(capsys: Capsys, pictures: Path, many_shards: Path, tm
     scores = json.loads(file.read_text())
     assert "reading 70 of 70 files" in outcome.err
     assert "left out grid.png: an overview of others" in outcome.err
-    for measure in MEASURES:
-        assert measure.sees in outcome.out
+    for family in MEASURES:
+        assert family.sees in outcome.out
     assert all(set(score) == {"value", "floor", "ratio"} for score in scores.values())
     assert scores["packet_frechet"]["ratio"] == pytest.approx(1, abs=0.2)
     assert scores["neighbours.copies"]["value"] < 0.2
@@ -298,6 +349,39 @@ def test_evaluate_a_run(capsys: Capsys, small_shards: Path, many_shards: Path, t
     assert "generating 100 images" in outcome.err
     assert json.loads((tmp_path / "scores.json").read_text())["cross_band_frechet"]["ratio"] > 2
     assert "leave --size out" in refused(run_command(capsys, "evaluate", run, "--data", many_shards, "--size", 32))
+
+
+def test_real_images_that_are_one_picture_are_named(
+    capsys: Capsys, pictures: Path, one_picture: Path, tmp_path: Path
+) -> None:
+    message = refused(run_command(capsys, "evaluate", pictures, "--data", one_picture))
+    assert f"{one_picture}: 65 of its images" in message
+    assert "all the same picture" in message
+    settings = RunSettings(run=str(tmp_path), image_size=16, levels=1)
+    with pytest.raises(InputError, match="65 of its images"):
+        check_real(str(one_picture), settings, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("", "is a folder: name a file in it"), ("x" * 241, "241 bytes, and 240 are the most")]
+)
+def test_where_scores_cannot_go_is_told_before_they_are_measured(
+    capsys: Capsys, pictures: Path, many_shards: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    for command in (("evaluate", pictures, "--data", many_shards, "--json"), ("shards", "info", many_shards, "--grid")):
+        outcome = run_command(capsys, *command, f"{tmp_path}/{name}")
+        assert reason in refused(outcome)
+        assert "measuring" not in outcome.err
+
+
+def test_a_network_without_finite_features_is_named() -> None:
+    class NoNumbers(torch.nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1).float() * float("nan")
+
+    extract = extractor_of(torch.jit.script(NoNumbers()), "broken.pt")
+    with pytest.raises(InputError, match=r"broken\.pt gave features that are no finite numbers"):
+        extract(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
 
 
 def test_what_cannot_be_evaluated(capsys: Capsys, pictures: Path, small_shards: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from launch.retraining import judge
 from tests.commands import Outcome, refused, run_command
 from tests.retraining import NEVER_GOOD_ENOUGH, Bench, killed_until_done
 
+NAN, INFINITY = float("nan"), float("inf")
 Capsys = pytest.CaptureFixture[str]
 
 
@@ -225,6 +226,9 @@ def test_storage_that_cannot_be_used_is_not_nothing_to_do(capsys: Capsys, bench:
         ({"sliced_wasserstein": 0.05}, float("nan"), 1.0, False),
         ({"sliced_wasserstein": 0.05}, 99.0, None, True),
         ({"sliced_wasserstein": 0.05}, float("nan"), None, False),
+        ({"sliced_wasserstein": 0.05}, float("inf"), None, False),
+        ({"sliced_wasserstein": 0.05}, 1.0, float("nan"), True),  # whatever has a score is better
+        ({"sliced_wasserstein": 0.05}, float("nan"), float("nan"), False),
     ],
 )
 def test_the_gate(gate: dict[str, float], scores: float, rival: float | None, holds: bool) -> None:
@@ -246,6 +250,12 @@ def test_a_metric_that_was_not_measured() -> None:
         ({"imags": 3}, r"unknown key 'imags' \(did you mean images"),
         ({"name": "a/b"}, "use letters, digits"),
         ({"images": 0}, "images: Input should be greater than or equal to 1"),
+        ({"images": True}, "images: Input should be a whole number, not true or false"),
+        ({"count": "100"}, "count: Input should be a whole number, not text"),
+        *(({"gate": {"spectrum_db": x}}, "gate: Input should be a finite number") for x in (NAN, INFINITY, -INFINITY)),
+        ({"gate": {"spectrum_db": True}}, "gate: Input should be a number, not true or false"),
+        ({"gate": {"spectrum_db": "0.1"}}, "gate: Input should be a number, not text"),
+        ({"name": 2024}, r"name: .*\(put it in quotes\)"),
     ],
 )
 def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -255,6 +265,31 @@ def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], mes
     path.write_text(yaml.safe_dump(values | changes))
     with pytest.raises(InputError, match=message):
         load_policy(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("keep: 1\nkeep: 2\n", r"'keep' is given twice \(line 2"),
+        ("gate:\n  spectrum_db: 1\n  spectrum_db: 2\n", r"'spectrum_db' is given twice \(line 3"),
+        ("name: {{ name }}\n", r"line 1.*template that was not filled in"),
+        ("name: clothes-{{ day }}\n", r"line 1.*template that was not filled in"),
+        ("- name\n", "holds no policy"),
+        ("", "holds no policy"),
+        ("null: 1\n", "unknown key None"),
+    ],
+)
+def test_text_that_is_no_policy(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_policy(str(path))
+
+
+def test_a_model_is_not_measured_on_one_picture(capsys: Capsys, bench: Bench, one_picture: Path) -> None:
+    bench.grow(1)
+    assert "all the same picture" in refused(retrain(capsys, bench.policy(held_out=str(one_picture))))
+    assert bench.store.attempts() == []  # nothing was begun
 
 
 def test_data_without_an_index_and_a_webhook_without_its_variable(capsys: Capsys, bench: Bench) -> None:

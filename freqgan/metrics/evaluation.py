@@ -113,7 +113,7 @@ def measure(
         extra: families beside those that are always measured.
 
     Raises:
-        InputError: the two differ in size or channels, or there are too few images.
+        InputError: the two differ in size or channels, there are too few images, or the real ones are all the same.
 
     """
     shapes = {tuple(images.shape[1:]) for images in (reference, candidate)}
@@ -122,6 +122,8 @@ def measure(
     fewest = min(len(images) for images in (reference, candidate))
     if fewest < FEWEST:
         raise InputError(f"{fewest} images are too few to measure anything: at least {FEWEST} of each kind are needed")
+    if is_one_picture(reference):
+        raise InputError(f"the {len(reference)} real images are all the same picture: give different ones")
     values: dict[str, float] = {}
     for family in (*MEASURES, *extra):
         note(family.name)
@@ -129,6 +131,14 @@ def measure(
             joint = suffix if suffix.startswith(".") or not suffix else f".{suffix}"
             values[family.name + joint] = value
     return values
+
+
+def is_one_picture(images: Tensor) -> bool:
+    """Whether all of (N, C, H, W) are equal: distances are relative to how real images differ, and then mean nothing.
+
+    Candidates may be: a generator that has collapsed is to get the scores it deserves.
+    """
+    return bool((images == images[:1]).all())
 
 
 def scored(values: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, Score]:

@@ -27,9 +27,11 @@ def extractor_of(module: Any, name: str) -> Extractor:
     """A function uint8 (N, C, H, W) -> (N, d) float64 around a TorchScript ``module``.
 
     Raises:
-        InputError: when first used, if the module does not give features (N, d).
+        InputError: the module cannot be called; when first used, if it does not give finite features (N, d).
 
     """
+    if not hasattr(module, "forward"):
+        raise InputError(f"{name} is a TorchScript module without `forward`: give a network from images to features")
     takes_flag = "return_features" in str(module.forward.schema)  # of NVIDIA's Inception: features, not classes
 
     @torch.no_grad()
@@ -42,9 +44,11 @@ def extractor_of(module: Any, name: str) -> Extractor:
             except RuntimeError as error:
                 last = str(error).strip().rpartition("\n")[2]
                 raise InputError(f"{name} does not take uint8 images {tuple(colour.shape)}: {last}") from error
-            if not isinstance(found, Tensor) or found.shape[:1] != batch.shape[:1] or found.ndim != 2:
+            if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(batch) or not found.numel():
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise InputError(f"{name} gave {shape} for {len(batch)} images; features of shape (N, d) are needed")
+            if not torch.isfinite(found).all():
+                raise InputError(f"{name} gave features that are no finite numbers; give a network whose weights are")
             rows.append(found.double())
         return torch.cat(rows)
 

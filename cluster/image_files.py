@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from cluster.image_trees import is_hidden, walk_tree
 from cluster.images import IMAGE_EXTENSIONS
@@ -88,19 +89,19 @@ def _in_folder(source: str) -> ImageFiles:
     if not folder.is_local:
         if names := folder.list():
             return ImageFiles(source, names, folder.read)
-    elif Path(folder.url).is_dir():
+    elif os.path.isdir(folder.url):
         tree = walk_tree(folder.url)
         if tree.files or tree.broken or tree.returning:
             read = partial(_read_file, folder)
             return ImageFiles(source, sorted(tree.files), read, tree.folders, tree.broken, tree.returning)
         raise InputError(f"{source} is an empty folder: {_GIVE}")
-    elif Path(folder.url).exists():
+    elif os.path.exists(folder.url):
         raise InputError(f"{source} is no folder: {_GIVE}")
     raise InputError(f"there is no folder {source}: {_GIVE}")
 
 
 def _read_file(folder: Folder, name: str) -> bytes:
-    if not (Path(folder.url) / name).is_file():  # reading a pipe would never end
+    if not os.path.isfile(f"{folder.url}/{name}"):  # reading a pipe would never end
         raise InputError(f"{name} in {folder.url} is no file but a pipe, socket or device: remove it")
     return folder.read(name)
 

@@ -206,7 +206,7 @@ def _list_folder(folder: Folder) -> list[str]:
         )
     if names:
         return [f"{folder.url}/{name}" for name in names]
-    if folder.is_local and Path(folder.url).is_file():
+    if folder.is_local and os.path.isfile(folder.url):
         raise InputError(f"{folder.url} is a file that does not end in .tar; {_PACK_HINT}")
     if folder.url.endswith(".tar"):
         parent = split_object(folder.url)[0]
@@ -221,7 +221,7 @@ def _contents(folder: Folder) -> str:
     counts = [f"{count} {kind}" for kind, count in kinds.most_common(5)] + [f"{folders} folders"] * bool(folders)
     if counts:
         return f"{folder.url} holds {', '.join(counts)}"
-    exists = folder.is_local and Path(folder.url).is_dir()
+    exists = folder.is_local and os.path.isdir(folder.url)
     return f"{folder.url} is empty" if exists else f"there is no folder {folder.url}"
 
 

@@ -54,8 +54,8 @@ def without_blanks(path: object) -> str:
 
 def test_every_command_shows_names_as_they_are(capsys: Capsys, named: Path) -> None:
     missing = f"{named}/no [/i] here"
-    ok: tuple[tuple[object, ...], ...]
-    ok = (("status", named), ("storage", "check", named), ("generate", named, "--count", 1, "--out", named / "out"),
+    ok: tuple[tuple[object, ...], ...] = (("status", named), ("storage", "check", named),
+          ("generate", named, "--count", 1, "--out", named / "out"),
           ("edit", named, "--gain", "HH1=2", "--count", 1, "--out", named / "out"))  # fmt: skip
     for arguments in ok:
         outcome = run_command(capsys, *arguments)
@@ -69,8 +69,8 @@ def test_every_command_shows_names_as_they_are(capsys: Capsys, named: Path) -> N
         ("retrain", missing), ("decompose", missing, "--out", "x"), ("super-resolve", named, missing, "--out", named),
         ("train", f"{missing}.yaml"), ("train", "smoke", f"data={missing}", f"run={named / 'new'}"),
     )  # fmt: skip
-    for arguments in wrong:
-        assert without_blanks(missing) in "".join(refused(run_command(capsys, *arguments)).split()), arguments
+    for command in wrong:
+        assert without_blanks(missing) in "".join(refused(run_command(capsys, *command)).split()), command
 
 
 @pytest.mark.parametrize("name", NAMES)

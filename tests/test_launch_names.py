@@ -54,20 +54,21 @@ def without_blanks(path: object) -> str:
 
 def test_every_command_shows_names_as_they_are(capsys: Capsys, named: Path) -> None:
     missing = f"{named}/no [/i] here"
-    ok = (("status", named), ("generate", named, "--count", 1, "--out", named / "out"),
+    ok: tuple[tuple[object, ...], ...] = (("status", named), ("generate", named, "--count", 1, "--out", named / "out"),
           ("edit", named, "--gain", "HH1=2", "--count", 1, "--out", named / "out"))  # fmt: skip
     for arguments in ok:
         outcome = run_command(capsys, *arguments)
         assert outcome.code == 0, outcome
         assert without_blanks(named) in joined(outcome), arguments
-    for arguments in (
+    refusing: tuple[tuple[object, ...], ...] = (
         ("status", missing), ("digest", missing), ("report", missing),
         ("generate", missing, "--count", 1, "--out", "x"), ("evaluate", missing, "--data", "x"),
         ("shards", "info", missing), ("shards", "verify", missing),
         ("shards", "index", missing), ("shards", "pack", missing, "x"), ("models", "list", missing),
         ("retrain", missing), ("decompose", missing, "--out", "x"), ("super-resolve", named, missing, "--out", named),
         ("train", f"{missing}.yaml"), ("train", "smoke", f"data={missing}", f"run={named / 'new'}"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for arguments in refusing:
         assert without_blanks(missing) in "".join(refused(run_command(capsys, *arguments)).split()), arguments
 
 

@@ -90,7 +90,8 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
 
     """
     _check_shards(comparison.settings.data, comparison.held_out)
-    check_real(comparison.held_out, comparison.settings, comparison.count)
+    if not (comparison.out / COSTS).exists():  # else it has begun, and compares with the shards of before
+        check_real(comparison.held_out, comparison.settings, comparison.count)
     open_folder(str(comparison.out)).check_writable()
     comparison.out.mkdir(parents=True, exist_ok=True)
     entrants = _entrants(comparison, note)

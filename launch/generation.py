@@ -39,8 +39,7 @@ def generate(
     folder.check_writable()
     synthesiser = checkpoint.synthesiser()
     digits = max(5, len(str(count - 1)))
-    names = [f"{number:0{digits}d}.png" for number in range(count)]
-    others = {name for name in folder.files() if name.endswith(".png")} - {GRID, *names}
+    others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
     if others:
         note(f"{folder.url} holds {len(others)} more .png files, which are left as they are, such as {min(others)}")
     shown: list[Pixels] = []
@@ -49,11 +48,18 @@ def generate(
         labels = None if label is None else torch.full((rows,), label)
         images = synthesiser.sample(seed, rows, first, labels).images
         for row, image in enumerate(to_pixels(images, synthesiser.settings.bit_depth).numpy()):
-            folder.write(names[first + row], encode_png(to_image(image)))
+            folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
         if first < GRID_COUNT:
             shown.append(to_pixels(images).numpy())
     folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))
     return f"{images_text(count)} of step {checkpoint.step}, seed {seed}, in {folder.url}"
+
+
+def _is_ours(name: str, digits: int, count: int) -> bool:
+    """Whether this many images have a file of that name, or it is the grid."""
+    number = name.removesuffix(".png")
+    numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
+    return numbered or name == GRID
 
 
 def images_text(count: int) -> str:

@@ -75,7 +75,7 @@ def test_redrawing_changes_the_named_bands_alone(changes: dict[str, Any]) -> Non
             assert torch.allclose(old[band], new[band], atol=1e-5) != depends, band
 
 
-@pytest.mark.parametrize("gain", [float("nan"), float("inf"), -float("inf"), 3e38])
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), -float("inf"), 1e300])
 def test_gains_that_leave_no_picture_are_refused(gain: float) -> None:
     model = model_of(levels=1)
     with pytest.raises(InputError, match="gains"):
@@ -171,7 +171,7 @@ def test_what_cannot_be_edited(capsys: Capsys, run: Path, tmp_path: Path) -> Non
         (("edit", run, *out, "--gain", "HH1=x"), "--gain HH1=x"),
         (("edit", run, *out, "--gain", "XX1=2"), "no band is called 'XX1'"),
         *((("edit", run, *out, "--gain", f"HH1={gain}"), "BAND=FACTOR, a finite number") for gain in NO_GAINS),
-        (("edit", run, *out, "--gain", "HH1=1e38"), "so large that pixels are no numbers any more"),
+        (("edit", run, *out, "--gain", "HH1=1e300"), "so large that pixels are no numbers any more"),
         (("edit", run, *out, "--gain", "HH1=2", "--gain", "HH1 = 3"), "HH1 has a gain already, 2"),
         (("decompose", odd, *out, "--packets", "1=1,1=2"), "level 1 is given twice"),
     ):

@@ -62,13 +62,19 @@ def _check_text(arguments: list[str]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    for argument in arguments:
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder is not there any more ({error.strerror}): change to another one"
+        ) from error
+    for what, text in (("current folder", here), *(("argument", argument) for argument in arguments)):
         try:
-            argument.encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the argument {argument!r} is not UTF-8 (byte {error.start + 1}): give it another name; a file that "
-                "is called so can be renamed"
+                f"the {what} {text!r} is not UTF-8 (byte {error.start + 1}): give another name; what is called so can "
+                "be renamed"
             ) from error
 
 

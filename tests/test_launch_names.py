@@ -148,6 +148,18 @@ def test_so_it_is_for_a_process(tmp_path: Path, small_shards: Path) -> None:
     assert os.listdir(os.fsencode(tmp_path)) == []
 
 
+def test_a_folder_to_work_in_that_is_no_text_or_gone_is_told(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / NO_TEXT
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    assert "the current folder" in refused(run_command(capsys, "train", "smoke", "run=run"))
+    assert list(odd.iterdir()) == []
+    odd.rmdir()
+    assert "is not there any more" in refused(run_command(capsys, "status", "run"))
+
+
 def test_a_variable_that_is_no_utf_8_is_not_handed_to_a_job(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ODD", NO_TEXT)
     submit = ("submit", "smoke", "run=/a", "data=/b", "--address", "http://127.0.0.1:9", "--env", "ODD")

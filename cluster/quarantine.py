@@ -126,7 +126,7 @@ def reasons_text(images: Iterable[LeftOut]) -> str:
     for one in images:
         kinds.setdefault(_kind_of(one), []).append(one)
     commonest = sorted(kinds.values(), key=len, reverse=True)
-    texts = [f"{len(alike)} as {alike[0].reason}" for alike in commonest[:MOST_REASONS]]
+    texts = [f"{len(alike)} like this: {alike[0].reason}" for alike in commonest[:MOST_REASONS]]
     if others := sum(map(len, commonest[MOST_REASONS:])):
         texts.append(f"{others} for other reasons")
     return "; ".join(texts)

@@ -153,8 +153,8 @@ def passed_over_text(shards: Sequence[Shard]) -> str:
 
 
 def classes_text(names: Sequence[str], most: int | None = None) -> str:
-    """Label and name of every class, or of the first ``most``: "0 cat, 1 dog"."""
-    text = ", ".join(f"{label} {_quoted(name)}" for label, name in enumerate(names[:most]))
+    """Label and name of every class, or of the first ``most``: "0=cat, 1=dog"."""
+    text = ", ".join(f"{label}={_quoted(name)}" for label, name in enumerate(names[:most]))
     left = 0 if most is None else max(0, len(names) - most)
     return f"{text} and {left:,} more (`freqgan shards info` prints all)" if left else text
 

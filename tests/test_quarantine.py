@@ -66,7 +66,8 @@ def test_all_left_out_is_an_error() -> None:
 def test_the_commonest_reasons() -> None:
     reasons = ["{} in a.tar has {} pixels"] * 3 + ["{} in a.tar is cut off"] * 4 + ["{} x", "{} y", "{} z {}"]
     images = [LeftOut("a.tar", f"{i}.png", r.format(f"{i}.png", 10 * i), 0, i, i) for i, r in enumerate(reasons)]
-    text = "4 as 3.png in a.tar is cut off; 3 as 0.png in a.tar has 0 pixels; 1 as 7.png x; 2 for other reasons"
+    text = "4 like this: 3.png in a.tar is cut off; 3 like this: 0.png in a.tar has 0 pixels; "
+    text += "1 like this: 7.png x; 2 for other reasons"
     assert reasons_text(images) == text
 
 
@@ -282,7 +283,7 @@ def test_the_command_line(tmp_path: Path, data: Path, held_out: Path, capsys: py
     file.write_text(dump_settings(settings_for(run, data)))
     failed = run_command(capsys, "train", str(file), "max_damaged=0")
     assert failed.code == 3
-    assert "max_damaged=0 may be left out: 1 as " in " ".join(failed.err.split())
+    assert "max_damaged=0 may be left out: 1 like this: " in " ".join(failed.err.split())
     done = run_command(capsys, "train", str(file))
     assert done.code == 0
     said = " ".join(done.err.split())
@@ -294,7 +295,7 @@ def test_the_command_line(tmp_path: Path, data: Path, held_out: Path, capsys: py
     (run / "report" / "images-real.png").unlink()
     reported = run_command(capsys, "report", str(run))
     assert reported.code == 0
-    assert re.search(r"the report leaves out \d+ damaged images: \d+ as .*is not what was indexed", reported.err)
+    assert re.search(r"the report leaves out \d+ damaged images: \d+ like this: .*is not what was indexed", reported.err)
     assert (run / "report" / "images-real.png").exists()
     assert "Damaged images" in (run / "report.html").read_text()
     shown = run_command(capsys, "shards", "info", data, "--grid", tmp_path / "grid.png")
@@ -305,7 +306,7 @@ def test_the_command_line(tmp_path: Path, data: Path, held_out: Path, capsys: py
     copytree(held_out, others)
     damaged_images(others, {0: [1, 2, 128]})
     scarce = refused(run_command(capsys, "evaluate", run, "--data", others, "--count", 64))
-    assert "without its damaged images 63 are left to compare, and 64 are needed: 3 as " in scarce
+    assert "without its damaged images 63 are left to compare, and 64 are needed: 3 like this: " in scarce
 
 
 def test_an_evaluation_compares_different_sound_images(tmp_path: Path, held_out: Path) -> None:
@@ -323,7 +324,7 @@ def test_an_evaluation_compares_different_sound_images(tmp_path: Path, held_out:
     assert len(set(after)) == 128
     assert [one for one in before if one in set(after)] == [one for one in after if one in set(before)]
     assert len(set(before) - set(after)) <= 2
-    assert "2 damaged images are left out: 2 as " in said[0]
+    assert "2 damaged images are left out: 2 like this: " in said[0]
 
 
 def test_all_refused_says_why_and_the_same_folder_trains_once_they_are_allowed(tmp_path: Path) -> None:
@@ -335,7 +336,8 @@ def test_all_refused_says_why_and_the_same_folder_trains_once_they_are_allowed(t
     damaged_images(data, {0: [4]})
     run = tmp_path / "run"
     settings = settings_for(run, data, ingest={"max_pixels": 100}, max_steps=2, statistics_images=8)
-    match = r"all 9 images are damaged or refused: 8 as \d+\.png in .* has 1[67] x 16 pixels.*; 1 as .*not what was in"
+    match = r"all 9 images are damaged or refused: 8 like this: \d+\.png in .* has 1[67] x 16 pixels.*; "
+    match += r"1 like this: .*not what was in"
     for _ in range(2):  # a second start finds the same, and not only what the first has left behind
         with pytest.raises(RunError, match=match):
             train(settings, Events())

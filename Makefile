@@ -7,6 +7,7 @@ RUN := $(BIN)/python -m
 DEMO := build/demo
 # A file of tests is one process's, so that one cluster serves all of it.
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+SLOWEST := --durations=40 --durations-min=2
 
 .PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform retraining lint types clean
 
@@ -28,8 +29,8 @@ demo: $(INSTALLED)
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export OPENBLAS_NUM_THREADS := 1
 test: $(INSTALLED) lint types
-	$(RUN) pytest $(IN_PARALLEL) -m "not alone and not long"
-	$(RUN) pytest -m "alone and not long"
+	$(RUN) pytest $(IN_PARALLEL) $(SLOWEST) -m "not alone and not long"
+	$(RUN) pytest $(SLOWEST) -m "alone and not long"
 
 # And the tests that take long: rarer faults, and other ways to those of make test.
 test-all: test

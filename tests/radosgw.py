@@ -7,8 +7,10 @@ made anew for every cluster; all of its files and processes are gone in the end.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -160,7 +162,9 @@ class Cluster:
         command = [program, "-c", str(self.folder / "ceph.conf"), *arguments, "-f"]
         with (self.folder / f"{program}.out").open("wb") as log:
             self.daemons.append(
-                subprocess.Popen(command, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+                subprocess.Popen(
+                    command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, preexec_fn=die_with_parent
+                )
             )
 
     def _wait(self) -> None:
@@ -174,6 +178,11 @@ class Cluster:
                     said = (self.folder / "radosgw.out").read_text()[-500:]
                     raise RuntimeError(f"the gateway does not answer: {error}; {said}") from error
                 time.sleep(0.2)
+
+
+def die_with_parent() -> None:
+    """Has this process killed when the one that started it ends, however it ends (prctl(2): PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def free_port() -> int:

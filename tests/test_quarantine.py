@@ -295,7 +295,9 @@ def test_the_command_line(tmp_path: Path, data: Path, held_out: Path, capsys: py
     (run / "report" / "images-real.png").unlink()
     reported = run_command(capsys, "report", str(run))
     assert reported.code == 0
-    assert re.search(r"the report leaves out \d+ damaged images: \d+ like this: .*is not what was indexed", reported.err)
+    assert re.search(
+        r"the report leaves out \d+ damaged images: \d+ like this: .*is not what was indexed", reported.err
+    )
     assert (run / "report" / "images-real.png").exists()
     assert "Damaged images" in (run / "report.html").read_text()
     shown = run_command(capsys, "shards", "info", data, "--grid", tmp_path / "grid.png")

@@ -9,7 +9,7 @@ DEMO := build/demo
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform retraining lint types clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining lint types clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -76,6 +76,10 @@ corpus: $(INSTALLED)
 # 60 steps with every transform and every kind of plan: whether it resumes to the same bytes and generates, as a table.
 every-transform: $(INSTALLED)
 	$(RUN) tests.every_transform $(STEPS)
+
+# Whether the arithmetic of training is that of another version: write DIGESTS there, compare with it here.
+training-digests: $(INSTALLED)
+	$(RUN) tests.training_digests $(DIGESTS)
 
 # A scheduled retraining, killed at 20 random moments of each of three runs on a real S3 server that grows, as a table.
 retraining: $(INSTALLED)

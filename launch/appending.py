@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from cluster.storage_errors import disk_errors
+from cluster.storage.errors import disk_errors
 
 
 class AppendedFile:

@@ -416,7 +416,7 @@ def decompose_command(
 @app.command("digest")
 def digest_command(run: Run) -> None:
     """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""
-    from cluster.checkpoints import find_checkpoint
+    from cluster.run.checkpoints import find_checkpoint
 
     checkpoint = find_checkpoint(run)
     for note in checkpoint.notes:

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.checkpoints import find_checkpoint, has_checkpoints
-from cluster.evaluation import check_real
-from cluster.settings import RunSettings
-from cluster.shards import find_shards
-from cluster.storage import open_folder
-from cluster.training import stop_requests
+from cluster.data.shards import find_shards
+from cluster.evaluation.evaluate import check_real
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
+from cluster.training.train import stop_requests
 from freqgan.cost import training_cost
 from freqgan.errors import InputError, RunError
 from freqgan.setting_group import AS_STORED

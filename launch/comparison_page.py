@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cluster.settings import RunSettings
+from cluster.run.settings import RunSettings
 from freqgan.metrics.evaluation import HIGH_IS_GOOD
 from launch.curves import rendered
 from launch.pictures import encode_png

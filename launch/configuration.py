@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cluster.settings import RunSettings
+from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
 from freqgan.setting_group import AS_STORED
 from launch.yaml_text import dump_yaml, parse_yaml, read_text

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure  # used without pyplot, so no window system
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
-from cluster.coordinator import BEGUN
-from cluster.watching import Evaluation
+from cluster.evaluation.background import Evaluation
+from cluster.execution.coordinator import BEGUN
 from freqgan.image_stage import IMAGE_STAGE
 from launch.metrics_log import MetricsLine, alphas_of
 

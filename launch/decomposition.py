@@ -10,8 +10,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from cluster.images import ImageForm, Pixels, decode_image, natural_form
-from cluster.storage import Folder, open_folder, split_object
+from cluster.data.decoding import ImageForm, Pixels, decode_image, natural_form
+from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.bands import Band, SubImages, parse_band
 from freqgan.errors import InputError
 from freqgan.pixels import from_pixels, to_pixels

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.checkpoints import find_checkpoint
-from cluster.images import ImagePolicy, Pixels, decode_image, fit_image
-from cluster.storage import Folder, open_folder, split_object
+from cluster.data.decoding import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.run.checkpoints import find_checkpoint
+from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.editing import low_band, redraw, super_resolve, weigh
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import FEWEST

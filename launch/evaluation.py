@@ -9,10 +9,10 @@ from typing import Literal
 from rich import box
 from rich.table import Table
 
-from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
-from cluster.evaluation import Part, evaluate_checkpoint, evaluate_files, inception_from
-from cluster.image_files import is_zip
-from cluster.storage import open_folder
+from cluster.data.image_folders import is_zip
+from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from
+from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
 from launch.consoles import plain_console

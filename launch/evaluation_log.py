@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cluster.storage import open_folder
-from cluster.watching import Evaluation
+from cluster.evaluation.background import Evaluation
+from cluster.storage.folder import open_folder
 from launch.appending import append_record
 
 EVALUATIONS = "evaluations.jsonl"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.failures import Recovery
+from cluster.execution.failure_policy import Recovery
 from launch.appending import append_record
 
 FAILURES = "failures.jsonl"

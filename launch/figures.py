@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.images import Pixels
+from cluster.data.decoding import Pixels
 from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
 from freqgan.chain import Chain
 from freqgan.pixels import from_pixels, to_eight_bits, to_pixels

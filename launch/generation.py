@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from cluster.checkpoints import Checkpoint, find_checkpoint
-from cluster.images import Pixels
-from cluster.storage import open_folder
+from cluster.data.decoding import Pixels
+from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.pixels import to_pixels
 from freqgan.synthesiser import BLOCK

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.reporting import StepRecord
-from cluster.storage_errors import disk_errors
+from cluster.execution.callbacks import StepRecord
+from cluster.storage.errors import disk_errors
 from freqgan.bands import parse_band
 from freqgan.image_stage import IMAGE_STAGE
 from launch.appending import AppendedFile

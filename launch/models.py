@@ -8,7 +8,7 @@ import time
 from rich import box
 from rich.table import Table
 
-from cluster.models import ModelStore, is_sound
+from cluster.run.model_registry import ModelStore, is_sound
 from freqgan.errors import InputError
 from launch.consoles import result_console
 

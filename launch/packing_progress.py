@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.packing import PackReport, pack
+from cluster.data.packing import PackReport, pack
 from launch.shard_reports import classes_text, names_text, progress_bar, shards_text, shown
 
 MOST_CLASSES = 50

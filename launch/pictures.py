@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cluster.images import Pixels
+from cluster.data.decoding import Pixels
 from freqgan.bands import Band, SubImages
 from freqgan.chain import Chain
 from freqgan.pixels import to_pixels

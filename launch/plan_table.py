@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from cluster.settings import RunSettings
+from cluster.run.settings import RunSettings
 from freqgan.band_gan import BandGan
 from freqgan.chain import Chain
 from freqgan.image_stage import IMAGE_STAGE, ImageStage

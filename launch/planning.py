@@ -11,14 +11,14 @@ import torch
 from rich import box
 from rich.table import Table
 
-from cluster.bounds import StageCost
-from cluster.costs import counted_work, estimated, measure, with_speeds
-from cluster.inventory import CPU, Device, own_devices, parse_nodes
-from cluster.planning import Plan, Rules
-from cluster.settings import RunSettings
-from cluster.simulation import HOUR_S, Conditions, simulate
-from cluster.storage import open_folder
-from cluster.traffic import Traffic, best_plan, traffic
+from cluster.planning.bounds import StageCost
+from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
+from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
+from cluster.planning.plan import Plan, Rules
+from cluster.planning.simulation import HOUR_S, Conditions, simulate
+from cluster.planning.traffic import Traffic, best_plan, traffic
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
 from freqgan.cost import StepWork
 from freqgan.errors import InputError
 from launch.consoles import result_console

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from cluster.settings import RunSettings
+from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.evaluation import FEWEST, MEASURES
 from freqgan.setting_group import SettingGroup

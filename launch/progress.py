@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from cluster.checkpoints import Checkpoint
-from cluster.failures import Recovery
-from cluster.quarantine import LeftOut
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.watching import Evaluation
+from cluster.data.quarantine import LeftOut
+from cluster.evaluation.background import Evaluation
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import Checkpoint
+from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError
 from launch.consoles import plain_console
 from launch.failure_log import recovery_text

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from cluster.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
-from cluster.quarantine import LeftOut, Quarantine, read_quarantine, reasons_text
-from cluster.settings import RunSettings
-from cluster.source import DataSource, open_source
-from cluster.storage import Folder, open_folder
-from cluster.watching import Evaluation
+from cluster.data.quarantine import LeftOut, Quarantine, read_quarantine, reasons_text
+from cluster.evaluation.background import Evaluation
+from cluster.run.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
+from cluster.run.data_source import DataSource, open_source
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from launch.configuration import dump_settings
 from launch.curves import alpha_curve, loss_curves, score_curves, speed_curve, timeline

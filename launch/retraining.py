@@ -17,16 +17,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
-from cluster.evaluation import check_real, evaluate_checkpoint
-from cluster.lease import HeldError, Lease
-from cluster.models import ModelStore, Version
-from cluster.settings import RunSettings
-from cluster.shard_index import read_index
-from cluster.shards import Shard
-from cluster.source import open_source
-from cluster.storage import open_folder
-from cluster.warm_start import begin_from, shape_of
+from cluster.data.shard_index import read_index
+from cluster.data.shards import Shard
+from cluster.evaluation.evaluate import check_real, evaluate_checkpoint
+from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.run.data_source import open_source
+from cluster.run.model_registry import ModelStore, Version
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
+from cluster.storage.lease import HeldError, Lease
+from cluster.training.warm_start import begin_from, shape_of
 from freqgan import __version__
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cluster.models import Version
+from cluster.run.model_registry import Version
 from launch.progress import duration_text
 from launch.yaml_text import dump_yaml
 

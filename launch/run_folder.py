@@ -11,14 +11,14 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from cluster.checkpoints import Checkpoint
-from cluster.coordinator import BEGUN
-from cluster.failures import Recovery
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.storage import open_folder
-from cluster.storage_errors import disk_errors
-from cluster.watching import Evaluation
+from cluster.evaluation.background import Evaluation
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.coordinator import BEGUN
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import Checkpoint
+from cluster.run.settings import RunSettings
+from cluster.storage.errors import disk_errors
+from cluster.storage.folder import open_folder
 from freqgan.pixels import to_pixels
 from launch.configuration import dump_settings
 from launch.evaluation_log import EVALUATIONS, EvaluationLog

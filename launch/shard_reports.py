@@ -11,13 +11,13 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
-from cluster.evaluation import MIXED_SHARDS
-from cluster.images import ImagePolicy, Pixels
-from cluster.ingest import DataSettings, Ingest
-from cluster.quarantine import LeftOut, images_of, reasons_text
-from cluster.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
-from cluster.shards import JOINED, ZEROS, Shard, ShardIndex
-from cluster.source import sound_batch
+from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.quarantine import LeftOut, images_of, reasons_text
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
+from cluster.data.shards import JOINED, ZEROS, Shard, ShardIndex
+from cluster.evaluation.evaluate import MIXED_SHARDS
+from cluster.run.data_source import sound_batch
 from freqgan.errors import RunError
 from launch.consoles import facts_table, plain_console
 from launch.pictures import encode_png, tile

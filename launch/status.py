@@ -10,10 +10,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from cluster.checkpoints import LATEST, LEASE, Checkpoint, find_checkpoint, has_checkpoints
-from cluster.lease import DURATION_S, holder_of
-from cluster.quarantine import QUARANTINE
-from cluster.storage import Folder, open_folder
+from cluster.data.quarantine import QUARANTINE
+from cluster.run.checkpoints import LATEST, LEASE, Checkpoint, find_checkpoint, has_checkpoints
+from cluster.storage.folder import Folder, open_folder
+from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
 from freqgan.image_stage import IMAGE_STAGE
 from launch.consoles import facts_table, result_console
@@ -70,7 +70,7 @@ def run_facts(run: str) -> list[tuple[str, str]]:
 
 
 def _jobs_table(address: str) -> Table:
-    from cluster.jobs import Jobs  # only here: importing Ray takes a second
+    from cluster.ray_engine.jobs import Jobs  # only here: importing Ray takes a second
 
     table = Table(box=box.SIMPLE)
     for heading in ("job", "status", "exit code", "run", "step", "images/s", "last checkpoint"):

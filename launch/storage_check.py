@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from cluster.storage_check import StorageCheck, check_storage
+from cluster.storage.storage_check import StorageCheck, check_storage
 from freqgan.errors import InputError
 from launch.consoles import result_console
 

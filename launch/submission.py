@@ -14,8 +14,8 @@ from pathlib import Path
 
 import typer
 
-from cluster.jobs import Job, Jobs
-from cluster.settings import RunSettings
+from cluster.ray_engine.jobs import Job, Jobs
+from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from launch.configuration import dump_settings
 from launch.training import STOPPED_EXIT_CODE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cluster.storage import Folder, split_object
+from cluster.storage.folder import Folder, split_object
 from freqgan.errors import InputError
 
 LONGEST_NAME_BYTES = 240

@@ -1,13 +1,13 @@
-"""Training as a person starts it: progress, run folder and report around ``cluster.training.train``."""
+"""Training as a person starts it: progress, run folder and report around ``cluster.training.train.train``."""
 
 from __future__ import annotations
 
 import traceback
 from contextlib import suppress
 
-from cluster.settings import RunSettings
-from cluster.storage import open_folder
-from cluster.training import train
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
+from cluster.training.train import train
 from freqgan.errors import FreqganError
 from launch.progress import ProgressReporter
 from launch.report import write_report
@@ -21,7 +21,7 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
     """Trains, keeps the run folder, writes the report; returns the exit code, 0 or STOPPED_EXIT_CODE.
 
     Raises:
-        FreqganError: as ``cluster.training.train``. Any other exception is recorded in the run folder first.
+        FreqganError: as ``cluster.training.train.train``. Any other exception is recorded in the run folder first.
 
     """
     with ProgressReporter(settings) as reporter:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cluster.storage import split_object
+from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 
 _TAG = "tag:yaml.org,2002:"

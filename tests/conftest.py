@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.packing import pack
-from cluster.ray_address import LOOPBACK_VARIABLE
-from cluster.storage import Folder, open_folder
+from cluster.data.packing import pack
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
+from cluster.storage.folder import Folder, open_folder
 from tests.runs import write_small_shards
 from tests.s3_server import BUCKET, s3_server
 
@@ -83,7 +83,7 @@ def ray_cluster(s3_server: str) -> Iterator[None]:
     """A Ray instance on loopback that all tests of the session share; its processes know the S3 server."""
     import ray
 
-    from cluster.ray_start import start_local_ray
+    from cluster.ray_engine.connection import start_local_ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_metrics_report_interval_ms", "500")

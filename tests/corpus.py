@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cluster.images import Pixels, decode_image
+from cluster.data.decoding import Pixels, decode_image
 from freqgan.errors import InputError
 
 NEAR = 8

@@ -18,13 +18,13 @@ from pathlib import Path
 import boto3
 import numpy as np
 
-from cluster.images import ImagePolicy, Pixels
-from cluster.ingest import DataSettings, Ingest
-from cluster.patience import USUAL_PATIENCE, Patience
-from cluster.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut
-from cluster.shard_index import build_index, index_shards
-from cluster.shards import ShardIndex
-from cluster.storage import Folder, open_folder
+from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import build_index, index_shards
+from cluster.data.shards import ShardIndex
+from cluster.storage.folder import Folder, open_folder
+from cluster.storage.timeouts import USUAL_PATIENCE, Patience
 from freqgan.errors import FreqganError
 from tests.s3_server import BUCKET, aws_variables, running_s3_server
 from tests.test_shard_index import damages

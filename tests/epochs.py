@@ -15,11 +15,11 @@ from typing import Any
 
 import ray
 
-from cluster.data_actors import IngestActor
-from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings, Ingest
-from cluster.ray_start import start_local_ray
-from cluster.shard_index import build_index
+from cluster.data.decoding import ImagePolicy
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import build_index
+from cluster.ray_engine.connection import start_local_ray
+from cluster.ray_engine.io_actors import IngestActor
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 EPOCHS, BATCH, AHEAD = 100, 250, 8

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cluster.checkpoints import find_checkpoint
-from cluster.packing import pack
+from cluster.data.packing import pack
+from cluster.run.checkpoints import find_checkpoint
 from freqgan.synthesiser import Generated, Synthesiser
 from launch.generation import generate
 from tests.runs import tiny_run_settings, trained, write_small_shards

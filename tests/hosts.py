@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cluster.settings import RunSettings
+from cluster.run.settings import RunSettings
 from tests.namespaces import Host, running, two_ray_nodes
 from tests.runs import tiny_run_settings, trained, write_small_shards
 

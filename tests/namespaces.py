@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.ray_address import LOOPBACK_VARIABLE
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "freqgan"

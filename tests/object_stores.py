@@ -24,10 +24,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster.bucket_access import access_of
-from cluster.checkpoints import find_checkpoint
-from cluster.models import ModelStore
-from cluster.storage_check import StorageCheck, check_storage
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.model_registry import ModelStore
+from cluster.storage.s3_access import access_of
+from cluster.storage.storage_check import StorageCheck, check_storage
 from freqgan.errors import FreqganError, InputError
 from launch.training import STOPPED_EXIT_CODE
 from tests.chaos.drivers import Driver

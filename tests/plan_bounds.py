@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
-from cluster.bounds import StageCost
-from cluster.planning import Plan
+from cluster.planning.bounds import StageCost
+from cluster.planning.plan import Plan
 
 ROUNDING = 1e-9
 SAFETY = 1e-5

@@ -8,11 +8,11 @@ from functools import cache
 
 import pytest
 
-from cluster.bounds import StageCost
-from cluster.costs import counted_work, estimated, with_speeds
-from cluster.inventory import ACCELERATORS, CPU, Device
-from cluster.planning import Plan
-from cluster.settings import RunSettings
+from cluster.planning.bounds import StageCost
+from cluster.planning.cost_model import counted_work, estimated, with_speeds
+from cluster.planning.devices import ACCELERATORS, CPU, Device
+from cluster.planning.plan import Plan
+from cluster.run.settings import RunSettings
 from freqgan.cost import StepWork
 from launch.configuration import load_settings
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.ray_address import LOOPBACK_VARIABLE
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
 
 START_S = 120
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings, Ingest
-from cluster.shard_cache import ShardCache
-from cluster.shards import ShardIndex
+from cluster.data.decoding import ImagePolicy
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_cache import ShardCache
+from cluster.data.shards import ShardIndex
 
 BATCH = 7
 BATCHES = 20

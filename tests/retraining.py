@@ -27,10 +27,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from cluster.models import ModelStore
-from cluster.packing import pack
-from cluster.shard_index import index_shards
-from cluster.storage import Folder, open_folder
+from cluster.data.packing import pack
+from cluster.data.shard_index import index_shards
+from cluster.run.model_registry import ModelStore
+from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from tests.commands import ROOT, command_line
 from tests.runs import write_small_shards

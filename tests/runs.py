@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster.checkpoints import Checkpoint, find_checkpoint
-from cluster.failures import Recovery
-from cluster.packing import pack
-from cluster.quarantine import LeftOut
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.training import TrainResult, train
-from cluster.watching import Evaluation
+from cluster.data.packing import pack
+from cluster.data.quarantine import LeftOut
+from cluster.evaluation.background import Evaluation
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.settings import RunSettings
+from cluster.training.train import TrainResult, train
 from tests.models import TINY, TINY_SIZES
 
 

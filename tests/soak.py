@@ -20,10 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cluster.checkpoints import find_checkpoint
-from cluster.ray_address import LOOPBACK_VARIABLE
-from cluster.reporting import StepRecord
-from cluster.training import train
+from cluster.execution.callbacks import StepRecord
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
+from cluster.run.checkpoints import find_checkpoint
+from cluster.training.train import train
 from tests.chaos.drivers import Driver
 from tests.chaos.memory import SERIES, Sample, sample, trends
 from tests.chaos.monkey import Fault, Look, Monkey, kill

@@ -21,12 +21,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster.images import ImagePolicy, Pixels
-from cluster.ingest import DataSettings, Ingest
-from cluster.patience import Patience
-from cluster.shard_index import build_index, index_shards
-from cluster.shards import ShardIndex
-from cluster.storage import open_folder
+from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import build_index, index_shards
+from cluster.data.shards import ShardIndex
+from cluster.storage.folder import open_folder
+from cluster.storage.timeouts import Patience
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.faulty_s3 import (
     Fault,

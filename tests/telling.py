@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster.failures import Recovery
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError
 from tests.runs import Events, trained_with
 
@@ -50,7 +50,7 @@ def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
     """Tells where actors are once they are up, of every error that the executor sees, and when it has ended."""
     import ray
 
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_engine.executor import RayExecutor
 
     start, recover, close = RayExecutor._start, RayExecutor._recover, RayExecutor.close
 

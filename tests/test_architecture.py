@@ -16,7 +16,14 @@ FORBIDDEN = {
     "cluster": {"launch", "typer", "rich", "matplotlib"},
     "launch": {"webdataset", "s3fs", "fsspec", "torch.distributed"},
 }
-FILES_ALLOWED = {"webdataset": 1, "s3fs": 1, "fsspec": 1, "torch.distributed": 2, "ray": 8}
+FILES_ALLOWED = {"webdataset": 1, "s3fs": 1, "fsspec": 1, "torch.distributed": 2}
+FLOORS = {
+    "cluster": {
+        "storage": 1, "data": 2, "run": 3, "evaluation": 4, "stages": 4, "planning": 5, "execution": 5, "ray_engine": 6,
+        "training": 7,
+    },
+}  # fmt: skip
+"""The packages of a layer: a package imports those on lower floors alone."""
 VAGUE = {"utils", "util", "helpers", "common", "misc", "manager"}
 
 
@@ -56,6 +63,28 @@ def test_each_machine_library_has_few_homes(library: str) -> None:
     assert len(homes) <= FILES_ALLOWED[library], homes
 
 
+def test_ray_has_one_home() -> None:
+    homes = {p.relative_to(ROOT).parts[:2] for layer in FORBIDDEN for p in modules(layer)
+             for n in imported(p) if within(n, "ray")}  # fmt: skip
+    assert homes == {("cluster", "ray_engine")}
+
+
+@pytest.mark.parametrize("layer", FLOORS)
+def test_packages_import_those_on_lower_floors(layer: str) -> None:
+    floors = FLOORS[layer]
+    packages = {path.relative_to(ROOT / layer).parts[0] for path in modules(layer)} - {"__init__.py"}
+    assert packages == floors.keys()
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in modules(layer)
+        for name in imported(path)
+        if name.startswith(f"{layer}.")
+        for home, other in [(path.relative_to(ROOT).parts[1], name.split(".")[1])]
+        if other != home and floors[other] >= floors[home]
+    ]
+    assert wrong == []
+
+
 def test_the_check_sees_what_it_should(tmp_path: Path) -> None:
     sample = tmp_path / "sample.py"
     sample.write_text("def f():\n    import ray.util\n    from torch import distributed\n")
@@ -84,7 +113,7 @@ def test_no_import_cycles() -> None:
 
 
 def test_actors_that_only_read_and_write_start_without_torch() -> None:
-    code = "import sys, cluster.data_actors; print('torch' in sys.modules)"
+    code = "import sys, cluster.ray_engine.io_actors; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -92,7 +121,7 @@ def test_actors_that_only_read_and_write_start_without_torch() -> None:
 def test_stages_start_and_train_without_compilers(small_shards: Path, tmp_path: Path) -> None:
     """torch.compile's half of torch, SciPy and Numba take longer to load than all the rest, in every process."""
     code = (
-        "import sys, cluster.ray_crew, cluster.ray_executor\n"
+        "import sys, cluster.ray_engine.worker_group, cluster.ray_engine.executor\n"
         "from tests.runs import tiny_run_settings, trained\n"
         "print(trained(tiny_run_settings(*sys.argv[1:], max_steps=1))[0].step)\n"
         "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy', 'scipy', 'numba'} & set(sys.modules)))"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.bucket_probe import opaque_tag, spelled
-from cluster.lease import Lease
-from cluster.storage import Folder, open_folder
+from cluster.storage.folder import Folder, open_folder
+from cluster.storage.lease import Lease
+from cluster.storage.s3_probe import opaque_tag, spelled
 from freqgan.errors import InputError
 from tests.commands import run_command
 from tests.deviating_s3 import DEVIATIONS, DeviatingProxy, running_deviation
@@ -65,7 +65,7 @@ UPLOADED = ("lost end of an upload", "checksums refused", "framing of checksums 
 @pytest.mark.parametrize("deviating", UPLOADED, indirect=True)
 def test_large_objects_are_uploaded_whole(deviating: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, folder = deviating
-    monkeypatch.setattr("cluster.storage.PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr("cluster.storage.folder.PART_BYTES", 5 * 2**20)
     content = os.urandom(10 * 2**20 + 1)
     (tmp_path / "large").write_bytes(content)
     folder.upload(tmp_path / "large", "large")

@@ -30,7 +30,7 @@ def test_seconds_lost_are_the_longest_gap_around_a_moment_less_a_usual_one() -> 
 
 
 def test_a_step_that_is_done_again_is_no_progress() -> None:
-    from cluster.reporting import StepRecord
+    from cluster.execution.callbacks import StepRecord
 
     moments = Moments()
     for step in (1, 2, 3, 2, 3, 4):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from cluster.checkpoints import LEASE, CheckpointWriter, find_checkpoint, has_checkpoints
-from cluster.lease import Lease
-from cluster.storage import Folder
+from cluster.run.checkpoints import LEASE, CheckpointWriter, find_checkpoint, has_checkpoints
+from cluster.storage.folder import Folder
+from cluster.storage.lease import Lease
 from freqgan.errors import InputError, RunError
 from tests.runs import tiny_run_settings, trained
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cluster.storage import open_folder
+from cluster.storage.folder import open_folder
 from freqgan import __version__
 from launch.configuration import load_settings, preset_names
 from tests.commands import ROOT, command_line, run_command
@@ -119,7 +119,7 @@ def test_an_interrupt_exits_130(capsys: Capsys, monkeypatch: pytest.MonkeyPatch,
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cluster.checkpoints.find_checkpoint", interrupt)
+    monkeypatch.setattr("cluster.run.checkpoints.find_checkpoint", interrupt)
     outcome = run_command(capsys, "digest", tmp_path)
     assert outcome.code == 130
     assert "Traceback" not in outcome.err
@@ -144,7 +144,7 @@ def test_a_dry_run_prints_settings_that_can_be_read_back_and_the_plan(capsys: Ca
 
 
 def test_the_parameters_of_a_dry_run_are_those_that_are_trained(capsys: Capsys, run_folder: Path) -> None:
-    from cluster.checkpoints import find_checkpoint
+    from cluster.run.checkpoints import find_checkpoint
     from launch.plan_table import plan_rows
 
     checkpoint = find_checkpoint(str(run_folder))

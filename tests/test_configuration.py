@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from cluster.settings import FREE_SETTINGS, RunSettings
+from cluster.run.settings import FREE_SETTINGS, RunSettings
 from freqgan.errors import InputError
 from freqgan.setting_group import AS_STORED
 from launch.configuration import dump_settings, load_settings, preset_names, setting_names, validate_settings

@@ -99,7 +99,7 @@ def test_gains_multiply_their_bands_alone() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, small_shards: Path) -> Path:
-    from cluster.training import train
+    from cluster.training.train import train
     from tests.runs import Events, tiny_run_settings
 
     folder = tmp_path_factory.mktemp("edited") / "run"

@@ -28,9 +28,9 @@ import ray
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-from cluster import ray_executor
-from cluster.checkpoints import find_checkpoint, has_checkpoints
-from cluster.training import train
+from cluster.ray_engine import executor
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints
+from cluster.training.train import train
 from tests.runs import Events, tiny_run_settings
 from tests.test_training import PAIR
 
@@ -141,7 +141,7 @@ run({6: lambda: cluster.remove_node(node, allow_graceful=False)}, checkpoint_eve
 def test_a_machine_that_cannot_be_had_is_waited_for(small_shards: Path, tmp_path: Path) -> None:
     script = """
 import types
-from cluster import ray_seats
+from cluster.ray_engine import slots
 from freqgan.errors import RunError
 ray.shutdown(); cluster.shutdown()
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **STORE})
@@ -171,8 +171,8 @@ def test_a_ray_of_our_own_that_loses_its_head_is_started_anew(
     script = """
 import os, signal, sys, time
 from pathlib import Path
-from cluster.checkpoints import find_checkpoint
-from cluster.training import train
+from cluster.run.checkpoints import find_checkpoint
+from cluster.training.train import train
 from tests.chaos.processes import below, command_of
 from tests.runs import Events, tiny_run_settings
 from tests.test_training import PAIR

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.checkpoints import find_checkpoint
-from cluster.storage import open_folder
+from cluster.run.checkpoints import find_checkpoint
+from cluster.storage.folder import open_folder
 from launch.submission import pack_job
 from tests.commands import ROOT
 from tests.ray_head import Head, running_head
@@ -29,7 +29,7 @@ MOUNTED = "/etc/freqgan"
 SUBMIT = """
 import sys
 from pathlib import Path
-from cluster.jobs import Jobs
+from cluster.ray_engine.jobs import Jobs
 jobs = Jobs(sys.argv[1])
 name = jobs.submit(sys.argv[2], Path(sys.argv[3]), sys.argv[4], {}, "")
 job = jobs.follow(name, sys.stdout.write)
@@ -114,7 +114,7 @@ def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
 DRAINED = """
 import subprocess, sys
 import ray
-from cluster.ray_seats import draining
+from cluster.ray_engine.slots import draining
 
 @ray.remote(num_cpus=1)
 class Busy:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.failures import UNLIMITED, Recovery, Symptoms, decide
+from cluster.execution.failure_policy import UNLIMITED, Recovery, Symptoms, decide
 from launch.failure_log import append_failure, parse_failures, recovery_text
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cluster.kept import KeptSteps
+from cluster.stages.lag_buffer import KeptSteps
 from freqgan.band_gan import BandGan, Feedback, feedback_loss
 from freqgan.errors import RunError
 from freqgan.image_stage import ImageStage

@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.checkpoints import find_checkpoint
-from cluster.failures import Recovery
-from cluster.files import write_files
-from cluster.quarantine import LeftOut, Quarantine
-from cluster.ray_folder import ray_folder
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.storage import open_folder
-from cluster.training import train
-from cluster.watching import Evaluation
+from cluster.data.quarantine import LeftOut, Quarantine
+from cluster.evaluation.background import Evaluation
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.ray_engine.session_folder import ray_folder
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.settings import RunSettings
+from cluster.storage.checksummed_files import write_files
+from cluster.storage.folder import open_folder
+from cluster.training.train import train
 from freqgan.errors import RunError
 from launch.evaluation_log import EvaluationLog
 from launch.event_log import EventLog

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.failures import setbacks
+from cluster.execution.failure_policy import setbacks
 from freqgan.band_gan import BandGan, StepResult
 from freqgan.errors import DivergedError
 from freqgan.guard import Guard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.heartbeat import Heartbeat
+from cluster.ray_engine.heartbeat import Heartbeat
 
 
 class People:

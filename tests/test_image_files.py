@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.image_files import is_zip, list_images, natural_key, open_images
-from cluster.packing import pack
-from cluster.shard_index import build_index, index_shards
-from cluster.storage import open_folder
+from cluster.data.image_folders import is_zip, list_images, natural_key, open_images
+from cluster.data.packing import pack
+from cluster.data.shard_index import build_index, index_shards
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from tests.commands import refused, run_command
 from tests.test_shards import EXPECTED, fill_source, image_bytes, make_file, packed_images, upload, write_tar, zip_of

@@ -10,7 +10,15 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
-from cluster.images import ImageForm, ImagePolicy, TooLargeError, decode_image, fit_image, image_format, natural_form
+from cluster.data.decoding import (
+    ImageForm,
+    ImagePolicy,
+    TooLargeError,
+    decode_image,
+    fit_image,
+    image_format,
+    natural_form,
+)
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 from tests.jpegs import RARE

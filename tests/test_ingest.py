@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from cluster.images import ImagePolicy, decode_image, fit_image
-from cluster.ingest import NO_LABEL, Batch, DataSettings, Ingest
-from cluster.order import Order, permutation
-from cluster.shard_index import build_index
-from cluster.shards import ShardIndex
-from cluster.storage import open_folder
+from cluster.data.decoding import ImagePolicy, decode_image, fit_image
+from cluster.data.reader import NO_LABEL, Batch, DataSettings, Ingest
+from cluster.data.sampler import Order, permutation
+from cluster.data.shard_index import build_index
+from cluster.data.shards import ShardIndex
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from tests.s3_server import BUCKET
 from tests.test_shards import SHARED_CIFAR10, image_bytes, upload, write_tar

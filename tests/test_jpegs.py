@@ -10,7 +10,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from cluster.images import decode_image
+from cluster.data.decoding import decode_image
 from freqgan.errors import InputError
 from tests.jpegs import JUNK, NOISE, RAMP, RARE, inserted, places, saved, segment
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.failures import Recovery
+from cluster.execution.failure_policy import Recovery
 from launch.progress import ProgressReporter
 from tests.commands import Outcome, refused, run_command, run_process
 from tests.runs import tiny_run_settings

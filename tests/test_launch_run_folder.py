@@ -13,11 +13,11 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.checkpoints import find_checkpoint
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.storage import open_folder
-from cluster.training import train
+from cluster.execution.callbacks import StepRecord
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
+from cluster.training.train import train
 from freqgan.pixels import to_pixels
 from launch.configuration import load_settings
 from launch.metrics_log import METRICS, MetricsLog, mean_alpha, parse_metrics

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from cluster.lease import HeldError, Lease
-from cluster.processes import is_gone, own_identity
-from cluster.storage import Folder
+from cluster.storage.folder import Folder
+from cluster.storage.lease import HeldError, Lease
+from cluster.storage.process_identity import is_gone, own_identity
 from freqgan.errors import InputError, RunError
 
 
@@ -100,7 +100,8 @@ def test_what_was_given_back_is_taken_at_once(folder: Folder) -> None:
 
 def identity_of(pid: int) -> dict[str, object]:
     """That of a process of this machine, as its record has it."""
-    code = "import json; from dataclasses import asdict; from cluster.processes import own_identity, _start_of;"
+    code = "import json; from dataclasses import asdict;"
+    code += "from cluster.storage.process_identity import own_identity, _start_of;"
     code += f"print(json.dumps(asdict(own_identity()) | {{'pid': {pid}, 'started': _start_of({pid})}}))"
     root = str(Path(__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
@@ -136,7 +137,7 @@ def test_a_process_is_taken_for_gone_only_where_it_would_be_seen(change: dict[st
 def test_a_living_process_of_another_pid_namespace_keeps_its_lease(folder: Folder) -> None:
     """Two containers of one host name: neither sees the other's process, and both have one of number 1."""
     code = (
-        "import sys; from cluster.lease import Lease; from cluster.storage import open_folder\n"
+        "import sys; from cluster.storage.lease import Lease; from cluster.storage.folder import open_folder\n"
         "with Lease(open_folder(sys.argv[1]), 'LEASE', 'run x', 1.0): pass"
     )
     command = ["unshare", "-p", "-f", "--mount-proc", sys.executable, "-c", code, folder.url]

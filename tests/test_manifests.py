@@ -238,7 +238,7 @@ def test_the_network_is_closed_but_for_what_is_needed(rendered: dict[str, list[O
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are(rendered: dict[str, list[Object]]) -> None:
-    from cluster.telemetry import RUN_GAUGES, STAGE_GAUGES
+    from cluster.ray_engine.metrics import RUN_GAUGES, STAGE_GAUGES
 
     known = {name for name, _ in (*STAGE_GAUGES.values(), *RUN_GAUGES.values())}
     known |= {"freqgan_exchanged_bytes_total", "freqgan_recoveries_total"}

@@ -14,12 +14,12 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.evaluation import check_real
-from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings, Ingest
-from cluster.settings import RunSettings
-from cluster.shard_index import build_index
-from cluster.watching import Evaluation
+from cluster.data.decoding import ImagePolicy
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import build_index
+from cluster.evaluation.background import Evaluation
+from cluster.evaluation.evaluate import check_real
+from cluster.run.settings import RunSettings
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
@@ -316,7 +316,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of 200 images."""
-    from cluster.packing import pack
+    from cluster.data.packing import pack
 
     source, target = tmp_path_factory.mktemp("many"), tmp_path_factory.mktemp("many-shards") / "shards"
     rng = np.random.default_rng(2)

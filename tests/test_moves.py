@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.bounds import StageCost
-from cluster.members import Member
-from cluster.moves import moves
-from cluster.placement import Node, Seat
+from cluster.planning.bounds import StageCost
+from cluster.planning.placement import Node, Seat
+from cluster.planning.rebalancing import moves
+from cluster.stages.replicas import Member
 
 NAMES = ("s0", "s1", "s2", "s3", "image")
 MEMBERS = {name: [Member(name, 0, 1)] for name in NAMES}

@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cluster.images import decode_image
-from cluster.packing import PackReport, pack
-from cluster.shard_index import build_index, index_shards, verify_shards
-from cluster.shards import JOINED, ZEROS
-from cluster.source import open_source
+from cluster.data.decoding import decode_image
+from cluster.data.packing import PackReport, pack
+from cluster.data.shard_index import build_index, index_shards, verify_shards
+from cluster.data.shards import JOINED, ZEROS
+from cluster.run.data_source import open_source
 from freqgan.errors import InputError
 from tests.commands import run_command
 from tests.runs import tiny_run_settings

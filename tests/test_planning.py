@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.bounds import StageCost, lower_bound_s
-from cluster.costs import counted_work, estimated, measure, with_speeds
-from cluster.inventory import ACCELERATORS, CPU, GIB, Device, accelerator_of, own_devices, parse_nodes
-from cluster.planning import Rules, make_plan
-from cluster.settings import RunSettings
-from cluster.simulated_pool import READY_PER_DEVICE, Pool, Task
-from cluster.simulation import Conditions, simulate
-from cluster.traffic import best_plan, traffic
+from cluster.planning.bounds import StageCost, lower_bound_s
+from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
+from cluster.planning.device_pool import READY_PER_DEVICE, Pool, Task
+from cluster.planning.devices import ACCELERATORS, CPU, GIB, Device, accelerator_of, own_devices, parse_nodes
+from cluster.planning.plan import Rules, make_plan
+from cluster.planning.simulation import Conditions, simulate
+from cluster.planning.traffic import best_plan, traffic
+from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from tests.chaos.processes import below, command_of
 from tests.commands import run_command
@@ -158,8 +158,8 @@ def test_no_plan_at_all_is_under_the_bound() -> None:
 
 CROWD = """
 import sys, time
-from cluster.crowd import _busy
-from cluster.settings import RunSettings
+from cluster.planning.contention import _busy
+from cluster.run.settings import RunSettings
 
 if __name__ == "__main__":
     with _busy(RunSettings.model_validate_json(sys.argv[1]), 1):
@@ -198,7 +198,7 @@ def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.Mo
     assert [stage.name for stage in measured.stages] == list(work)
     assert all(stage.seconds(settings.batch) > 0 and stage.fixed_s >= 0 < stage.image_s for stage in measured.stages)
     assert measured.crowding >= 1
-    monkeypatch.setattr("cluster.costs._seconds", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("cluster.planning.cost_model._seconds", lambda *_: pytest.fail("measured again"))
     assert measure(settings, work) == measured
     cheap, dear = (estimated(settings, work, name) for name in ("H100", "T4"))
     assert all(a.fixed_s == b.fixed_s and a.image_s < b.image_s for a, b in zip(cheap, dear, strict=True))

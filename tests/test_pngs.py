@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.images import ImageForm, decode_image, natural_form
+from cluster.data.decoding import ImageForm, decode_image, natural_form
 from freqgan.errors import InputError
 from tests.pngs import (
     COLOUR,

@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 
-from cluster.bounds import StageCost
-from cluster.members import Member
-from cluster.placement import Node, place
-from cluster.program import stage_names, step_program
+from cluster.planning.bounds import StageCost
+from cluster.planning.placement import Node, place
+from cluster.stages.replicas import Member
 from freqgan.errors import InputError
 from freqgan.plan import PlanSettings, build_plan
+from freqgan.step_graph import stage_names, step_program
 from freqgan.transforms import BandTransform, parse_transform
 
 

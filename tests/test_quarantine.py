@@ -16,20 +16,20 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from cluster.evaluation import real_images
-from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings, Ingest
-from cluster.omissions import Omissions
-from cluster.order import Order
-from cluster.packing import pack
-from cluster.quarantine import QUARANTINE, DamageFoundError, LeftOut, Quarantine, reasons_text
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.shard_index import build_index, index_shards
-from cluster.shards import ShardIndex
-from cluster.source import open_source
-from cluster.storage import Folder, open_folder
-from cluster.training import train
+from cluster.data.decoding import ImagePolicy
+from cluster.data.packing import pack
+from cluster.data.quarantine import QUARANTINE, DamageFoundError, LeftOut, Quarantine, reasons_text
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.sampler import Order
+from cluster.data.shard_index import build_index, index_shards
+from cluster.data.shards import ShardIndex
+from cluster.data.skip_list import Omissions
+from cluster.evaluation.evaluate import real_images
+from cluster.execution.callbacks import StepRecord
+from cluster.run.data_source import open_source
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import Folder, open_folder
+from cluster.training.train import train
 from freqgan.errors import InputError, RunError
 from launch.configuration import dump_settings
 from tests import damage

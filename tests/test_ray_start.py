@@ -18,11 +18,11 @@ import pytest
 import ray
 from ray.core.generated import gcs_service_pb2
 
-from cluster import ray_start
-from cluster.jobs import Jobs
-from cluster.ray_address import OPTION, VARIABLE, RayAddress, given_address
-from cluster.ray_folder import ray_folder
-from cluster.ray_start import check_cluster, join_error, start_local_ray
+from cluster.ray_engine import connection
+from cluster.ray_engine.address import OPTION, VARIABLE, RayAddress, given_address
+from cluster.ray_engine.connection import check_cluster, join_error, start_local_ray
+from cluster.ray_engine.jobs import Jobs
+from cluster.ray_engine.session_folder import ray_folder
 from freqgan.errors import InputError, RunError
 from tests.commands import refused, run_command
 from tests.ray_head import free_ports
@@ -30,7 +30,7 @@ from tests.ray_head import free_ports
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_start, "WAIT_S", 1.0)
+    monkeypatch.setattr(connection, "WAIT_S", 1.0)
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
@@ -62,7 +62,7 @@ class ControlService(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.version, self.code = version, code
 
     def service(self, handler_call_details: Any) -> Any:
-        assert handler_call_details.method == ray_start.CALL
+        assert handler_call_details.method == connection.CALL
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     def _answer(self, _request: bytes, context: Any) -> bytes:
@@ -169,7 +169,7 @@ def test_clusters_that_cannot_be_joined() -> None:
 
 
 def test_a_cluster_that_comes_up_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_start, "WAIT_S", 30.0)
+    monkeypatch.setattr(connection, "WAIT_S", 30.0)
     port = free_ports(1)[0]
 
     def later() -> None:
@@ -197,7 +197,7 @@ def test_what_ray_says_of_a_cluster_is_passed_on() -> None:
 
 
 def test_a_dashboard_that_says_nothing_and_one_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.jobs.ANSWER_S", 0.5)
+    monkeypatch.setattr("cluster.ray_engine.jobs.ANSWER_S", 0.5)
     with (
         silent_server() as port,
         pytest.raises(InputError, match=f"no Ray dashboard answers at http://127.0.0.1:{port}"),
@@ -247,6 +247,6 @@ def test_which_folder_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_where_the_folder_is_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (file := tmp_path / "r").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(file))
-    monkeypatch.setattr("cluster.ray_folder.LONGEST_SOCKET_PATH", 1000)
+    monkeypatch.setattr("cluster.ray_engine.session_folder.LONGEST_SOCKET_PATH", 1000)
     with pytest.raises(RunError, match=r"/r/ray \(RAY_TMPDIR\) cannot be made \(Not a directory\); set RAY_TMPDIR"):
         ray_folder().check()

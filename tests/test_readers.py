@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from cluster.quarantine import Quarantine
-from cluster.shard_index import build_index, index_shards
-from cluster.shards import ShardIndex
-from cluster.source import open_source
-from cluster.storage import open_folder
+from cluster.data.quarantine import Quarantine
+from cluster.data.shard_index import build_index, index_shards
+from cluster.data.shards import ShardIndex
+from cluster.run.data_source import open_source
+from cluster.storage.folder import open_folder
 from tests.chaos import killing
 from tests.reading import BATCH, batch_bytes, open_and_tell, opened, read_for
 from tests.runs import tiny_run_settings, trained

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.host import StageHost
+from cluster.stages.host import StageHost
 from freqgan.cost import unit_statistics
 from freqgan.errors import RunError
 from freqgan.recording import KINDS, WARM_UP, CudaGraphs, Recorded

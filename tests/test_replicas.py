@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.checkpoints import Checkpoint, find_checkpoint
-from cluster.replica_group import GroupBrokenError, ReplicaGroup
-from cluster.settings import RunSettings
-from cluster.training import train as train_run
+from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.settings import RunSettings
+from cluster.stages.process_group import GroupBrokenError, ReplicaGroup
+from cluster.training.train import train as train_run
 from freqgan.band_gan import BandGan, Feedback, StepResult
 from freqgan.errors import InputError
 from freqgan.guard import Guard

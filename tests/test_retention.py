@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.retention import MIB, kept_steps_count, step_bytes, within_store
-from cluster.settings import RunSettings
+from cluster.ray_engine.object_store_budget import MIB, kept_steps_count, step_bytes, within_store
+from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from tests.runs import tiny_run_settings
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.checkpoints import find_checkpoint
-from cluster.models import ModelStore
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.model_registry import ModelStore
 from freqgan.errors import InputError
 from launch.policy import load_policy
 from launch.retraining import judge

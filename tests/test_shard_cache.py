@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.quarantine import DamageFoundError
-from cluster.settings import RunSettings
-from cluster.shard_cache import ShardCache
-from cluster.shard_index import build_index, index_shards
-from cluster.shards import ShardIndex
-from cluster.source import open_source
-from cluster.storage import Folder, open_folder
+from cluster.data.quarantine import DamageFoundError
+from cluster.data.shard_cache import ShardCache
+from cluster.data.shard_index import build_index, index_shards
+from cluster.data.shards import ShardIndex
+from cluster.run.data_source import open_source
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from tests.reading import BATCHES, batch_bytes, batches, opened, read_over_and_over
 from tests.runs import tiny_run_settings

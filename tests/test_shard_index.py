@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cluster.images import ImagePolicy, Pixels
-from cluster.ingest import FETCHES, DataSettings, Ingest
-from cluster.patience import USUAL_PATIENCE, Patience
-from cluster.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
-from cluster.shards import Shard, ShardIndex, find_shards
-from cluster.storage import Folder, open_folder, split_object
+from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.reader import FETCHES, DataSettings, Ingest
+from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
+from cluster.data.shards import Shard, ShardIndex, find_shards
+from cluster.storage.folder import Folder, open_folder, split_object
+from cluster.storage.timeouts import USUAL_PATIENCE, Patience
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.commands import run_command
 from tests.s3_server import BUCKET

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
-from cluster.ingest import NO_LABEL
-from cluster.packing import PackReport, pack
-from cluster.shard_index import build_index, index_shards
-from cluster.shards import Sample, find_shards, read_shard, split_extension
-from cluster.source import open_source
-from cluster.storage import open_folder
+from cluster.data.packing import PackReport, pack
+from cluster.data.reader import NO_LABEL
+from cluster.data.shard_index import build_index, index_shards
+from cluster.data.shards import Sample, find_shards, read_shard, split_extension
+from cluster.run.data_source import open_source
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from tests.commands import refused, run_command
 from tests.runs import tiny_run_settings
@@ -659,7 +659,7 @@ def test_images_that_cannot_be_packed(tmp_path: Path, name: str, content: bytes,
 
 
 def test_all_damaged_images_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.packing.MOST_NAMED", 2)
+    monkeypatch.setattr("cluster.data.packing.MOST_NAMED", 2)
     source, out = fill_source(tmp_path / "in"), tmp_path / "out"
     for name in ("a", "b", "c"):
         make_file(source / "cat" / f"bad-{name}.jpg", image_bytes(1)[:-40])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.host import StageHost
-from cluster.snapshots import SnapshotLostError, delete_snapshots, read_snapshot, snapshot_folder, write_snapshot
-from cluster.source import measure_statistics, open_source
+from cluster.run.data_source import measure_statistics, open_source
+from cluster.stages.host import StageHost
+from cluster.stages.snapshots import SnapshotLostError, delete_snapshots, read_snapshot, snapshot_folder, write_snapshot
 from tests.runs import tiny_run_settings
 
 

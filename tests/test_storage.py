@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster.storage import Folder, open_folder, split_object
+from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.s3_server import BUCKET
 
@@ -223,7 +223,7 @@ def test_refused_access_is_named(s3_server: str, bucket_folder: Folder) -> None:
 
 
 def test_missing_credentials_are_asked_for(s3_server: str) -> None:
-    code = "from cluster.storage import open_folder; open_folder('s3://some-bucket/x').check_writable()"
+    code = "from cluster.storage.folder import open_folder; open_folder('s3://some-bucket/x').check_writable()"
     done = run_python(code, AWS_ENDPOINT_URL=s3_server)
     wanted = "cannot write to s3://some-bucket/x: no credentials for bucket some-bucket; set AWS_ACCESS_KEY_ID"
     assert done.returncode == 1
@@ -244,7 +244,7 @@ def test_storage_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, 
 def test_a_forked_process_and_a_running_event_loop(s3_server: str, bucket_folder: Folder) -> None:
     code = f"""
 import asyncio, os
-from cluster.storage import open_folder
+from cluster.storage.folder import open_folder
 folder = open_folder({bucket_folder.url!r})
 folder.write("parent", b"1")
 child = os.fork()

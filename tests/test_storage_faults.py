@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.bucket_reads import _Read
-from cluster.patience import Patience
+from cluster.storage.s3_reads import _Read
+from cluster.storage.timeouts import Patience
 from tests.storage_faults import CASES, Bench, Case, bench, outcome
 
 IMPATIENT = Patience(stall_s=0.5, budget_s=2.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.checkpoints import find_checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from launch.configuration import load_settings
 from launch.submission import pack_job
 from tests.commands import ROOT, Outcome, command_line

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.reporting import StepRecord
-from cluster.telemetry import RUN_GAUGES, STAGE_GAUGES
-from cluster.training import train
+from cluster.execution.callbacks import StepRecord
+from cluster.ray_engine.metrics import RUN_GAUGES, STAGE_GAUGES
+from cluster.training.train import train
 from tests.chaos import killing
 from tests.runs import Events, tiny_run_settings
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from cluster.checkpoints import find_checkpoint
-from cluster.host import StageHost
-from cluster.members import Member
-from cluster.ray_address import LOOPBACK_VARIABLE
-from cluster.reporting import StepRecord
-from cluster.snapshots import delete_snapshots
-from cluster.source import measure_statistics, open_source
-from cluster.storage import open_folder
-from cluster.training import train
+from cluster.execution.callbacks import StepRecord
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.data_source import measure_statistics, open_source
+from cluster.stages.host import StageHost
+from cluster.stages.replicas import Member
+from cluster.stages.snapshots import delete_snapshots
+from cluster.storage.folder import open_folder
+from cluster.training.train import train
 from freqgan.errors import InputError, RunError
 from tests.chaos import killing, killing_writers, reading
 from tests.runs import Events, tiny_run_settings, trained
@@ -126,7 +126,7 @@ def test_a_finished_run_is_left_as_it_is(quiet: str, small_shards: Path, tmp_pat
 SCRIPT = """
 import json, sys
 from tests.runs import Events, tiny_run_settings
-from cluster.training import train
+from cluster.training.train import train
 class Slow(Events):
     def stepped(self, record):
         super().stepped(record)
@@ -212,7 +212,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 for _ in range(2):
     cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_crew import RaySeats
+from cluster.ray_engine.worker_group import RaySeats
 seats = {}
 place = RaySeats._place
 RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)
@@ -238,7 +238,7 @@ for gpus in (1, 2):
     labels = {"ray.io/accelerator-type": "T4", "ray.io/market-type": "spot" if gpus == 2 else "on-demand"}
     cluster.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=100 * 2**20, labels=labels)
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_executor import RayExecutor
+from cluster.ray_engine.executor import RayExecutor
 seats, close = {}, RayExecutor.close
 def look(self):
     seats.update(self.crew.seats.by_actor)
@@ -271,7 +271,7 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_is_gone_afterwards(
 ) -> None:
     script = """
 import os, sys
-from cluster.training import train
+from cluster.training.train import train
 from tests.chaos.processes import below, listening
 from tests.runs import Events, tiny_run_settings
 
@@ -294,7 +294,7 @@ def test_a_ray_that_does_not_start_is_started_again_and_then_an_error() -> None:
 import os, sys, threading
 folder = sys.argv[2]
 os.environ |= {"RAY_TMPDIR": f"{folder}/ray", sys.argv[1]: "0"}
-from cluster import ray_start
+from cluster.ray_engine import connection
 from freqgan.errors import RunError
 open(f"{folder}/ray", "w").close()  # a file where Ray wants a folder
 try:
@@ -374,7 +374,7 @@ def test_a_stage_that_dies_again_while_it_is_replaced(
 ) -> None:
     import ray
 
-    from cluster.ray_crew import Crew
+    from cluster.ray_engine.worker_group import Crew
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=2, window=3)
     build, built, killed = Crew.build, list[str](), list[int]()
@@ -410,7 +410,7 @@ def lost_reply() -> Any:
 def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.ledger import Ledger
+    from cluster.ray_engine.replay_log import Ledger
 
     call_member, lost = Ledger._call_member, list[int]()
 
@@ -434,7 +434,7 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
 def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lost(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.ledger import Ledger
+    from cluster.ray_engine.replay_log import Ledger
 
     remember, asked = Ledger.remember_gradients, list[list[int]]()
 
@@ -456,7 +456,7 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
 
 
 def test_calls_that_fail_for_ever_are_no_reason_to_make_them_for_ever() -> None:
-    from cluster.ray_recovery import MOST_IN_VAIN, Lost, Recovering
+    from cluster.ray_engine.recovery import MOST_IN_VAIN, Lost, Recovering
 
     recovering = Recovering.__new__(Recovering)
     recovering._seen, recovering._in_vain = None, 0
@@ -486,9 +486,9 @@ def test_a_step_beyond_its_deadline_writes_where_it_is(small_shards: Path, tmp_p
     script = """
 import os, sys
 import numpy as np
-from cluster.actors import StageActor
-from cluster.members import members_of
-from cluster.source import measure_statistics, open_source
+from cluster.ray_engine.actors import StageActor
+from cluster.stages.replicas import members_of
+from cluster.run.data_source import measure_statistics, open_source
 from tests.runs import tiny_run_settings
 
 os.dup2(1, 2)  # where Ray's log is in an actor
@@ -508,7 +508,7 @@ actor.step(0, [], np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64), Non
 def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.ray_recovery import Recovering
+    from cluster.ray_engine.recovery import Recovering
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=1, window=1)
     revive = Recovering._revive

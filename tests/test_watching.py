@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.checkpoints import find_checkpoint
-from cluster.watching import FIT, Evaluation, ScoreValues, Watcher
+from cluster.evaluation.background import FIT, Evaluation, ScoreValues, Watcher
+from cluster.run.checkpoints import find_checkpoint
 from freqgan.errors import InputError
 from launch.curves import score_curves
 from launch.evaluation_log import EvaluationLog, parse_evaluations

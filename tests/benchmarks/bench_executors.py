@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from cluster.host import emulates_precision
-from cluster.packing import pack
-from cluster.settings import RunSettings
-from cluster.source import measure_statistics, open_source
-from cluster.training import train
+from cluster.data.packing import pack
+from cluster.run.data_source import measure_statistics, open_source
+from cluster.run.settings import RunSettings
+from cluster.stages.host import emulates_precision
+from cluster.training.train import train
 from launch.configuration import load_settings
 from tests.benchmarks.harness import Comparison
 from tests.runs import Events
@@ -84,7 +84,7 @@ def bytes_of_a_step(settings: RunSettings) -> tuple[int, int]:
     """What the object store holds of one step, as Ray counts it, and the bytes of its arrays."""
     import ray
 
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_engine.executor import RayExecutor
 
     source = open_source(settings)
     arrays = {name: tensor.numpy() for name, tensor in measure_statistics(source).tensors().items()}

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from cluster.probe import stepped
-from cluster.settings import RunSettings
+from cluster.planning.profiler import stepped
+from cluster.run.settings import RunSettings
 from freqgan.cost import OperatorCount
 from freqgan.recording import WARM_UP, Recording
 from launch.configuration import load_settings

@@ -23,11 +23,11 @@ import boto3
 import simplejpeg
 from PIL import Image, ImageOps
 
-from cluster.images import ImagePolicy
-from cluster.ingest import DataSettings, Ingest
-from cluster.packing import pack
-from cluster.shard_index import build_index
-from cluster.storage import open_folder
+from cluster.data.decoding import ImagePolicy
+from cluster.data.packing import pack
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import build_index
+from cluster.storage.folder import open_folder
 from tests.benchmarks.harness import Comparison
 from tests.s3_server import BUCKET, aws_variables, running_s3_server
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.costs import counted_work, measure
-from cluster.inventory import own_cores, own_devices
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.simulation import Conditions, simulate
-from cluster.traffic import best_plan
-from cluster.training import train
+from cluster.execution.callbacks import StepRecord
+from cluster.planning.cost_model import counted_work, measure
+from cluster.planning.devices import own_cores, own_devices
+from cluster.planning.simulation import Conditions, simulate
+from cluster.planning.traffic import best_plan
+from cluster.run.settings import RunSettings
+from cluster.training.train import train
 from launch.configuration import load_settings
 from tests.benchmarks.bench_executors import ONE_START, STEPS, WARM_STEPS, WINDOWS, Clock, cifar10_data
 from tests.benchmarks.harness import Comparison

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.ray_address import LOOPBACK_VARIABLE
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from tests.chaos.processes import MARK, end_marked
 from tests.chaos.rows import HEADER, Row
 

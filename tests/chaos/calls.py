@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cluster.checkpoints import find_checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from tests.chaos.drivers import Driver
 from tests.chaos.rows import Row
 from tests.chaos.stages import quiet_of

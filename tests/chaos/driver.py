@@ -11,11 +11,11 @@ import sys
 from functools import partial
 from typing import Any
 
-from cluster import training
-from cluster.checkpoints import Checkpoint
-from cluster.failures import Recovery
-from cluster.lease import Lease
-from cluster.reporting import StepRecord
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import Checkpoint
+from cluster.storage.lease import Lease
+from cluster.training import train
 from freqgan.errors import FreqganError
 from launch.training import STOPPED_EXIT_CODE
 from tests.chaos.trainings import chaos_settings
@@ -53,9 +53,9 @@ def main(order: dict[str, Any]) -> int:
         say("ready")
         sys.stdin.readline()
     if order.get("lease_s"):
-        vars(training)["Lease"] = partial(Lease, duration_s=order["lease_s"])
+        vars(train)["Lease"] = partial(Lease, duration_s=order["lease_s"])
     try:
-        result = training.train(settings, Telling())
+        result = train.train(settings, Telling())
     except FreqganError as error:
         say("error", " ".join(str(error).split()))
         return error.exit_code

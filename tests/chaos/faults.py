@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.checkpoints import find_checkpoint, has_checkpoints
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 
 if TYPE_CHECKING:
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_engine.executor import RayExecutor
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
     """
     import ray
 
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_engine.executor import RayExecutor
 
     pids, due = dict[str, int](), dict(stages_by_step)
     handles: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
 @contextmanager
 def executors() -> Iterator[list[RayExecutor]]:
     """The executors of trainings in this process as they come up; the last one is that at work."""
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_engine.executor import RayExecutor
 
     found: list[RayExecutor] = []
     start = RayExecutor._start
@@ -113,7 +113,7 @@ def killing_writers(most: int) -> Iterator[list[int]]:
     """
     import ray
 
-    from cluster.ray_executor import RayExecutor
+    from cluster.ray_engine.executor import RayExecutor
 
     killed: list[int] = []
     plain = RayExecutor.save

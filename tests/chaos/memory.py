@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from cluster.snapshots import snapshot_folder
+from cluster.stages.snapshots import snapshot_folder
 from tests.chaos.processes import below, command_of, resident_bytes, shared_bytes
 
 MIB = 2**20

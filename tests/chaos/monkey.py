@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import ray
 
-from cluster.ray_executor import RayExecutor
+from cluster.ray_engine.executor import RayExecutor
 from tests.chaos.trainings import Moments, lost_s, stop_this_process
 
 SETTLED_STEPS = 12

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.checkpoints import find_checkpoint
-from cluster.storage import open_folder
+from cluster.run.checkpoints import find_checkpoint
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from launch.training import STOPPED_EXIT_CODE
 from tests.chaos.drivers import Driver

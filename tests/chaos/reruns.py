@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from cluster.checkpoints import find_checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from launch.training import STOPPED_EXIT_CODE
 from tests.chaos.drivers import Driver
 from tests.chaos.rows import Row

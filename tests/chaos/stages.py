@@ -17,9 +17,9 @@ import boto3
 import pytest
 from tenacity import Retrying, stop_after_attempt
 
-from cluster.checkpoints import find_checkpoint
-from cluster.settings import RunSettings
-from cluster.training import train
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.settings import RunSettings
+from cluster.training.train import train
 from freqgan.errors import FreqganError
 from tests.chaos.faults import executors, killing_uploaders, reading
 from tests.chaos.monkey import Fault, Look, Monkey, kill, raises
@@ -83,7 +83,7 @@ def stage_case(fault: str, names: Collection[str], folder: Path, moments: int) -
 @contextmanager
 def whole_groups() -> Iterator[list[float]]:
     """When a recovery had the groups of replicas formed anew (time.monotonic)."""
-    from cluster.ray_recovery import Recovering
+    from cluster.ray_engine.recovery import Recovering
 
     at_s: list[float] = []
     revive = Recovering._revive
@@ -139,7 +139,7 @@ class StopAfterKills(Moments):
 
 def uploader_case(folder: Path, moments: int) -> Row:
     """Kills of the uploader of a run that saves to an S3 server, while somebody reads all the time."""
-    from cluster.ray_crew import UPLOADER
+    from cluster.ray_engine.worker_group import UPLOADER
 
     row, most = Row("uploader"), UPLOADER_KILLS_PER_MOMENT * moments
     quiet, digests = quiet_of(folder), dict[int, str]()

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster.checkpoints import find_checkpoint, has_checkpoints
-from cluster.failures import Recovery
-from cluster.packing import pack
-from cluster.reporting import StepRecord
-from cluster.settings import RunSettings
-from cluster.training import train
+from cluster.data.packing import pack
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints
+from cluster.run.settings import RunSettings
+from cluster.training.train import train
 from tests.runs import Events, tiny_run_settings
 
 BANDS = ("LL1", "HL1", "HH1")

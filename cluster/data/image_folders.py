@@ -1,0 +1,194 @@
+"""The image files of a folder or a zip, local or under s3://, and the classes that its folders make."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
+
+from cluster.data.decoding import IMAGE_EXTENSIONS
+from cluster.data.image_trees import is_hidden, walk_tree
+from cluster.data.zip_files import open_zip
+from cluster.storage.folder import Folder, open_folder, split_object
+from freqgan.errors import InputError
+
+_OTHER_FORMATS = re.compile(
+    "avif|bmp|cr2|dng|eps|exr|gif|hdr|heic|heif|ico|j2k|jp2|jxl|nef|pbm|pcx|pgm|pnm|ppm|psd|raw|svg|tga|tiff?|xpm"
+)
+_GIVE = "give a folder or a .zip of JPEG, PNG or WebP images"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Files of a folder or a zip.
+
+    Attributes:
+        url: of it.
+        names: relative to it.
+        read: the bytes of one.
+        folders: names of all folders, where they are known.
+        broken: links that are not followed and may have led to images, and where to.
+        returning: links back to folders that are read anyway.
+
+    """
+
+    url: str
+    names: list[str]
+    read: Callable[[str], bytes]
+    folders: Collection[str] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+    returning: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images among a source's files, sorted, and their classes; no classes without sub-folders.
+
+    ``hidden`` and ``others`` count other files; ``empty`` are the folders in which there are no images, ``returning``
+    the links that lead back.
+    """
+
+    images: list[str]
+    labels: list[int] | None
+    classes: list[str]
+    hidden: int
+    others: int
+    empty: list[str]
+    returning: list[str]
+
+
+def is_zip(source: str) -> bool:
+    """Whether ``source`` is to be read as a zip: by its name, unless there is a folder of this name."""
+    if not source.lower().endswith(".zip"):
+        return False
+    folder, name = split_object(source)
+    return folder.exists(name) or not open_folder(source).is_there()
+
+
+@contextmanager
+def open_images(source: str) -> Iterator[ImageFiles]:
+    """The files of ``source``, readable inside the context; InputError when there is no such folder or zip."""
+    if not is_zip(source):
+        yield _in_folder(source)
+        return
+    folder, name = split_object(source)
+    if not folder.exists(name):
+        raise InputError(f"there is no file {source}: {_GIVE}")
+    with open_zip(source) as found:
+        links = dict.fromkeys((link for link in found.links if not is_hidden(link)), "a file of another name")
+        yield ImageFiles(source, sorted(found.files), found.read, found.folders, links)
+
+
+def _in_folder(source: str) -> ImageFiles:
+    folder = open_folder(source)
+    if not folder.is_local:
+        if names := folder.list():
+            return ImageFiles(source, names, folder.read)
+    elif os.path.isdir(folder.url):
+        tree = walk_tree(folder.url)
+        if tree.files or tree.broken or tree.returning:
+            read = partial(_read_file, folder)
+            return ImageFiles(source, sorted(tree.files), read, tree.folders, tree.broken, tree.returning)
+        raise InputError(f"{source} is an empty folder: {_GIVE}")
+    elif os.path.exists(folder.url):
+        raise InputError(f"{source} is no folder: {_GIVE}")
+    raise InputError(f"there is no folder {source}: {_GIVE}")
+
+
+def _read_file(folder: Folder, name: str) -> bytes:
+    if not os.path.isfile(f"{folder.url}/{name}"):  # reading a pipe would never end
+        raise InputError(f"{name} in {folder.url} is no file but a pipe, socket or device: remove it")
+    return folder.read(name)
+
+
+def list_images(files: ImageFiles) -> Listing:
+    """The images among ``files``; InputError for none, for other formats, and for images beside class folders."""
+    for link, target in sorted(files.broken.items()):
+        raise InputError(
+            f"{link} in {files.url} is a link to {target}, which cannot be followed"
+            f"{f' (so are {len(files.broken) - 1} more)' if len(files.broken) > 1 else ''}: "
+            "put what it leads to in its place, or remove it"
+        )
+    shown = [name for name in files.names if not is_hidden(name)]
+    refused = [name for name in shown if _OTHER_FORMATS.fullmatch(_extension(name))]
+    if refused:
+        raise InputError(
+            f"{files.url} holds {len(refused)} images that are no JPEG, PNG or WebP, the first is {refused[0]}: "
+            "convert or remove them"
+        )
+    images = sorted(name for name in shown if _extension(name) in IMAGE_EXTENSIONS)
+    if not images:
+        wanted = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
+        raise InputError(f"{files.url} holds no images ({wanted}) but {len(files.names)} other files: {_GIVE}")
+    labels, classes = _label(images, files.url)
+    hidden, others = len(files.names) - len(shown), len(shown) - len(images)
+    empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in shown)], images)
+    return Listing(images, labels, classes, hidden, others, empty, sorted(files.returning))
+
+
+def _without_images(folders: Sequence[str], images: Sequence[str]) -> list[str]:
+    """The topmost of the folders in which there are no images, sorted."""
+    with_images = {""}
+    for folder in {image.rpartition("/")[0] for image in images}:
+        while folder not in with_images:
+            with_images.add(folder)
+            folder = folder.rpartition("/")[0]
+    empty = set()
+    for folder in set(folders) - with_images:
+        while folder.rpartition("/")[0] not in with_images:
+            folder = folder.rpartition("/")[0]
+        empty.add(folder)
+    return sorted(folder for folder in empty if not is_hidden(folder))
+
+
+def _extension(name: str) -> str:
+    return PurePosixPath(name).suffix[1:].lower()
+
+
+def _label(images: list[str], url: str) -> tuple[list[int] | None, list[str]]:
+    """Labels and classes by the first folder in which the names differ."""
+    parts = [PurePosixPath(name).parts for name in images]
+    while min(map(len, parts)) > 1 and len({names[0] for names in parts}) == 1:
+        parts = [names[1:] for names in parts]
+    loose = [image for image, names in zip(images, parts, strict=True) if len(names) == 1]
+    if len(loose) == len(images):
+        return None, []
+    if loose:
+        raise InputError(
+            f"{url} holds {len(loose)} images beside its class folders, the first is {loose[0]}: "
+            "put every image in the folder of its class, or all in one folder"
+        )
+    classes = sorted({names[0] for names in parts}, key=natural_key)
+    _check_forms(classes, url)
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [numbers[names[0]] for names in parts], classes
+
+
+def natural_key(name: str) -> tuple[list[tuple[str, int, str]], str]:
+    """Sorts numbers in names by their value, "2" before "10" and "a9" before "a10", and all else as it is."""
+    numbers_and_letters = re.findall("[0-9]+|[^0-9]", name)
+    return [_weight(part) for part in numbers_and_letters], name
+
+
+def _weight(part: str) -> tuple[str, int, str]:
+    """A number stands where its digits would; its value is told by its length first, which may be any."""
+    if not "0" <= part[0] <= "9":
+        return part, 0, ""
+    digits = part.lstrip("0")
+    return "0", len(digits), digits
+
+
+def _check_forms(classes: Sequence[str], url: str) -> None:
+    known: dict[str, str] = {}
+    for name in classes:
+        other = known.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise InputError(
+                f"{url} has two class folders called {name}, {other!a} and {name!a}, the same letters in "
+                "different Unicode forms: put their images in one, or rename one"
+            )

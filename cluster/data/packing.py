@@ -1,0 +1,158 @@
+"""Packing images into WebDataset shards: the only file that uses webdataset.
+
+The source is a folder or a zip, local or under s3://. Image bytes are copied untouched, after each
+has been decoded once to see that it can be. The same images give byte-equal shards: names are
+sorted, then permuted by a fixed seed so that classes mix, and times and owners are constants.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import webdataset
+
+from cluster.data.decoding import decode_image, image_format
+from cluster.data.image_folders import ImageFiles, Listing, list_images, open_images
+from cluster.data.sampler import permutation
+from cluster.data.shard_index import INDEX_NAME, Progress, mapped, with_checksums, write_index
+from cluster.data.shards import Shard, read_shard
+from cluster.storage.folder import Folder, open_folder
+from freqgan.errors import InputError, RunError
+
+SHARD_SIZE_BYTES = 64 * 2**20
+SHARD_SAMPLES = 10_000
+MOST_NAMED = 20
+"""Damaged images that an error names."""
+
+_SHUFFLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was packed; ``classes`` are the names of labels 0, 1 ...
+
+    ``hidden`` and ``others`` count the files passed over (dot files, and no images), ``empty`` are folders without
+    images, ``returning`` links that lead back to a folder that is packed anyway.
+    """
+
+    images: int
+    shards: int
+    size_bytes: int
+    classes: list[str]
+    hidden: int
+    others: int
+    empty: list[str] = field(default_factory=list)
+    returning: list[str] = field(default_factory=list)
+
+
+def pack(
+    source: str,
+    destination: str,
+    *,
+    shard_size_bytes: int = SHARD_SIZE_BYTES,
+    shard_samples: int = SHARD_SAMPLES,
+    progress: Progress = lambda done, total: None,
+) -> PackReport:
+    """Write the images of ``source`` to shard-00000.tar, ... and index.json in ``destination``.
+
+    Images in sub-folders get the number of their sub-folder, sorted by name with numbers by their value, as label;
+    folders that hold everything else (as in many a zip) are passed through first. Links to folders are followed. A
+    shard ends with the sample that brings its images to ``shard_size_bytes`` or its count to ``shard_samples``. Shards
+    appear under their names only when all are written. InputError for what cannot be packed, naming the file.
+    """
+    if shard_size_bytes < 1 or shard_samples < 1:
+        raise InputError(f"shards of {shard_samples} samples and {shard_size_bytes} bytes: both must be at least 1")
+    target = open_folder(destination)
+    with open_images(source) as files:
+        listing = list_images(files)
+        _check_destination(target)
+        is_new = not target.is_there()
+        staging_name = f".packing-{secrets.token_hex(4)}"
+        staging = target.child(staging_name)
+        try:
+            shards = _write_shards(_samples(files, listing, progress), staging, shard_size_bytes, shard_samples)
+            for shard in shards:
+                name = shard.url.rpartition("/")[2]
+                target.rename(f"{staging_name}/{name}", name)
+        finally:
+            staging.delete_tree()
+            if is_new:
+                target.delete_if_empty()
+    write_index(target, shards, listing.classes)
+    size_bytes = sum(shard.size_bytes for shard in shards)
+    return PackReport(
+        len(listing.images), len(shards), size_bytes, listing.classes, listing.hidden, listing.others, listing.empty,
+        listing.returning,
+    )  # fmt: skip
+
+
+def _check_destination(target: Folder) -> None:
+    taken = [name for name in target.files() if name.endswith(".tar") or name == INDEX_NAME]
+    if taken:
+        found = f"{len(taken)} files of shards ({', '.join(taken[:3])})"
+        raise InputError(f"{target.url} already holds {found}: name an empty folder")
+    target.check_writable()
+
+
+def _samples(files: ImageFiles, listing: Listing, progress: Progress) -> Iterator[dict[str, str | bytes]]:
+    """The samples in the order of writing, as webdataset wants them; each image is decoded once, to check it.
+
+    After one that cannot be decoded, the others are only looked at, so that one error names all of them.
+    """
+    total = len(listing.images)
+    damaged: list[str] = []
+    for number, index in enumerate(permutation(total, _SHUFFLE_SEED, "pack").tolist()):
+        name = listing.images[index]
+        data = files.read(name)
+        try:
+            decode_image(data, f"{name} in {files.url}")
+        except InputError as error:
+            damaged.append(str(error))
+        progress(number + 1, total)
+        if damaged:
+            continue
+        sample: dict[str, str | bytes] = {"__key__": f"{number:08d}", image_format(data) or "": data}
+        if listing.labels is not None:
+            sample["cls"] = str(listing.labels[index]).encode()
+        yield sample
+    if len(damaged) > 1:
+        more = f"\n  and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
+        raise InputError(
+            f"{len(damaged)} of {total} images cannot be packed:\n  " + "\n  ".join(sorted(damaged)[:MOST_NAMED]) + more
+        )
+    if damaged:
+        raise InputError(damaged[0])
+
+
+def _write_shards(
+    samples: Iterator[dict[str, str | bytes]], staging: Folder, shard_size_bytes: int, shard_samples: int
+) -> list[Shard]:
+    """Write all shards below ``staging``; those for a bucket pass through a temporary file, one at a time."""
+    shards: list[Shard] = []
+
+    def finish(path: str) -> None:
+        if not writer.count:  # the first image could not be read, and its error is on the way
+            return
+        with mapped(path) as data:
+            shards.append(with_checksums(read_shard(path), data))
+        if not staging.is_local:
+            staging.upload(Path(path), Path(path).name)
+            Path(path).unlink()
+
+    with tempfile.TemporaryDirectory(prefix="freqgan-pack-") as temporary:
+        folder = Path(staging.url if staging.is_local else temporary)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            pattern = str(folder).replace("%", "%%") + "/shard-%05d.tar"
+            limits = {"maxcount": shard_samples, "maxsize": shard_size_bytes}
+            writer = webdataset.ShardWriter(pattern, **limits, post=finish, verbose=0, encoder=False, mtime=0)
+            with writer:
+                for sample in samples:
+                    writer.write(sample)
+        except OSError as error:
+            raise RunError(f"cannot write shards to {folder}: {error}; free space or name another folder") from error
+    return shards

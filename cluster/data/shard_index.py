@@ -1,0 +1,274 @@
+"""``index.json`` beside shards: what each of them is known to hold, so that nothing else is taken for it.
+
+For every shard its size and sha256, for every sample where its image lies and the image's crc32. What has no entry
+is read from the headers of the tar, and is as trustworthy as these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import re
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from cluster.data.decoding import decode_image
+from cluster.data.shards import (
+    Sample,
+    Shard,
+    ShardIndex,
+    find_shards,
+    images_behind,
+    matching_names,
+    names_object,
+    read_shard,
+)
+from cluster.storage.folder import Folder, open_folder, split_object
+from freqgan.errors import FreqganError, InputError, RunError
+
+INDEX_NAME = "index.json"
+FORMAT = 2
+"""Indexes without one, of before, know shards and not what they hold."""
+
+Progress = Callable[[int, int], None]
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+class DamagedError(RunError):
+    """A shard, or an image in it, is not what was indexed, however often it is fetched."""
+
+
+def build_index(data: str) -> ShardIndex:
+    """The shards that ``data`` names (see :func:`cluster.data.shards.find_shards`), as the index beside them has them.
+
+    Shards that no index knows are walked, header by header. InputError for a damaged one, or a damaged index. A bucket
+    is not listed where its index names shards: what was added since is found once it is indexed.
+    """
+    if indexed := _from_index_alone(data):
+        return indexed
+    known: dict[str, _Known] = {}
+    shards = []
+    for url in find_shards(data):
+        folder, name = split_object(url)
+        if folder.url not in known:
+            known[folder.url] = _known(folder)
+        shards.append(known[folder.url].shards.get(name) or read_shard(url))
+    return ShardIndex(tuple(shards), {url: one.classes for url, one in known.items() if one.classes})
+
+
+def _from_index_alone(data: str) -> ShardIndex | None:
+    """The shards of a folder of a bucket, or those that a pattern of names in it matches, as its index has them."""
+    url = data.rstrip("/")
+    if not data.startswith("s3://"):
+        return None
+    if not url.endswith(".tar") and (index := _matching(url, "*.tar")):
+        return index
+    top, _, last = url.rpartition("/")
+    if not _WILDCARD.search(last) or "{" in last:
+        return None
+    index = _matching(top, last)
+    if index is None or (last != split_object(index.shards[0].url)[1] and names_object(url)):
+        return None
+    return index
+
+
+def _matching(folder_url: str, pattern: str) -> ShardIndex | None:
+    folder = open_folder(folder_url)
+    known = _known(folder)
+    names = matching_names(sorted(known.shards), pattern)
+    classes = {folder.url: known.classes} if known.classes else {}
+    return ShardIndex(tuple(known.shards[name] for name in names), classes) if names else None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What an index knows: the shards by name, and the names of the classes."""
+
+    shards: dict[str, Shard]
+    classes: tuple[str, ...]
+
+
+def read_index(folder: Folder) -> dict[str, Shard]:
+    """The shards that the index of ``folder`` describes, by name; none where there is no such index.
+
+    InputError when the file is no index.
+    """
+    return _known(folder).shards
+
+
+def _known(folder: Folder) -> _Known:
+    content = _content(folder)
+    classes = content.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise _no_index(folder, "classes are no list of names")
+    if content.get("format") != FORMAT:
+        return _Known({}, tuple(classes))
+    try:
+        return _Known({entry["shard"]: _shard(folder, entry) for entry in content["shards"]}, tuple(classes))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_index(folder, f"{type(error).__name__}: {error}") from error
+
+
+def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str]) -> None:
+    """Replaces the index of ``folder``, where ``shards`` lie."""
+    entries = [
+        {
+            "shard": shard.url.rpartition("/")[2],
+            "samples": len(shard.samples),
+            "bytes": shard.size_bytes,
+            "sha256": shard.sha256,
+            "others": dict(shard.others),
+            "members": [astuple(sample) for sample in shard.samples],
+        }
+        for shard in shards
+    ]
+    text = json.dumps({"format": FORMAT, "classes": list(classes), "shards": entries}, separators=(",", ":"))
+    folder.write(INDEX_NAME, text.replace('{"shard":', '\n{"shard":').encode())
+
+
+def index_shards(data: str, progress: Progress = lambda done, total: None) -> list[Shard]:
+    """Reads all shards that ``data`` names and writes an index beside them; the shards.
+
+    Entries of other shards, and the names of the classes, stay as they were.
+    """
+    urls = find_shards(data)
+    described: dict[str, dict[str, Shard]] = {}
+    for number, url in enumerate(urls, 1):
+        folder, name = split_object(url)
+        described.setdefault(folder.url, {})[name] = described_shard(url)
+        progress(number, len(urls))
+    for folder_url, shards in described.items():
+        folder = open_folder(folder_url)
+        known = _known(folder)
+        merged = known.shards | shards
+        write_index(folder, [merged[name] for name in sorted(merged)], known.classes)
+    return [described[split_object(url)[0].url][split_object(url)[1]] for url in urls]
+
+
+def described_shard(url: str) -> Shard:
+    """The shard with the checksums of what it holds now, every image having been decoded once."""
+    with mapped(url) as data:
+        return with_checksums(read_shard(url), data, decode=True)
+
+
+def with_checksums(shard: Shard, data: mmap.mmap, *, decode: bool = False) -> Shard:
+    """``shard``, whose bytes are ``data``, with sha256 and crc32; ``decode`` makes sure that each image can be."""
+    samples = []
+    for sample in shard.samples:
+        image = data[sample.offset : sample.offset + sample.size_bytes]
+        if decode:
+            decode_image(image, f"{sample.image_name} in {shard.url}")
+        samples.append(replace(sample, crc32=zlib.crc32(image)))
+    return replace(shard, samples=tuple(samples), sha256=hashlib.sha256(data).hexdigest())
+
+
+def damage_of(url: str, known: Shard | None) -> str | None:
+    """What is wrong with a shard, or None: against its index entry where there is one, else as far as it shows."""
+    try:
+        if known is None:
+            described_shard(url)
+            return None
+        with mapped(url) as data:
+            return difference(known, data) or _overlooked(known, data)
+    except FreqganError as error:
+        return str(error)
+
+
+def _overlooked(shard: Shard, data: mmap.mmap) -> str | None:
+    """An index that was written when only the first of joined tars was read knows not all images."""
+    count = images_behind(shard, cast(BinaryIO, data))
+    return f"{count} images in it are not in the index: index it again (`freqgan shards index`)" if count else None
+
+
+def difference(shard: Shard, data: mmap.mmap) -> str | None:
+    """How ``data`` differs from the shard that was indexed, and in which image first; None where it does not."""
+    if len(data) != shard.size_bytes:
+        return f"{len(data)} bytes, but {shard.size_bytes} when it was indexed"
+    if shard.sha256 is None or hashlib.sha256(data).hexdigest() == shard.sha256:
+        return None
+    for sample in shard.samples:
+        image = data[sample.offset : sample.offset + sample.size_bytes]
+        if sample.crc32 is not None and zlib.crc32(image) != sample.crc32:
+            return f"{sample.image_name} at offset {sample.offset} is not what was indexed, perhaps others as well"
+    return "no image, but a header, label or padding is not what was indexed"
+
+
+@contextmanager
+def mapped(url: str) -> Iterator[mmap.mmap]:
+    """All bytes of a shard; those of a bucket by way of a temporary file."""
+    folder, name = split_object(url)
+    with tempfile.TemporaryDirectory(prefix="freqgan-shard-") as temporary:
+        path = Path(folder.url) / name if folder.is_local else Path(temporary) / "shard.tar"
+        if not folder.is_local:
+            folder.download(name, path)
+        if folder.size(name) == 0:
+            raise InputError(f"{url} is empty: replace or remove it")
+        with (
+            open_folder(str(path.parent)).open(path.name) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            yield data
+
+
+def verify_shards(data: str, progress: Progress = lambda done, total: None) -> list[tuple[str, bool, str | None]]:
+    """(URL, whether an index knows it, what is wrong with it) of every shard that ``data`` names.
+
+    A shard that an index knows and that is not there any more is wrong, too, where ``data`` is its folder.
+    """
+    urls = find_shards(data)
+    indexes = {folder.url: read_index(folder) for folder in (split_object(url)[0] for url in urls)}
+    missing = [
+        f"{folder}/{name}"
+        for folder, shards in indexes.items()
+        for name in shards
+        if open_folder(data).url == folder and f"{folder}/{name}" not in urls
+    ]
+    rows: list[tuple[str, bool, str | None]] = []
+    for number, url in enumerate(urls, 1):
+        folder, name = split_object(url)
+        known = indexes[folder.url].get(name)
+        rows.append((url, known is not None, damage_of(url, known)))
+        progress(number, len(urls))
+    return rows + [(url, True, "it is in the index and not there") for url in missing]
+
+
+def damaged(shard: Shard, what: str) -> DamagedError:
+    """The error of a shard that stays damaged however often it is read."""
+    return DamagedError(
+        f"{shard.url} is damaged: {what}. Restore it, or index the data again if it was replaced on purpose "
+        "(`freqgan shards index`); `freqgan shards verify` names every shard that is damaged"
+    )
+
+
+def _content(folder: Folder) -> dict[str, Any]:
+    if not folder.exists(INDEX_NAME):
+        return {}
+    try:
+        content = json.loads(folder.read(INDEX_NAME))
+    except ValueError as error:
+        raise _no_index(folder, str(error)) from error
+    if not isinstance(content, dict):
+        raise _no_index(folder, "it is a list or a single value")
+    return content
+
+
+def _no_index(folder: Folder, why: str) -> InputError:
+    return InputError(
+        f"{folder.url}/{INDEX_NAME} is no index of shards ({why}); delete it, or write it anew: "
+        f"`freqgan shards index {folder.url}`"
+    )
+
+
+def _shard(folder: Folder, entry: Mapping[str, Any]) -> Shard:
+    samples = tuple(Sample(*fields) for fields in entry["members"])
+    if len(samples) != entry["samples"] or not samples:
+        raise ValueError(f"{entry['shard']} has {len(samples)} members and {entry['samples']} samples")
+    others = tuple((str(kind), int(count)) for kind, count in entry.get("others", {}).items())
+    return Shard(f"{folder.url}/{entry['shard']}", int(entry["bytes"]), samples, str(entry["sha256"]), others)

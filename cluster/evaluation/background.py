@@ -1,0 +1,100 @@
+"""Scores of checkpoints while training goes on: off its path, one at a time, the newest first."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+ScoreValues = dict[str, dict[str, float | None]]
+FIT = ("packet_frechet", "cross_band_frechet", "sliced_wasserstein", "spectrum_db", "feature_frechet")
+"""The distances whose ratios to their floors make up one number: which band, coherence, detail, spectrum, kinds."""
+FEWEST_COVERED = 0.1
+MOST_DUPLICATES = 0.5
+BACKGROUND_NICENESS = 10
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of the checkpoint of ``step``, as {metric: {value, floor, ratio}}."""
+
+    step: int
+    images: int
+    scores: ScoreValues
+
+    @property
+    def fit(self) -> float:
+        """The geometric mean of the ratios of FIT: 1 is as good as real images; infinite where one is missing."""
+        ratios = [self.scores.get(name, {}).get("ratio") for name in FIT]
+        known = [ratio for ratio in ratios if ratio is not None and ratio > 0]
+        return math.exp(sum(map(math.log, known)) / len(known)) if len(known) == len(FIT) else math.inf
+
+    @property
+    def collapse(self) -> str:
+        """What shows that the generators make few different images, or ""."""
+        covered, duplicates = (self.scores.get(f"neighbours.{name}", {}) for name in ("coverage", "duplicates"))
+        value, floor = covered.get("value"), covered.get("floor")
+        if value is not None and floor and value < FEWEST_COVERED * floor:
+            return f"only {value:.1%} of the kinds of real images are made (real images cover {floor:.1%})"
+        value, floor = duplicates.get("value"), duplicates.get("floor")
+        if value is not None and floor is not None and value > MOST_DUPLICATES:
+            return f"{value:.1%} of the images are near-copies of each other (of real ones {floor:.1%})"
+        return ""
+
+
+class Watcher:
+    """Has checkpoints scored one at a time; of those offered meanwhile, the newest.
+
+    Args:
+        start: begins to score the checkpoint of a step somewhere else.
+        note: is told of scores that could not be had: training goes on without them.
+
+    """
+
+    def __init__(self, start: Callable[[int], Future[ScoreValues]], note: Callable[[str], None]) -> None:
+        self._start, self._note = start, note
+        self._running: tuple[int, int, Future[ScoreValues]] | None = None
+        self._waiting: tuple[int, int] | None = None
+
+    def offer(self, step: int, images: int) -> None:
+        """A checkpoint is there."""
+        self._waiting = (step, images)
+        self._next()
+
+    def ready(self, *, wait: bool = False) -> Iterator[Evaluation]:
+        """The evaluations that have come since; with ``wait``, all that are still to come."""
+        while self._running is not None and (wait or self._running[2].done()):
+            step, images, future = self._running
+            try:
+                yield Evaluation(step, images, future.result())
+            except Exception as error:  # of any kind: a score is never worth a training
+                self._note(f"the checkpoint of step {step} was not scored: {error}")
+            self._running = None
+            self._next()
+
+    def _next(self) -> None:
+        if self._running is None and self._waiting is not None:
+            (step, images), self._waiting = self._waiting, None
+            try:
+                self._running = step, images, self._start(step)
+            except Exception as error:  # the process that scores may be gone
+                self._note(f"the checkpoint of step {step} was not scored: {error}")
+
+
+def score_checkpoint(run: str, step: int, data: str, count: int) -> ScoreValues:
+    """Every metric of the checkpoint of ``step``; runs in a process of its own, politely."""
+    from cluster.evaluation.evaluate import evaluate_checkpoint
+    from cluster.run.checkpoints import find_checkpoint
+
+    os.nice(max(0, BACKGROUND_NICENESS - os.nice(0)))
+    checkpoint = find_checkpoint(run, step=step)
+    scores = evaluate_checkpoint(checkpoint, data, count=count, seed=0, note=lambda _: None)["image"]
+    return {name: {"value": s.value, "floor": s.floor, "ratio": s.ratio} for name, s in scores.items()}
+
+
+def best_of(evaluations: Mapping[int, float]) -> int | None:
+    """The step with the least fit; of equals the newest. None where there is no finite one."""
+    finite = {step: fit for step, fit in evaluations.items() if math.isfinite(fit)}
+    return min(finite, key=lambda step: (finite[step], -step)) if finite else None

@@ -1,0 +1,140 @@
+"""The training loop: submits steps, keeps a window of them in flight, commits checkpoints. No tensor passes here."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from cluster.data.quarantine import Quarantine
+from cluster.evaluation.background import Watcher
+from cluster.execution.callbacks import Reporter, StepRecord
+from cluster.execution.executors import Executor, Restore
+from cluster.execution.failure_policy import setbacks
+from cluster.run.checkpoints import Checkpoint, CheckpointWriter
+from cluster.run.settings import RunSettings
+from freqgan.updates import Metrics
+
+RATE_SPAN_STEPS = 20
+MOST_SAVES = 2
+"""Checkpoints that may be on their way to storage; with one more, training waits for the oldest."""
+BEGUN = "begun_s"
+"""A metric of every stage: when its step was begun, here in seconds since the coordinator's start."""
+
+
+class Coordinator:
+    """Drives an executor from ``first_step`` to the last step.
+
+    Args:
+        settings: of the run.
+        executor: with its state at ``first_step``.
+        writer: commits checkpoints.
+        reporter: is told of every step and checkpoint.
+        first_step: finished steps so far.
+        stopping: asked before every step; True ends the run at that boundary, with a checkpoint.
+        quarantine: of images, where the executor leaves out those that are damaged.
+
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        executor: Executor,
+        writer: CheckpointWriter,
+        reporter: Reporter,
+        first_step: int,
+        stopping: Callable[[], bool],
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.settings, self.executor, self.writer, self.reporter = settings, executor, writer, reporter
+        self.submitted = self.finished = first_step
+        self.stopping, self.quarantine = stopping, quarantine
+        self.watcher = Watcher(executor.score, reporter.noted) if settings.watch.data else None
+        self.saves: deque[int] = deque()
+        self.last_saved = first_step
+        self.last_checkpoint: Checkpoint | None = None
+        self.start_s, self.start_epoch_s = time.perf_counter(), time.time()
+        self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
+
+    def run(self) -> int:
+        """Trains to the end or to a stop; returns the number of finished steps, all of them in a checkpoint."""
+        end = self.settings.last_step
+        while self.finished < end:
+            while self.submitted < end and self.submitted - self.finished < self.executor.window:
+                if self.stopping():
+                    end = self.submitted
+                    break
+                if self.executor.wants_to_move():
+                    self._move()
+                self.executor.submit(self.submitted)
+                self.submitted += 1
+                if self.submitted % self.settings.checkpoint_every == 0:
+                    self._save()
+            if self.finished < end:
+                self._finish_one()
+        if self.last_saved < end:
+            self._save()
+        self._commit_finished(wait=True)
+        self._report_scores(wait=not self.stopping())
+        return self.finished
+
+    def _move(self) -> None:
+        """Lets stages change machines: everything in flight is finished and in a checkpoint first."""
+        while self.finished < self.submitted:
+            self._finish_one()
+        if self.last_saved < self.submitted:
+            self._save()
+        self._commit_finished(wait=True)
+        checkpoint = self.last_checkpoint
+        if checkpoint is None or checkpoint.step != self.finished:
+            return  # nothing was trained since the start: the executor asks again
+        self.executor.move(Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records))
+        self._report_damage()
+
+    def _finish_one(self) -> None:
+        metrics = self.executor.finish()
+        self._report_damage()
+        self.finished += 1
+        for recovery in setbacks(self.finished, metrics):
+            self.reporter.recovered(recovery)
+        self.reporter.stepped(self._record(metrics))
+        self._commit_finished(wait=len(self.saves) > MOST_SAVES)
+        self._report_scores()
+
+    def _report_damage(self) -> None:
+        """Passes on what the executor got over, and which images it has left out."""
+        while self.executor.recoveries:
+            self.reporter.recovered(self.executor.recoveries.popleft())
+        while self.quarantine is not None and self.quarantine.unreported:
+            one = self.quarantine.unreported.popleft()
+            self.reporter.quarantined(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
+
+    def _report_scores(self, *, wait: bool = False) -> None:
+        """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""
+        for evaluation in self.watcher.ready(wait=wait) if self.watcher else ():
+            best = self.writer.mark(evaluation.step, evaluation.fit)
+            self.reporter.evaluated(evaluation, best=best)
+
+    def _save(self) -> None:
+        self.last_saved = self.submitted
+        self.executor.save(self.submitted, self.writer.folder(self.submitted).url)
+        self.saves.append(self.submitted)
+
+    def _commit_finished(self, *, wait: bool) -> None:
+        """Commits the checkpoints whose step is finished and whose files are all written."""
+        while self.saves and self.saves[0] <= self.finished:
+            records = self.executor.saved(wait=wait)
+            if records is None:
+                return
+            checkpoint = self.last_checkpoint = self.writer.commit(self.saves.popleft(), records)
+            self.reporter.saved(checkpoint)
+            if self.watcher is not None:
+                self.watcher.offer(checkpoint.step, checkpoint.images)
+
+    def _record(self, stages: dict[str, Metrics]) -> StepRecord:
+        now = time.perf_counter()
+        self.recent_s.append(now)
+        span = self.recent_s[-1] - self.recent_s[0]
+        rate = self.settings.batch * (len(self.recent_s) - 1) / span if span > 0 else 0.0
+        stages = {name: numbers | {BEGUN: numbers[BEGUN] - self.start_epoch_s} for name, numbers in stages.items()}
+        return StepRecord(self.finished, self.finished * self.settings.batch, now - self.start_s, rate, stages)

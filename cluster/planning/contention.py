@@ -1,0 +1,72 @@
+"""How much longer a step takes on a machine that is full of stages.
+
+A pipeline on a CPU keeps all cores busy, with more stages ready to go on than there are cores. Cores share caches and
+the way to the memory, and stages that take turns on a core find its caches full of what the others have left there.
+One that is measured alone has all to itself. CIFAR-10 defaults on two cores, .845 s a step alone: 1.07 times that in
+one of two processes, 1.2 times in one of four, and 1.2 to 1.26 times in the actors of a pipeline.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+from typing import Any
+
+from cluster.planning.device_pool import READY_PER_DEVICE
+from cluster.planning.devices import own_cores
+from cluster.planning.profiler import stepped
+from cluster.run.settings import RunSettings
+from freqgan.step_graph import stage_names
+
+LARGEST_CROWD = 8
+"""Processes at most, this one among them: each takes some hundred MB; more are taken to be as crowded as 8."""
+STEPS = 6
+"""That are compared: between two penalties."""
+START_TIMEOUT_S = 120.0
+
+
+def crowding(settings: RunSettings) -> float:
+    """How many times more of a core a step takes in a pipeline that keeps all cores busy than alone."""
+    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), LARGEST_CROWD)
+    alone = _seconds(settings)
+    with _busy(settings, crowd - 1):
+        together = _seconds(settings)
+    return max(1.0, together / alone)
+
+
+def _seconds(settings: RunSettings) -> float:
+    """Of one step of all stages, one after the other: the median after one that warms up."""
+    steps = stepped(settings, settings.batch)
+    next(steps)
+    return statistics.median(sum(next(steps).values()) for _ in range(STEPS))
+
+
+@contextmanager
+def _busy(settings: RunSettings, count: int) -> Iterator[None]:
+    """``count`` other processes that make steps of all stages over and over."""
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    begun = [context.Event() for _ in range(count)]
+    model = settings.model_dump(mode="json")
+    others = [context.Process(target=_work, args=(model, event), daemon=True) for event in begun]
+    for other in others:
+        other.start()
+    try:
+        for event in begun:
+            event.wait(START_TIMEOUT_S)
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
+
+
+def _work(model: Mapping[str, Any], begun: Event) -> None:
+    """Steps until it is killed, or the process that started it is gone: a killed one cannot end its children."""
+    settings, parent = RunSettings.model_validate(model), multiprocessing.parent_process()
+    for _ in stepped(settings, settings.batch):
+        begun.set()
+        if parent is None or not parent.is_alive():
+            return

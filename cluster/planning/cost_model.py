@@ -1,0 +1,171 @@
+"""What every stage costs: measured on the hardware at hand, estimated for any other.
+
+A measurement takes seconds to minutes and is kept in the user's cache, by everything it depends on. For types of
+accelerators that are not at hand, costs come from the work that is counted on the networks themselves and from data
+sheets; these are estimates, and are called so wherever they are shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.planning.bounds import StageCost
+from cluster.planning.contention import crowding
+from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
+from cluster.planning.profiler import stepped
+from cluster.run.settings import RunSettings
+from cluster.stages.host import choose_device
+from cluster.storage.folder import Folder, open_folder
+from freqgan.cost import StepWork, step_work
+from freqgan.errors import FreqganError
+
+LAUNCH_S = 6e-6
+"""Of one operator from Python, which is what small networks wait for on a large GPU: a guess until measured."""
+EFFICIENCY = 0.25
+"""Share of a data sheet's speed that convolutions of tens of channels reach: a guess until measured."""
+LEAST_SLOPE = 0.1
+"""At least this share of a step grows with the batch, whatever noise there is in the measurement."""
+UNUSABLE = (FreqganError, ValueError, TypeError, AttributeError)
+"""What a cached file that is absent, damaged or of another version raises: its contents are then made anew."""
+ROUNDS = 2
+"""Of as many steps as there are from one penalty to the next."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Costs of all stages on one accelerator, and how it is called.
+
+    ``crowding``: how many times more of a core a step takes in a pipeline that keeps all cores busy than alone.
+    """
+
+    accelerator: str
+    hardware: str
+    stages: tuple[StageCost, ...]
+    crowding: float = 1.0
+
+
+def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
+    """:func:`freqgan.cost.step_work`, from the cache where it is known; ``note`` is told where it is not."""
+    name = f"work-{_key(settings)}.json"
+    with suppress(*UNUSABLE):
+        return {stage: StepWork(**kept) for stage, kept in json.loads(_cache().read(name)).items()}
+    note(f"counts the work of {len(settings.band_plan().gans)} GANs, once for these settings: of large ones in minutes")
+    work = step_work(settings)
+    _keep(name, {stage: asdict(w) for stage, w in work.items()})
+    return work
+
+
+def estimated(settings: RunSettings, work: Mapping[str, StepWork], accelerator: str) -> tuple[StageCost, ...]:
+    """Costs on one device of type ``accelerator``, from counted work and its data sheet."""
+    kind = ACCELERATORS[accelerator]
+    speed = kind.bfloat16 if settings.precision == "bfloat16" else kind.float32
+    per_multiply_add_s = 2 / (speed * 1e12 * (EFFICIENCY if accelerator != CPU else 1.0))
+    return tuple(
+        StageCost(
+            name, w.launches * LAUNCH_S, w.multiply_accumulates * per_multiply_add_s, w.fixed_bytes, w.image_bytes
+        )
+        for name, w in work.items()
+    )
+
+
+def measure(
+    settings: RunSettings, work: Mapping[str, StepWork], note: Callable[[str], None] = lambda text: None
+) -> Measured:
+    """Costs on this machine's GPU, or on a core of it; from the cache where they are known.
+
+    ``note`` is told what is being measured. Every part is kept once it is done: after an interruption the rest is left.
+    """
+    device = choose_device(settings.device)
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"a core of {_processor()}"
+    accelerator = accelerator_of(hardware) if device.type == "cuda" else CPU
+    half = max(1, settings.batch // 2)
+    parts: dict[str, tuple[str, Callable[[], Any]]] = {
+        "few": (f"steps of {half} images", lambda: _seconds(settings, half)),
+        "many": (f"steps of {settings.batch} images", lambda: _seconds(settings, settings.batch)),
+    }
+    if device.type == "cpu" and settings.threads == 1:
+        parts["crowding"] = ("steps while all cores are busy", lambda: crowding(settings))
+    name = f"seconds-{_key(settings, hardware)}.json"
+    known = _known(name, list(work))
+    for number, (part, (what, seconds)) in enumerate(parts.items(), 1):
+        if part not in known:
+            note(f"measures {what} ({number} of {len(parts)})")
+            known[part] = seconds()
+            _keep(name, known)
+    few, many = known["few"], known["many"]
+    stages = []
+    for stage, w in work.items():
+        slope_s = (many[stage] - few[stage]) / max(1, settings.batch - half)
+        image_s = min(max(slope_s, LEAST_SLOPE * many[stage] / settings.batch), many[stage] / settings.batch)
+        stages.append(StageCost(stage, many[stage] - image_s * settings.batch, image_s, w.fixed_bytes, w.image_bytes))
+    return Measured(accelerator, hardware, tuple(stages), known.get("crowding", 1.0))
+
+
+def _known(name: str, stages: list[str]) -> dict[str, Any]:
+    """The parts of a measurement that the cache has, whole ones only."""
+    known: dict[str, Any] = {}
+    with suppress(*UNUSABLE):
+        for part, value in json.loads(_cache().read(name)).items():
+            if part == "crowding":
+                known[part] = float(value)
+            elif part in ("few", "many") and list(value) == stages:
+                known[part] = {stage: float(seconds) for stage, seconds in value.items()}
+    return known
+
+
+def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], others: Mapping[str, Sequence[StageCost]],
+                batch: int) -> list[Device]:  # fmt: skip
+    """``devices`` with their speeds relative to the one that ``reference`` is of; ``others`` by accelerator."""
+    whole = sum(stage.seconds(batch) for stage in reference)
+    speeds = {name: whole / sum(stage.seconds(batch) for stage in stages) for name, stages in others.items()}
+    return [replace(device, speed=speeds[device.accelerator]) for device in devices]
+
+
+def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
+    """Seconds of a step with ``batch`` images by stage: the mean of whole rounds, whose steps are not alike."""
+    interval = settings.loss.penalty_interval
+    steps = stepped(settings, batch)
+    next(steps)  # warms up
+    spent = [next(steps) for _ in range(ROUNDS * interval)]
+    return {name: statistics.fmean(step[name] for step in spent) for name in spent[0]}
+
+
+def _key(settings: RunSettings, hardware: str = "") -> str:
+    """Of everything that the work of a step, or the time for it on ``hardware``, depends on."""
+    model = settings.identity()
+    for name in ("seed", "statistics_images", "ingest"):
+        model.pop(name, None)
+    text = json.dumps([model, hardware, torch.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _cache() -> Folder:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return open_folder(f"{base}/freqgan/costs")
+
+
+def _keep(name: str, values: object) -> None:
+    """Into the cache, where there is one: a container may have no home that can be written."""
+    with suppress(FreqganError):
+        _cache().write(name, json.dumps(values).encode())
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()

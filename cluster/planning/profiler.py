@@ -1,0 +1,64 @@
+"""Steps of all stages in this process, on noise, to see what they take."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch import Tensor
+
+from cluster.data.decoding import Pixels
+from cluster.run.settings import RunSettings
+from cluster.stages.host import StageHost, choose_device
+from cluster.stages.malloc import keep_freed_memory
+from freqgan.cost import unit_statistics
+from freqgan.image_stage import IMAGE_STAGE
+from freqgan.step_graph import stage_names, step_program
+
+
+def clock(settings: RunSettings) -> Callable[[], float]:
+    """The processor time of this process where one core does everything, which other processes do not lengthen."""
+    alone = choose_device(settings.device).type == "cpu" and settings.threads == 1
+    return time.process_time if alone else time.perf_counter
+
+
+def stepped(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
+    """Seconds by stage of one step with ``batch`` images after the other, without end.
+
+    The stages run one after the other, from a step half-way through training on that has penalties, with memory kept
+    as an actor keeps it.
+    """
+    keep_freed_memory()
+    small = settings.model_copy(
+        update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
+    )
+    plan, interval, now_s = small.band_plan(), small.loss.penalty_interval, clock(small)
+    start = small.images // (2 * batch) // interval * interval
+    flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
+    hosts = {name: StageHost(small, name, flat) for name in stage_names(plan)}
+    for host in hosts.values():
+        host.done = start
+    rng = np.random.default_rng(0)
+    shape = (batch, small.channels, small.image_size, small.image_size)
+    images: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
+    labels = rng.integers(0, max(1, small.classes), batch)
+    told: dict[str, Tensor] = {}
+    for step in itertools.count(start):
+        outputs: dict[tuple[str, int], Tensor] = {}
+        spent: dict[str, float] = {}
+        for call in step_program(plan):
+            inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
+            host = hosts[call.stage]
+            if call.kind == "forward":
+                outputs[call.stage, call.pass_number] = host.forward(step, labels, inputs)
+                continue
+            begun_s = now_s()
+            result = host.step(step, images, labels, inputs, told.get(call.stage))
+            spent[call.stage] = now_s() - begun_s
+            if call.stage == IMAGE_STAGE:
+                told = result.outputs
+            else:
+                outputs[call.stage, call.pass_number] = result.outputs[call.stage]
+        yield spent

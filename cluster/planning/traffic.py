@@ -1,0 +1,152 @@
+"""What crosses the network in a step of a plan, beside what data-parallel training of the same networks would move."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from cluster.planning.bounds import StageCost
+from cluster.planning.devices import Device
+from cluster.planning.plan import Plan, Replica, Rules, make_plan
+from cluster.run.settings import RunSettings
+from freqgan.errors import InputError
+from freqgan.image_stage import IMAGE_STAGE
+from freqgan.step_graph import step_program
+
+FLOAT_BYTES = 4
+EXCHANGE_BYTES = {"float32": 4, "float16": 2}
+
+
+TOLERANCES = (0.05, 0.2, 0.5)
+"""Of the plans with replicas among which the links decide: fewer replicas move less."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of one step that go from one node to another.
+
+    Attributes:
+        images: uint8 batches, from the node of the image stage.
+        sub_images: outputs of band GANs, once for every other node that reads them.
+        feedback: gradients of the image stage with respect to them.
+        replicas: gradients of parameters, between replicas of one stage on several nodes.
+        by_node: what each node sends and receives, the greater of the two.
+        data_parallel: what data-parallel training of all networks on the same nodes would move.
+
+    """
+
+    images: float
+    sub_images: float
+    feedback: float
+    replicas: float
+    by_node: Mapping[str, float]
+    data_parallel: float
+
+    @property
+    def total(self) -> float:
+        """All bytes of the plan."""
+        return self.images + self.sub_images + self.feedback + self.replicas
+
+
+def best_plan(
+    settings: RunSettings,
+    stages: Sequence[StageCost],
+    devices: Sequence[Device],
+    parameters: Mapping[str, int],
+    link_bytes_per_s: float,
+    rules: Rules | None = None,
+) -> Plan:
+    """The plan for the batch of ``settings`` that is fastest with its links: whole stages, or replicas of them.
+
+    Raises:
+        InputError: as :func:`cluster.planning.plan.make_plan`.
+
+    """
+    rules = rules or Rules()
+    if not rules.cut:
+        return make_plan(stages, devices, settings.batch, rules)
+    choices = [make_plan(stages, devices, settings.batch, replace(rules, tolerance=t)) for t in TOLERANCES]
+    with suppress(InputError):  # whole stages may not fit where their parts do
+        choices.append(make_plan(stages, devices, settings.batch, replace(rules, cut=False)))
+
+    def seconds(plan: Plan) -> float:
+        return max(plan.step_s, max(traffic(settings, plan, parameters).by_node.values()) / link_bytes_per_s)
+
+    return min(choices, key=seconds)
+
+
+def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) -> Traffic:
+    """Bytes of a step of ``plan``; ``parameters`` by stage.
+
+    An object goes to a node once, however many stages there read it: that is how Ray's object store works. Gradients
+    of parameters are reduced in a ring of nodes: each sends and receives 2 (M - 1) / M of them.
+    """
+    sent: dict[str, float] = defaultdict(float)
+    received: dict[str, float] = defaultdict(float)
+    moved: dict[str, float] = defaultdict(float)
+
+    def move(kind: str, source: str, target: str, size_bytes: float) -> None:
+        if source != target:
+            moved[kind] += size_bytes
+            sent[source] += size_bytes
+            received[target] += size_bytes
+
+    home = _node(plan, plan.by_stage[IMAGE_STAGE][0])
+    pixels = settings.channels * settings.image_size**2 * settings.bit_depth // 8
+    for node in sorted({_node(plan, replica) for replica in plan.replicas}):
+        move("images", home, node, plan.batch * pixels)
+    for source, target, size_bytes in _sub_images(settings, plan):
+        move("sub_images", source, target, size_bytes)
+    for stage, replicas in plan.by_stage.items():
+        if settings.feeds_back and stage != IMAGE_STAGE:
+            for node in sorted({_node(plan, replica) for replica in replicas}):
+                images = sum(replica.images for replica in replicas if _node(plan, replica) == node)
+                move("feedback", home, node, images * output_bytes(settings, stage))
+        _ring(sorted({_node(plan, replica) for replica in replicas}), FLOAT_BYTES * parameters[stage], move)
+    nodes = sorted({device.node for device in plan.devices})
+    greater = {node: max(sent[node], received[node]) for node in nodes}
+    alternative = 2 * (len(nodes) - 1) * FLOAT_BYTES * sum(parameters.values())
+    return Traffic(moved["images"], moved["sub_images"], moved["feedback"], moved["replicas"], greater, alternative)
+
+
+def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, float]]:
+    """(from node, to node, bytes) of outputs: what a replica made, to each node that needs a row of it."""
+    rows = {stage: list(rows_of(replicas)) for stage, replicas in plan.by_stage.items()}
+    needed: dict[tuple[str, int, int], set[str]] = defaultdict(set)
+    for call in step_program(settings.band_plan()):
+        for reader, (first, last) in zip(plan.by_stage[call.stage], rows[call.stage], strict=True):
+            for stage, pass_number in call.inputs:
+                for part, (start, end) in enumerate(rows[stage]):
+                    if start < last and first < end:
+                        needed[stage, pass_number, part].add(_node(plan, reader))
+    for (stage, _, part), nodes in needed.items():
+        replica = plan.by_stage[stage][part]
+        for node in nodes:
+            yield _node(plan, replica), node, replica.images * output_bytes(settings, stage)
+
+
+def rows_of(replicas: tuple[Replica, ...]) -> Iterator[tuple[int, int]]:
+    """The rows of the batch that each replica has: first, and the one behind the last."""
+    start = 0
+    for replica in replicas:
+        yield start, start + replica.images
+        start += replica.images
+
+
+def output_bytes(settings: RunSettings, stage: str) -> float:
+    """Of one image's output of a band GAN."""
+    gan = settings.band_plan().gan(stage)
+    height, width = settings.band_transform().band_size((settings.image_size, settings.image_size), gan.bands[0])
+    return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)
+
+
+def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, float], None]) -> None:
+    """A ring reduction of ``size_bytes`` over ``nodes``."""
+    for source, target in zip(nodes, nodes[1:] + nodes[:1], strict=True):
+        move("replicas", source, target, 2 * (len(nodes) - 1) / len(nodes) * size_bytes)
+
+
+def _node(plan: Plan, replica: Replica) -> str:
+    return plan.devices[replica.device].node

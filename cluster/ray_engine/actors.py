@@ -1,0 +1,179 @@
+"""The Ray actors: thin shells around the same objects that the inline executor calls.
+
+Actors never put objects and never call each other: what an actor *returns* is owned by the coordinator
+and survives the actor, what it puts dies with it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cluster.data.decoding import Pixels
+from cluster.evaluation.background import ScoreValues, score_checkpoint
+from cluster.ray_engine.metrics import StageTelemetry
+from cluster.run.settings import RunSettings
+from cluster.stages.host import StageHost, tensor_of
+from cluster.stages.malloc import keep_freed_memory
+from cluster.stages.process_group import Meeting, ReplicaGroup
+from cluster.stages.replicas import Member
+from cluster.stages.snapshots import delete_snapshots
+from cluster.storage.checksummed_files import FileRecord
+from freqgan.errors import RunError
+
+Array = NDArray[np.float32] | NDArray[np.float16]
+"""What stages give each other."""
+
+
+def _returned(values: list[Any]) -> Any:
+    """What Ray takes for as many results: one by itself, more in a list."""
+    return values[0] if len(values) == 1 else values
+
+
+def _joined(names: Sequence[str], outputs: Sequence[Array]) -> dict[str, Tensor]:
+    """Outputs by name, the parts of one name put together in their order."""
+    parts: dict[str, list[Tensor]] = {}
+    for name, output in zip(names, outputs, strict=True):
+        parts.setdefault(name, []).append(tensor_of(output))
+    return {name: part[0] if len(part) == 1 else torch.cat(part) for name, part in parts.items()}
+
+
+def _array(tensor: Tensor) -> Array:
+    out: Array = tensor.cpu().numpy()
+    return out
+
+
+@contextmanager
+def _stacks_after(deadline_s: float) -> Iterator[None]:
+    """Writes to Ray's log where all threads are, if this takes longer: then the coordinator ends this process.
+
+    By a timer of the kernel: the thread of ``faulthandler.dump_traceback_later`` has to be waited for at every step,
+    behind whoever else wants the cores.
+    """
+    signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class StageActor:
+    """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
+
+    It is nobody until it is told who it is, so that a spare can wait with everything imported.
+    """
+
+    def __init__(self) -> None:
+        self._host: StageHost | None = None
+        self._telemetry: StageTelemetry | None = None
+        keep_freed_memory()
+        faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
+
+    def build(self, settings: dict[str, Any], member: Member, statistics: dict[str, NDArray[np.float32]]) -> str:
+        """Makes it a replica of a stage; answers once the networks are built."""
+        self._host = StageHost(RunSettings.model_validate(settings), member.stage, statistics, member)
+        self._telemetry = StageTelemetry(self._host.settings.run, member.name)
+        return member.name
+
+    @property
+    def group(self) -> ReplicaGroup:
+        """The group that it is part of."""
+        if self.host.group is None:
+            raise RunError(f"{self.host.name} has no other replicas")
+        return self.host.group
+
+    def open_store(self, address: str, generation: int) -> Meeting:
+        """See :meth:`ReplicaGroup.open_store`; ``address`` is that of this machine."""
+        return self.group.open_store(address, generation)
+
+    def join(self, meeting: Meeting) -> None:
+        """See :meth:`ReplicaGroup.join`."""
+        self.group.join(meeting)
+
+    def has_lost_others(self) -> bool:
+        """Whether its group is broken."""
+        return self._host is not None and self._host.group is not None and not self.group.is_whole
+
+    @property
+    def host(self) -> StageHost:
+        """The stage that it is."""
+        if self._host is None:
+            raise RunError("this actor was not told which stage it is")
+        return self._host
+
+    def step(
+        self,
+        step: int,
+        names: list[str],
+        pixels: Pixels,
+        labels: NDArray[np.int64],
+        gradient: Array | None,
+        *outputs: Array,
+    ) -> Any:
+        """See :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
+
+        ``pixels`` (B, N, N, C) are those of the images. Metrics come first, then outputs.
+        """
+        with _stacks_after(self.host.settings.step_deadline_s):
+            told = None if gradient is None else tensor_of(gradient)
+            result = self.host.step(step, pixels.transpose(0, 3, 1, 2), labels, _joined(names, outputs), told)
+            made = [_array(tensor) for tensor in result.outputs.values()]
+        if self._telemetry is not None:
+            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *made])
+        return _returned([result.metrics, *made])
+
+    def gradients(self, step: int) -> Any:
+        """See :meth:`StageHost.gradients`; in the order of the chain."""
+        kept = self.host.gradients(step)
+        return _returned([_array(kept[gan.name]) for gan in self.host.settings.band_plan().gans])
+
+    def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
+        """See :meth:`StageHost.forward`."""
+        return _array(self.host.forward(step, labels, _joined(names, outputs)))
+
+    def pack(self, step: int) -> dict[str, NDArray[np.uint8]]:
+        """See :meth:`StageHost.packed`; as arrays, which the object store hands on without a copy."""
+        return {name: np.frombuffer(data, np.uint8) for name, data in self.host.packed(step).items()}
+
+    def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
+        """See :meth:`StageHost.load`."""
+        self.host.load(folder_url, records, step)
+
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
+
+    def done(self) -> int:
+        """How many steps it has done, once it has gone through all calls before this one."""
+        return 0 if self._host is None else self._host.done
+
+    def snapshot(self, step: int) -> Path:
+        """See :meth:`StageHost.snapshot`."""
+        return self.host.snapshot(step)
+
+    def restore(self, path: Path) -> None:
+        """See :meth:`StageHost.restore`."""
+        self.host.restore(path)
+
+    def delete_snapshots(self) -> None:
+        """Those of all stages of the run on this machine."""
+        delete_snapshots(self.host.settings.run)
+
+
+class EvaluationActor:
+    """Scores checkpoints beside the training; it reads them from storage, so nothing waits for it."""
+
+    def score(self, run: str, step: int, data: str, count: int) -> ScoreValues:
+        """See :func:`cluster.evaluation.background.score_checkpoint`."""
+        return score_checkpoint(run, step, data, count)

@@ -1,0 +1,338 @@
+"""One Ray actor per GAN, chained through the object store.
+
+The coordinator submits every call of a step in the order of the chain and owns every reference; Ray's
+argument dependencies make the chain a pipeline in which GAN i trains on batch t while GAN i - 1 trains on
+batch t + 1. An actor runs its calls in the order of submission, so every stage sees exactly the sequence
+that the inline executor gives it. Only sub-images and uint8 batches travel.
+
+When an actor dies, a new one takes its stage's snapshot and the same calls with the same references; all other stages
+keep their state and get only the calls that did not reach them. Steps are pure functions, so the result is that of a
+run without failures. See :mod:`cluster.ray_engine.recovery`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, NoReturn
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
+
+from cluster.evaluation.background import ScoreValues
+from cluster.execution.coordinator import RATE_SPAN_STEPS
+from cluster.execution.executors import Carried, Restore, RollBackError, kept_steps, watched
+from cluster.execution.failure_policy import Recovery
+from cluster.planning.placement import Seat
+from cluster.ray_engine.actors import EvaluationActor
+from cluster.ray_engine.connection import connect, head_answers
+from cluster.ray_engine.failure_detector import Watch
+from cluster.ray_engine.metrics import RunTelemetry
+from cluster.ray_engine.object_store_budget import within_store
+from cluster.ray_engine.recovery import ANSWER_TIMEOUT_S, Lost, Recovering
+from cluster.ray_engine.replay_log import Ledger, PointRefs
+from cluster.ray_engine.results import first_line, insisted, is_ready, is_unavailable, raise_as_ours, translated
+from cluster.ray_engine.slots import draining, gpus_are_wanted
+from cluster.ray_engine.worker_group import UPLOADER, Crew
+from cluster.run.data_source import DataSource
+from cluster.run.settings import RunSettings
+from cluster.stages.process_group import GroupBrokenError
+from cluster.storage.checksummed_files import FileRecord
+from freqgan.errors import RunError
+from freqgan.updates import Metrics
+
+START_TIMEOUT_S = 600.0
+CLOSE_TIMEOUT_S = 5.0
+GROUP_TRIES = 5
+WRITER_DIED = "a process that writes checkpoints died"
+ARRANGE_EVERY_S = 5.0
+"""Between looks at which machines there are."""
+
+
+class RayExecutor:
+    """See the module.
+
+    Args:
+        settings: of the run.
+        source: the shards.
+        statistics: of the bands, by name.
+        restore: state to begin from, or None for a new run.
+        address: of a running cluster, "auto" for the one this process is part of; None starts one here, on loopback.
+        carried: from the executor before a roll-back.
+
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        source: DataSource,
+        statistics: dict[str, NDArray[np.float32]],
+        restore: Restore | None,
+        address: str | None = None,
+        carried: Carried | None = None,
+    ) -> None:
+        self.settings, self.restore = within_store(settings), restore
+        carried = carried or Carried()
+        self.recoveries: deque[Recovery] = deque()
+        self._owns_ray = connect(self.settings, address)
+        self._head_is_lost = self._leaving = False
+        self._scorer: Any = None
+        self._submitted = self._finished = 0 if restore is None else restore.step
+        self._telemetry = RunTelemetry(settings.run)
+        self._last_commit_s = self._arranged_s = time.monotonic()
+        self._finished_at_s = deque([time.monotonic()], maxlen=RATE_SPAN_STEPS + 1)
+        self._next_seats: dict[str, Seat] | None = {}
+        use_gpus = gpus_are_wanted(settings) if carried.use_gpus is None else carried.use_gpus
+        self.crew = translated(lambda: Crew(self.settings, source, statistics, use_gpus))
+        self.ledger = Ledger(self.settings, self.crew, self._submitted)
+        self.watch = Watch(self.crew, settings.heartbeat_timeout_s, self._lose_head)
+        self._wait = self.watch.wait
+        self.recovering = Recovering(self.settings, self.crew, self.ledger, restore, self.watch, carried)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def window(self) -> int:
+        """As set, or less: beyond it, finished sub-images would pile up in the object store."""
+        return self.settings.window
+
+    def submit(self, step: int) -> None:
+        """Submits every call of ``step``; returns at once."""
+        self.ledger.open(step)
+        self._submitted = step + 1
+        if self._submitted % self.settings.snapshot_every == 0:
+            self.ledger.take_snapshot(self._submitted)
+
+    def finish(self) -> dict[str, Metrics]:
+        """Waits for every stage of the oldest step, through failures; only metrics come here."""
+        self.watch.glance()
+        refs = self.ledger.steps[self._finished]
+        values = self._collect(lambda: list(refs.metrics.values()), self.settings.step_deadline_s)
+        by_actor = dict(zip(refs.metrics, values, strict=True))
+        self._finished += 1
+        self._settle_snapshots()
+        self._tell()
+        return {stage: by_actor[stage] for stage in self.crew.groups}  # replicas' are the same
+
+    def save(self, step: int, folder_url: str) -> None:
+        """Queues a save behind the steps already submitted; stages only hand over their state, others write it."""
+        self.ledger.save(step, folder_url)
+
+    def saved(self, *, wait: bool) -> list[FileRecord] | None:
+        """The oldest save, through failures."""
+        saves = self.ledger.saves
+        self._upload_again()
+        if not wait and not all(is_ready(ref) for ref in saves[0].by_actor.values()):
+            return None
+        found = self._collect(lambda: list(saves[0].by_actor.values()), deadline_s=None)  # storage has its own
+        saves.popleft()
+        self._last_commit_s = time.monotonic()
+        return [record for records in found for record in records]
+
+    def score(self, step: int) -> Future[ScoreValues]:
+        """In an actor of its own, started for the first score."""
+        if self._scorer is None:
+            self._scorer = ray.remote(EvaluationActor).options(num_cpus=0).remote()
+        ref = self._scorer.score.remote(self.settings.run, step, *watched(self.settings))
+        future: Future[ScoreValues] = ref.future()
+        return future
+
+    def close(self) -> None:
+        """Ends the actors; and Ray itself where this executor started it."""
+        if not ray.is_initialized():
+            return
+        if not self._head_is_lost:
+            gone = [actor.delete_snapshots.remote() for actor in self.crew.actors.values()]
+            ray.wait(gone, num_returns=len(gone), timeout=CLOSE_TIMEOUT_S) if gone else None
+            if self._scorer is not None:
+                ray.kill(self._scorer)
+            self.crew.end()
+        if self._owns_ray or self._head_is_lost:
+            ray.shutdown()
+
+    # -- machines that come and go ---------------------------------------------------------------
+
+    def wants_to_move(self) -> bool:
+        """Whether machines have come that are worth it, or are to go."""
+        self._inspect()
+        return self._next_seats != {}
+
+    def move(self, at: Restore) -> None:
+        """Starts the stages that move on their new machines, from the checkpoint; all others keep their state.
+
+        Raises:
+            RollBackError: there is no place for them beside the others, or they did not come up: all begin anew.
+
+        """
+        seats, self._next_seats = self._next_seats, {}
+        if seats is None:
+            raise self._rolled_back("a machine is to be taken away, and no other is free for its stages", ())
+        begun_s, names = time.monotonic(), tuple(sorted(seats))
+        try:
+            self.crew.move(seats)
+            self._insist([partial(self.crew.build, self.crew.member(name)) for name in names])
+            self._load(at, names)
+            self._form_groups({self.crew.member(name).stage for name in names})
+            self._begin_at(at.step)
+        except RayError as error:
+            raise self._rolled_back(f"stages could not move ({first_line(error)})", names) from error
+        where = ", ".join(sorted({seat.address for seat in seats.values()}))
+        seconds = time.monotonic() - begun_s
+        self.recoveries.append(Recovery(at.step, names, f"to {where}", "move", at.step, 0, seconds))
+
+    def is_leaving(self) -> bool:
+        """Whether the machine of this process is being drained."""
+        self._inspect()
+        return self._leaving
+
+    def _inspect(self) -> None:
+        """Looks every few seconds at which machines there are; a head that does not answer is not asked."""
+        if time.monotonic() - self._arranged_s < ARRANGE_EVERY_S or not head_answers():
+            return
+        self._arranged_s = time.monotonic()
+        self._leaving = ray.get_runtime_context().get_node_id() in draining()
+        if self._next_seats == {}:
+            self._next_seats = self.crew.seats.better()
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Has every actor built and loaded; a machine that is lost meanwhile is one for the budgets."""
+        try:
+            self.crew.start(self._wait_for_start)
+            if self.restore is not None:
+                self._load(self.restore, self.crew.actors)
+            self._form_groups(self.crew.groups)
+            self.ledger.remember_gradients(kept_steps(self.settings, self.restore))
+        except RayError as error:
+            if isinstance(error, RayTaskError) or not self.recovering.may_begin_again():
+                raise_as_ours(error)
+            raise self._rolled_back(f"the actors did not come up ({first_line(error)})", ()) from error
+
+    def _load(self, at: Restore, names: Iterable[str]) -> None:
+        load = [partial(self.crew.actors[n].load.remote, at.folder_url, at.records, at.step) for n in names]
+        self._insist(load)
+
+    def _form_groups(self, stages: Collection[str]) -> None:
+        """All of a group have to be there at once: a call that is lost costs the group a new generation."""
+        for left in reversed(range(GROUP_TRIES)):
+            try:
+                self._wait_for_start(self.crew.form_groups(stages))
+                return
+            except RayError as error:
+                broken = isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
+                if not left or not (broken or is_unavailable(error)):
+                    raise
+
+    def _insist(self, asks: Sequence[Callable[[], Any]]) -> None:
+        insisted(asks, self._wait_for_start)
+
+    def _wait_for_start(self, refs: list[Any]) -> list[Any]:
+        return self._wait(refs, START_TIMEOUT_S)
+
+    def _begin_at(self, step: int) -> None:
+        """Makes the state of all stages after ``step`` steps, all of them finished, the point to replay from."""
+        self.ledger.forget_all()
+        self.ledger.remember_gradients(kept_steps(self.settings, Restore(step, "", [])))
+        self.ledger.take_snapshot(step)
+        self._wait(list(self.ledger.taking[0].by_actor.values()), ANSWER_TIMEOUT_S)
+        self._settle_snapshots()
+
+    def _settle_snapshots(self) -> None:
+        """The newest snapshot that all stages have given becomes the one to begin again from; older steps go."""
+        taking = self.ledger.taking
+        while taking and taking[0].step <= self._finished:
+            taken = taking.popleft()
+            try:
+                paths = self._wait(list(taken.by_actor.values()), ANSWER_TIMEOUT_S)
+            except RayError:
+                continue  # a stage died after that step; the snapshot before it still stands
+            snapshot = PointRefs(taken.step, dict(zip(taken.by_actor, paths, strict=True)))
+            self.ledger.begin_from(snapshot, self._finished)
+            self.crew.keep_a_spare()
+        self.ledger.begin_from(self.ledger.snapshot, self._finished)
+
+    def _tell(self) -> None:
+        """What Prometheus is told after every step."""
+        now_s = time.monotonic()
+        self._finished_at_s.append(now_s)
+        span_s, first = now_s - self._finished_at_s[0], next(iter(self.crew.groups))
+        ahead = 0
+        while self._finished + ahead < self._submitted and is_ready(
+            self.ledger.steps[self._finished + ahead].metrics[first]
+        ):
+            ahead += 1
+        self._telemetry.set(
+            images_per_s=self.settings.batch * (len(self._finished_at_s) - 1) / max(span_s, 1e-9),
+            in_flight=self._submitted - self._finished,
+            checkpoint_age_s=now_s - self._last_commit_s,
+            lag_steps=ahead,
+            left_out=len(quarantine.left_out) if (quarantine := self.crew.source.quarantine) else 0,
+        )
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def _collect(self, refs: Callable[[], list[Any]], deadline_s: float | None) -> list[Any]:
+        """The values of ``refs()``; when something failed, what was lost is done again first."""
+        while True:
+            failure: RayError | None
+            try:
+                return self._wait(refs(), deadline_s)
+            except RayError as error:
+                failure = error
+            while failure is not None:
+                try:
+                    self._recover(failure)
+                    failure = None
+                except RayError as another:  # something else died meanwhile
+                    failure = another
+
+    def _recover(self, error: RayError) -> None:
+        self.watch.await_head()
+        if self._upload_again():
+            return
+        try:
+            recovery = self.recovering.recover(error, self._finished, self._submitted)
+        except Lost as lost:
+            raise self._rolled_back(lost.cause, lost.stages) from error
+        if recovery is not None:
+            self._note(recovery)
+
+    def _upload_again(self) -> bool:
+        """Whether uploaders had died, and what they had to write is being written by others."""
+        lost = self.ledger.lost_uploads()
+        if not lost or not head_answers() or self.crew.seats.homeless():
+            return False
+        if not self.recovering.may_upload_again():
+            raise RunError(
+                f"{WRITER_DIED}, and max_failures={self.settings.max_failures} is spent; give it memory and storage "
+                "that answers, or raise max_failures, and run the same command again to resume"
+            )
+        begun_s = time.monotonic()
+        self.ledger.upload_again(lost)
+        seconds = time.monotonic() - begun_s
+        self._note(Recovery(self._finished, (UPLOADER,), WRITER_DIED, "replay", self._finished, 0, seconds))
+        return True
+
+    def _note(self, recovery: Recovery) -> None:
+        self.recoveries.append(recovery)
+        self._telemetry.recovered(recovery.stages)
+
+    def _rolled_back(self, cause: str, stages: tuple[str, ...]) -> RollBackError:
+        return RollBackError(cause, self.recovering.carried, self._finished, stages)
+
+    def _lose_head(self) -> NoReturn:
+        """Nothing can be replayed without it. A Ray of our own is started anew, from the checkpoint."""
+        self._head_is_lost = True
+        cause = f"Ray's head has not answered for {self.settings.heartbeat_timeout_s:g} s"
+        if self._owns_ray:
+            raise self._rolled_back(cause, ())
+        raise RunError(f"{cause}; run the same command again to resume from the checkpoint")

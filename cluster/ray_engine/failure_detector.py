@@ -1,0 +1,72 @@
+"""Waiting for results while looking whether the machines that they come from can still be reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cluster.ray_engine.connection import head_answers
+from cluster.ray_engine.heartbeat import Heartbeat
+from cluster.ray_engine.results import LOOK_EVERY_S, values_of
+from cluster.ray_engine.slots import reaches
+from cluster.ray_engine.worker_group import Crew
+
+HEAD = "head"
+HEAD_EVERY_S = 0.5
+
+
+class Watch:
+    """Ends the actors of machines that cannot be reached: what was asked of them fails, and waiting for it ends.
+
+    It knocks at the port of each machine's part of Ray. Calls of the actors would not do: one that is lost leaves a gap
+    in an actor's queue, and all that come after it wait.
+
+    Args:
+        crew: the actors.
+        timeout_s: silence after which a machine is given up.
+        lose_head: raises what a lost head means.
+
+    """
+
+    def __init__(self, crew: Crew, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
+        self.crew, self._lose_head = crew, lose_head
+        self._looked_s = 0.0
+        self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
+
+    def wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
+        """What ``refs`` stand for.
+
+        Raises:
+            GetTimeoutError: they are not there after ``deadline_s``; None is no deadline.
+            RayError: the first error among them.
+
+        """
+        return values_of(refs, deadline_s, self._look)
+
+    def glance(self) -> None:
+        """Looks around where the last time is a second ago: a full pipeline hardly ever waits."""
+        if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
+            self._look()
+
+    def await_head(self) -> None:
+        """Until Ray's head can be asked: whoever asks it while it is away waits for a minute, and is ended by Ray."""
+        while not head_answers():
+            self._look()
+            time.sleep(HEAD_EVERY_S)
+
+    def _look(self) -> None:
+        self._looked_s = time.monotonic()
+        for name in self._heartbeat.silent([HEAD, *self.crew.seats.occupied()]):
+            if name == HEAD:
+                self._lose_head()
+            for actor, seat in self.crew.seats.by_actor.items():
+                if seat.node_id == name and actor in self.crew.actors:
+                    self.crew.kill(actor)
+
+    def _knock(self, name: str) -> bool:
+        """Whether somebody is there; a machine that nobody sits on any more counts as there."""
+        if name == HEAD:
+            return head_answers()
+        node = self.crew.seats.occupied().get(name)
+        return node is None or reaches(node.address, node.port)

@@ -1,0 +1,57 @@
+"""The Ray actors that read and write and do not compute; without torch they start at once and take little memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.data.decoding import Pixels
+from cluster.data.quarantine import LeftOut
+from cluster.data.reader import Ingest
+from cluster.storage.checksummed_files import FileRecord, write_files
+
+
+class IngestActor:
+    """Decodes every image once; all band actors read the same batch from the object store."""
+
+    def __init__(self, opening: Callable[[], Ingest], batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.ingest = opening()
+
+    def ready(self) -> int:
+        """Answers; a number, as the stages do."""
+        return 0
+
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
+
+    def leave_out(self, images: Sequence[LeftOut]) -> None:
+        """See :meth:`Ingest.leave_out`; does no harm twice."""
+        self.ingest.leave_out(images)
+
+    def batch(self, step: int) -> tuple[Pixels, NDArray[np.int64]]:
+        """Pixels (B, N, N, C) and labels (B,) of ``step``: what lies in one piece is stored without a copy.
+
+        Raises DamageFoundError where images of it are damaged for good.
+        """
+        batch = self.ingest.batch(step * self.batch_size, self.batch_size)
+        return batch.pixels, batch.labels
+
+
+class UploadActor:
+    """Writes checkpoints beside the training. It may die at any time: another one does its calls again.
+
+    They do no harm twice: names and bytes are the same, and nothing counts before the manifest is there.
+    """
+
+    def write(self, folder_url: str, files: dict[str, NDArray[np.uint8]]) -> list[FileRecord]:
+        """See :func:`cluster.storage.checksummed_files.write_files`."""
+        return write_files(folder_url, {name: data.tobytes() for name, data in files.items()})
+
+    def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()

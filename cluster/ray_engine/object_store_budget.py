@@ -1,0 +1,45 @@
+"""How much of the last steps is kept for replays, so that the object store holds it."""
+
+from __future__ import annotations
+
+from cluster.planning.traffic import output_bytes
+from cluster.run.settings import RunSettings
+from freqgan.errors import InputError
+
+MIB = 2**20
+LABEL_BYTES = 8
+
+
+def step_bytes(settings: RunSettings) -> float:
+    """What one step leaves in the object store: images, labels, sub-images of every pass, feedback on them."""
+    plan = settings.band_plan()
+    sub_images = sum(output_bytes(settings, gan.name) for gan in plan.gans)
+    passes = plan.cycles + int(settings.feeds_back)
+    image = settings.channels * settings.image_size**2 * settings.bit_depth // 8 + LABEL_BYTES
+    return settings.batch * (image + passes * sub_images)
+
+
+def kept_steps_count(settings: RunSettings) -> int:
+    """The most steps whose references are held at a time: in flight, told later, and since the last two snapshots."""
+    return settings.window + settings.feedback.lag + 2 * settings.snapshot_every + 2
+
+
+def within_store(settings: RunSettings) -> RunSettings:
+    """``settings`` with snapshots as often, and as few steps in flight, as ``object_store_mib`` asks for.
+
+    Raises:
+        InputError: not even single steps fit.
+
+    """
+    room = settings.object_store_mib * MIB
+    per_step = step_bytes(settings)
+    for window in range(settings.window, 0, -1):
+        for snapshot_every in range(settings.snapshot_every, 0, -1):
+            tried = settings.model_copy(update={"window": window, "snapshot_every": snapshot_every})
+            if kept_steps_count(tried) * per_step <= room:
+                return tried
+    least = kept_steps_count(settings.model_copy(update={"window": 1, "snapshot_every": 1})) * per_step
+    raise InputError(
+        f"object_store_mib: {settings.object_store_mib} MiB do not hold the steps that a replay needs, at least "
+        f"{least / MIB:.0f} MiB ({per_step / MIB:.1f} MiB each): give more, or take a smaller batch or feedback.lag"
+    )

@@ -1,0 +1,205 @@
+"""The actors of a run (stages, reader of shards, uploaders, a spare) and their seats: nodes for cores, whole GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import GetTimeoutError
+
+from cluster.planning.placement import Seat
+from cluster.ray_engine.actors import StageActor
+from cluster.ray_engine.io_actors import IngestActor, UploadActor
+from cluster.ray_engine.results import insisted, is_ready, lives
+from cluster.ray_engine.slots import RaySeats, draining, here
+from cluster.run.data_source import DataSource
+from cluster.run.settings import RunSettings
+from cluster.stages.replicas import Member, members_of
+from freqgan.errors import RunError
+
+INGEST = "ingest"
+"""The name of the reader of shards, where actors are named."""
+PLAIN = {"max_restarts": 0, "max_task_retries": 0, "enable_task_events": False}
+"""For every actor of a crew. No retries: a retried step would run on a fresh, untrained one. No account of every call
+in Ray's head, which grew by 2 MB a minute for it at 20 calls a second: the report has a time line of its own."""
+UPLOADER = "uploader"
+"""That of all who write checkpoints, where recoveries are counted."""
+
+
+class Crew:
+    """Every actor of a run by its name; see :class:`Member`.
+
+    Args:
+        settings: of the run.
+        source: the shards.
+        statistics: of the bands, by name.
+        use_gpus: whether stages sit on GPUs.
+
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        source: DataSource,
+        statistics: dict[str, NDArray[np.float32]],
+        use_gpus: bool,
+    ) -> None:
+        self.settings, self.source = settings, source
+        self.groups = members_of(settings)
+        self.seats = RaySeats(settings, use_gpus)
+        self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
+        self._generation = 0
+        self._spare: Any = None
+        self._spare_node = ""
+        self.uploaders: dict[str, Any] = {}
+        """By machine: a state is written from where it is."""
+        self._begun: dict[str, Any] = {}
+        """References to the answers of those that have been started: who has not answered yet is still importing."""
+        self.readers: dict[str, Any] = {}
+        """Of shards, by name; they take turns, step by step."""
+        for number in range(settings.readers):
+            self.renew_reader(f"{INGEST}@{number}" if number else INGEST)
+        self.actors: dict[str, Any] = {}
+
+    @property
+    def members(self) -> list[Member]:
+        """All of them, in the order of the chain."""
+        return [member for group in self.groups.values() for member in group]
+
+    def member(self, name: str) -> Member:
+        """The one of that name."""
+        return next(member for member in self.members if member.name == name)
+
+    def start(self, wait: Callable[[list[Any]], list[Any]]) -> None:
+        """Starts all and waits for them; RunError when some do not start, with what the cluster offers."""
+        self._start_uploaders()
+        for member in self.members:
+            self._find(member)
+        try:
+            insisted([partial(self.build, member) for member in self.members], wait)
+        except GetTimeoutError as error:
+            count = len(self.members) + len(self.readers)
+            raise RunError(
+                f"{count - len(self.begun())} of {count} actors did not start in time ({error}); the cluster offers "
+                f"{ray.cluster_resources()}: add nodes, or train fewer GANs (plan.bands)"
+            ) from error
+
+    def renew_reader(self, name: str) -> None:
+        """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
+        arguments = (self.source.opening(), self.settings.batch)
+        self.readers[name] = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
+        self._begun[name] = self.readers[name].ready.remote()
+
+    def reader_of(self, step: int) -> str:
+        """Who reads the batch of ``step``; by the step alone, so that it is the same when it is read again."""
+        return list(self.readers)[step % len(self.readers)]
+
+    def seat(self, member: Member) -> Any:
+        """Makes an actor that member; a reference to wait for."""
+        self._find(member)
+        return self.build(member)
+
+    def _find(self, member: Member) -> None:
+        """An actor for ``member``: the spare one if it is in the right place, else a new one."""
+        seat = self.seats.by_actor[member.name]
+        spare, fits = self._spare, seat.gpu is None and seat.node_id == self._spare_node
+        if spare is not None and fits and lives(spare):
+            actor, self._spare = spare, None
+        else:
+            actor = _stage_actor(self.seats.options(member.name))
+        self.actors[member.name] = actor
+
+    def build(self, member: Member) -> Any:
+        """Makes an actor that is there the stage as it is at the very start; a reference to wait for."""
+        begun = self.actors[member.name].build.remote(self._dump, member, self._statistics)
+        self._begun[member.name] = begun
+        return begun
+
+    def actor(self, name: str) -> Any:
+        """Of that name, the readers of shards among them."""
+        return self.readers[name] if name in self.readers else self.actors[name]
+
+    def begun(self) -> list[str]:
+        """The names of those that have been built, or have died over it."""
+        return [name for name, ref in self._begun.items() if is_ready(ref)]
+
+    def kill(self, name: str) -> None:
+        """Ends an actor; what was asked of it fails at once, be its machine out of reach."""
+        ray.kill(self.actor(name))
+
+    def move(self, seats: Mapping[str, Seat]) -> None:
+        """Ends the actors that get new ``seats`` and starts others there, to be built and loaded."""
+        for name in seats:
+            self.kill(name)
+        self.seats.take(seats)
+        self._start_uploaders()
+        for name in seats:
+            self._find(self.member(name))
+
+    def form_groups(self, stages: Collection[str]) -> list[Any]:
+        """References to wait for: a new generation of the group of each of ``stages`` that has several replicas."""
+        refs = []
+        for group in [self.groups[stage] for stage in stages if len(self.groups[stage]) > 1]:
+            self._generation += 1
+            first = group[0].name
+            address = self.seats.by_actor[first].address
+            meeting = self.actors[first].open_store.remote(address, self._generation)
+            refs += [self.actors[member.name].join.remote(meeting) for member in group]
+        return refs
+
+    def keep_a_spare(self) -> None:
+        """One actor that has imported everything and waits: to start one takes longer than most replays.
+
+        On a machine without GPUs only: a GPU would have to be held for it.
+        """
+        seat = self.seats.spare
+        if self._spare is None and self.settings.max_failures != 0 and seat is not None:
+            self._spare, self._spare_node = _stage_actor(here(seat.node_id, seat.address)), seat.node_id
+
+    def upload(self, name: str, folder_url: str, files: Any) -> Any:
+        """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
+        return self.uploaders[self.home_of(name)].write.remote(folder_url, files)
+
+    def home_of(self, name: str) -> str:
+        """The machine of actor ``name``."""
+        return self.seats.by_actor[name].node_id
+
+    def renew_uploader(self, node_id: str) -> None:
+        """Another one for that machine; beside this process where the machine is to go and takes nothing new."""
+        ray.kill(self.uploaders[node_id])
+        place = _beside_this_process() if node_id in draining() else here(node_id, self.seats.machines[node_id])
+        self.uploaders[node_id] = _uploader(place)
+
+    def _start_uploaders(self) -> None:
+        """Where there is none yet: at once, since nothing new may be started on a machine that is to go."""
+        for node_id, address in self.seats.machines.items():
+            if node_id not in self.uploaders:
+                self.uploaders[node_id] = _uploader(here(node_id, address))
+
+    def end(self) -> None:
+        """Ends all of them and gives their seats back."""
+        for actor in [
+            *self.actors.values(),
+            *self.readers.values(),
+            *self.uploaders.values(),
+            *filter(None, [self._spare]),
+        ]:
+            ray.kill(actor)
+        self.actors, self._spare, self.uploaders = {}, None, {}
+        self.seats.close()
+
+
+def _beside_this_process() -> dict[str, Any]:
+    return here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+
+def _uploader(place: dict[str, Any]) -> Any:
+    return ray.remote(UploadActor).options(**PLAIN, **place).remote()
+
+
+def _stage_actor(options: dict[str, Any]) -> Any:
+    return ray.remote(StageActor).options(**PLAIN, **options).remote()

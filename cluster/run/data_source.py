@@ -1,0 +1,149 @@
+"""The training images of a run: which shards, in which order, and the statistics of their bands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cluster.data.quarantine import DamageFoundError, LeftOut, Quarantine
+from cluster.data.reader import Batch, Ingest, leaving_out
+from cluster.data.shard_cache import ShardCache
+from cluster.data.shard_index import build_index
+from cluster.data.shards import ShardIndex
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
+from cluster.storage.timeouts import Patience
+from freqgan.errors import InputError
+from freqgan.pixels import from_pixels
+from freqgan.statistics import BandMoments, BandStatistics
+
+STATISTICS_BATCH = 250
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """An index of shards and what is needed to read batches from it.
+
+    Attributes:
+        settings: of the run.
+        index: of its shards.
+        quarantine: of a run that is trained; without one the first damage is an error.
+
+    """
+
+    settings: RunSettings
+    index: ShardIndex
+    quarantine: Quarantine | None = None
+
+    def opening(self) -> Callable[[], Ingest]:
+        """What makes a reader; it can be sent to another process, that has no torch."""
+        settings = self.settings
+        policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
+        patience = Patience(budget_s=settings.storage_timeout_s)
+        cache = shard_cache(settings)
+        opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience, cache=cache)
+        if self.quarantine is None:
+            return opening
+        return partial(leaving_out, partial(opening, most_damaged=self.quarantine.limit), self.quarantine.left_out)
+
+    def ingest(self) -> Ingest:
+        """A reader; batches are pure functions of (first image, count)."""
+        return self.opening()()
+
+    def batch(self, ingest: Ingest, first_image: int, count: int) -> Batch:
+        """That of ``ingest``; images that are damaged for good go to the quarantine first, and are not in it."""
+        while True:
+            try:
+                return ingest.batch(first_image, count)
+            except DamageFoundError as error:
+                if self.quarantine is None:
+                    raise
+                self.quarantine.add(error.found, self.index.sample_count)
+                ingest.leave_out(error.found)
+
+    def fingerprint(self) -> str:
+        """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""
+        total = hashlib.sha256()
+        for shard in self.index.shards:
+            total.update(_encoded(f"{shard.url.rsplit('/', 1)[-1]} {shard.size_bytes} {len(shard.samples)}\n"))
+            for sample in shard.samples:
+                total.update(_encoded(f"{sample.key} {sample.offset} {sample.size_bytes} {sample.label}\n"))
+        return total.hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    """Names on a disk and in a tar need not be UTF-8; what is not comes as it was."""
+    return text.encode(errors="surrogateescape")
+
+
+def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> DataSource:
+    """Reads the index of ``settings.data``; InputError when it has no images, or lacks the labels it must have."""
+    if not settings.data:
+        raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
+    index = build_index(settings.data)
+    if settings.classes:
+        _check_labels(settings.classes, index)
+    return DataSource(settings, index, quarantine)
+
+
+def sound_batch(ingest: Ingest, first_image: int, count: int) -> tuple[Batch, tuple[LeftOut, ...]]:
+    """A batch of a reader that tells damage, and the images that are damaged, are not in it and no more looked at.
+
+    For who only looks at images. RunError where all are damaged.
+    """
+    found: tuple[LeftOut, ...] = ()
+    while True:
+        try:
+            return ingest.batch(first_image, count), found
+        except DamageFoundError as error:
+            ingest.leave_out(error.found)
+            found += error.found
+
+
+def shard_cache(settings: RunSettings) -> ShardCache | None:
+    """The one that ``settings`` ask for; InputError where it is not to be on a local disk."""
+    if not settings.shard_cache:
+        return None
+    if "://" in settings.shard_cache:
+        raise InputError(f"shard_cache {settings.shard_cache}: copies are kept on a local disk; name a folder there")
+    folder = open_folder(settings.shard_cache)
+    return ShardCache(Path(folder.url), settings.shard_cache_mib * 2**20)
+
+
+def _check_labels(classes: int, index: ShardIndex) -> None:
+    label = index.ambiguous_label
+    if label is not None:
+        names = ", ".join(f"{listed[label]!r} in {url}" for url, listed in index.classes.items() if label < len(listed))
+        raise InputError(
+            f"classes: label {label} is {names}; set classes=0 to ignore labels, or pack the images of both together"
+        )
+    for shard in index.shards:
+        for sample in shard.samples:
+            if sample.label is None or not 0 <= sample.label < classes:
+                raise InputError(
+                    f"classes: {classes} classes were asked for and {sample.image_name} in {shard.url} has "
+                    f"{'no label' if sample.label is None else f'label {sample.label}'}; "
+                    f"set classes=0 to ignore labels, or give every image a .cls from 0 to {classes - 1}"
+                )
+
+
+def measure_statistics(source: DataSource) -> BandStatistics:
+    """Mean and deviation of every band over the first ``statistics_images`` of the training order, in float64."""
+    settings = source.settings
+    transform = settings.band_transform()
+    count = min(settings.statistics_images, source.index.sample_count)
+    moments, ingest = BandMoments(), source.ingest()
+    try:
+        for first in range(0, count, STATISTICS_BATCH):
+            batch = source.batch(ingest, first, min(STATISTICS_BATCH, count - first))
+            pixels = torch.from_numpy(np.array(batch.images, order="C"))
+            moments.add(transform.analyse(from_pixels(pixels)))
+    finally:
+        ingest.close()
+    return moments.finish()

@@ -1,0 +1,201 @@
+"""Finished models of one name, and which of them is in use.
+
+``<models>/<name>/versions/<number>/`` holds a checkpoint in the layout of a run, so that every command that takes a run
+takes a version; and ``model.json``, written last: a folder without it is no version. ``CURRENT`` names the one in use,
+and is moved by a conditional write that carries the epoch of the lease, after all files of the version have been
+verified. ``attempts/<number>/`` is where the version of that number is trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.run.checkpoints import CURRENT, LATEST, MANIFEST, VERSION_DIGITS, VERSIONS, Checkpoint, find_checkpoint
+from cluster.storage.checksummed_files import read_verified
+from cluster.storage.folder import Folder, open_folder
+from cluster.storage.lease import Lease
+from freqgan.errors import FreqganError, InputError, RunError
+
+FORMAT = 1
+RECORD = "model.json"
+LEASE = "LEASE"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A finished model; ``record`` is its lineage: data, code, settings, metrics, verdict."""
+
+    number: int
+    folder: Folder
+    record: dict[str, Any]
+
+    def checkpoint(self) -> Checkpoint:
+        """Its checkpoint, verified."""
+        return find_checkpoint(self.folder.url)
+
+
+@dataclass(frozen=True)
+class Current:
+    """What CURRENT says: the versions in use, the last one now; a roll-back takes the last one off.
+
+    ``log`` is every move, as {"version", "at_s", "why"}; ``epoch`` that of the lease of who moved it last.
+    """
+
+    stack: tuple[int, ...]
+    epoch: int
+    log: tuple[dict[str, Any], ...]
+
+    @property
+    def number(self) -> int:
+        """Of the version in use."""
+        return self.stack[-1]
+
+
+class ModelStore:
+    """The versions of one name; ``url`` is <models>/<name>."""
+
+    def __init__(self, url: str) -> None:
+        self.folder = open_folder(url)
+
+    def lease(self, note: Callable[[str], None] = lambda text: None) -> Lease:
+        """On the name: whoever trains, promotes or rolls back holds it."""
+        return Lease(self.folder, LEASE, f"model {self.folder.url}", note=note)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def numbers(self) -> list[int]:
+        """Of the finished versions, in order."""
+        names = [name for name in self.folder.child(VERSIONS).subfolders() if name.isdecimal()]
+        return sorted(int(name) for name in names if self._version_folder(int(name)).exists(RECORD))
+
+    def version(self, number: int) -> Version:
+        """InputError where there is no such version, or its record is damaged."""
+        folder = self._version_folder(number)
+        if not folder.exists(RECORD):
+            there = ", ".join(map(str, self.numbers())) or "none"
+            raise InputError(f"{self.folder.url} has no version {number}; there are: {there}")
+        try:
+            record = json.loads(folder.read(RECORD))
+            if record["format"] != FORMAT or record["number"] != number:
+                raise ValueError(f"it says format {record['format']}, number {record['number']}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder.url}/{RECORD} is no record of version {number}: {error}") from error
+        return Version(number, folder, record)
+
+    def newest(self) -> Version | None:
+        """The version of the highest number, in use or not."""
+        numbers = self.numbers()
+        return self.version(numbers[-1]) if numbers else None
+
+    def current(self) -> Current | None:
+        """Which version is in use; None where none ever was."""
+        there = self.folder.read_tagged(CURRENT)
+        return None if there is None else self._read_current(there[0])
+
+    def attempt(self, number: int) -> Folder:
+        """Where the version of ``number`` is trained."""
+        return self.folder.child("attempts", f"{number:0{VERSION_DIGITS}d}")
+
+    def attempts(self) -> list[int]:
+        """Numbers of all attempts that left something."""
+        return sorted(int(name) for name in self.folder.child("attempts").subfolders() if name.isdecimal())
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def add(self, number: int, checkpoint: Checkpoint, record: dict[str, Any]) -> Version:
+        """Copies ``checkpoint`` to the version of ``number``; the record comes last. Doing it again does no harm."""
+        folder = self._version_folder(number)
+        step = f"{checkpoint.step:09d}"
+        target = folder.child("checkpoints", step, "model")
+        for one in checkpoint.records:
+            target.write(one.name, read_verified(checkpoint.folder, one))
+        manifest = json.dumps(checkpoint.manifest, indent=1, sort_keys=True).encode()
+        target.write(MANIFEST, manifest)
+        pointer = {
+            "step": checkpoint.step,
+            "attempt": "model",
+            "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+            "epoch": int(checkpoint.manifest.get("epoch", 0)),
+            "first_step": checkpoint.step,
+        }
+        folder.child("checkpoints").write(LATEST, json.dumps(pointer).encode())
+        now_s = time.time()
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s))
+        whole = {"format": FORMAT, "number": number, "finished_at": finished, "finished_at_s": now_s, **record}
+        folder.write(RECORD, json.dumps(whole, indent=1, sort_keys=True).encode())
+        return self.version(number)
+
+    def promote(self, number: int, lease: Lease, why: str) -> Current:
+        """Makes a version the one in use, once all of its files have been verified.
+
+        Raises:
+            InputError: no such version, or one that does not verify.
+            RunError: another process has taken over the lease.
+
+        """
+        self.version(number).checkpoint()
+        return self._move(lease, why, lambda stack: (*[n for n in stack if n != number], number))
+
+    def roll_back(self, lease: Lease) -> Current:
+        """Makes the version that was in use before the one that is the one in use; errors as for :meth:`promote`."""
+        before = self.current()
+        if before is None or len(before.stack) < 2:
+            raise InputError(f"{self.folder.url} has no version that was in use before: nothing to roll back to")
+        self.version(before.stack[-2]).checkpoint()
+        return self._move(lease, f"rolled back from {before.number}", lambda stack: stack[:-1])
+
+    def prune(self, keep: int) -> list[int]:
+        """Deletes all but the newest ``keep`` versions and attempts and the versions in use now or next in line."""
+        current = self.current()
+        needed = set(current.stack[-max(2, keep) :]) if current else set()
+        gone = [number for number in self.numbers()[:-keep] if number not in needed]
+        for number in gone:
+            folder = self._version_folder(number)
+            folder.delete(RECORD)  # first: half a deletion is no version
+            folder.delete_tree()
+        for number in self.attempts()[:-keep]:
+            self.attempt(number).delete_tree()
+        return gone
+
+    def _version_folder(self, number: int) -> Folder:
+        return self.folder.child(VERSIONS, f"{number:0{VERSION_DIGITS}d}")
+
+    def _read_current(self, said: bytes) -> Current:
+        try:
+            record = json.loads(said)
+            stack = tuple(int(number) for number in record["stack"])
+            if not stack or stack[-1] != record["version"]:
+                raise ValueError("it names no version")
+            return Current(stack, int(record["epoch"]), tuple(record["log"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.folder.url}/{CURRENT} is damaged ({error}): restore it from a copy") from error
+
+    def _move(self, lease: Lease, why: str, stack_after: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Current:
+        def moved(said: bytes | None) -> bytes:
+            before = None if said is None else self._read_current(said)
+            if before is not None and before.epoch > lease.epoch:
+                raise RunError(
+                    f"{self.folder.url}/{CURRENT} was moved by a process with a later lease (epoch {before.epoch}, "
+                    f"ours is {lease.epoch}): it is left as it is"
+                )
+            stack = stack_after(before.stack if before else ())
+            log = (*(before.log if before else ()), {"version": stack[-1], "at_s": time.time(), "why": why})
+            lease.check()
+            record = {"version": stack[-1], "epoch": lease.epoch, "stack": stack, "log": log}
+            return json.dumps(record, indent=1).encode()
+
+        return self._read_current(self.folder.update(CURRENT, moved))
+
+
+def is_sound(version: Version) -> bool:
+    """Whether all of its files verify."""
+    try:
+        version.checkpoint()
+    except FreqganError:
+        return False
+    return True

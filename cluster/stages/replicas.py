@@ -1,0 +1,28 @@
+"""Which actors a run has: one per stage, or one per replica of a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.run.settings import RunSettings
+from freqgan.step_graph import stage_names
+
+
+@dataclass(frozen=True)
+class Member:
+    """Replica ``index`` of ``count`` of ``stage``."""
+
+    stage: str
+    index: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """That of the stage for its first replica (HL1), with a number for the others (HL1@1)."""
+        return f"{self.stage}@{self.index}" if self.index else self.stage
+
+
+def members_of(settings: RunSettings) -> dict[str, list[Member]]:
+    """By stage, in the order of the chain."""
+    counts = {name: settings.replicas.get(name, 1) for name in stage_names(settings.band_plan())}
+    return {name: [Member(name, i, count) for i in range(count)] for name, count in counts.items()}

@@ -1,0 +1,89 @@
+"""Whether runs may be kept in a folder of a disk or a bucket: what its storage does, tried out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cluster.storage.folder import Folder, open_folder
+from cluster.storage.s3_probe import SCRATCH, Capability
+from freqgan.errors import FreqganError
+
+WRITERS, ROUNDS = 8, 3
+
+
+@dataclass(frozen=True)
+class StorageCheck:
+    """What was tried in a folder; ``store`` is the endpoint of a bucket, or "disk"."""
+
+    url: str
+    store: str
+    capabilities: tuple[Capability, ...]
+
+    @property
+    def missing(self) -> list[Capability]:
+        """What a run needs and the storage does not do."""
+        return [one for one in self.capabilities if one.needed and not one.holds]
+
+
+def check_storage(url: str) -> StorageCheck:
+    """Tries out the storage at ``url`` on scratch objects that are gone afterwards.
+
+    Raises:
+        InputError, RunError: nothing can be written there at all.
+
+    """
+    folder = open_folder(url)
+    folder.check_writable()
+    scratch = folder.child(f"{SCRATCH}{secrets.token_hex(6)}")
+    with folder.new_folders_removed():
+        try:
+            if folder.is_local:
+                return StorageCheck(folder.url, "disk", (*_on_disk(scratch), _race(scratch)))
+            profile = folder.profile()
+            trusted = profile.tag_form is not None and all(one.holds for one in profile.capabilities if one.needed)
+            races = (_race(scratch),) if trusted else ()
+            return StorageCheck(folder.url, profile.store, (*profile.capabilities, *races))
+        finally:
+            scratch.delete_tree()
+
+
+def _on_disk(folder: Folder) -> Iterator[Capability]:
+    name = "object"
+
+    def trial(what: str, right: Callable[[], bool], fault: str) -> Capability:
+        try:
+            holds, detail = right(), fault
+        except FreqganError as error:
+            holds, detail = False, str(error)
+        return Capability(what, holds, "" if holds else detail)
+
+    def written() -> bool:
+        folder.write(name, b"0123456789")
+        return folder.read(name) == b"0123456789"
+
+    def replaced() -> bool:
+        tag = (folder.read_tagged(name) or (b"", None))[1]
+        return folder.write_if(name, b"second", tag) is not None and folder.write_if(name, b"third", tag) is None
+
+    yield trial("write, and read what was written", written, "other bytes came back")
+    yield trial("list what was just written", lambda: name in folder.list(), "it is not listed")
+    yield trial("write only if it is still the same", replaced, "it was overwritten all the same")
+
+
+def _race(folder: Folder) -> Capability:
+    """Several writers of one object at once, each of which takes it for unchanged: exactly one may succeed."""
+    name, tag = "race", None
+    what = f"of {WRITERS} writers at once one wins ({ROUNDS} rounds)"
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for number in range(1, ROUNDS + 1):
+            tries = [
+                pool.submit(folder.write_if, name, f"{number} {writer}".encode(), tag) for writer in range(WRITERS)
+            ]
+            won = [result for one in tries if (result := one.result()) is not None]
+            if len(won) != 1:
+                return Capability(what, False, f"{len(won)} won in round {number}")
+            tag = won[0]
+    return Capability(what, True)

@@ -1,0 +1,57 @@
+"""A new run that begins with what an older one has learned: a checkpoint of step 0 with its state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from safetensors.torch import save as save_safetensors
+
+from cluster.run.checkpoints import Checkpoint, CheckpointWriter
+from cluster.run.data_source import DataSource
+from cluster.run.settings import RunSettings
+from cluster.stages.lag_buffer import PART
+from cluster.storage.checksummed_files import read_verified, write_files
+from freqgan.guard import GOOD
+
+SHAPING = (
+    "image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan", "coarse_generator",
+    "coarse_discriminator", "band_generator", "band_discriminator",
+)  # fmt: skip
+"""Settings that decide which networks there are and their shapes; so do some inside noise, image_stage, feedback."""
+
+
+def shape_of(settings: RunSettings) -> dict[str, Any]:
+    """What must be equal for one model to begin with the state of another."""
+    dump = settings.model_dump(mode="json")
+    shape = {key: dump[key] for key in SHAPING}
+    stage = dump["image_stage"]
+    shape |= {f"image_stage.{key}": stage[key] for key in ("generator", "discriminator", "attention", "alpha")}
+    shape["noise.dimensions"] = dump["noise"]["dimensions"]
+    shape["feedback.discriminator"] = dump["feedback"]["discriminator"] if settings.feeds_back else None
+    shape["image_stage.solo"] = round(stage["solo_share"] * settings.batch) > 0
+    return shape
+
+
+def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> None:
+    """Commits the state of ``model`` as step 0 of ``settings.run``: training goes on from there, as after any stop.
+
+    Weights, moving averages and optimiser moments are kept, and the band statistics, in whose units the networks
+    think; schedules begin anew. What the last steps of ``model`` had to say to each other is left out.
+
+    Args:
+        settings: of the new run; of the same :func:`shape_of` as those of ``model``.
+        source: its data.
+        model: a checkpoint that verifies.
+
+    """
+    writer = CheckpointWriter(settings, model.statistics(), source.fingerprint())
+    folder_url, records = writer.folder(0).url, []
+    for name, tensors in model.states().items():
+        scalars = json.loads(read_verified(model.folder, model.record(f"{name}.json")))
+        own = {key: x for key, x in tensors.items() if key.split(".")[0] not in (PART, GOOD)}
+        begun = {key: x for key, x in scalars.items() if key.split(".")[0] != GOOD}
+        begun |= {"step": 0, "signs": 0, "setbacks": 0, "good_step": 0}
+        files = {f"{name}.safetensors": save_safetensors(own), f"{name}.json": json.dumps(begun).encode()}
+        records += write_files(folder_url, files)
+    writer.commit(0, records)

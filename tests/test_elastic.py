@@ -28,7 +28,7 @@ import ray
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-from cluster.ray_engine import executor
+from cluster.ray_engine import executor as ray_executor
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.training.train import train
 from tests.runs import Events, tiny_run_settings
@@ -141,7 +141,7 @@ run({6: lambda: cluster.remove_node(node, allow_graceful=False)}, checkpoint_eve
 def test_a_machine_that_cannot_be_had_is_waited_for(small_shards: Path, tmp_path: Path) -> None:
     script = """
 import types
-from cluster.ray_engine import slots
+from cluster.ray_engine import slots as ray_seats
 from freqgan.errors import RunError
 ray.shutdown(); cluster.shutdown()
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **STORE})

@@ -294,7 +294,7 @@ def test_a_ray_that_does_not_start_is_started_again_and_then_an_error() -> None:
 import os, sys, threading
 folder = sys.argv[2]
 os.environ |= {"RAY_TMPDIR": f"{folder}/ray", sys.argv[1]: "0"}
-from cluster.ray_engine import connection
+from cluster.ray_engine import connection as ray_start
 from freqgan.errors import RunError
 open(f"{folder}/ray", "w").close()  # a file where Ray wants a folder
 try:

@@ -194,6 +194,11 @@ def train_command(
 
         print_plan(loaded)
         return
+    if address is not None and loaded.executor == "inline":
+        raise InputError(
+            f"--address {address}: executor=inline trains in this process and joins no cluster; add executor=ray, or "
+            "leave --address out"
+        )
     from launch.training import run_training
 
     raise typer.Exit(run_training(loaded, address))

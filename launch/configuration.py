@@ -19,6 +19,7 @@ from launch.yaml_text import dump_yaml, parse_yaml, read_text
 Values = dict[str, Any]
 PRESET_KEY = "preset"
 SHOWN_CHARACTERS = 60
+_VARIABLE = re.compile(r"\$\{[^}]*\}")
 WORD, SUGGESTIONS = 4, 3
 """Shorter words than WORD letters are parts of too many others: only descriptions that have them alone suggest any."""
 
@@ -34,7 +35,19 @@ def load_settings(source: str, overrides: list[str]) -> RunSettings:
     values = _read_source(source)
     for text in overrides:
         _override(values, text)
+    _check_filled_in(values)
     return validate_settings(values)
+
+
+def _check_filled_in(values: Values, group: str = "") -> None:
+    """InputError for a variable of a shell that stands where its value should."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _check_filled_in(value, f"{group}{key}.")
+        elif isinstance(value, str) and (match := _VARIABLE.search(value)):
+            raise InputError(
+                f"{group}{key} = {value!r}: {match[0]} looks like a variable that was not filled in; give its value"
+            )
 
 
 def validate_settings(values: Values, *, stored: bool = False) -> RunSettings:

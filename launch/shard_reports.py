@@ -63,7 +63,10 @@ def verify_with_progress(data: str) -> str:
         for url, what in wrong:
             table.add_row(shown(url if folders else url.rpartition("/")[2]), shown(what.removeprefix(f"{url} ")))
         plain_console(PRINTED_WIDTH).print(table)
-        raise RunError(f"{len(wrong)} of {shards_text(len(rows))} are damaged: restore them, or leave them out of data")
+        are = "is" if len(wrong) == 1 else "are"
+        raise RunError(
+            f"{len(wrong)} of {shards_text(len(rows))} {are} damaged: restore them, or leave them out of data"
+        )
     hint = f"; no index knows {unknown} of them: `freqgan shards index` writes one" if unknown else ""
     return f"{shards_text(len(rows))} in order{hint}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from tests.commands import Outcome, refused, run_command, run_process
+from tests.runs import write_small_shards
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -274,3 +276,41 @@ def test_no_checkpoint_that_can_be_used(capsys: Capsys, run_folder: Path, tmp_pa
     assert "no checkpoint can be used" in message
     assert "step 6" in message
     assert "step 3" in message
+
+
+@pytest.mark.parametrize("override", ["run=runs/${RUN}", "data=${DATA}", "images=${N}", "watch.data=${X}"])
+def test_variables_that_were_not_filled_in_are_named(capsys: Capsys, override: str) -> None:
+    message = refused(run_command(capsys, "train", "smoke", override))
+    assert re.match(
+        r"[a-z.]+ = '.*': (\$\{|\{\{).* looks like a variable that was not filled in; give its value", message
+    )
+
+
+def test_an_address_without_ray_is_refused(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    arguments = ("train", "smoke", f"data={small_shards}", f"run={tmp_path / 'run'}", "--address", "127.0.0.1:1")
+    assert "--address 127.0.0.1:1: executor=inline" in refused(run_command(capsys, *arguments))
+
+
+@pytest.mark.parametrize("url", ["s3:/bucket/x", "S3:bucket/x", "s3:"])
+def test_urls_that_lack_a_slash_are_no_folders(capsys: Capsys, url: str) -> None:
+    message = refused(run_command(capsys, "train", "smoke", f"run={url}"))
+    assert message.startswith(f"{url} is no URL of a bucket: write s3://bucket/prefix")
+
+
+def test_shards_do_not_go_among_the_images_that_are_packed(capsys: Capsys, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    for destination in ("photos", "photos/shards"):
+        message = refused(run_command(capsys, "shards", "pack", tmp_path / "photos", tmp_path / destination))
+        assert "whose images are to be packed: name a folder elsewhere" in message
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.png"]
+
+
+def test_shards_that_are_all_gone_are_told_by_verify(capsys: Capsys, tmp_path: Path) -> None:
+    shards = write_small_shards(tmp_path)
+    for path in shards.glob("*.tar"):
+        path.unlink()
+    outcome = run_command(capsys, "shards", "verify", shards)
+    assert outcome.code == 3
+    assert outcome.out.count("it is in the index and not there") == 3
+    assert "3 of 3 shards are damaged" in outcome.err

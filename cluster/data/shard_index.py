@@ -222,8 +222,9 @@ def verify_shards(data: str, progress: Progress = lambda done, total: None) -> l
 
     A shard that an index knows and that is not there any more is wrong, too, where ``data`` is its folder.
     """
-    urls = find_shards(data)
-    indexes = {folder.url: read_index(folder) for folder in (split_object(url)[0] for url in urls)}
+    urls = _shards_or_none(data)
+    folders = (split_object(url)[0] for url in urls) if urls else (open_folder(data),)
+    indexes = {folder.url: read_index(folder) for folder in folders}
     missing = [
         f"{folder}/{name}"
         for folder, shards in indexes.items()
@@ -237,6 +238,16 @@ def verify_shards(data: str, progress: Progress = lambda done, total: None) -> l
         rows.append((url, known is not None, damage_of(url, known)))
         progress(number, len(urls))
     return rows + [(url, True, "it is in the index and not there") for url in missing]
+
+
+def _shards_or_none(data: str) -> list[str]:
+    """The shards that ``data`` names; none where it is a folder whose index names some, and all of them are gone."""
+    try:
+        return find_shards(data)
+    except InputError:
+        if not read_index(open_folder(data)):
+            raise
+        return []
 
 
 def damaged(shard: Shard, what: str) -> DamagedError:

@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from tenacity import RetryError
 
 from cluster.storage.disk_writes import read_file, replace_file, replace_if, sync
-from cluster.storage.errors import bucket_reason, disk_reason, missing_is_fine
+from cluster.storage.errors import bucket_reason, disk_reason, error_code, missing_is_fine, plain_endpoint
 from cluster.storage.s3_access import bucket_files, copy_object_to, object_age_s
 from cluster.storage.s3_probe import BucketProfile, profile_of
 from cluster.storage.s3_writes import MOST_TRIES, abort_uploads, delete_objects, get_tagged, patiently, put_if, upload
@@ -125,7 +125,15 @@ class Folder:
     def profile(self) -> BucketProfile:
         """What the store of this bucket can do; tried out here by the first call of the process."""
         bucket, _, prefix = self._path.partition("/")
-        return profile_of(bucket, prefix)
+        try:
+            return profile_of(bucket, prefix)
+        except FileNotFoundError as error:
+            if error_code(error) == "NoSuchBucket":
+                raise
+            raise InputError(
+                f"{plain_endpoint()} answers a write to bucket {bucket} as if there were nothing (404): it is perhaps "
+                "no S3 server; check AWS_ENDPOINT_URL"
+            ) from error
 
     def exists(self, name: str) -> bool:
         """Whether ``name`` is an object (a folder is not)."""
@@ -304,6 +312,10 @@ def open_folder(url: str) -> Folder:
     scheme, separator, rest = url.partition("://")
     if not url or "\0" in url:
         raise InputError(f"{url!r} names no folder: give a path or s3://bucket/prefix")
+    if re.match(r"s3:(?!//)", url, re.IGNORECASE):
+        raise InputError(
+            f"{url} is no URL of a bucket: write s3://bucket/prefix (or ./{url} for a folder of that name)"
+        )
     if not separator:
         return Folder(os.path.abspath(os.path.expanduser(url)), is_local=True)
     if scheme != "s3":

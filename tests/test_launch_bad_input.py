@@ -300,9 +300,9 @@ def test_urls_that_lack_a_slash_are_no_folders(capsys: Capsys, url: str) -> None
 def test_shards_do_not_go_among_the_images_that_are_packed(capsys: Capsys, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
-    for destination in ("photos", "photos/shards"):
-        message = refused(run_command(capsys, "shards", "pack", tmp_path / "photos", tmp_path / destination))
-        assert "whose images are to be packed: name a folder elsewhere" in message
+    for destination in ("photos", "photos/../photos/"):
+        message = refused(run_command(capsys, "shards", "pack", tmp_path / "photos", f"{tmp_path}/{destination}"))
+        assert "holds the images that are to be packed: name another folder for the shards" in message
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.png"]
 
 

@@ -67,10 +67,8 @@ def pack(
     if shard_size_bytes < 1 or shard_samples < 1:
         raise InputError(f"shards of {shard_samples} samples and {shard_size_bytes} bytes: both must be at least 1")
     target = open_folder(destination)
-    if f"{target.url}/".startswith(f"{open_folder(source).url}/"):
-        raise InputError(
-            f"{destination} lies in {source}, whose images are to be packed: name a folder elsewhere for the shards"
-        )
+    if target.url == open_folder(source).url:
+        raise InputError(f"{destination} holds the images that are to be packed: name another folder for the shards")
     with open_images(source) as files:
         listing = list_images(files)
         _check_destination(target)

@@ -218,10 +218,8 @@ def test_a_folder_whose_sockets_would_have_too_long_paths(
     monkeypatch.setenv(variable, str(long := tmp_path / ("x" * 90)))
     with pytest.raises(InputError) as told:
         start_local_ray(2**27)
-    assert (
-        f"sockets below {long}/ray ({variable}) would have {len(str(long)) + 61 + len(str(os.getpid()))} bytes, and 107 are"
-        in str(told.value)
-    )
+    length = len(str(long)) + 61 + len(str(os.getpid()))
+    assert f"sockets below {long}/ray ({variable}) would have {length} bytes, and 107 are" in str(told.value)
     assert "set RAY_TMPDIR to a folder with a short path" in str(told.value)
     assert not long.exists()
 

@@ -42,9 +42,6 @@ def main(arguments: list[str] | None = None) -> None:
     0 done; 2 the input cannot be used; 3 the run failed; 75 stopped, run again to go on; 130 interrupted.
     With FREQGAN_DEBUG=1 every error shows its traceback.
     """
-    for stream in (sys.stdout, sys.stderr):  # names need not be UTF-8, nor what the terminal can show
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
         app(args=arguments, prog_name="freqgan")

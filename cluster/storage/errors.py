@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from freqgan.errors import FreqganError, InputError, RunError
 
@@ -23,14 +24,17 @@ def plain_endpoint() -> str:
 
 def error_code(error: BaseException) -> str:
     """The server's error code behind an exception of s3fs, or ""."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def status_code(error: BaseException) -> int:
     """The HTTP status behind an exception of s3fs, or 0."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    """What botocore parsed of the server's answer; s3fs keeps it in the cause of its own error."""
+    return getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
 
 
 @contextmanager
@@ -48,12 +52,7 @@ def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], st
     package = type(error).__module__.partition(".")[0]
     if not isinstance(error, OSError) and package not in ("botocore", "aiobotocore", "aiohttp", "fsspec", "asyncio"):
         return None
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EROFS,
-    ):  # the local end of a download
+    if isinstance(error, OSError) and error.errno in _OF_A_FULL_DISK:  # the local end of a download
         return _DISK_REASONS[error.errno]
     where = plain_endpoint()
     name, code = type(error).__name__, error_code(error)
@@ -76,6 +75,7 @@ def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], st
     return RunError, re.sub(r"//[^/@\s]*@", "//", f"{error or name}; the storage at {where} gave up, try again")
 
 
+_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
     errno.ENOENT: (InputError, "no such file or folder; check the path"),
     errno.EACCES: (InputError, "permission denied; give this user access or name another folder"),
@@ -83,8 +83,6 @@ _DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
     errno.ENOTDIR: (InputError, "a part of the path is a file, not a folder; name another folder"),
     errno.EEXIST: (InputError, "a part of the path is a file, not a folder; name another folder"),
     errno.EISDIR: (InputError, "it is a folder, not a file; check the path"),
-    errno.ENAMETOOLONG: (InputError, "a part of the path is too long for this file system; give a shorter name"),
-    errno.ELOOP: (InputError, "its links lead to each other; name another folder"),
     errno.EROFS: (InputError, "the file system is read-only; name another folder"),
     errno.ENOSPC: (RunError, "no space is left on the disk; free some or name another folder"),
     errno.ENAMETOOLONG: (InputError, "the name is too long for this file system; choose a shorter one"),
@@ -100,9 +98,6 @@ def disk_reason(error: Exception) -> tuple[type[FreqganError], str] | None:
     """The class and the wording of what the operating system raised; None for anything else."""
     otherwise = RunError, f"{error}; check the disk"
     return _DISK_REASONS.get(error.errno, otherwise) if isinstance(error, OSError) else None
-
-
-_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager

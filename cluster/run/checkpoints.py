@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -215,8 +215,10 @@ class CheckpointWriter:
         """Deletes the attempts of others that came to no manifest, while the lease says that nobody else writes."""
         if self.lease is None:
             return
-        committed = set(_committed(self.root))
-        unfinished = {a for a in _attempts(self.root) if a[1] != self.attempt and (int(a[0]), a[1]) not in committed}
+        names = self.root.list()
+        committed = set(_committed_among(names))
+        attempts = _attempts_on_disk(self.root) if self.root.is_local else _attempts_among(names)
+        unfinished = {a for a in attempts if a[1] != self.attempt and (int(a[0]), a[1]) not in committed}
         if unfinished:
             self.lease.check()
         for step, attempt in unfinished:
@@ -322,22 +324,25 @@ def _is_fenced(root: Folder, step: int, attempt: str, epoch: int) -> bool:
 
 
 def _committed(root: Folder) -> Iterator[tuple[int, str]]:
-    for name in root.list():
-        parts = name.split("/")
-        if len(parts) == 3 and parts[2] == MANIFEST and parts[0].isdecimal():
-            yield int(parts[0]), parts[1]
+    return _committed_among(root.list())
 
 
-def _attempts(root: Folder) -> Iterator[tuple[str, str]]:
-    """(folder of a step, attempt) of all, committed or not; on a disk also those of temporary files alone."""
-    if root.is_local:
-        for step in filter(str.isdecimal, root.subfolders()):
-            yield from ((step, attempt) for attempt in root.child(step).subfolders())
-        return
-    for name in root.list():
-        parts = name.split("/")
-        if len(parts) == 3 and parts[0].isdecimal():
-            yield parts[0], parts[1]
+def _committed_among(names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    return ((int(step), attempt) for step, attempt in _attempts_among(names, MANIFEST))
+
+
+def _attempts_among(names: Sequence[str], having: str | None = None) -> Iterator[tuple[str, str]]:
+    """(folder of a step, attempt) of the objects ``names``, or of those called ``having`` alone."""
+    for name in names:
+        step, *rest = name.split("/")
+        if len(rest) == 2 and step.isdecimal() and having in (None, rest[1]):
+            yield step, rest[0]
+
+
+def _attempts_on_disk(root: Folder) -> Iterator[tuple[str, str]]:
+    """The same of all, also of those that hold nothing but temporary files."""
+    for step in filter(str.isdecimal, root.subfolders()):
+        yield from ((step, attempt) for attempt in root.child(step).subfolders())
 
 
 def _read(folder: Folder, step: int) -> Checkpoint:

@@ -80,15 +80,20 @@ class BucketProfile:
     deletes_many: bool
     capabilities: tuple[Capability, ...]
 
+    @property
+    def missing(self) -> list[Capability]:
+        """What a run needs and the store does not do."""
+        return [one for one in self.capabilities if one.needed and not one.holds]
+
     def require_conditions(self, url: str) -> TagForm:
         """The spelling of tags; InputError naming store, capability and remedy where ``url`` cannot hold a run."""
-        for one in self.capabilities:
-            if one.needed and not one.holds:
-                raise InputError(
-                    f"{url}: the store at {self.store} lacks what a run needs: {one.name} ({one.detail}); keep the run "
-                    "on a store that honours If-Match and If-None-Match, or on a disk; `freqgan storage check "
-                    f"{url}` shows what was tried"
-                )
+        if self.missing:
+            one = self.missing[0]
+            raise InputError(
+                f"{url}: the store at {self.store} lacks what a run needs: {one.name} ({one.detail}); keep the run "
+                "on a store that honours If-Match and If-None-Match, or on a disk; `freqgan storage check "
+                f"{url}` shows what was tried"
+            )
         assert self.tag_form is not None, "a needed capability says so"
         return self.tag_form
 

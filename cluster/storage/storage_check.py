@@ -43,8 +43,7 @@ def check_storage(url: str) -> StorageCheck:
             if folder.is_local:
                 return StorageCheck(folder.url, "disk", (*_on_disk(scratch), _race(scratch)))
             profile = folder.profile()
-            trusted = profile.tag_form is not None and all(one.holds for one in profile.capabilities if one.needed)
-            races = (_race(scratch),) if trusted else ()
+            races = () if profile.missing else (_race(scratch),)
             return StorageCheck(folder.url, profile.store, (*profile.capabilities, *races))
         finally:
             scratch.delete_tree()

@@ -179,7 +179,10 @@ def train_command(
         bool, typer.Option("--dry-run", help="Print all settings and the plan of GANs, and stop.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(metavar="ADDR", help='address of a Ray cluster; "auto" for the one this runs in')
+        str | None,
+        typer.Option(
+            metavar="ADDR", help='address of a Ray cluster, for executor=ray; "auto" for the one this runs in'
+        ),
     ] = None,
 ) -> None:
     """Trains; run the same command again to resume. Exits 75 when a signal stopped it at a checkpoint."""
@@ -245,7 +248,10 @@ def status_command(
 def retrain_command(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="YAML file, a path or s3:// URL")],
     address: Annotated[
-        str | None, typer.Option(metavar="ADDR", help='address of a Ray cluster; "auto" for the one this runs in')
+        str | None,
+        typer.Option(
+            metavar="ADDR", help='address of a Ray cluster, for executor=ray; "auto" for the one this runs in'
+        ),
     ] = None,
 ) -> None:
     """Trains a model on shards that are new since its last version, and puts it in use if it is good enough.

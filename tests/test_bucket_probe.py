@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import Lease
 from cluster.storage.s3_probe import opaque_tag, spelled
+from cluster.storage.storage_check import race
 from freqgan.errors import InputError
 from tests.commands import run_command
 from tests.deviating_s3 import DEVIATIONS, DeviatingProxy, running_deviation
@@ -79,17 +79,7 @@ def test_of_many_writers_one_wins(deviating: Store) -> None:
     _, folder = deviating
     tag: str | None = None
     for number in range(2):
-        won: list[str] = []
-
-        def write(writer: int, number: int = number, tag: str | None = tag, won: list[str] = won) -> None:
-            result = folder.write_if("name", f"{number} {writer}".encode(), tag)
-            won.extend([] if result is None else [result])
-
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        won = race(folder, "name", tag, number, writers=4)
         assert len(won) == 1
         tag = won[0]
 

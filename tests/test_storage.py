@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from cluster.storage.folder import Folder, open_folder, split_object
+from cluster.storage.storage_check import race
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.s3_server import BUCKET
 
@@ -299,17 +300,7 @@ def test_a_conditional_write_has_one_winner(folder: Folder) -> None:
 def test_of_many_conditional_writers_one_wins_each_round(folder: Folder) -> None:
     tag: str | None = None
     for number in range(3):
-        won: list[str] = []
-
-        def write(writer: int, number: int = number, tag: str | None = tag, won: list[str] = won) -> None:
-            made = folder.write_if("lease", f"{number} {writer}".encode(), tag)
-            won.extend([] if made is None else [made])
-
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        won = race(folder, "lease", tag, number, writers=6)
         assert len(won) == 1
         tag = won[0]
 

@@ -72,17 +72,23 @@ def _on_disk(folder: Folder) -> Iterator[Capability]:
     yield trial("write only if it is still the same", replaced, "it was overwritten all the same")
 
 
+def race(folder: Folder, name: str, tag: str | None, number: int, writers: int = WRITERS) -> list[str]:
+    """The tags of those who succeed when ``writers`` replace one object at once, each taking it for that of ``tag``.
+
+    ``number`` tells one round from the next: what they write must differ.
+    """
+    bodies = [f"{number} {writer}".encode() for writer in range(writers)]
+    with ThreadPoolExecutor(writers) as pool:
+        results = list(pool.map(lambda body: folder.write_if(name, body, tag), bodies))
+    return [result for result in results if result is not None]
+
+
 def _race(folder: Folder) -> Capability:
-    """Several writers of one object at once, each of which takes it for unchanged: exactly one may succeed."""
-    name, tag = "race", None
-    what = f"of {WRITERS} writers at once one wins ({ROUNDS} rounds)"
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for number in range(1, ROUNDS + 1):
-            tries = [
-                pool.submit(folder.write_if, name, f"{number} {writer}".encode(), tag) for writer in range(WRITERS)
-            ]
-            won = [result for one in tries if (result := one.result()) is not None]
-            if len(won) != 1:
-                return Capability(what, False, f"{len(won)} won in round {number}")
-            tag = won[0]
+    """Exactly one may succeed."""
+    tag, what = None, f"of {WRITERS} writers at once one wins ({ROUNDS} rounds)"
+    for number in range(1, ROUNDS + 1):
+        won = race(folder, "race", tag, number)
+        if len(won) != 1:
+            return Capability(what, False, f"{len(won)} won in round {number}")
+        tag = won[0]
     return Capability(what, True)

@@ -118,7 +118,7 @@ def pack_command(
     shard_samples: Annotated[int, typer.Option(min=1, help="most images in a shard")] = 10_000,
 ) -> None:
     """Packs a folder or zip of images into tar shards; folders of the first level are classes."""
-    from launch.packing_progress import pack_with_progress
+    from launch.commands.pack import pack_with_progress
 
     print(pack_with_progress(source, destination, shard_size_mib, shard_samples))
 
@@ -132,7 +132,7 @@ def index_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS
 
     With it any damage is noticed, and a training starts without walking the shards.
     """
-    from launch.shard_reports import index_with_progress
+    from launch.commands.shards import index_with_progress
 
     print(index_with_progress(data))
 
@@ -143,7 +143,7 @@ def verify_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARD
 
     Shards that no index knows are walked, and all of their images decoded.
     """
-    from launch.shard_reports import verify_with_progress
+    from launch.commands.shards import verify_with_progress
 
     print(verify_with_progress(data))
 
@@ -154,7 +154,7 @@ def info_command(
     grid: Annotated[str | None, typer.Option(metavar="FILE", help="PNG of 64 random images, local or s3://")] = None,
 ) -> None:
     """Prints how many images shards hold, of which kinds and classes, and whether damage would be noticed."""
-    from launch.shard_reports import show_info
+    from launch.commands.shards import show_info
 
     show_info(data, grid)
 
@@ -164,7 +164,7 @@ def storage_check_command(
     url: Annotated[str, typer.Argument(metavar="URL", help="folder or s3:// URL in which runs are to be kept")],
 ) -> None:
     """Tries out what a store can do, and prints it as a table; exits 2 where it cannot hold a run."""
-    from launch.storage_check import show_storage_check
+    from launch.commands.storage import show_storage_check
 
     show_storage_check(url)
 
@@ -186,11 +186,11 @@ def train_command(
     ] = None,
 ) -> None:
     """Trains; run the same command again to resume. Exits 75 when a signal stopped it at a checkpoint."""
-    from launch.configuration import load_settings
+    from launch.settings.load import load_settings
 
     loaded = load_settings(settings, overrides or [])
     if dry_run:
-        from launch.plan_table import print_plan
+        from launch.console.plan_table import print_plan
 
         print_plan(loaded)
         return
@@ -199,7 +199,7 @@ def train_command(
             f"--address {address}: executor=inline trains in this process and joins no cluster; add executor=ray, or "
             "leave --address out"
         )
-    from launch.training import run_training
+    from launch.commands.train import run_training
 
     raise typer.Exit(run_training(loaded, address))
 
@@ -223,8 +223,8 @@ def submit_command(
 
     With --follow it exits as the training does: 0, 2, 3, or 75 when it was stopped.
     """
-    from launch.configuration import load_settings
-    from launch.submission import submit
+    from launch.commands.submit import submit
+    from launch.settings.load import load_settings
 
     loaded = load_settings(settings, overrides or [])
     raise typer.Exit(
@@ -239,7 +239,7 @@ def status_command(
     ],
 ) -> None:
     """Prints how a run is doing, from what it has stored; or the jobs of a cluster."""
-    from launch.status import print_status
+    from launch.commands.status import print_status
 
     print_status(target)
 
@@ -259,8 +259,8 @@ def retrain_command(
     Safe to run on a schedule, twice at once, and after being killed: it goes on where it was. Exits 75 when a signal
     stopped it.
     """
-    from launch.policy import load_policy
-    from launch.retraining import retrain
+    from launch.commands.retrain import retrain
+    from launch.settings.policy import load_policy
 
     raise typer.Exit(retrain(load_policy(policy), print, _note, address))
 
@@ -271,7 +271,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="<models>/<name>, a 
 @models.command("list")
 def models_list_command(model: Model) -> None:
     """Prints a table of the versions of MODEL."""
-    from launch.models import list_models
+    from launch.commands.models import list_models
 
     list_models(model)
 
@@ -281,7 +281,7 @@ def models_show_command(
     model: Model, number: Annotated[int | None, typer.Argument(min=1, show_default="the one in use")] = None
 ) -> None:
     """Prints where a version comes from: data, code, settings, metrics, verdict, and when it was put in use. JSON."""
-    from launch.models import show_model
+    from launch.commands.models import show_model
 
     show_model(model, number)
 
@@ -289,7 +289,7 @@ def models_show_command(
 @models.command("promote")
 def models_promote_command(model: Model, number: Annotated[int, typer.Argument(min=1)]) -> None:
     """Puts a version in use, whatever the gate said of it."""
-    from launch.models import promote_model
+    from launch.commands.models import promote_model
 
     print(promote_model(model, number))
 
@@ -297,7 +297,7 @@ def models_promote_command(model: Model, number: Annotated[int, typer.Argument(m
 @models.command("rollback")
 def models_rollback_command(model: Model) -> None:
     """Puts the version in use that was in use before."""
-    from launch.models import roll_back_model
+    from launch.commands.models import roll_back_model
 
     print(roll_back_model(model))
 
@@ -332,8 +332,8 @@ def plan_command(
     out: Annotated[str | None, typer.Option(help="folder or s3:// URL for plan.json and simulation.png")] = None,
 ) -> None:
     """Prints the GANs, what they cost, where they would run and how fast that would be. Trains nothing."""
-    from launch.configuration import load_settings
-    from launch.planning import plan_command as plan
+    from launch.commands.plan import plan_command as plan
+    from launch.settings.load import load_settings
 
     plan(
         load_settings(settings, overrides or []), nodes=nodes, link_gbit=link_gbit, cut=cut, measured=measured,
@@ -351,7 +351,7 @@ def generate_command(
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
-    from launch.generation import generate
+    from launch.commands.generate import generate
 
     print(generate(run, out, count=count, seed=seed, label=label, best=best, note=_note))
 
@@ -370,7 +370,7 @@ def super_resolve_command(
     label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
-    from launch.editing import super_resolve_command as super_resolve
+    from launch.commands.edit import super_resolve_command as super_resolve
 
     for line in super_resolve(run, images, level=from_level, out=out, seed=seed, label=label, note=_note):
         print(line)
@@ -387,7 +387,7 @@ def edit_command(
     gain: Annotated[list[str] | None, typer.Option(metavar="BAND=X", help="multiplies a band; may be repeated")] = None,
 ) -> None:
     """Changes single bands of generated images and leaves all others as they are."""
-    from launch.editing import edit_command as edit
+    from launch.commands.edit import edit_command as edit
 
     bands = [name.strip() for name in resample.split(",") if name.strip()]
     print(
@@ -412,8 +412,8 @@ def decompose_command(
     reconstruct: Annotated[bool, typer.Option("--reconstruct", help="put them together again and compare")] = False,
 ) -> None:
     """Takes an image apart into its bands: a picture of all of them, a table, and the numbers themselves."""
-    from launch.decomposition import decompose_command as decompose
-    from launch.decomposition import parse_packets
+    from launch.commands.decompose import decompose_command as decompose
+    from launch.commands.decompose import parse_packets
 
     lines = decompose(
         image, transform=transform, levels=levels, packets=parse_packets(packets), out=out, reconstruct=reconstruct
@@ -451,7 +451,7 @@ def evaluate_command(
     ] = False,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio."""
-    from launch.evaluation import evaluate_command as evaluate
+    from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
@@ -474,7 +474,7 @@ def compare_command(
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
 ) -> None:
     """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
-    from launch.comparison import compare, comparison_of
+    from launch.commands.compare import compare, comparison_of
 
     comparison = comparison_of(
         settings, overrides or [], systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
@@ -493,7 +493,7 @@ def report_command(
     ] = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
-    from launch.report import write_report
+    from launch.pages.report import write_report
 
     print(write_report(run, data=data, note=_note))
 

@@ -35,7 +35,7 @@ def run_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outco
 
 def command_line(*arguments: object) -> list[str]:
     """The same as a command for a process of its own; run it in ROOT."""
-    return [sys.executable, "-m", "launch.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "launch", *map(str, arguments)]
 
 
 def run_process(*arguments: object, **environment: str) -> Outcome:

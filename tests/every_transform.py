@@ -16,8 +16,8 @@ from PIL import Image
 
 from cluster.data.packing import pack
 from cluster.run.checkpoints import find_checkpoint
-from freqgan.synthesiser import Generated, Synthesiser
-from launch.generation import generate
+from freqgan.generation.synthesiser import Generated, Synthesiser
+from launch.commands.generate import generate
 from tests.runs import tiny_run_settings, trained, write_small_shards
 
 STEPS = 60

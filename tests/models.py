@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freqgan.band_gan import BandGan, Feedback
-from freqgan.chain import Chain
-from freqgan.image_stage import IMAGE_STAGE, ImageStage
-from freqgan.recording import Recorder
-from freqgan.settings import ModelSettings
-from freqgan.statistics import BandMoments, BandStatistics
-from freqgan.synthesiser import Synthesiser
+from freqgan.generation.synthesiser import Synthesiser
+from freqgan.model.band_statistics import BandMoments, BandStatistics
+from freqgan.model.chain import Chain
+from freqgan.model.settings import ModelSettings
+from freqgan.runtime.graph_capture import Recorder
+from freqgan.training.band_gan import BandGan, Feedback
+from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
 from freqgan.transforms import parse_transform
 
 CPU = torch.device("cpu")

@@ -29,7 +29,7 @@ from cluster.run.model_registry import ModelStore
 from cluster.storage.s3_access import access_of
 from cluster.storage.storage_check import StorageCheck, check_storage
 from freqgan.errors import FreqganError, InputError
-from launch.training import STOPPED_EXIT_CODE
+from launch.commands.train import STOPPED_EXIT_CODE
 from tests.chaos.drivers import Driver
 from tests.chaos.racing import CHECKPOINT_EVERY, racing_case, settings_of
 from tests.chaos.stages import quiet_of

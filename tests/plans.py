@@ -13,8 +13,8 @@ from cluster.planning.cost_model import counted_work, estimated, with_speeds
 from cluster.planning.devices import ACCELERATORS, CPU, Device
 from cluster.planning.plan import Plan
 from cluster.run.settings import RunSettings
-from freqgan.cost import StepWork
-from launch.configuration import load_settings
+from freqgan.costing.operator_count import StepWork
+from launch.settings.load import load_settings
 
 PRESETS = ("cifar10", "clothing")
 MOST_DEVICES = 1024

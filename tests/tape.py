@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from freqgan.recording import Recording
+from freqgan.runtime.graph_capture import Recording
 
 ATEN = torch.ops.aten
 LOOKS = {ATEN._local_scalar_dense.default, ATEN.nonzero.default, ATEN.masked_select.default, ATEN.equal.default}

@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from freqgan.augmentation import AugmentationSettings, augment
 from freqgan.errors import InputError
+from freqgan.recipe.augmentation import AugmentationSettings, augment
 
 FLIP = AugmentationSettings(flip=True)
 SHIFT = AugmentationSettings(flip=False, shift=2)

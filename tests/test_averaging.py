@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from freqgan.averaging import average_decay, update_average
+from freqgan.recipe.weight_average import average_decay, update_average
 
 
 def network(value: float) -> nn.Sequential:

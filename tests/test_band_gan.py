@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from freqgan.band_gan import BandGan
 from freqgan.errors import InputError, RunError
-from freqgan.settings import ModelSettings
+from freqgan.model.settings import ModelSettings
+from freqgan.training.band_gan import BandGan
 from tests.models import TinyRun, chain_of, pictures, tiny_settings
 
 VARIANTS: dict[str, dict[str, Any]] = {

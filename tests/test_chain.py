@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from freqgan.bands import Band, all_bands
-from freqgan.chain import Chain
+from freqgan.model.chain import Chain
 from tests.models import chain_of, pictures, tiny_settings
 
 

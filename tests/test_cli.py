@@ -16,7 +16,7 @@ from PIL import Image
 
 from cluster.storage.folder import open_folder
 from freqgan import __version__
-from launch.configuration import load_settings, preset_names
+from launch.settings.load import load_settings, preset_names
 from tests.commands import ROOT, command_line, run_command
 from tests.s3_server import BUCKET
 
@@ -97,7 +97,7 @@ def test_an_unexpected_error_exits_3_and_keeps_its_traceback(
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("launch.training.train", fail)
+        patch.setattr("launch.commands.train.train", fail)
         outcome = run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
     assert outcome.code == 3
     assert "error: unexpected ZeroDivisionError: a bug; set FREQGAN_DEBUG=1" in outcome.err
@@ -145,7 +145,7 @@ def test_a_dry_run_prints_settings_that_can_be_read_back_and_the_plan(capsys: Ca
 
 def test_the_parameters_of_a_dry_run_are_those_that_are_trained(capsys: Capsys, run_folder: Path) -> None:
     from cluster.run.checkpoints import find_checkpoint
-    from launch.plan_table import plan_rows
+    from launch.console.plan_table import plan_rows
 
     checkpoint = find_checkpoint(str(run_folder))
     states = checkpoint.states()
@@ -264,7 +264,7 @@ def test_a_label_decides_the_class(capsys: Capsys, run_folder: Path, tmp_path: P
 
 def test_the_module_is_the_same_command(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
     arguments = ["smoke", f"data={small_shards}", f"run={tmp_path}/run", "--dry-run"]
-    module = [sys.executable, "-m", "launch.train", *arguments]
+    module = [sys.executable, "-m", "launch", "train", *arguments]
     done = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, check=True)
     assert yaml.safe_load(done.stdout.partition("\n\n")[0])["run"] == f"{tmp_path}/run"
     assert run_command(capsys, "train", *arguments).out == done.stdout

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from cluster.run.settings import FREE_SETTINGS, RunSettings
 from freqgan.errors import InputError
 from freqgan.setting_group import AS_STORED
-from launch.configuration import dump_settings, load_settings, preset_names, setting_names, validate_settings
+from launch.settings.load import dump_settings, load_settings, preset_names, setting_names, validate_settings
 
 
 def write(folder: Path, text: str) -> str:

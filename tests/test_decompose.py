@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from freqgan.bands import Band
 from freqgan.transforms import parse_transform
-from launch.pictures import arranged
+from launch.drawing.grids import arranged
 from tests.commands import Outcome, refused, run_command
 from tests.jpegs import saved
 from tests.pngs import COLOUR, COLOUR_ALPHA, GREY, GREY_ALPHA, transparent, written

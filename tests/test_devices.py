@@ -12,7 +12,7 @@ from cluster.execution.executors import InlineExecutor
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.run.settings import RunSettings
 from cluster.stages import host
-from freqgan.synthesiser import Synthesiser
+from freqgan.generation.synthesiser import Synthesiser
 from tests.other_device import OTHER, other_device
 from tests.runs import tiny_run_settings
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from freqgan.bands import Band
-from freqgan.editing import low_band, redraw, super_resolve, weigh
 from freqgan.errors import InputError
-from freqgan.synthesiser import Synthesiser
+from freqgan.generation.editing import low_band, redraw, super_resolve, weigh
+from freqgan.generation.synthesiser import Synthesiser
 from tests.commands import refused, run_command
 from tests.models import TinyRun, pictures, tiny_settings
 

@@ -116,7 +116,7 @@ config = sys.argv[1] + ".yaml"
 with open(config, "w") as file:
     file.write(settings(images=32_000, max_steps=4000, checkpoint_every=2).model_dump_json())
 environment = os.environ | {"RAY_ADDRESS": cluster.address}
-driver = subprocess.Popen([sys.executable, "-m", "launch.train", config], env=environment)
+driver = subprocess.Popen([sys.executable, "-m", "launch", "train", config], env=environment)
 while driver.poll() is None and not has_checkpoints(sys.argv[1]):
     time.sleep(0.5)
 drain(ray.get_runtime_context().get_node_id())

@@ -16,7 +16,7 @@ import yaml
 
 from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import open_folder
-from launch.submission import pack_job
+from launch.commands.submit import pack_job
 from tests.commands import ROOT
 from tests.ray_head import Head, running_head
 from tests.retraining import GOOD_ENOUGH, NEVER_GOOD_ENOUGH, Bench

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.execution.failure_policy import UNLIMITED, Recovery, Symptoms, decide
-from launch.failure_log import append_failure, parse_failures, recovery_text
+from launch.run_folder.failures import append_failure, parse_failures, recovery_text
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cluster.stages.lag_buffer import KeptSteps
-from freqgan.band_gan import BandGan, Feedback, feedback_loss
 from freqgan.errors import RunError
-from freqgan.image_stage import ImageStage
-from freqgan.settings import ModelSettings
+from freqgan.model.settings import ModelSettings
+from freqgan.training.band_gan import BandGan, Feedback, feedback_loss
+from freqgan.training.image_stage import ImageStage
 from tests.models import TinyRun, chain_of, pictures, tiny_settings
 
 STILL = {"learning_rate": 1e-12, "learning_rate_final": 1e-12}

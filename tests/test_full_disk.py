@@ -27,11 +27,11 @@ from cluster.storage.checksummed_files import write_files
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import RunError
-from launch.evaluation_log import EvaluationLog
-from launch.event_log import EventLog
-from launch.failure_log import append_failure
-from launch.metrics_log import MetricsLog
-from launch.progress import ProgressReporter
+from launch.console.progress import ProgressReporter
+from launch.run_folder.evaluations import EvaluationLog
+from launch.run_folder.event_log import EventLog
+from launch.run_folder.failures import append_failure
+from launch.run_folder.metrics import MetricsLog
 from tests.commands import ROOT
 from tests.runs import tiny_run_settings, trained
 

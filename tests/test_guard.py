@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cluster.execution.failure_policy import setbacks
-from freqgan.band_gan import BandGan, StepResult
 from freqgan.errors import DivergedError
-from freqgan.guard import Guard
-from freqgan.health import HealthSettings, deviations, shows_collapse
-from freqgan.updates import plain
-from launch.failure_log import recovery_text
+from freqgan.recipe.health import HealthSettings, deviations, shows_collapse
+from freqgan.training.band_gan import BandGan, StepResult
+from freqgan.training.rollback import Guard
+from freqgan.training.updates import plain
+from launch.run_folder.failures import recovery_text
 from tests.models import TinyRun, pictures, tiny_settings
 from tests.runs import tiny_run_settings, trained
 

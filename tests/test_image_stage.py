@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freqgan.image_stage import Blend, ImageStage
+from freqgan.training.image_stage import Blend, ImageStage
 from tests.models import TinyRun, chain_of, pictures, tiny_settings
 
 

@@ -13,7 +13,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from freqgan.transforms import banks, cosine_kernels, cpu_kernels, filters, fourier_kernels, kernels, parse_transform
+from freqgan.transforms import banks, filters, parse_transform
+from freqgan.transforms.kernels import choice, cosine, cpu, fourier
 from tests.commands import ROOT
 from tests.test_transforms import image
 from tests.triton_interpreted import held, outcomes
@@ -27,11 +28,11 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     class Watched(ModuleType):
         def __getattr__(self, name: str) -> object:
             asked.append(name)
-            return getattr(cpu_kernels, name)
+            return getattr(cpu, name)
 
-    monkeypatch.setattr(kernels, "LARGE", 1)
-    monkeypatch.setattr(kernels, "_kernels", lambda name, device: Watched(name))
-    monkeypatch.setattr(cpu_kernels, "CHUNK_BYTES", 2**13)
+    monkeypatch.setattr(choice, "LARGE", 1)
+    monkeypatch.setattr(choice, "_kernels", lambda name, device: Watched(name))
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", 2**13)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield asked
@@ -84,24 +85,22 @@ def test_kernels_of_a_cpu_take_any_layout_and_leave_inputs_alone(any_size: list[
 
 def test_small_tensors_and_long_filters_do_not_get_kernels_of_a_cpu() -> None:
     large = torch.zeros(1, 2, 512, 512)
-    assert kernels.kernels_for(large) is cpu_kernels
-    assert (
-        kernels.kernels_for(large[:, :, :256, :256], 4) is kernels.kernels_for(large[:, :, ::2, ::2], 4) is cpu_kernels
-    )
-    assert kernels.kernels_for(large[:, :1]) is None
-    assert kernels.kernels_for(large, taps=40) is None
-    assert kernels.kernels_for(large.half()) is None
-    assert kernels.kernels_for(large.to("meta")) is None
+    assert choice.kernels_for(large) is cpu
+    assert choice.kernels_for(large[:, :, :256, :256], 4) is choice.kernels_for(large[:, :, ::2, ::2], 4) is cpu
+    assert choice.kernels_for(large[:, :1]) is None
+    assert choice.kernels_for(large, taps=40) is None
+    assert choice.kernels_for(large.half()) is None
+    assert choice.kernels_for(large.to("meta")) is None
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("spec", "module", "name"),
     [
-        ("dwt:haar", cpu_kernels, "haar_split"),
-        ("dwt:db2", cpu_kernels, "bank_split"),
-        ("dct", cosine_kernels, "cosine_split"),
-        ("fft:meyer", fourier_kernels, "fourier_split"),
+        ("dwt:haar", cpu, "haar_split"),
+        ("dwt:db2", cpu, "bank_split"),
+        ("dct", cosine, "cosine_split"),
+        ("fft:meyer", fourier, "fourier_split"),
     ],
 )
 def test_compiled_transforms_go_through_the_kernels(
@@ -158,9 +157,9 @@ def test_spectral_kernels_do_what_scipy_and_plain_torch_do(
         transform, pixels = parse_transform(spec, levels), image(5, 3, *size, dtype=dtype)
         for x in (pixels, pixels.to(memory_format=torch.channels_last), pixels.mT.contiguous().mT):
             kept = x.clone()
-            monkeypatch.setattr(kernels, "LARGE", 1)
+            monkeypatch.setattr(choice, "LARGE", 1)
             made = outcomes(transform, x)
-            monkeypatch.setattr(kernels, "LARGE", 2**30)
+            monkeypatch.setattr(choice, "LARGE", 2**30)
             for a, b in zip(made, outcomes(transform, x), strict=True):
                 assert float((a - b).abs().max()) <= bound * max(1, float(b.abs().max()))
             assert torch.equal(x, kept)
@@ -168,10 +167,10 @@ def test_spectral_kernels_do_what_scipy_and_plain_torch_do(
 
 def test_only_large_tensors_of_a_cpu_get_spectral_kernels() -> None:
     large = torch.zeros(1, 2, 512, 512)
-    assert kernels.spectral_kernels_for(large, "cosine") is cosine_kernels
-    assert kernels.spectral_kernels_for(large, "fourier") is fourier_kernels
+    assert choice.spectral_kernels_for(large, "cosine") is cosine
+    assert choice.spectral_kernels_for(large, "fourier") is fourier
     for other in (large[:, :1], large.half(), large.to("meta")):
-        assert kernels.spectral_kernels_for(other, "cosine") is None
+        assert choice.spectral_kernels_for(other, "cosine") is None
 
 
 @pytest.mark.skipif(
@@ -195,7 +194,7 @@ def test_without_a_gpu_nothing_of_triton_is_imported() -> None:
     script = (
         "import sys, torch; from freqgan.transforms import parse_transform; "
         "parse_transform('dwt:db2', 2).analyse(torch.zeros(1, 1, 8, 8)); "
-        "sys.exit('freqgan.transforms.gpu_kernels' in sys.modules)"
+        "sys.exit('freqgan.transforms.kernels.gpu' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=120, check=False).returncode == 0
 

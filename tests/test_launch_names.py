@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from cluster.execution.failure_policy import Recovery
-from launch.progress import ProgressReporter
+from launch.console.progress import ProgressReporter
 from tests.commands import Outcome, refused, run_command, run_process
 from tests.runs import tiny_run_settings
 

@@ -19,10 +19,10 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.pixels import to_pixels
-from launch.configuration import load_settings
-from launch.metrics_log import METRICS, MetricsLog, mean_alpha, parse_metrics
-from launch.progress import ProgressReporter, duration_text, losses_text
-from launch.run_folder import RunFolder
+from launch.console.progress import ProgressReporter, duration_text, losses_text
+from launch.run_folder.folder import RunFolder
+from launch.run_folder.metrics import METRICS, MetricsLog, mean_alpha, parse_metrics
+from launch.settings.load import load_settings
 from tests.s3_server import BUCKET
 
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from freqgan.losses import (
+from freqgan.recipe.losses import (
     LossKind,
     LossSettings,
     discriminator_loss,

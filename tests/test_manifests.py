@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from freqgan.errors import InputError, RunError
-from launch.create_rayjob import copy_of, create
-from launch.policy import Policy
+from launch.settings.policy import Policy
+from launch.tools.create_rayjob import copy_of, create
 from tests.commands import ROOT
 
 K8S = ROOT / "k8s"
@@ -257,7 +257,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are(rendered: dict[str,
 
 
 def test_settings_and_policy_are_what_the_commands_take(rendered: dict[str, list[Object]], tmp_path: Path) -> None:
-    from launch.configuration import load_settings
+    from launch.settings.load import load_settings
 
     for overlay, objects in rendered.items():
         settings = next(one for one in of_kind(objects, "ConfigMap") if "settings.yaml" in one["data"])
@@ -291,7 +291,7 @@ TEMPLATE: Object = {
         "labels": {"kueue.x-k8s.io/queue-name": "freqgan"},
         "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
     },
-    "spec": {"suspend": True, "entrypoint": "python -m launch.cli retrain", "jobId": "old"}, "status": {"a": 1},
+    "spec": {"suspend": True, "entrypoint": "python -m launch retrain", "jobId": "old"}, "status": {"a": 1},
 }  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def test_a_copy_of_a_template() -> None:
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {"generateName": "freqgan-retrain-", "labels": {"kueue.x-k8s.io/queue-name": "freqgan"}},
-        "spec": {"entrypoint": "python -m launch.cli retrain"},
+        "spec": {"entrypoint": "python -m launch retrain"},
     }
 
 

@@ -23,7 +23,6 @@ from cluster.run.settings import RunSettings
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
-from freqgan.metrics.critic import critic_accuracy
 from freqgan.metrics.evaluation import FRECHET_FAINTEST, KERNEL_FAINTEST, MEASURES, Score, evaluate, measure
 from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
@@ -31,6 +30,7 @@ from freqgan.metrics.inception import extractor_of, inception_scores
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import radial_spectrum, spectrum_distance
+from freqgan.metrics.two_sample_test import critic_accuracy
 from freqgan.transforms import parse_transform
 from tests.commands import refused, run_command
 
@@ -187,7 +187,7 @@ def kinds_of_images() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("grey", [False, True])
 def test_a_generator_that_has_collapsed_is_measured_and_far_away(monkeypatch: pytest.MonkeyPatch, grey: bool) -> None:
-    monkeypatch.setattr("freqgan.metrics.critic.STEPS", 3)
+    monkeypatch.setattr("freqgan.metrics.two_sample_test.STEPS", 3)
     kinds = {name: images[:, :1].contiguous() if grey else images for name, images in kinds_of_images().items()}
     for name in ("one grey", "black", "one picture"):
         scores = evaluate(kinds["noise"], kinds["noise"].flip(3), kinds[name])
@@ -202,7 +202,7 @@ def test_a_generator_that_has_collapsed_is_measured_and_far_away(monkeypatch: py
 
 @pytest.mark.parametrize("real", ["two pictures", "one colour each", "one channel constant", "one pixel differs"])
 def test_real_images_of_few_kinds_give_numbers(monkeypatch: pytest.MonkeyPatch, real: str) -> None:
-    monkeypatch.setattr("freqgan.metrics.critic.STEPS", 3)
+    monkeypatch.setattr("freqgan.metrics.two_sample_test.STEPS", 3)
     kinds = kinds_of_images()
     for name in ("noise", "one grey", real):
         assert all(np.isfinite(list(measure(kinds[real], kinds[name]).values()))), name

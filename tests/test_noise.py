@@ -12,9 +12,16 @@ from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor
 
-from freqgan import noise
 from freqgan.errors import InputError
-from freqgan.noise import NoiseMode, NoiseSettings, check_noise, draw_noise, orthogonal_noises, smallest_dimensions
+from freqgan.model import noise
+from freqgan.model.noise import (
+    NoiseMode,
+    NoiseSettings,
+    check_noise,
+    draw_noise,
+    orthogonal_noises,
+    smallest_dimensions,
+)
 
 NORMAL_MODES: list[NoiseMode] = ["haar", "hurwitz", "independent"]
 

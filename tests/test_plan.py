@@ -4,7 +4,7 @@ import pytest
 
 from freqgan.bands import Band
 from freqgan.errors import InputError
-from freqgan.plan import PlanSettings, build_plan
+from freqgan.model.plan import PlanSettings, build_plan
 from freqgan.transforms import BandTransform, parse_transform
 
 

@@ -8,8 +8,8 @@ from cluster.planning.bounds import StageCost
 from cluster.planning.placement import Node, place
 from cluster.stages.replicas import Member
 from freqgan.errors import InputError
-from freqgan.plan import PlanSettings, build_plan
-from freqgan.step_graph import stage_names, step_program
+from freqgan.model.plan import PlanSettings, build_plan
+from freqgan.model.step_graph import stage_names, step_program
 from freqgan.transforms import BandTransform, parse_transform
 
 

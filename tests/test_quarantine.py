@@ -31,7 +31,7 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from cluster.training.train import train
 from freqgan.errors import InputError, RunError
-from launch.configuration import dump_settings
+from launch.settings.load import dump_settings
 from tests import damage
 from tests.commands import refused, run_command
 from tests.runs import Events, tiny_run_settings, trained, trained_with, write_small_shards

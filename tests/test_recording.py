@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cluster.stages.host import StageHost
-from freqgan.cost import unit_statistics
+from freqgan.costing.operator_count import unit_statistics
 from freqgan.errors import RunError
-from freqgan.recording import KINDS, WARM_UP, CudaGraphs, Recorded
-from freqgan.settings import ModelSettings
+from freqgan.model.settings import ModelSettings
+from freqgan.runtime.graph_capture import KINDS, WARM_UP, CudaGraphs, Recorded
 from tests.models import TINY, TinyRun, tiny_settings
 from tests.other_device import OTHER, other_device
 from tests.runs import tiny_run_settings

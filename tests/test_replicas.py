@@ -19,10 +19,10 @@ from cluster.run.checkpoints import Checkpoint, find_checkpoint
 from cluster.run.settings import RunSettings
 from cluster.stages.process_group import GroupBrokenError, ReplicaGroup
 from cluster.training.train import train as train_run
-from freqgan.band_gan import BandGan, Feedback, StepResult
 from freqgan.errors import InputError
-from freqgan.guard import Guard
-from freqgan.replication import Share
+from freqgan.runtime.data_parallel import Share
+from freqgan.training.band_gan import BandGan, Feedback, StepResult
+from freqgan.training.rollback import Guard
 from tests.chaos import killing
 from tests.chaos.processes import listening
 from tests.models import chain_of, pictures, tiny_settings

@@ -15,13 +15,13 @@ from PIL import Image
 from torch.nn import functional
 
 from freqgan.bands import HIGH_ORIENTATIONS, Band, all_bands
-from freqgan.chain import Chain
+from freqgan.model.chain import Chain
 from freqgan.pixels import to_pixels
-from launch import curves
-from launch.curves import POINTS, alpha_curve, loss_curves, speed_curve
-from launch.figures import detail_count, detail_fit, make_figures, sample_count, shuffle_detail
-from launch.metrics_log import MetricsLine
-from launch.pictures import band_pixels, encode_png, mosaic, tile
+from launch.drawing.figures import detail_count, detail_fit, make_figures, sample_count, shuffle_detail
+from launch.drawing.grids import band_pixels, encode_png, mosaic, tile
+from launch.pages import curves
+from launch.pages.curves import POINTS, alpha_curve, loss_curves, speed_curve
+from launch.run_folder.metrics import MetricsLine
 from tests.commands import refused, run_command
 from tests.models import TinyRun, chain_of, pictures, tiny_settings
 
@@ -344,7 +344,7 @@ def test_a_report_of_nothing_is_refused(capsys: Capsys, tmp_path: Path) -> None:
 
 def test_demo_images_are_crops_of_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("skimage")
-    from launch import demo_images
+    from launch.tools import demo_images
 
     monkeypatch.setattr(demo_images, "CROPS_PER_PHOTOGRAPH", 5)
     counts = [demo_images.write_demo_images(str(tmp_path / name)) for name in ("a", "b")]
@@ -361,7 +361,7 @@ def test_demo_images_are_crops_of_photographs(tmp_path: Path, monkeypatch: pytes
 
 
 def test_demo_images_go_into_a_folder_of_their_own(tmp_path: Path, capsys: Capsys) -> None:
-    from launch.demo_images import main
+    from launch.tools.demo_images import main
 
     (tmp_path / "mine.txt").write_text("")
     for place, expected in ((tmp_path, "is not empty"), (tmp_path / "mine.txt" / "x", "cannot write to")):

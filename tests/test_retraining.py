@@ -18,8 +18,8 @@ import yaml
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.model_registry import ModelStore
 from freqgan.errors import InputError
-from launch.policy import load_policy
-from launch.retraining import judge
+from launch.commands.retrain import judge
+from launch.settings.policy import load_policy
 from tests.commands import Outcome, refused, run_command
 from tests.retraining import NEVER_GOOD_ENOUGH, Bench, killed_until_done
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from freqgan.schedules import (
+from freqgan.recipe.schedules import (
     OptimiserSettings,
     TeacherForcingSettings,
     beta2_at,

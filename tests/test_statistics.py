@@ -8,7 +8,7 @@ import torch
 
 from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
-from freqgan.statistics import STD_FLOOR, BandMoments, BandStatistics
+from freqgan.model.band_statistics import STD_FLOOR, BandMoments, BandStatistics
 
 LL, HL = Band(1, "LL"), Band(1, "HL")
 

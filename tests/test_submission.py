@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cluster.run.checkpoints import find_checkpoint
-from launch.configuration import load_settings
-from launch.submission import pack_job
+from launch.commands.submit import pack_job
+from launch.settings.load import load_settings
 from tests.commands import ROOT, Outcome, command_line
 from tests.ray_head import Head, free_ports, running_head
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from freqgan.errors import InputError
+from freqgan.generation.synthesiser import Synthesiser
 from freqgan.pixels import to_pixels
-from freqgan.synthesiser import Synthesiser
 from tests.models import TinyRun, tiny_settings
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freqgan.cost import OperatorCount, training_cost
+from freqgan.costing.baselines import VARIANTS, at_cost, variant
+from freqgan.costing.operator_count import OperatorCount, training_cost
 from freqgan.errors import InputError
-from freqgan.variants import VARIANTS, at_cost, variant
 from tests.models import tiny_settings
 
 

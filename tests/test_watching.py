@@ -11,8 +11,8 @@ import pytest
 from cluster.evaluation.background import FIT, Evaluation, ScoreValues, Watcher
 from cluster.run.checkpoints import find_checkpoint
 from freqgan.errors import InputError
-from launch.curves import score_curves
-from launch.evaluation_log import EvaluationLog, parse_evaluations
+from launch.pages.curves import score_curves
+from launch.run_folder.evaluations import EvaluationLog, parse_evaluations
 from tests.commands import refused, run_command
 from tests.runs import tiny_run_settings, trained
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from freqgan.bands import SubImages
 from freqgan.transforms import BandTransform, parse_transform
-from freqgan.transforms.kernels import kernels_for
+from freqgan.transforms.kernels.choice import kernels_for
 from tests.test_transforms import derivatives, image
 
 LARGEST = {torch.float32: 1e-6, torch.float64: 1e-12}

@@ -25,10 +25,10 @@ from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
+from freqgan.generation.synthesiser import BLOCK
 from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.inception import extractor_of
 from freqgan.pixels import to_pixels
-from freqgan.synthesiser import BLOCK
 
 READ = 500
 MIXED_SHARDS = 16

@@ -9,7 +9,7 @@ from cluster.data.quarantine import LeftOut
 from cluster.evaluation.background import Evaluation
 from cluster.execution.failure_policy import Recovery
 from cluster.run.checkpoints import Checkpoint
-from freqgan.updates import Metrics
+from freqgan.training.updates import Metrics
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cluster.execution.executors import Executor, Restore
 from cluster.execution.failure_policy import setbacks
 from cluster.run.checkpoints import Checkpoint, CheckpointWriter
 from cluster.run.settings import RunSettings
-from freqgan.updates import Metrics
+from freqgan.training.updates import Metrics
 
 RATE_SPAN_STEPS = 20
 MOST_SAVES = 2

@@ -25,9 +25,9 @@ from cluster.run.settings import RunSettings
 from cluster.stages.host import StageHost
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
-from freqgan.image_stage import IMAGE_STAGE
-from freqgan.step_graph import stage_names, step_program
-from freqgan.updates import Metrics
+from freqgan.model.step_graph import stage_names, step_program
+from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.training.updates import Metrics
 
 
 @dataclass(frozen=True)

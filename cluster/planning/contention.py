@@ -19,7 +19,7 @@ from cluster.planning.device_pool import READY_PER_DEVICE
 from cluster.planning.devices import own_cores
 from cluster.planning.profiler import stepped
 from cluster.run.settings import RunSettings
-from freqgan.step_graph import stage_names
+from freqgan.model.step_graph import stage_names
 
 LARGEST_CROWD = 8
 """Processes at most, this one among them: each takes some hundred MB; more are taken to be as crowded as 8."""

@@ -27,7 +27,7 @@ from cluster.planning.profiler import stepped
 from cluster.run.settings import RunSettings
 from cluster.stages.host import choose_device
 from cluster.storage.folder import Folder, open_folder
-from freqgan.cost import StepWork, step_work
+from freqgan.costing.operator_count import StepWork, step_work
 from freqgan.errors import FreqganError
 
 LAUNCH_S = 6e-6
@@ -56,7 +56,7 @@ class Measured:
 
 
 def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
-    """:func:`freqgan.cost.step_work`, from the cache where it is known; ``note`` is told where it is not."""
+    """What :func:`step_work` counts, from the cache where it is known; ``note`` is told where it is not."""
     name = f"work-{_key(settings)}.json"
     with suppress(*UNUSABLE):
         return {stage: StepWork(**kept) for stage, kept in json.loads(_cache().read(name)).items()}

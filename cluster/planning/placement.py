@@ -11,7 +11,7 @@ from cluster.planning.devices import ACCELERATORS, CPU, Device
 from cluster.planning.plan import Rules, make_plan
 from cluster.stages.replicas import Member
 from freqgan.errors import InputError
-from freqgan.image_stage import IMAGE_STAGE
+from freqgan.training.image_stage import IMAGE_STAGE
 
 UNLIMITED_BYTES = 2**60
 RESOLUTION = 10_000

@@ -13,9 +13,9 @@ from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
 from cluster.stages.host import StageHost, choose_device
 from cluster.stages.malloc import keep_freed_memory
-from freqgan.cost import unit_statistics
-from freqgan.image_stage import IMAGE_STAGE
-from freqgan.step_graph import stage_names, step_program
+from freqgan.costing.operator_count import unit_statistics
+from freqgan.model.step_graph import stage_names, step_program
+from freqgan.training.image_stage import IMAGE_STAGE
 
 
 def clock(settings: RunSettings) -> Callable[[], float]:

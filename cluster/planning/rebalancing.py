@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cluster.planning.bounds import StageCost
 from cluster.planning.placement import RESOLUTION, Node, Seat, by_member, devices_of
 from cluster.stages.replicas import Member
-from freqgan.image_stage import IMAGE_STAGE
+from freqgan.training.image_stage import IMAGE_STAGE
 
 FEWEST_GAIN = 0.1
 """Of the time of a step, for which a pipeline that runs is stopped to be arranged anew."""

@@ -23,8 +23,8 @@ from cluster.planning.devices import CPU
 from cluster.planning.plan import Plan
 from cluster.planning.traffic import output_bytes, rows_of
 from cluster.run.settings import RunSettings
-from freqgan.image_stage import IMAGE_STAGE
-from freqgan.step_graph import Call, step_program
+from freqgan.model.step_graph import Call, step_program
+from freqgan.training.image_stage import IMAGE_STAGE
 
 HOUR_S = 3600.0
 WARM_UP = 0.25

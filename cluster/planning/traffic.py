@@ -12,8 +12,8 @@ from cluster.planning.devices import Device
 from cluster.planning.plan import Plan, Replica, Rules, make_plan
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
-from freqgan.image_stage import IMAGE_STAGE
-from freqgan.step_graph import step_program
+from freqgan.model.step_graph import step_program
+from freqgan.training.image_stage import IMAGE_STAGE
 
 FLOAT_BYTES = 4
 EXCHANGE_BYTES = {"float32": 4, "float16": 2}

@@ -44,7 +44,7 @@ from cluster.run.settings import RunSettings
 from cluster.stages.process_group import GroupBrokenError
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
-from freqgan.updates import Metrics
+from freqgan.training.updates import Metrics
 
 START_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0

@@ -45,7 +45,7 @@ from cluster.stages.host import OutOfStepError
 from cluster.stages.process_group import GroupBrokenError
 from cluster.stages.snapshots import SnapshotLostError
 from freqgan.errors import RunError
-from freqgan.image_stage import IMAGE_STAGE
+from freqgan.training.image_stage import IMAGE_STAGE
 
 ANSWER_TIMEOUT_S = 600.0
 MOST_IN_VAIN = 20

@@ -15,8 +15,8 @@ from cluster.ray_engine.results import error_of, is_death, is_ready, is_unavaila
 from cluster.ray_engine.worker_group import Crew
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import Member
-from freqgan.image_stage import IMAGE_STAGE
-from freqgan.step_graph import Call, step_program
+from freqgan.model.step_graph import Call, step_program
+from freqgan.training.image_stage import IMAGE_STAGE
 
 
 @dataclass

@@ -27,9 +27,9 @@ from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import Lease
 from freqgan import __version__
 from freqgan.errors import FreqganError, InputError, RunError
+from freqgan.generation.synthesiser import Synthesiser
+from freqgan.model.band_statistics import BandStatistics
 from freqgan.setting_group import AS_STORED
-from freqgan.statistics import BandStatistics
-from freqgan.synthesiser import Synthesiser
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -20,8 +20,8 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.timeouts import Patience
 from freqgan.errors import InputError
+from freqgan.model.band_statistics import BandMoments, BandStatistics
 from freqgan.pixels import from_pixels
-from freqgan.statistics import BandMoments, BandStatistics
 
 STATISTICS_BATCH = 250
 

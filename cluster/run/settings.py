@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from cluster.data.reader import DataSettings
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.evaluation import FEWEST
+from freqgan.model.settings import ModelSettings
 from freqgan.setting_group import SettingGroup
-from freqgan.settings import ModelSettings
 
 FREE_SETTINGS = (
     "run",

@@ -28,15 +28,15 @@ from cluster.stages.replicas import Member
 from cluster.stages.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_files
 from cluster.storage.folder import open_folder
-from freqgan.band_gan import BandGan, Feedback
-from freqgan.chain import Chain
 from freqgan.errors import InputError, RunError
-from freqgan.guard import GOOD, Guard
-from freqgan.image_stage import IMAGE_STAGE, ImageStage
-from freqgan.recording import CudaGraphs
-from freqgan.replication import ALONE
-from freqgan.statistics import BandStatistics
-from freqgan.updates import Metrics
+from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.chain import Chain
+from freqgan.runtime.data_parallel import ALONE
+from freqgan.runtime.graph_capture import CudaGraphs
+from freqgan.training.band_gan import BandGan, Feedback
+from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.training.rollback import GOOD, Guard
+from freqgan.training.updates import Metrics
 
 GRADIENT_SCALE = 1024.0
 """Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from freqgan.errors import RunError
-from freqgan.replication import Share
+from freqgan.runtime.data_parallel import Share
 
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.run.settings import RunSettings
-from freqgan.step_graph import stage_names
+from freqgan.model.step_graph import stage_names
 
 
 @dataclass(frozen=True)

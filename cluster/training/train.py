@@ -27,8 +27,8 @@ from cluster.stages.host import choose_device, emulates_precision
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
 from freqgan.errors import InputError
-from freqgan.statistics import BandStatistics
-from freqgan.step_graph import stage_names
+from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.step_graph import stage_names
 
 
 @dataclass(frozen=True)

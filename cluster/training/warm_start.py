@@ -12,7 +12,7 @@ from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
 from cluster.stages.lag_buffer import PART
 from cluster.storage.checksummed_files import read_verified, write_files
-from freqgan.guard import GOOD
+from freqgan.training.rollback import GOOD
 
 SHAPING = (
     "image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan", "coarse_generator",

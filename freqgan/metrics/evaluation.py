@@ -9,13 +9,13 @@ from torch import Tensor
 
 from freqgan.errors import InputError
 from freqgan.metrics.bands import cross_band_distance, packet_distances
-from freqgan.metrics.critic import critic_scores
 from freqgan.metrics.features import random_features, whitened
 from freqgan.metrics.frechet import frechet_distance, kernel_distance
 from freqgan.metrics.inception import Extractor, inception_scores
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import spectrum_distance
+from freqgan.metrics.two_sample_test import critic_scores
 
 FEWEST = 64
 MOST_NEIGHBOURS = 5_000

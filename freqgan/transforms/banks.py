@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from freqgan.transforms.kernels import kernels_for
+from freqgan.transforms.kernels.choice import kernels_for
 from freqgan.transforms.protocol import Quad
 
 CHUNK_BYTES = 2**21

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from freqgan.transforms.banks import Bank, by_level, merge_by, planes_of, split_by
-from freqgan.transforms.kernels import kernels_for
+from freqgan.transforms.kernels.choice import kernels_for
 from freqgan.transforms.protocol import Quad
 
 Taps = tuple[float, ...]

@@ -22,7 +22,7 @@ from freqgan.transforms.banks import by_level, merge_by
 from freqgan.transforms.cosine import Cosine
 from freqgan.transforms.filters import AxisPlan, MatrixBank
 from freqgan.transforms.fourier import TAPERS, Fourier
-from freqgan.transforms.kernels import spectral_kernels_for
+from freqgan.transforms.kernels.choice import spectral_kernels_for
 from freqgan.transforms.protocol import Quad
 from freqgan.transforms.quadrants import QuadrantTransform
 
@@ -34,7 +34,7 @@ class Spectral(Protocol):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra."""
 
     family: ClassVar[str]
-    """Whose kernels it goes through, see :func:`freqgan.transforms.kernels.spectral_kernels_for`."""
+    """Whose kernels it goes through, see :func:`freqgan.transforms.kernels.choice.spectral_kernels_for`."""
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(..., N) float64 -> the low and the high channel, (..., N/2) each. Matrices are made by it."""

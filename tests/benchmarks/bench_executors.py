@@ -19,7 +19,7 @@ from cluster.run.data_source import measure_statistics, open_source
 from cluster.run.settings import RunSettings
 from cluster.stages.host import emulates_precision
 from cluster.training.train import train
-from launch.configuration import load_settings
+from launch.settings.load import load_settings
 from tests.benchmarks.harness import Comparison
 from tests.runs import Events
 

@@ -16,9 +16,9 @@ import torch
 
 from cluster.planning.profiler import stepped
 from cluster.run.settings import RunSettings
-from freqgan.cost import OperatorCount
-from freqgan.recording import WARM_UP, Recording
-from launch.configuration import load_settings
+from freqgan.costing.operator_count import OperatorCount
+from freqgan.runtime.graph_capture import WARM_UP, Recording
+from launch.settings.load import load_settings
 from tests.benchmarks.harness import Comparison
 from tests.models import TinyRun
 

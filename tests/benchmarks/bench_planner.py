@@ -23,7 +23,7 @@ from cluster.planning.simulation import Conditions, simulate
 from cluster.planning.traffic import best_plan
 from cluster.run.settings import RunSettings
 from cluster.training.train import train
-from launch.configuration import load_settings
+from launch.settings.load import load_settings
 from tests.benchmarks.bench_executors import ONE_START, STEPS, WARM_STEPS, WINDOWS, Clock, cifar10_data
 from tests.benchmarks.harness import Comparison
 

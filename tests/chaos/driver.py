@@ -17,7 +17,7 @@ from cluster.run.checkpoints import Checkpoint
 from cluster.storage.lease import Lease
 from cluster.training import train
 from freqgan.errors import FreqganError
-from launch.training import STOPPED_EXIT_CODE
+from launch.commands.train import STOPPED_EXIT_CODE
 from tests.chaos.trainings import chaos_settings
 from tests.runs import Events
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cluster.run.checkpoints import find_checkpoint
-from launch.training import STOPPED_EXIT_CODE
+from launch.commands.train import STOPPED_EXIT_CODE
 from tests.chaos.drivers import Driver
 from tests.chaos.rows import Row
 from tests.chaos.stages import quiet_of

@@ -1,0 +1,114 @@
+"""The systems that are compared, made from one model's settings and brought to equal cost.
+
+* ``bands``: the settings as they are.
+* ``literal``: band discriminators that see no condition, generators trained on generated conditions alone, and no
+  feedback: one GAN per band, each for itself.
+* ``joint-hf``: one network for the three high bands of every level.
+* ``single``: no bands; the conventional generator alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from freqgan.costing.operator_count import training_cost
+from freqgan.errors import InputError, nearest
+from freqgan.model.settings import ModelSettings
+
+Settings = TypeVar("Settings", bound=ModelSettings)
+
+STEP = 8
+"""Widths are multiples of this: groups of convolutions stay whole."""
+GROWTH = 1.6
+"""Cost grows with about this power of the widths: some convolutions are dense, others grouped."""
+TRIES, TOLERANCE = 8, 0.02
+
+
+def _bands(values: dict[str, Any]) -> None:
+    """As they are."""
+
+
+def _literal(values: dict[str, Any]) -> None:
+    values["band_discriminator"]["condition"] = False
+    values["teacher_forcing"] |= {"start": 0.0, "end": 0.0}
+    values["feedback"]["weight"] = 0.0
+
+
+def _joint(values: dict[str, Any]) -> None:
+    values["plan"]["high_gans"] = dict.fromkeys(range(1, values["levels"] + 1), 1)
+
+
+def _single(values: dict[str, Any]) -> None:
+    values["plan"] |= {"bands": "none"}
+    values["image_stage"] |= {"solo_share": 1.0, "chain_share": 0.0}
+
+
+VARIANTS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "bands": _bands,
+    "literal": _literal,
+    "joint-hf": _joint,
+    "single": _single,
+}
+
+
+def variant(settings: Settings, name: str) -> Settings:
+    """``settings`` as system ``name``, with networks of the same widths.
+
+    Raises:
+        InputError: no system has that name.
+
+    """
+    if name not in VARIANTS:
+        raise InputError(
+            f"no system is called {name!r}{nearest(name, list(VARIANTS))}; there are {', '.join(VARIANTS)}"
+        )
+    values = settings.model_dump()
+    VARIANTS[name](values)
+    return type(settings).model_validate(values)
+
+
+def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
+    """``settings`` with widths scaled until a training step costs about ``target`` multiply-accumulates per image.
+
+    All widths grow by one factor, in steps of 8 channels. The image stage is left alone where there are bands: every
+    system has the same one.
+
+    Returns:
+        The settings and their cost: the least found that is not under ``target``, so that nobody is given less.
+
+    """
+    factor, found = 1.0, dict[float, Settings]()
+    for _ in range(TRIES):
+        scaled = _scaled(settings, factor)
+        cost = sum(training_cost(scaled).values())
+        found.setdefault(cost, scaled)
+        if target <= cost <= (1 + TOLERANCE) * target:
+            break
+        factor *= ((1 + TOLERANCE / 2) * target / cost) ** (1 / GROWTH)
+    enough = [cost for cost in found if cost >= target]
+    best = min(enough) if enough else max(found)
+    return found[best], best
+
+
+def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
+    """Where the settings of the networks that grow are."""
+    if not settings.band_plan().gans:
+        return [("image_stage", "generator"), ("image_stage", "discriminator")]
+    return [("coarse_generator",), ("coarse_discriminator",), ("band_generator",), ("band_discriminator",)]
+
+
+def _scaled(settings: Settings, factor: float) -> Settings:
+    """Every width times ``factor``, rounded at thresholds of its own: no two widths step at the same factor."""
+    values = settings.model_dump()
+    fields = [(_at(values, path), key) for path in _networks(settings) for key in ("width", "coarse_width")]
+    for number, (network, key) in enumerate(fields):
+        threshold = (number + 0.5) / len(fields)
+        network[key] = max(STEP, int(network[key] * factor / STEP + threshold) * STEP)
+    return type(settings).model_validate(values)
+
+
+def _at(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for key in path:
+        values = values[key]
+    return values

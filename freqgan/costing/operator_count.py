@@ -1,0 +1,212 @@
+"""What a training step costs, counted on the operators that it really runs: work, launches, memory.
+
+Multiply-accumulates are those of convolutions and matrix products: all else is under a hundredth of them. First and
+second derivatives are counted as they come. torch.utils.flop_counter is not used: it counts the backward of a grouped
+convolution as if it were a full one, and does not survive ``torch.autograd.grad`` with respect to leaves (2.13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, finalize
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.chain import Chain
+from freqgan.model.settings import ModelSettings
+from freqgan.pixels import to_pixels
+from freqgan.training.band_gan import BandGan, Feedback
+from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
+
+BATCH = 2
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What a stage does in a step half-way through training.
+
+    Attributes:
+        multiply_accumulates: per image, penalties shared out over the steps between them.
+        launches: operators that compute something, per step: each is a kernel launch on a GPU.
+        parameters: of all networks that are trained.
+        fixed_bytes: weights, averages, moments and gradients.
+        image_bytes: what an image of the batch adds at the peak, in a step with penalties.
+
+    """
+
+    multiply_accumulates: float
+    launches: float
+    parameters: int
+    fixed_bytes: int
+    image_bytes: int
+
+
+class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Counts the operators of the code inside: ``with OperatorCount() as count: ...``.
+
+    Attributes:
+        multiply_accumulates: of convolutions and matrix products.
+        launches: operators that do not just give another view of their input.
+        peak_bytes: of what the code inside has made and still held.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.multiply_accumulates = self.launches = self.peak_bytes = self._held_bytes = 0
+        self._seen: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Runs ``func``, and counts what it does."""
+        out = func(*args, **(kwargs or {}))
+        counter = COUNTERS.get(func)
+        if counter is not None:
+            self.multiply_accumulates += counter(args, out)
+        aliases = [result.alias_info for result in func._schema.returns]
+        self.launches += all(alias is None or alias.is_write for alias in aliases)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._hold(leaf.untyped_storage())
+        return out
+
+    def _hold(self, storage: Any) -> None:
+        if storage not in self._seen:
+            self._seen[storage] = None
+            self._held_bytes += storage.nbytes()
+            self.peak_bytes = max(self.peak_bytes, self._held_bytes)
+            finalize(storage, self._let_go, storage.nbytes())
+
+    def _let_go(self, size_bytes: int) -> None:
+        self._held_bytes -= size_bytes
+
+
+def _convolution(args: tuple[Any, ...], out: Tensor) -> int:
+    weight, transposed = args[1], args[6]
+    pixels = args[0] if transposed else out
+    return int(weight.numel()) * len(pixels) * pixels.shape[-1] * pixels.shape[-2]
+
+
+def _convolution_backward(args: tuple[Any, ...], out: Any) -> int:
+    gradient, x, weight, transposed, mask = args[0], args[1], args[2], args[7], args[10]
+    pixels = x if transposed else gradient
+    once = int(weight.numel()) * len(pixels) * int(pixels.shape[-1]) * int(pixels.shape[-2])
+    return once * (int(mask[0]) + int(mask[1]))
+
+
+def _product(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
+    return lambda args, out: int(out.numel()) * int(args[first].shape[-1])
+
+
+aten = torch.ops.aten
+COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
+    aten.convolution.default: _convolution,
+    aten.convolution_backward.default: _convolution_backward,
+    aten.mm.default: _product(0),
+    aten.bmm.default: _product(0),
+    aten.addmm.default: _product(1),
+    aten.baddbmm.default: _product(1),
+}
+
+
+def training_cost(settings: ModelSettings) -> dict[str, float]:
+    """Multiply-accumulates per image of a step half-way through training, by stage, on the CPU.
+
+    Penalties come every few steps; their cost is shared out over all of them.
+    """
+    return {name: counted.multiply_accumulates / BATCH for name, counted in _counted(settings, BATCH).items()}
+
+
+def step_work(settings: ModelSettings) -> dict[str, StepWork]:
+    """All that is counted of a step, by stage; from steps on two small batches on the CPU."""
+    small, large = _counted(settings, BATCH), _counted(settings, 2 * BATCH)
+    work = {}
+    for name, count in small.items():
+        image_bytes = (large[name].peak_bytes - count.peak_bytes) // BATCH
+        rest_bytes = max(0, count.peak_bytes - BATCH * image_bytes)
+        work[name] = StepWork(
+            count.multiply_accumulates / BATCH,
+            count.launches,
+            count.parameters,
+            count.state_bytes + rest_bytes,
+            image_bytes,
+        )
+    return work
+
+
+@dataclass
+class _Counts:
+    """Of one stage: means over the steps between penalties, and the peak of all."""
+
+    parameters: int
+    state_bytes: int
+    multiply_accumulates: float = 0.0
+    launches: float = 0.0
+    peak_bytes: int = 0
+
+    def add(self, count: OperatorCount, share: float) -> None:
+        self.multiply_accumulates += share * count.multiply_accumulates
+        self.launches += share * count.launches
+        self.peak_bytes = max(self.peak_bytes, count.peak_bytes)
+
+
+def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
+    small = settings.model_copy(update={"batch": batch, "precision": "float32"})
+    statistics = BandStatistics.from_tensors(unit_statistics(small))
+    chain = Chain(small, statistics, torch.device("cpu"))
+    interval = small.loss.penalty_interval
+    half = small.images // (2 * batch) // interval * interval
+    gans, image = [BandGan(chain, gan) for gan in chain.plan.gans], ImageStage(chain)
+    stages: list[BandGan | ImageStage] = [*gans, image]
+    totals = {stage.name: _Counts(*_sizes(stage)) for stage in stages}
+    for step, weight in ((half, 1), (half + 1, interval - 1)):  # one with penalties, the others without
+        for name, count in _step_counts(step, small, gans, image) if weight else ():
+            totals[name].add(count, weight / interval)
+    return totals
+
+
+def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
+    """Parameters that are trained, and bytes of the whole state with a gradient for each of them."""
+    state = stage.tensors()
+    moments = [tensor.numel() for name, tensor in state.items() if "_adam.exp_avg_sq." in name]
+    return sum(moments), sum(tensor.numel() * tensor.element_size() for tensor in state.values()) + 4 * sum(moments)
+
+
+def _step_counts(
+    step: int, settings: ModelSettings, gans: list[BandGan], image: ImageStage
+) -> Iterator[tuple[str, OperatorCount]]:
+    size, batch = settings.image_size, settings.batch
+    images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
+    labels = torch.zeros(batch, dtype=torch.int64)
+    outputs: dict[str, Tensor] = {}
+    for _ in range(settings.plan.cycles - 1):
+        for gan in gans:
+            with OperatorCount() as count:
+                outputs[gan.name] = gan.forward(step, labels, outputs)
+            yield gan.name, count
+    for gan in gans:
+        side = gan.chain.gan_side(gan.gan)
+        shape = (batch, settings.channels * len(gan.gan.bands), side, side)
+        told = (
+            Feedback(step, labels, dict(outputs), torch.ones(shape), torch.ones(shape)) if settings.feeds_back else None
+        )
+        with OperatorCount() as count:
+            outputs[gan.name] = gan.step(step, images, labels, outputs, told).output
+        yield gan.name, count
+    with OperatorCount() as count:
+        image.step(step, images, labels, outputs)
+    yield IMAGE_STAGE, count
+
+
+def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
+    """Mean 0 and deviation 1 for every band: what is counted does not depend on values."""
+    names = [str(band) for band in settings.band_transform().bands()]
+    zeros, ones = torch.zeros(settings.channels), torch.ones(settings.channels)
+    return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}

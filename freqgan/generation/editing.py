@@ -1,0 +1,123 @@
+"""What a chain of bands can do that one generator cannot: finish a small image, redraw or weigh single bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from freqgan.bands import Band, SubImages, parse_band
+from freqgan.errors import InputError, nearest
+from freqgan.generation.synthesiser import Draws, Synthesiser
+from freqgan.transforms.protocol import LOW_RANGE
+
+
+@torch.no_grad()
+def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draws) -> Tensor:
+    """Images (B, C, N, N) whose coarse picture is ``low`` and whose detail the chain makes up.
+
+    Args:
+        synthesiser: the model.
+        low: LL of ``level`` in pixel range, (B, C, h, h) in [-1, 1] with h = N / 2^level: the low band over 2^level.
+        level: the GANs of this level's high bands and of all finer levels are run.
+        draws: noises, labels and choices for B samples.
+
+    With strict nesting the low band of the result is ``low`` to rounding; refiners, where the plan has them, correct
+    the low bands of finer levels, and with them this one.
+
+    Raises:
+        InputError: ``low`` has not the size of that level, or no GAN makes detail there.
+
+    """
+    chain = synthesiser.chain
+    side = chain.band_side(level)
+    if low.shape[-2:] != (side, side):
+        raise InputError(f"the low band of level {level} has {side} x {side} pixels, not {tuple(low.shape[-2:])}")
+    fixed = known_bands(synthesiser, low, level)
+    if all(set(gan.bands) <= fixed.keys() for gan in chain.plan.gans):
+        raise InputError(f"the model has no GAN for the bands of level {level} or finer: nothing can be made up")
+    return chain.image(synthesiser.run_chain(draws.noises, draws.labels, draws.choices, fixed))
+
+
+def known_bands(synthesiser: Synthesiser, low: Tensor, level: int) -> SubImages:
+    """LL of ``level`` and every coarser band, which are its own transform, normalised; see :func:`super_resolve`."""
+    chain = synthesiser.chain
+    raw: SubImages = {Band(level, "LL"): low * LOW_RANGE**level}
+    for coarser in range(level + 1, synthesiser.settings.levels + 1):
+        found = chain.transform.analyse_level(raw[Band(coarser - 1, "LL")], coarser)
+        raw |= {Band(coarser, o): x for o, x in zip(chain.transform.orientations(coarser), found, strict=True)}
+    return {band: chain.statistics.normalise(band, x) for band, x in raw.items()}
+
+
+def low_band(synthesiser: Synthesiser, images: Tensor, level: int) -> Tensor:
+    """LL of ``level`` of images (B, C, N, N) in pixel range: what :func:`super_resolve` takes."""
+    return synthesiser.chain.transform.analyse(images)[Band(level, "LL")] / LOW_RANGE**level
+
+
+@torch.no_grad()
+def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: Draws) -> Tensor:
+    """The images of ``draws`` with ``bands`` made anew from the noises of ``other``; all other bands stay.
+
+    Refiners of levels finer than a redrawn band are run again with their own noise: the low bands they make are
+    corrections of the bands below.
+
+    Args:
+        synthesiser: the model.
+        draws: what the images are made of.
+        bands: names of bands that have a GAN.
+        other: as many samples.
+
+    Raises:
+        InputError: a band that no GAN makes.
+
+    """
+    chain = synthesiser.chain
+    made = synthesiser(draws.noises, draws.labels, draws.choices)
+    wanted = _named(bands, list(made.sub_images) if chain.plan.gans else [])
+    coarsest = max((band.level for band in wanted), default=0)
+    fixed = {
+        band: x
+        for band, x in made.sub_images.items()
+        if band not in wanted and not (band.orientation == "LL" and band.level < coarsest)
+    }
+    anew = torch.tensor([bool(set(gan.bands) & set(wanted)) for gan in chain.plan.gans], device=draws.noises.device)
+    noises = torch.where(anew[:, None, None], other.noises, draws.noises)
+    choices = {band: (other if band in wanted else draws).choices[band] for band in draws.choices}
+    frequency = chain.image(synthesiser.run_chain(noises, draws.labels, choices, fixed))
+    out: Tensor = synthesiser.image.blend(frequency, made.other) if chain.plan.gans else made.images
+    return out
+
+
+def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) -> Tensor:
+    """``images`` (B, C, N, N) with the coefficients of each named band times its gain, all others as they are.
+
+    A gain of a low band acts on everything coarser. Bands are all of those of the model's transform.
+
+    Raises:
+        InputError: a band that is not there; a gain that is no finite number, or makes pixels that are none.
+
+    """
+    if wrong := {name: gain for name, gain in gains.items() if not math.isfinite(gain)}:
+        raise InputError(f"gains {wrong} are no finite numbers: give for example HH1=1.5")
+    transform, (height, width) = synthesiser.chain.transform, synthesiser.chain.size
+    bands = transform.analyse(images)
+    factors = {band: gains[str(band)] for band in _named(list(gains), list(bands))}
+    low = bands[Band(synthesiser.settings.levels, "LL")]
+    for level in range(synthesiser.settings.levels, 0, -1):
+        low = low * factors.get(Band(level, "LL"), 1.0)
+        high = [band for band in bands if band.level == level and band.orientation != "LL"]
+        low = transform.synthesise_onto(low, {band: bands[band] * factors.get(band, 1.0) for band in high}, level)
+    if not torch.isfinite(low).all():
+        raise InputError(f"gains {dict(gains)} are so large that pixels are no numbers any more: give smaller ones")
+    return low[..., :height, :width]
+
+
+def _named(names: Sequence[str], known: Sequence[Band]) -> list[Band]:
+    texts = [str(band) for band in known]
+    for name in names:
+        if name not in texts:
+            there = ", ".join(texts) if texts else "none: the model has no GANs of bands"
+            raise InputError(f"no band is called {name!r}{nearest(name, texts)}; there are {there}")
+    return [parse_band(name) for name in names]

@@ -1,0 +1,217 @@
+"""The chain: what a GAN sees, put together from the bands that other GANs made.
+
+All sub-images here are normalised (mean 0, deviation 1 per band and channel), as networks see
+them. Where the plan has no GAN for the low band of a level, that band is derived: it is the
+synthesis of the coarser level (exact nesting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from freqgan.bands import Band, SubImages
+from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.noise import NoiseMode, draw_noise
+from freqgan.model.plan import BandPlan, Gan
+from freqgan.model.settings import ModelSettings
+from freqgan.networks.blocks import NetworkSettings, compressed, grid_patch
+from freqgan.pixels import from_pixels
+from freqgan.runtime.graph_capture import Recorder
+from freqgan.seeds import generator_for
+
+LARGEST = 30.0
+"""Deviations at which a generated sub-image is cut off, beyond any natural one (about 20): one sample that runs away
+must not turn the gradients of the image stage into infinities."""
+
+
+class Condition(NamedTuple):
+    """What one GAN sees: ``base`` (B, C, h, h) the low band it starts from, ``planes`` (B, K, g, g) all it sees.
+
+    The planes lie on the GAN's own grid of g = h / patch cells a side, as asinh of the normalised bands: linear near
+    0, logarithmic far out. Styles multiply features, so a condition outside all real ones came out of every GAN of a
+    chain amplified by more than a factor: from 2 to 50 deviations over six GANs, then to infinity (measured, 64x64,
+    12 GANs).
+    """
+
+    base: Tensor | None
+    planes: Tensor | None
+
+    def rows(self, chosen: slice) -> Condition:
+        """That of the samples of ``chosen`` alone."""
+        return Condition(*(None if x is None else x[chosen] for x in self))
+
+    def followed_by(self, other: Condition) -> Condition:
+        """That of these samples and then of those of ``other``, which sees the same bands."""
+        pairs = zip(self, other, strict=True)
+        return Condition(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
+
+
+class Chain:
+    """The plan, the transform and the band statistics of one model, on one device.
+
+    Args:
+        settings: the model.
+        statistics: of the bands of the training images; moved to ``device``.
+        device: where the tensors of every call live.
+        recorder: of that device, for computations of training that are to be replayed.
+
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        statistics: BandStatistics,
+        device: torch.device,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.settings = settings
+        self.plan: BandPlan = settings.band_plan()
+        self.transform = settings.band_transform()
+        self.statistics = statistics.to(device)
+        self.device, self.recorder = device, recorder
+        self.size = (settings.image_size, settings.image_size)
+        self._patches = {gan: grid_patch(self.gan_side(gan), self._sizes(gan).patch) for gan in self.plan.gans}
+
+    def band_side(self, band: Band | int) -> int:
+        """Side of the sub-images of ``band``, or of the low band of a level, pixels."""
+        return self.transform.band_size(self.size, band)[0]
+
+    def gan_side(self, gan: Gan) -> int:
+        """Side of what ``gan`` generates, pixels."""
+        return self.band_side(gan.bands[0])
+
+    def patch(self, gan: Gan) -> int:
+        """Pixels along a side of one cell of the grid that ``gan`` works on."""
+        return self._patches[gan]
+
+    def _sizes(self, gan: Gan) -> NetworkSettings:
+        return self.settings.band_generator if self.plan.has_base(gan) else self.settings.coarse_generator
+
+    # -- real images ---------------------------------------------------------------------------
+
+    def real(self, images: Tensor) -> SubImages:
+        """Stored images (B, C, N, N), uint8 or uint16 -> all normalised sub-images."""
+        sub_images = self.transform.analyse(from_pixels(images, self.device))
+        return {band: self.statistics.normalise(band, x) for band, x in sub_images.items()}
+
+    def stacked(self, gan: Gan, sub_images: SubImages) -> Tensor:
+        """The bands of ``gan`` stacked by channel: (B, C * bands, h, h)."""
+        return torch.cat([sub_images[band] for band in gan.bands], dim=1)
+
+    # -- generated bands -----------------------------------------------------------------------
+
+    def projected(self, gan: Gan, output: Tensor) -> Tensor:
+        """``output`` (B, C * bands, h, h) of ``gan`` without what the transform keeps in no or in other bands."""
+        parts = output.chunk(len(gan.bands), dim=1)
+        kept = [self.transform.projected(band, part) for band, part in zip(gan.bands, parts, strict=True)]
+        same = all(new is old for new, old in zip(kept, parts, strict=True))
+        return output if same else torch.cat(kept, dim=1)
+
+    def noise(self, mode: NoiseMode, step: int, *, batch: int) -> Tensor:
+        """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample; (1, B, n) without GANs."""
+        count, dimensions = self.settings.noise_count, self.settings.noise.dimensions
+        return _drawn(mode, self.settings.seed, step, batch, count, dimensions).to(self.device)
+
+    def choices(self, seed: int, step: int, batch: int) -> dict[Band, Tensor]:
+        """For every band made by an ensemble, which member each sample takes: (B,) int64."""
+        bands = dict.fromkeys(band for gan in self.plan.gans for band in gan.bands)
+        ensembles = {band: len(self.plan.members(band)) for band in bands}
+        return {
+            band: torch.randint(count, (batch,), generator=generator_for(seed, "member", str(band), step)).to(
+                self.device
+            )
+            for band, count in ensembles.items()
+            if count > 1
+        }
+
+    def pick(self, members: list[Tensor], choice: Tensor) -> Tensor:
+        """(B, ...) of each member -> for every sample that of the member chosen for it."""
+        shape = (1, -1) + (1,) * (members[0].ndim - 1)
+        index = choice.view(shape).expand(1, *members[0].shape)
+        return torch.stack(members).gather(0, index)[0]
+
+    def bands(self, outputs: Mapping[str, Tensor], choices: Mapping[Band, Tensor]) -> SubImages:
+        """Outputs by GAN name -> normalised sub-images by band; of an ensemble, the chosen member's.
+
+        Nothing in them lies outside of what the transform keeps in that band.
+        """
+        found: dict[Band, list[Tensor]] = {}
+        for gan in self.plan.gans:
+            if gan.name in outputs:
+                parts = outputs[gan.name].chunk(len(gan.bands), dim=1)
+                for band, part in zip(gan.bands, parts, strict=True):
+                    found.setdefault(band, []).append(part)
+        picked = {
+            band: (parts[0] if len(parts) == 1 else self.pick(parts, choices[band])).clamp(-LARGEST, LARGEST)
+            for band, parts in found.items()
+        }
+        return {band: self.transform.projected(band, x) for band, x in picked.items()}
+
+    # -- conditions ----------------------------------------------------------------------------
+
+    def low(self, level: int, sub_images: SubImages, *, derive: bool = False) -> Tensor:
+        """Normalised LL of ``level``: as given, or (``derive``, or where not given) the synthesis of level + 1."""
+        band = Band(level, "LL")
+        if band in sub_images and not derive:
+            return sub_images[band]
+        coarse = self.statistics.denormalise(Band(level + 1, "LL"), self.low(level + 1, sub_images))
+        high = [b for b in sub_images if b.level == level + 1 and b.orientation != "LL"]
+        raw = {b: self.statistics.denormalise(b, sub_images[b]) for b in high}
+        low = self.transform.synthesise_onto(coarse, raw, level + 1)
+        return self.transform.projected(band, self.statistics.normalise(band, low))
+
+    def condition(self, gan: Gan, sub_images: SubImages) -> Condition:
+        """What ``gan`` sees of ``sub_images`` (normalised; at least the bands of ``gan.seen``).
+
+        The base comes first among the planes. Bands are brought to the GAN's grid without loss where they are
+        finer (space to depth) and by repetition where they are coarser.
+        """
+        base = None
+        if self.plan.has_base(gan):
+            seen = {band: sub_images[band] for band in gan.seen}
+            base = self.low(gan.level, seen, derive=gan.is_low)
+            base = self.transform.low_beside(gan.bands[0], base)
+        grid = self.gan_side(gan) // self.patch(gan)
+        others = [sub_images[band] for band in self._others(gan)]
+        planes = [_on_grid(x, grid) for x in ([] if base is None else [base]) + others]
+        return Condition(base, compressed(torch.cat(planes, dim=1)) if planes else None)
+
+    def condition_channels(self, gan: Gan) -> int:
+        """Channels of ``Condition.planes`` for ``gan``."""
+        grid = self.gan_side(gan) // self.patch(gan)
+        sides = [self.band_side(band) for band in self._others(gan)] + [self.gan_side(gan)] * self.plan.has_base(gan)
+        folds = (max(1, -(-side // grid)) for side in sides)
+        return self.settings.channels * sum(fold**2 for fold in folds)
+
+    def _others(self, gan: Gan) -> list[Band]:
+        return [band for band in gan.seen if band != Band(gan.level, "LL")]
+
+    # -- images --------------------------------------------------------------------------------
+
+    def image(self, sub_images: SubImages) -> Tensor:
+        """Normalised sub-images of a pass of the chain -> images (B, C, N, N), pixels in [-1, 1] give or take.
+
+        The finest low band is the chain's own (refined) where it has one; missing high bands count as zero.
+        """
+        raw = {band: self.statistics.denormalise(band, x) for band, x in sub_images.items()}
+        return self.transform.synthesise(raw, self.size)
+
+
+_drawn = lru_cache(maxsize=2)(draw_noise)
+"""All GANs of a process draw the same twice in a step: for it, and for the step that feedback is of."""
+
+
+def _on_grid(x: Tensor, grid: int) -> Tensor:
+    """(B, C, h, h) -> (B, C f^2, g, g): space to depth where h > g (zero-padded to f g), repetition where h < g."""
+    side = x.shape[-1]
+    if side < grid:
+        return functional.interpolate(x, size=(grid, grid), mode="nearest")
+    fold = -(-side // grid)
+    missing = fold * grid - side
+    return functional.pixel_unshuffle(functional.pad(x, (0, missing, 0, missing)) if missing else x, fold)

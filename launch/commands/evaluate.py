@@ -1,0 +1,101 @@
+"""``freqgan evaluate``: metrics of a run or of a folder of images as a table, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from rich import box
+from rich.table import Table
+
+from cluster.data.image_folders import is_zip
+from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from
+from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.storage.folder import open_folder
+from freqgan.errors import InputError
+from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
+from launch.commands.edit import SIDE_BY_SIDE
+from launch.commands.generate import GRID
+from launch.console.tables import plain_console
+from launch.settings.targets import writable_object
+
+PRINTED_WIDTH = 132
+
+
+def evaluate_command(
+    source: str,
+    data: str,
+    *,
+    count: int,
+    seed: int,
+    size: int | None,
+    json_file: str | None,
+    parts: bool,
+    inception: str | None,
+    note: Callable[[str], None],
+) -> None:
+    """Prints the table of ``source``, a run or a folder or zip of images, and writes ``json_file`` if it is given.
+
+    ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
+    ``inception`` is a TorchScript file with which FID and its relatives are measured as well.
+
+    Raises:
+        InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
+
+    """
+    target = writable_object("--json", json_file) if json_file is not None else None
+    extra = [inception_from(inception)] if inception is not None else []
+    zipped = is_zip(source)
+    if not zipped and has_checkpoints(source):
+        if size is not None:
+            raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
+        checkpoint = find_checkpoint(source)
+        for text in checkpoint.notes:
+            note(text)
+        wanted: tuple[Part, ...] = ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
+        scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra)
+    elif parts:
+        raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
+    elif not zipped and not open_folder(source).is_there():
+        raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
+    else:
+        scores = {
+            "image": evaluate_files(
+                source, data, count=count, size=size, note=note, extra=extra, overviews=(GRID, SIDE_BY_SIDE)
+            )
+        }
+    plain_console(PRINTED_WIDTH).print(scores_table(scores))
+    if target is not None:
+        target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())
+
+
+def _has_bands(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.settings.band_plan().gans)
+
+
+def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[str, float | None]]:
+    """{metric: {value, floor, ratio, and the values of other parts by name}}; a ratio that does not exist is null."""
+    others = [part for part in scores if part != "image"]
+    return {
+        name: {"value": s.value, "floor": s.floor, "ratio": s.ratio}
+        | {part: scores[part][name].value for part in others}
+        for name, s in scores["image"].items()
+    }
+
+
+def scores_table(scores: Mapping[Part, Mapping[str, Score]]) -> Table:
+    """A table for people: one row per metric, what it sees on its first, and which way is good."""
+    others = [part for part in scores if part != "image"]
+    table = Table(box=box.SIMPLE)
+    for heading in ("metric", "good is", "value", "floor", "ratio", *others, "sees"):
+        justify: Literal["left", "right"] = "left" if heading in ("metric", "good is", "sees") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "sees")
+    sees = {measure.name: measure.sees for measure in MEASURES}
+    for name, score in scores["image"].items():
+        ratio = "-" if score.ratio is None else f"{score.ratio:.2f}"
+        values = [f"{scores[part][name].value:.4g}" for part in others]
+        good = "high" if name in HIGH_IS_GOOD else "low"
+        family = sees.pop(name.partition(".")[0], "")
+        table.add_row(name, good, f"{score.value:.4g}", f"{score.floor:.4g}", ratio, *values, family)
+    return table

@@ -1,0 +1,78 @@
+"""``freqgan generate``: images of the newest checkpoint as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from cluster.data.decoding import Pixels
+from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.storage.folder import open_folder
+from freqgan.errors import InputError
+from freqgan.generation.synthesiser import BLOCK
+from freqgan.pixels import to_pixels
+from launch.drawing.grids import encode_png, tile, to_image
+
+GRID = "grid.png"
+GRID_COUNT = 64
+
+
+def generate(
+    run: str, out: str, *, count: int, seed: int, label: int | None, note: Callable[[str], None], best: bool = False
+) -> str:
+    """Writes ``out``/00000.png ... and a grid of the first 64; returns a line that says what was made.
+
+    Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
+    scored best. ``note`` is told of checkpoints passed over.
+
+    Raises:
+        InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
+
+    """
+    checkpoint = find_checkpoint(run, best=best)
+    for text in checkpoint.notes:
+        note(text)
+    _check_label(checkpoint, label)
+    folder = open_folder(out)
+    folder.check_writable()
+    synthesiser = checkpoint.synthesiser()
+    digits = max(5, len(str(count - 1)))
+    others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
+    if others:
+        note(f"{folder.url} holds {len(others)} more .png files, which are left as they are, such as {min(others)}")
+    shown: list[Pixels] = []
+    for first in range(0, count, BLOCK):
+        rows = min(BLOCK, count - first)
+        labels = None if label is None else torch.full((rows,), label)
+        images = synthesiser.sample(seed, rows, first, labels).images
+        for row, image in enumerate(to_pixels(images, synthesiser.settings.bit_depth).numpy()):
+            folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
+        if first < GRID_COUNT:
+            shown.append(to_pixels(images).numpy())
+    folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))
+    return f"{images_text(count)} of step {checkpoint.step}, seed {seed}, in {folder.url}"
+
+
+def _is_ours(name: str, digits: int, count: int) -> bool:
+    """Whether this many images have a file of that name, or it is the grid."""
+    number = name.removesuffix(".png")
+    numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
+    return numbered or name == GRID
+
+
+def images_text(count: int) -> str:
+    """For people: "1 image", "2 images"."""
+    return f"{count} image" + "s" * (count != 1)
+
+
+def _check_label(checkpoint: Checkpoint, label: int | None) -> None:
+    classes = checkpoint.settings.classes
+    if label is None or label < classes:
+        return
+    if not classes:
+        raise InputError(
+            "--label: the model was trained without classes; leave --label out, or train with classes=<number>"
+        )
+    raise InputError(f"--label {label}: the model has {classes} classes, 0 to {classes - 1}")

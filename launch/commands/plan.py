@@ -1,0 +1,261 @@
+"""``freqgan plan``: the GANs and what they cost, where they would run, and how fast the whole would be."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from rich import box
+from rich.table import Table
+
+from cluster.planning.bounds import StageCost
+from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
+from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
+from cluster.planning.plan import Plan, Rules
+from cluster.planning.simulation import HOUR_S, Conditions, simulate
+from cluster.planning.traffic import Traffic, best_plan, traffic
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import open_folder
+from freqgan.costing.operator_count import StepWork
+from freqgan.errors import InputError
+from launch.console.plan_table import LOG_COLUMNS, plan_rows
+from launch.console.tables import result_console
+from launch.drawing.scaling import ScalingPoint, scaling_plot
+
+GIGABIT_BYTES = 1e9 / 8
+MOST_ROWS = 24
+SIMULATED_TASKS = 200_000
+FEWEST_STEPS, MOST_STEPS = 100, 3_000
+WANTED_FAILURES = 5
+PER_NODE = 8
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
+
+    ``crowding``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
+    """
+
+    stages: tuple[StageCost, ...]
+    devices: list[Device]
+    source: str
+    crowding: float = 1.0
+
+
+def plan_command(
+    settings: RunSettings,
+    *,
+    nodes: str | None,
+    link_gbit: float,
+    cut: bool,
+    measured: bool,
+    simulated: str | None,
+    failures_per_hour: float,
+    out: str | None,
+    note: Callable[[str], None],
+) -> None:
+    """Prints tables of GANs and of devices, and what to expect; writes plan and simulation to ``out`` if it is given.
+
+    Raises:
+        InputError: nodes or a range that cannot be read, a plan that does not fit, an ``out`` that cannot be written.
+
+    """
+    counts = _range(simulated) if simulated is not None else ()
+    folder = open_folder(out) if out is not None else None
+    if folder is not None:
+        folder.check_writable()
+    if counts and folder is None:
+        raise InputError("--simulate draws a picture: give --out FOLDER for it")
+    devices = parse_nodes(nodes) if nodes is not None else own_devices(settings.device)
+    work = counted_work(settings, note)
+    priced = price(settings, work, devices, measured=measured, note=note)
+    console = result_console(LOG_COLUMNS)
+    console.print(gan_table(settings, work))
+    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, crowding=priced.crowding)
+    parameters = {name: w.parameters for name, w in work.items()}
+    rules = Rules(cut=cut)
+    plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, rules)
+    moved = traffic(settings, plan, parameters)
+    console.print(device_table(plan))
+    for line in expectations(settings, plan, priced, moved, conditions):
+        console.print(line, soft_wrap=True)
+    if folder is not None:
+        folder.write("plan.json", json.dumps(plan_json(plan, moved, priced), indent=1).encode())
+        print(f"{folder.url}/plan.json")
+    if counts and folder is not None:
+        points = scaling(settings, priced, parameters, counts, conditions, rules)
+        folder.write("simulation.json", json.dumps([asdict(point) for point in points], indent=1).encode())
+        kind = plan.devices[0].accelerator
+        folder.write("simulation.png", scaling_plot(points, kind, failures_per_hour))
+        print(f"{folder.url}/simulation.png")
+
+
+def price(
+    settings: RunSettings,
+    work: dict[str, StepWork],
+    devices: Sequence[Device],
+    *,
+    measured: bool,
+    note: Callable[[str], None],
+) -> Priced:
+    """Costs of the stages on ``devices``: measured if their type is at hand and that is wanted, else estimated."""
+    kinds = list(dict.fromkeys(device.accelerator for device in devices))
+    estimates = {kind: estimated(settings, work, kind) for kind in kinds}
+    at_hand = CPU if settings.device == "cpu" or not torch.cuda.is_available() else None
+    if measured and (at_hand is None or at_hand in kinds):
+        own = measure(settings, work, note)
+        if own.accelerator in kinds:
+            source = f"measured on {own.hardware}"
+            if len(kinds) > 1:
+                source += "; other types estimated from data sheets beside it"
+            speeds = with_speeds(devices, estimates[own.accelerator], estimates, settings.batch)
+            return Priced(own.stages, speeds, source, own.crowding)
+    reference = min(kinds, key=lambda kind: sum(stage.seconds(settings.batch) for stage in estimates[kind]))
+    source = "estimated from counted work and data sheets: within a factor of two or three, better between stages"
+    return Priced(estimates[reference], with_speeds(devices, estimates[reference], estimates, settings.batch), source)
+
+
+def gan_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
+    """The GANs in the order of the chain with what they cost."""
+    rows = plan_rows(settings)
+    whole = sum(w.multiply_accumulates for w in work.values())
+    table = Table(title=f"{len(rows) - 1} GANs in the order of the chain, and the image stage", box=box.SIMPLE)
+    for heading in ("order", "GAN", "C x H x W", "sees"):
+        table.add_column(heading, justify="right" if heading == "order" else "left")
+    networks = "generator\nparameters", "discriminator\nparameters"
+    for heading in (*networks, "10^6 multiply-adds\nper image", "share", "launches\nper step"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        w = work[row.name]
+        table.add_row(
+            str(row.order), row.name, row.shape, row.condition,
+            f"{row.generator_parameters:,}", f"{row.discriminator_parameters:,}",
+            f"{w.multiply_accumulates / 1e6:,.1f}", f"{w.multiply_accumulates / whole:.1%}", f"{w.launches:,.0f}",
+        )  # fmt: skip
+    return table
+
+
+def device_table(plan: Plan) -> Table:
+    """One row per kind of load: devices that do the same are counted, not repeated."""
+    used = sorted(plan.busy_s)
+    table = Table(title=f"{len(used)} of {len(plan.devices)} devices, {plan.batch} images a step", box=box.SIMPLE)
+    for heading in ("devices", "first", "stages (images of the batch)"):
+        table.add_column(heading, justify="right" if heading == "devices" else "left")
+    table.add_column("busy, ms a step", justify="right")
+    table.add_column("share", justify="right")
+    loads = {device: _load(plan, device) for device in used}
+    alike = Counter(loads.values())
+    first = {load: device for device, load in reversed(loads.items())}
+    shown = sorted(alike, key=lambda load: first[load])
+    for load in shown[:MOST_ROWS]:
+        device = first[load]
+        busy_s = plan.busy_s[device]
+        name = plan.devices[device].name
+        table.add_row(str(alike[load]), name, load[0], f"{1e3 * busy_s:,.2f}", f"{busy_s / plan.step_s:.0%}")
+    if len(shown) > MOST_ROWS:
+        table.add_row(str(sum(alike[load] for load in shown[MOST_ROWS:])), "and others")
+    return table
+
+
+def _load(plan: Plan, device: int) -> tuple[str, str]:
+    parts = [r.stage if r.images == plan.batch else f"{r.stage} ({r.images})" for r in plan.on(device)]
+    return ", ".join(parts), plan.devices[device].accelerator
+
+
+def expectations(
+    settings: RunSettings, plan: Plan, priced: Priced, moved: Traffic, conditions: Conditions
+) -> list[str]:
+    """What the plan gives, in sentences with numbers."""
+    slowest = plan.bottleneck
+    link_s = max(moved.by_node.values()) / conditions.link_bytes_per_s
+    outcome = simulate(settings, plan, {stage.name: stage for stage in priced.stages}, conditions)
+    cut = [f"{stage} x {len(parts)}" for stage, parts in plan.by_stage.items() if len(parts) > 1]
+    gbit = conditions.link_bytes_per_s / GIGABIT_BYTES
+
+    def kilobytes(size_bytes: float) -> str:
+        return f"{size_bytes / plan.batch / 1e3:,.1f} kB"
+
+    return [
+        f"costs: {priced.source}",
+        f"bottleneck: {plan.devices[slowest].name} ({_load(plan, slowest)[0]}), {1e3 * plan.step_s:,.2f} ms a step; "
+        f"no plan has less than {1e3 * plan.lower_bound_s:,.2f}",
+        f"replicas: {', '.join(cut) if cut else 'none, every stage is whole'}",
+        f"busiest link: {1e3 * link_s:,.2f} ms a step at {gbit:g} Gbit/s",
+        f"expected: {outcome.images_per_s:,.0f} images/s with a window of {settings.window} (simulated; "
+        f"{plan.images_per_s:,.0f} without links and waiting)",
+        _network(moved, kilobytes),
+    ]
+
+
+def _network(moved: Traffic, kilobytes: Callable[[float], str]) -> str:
+    if not moved.total and not moved.data_parallel:
+        return "network: none, all devices are of one node"
+    return (
+        f"network: {kilobytes(moved.total)} an image (images {kilobytes(moved.images)}, sub-images "
+        f"{kilobytes(moved.sub_images)}, feedback {kilobytes(moved.feedback)}, gradients between replicas "
+        f"{kilobytes(moved.replicas)}); data-parallel training of the same networks on these nodes: "
+        f"{kilobytes(moved.data_parallel)}"
+    )
+
+
+def plan_json(plan: Plan, moved: Traffic, priced: Priced) -> dict[str, object]:
+    """The plan as data."""
+    return {
+        "batch": plan.batch,
+        "costs": {"source": priced.source, "stages": [asdict(stage) for stage in priced.stages]},
+        "step_s": plan.step_s,
+        "lower_bound_s": plan.lower_bound_s,
+        "replicas": [
+            {"stage": r.stage, "device": plan.devices[r.device].name, "images": r.images} for r in plan.replicas
+        ],
+        "bytes_a_step": {"total": moved.total, **asdict(moved)},
+    }
+
+
+def scaling(
+    settings: RunSettings,
+    priced: Priced,
+    parameters: Mapping[str, int],
+    counts: Sequence[int],
+    conditions: Conditions,
+    rules: Rules,
+) -> list[ScalingPoint]:
+    """The simulation on numbers of devices of the first type, 8 in a node.
+
+    The batch is as set, and in a second series grows so that a stage has that batch on a device of its own. What a
+    failure costs is the time that a run with some of them takes longer, over their number.
+    """
+    points = []
+    costs = {stage.name: stage for stage in priced.stages}
+    for count in counts:
+        devices = [
+            Device(f"n{i // PER_NODE + 1}", i % PER_NODE, d.accelerator, d.speed, d.memory_bytes)
+            for i, d in enumerate([priced.devices[0]] * count)
+        ]
+        for grown in (False, True):
+            batch = settings.batch * (max(1, count // len(costs)) if grown else 1)
+            scaled = settings.model_copy(update={"batch": batch})
+            plan = best_plan(scaled, priced.stages, devices, parameters, conditions.link_bytes_per_s, rules)
+            tasks = len(plan.replicas) * scaled.plan.cycles
+            steps = max(FEWEST_STEPS, min(MOST_STEPS, SIMULATED_TASKS // tasks))
+            calm = replace(conditions, failures_per_device_hour=0.0)
+            quiet = simulate(scaled, plan, costs, calm, steps=steps)
+            often = WANTED_FAILURES * HOUR_S / (quiet.seconds * len(plan.busy_s))
+            troubled = simulate(scaled, plan, costs, replace(conditions, failures_per_device_hour=often), steps=steps)
+            each_s = max(0.0, troubled.seconds - quiet.seconds) / max(1, troubled.failures)
+            points.append(ScalingPoint(count, len(plan.busy_s), batch, quiet.images_per_s, each_s, grown))
+    return points
+
+
+def _range(text: str) -> tuple[int, ...]:
+    """The powers of two, and both ends, of "1..1024"."""
+    first, dots, last = text.partition("..")
+    if not (dots and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 4096):
+        raise InputError(f"--simulate {text!r}: give a range of devices from 1 to 4096 such as 1..1024")
+    low, high = int(first), int(last)
+    powers = [2**i for i in range(13) if low < 2**i < high]
+    return tuple(dict.fromkeys([low, *powers, high]))

@@ -1,0 +1,192 @@
+"""``freqgan shards index``, ``verify`` and ``info``: a progress bar on stderr, what was found on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
+
+from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.quarantine import LeftOut, images_of, reasons_text
+from cluster.data.reader import DataSettings, Ingest
+from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
+from cluster.data.shards import JOINED, ZEROS, Shard, ShardIndex
+from cluster.evaluation.evaluate import MIXED_SHARDS
+from cluster.run.data_source import sound_batch
+from freqgan.errors import RunError
+from launch.console.tables import facts_table, plain_console
+from launch.drawing.grids import encode_png, tile
+from launch.settings.targets import writable_object
+
+PRINTED_WIDTH = 132
+NAMED = 5
+"""Names of a list that are printed."""
+
+SHOWN, SHOWN_SIDE = 64, 64
+"""Images of a grid, and the pixels of the square that each of them is brought to."""
+
+
+def index_with_progress(data: str) -> str:
+    """Writes the index of the shards ``data``; returns a line that says of what. Errors as of ``index_shards``."""
+    with progress_bar("indexing") as advance:
+        shards = index_shards(data, advance)
+    size_mib = sum(shard.size_bytes for shard in shards) / 2**20
+    count, others = sum(len(shard.samples) for shard in shards), passed_over_text(shards)
+    line = f"{count} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
+    line += f"; passed over: {others}" if others else ""
+    return "\n".join([line, *(f"{name}: {text}" for name, text in _joined_facts(shards).items())])
+
+
+def verify_with_progress(data: str) -> str:
+    """Prints a table of all that is wrong with the shards ``data``; returns a line where nothing is.
+
+    Raises:
+        RunError: something is damaged or missing.
+
+    """
+    with progress_bar("verifying") as advance:
+        rows = verify_shards(data, advance)
+    unknown = sum(not indexed for _, indexed, _ in rows)
+    wrong = [(url, what) for url, _, what in rows if what is not None]
+    if wrong:
+        folders = {url.rpartition("/")[0] for url, _ in wrong}
+        table = Table(
+            box=box.SIMPLE, title=shown(f"in {folders.pop()}") if len(folders) == 1 else None, title_justify="left"
+        )
+        table.add_column("shard", overflow="fold")
+        table.add_column("what is wrong", overflow="fold")
+        for url, what in wrong:
+            table.add_row(shown(url if folders else url.rpartition("/")[2]), shown(what.removeprefix(f"{url} ")))
+        plain_console(PRINTED_WIDTH).print(table)
+        are = "is" if len(wrong) == 1 else "are"
+        raise RunError(
+            f"{len(wrong)} of {shards_text(len(rows))} {are} damaged: restore them, or leave them out of data"
+        )
+    hint = f"; no index knows {unknown} of them: `freqgan shards index` writes one" if unknown else ""
+    return f"{shards_text(len(rows))} in order{hint}"
+
+
+def show_info(data: str, grid: str | None) -> None:
+    """Prints what the shards ``data`` hold, and writes random ones of their images to ``grid`` if it is given.
+
+    Errors as of ``build_index``; RunError where ``grid`` is given and all images are damaged.
+    """
+    target = writable_object("--grid", grid) if grid is not None else None
+    index = build_index(data)
+    plain_console(PRINTED_WIDTH).print(facts_table(_facts(index).items()))
+    if target is not None:
+        images, left_out = _random_images(index)
+        target[0].write(target[1], encode_png(tile(images, gap=1)))
+        print(f"{len(images)} random images: {shown(grid or '')}")
+        if left_out:
+            print(f"damaged, and not among them: {reasons_text(left_out)}", file=sys.stderr)
+
+
+def _random_images(index: ShardIndex) -> tuple[Pixels, Sequence[LeftOut]]:
+    """(B, C, N, N) different ones, and those met that are damaged."""
+    policy, order = ImagePolicy(size=SHOWN_SIDE), DataSettings(shuffle_shards=MIXED_SHARDS)
+    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+        batch, found = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
+    return batch.images[: index.sample_count - len(images_of(found))], found
+
+
+def _facts(index: ShardIndex) -> dict[str, str]:
+    """Lines of the table by their name."""
+    samples = [sample for shard in index.shards for sample in shard.samples]
+    sizes = sorted(sample.size_bytes for sample in samples)
+    known = sum(shard.sha256 is not None for shard in index.shards)
+    kinds = Counter(sample.image_name.rpartition(".")[2].lower() for sample in samples)
+    labels = Counter(sample.label for sample in samples if sample.label is not None)
+    unlabelled = len(samples) - labels.total()
+    facts = {
+        "shards": f"{len(index.shards)}, {sum(shard.size_bytes for shard in index.shards) / 2**20:,.1f} MiB",
+        "images": f"{len(samples):,}: {', '.join(f'{count:,} .{kind}' for kind, count in kinds.most_common())}",
+        "bytes of an image": f"{sizes[0]:,} to {sizes[-1]:,}, median {sizes[len(sizes) // 2]:,}",
+        "in an index": f"all, with checksums: damage is noticed ({INDEX_NAME})"
+        if known == len(index.shards)
+        else f"{known} of {len(index.shards)} shards: `freqgan shards index` writes one",
+    }
+    if labels:
+        fewest, most = min(labels.values()), max(labels.values())
+        each = f"{most:,} images each" if fewest == most else f"{fewest:,} to {most:,} images each"
+        facts["labels"] = f"{len(labels)}, from {min(labels)} to {max(labels)}, {each}"
+    facts |= _class_facts(index)
+    if others := passed_over_text(index.shards):
+        facts["passed over"] = others
+    facts |= _joined_facts(index.shards)
+    if unlabelled:
+        facts["without a label"] = f"{unlabelled:,} images"
+    return facts
+
+
+def _class_facts(index: ShardIndex) -> dict[str, str]:
+    """What labels mean; by folder where the same label means different things."""
+    if index.ambiguous_label is None:
+        return {"classes": classes_text(index.class_names)} if index.class_names else {}
+    lines = (f"{classes_text(names)} in {shown(folder)}" for folder, names in index.classes.items())
+    return {"classes": "\n".join(lines)}
+
+
+def _joined_facts(shards: Sequence[Shard]) -> dict[str, str]:
+    counts = _counts(shards)
+    facts = {}
+    if count := counts[JOINED]:
+        facts["joined"] = f"{count:,} more tar{'s' if count > 1 else ''} behind the first of a shard, read as well"
+    if count := counts[ZEROS]:
+        facts["zeros"] = f"{count:,} MiB at the end of shards: was one cut off, and its rest filled with zeros?"
+    return facts
+
+
+def _counts(shards: Sequence[Shard]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        counts.update(dict(shard.others))
+    return counts
+
+
+def passed_over_text(shards: Sequence[Shard]) -> str:
+    """How many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+    counts = _counts(shards).most_common()
+    return ", ".join(f"{count:,} {shown(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
+
+
+def classes_text(names: Sequence[str], most: int | None = None) -> str:
+    """Label and name of every class, or of the first ``most``: "0=cat, 1=dog"."""
+    text = ", ".join(f"{label}={_quoted(name)}" for label, name in enumerate(names[:most]))
+    left = 0 if most is None else max(0, len(names) - most)
+    return f"{text} and {left:,} more (`freqgan shards info` prints all)" if left else text
+
+
+def names_text(names: Sequence[str]) -> str:
+    """A few of ``names`` and how many more there are."""
+    few = ", ".join(map(_quoted, names[:NAMED]))
+    return f"{few} and {len(names) - NAMED:,} more" if len(names) > NAMED else few
+
+
+def _quoted(name: str) -> str:
+    """In quotes where one could not see where it ends."""
+    return f"'{shown(name)}'" if name != name.strip() or "," in name or not name else shown(name)
+
+
+def shown(text: str) -> str:
+    """For a terminal: what it would not print, or would obey, is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shards_text(count: int) -> str:
+    """``count`` of them in words."""
+    return f"{count} shard{'s' if count > 1 else ''}"
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is gone afterwards, and no bar where nobody watches."""
+    console = plain_console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,215 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere; both on stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from cluster.data.quarantine import LeftOut
+from cluster.evaluation.background import Evaluation
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import Checkpoint
+from cluster.run.settings import RunSettings
+from freqgan.errors import FreqganError
+from launch.console.tables import plain_console
+from launch.run_folder.failures import recovery_text
+from launch.run_folder.folder import RunFolder
+from launch.run_folder.metrics import mean_alpha
+
+LINE_EVERY_S = 10.0
+LINE_EVERY_STEPS = 50
+STEADY_STEPS = 5
+"""Steps of this process after which their speed says something: the first ones wait for everything to start."""
+
+
+class ProgressReporter:
+    """A ``Reporter`` that shows progress and keeps the run folder; use it in ``with``.
+
+    Args:
+        settings: of the run.
+        console: where to; stderr where not given, so that stdout is left to results.
+
+    """
+
+    def __init__(self, settings: RunSettings, console: Console | None = None) -> None:
+        self.settings = settings
+        self.console = console or plain_console(stderr=True, soft_wrap=True)
+        self._folder: RunFolder | None = None
+        self._live: LiveProgress | None = None
+        self._first_step, self._line_step, self._line_s = 0, 0, 0.0
+        self._left_out = 0
+
+    def __enter__(self) -> ProgressReporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except FreqganError:
+            if error is None:  # else it is that which must be told, and closing fails for the same reason
+                raise
+
+    def close(self) -> None:
+        """Closes the bar and the run folder; safe to call twice."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.close()
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self.console.print(Text(text))
+
+    def warn(self, text: str) -> None:
+        """One line that must not be overlooked."""
+        self.console.print(Text.assemble(("note:", "yellow"), " ", text))
+
+    # -- Reporter ------------------------------------------------------------------------------
+
+    def preparing(self, text: str) -> None:
+        """Says it."""
+        self.say(text)
+
+    def started(self, first_step: int, notes: list[str]) -> None:
+        """Shows the notes and opens the run folder; anew where all stages begin again at a checkpoint."""
+        self.close()
+        for note in notes:
+            self.warn(note)
+        self._folder = RunFolder(self.settings, first_step)
+        self._first_step, self._line_step, self._line_s = first_step, first_step, time.monotonic()
+        if self.console.is_terminal:
+            self._live = LiveProgress(self.settings, self.console, first_step)
+        self.say(f"training {self.settings.run}: step {first_step} of {self.settings.last_step}")
+
+    def stepped(self, record: StepRecord) -> None:
+        """Records the step; moves the bar, or prints a line now and then."""
+        if self._folder is not None:
+            self._folder.record(record)
+        if self._live is not None:
+            self._live.show(record)
+        elif self._line_is_due(record.step):
+            self._line_step, self._line_s = record.step, time.monotonic()
+            self.say(f"{self._position(record)} | {losses_text(record)}")
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """Samples of the checkpoint, and the folder brought up to date."""
+        if self._folder is not None:
+            self._folder.save(checkpoint)
+        if self._live is None:
+            self.say(f"checkpoint of step {checkpoint.step}")
+
+    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+        """Records the scores, and says how good they are."""
+        if self._folder is not None:
+            self._folder.evaluate(evaluation)
+        mark = ", the best so far" if best else ""
+        self.say(f"scores of step {evaluation.step}: {evaluation.fit:.1f} times the distance of real images{mark}")
+        if evaluation.collapse:
+            self.warn(f"collapse at step {evaluation.step}: {evaluation.collapse}")
+
+    def recovered(self, recovery: Recovery) -> None:
+        """Records the failure, and says what was done."""
+        if self._folder is not None:
+            self._folder.recovered(recovery)
+        self.warn(recovery_text(recovery))
+
+    def quarantined(self, image: LeftOut, count: int) -> None:
+        """Says so; from then on the count is shown beside the progress."""
+        self._left_out = count
+        if self._live is not None:
+            self._live.left_out = count
+        what = "left out from here on" if image.member else "all of its images are whole, and used"
+        self.warn(f"{image.reason}; {what}. That is damage {count} of at most {self.settings.max_damaged}")
+
+    def noted(self, text: str) -> None:
+        """Says it."""
+        self.warn(text)
+
+    def finished(self, step: int, reason: str) -> None:
+        """Closes the bar and the run folder."""
+        self.close()
+        self.say(f"{reason} at step {step} of {self.settings.last_step}, {step * self.settings.batch} images seen")
+
+    # -- plain lines ---------------------------------------------------------------------------
+
+    def _line_is_due(self, step: int) -> bool:
+        late = time.monotonic() - self._line_s >= LINE_EVERY_S
+        return late or step - self._line_step >= LINE_EVERY_STEPS or step == self.settings.last_step
+
+    def _position(self, record: StepRecord) -> str:
+        left = left_text(record, self.settings, self._first_step)
+        alpha = mean_alpha(record.stages)
+        blend = "" if alpha is None else f", alpha {alpha:.3f}"
+        rate = f"{record.images_per_s:.1f} images/s"
+        damaged = f", {self._left_out} damaged" if self._left_out else ""
+        return f"step {record.step}/{self.settings.last_step}, {rate}{left and f', {left}'}{blend}{damaged}"
+
+
+class LiveProgress:
+    """The bar and, below it, the losses of every GAN; redrawn in place."""
+
+    def __init__(self, settings: RunSettings, console: Console, first_step: int) -> None:
+        self.settings, self.first_step = settings, first_step
+        self.left_out = 0
+        columns: tuple[Any, ...] = (
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
+            TextColumn("{task.fields[rate]:.1f} images/s"),
+            TextColumn("alpha {task.fields[alpha]}"),
+            TextColumn("{task.fields[damaged]}"),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.bar = Progress(*columns, console=console)
+        total, done = settings.last_step * settings.batch, first_step * settings.batch
+        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="", left="")
+        self._live = Live(self.bar, console=console, refresh_per_second=4)
+        self._live.start()
+
+    def show(self, record: StepRecord) -> None:
+        """Moves the bar to ``record``."""
+        alpha = mean_alpha(record.stages)
+        blend = "-" if alpha is None else f"{alpha:.3f}"
+        damaged = f"{self.left_out} damaged" if self.left_out else ""
+        left = left_text(record, self.settings, self.first_step)
+        rate = record.images_per_s
+        self.bar.update(self.task, completed=record.images, rate=rate, alpha=blend, damaged=damaged, left=left)
+        losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
+        self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))
+
+    def stop(self) -> None:
+        """Leaves the last state on the terminal."""
+        self._live.stop()
+
+
+def left_text(record: StepRecord, settings: RunSettings, first_step: int) -> str:
+    """The time to the last step at the speed of the latest ones, "3 min 20 s left"; "" until that speed is steady."""
+    if record.step - first_step < STEADY_STEPS:
+        return ""
+    left_s = (settings.last_step - record.step) * settings.batch / max(record.images_per_s, 1e-9)
+    return f"{duration_text(left_s)} left"
+
+
+def losses_text(record: StepRecord) -> str:
+    """Per stage "<name> <loss of D>/<loss of G>", two spaces apart."""
+    parts = [(name, m["loss_d"], m["loss_g"]) for name, m in record.stages.items() if "loss_d" in m and "loss_g" in m]
+    return "  ".join(f"{name} {d:.2f}/{g:.2f}" for name, d, g in parts)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as "2 h 05 min", "3 min 20 s" or "12 s"."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,158 @@
+"""The pictures of the report, made from real images and a trained model; no file is touched here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cluster.data.decoding import Pixels
+from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
+from freqgan.generation.synthesiser import Generated, Synthesiser
+from freqgan.model.chain import Chain
+from freqgan.pixels import from_pixels, to_eight_bits, to_pixels
+from freqgan.transforms import parse_transform
+from launch.drawing.grids import band_pixels, mosaic, tile, to_image
+
+PICTURE_SIDE = 512
+"""Grids of small images are enlarged to about this many pixels a side."""
+
+GAP = 2
+
+
+@dataclass
+class Figures:
+    """Pictures by file name, and ``fit``: how well fine detail follows the coarse picture, by kind of image."""
+
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    fit: dict[str, float] = field(default_factory=dict)
+    bands: list[Band] = field(default_factory=list)
+
+
+def sample_count(image_size: int) -> int:
+    """How many images a grid shows: a square number, fewer of large images."""
+    columns = columns_of(image_size)
+    return columns * columns
+
+
+def columns_of(image_size: int) -> int:
+    """Columns, and rows, of the large grids."""
+    return max(3, min(8, 768 // image_size))
+
+
+def detail_count(image_size: int) -> int:
+    """How many images a grid shows where three stand side by side."""
+    columns = max(2, columns_of(image_size) * 5 // 8)
+    return columns * columns
+
+
+def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | None) -> Figures:
+    """All pictures.
+
+    Args:
+        synthesiser: the model.
+        generated: its samples.
+        real: stored (B, C, N, N) images of the training data, or None where they cannot be had.
+
+    """
+    chain, figures = synthesiser.chain, Figures()
+    _add_images(figures, chain, generated, real)
+    _add_bands(figures, chain, generated, real)
+    _add_fit(figures, chain, generated, real)
+    return figures
+
+
+def shuffle_detail(chain: Chain, images: Tensor, levels: list[int]) -> Tensor:
+    """Images (B, C, N, N) whose high bands of ``levels`` are those of the image before.
+
+    Every band keeps its own distribution; only what belongs together is torn apart.
+    """
+    bands = _critical(chain, chain.transform.analyse(images))
+    moved = {b: x.roll(1, 0) if b.level in levels and b.orientation != "LL" else x for b, x in bands.items()}
+    return chain.transform.synthesise(moved, chain.size)
+
+
+def detail_fit(images: Tensor) -> float:
+    """Correlation, over all images and places, of the strength of Haar's HL1, LH1, HH1 with that of edges in LL1.
+
+    Strengths are the square roots of |x|: natural bands are uncorrelated, their magnitudes are not.
+    Edges are differences of neighbours, circular as the transform is. 0 where one of them never changes.
+    """
+    bands = parse_transform("dwt:haar", 1).analyse(images)
+    low = bands[Band(1, "LL")]
+    slopes = [low.roll(1, axis) - low.roll(-1, axis) for axis in (-1, -2)]
+    edges, detail = _strength(slopes), _strength([bands[Band(1, o)] for o in HIGH_ORIENTATIONS])
+    correlation = torch.corrcoef(torch.stack([edges.flatten(), detail.flatten()]))[0, 1]
+    return float(correlation.nan_to_num(0.0))
+
+
+def _strength(parts: list[Tensor]) -> Tensor:
+    """(B, h, w): root of the root of the energy over channels and parts."""
+    return torch.stack([part.square().sum(dim=1) for part in parts]).sum(dim=0) ** 0.25
+
+
+def _critical(chain: Chain, bands: SubImages) -> SubImages:
+    """The bands that hold an image without repetition: all high ones, and LL of the coarsest level."""
+    return {b: x for b, x in bands.items() if b.orientation != "LL" or b.level == chain.settings.levels}
+
+
+# -- the parts -------------------------------------------------------------------------------------
+
+
+def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
+    """The large grids, and the smaller ones of what the final images were blended from."""
+    figures.pictures["images-generated"] = _grid(to_pixels(generated.images).numpy())
+    if real is not None:
+        figures.pictures["images-real"] = _grid(to_eight_bits(real).numpy())
+    parts = {"blended": generated.images, "chain": generated.frequency, "other": generated.other}
+    for name, images in parts.items():
+        figures.pictures[f"part-{name}"] = _detail_grid(images)
+
+
+def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
+    """A grid per band of what the GANs made (and of the real band), and one pyramid of each kind."""
+    real_bands = None if real is None else chain.real(real)
+    figures.bands = list(generated.sub_images)
+    for kind, bands in (("real", real_bands), ("generated", generated.sub_images)):
+        if bands is None:
+            continue
+        for band in figures.bands:
+            picture = _grid(band_pixels(chain, band, bands[band]), PICTURE_SIDE // 2)
+            figures.pictures[f"band-{band}-{kind}"] = picture
+        scale = _scale(chain.settings.image_size)
+        figures.pictures[f"mosaic-{kind}"] = mosaic(chain, bands, 0, scale)
+        first = to_eight_bits(real) if kind == "real" and real is not None else to_pixels(generated.frequency)
+        figures.pictures[f"example-{kind}"] = to_image(
+            first[0].numpy(), _scale(chain.settings.image_size, PICTURE_SIDE // 2)
+        )
+
+
+def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
+    everywhere = list(range(1, chain.settings.levels + 1))
+    shuffled = {"level-1": shuffle_detail(chain, generated.images, [1])}
+    if len(everywhere) > 1:
+        shuffled["all-levels"] = shuffle_detail(chain, generated.images, everywhere)
+    for name, images in shuffled.items():
+        figures.pictures[f"fit-{name}"] = _detail_grid(images)
+    if real is not None:
+        figures.fit["real"] = detail_fit(from_pixels(real, chain.device))
+    figures.fit["generated"] = detail_fit(generated.images)
+    figures.fit["shuffled"] = detail_fit(shuffled["level-1"])
+
+
+def _grid(pixels: Pixels, wanted: int = PICTURE_SIDE) -> Image.Image:
+    """A grid about ``wanted`` pixels a side."""
+    columns = max(1, round(len(pixels) ** 0.5))
+    return tile(pixels, columns, scale=_scale(columns * pixels.shape[-1], wanted), gap=GAP)
+
+
+def _detail_grid(images: Tensor) -> Image.Image:
+    count = detail_count(images.shape[-1])
+    return _grid(to_pixels(images[:count]).numpy(), PICTURE_SIDE * 2 // 3)
+
+
+def _scale(side: int, wanted: int = PICTURE_SIDE) -> int:
+    """By how much to repeat the pixels of a picture ``side`` wide."""
+    return max(1, wanted // side)

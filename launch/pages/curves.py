@@ -1,0 +1,180 @@
+"""Curves of a training over the images seen: losses of every GAN, the blend weight, the speed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure  # used without pyplot, so no window system is looked for
+from matplotlib.ticker import EngFormatter
+from PIL import Image
+
+from cluster.evaluation.background import Evaluation
+from cluster.execution.coordinator import BEGUN
+from freqgan.training.image_stage import IMAGE_STAGE
+from launch.run_folder.metrics import MetricsLine, alphas_of
+
+POINTS = 300
+"""Longer histories are averaged into this many points, which also smooths them."""
+
+INK = "#808080"  # readable on white and on black: the page decides which it is
+COLOURS = {"loss_d": "#d9822b", "loss_g": "#3b82c4"}
+NAMES = {"loss_d": "discriminator", "loss_g": "generator"}
+EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
+COLUMNS = 4
+TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
+
+
+def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image:
+    """One small panel per GAN with the losses of D (orange) and G (blue), all on one scale, over images seen."""
+    stages = list(lines[-1].stages)
+    rows = -(-len(stages) // COLUMNS)
+    figure = Figure(figsize=(10, 1.5 * rows + 0.4))
+    _set_margins(figure, wspace=0.08, hspace=0.35)
+    panels: list[Any] = list(figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
+    for panel, stage in zip(panels, stages, strict=False):
+        _style(panel, stage)
+        if relativistic:
+            panel.axhline(EVENLY_MATCHED, color=INK, linewidth=0.6, linestyle=":")
+        for key, colour in COLOURS.items():
+            _draw(panel, lines, _values(lines, stage, key), color=colour, label=NAMES[key])
+    _finish(panels, len(stages))
+    panels[0].set_ylim(0, _upper_bound(lines))
+    panels[0].legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK, loc="upper right")
+    return rendered(figure)
+
+
+def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:
+    """The blend weight, or one line per band."""
+    figure, panel = _single_panel("alpha")
+    names = list(alphas_of(lines[-1].stages.get(IMAGE_STAGE, {})))
+    for name in names:
+        _draw(panel, lines, _values(lines, IMAGE_STAGE, name), label=name)
+    if len(names) > 1:
+        panel.legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK)
+    return rendered(figure)
+
+
+def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
+    """Images per second."""
+    figure, panel = _single_panel("images per second")
+    _draw(panel, lines, [line.images_per_s for line in lines])
+    panel.set_ylim(bottom=0)
+    return rendered(figure)
+
+
+def timeline(lines: Sequence[MetricsLine]) -> Image.Image | None:
+    """What every stage did when: a bar per step, of the last steps; None where the times are not known.
+
+    Every step has one colour in all rows, so that a step can be followed through the chain and the window be seen.
+    """
+    recent = _last_of_one_start(lines)
+    if len(recent) < TIMELINE_LEAST:
+        return None
+    stages = list(recent[-1].stages)
+    zero_s = min(numbers[BEGUN] for line in recent for numbers in line.stages.values())
+    figure = Figure(figsize=(10, 0.26 * len(stages) + 0.9))
+    _set_margins(figure, left=0.07, bottom=0.4 / figure.get_figheight())
+    panel: Any = figure.subplots()
+    _style(panel, f"steps {recent[0].step} to {recent[-1].step}")
+    for line in recent:
+        for row, stage in enumerate(stages):
+            numbers = line.stages[stage]
+            bar = [(numbers[BEGUN] - zero_s, numbers["seconds"])]
+            panel.broken_barh(bar, (row - 0.42, 0.84), color=f"C{line.step % 10}", linewidth=0)
+    panel.set_yticks(range(len(stages)), stages)
+    panel.invert_yaxis()
+    panel.set_xlabel("seconds", color=INK, fontsize=8)
+    return rendered(figure)
+
+
+def _last_of_one_start(lines: Sequence[MetricsLine]) -> list[MetricsLine]:
+    """The last few lines with times that go on from each other: a run that was resumed began to count anew."""
+    found: list[MetricsLine] = []
+    for line in reversed(lines[-TIMELINE_STEPS:]):
+        known = all(BEGUN in numbers and "seconds" in numbers for numbers in line.stages.values())
+        if not known or (found and any(n[BEGUN] > found[-1].stages[s][BEGUN] for s, n in line.stages.items())):
+            break
+        found.append(line)
+    return found[::-1]
+
+
+def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:
+    """One small panel per metric over images seen, with real images as a dotted line."""
+    names = [name for name in evaluations[-1].scores if name.count(".") == 0 or name.startswith("neighbours.")]
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(10, 1.6 * rows + 0.4))
+    _set_margins(figure, wspace=0.22, hspace=0.5)
+    panels: list[Any] = list(figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).flat)
+    images = [evaluation.images for evaluation in evaluations]
+    for panel, name in zip(panels, names, strict=False):
+        _style(panel, name.removeprefix("neighbours."))
+        values = [evaluation.scores.get(name, {}).get("value") for evaluation in evaluations]
+        floor = evaluations[-1].scores[name]["floor"]
+        numbers = [np.nan if value is None else value for value in values]
+        panel.plot(images, numbers, color=COLOURS["loss_g"], linewidth=1.1, marker="o", markersize=2.5)
+        if floor is not None:
+            panel.axhline(floor, color=INK, linewidth=0.8, linestyle=":")
+        panel.set_ylim(bottom=0)
+    _finish(panels, len(names))
+    return rendered(figure)
+
+
+def _finish(panels: Sequence[Any], used: int) -> None:
+    """Hides panels that are not used, and gives the lowest of every column its numbers, which only the last row has."""
+    for panel in panels[used:]:
+        panel.set_axis_off()
+    for panel in panels[max(0, used - COLUMNS) : used]:
+        panel.tick_params(labelbottom=True)
+
+
+def _single_panel(title: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5, 2.6))
+    _set_margins(figure, left=0.09, bottom=0.17)
+    panel = figure.subplots()
+    _style(panel, title)
+    panel.set_xlabel("images seen", color=INK, fontsize=8)
+    return figure, panel
+
+
+def _set_margins(figure: Figure, left: float = 0.035, bottom: float = 0.04, **spaces: float) -> None:
+    """Margins by hand: finding them by measuring every label takes longer than drawing."""
+    height_in = figure.get_figheight()
+    figure.subplots_adjust(left, max(bottom, 0.3 / height_in), 0.975, 1 - 0.3 / height_in, **spaces)
+
+
+def _values(lines: Sequence[MetricsLine], stage: str, key: str) -> list[float]:
+    return [line.stages[stage].get(key, np.nan) for line in lines]
+
+
+def _draw(panel: Any, lines: Sequence[MetricsLine], values: Sequence[float], **style: str) -> None:
+    """A line over images seen; both are averaged over runs of lines so that POINTS are left."""
+    images, numbers = np.array([line.images for line in lines], np.float64), np.array(values, np.float64)
+    parts = np.array_split(np.arange(len(lines)), min(POINTS, len(lines)))
+    means = ([series[part].mean() for part in parts] for series in (images, numbers))
+    panel.plot(*means, linewidth=1.1, **style)
+
+
+def _upper_bound(lines: Sequence[MetricsLine]) -> float:
+    """Room for nearly all of the losses: one spike would flatten every other curve."""
+    losses = [numbers[key] for line in lines for numbers in line.stages.values() for key in COLOURS if key in numbers]
+    return max(2 * EVENLY_MATCHED, 1.1 * float(np.quantile(losses, 0.998)))
+
+
+def _style(panel: Any, title: str) -> None:
+    panel.set_title(title, fontsize=9, color=INK, loc="left")
+    panel.tick_params(colors=INK, labelsize=7, length=2)
+    panel.grid(alpha=0.25, linewidth=0.5)
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for name, spine in panel.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(INK)
+
+
+def rendered(figure: Figure) -> Image.Image:
+    """The figure as a picture with a transparent ground."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, transparent=True)
+    return Image.open(buffer)

@@ -1,0 +1,199 @@
+"""``report.html``: one self-contained page that shows what a run has learnt, and its pictures in ``report/``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+from torch import Tensor
+
+from cluster.data.quarantine import LeftOut, Quarantine, read_quarantine, reasons_text
+from cluster.evaluation.background import Evaluation
+from cluster.run.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
+from cluster.run.data_source import DataSource, open_source
+from cluster.run.settings import RunSettings
+from cluster.storage.folder import Folder, open_folder
+from freqgan.errors import FreqganError
+from launch.console.plan_table import plan_rows
+from launch.console.progress import duration_text
+from launch.drawing.figures import make_figures, sample_count
+from launch.drawing.grids import encode_png
+from launch.pages.curves import alpha_curve, loss_curves, score_curves, speed_curve, timeline
+from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
+from launch.run_folder.failures import FAILURES, parse_failures, recovery_text
+from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+from launch.settings.load import dump_settings
+
+REPORT = "report.html"
+PICTURES = "report"
+SEED = 0
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Stored images (B, C, N, N) with labels (B,); or ``images`` None and why they are missing."""
+
+    images: Tensor | None
+    labels: Tensor | None
+    missing: str = ""
+    classes: tuple[str, ...] = ()
+    """Names of the labels, where they are used and known."""
+
+
+def write_report(run: str, *, note: Callable[[str], None], data: str | None = None) -> str:
+    """Writes the report of the newest sound checkpoint of ``run``; returns where it is.
+
+    Without its real images (moved, or no longer readable) a report shows the generated ones alone and says so,
+    unless ``data`` names them: then they must be there.
+
+    Raises:
+        InputError: no sound checkpoint; ``data`` cannot be read.
+
+    """
+    checkpoint = find_checkpoint(run)
+    for text in checkpoint.notes:
+        note(text)
+    folder = open_folder(run)
+    left_out = read_quarantine(folder)
+    real = _real_images(checkpoint, data, left_out, note)
+    if real.missing:
+        note(f"the report shows no real images: {real.missing}")
+    evaluations = _read_evaluations(folder)
+    failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
+    pictures, facts = _content(checkpoint, _read_metrics(folder), evaluations, real)
+    facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
+    facts["left_out"] = left_out
+    facts["best"] = best_checkpoint(folder.child("checkpoints"))
+    uris: dict[str, str] = {}
+    folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
+    for name, picture in pictures.items():
+        png = encode_png(picture)
+        folder.write(f"{PICTURES}/{name}.png", png)
+        uris[name] = "data:image/png;base64," + base64.b64encode(png).decode()
+    folder.write(REPORT, _template().render(pictures=uris, **facts).encode())
+    return f"{folder.url}/{REPORT}"
+
+
+def _content(
+    checkpoint: Checkpoint, lines: list[MetricsLine], evaluations: list[Evaluation], real: RealImages
+) -> tuple[dict[str, Image.Image], dict[str, Any]]:
+    """The pictures by name and everything else that the page says."""
+    settings, synthesiser = checkpoint.settings, checkpoint.synthesiser()
+    lines = [line for line in lines if line.step <= checkpoint.step]
+    # With classes, the generated image at each place has the class of the real one there.
+    generated = synthesiser.sample(SEED, sample_count(settings.image_size), labels=real.labels)
+    figures = make_figures(synthesiser, generated, real.images)
+    pictures = figures.pictures | _curves(lines, settings)
+    evaluations = [evaluation for evaluation in evaluations if evaluation.step <= checkpoint.step]
+    if evaluations:
+        pictures["curves-scores"] = score_curves(evaluations)
+    facts: dict[str, Any] = {
+        "settings": settings,
+        "settings_yaml": dump_settings(settings),
+        "step": checkpoint.step,
+        "facts": _facts(checkpoint, lines, synthesiser.alphas),
+        "alphas": synthesiser.alphas,
+        "missing": real.missing,
+        "classes": list(enumerate(real.classes)),
+        "levels": _bands_by_level(figures.bands, settings.levels),
+        "fit": figures.fit,
+        "rows": plan_rows(settings),
+        "seconds": _seconds(lines),
+        "evaluations": evaluations,
+        "relativistic": settings.loss.kind == "relativistic",
+    }
+    return pictures, facts
+
+
+def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.Image]:
+    if not lines:
+        return {}
+    pictures = {
+        "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
+        "curves-alpha": alpha_curve(lines),
+        "curves-speed": speed_curve(lines),
+    }
+    shown = timeline(lines)
+    return pictures if shown is None else pictures | {"timeline": shown}
+
+
+def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, float]) -> list[tuple[str, str]]:
+    """The key facts as (name, value)."""
+    settings = checkpoint.settings
+    wall_s = lines[-1].wall_s if lines else 0.0
+    shown_alpha = (
+        f"{min(alphas.values()):.3f}" if len(alphas) == 1 else f"{min(alphas.values()):.2f}-{max(alphas.values()):.2f}"
+    )
+    facts = [
+        ("images seen", f"{checkpoint.images:,}"),
+        ("step", f"{checkpoint.step:,} of {settings.last_step:,}"),
+        (
+            "images",
+            f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}, {settings.bit_depth} bits",
+        ),
+        ("GANs of bands", f"{len(settings.band_plan().gans)}"),
+        ("levels", f"{settings.levels}"),
+        ("transform", settings.transform),
+    ]
+    if settings.band_plan().gans:
+        facts.append(("alpha", shown_alpha))
+    if wall_s:
+        facts += [("wall time", duration_text(wall_s)), ("images/s", f"{lines[-1].images / wall_s:.1f}")]
+    return facts
+
+
+def _bands_by_level(bands: list[Any], levels: int) -> list[tuple[int, list[str]]]:
+    return [(level, [str(b) for b in bands if b.level == level]) for level in range(levels, 0, -1)]
+
+
+def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
+    """Median seconds of a step by stage, over the last steps."""
+    recent = lines[-100:]
+    names = recent[-1].stages if recent else {}
+    return {n: float(torch.tensor([line.stages[n].get("seconds", 0.0) for line in recent]).median()) for n in names}
+
+
+def _real_images(
+    checkpoint: Checkpoint, data: str | None, left_out: tuple[LeftOut, ...], note: Callable[[str], None]
+) -> RealImages:
+    """The first images of the training order, without those ``left_out`` of the run and others that are damaged."""
+    settings = checkpoint.settings
+    chosen = settings if data is None else settings.model_copy(update={"data": data})
+    try:
+        index = open_source(chosen).index
+        same = DataSource(chosen, index).fingerprint() == checkpoint.manifest["data"]["fingerprint"]
+        quarantine = Quarantine(None, index.sample_count, left_out if same else ())
+        source = DataSource(chosen, index, quarantine)
+        with source.ingest() as ingest:
+            batch = source.batch(ingest, 0, sample_count(settings.image_size))
+    except FreqganError as error:
+        if data is not None:
+            raise
+        return RealImages(None, None, str(error))
+    if quarantine.unreported:
+        note(
+            f"the report leaves out {len(quarantine.unreported)} damaged images: {reasons_text(quarantine.unreported)}"
+        )
+    labels = torch.from_numpy(batch.labels) if settings.classes else None
+    return RealImages(torch.from_numpy(batch.images), labels, classes=index.class_names if settings.classes else ())
+
+
+def _read_metrics(folder: Folder) -> list[MetricsLine]:
+    if not folder.exists(METRICS):
+        return []
+    with folder.open(METRICS) as file:
+        return list(parse_metrics(file))
+
+
+def _read_evaluations(folder: Folder) -> list[Evaluation]:
+    return parse_evaluations(folder.read(EVALUATIONS).splitlines()) if folder.exists(EVALUATIONS) else []
+
+
+def _template() -> Any:
+    environment = Environment(loader=PackageLoader("launch.pages"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("report.html")

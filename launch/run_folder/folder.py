@@ -1,0 +1,109 @@
+"""What a person finds in the run folder beside the checkpoints: settings, metrics, TensorBoard events, samples.
+
+``config.yaml``, ``metrics.jsonl``, ``evaluations.jsonl``, ``failures.jsonl``, ``tensorboard/``, ``samples/``. For
+a run in a bucket all but the samples grow in a local staging folder that is uploaded at every checkpoint and at
+the end.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from cluster.evaluation.background import Evaluation
+from cluster.execution.callbacks import StepRecord
+from cluster.execution.coordinator import BEGUN
+from cluster.execution.failure_policy import Recovery
+from cluster.run.checkpoints import Checkpoint
+from cluster.run.settings import RunSettings
+from cluster.storage.errors import disk_errors
+from cluster.storage.folder import open_folder
+from freqgan.pixels import to_pixels
+from launch.drawing.grids import encode_png, tile
+from launch.run_folder.evaluations import EVALUATIONS, EvaluationLog
+from launch.run_folder.event_log import EventLog
+from launch.run_folder.failures import FAILURES, append_failure
+from launch.run_folder.metrics import METRICS, MetricsLog
+from launch.settings.load import dump_settings
+
+CONFIG = "config.yaml"
+TENSORBOARD = "tensorboard"
+SAMPLES = "samples"
+TRACEBACK = "error.txt"  # of an error that nobody foresaw; written by whoever catches it
+SAMPLE_SEED = 0
+SAMPLE_COUNT = 64
+
+
+class RunFolder:
+    """Keeps the run folder of one training; :meth:`close` it at the end.
+
+    Args:
+        settings: of the run; ``settings.run`` is the folder.
+        first_step: finished steps so far; what the folder says about later ones is removed.
+
+    """
+
+    def __init__(self, settings: RunSettings, first_step: int) -> None:
+        self.folder = open_folder(settings.run)
+        with disk_errors(f"write to {tempfile.gettempdir()}"):
+            self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
+        self.local = Path(self._staging.name if self._staging else self.folder.url)
+        self._uploaded_bytes: dict[str, int] = {}
+        for name in (METRICS, EVALUATIONS, FAILURES) if self._staging else ():
+            if self.folder.exists(name):
+                self.folder.download(name, self.local / name)
+        self.folder.delete(TRACEBACK)  # of a start before this one
+        self.folder.write(CONFIG, dump_settings(settings).encode())
+        self._metrics = MetricsLog(self.local / METRICS, first_step)
+        self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
+        self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
+
+    def record(self, record: StepRecord) -> None:
+        """One step: a line of metrics and one TensorBoard event with all of its numbers."""
+        self._metrics.append(record)
+        scalars = {
+            f"{key}/{name}": x for name, numbers in record.stages.items() for key, x in numbers.items() if key != BEGUN
+        }
+        scalars["speed/images_per_s"] = record.images_per_s
+        self._events.add(scalars, record.step)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint: its sample grid, made by its averaged weights, and everything else brought up to date."""
+        generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
+        grid = tile(to_pixels(generated.images).numpy())
+        self.folder.write(f"{SAMPLES}/{checkpoint.images:09d}.png", encode_png(grid))
+        self.flush()
+
+    def evaluate(self, evaluation: Evaluation) -> None:
+        """A line of scores, and the same as TensorBoard events."""
+        self._evaluations.append(evaluation)
+        values = {name: score["value"] for name, score in evaluation.scores.items()} | {"fit": evaluation.fit}
+        scalars = {f"evaluation/{name}": value for name, value in values.items() if value is not None}
+        self._events.add(scalars, evaluation.step)
+
+    def recovered(self, recovery: Recovery) -> None:
+        """A line of what went wrong and what was done."""
+        append_failure(self.local / FAILURES, recovery)
+
+    def flush(self) -> None:
+        """Everything recorded so far is in the folder afterwards."""
+        self._events.flush()
+        if self._staging:
+            for path in sorted(p for p in self.local.rglob("*") if p.is_file()):
+                self._upload(path)
+
+    def close(self) -> None:
+        """Flushes and lets go of files and staging."""
+        with ExitStack() as closing:
+            if self._staging:
+                closing.callback(self._staging.cleanup)
+            closing.callback(self._events.close)
+            closing.callback(self._metrics.close)
+            self.flush()
+
+    def _upload(self, path: Path) -> None:
+        name, size_bytes = path.relative_to(self.local).as_posix(), path.stat().st_size
+        if self._uploaded_bytes.get(name) != size_bytes:  # these files only grow
+            self.folder.upload(path, name)
+            self._uploaded_bytes[name] = size_bytes

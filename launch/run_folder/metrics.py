@@ -1,0 +1,110 @@
+"""``metrics.jsonl``: one line per finished step; written while training, cut on resume, read by the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.execution.callbacks import StepRecord
+from cluster.storage.errors import disk_errors
+from freqgan.bands import parse_band
+from freqgan.training.image_stage import IMAGE_STAGE
+from launch.run_folder.appending import AppendedFile
+
+METRICS = "metrics.jsonl"
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class MetricsLine:
+    """One line: ``wall_s`` is the time trained so far, over all starts of the run."""
+
+    step: int
+    images: int
+    wall_s: float
+    images_per_s: float
+    stages: dict[str, dict[str, float]]
+
+
+class MetricsLog:
+    """Appends to a local ``metrics.jsonl``; lines of steps after ``first_step``, and a torn one, are cut first.
+
+    A run that was killed has lines of steps that came after its last checkpoint; it trains them again.
+    """
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        self._file = AppendedFile(path)
+        with disk_errors(f"cut {path}"):
+            self._wall_before_s = _cut(path, first_step)
+
+    def append(self, record: StepRecord) -> None:
+        """Writes the line of one step."""
+        values: dict[str, Any] = {
+            "step": record.step,
+            "images": record.images,
+            "wall_s": round(self._wall_before_s + record.elapsed_s, 3),
+            "images_per_s": _short(record.images_per_s),
+            "stages": {
+                name: {key: _short(x, key) for key, x in numbers.items()} for name, numbers in record.stages.items()
+            },
+        }
+        self._file.append(json.dumps(values, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
+    """The lines up to the first one that is torn or foreign."""
+    for line in lines:
+        parsed = _parse(line)
+        if parsed is None:
+            return
+        yield parsed
+
+
+def alphas_of(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The blend weights among the numbers of the image stage: {"alpha": x}, or one per band by its name."""
+    return {name: x for name, x in numbers.items() if name == "alpha" or _is_band(name)}
+
+
+def _is_band(name: str) -> bool:
+    try:
+        parse_band(name)
+    except ValueError:
+        return False
+    return True
+
+
+def mean_alpha(stages: Mapping[str, Mapping[str, float]]) -> float | None:
+    """The blend weight of a step, of one weight per band their mean; None where the image stage gave none."""
+    weights = list(alphas_of(stages.get(IMAGE_STAGE, {})).values())
+    return sum(weights) / len(weights) if weights else None
+
+
+def _short(value: float, key: str = "") -> float:
+    return round(value, 4) if key.endswith("_s") else float(f"{value:.{DIGITS}g}")
+
+
+def _parse(line: bytes) -> MetricsLine | None:
+    try:
+        return MetricsLine(**json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _cut(path: Path, first_step: int) -> float:
+    """Truncates the file after the line of ``first_step``; returns that line's wall_s, or 0."""
+    kept_bytes, wall_s = 0, 0.0
+    with path.open("rb+") as file:
+        for line in file:
+            parsed = _parse(line)
+            if parsed is None or parsed.step > first_step:
+                break
+            kept_bytes, wall_s = kept_bytes + len(line), parsed.wall_s
+        file.truncate(kept_bytes)
+    return wall_s

@@ -1,0 +1,107 @@
+"""The policy of a scheduled retraining: what is trained on what, for how long, and when it is good enough."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from cluster.run.settings import RunSettings
+from freqgan.errors import InputError, nearest
+from freqgan.metrics.evaluation import FEWEST, MEASURES
+from freqgan.setting_group import SettingGroup
+from launch.settings.load import load_settings
+from launch.settings.yaml_text import parse_yaml, read_text
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class Policy(SettingGroup):
+    """One YAML file; ``freqgan retrain POLICY.yaml`` runs it."""
+
+    name: str = Field(description="of the model")
+    models: str = Field(description="folder or s3:// URL; the model's is <models>/<name>")
+    data: str = Field(description="folder or s3:// URL of shards with an index.json, which may grow")
+    held_out: str = Field(description="shards that candidate and current model are both measured on; never trained on")
+    settings: str = Field(description="preset, or YAML file of settings of a training")
+    overrides: list[str] = Field([], description="key=value settings that replace those of `settings`")
+    images: int = Field(ge=1, description="images that a retraining sees")
+    first_images: int | None = Field(
+        None, ge=1, description="images that the first training sees, `images` if not given"
+    )
+    min_new_images: int = Field(1, ge=1, description="fewer new images than this are nothing new")
+    gate: dict[str, float] = Field(
+        description="metric: how much worse than the current model a candidate may be, as a share (0.05), or has to be "
+        "better (-0.02)"
+    )
+    count: int = Field(1_000, ge=FEWEST, description="images a model is measured on, twice as many real ones")
+    keep: int = Field(5, ge=1, description="newest versions that are kept, beside those in use")
+    webhook: str = Field("", description="URL that is told the outcome as JSON; ${NAME} is read from the environment")
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("use letters, digits, '.', '_' and '-'")
+        return name
+
+    @field_validator("gate")
+    @classmethod
+    def _known(cls, gate: dict[str, float]) -> dict[str, float]:
+        known = [measure.name for measure in MEASURES]
+        for metric in gate:
+            if metric.partition(".")[0] not in known:
+                raise ValueError(
+                    f"no metric is called {metric!r}{nearest(metric, known)}; there are {', '.join(known)}"
+                )
+        if not gate:
+            raise ValueError(f"name at least one metric of {', '.join(known)}")
+        return gate
+
+    @property
+    def url(self) -> str:
+        """Of the model."""
+        return f"{self.models.rstrip('/')}/{self.name}"
+
+    def webhook_url(self) -> str:
+        """With variables of the environment filled in; InputError for one that is not set, and for no http URL."""
+
+        def value(match: re.Match[str]) -> str:
+            found = os.environ.get(match[1])
+            if found is None:
+                raise InputError(f"webhook: the environment has no variable {match[1]}; set it, or leave webhook out")
+            return found
+
+        url = _VARIABLE.sub(value, self.webhook)
+        if url and not url.startswith(("http://", "https://")):
+            raise InputError("webhook: it must be an http:// or https:// URL, once its variables are filled in")
+        return url
+
+    def run_settings(self, run: str, data: str, *, is_first: bool) -> RunSettings:
+        """Those of a training of this policy."""
+        images = self.first_images if is_first and self.first_images else self.images
+        own = [f"run={run}", f"data={data}", f"images={images}"]
+        return load_settings(self.settings, [*self.overrides, *own])
+
+
+def load_policy(source: str) -> Policy:
+    """The policy of a YAML file, a path or an s3:// URL; InputError names the key at fault and the remedy."""
+    values = parse_yaml(read_text(source), f"{source} is no valid YAML")
+    if not isinstance(values, dict):
+        raise InputError(f"{source} holds no policy: write lines like `name: clothes`")
+    known = list(Policy.model_fields)
+    for key in values:
+        if key not in known:
+            raise InputError(f"{source}: unknown key {key!r}{nearest(str(key), known)}; keys are {', '.join(known)}")
+    try:
+        return Policy.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{source}: " + "; ".join(map(_problem, error.errors()))) from error
+
+
+def _problem(detail: Any) -> str:
+    hint = " (put it in quotes)" if detail["type"] == "string_type" else ""
+    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}{hint}"

@@ -25,7 +25,7 @@ from freqgan.errors import InputError
 
 NEAR = 8
 """Levels of 255: decoders of JPEG round differently, and Pillow lays a 16-bit image on white after cutting it to 8."""
-EQUAL, NEARLY, REFUSED, WRONG, ALONE = (
+EQUAL, NEARLY, REFUSED, WRONG, SINGLE = (
     "equal",
     f"within {NEAR} levels",
     "refused",
@@ -54,7 +54,7 @@ def verdict(data: bytes) -> Verdict | None:
         also = " (Pillow cannot decode it either)" if isinstance(expected, str) else ""
         return Verdict(REFUSED, str(error) + also)
     if isinstance(expected, str):
-        return Verdict(ALONE, expected)
+        return Verdict(SINGLE, expected)
     return compared(found, expected)
 
 

@@ -19,12 +19,12 @@ import boto3
 import numpy as np
 
 from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, QuarantinedImage
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import build_index, index_shards
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.storage.folder import Folder, open_folder
-from cluster.storage.timeouts import USUAL_PATIENCE, Patience
+from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import FreqganError
 from tests.s3_server import BUCKET, aws_variables, running_s3_server
 from tests.test_shard_index import damages
@@ -34,13 +34,13 @@ COUNT = 2_000
 IMAGES = 8
 
 
-def read(index: ShardIndex) -> tuple[Pixels, int]:
+def read(index: ShardSet) -> tuple[Pixels, int]:
     """All images of the index in their order, and how often a shard was fetched again."""
-    with Ingest(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:
+    with BatchReader(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:
         return ingest.batch(0, IMAGES).images, ingest.refetched
 
 
-def on_disk(path: Path, index: ShardIndex, count: int) -> int:
+def on_disk(path: Path, index: ShardSet, count: int) -> int:
     """How many kinds of damage were noticed."""
     whole, noticed = path.read_bytes(), 0
     for name, damage in damages(len(whole), count):
@@ -54,7 +54,7 @@ def on_disk(path: Path, index: ShardIndex, count: int) -> int:
     return noticed
 
 
-def left_out(path: Path, index: ShardIndex, count: int, right: Pixels) -> int:
+def left_out(path: Path, index: ShardSet, count: int, right: Pixels) -> int:
     """After how many a training is told what is damaged, and gets exactly the images that are whole."""
     whole, exact = path.read_bytes(), 0
     for name, damage in damages(len(whole), count):
@@ -69,9 +69,9 @@ def left_out(path: Path, index: ShardIndex, count: int, right: Pixels) -> int:
     return exact
 
 
-def _without_damage(index: ShardIndex) -> tuple[list[LeftOut], Pixels]:
-    told: list[LeftOut] = []
-    with Ingest(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False), most_damaged=IMAGES) as ingest:
+def _without_damage(index: ShardSet) -> tuple[list[QuarantinedImage], Pixels]:
+    told: list[QuarantinedImage] = []
+    with BatchReader(index, ImagePolicy(size=8), 0, DataSettings(shuffle=False), most_damaged=IMAGES) as ingest:
         while True:
             try:
                 left = IMAGES - sum(one.sample_number != WHOLE_SHARD for one in told)
@@ -90,7 +90,7 @@ def on_the_way(path: Path, count: int, right: Pixels) -> int:
         folder.upload(file, file.name)
     index, mended = build_index(folder.url), 0
 
-    def damaging(self: Folder, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
+    def damaging(self: Folder, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
         download(self, name, path, patience)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))

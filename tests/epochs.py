@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from cluster.data.decoding import ImagePolicy
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import build_index
 from cluster.ray_engine.connection import start_local_ray
 from cluster.ray_engine.io_actors import IngestActor
@@ -38,7 +38,7 @@ def main(epochs: int) -> int:
     index = build_index(f"{DATA}/train-*.tar")
     start_local_ray(STORE_BYTES)
     try:
-        arguments = (partial(Ingest, index, ImagePolicy(size=32), 0, DataSettings()), BATCH)
+        arguments = (partial(BatchReader, index, ImagePolicy(size=32), 0, DataSettings()), BATCH)
         actor: Any = ray.remote(IngestActor).options(num_cpus=0).remote(*arguments)
         pid: Any = ray.get(actor.pid.remote())
         waiting, found = deque[Any](), list[int]()

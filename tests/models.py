@@ -11,9 +11,10 @@ from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.band_statistics import BandMoments, BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
-from freqgan.runtime.graph_capture import Recorder
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.training.band_gan import BandGan, Feedback
-from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.training.image_stage import ImageStage
 from freqgan.transforms import parse_transform
 
 CPU = torch.device("cpu")
@@ -52,17 +53,19 @@ def statistics_of(settings: ModelSettings) -> BandStatistics:
     return moments.finish()
 
 
-def chain_of(settings: ModelSettings, recorder: Recorder | None = None, device: torch.device = CPU) -> Chain:
-    return Chain(settings, statistics_of(settings), device, recorder)
+def chain_of(settings: ModelSettings, device: torch.device = CPU) -> Chain:
+    return Chain(settings, statistics_of(settings), device)
 
 
 class TinyRun:
     """All stages of a model in one process, stepped as every executor steps them."""
 
-    def __init__(self, settings: ModelSettings, recorder: Recorder | None = None, device: torch.device = CPU) -> None:
-        self.settings, self.chain = settings, chain_of(settings, recorder, device)
-        self.gans = [BandGan(self.chain, gan) for gan in self.chain.plan.gans]
-        self.image = ImageStage(self.chain)
+    def __init__(
+        self, settings: ModelSettings, capture: GraphCapture | None = None, device: torch.device = CPU
+    ) -> None:
+        self.settings, self.chain = settings, chain_of(settings, device)
+        self.gans = [BandGan(self.chain, gan, capture=capture) for gan in self.chain.plan.gans]
+        self.image = ImageStage(self.chain, capture)
         self.told: dict[int, dict[str, Feedback]] = {}
         self.labels = torch.arange(settings.batch) % max(1, settings.classes)
 

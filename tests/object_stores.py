@@ -25,7 +25,7 @@ import boto3
 import pytest
 
 from cluster.run.checkpoints import find_checkpoint
-from cluster.run.model_registry import ModelStore
+from cluster.run.model_registry import ModelRegistry
 from cluster.storage.s3_access import access_of
 from cluster.storage.storage_check import StorageCheck, check_storage
 from freqgan.errors import FreqganError, InputError
@@ -148,7 +148,7 @@ def asked(folder: Path, run: str) -> int:
     return wrong
 
 
-def promoted_and_rolled_back(models: ModelStore) -> int:
+def promoted_and_rolled_back(models: ModelRegistry) -> int:
     """By the command line; 0 where the versions in use are the right ones."""
     in_use = []
     url = models.folder.url

@@ -8,49 +8,47 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from cluster.data.decoding import ImagePolicy
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_cache import ShardCache
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 
 BATCH = 7
 BATCHES = 20
 
 
-def opened(index: ShardIndex, cache: ShardCache | None = None, most_damaged: int | None = None) -> Ingest:
+def opened(index: ShardSet, cache: ShardCache | None = None, most_damaged: int | None = None) -> BatchReader:
     """A reader of ``index`` with crops and an order of its own in every epoch."""
     policy, settings = ImagePolicy(size=8, crop="random"), DataSettings(crop="random", shuffle_shards=2)
-    return Ingest(index, policy, 3, settings, most_damaged=most_damaged, cache=cache)
+    return BatchReader(index, policy, 3, settings, most_damaged=most_damaged, cache=cache)
 
 
-def batch_bytes(ingest: Ingest, step: int) -> tuple[bytes, bytes]:
+def batch_bytes(ingest: BatchReader, step: int) -> tuple[bytes, bytes]:
     """Images and labels of the batch number ``step``."""
     batch = ingest.batch(step * BATCH, BATCH)
     return batch.images.tobytes(), batch.labels.tobytes()
 
 
-def read_for(pipe: Connection, index: ShardIndex) -> None:
+def read_for(pipe: Connection, index: ShardSet) -> None:
     """Answers every number with that batch, until nobody asks any more."""
     with opened(index) as ingest, suppress(EOFError):
         while True:
             pipe.send(batch_bytes(ingest, pipe.recv()))
 
 
-def batches(index: ShardIndex, cache: ShardCache | None = None) -> list[tuple[bytes, bytes]]:
+def batches(index: ShardSet, cache: ShardCache | None = None) -> list[tuple[bytes, bytes]]:
     """The first BATCHES of a reader of its own."""
     with opened(index, cache) as ingest:
         return [batch_bytes(ingest, step) for step in range(BATCHES)]
 
 
-def read_over_and_over(
-    pipe: Connection, index: ShardIndex, cache: ShardCache, right: list[tuple[bytes, bytes]]
-) -> None:
+def read_over_and_over(pipe: Connection, index: ShardSet, cache: ShardCache, right: list[tuple[bytes, bytes]]) -> None:
     """Tells whenever it has read all batches whether they were ``right``."""
     pipe.send("begins")
     while True:
         pipe.send("right" if batches(index, cache) == right else "WRONG")
 
 
-def open_and_tell(pipe: Connection, opening: Callable[[], Ingest]) -> None:
+def open_and_tell(pipe: Connection, reader_factory: Callable[[], BatchReader]) -> None:
     """Opens a reader that was sent here; tells whether that took torch."""
-    opening().close()
+    reader_factory().close()
     pipe.send("torch" in sys.modules)

@@ -29,7 +29,7 @@ from PIL import Image
 
 from cluster.data.packing import pack
 from cluster.data.shard_index import index_shards
-from cluster.run.model_registry import ModelStore
+from cluster.run.model_registry import ModelRegistry
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from tests.commands import ROOT, command_line
@@ -68,8 +68,8 @@ class Bench:
     bucket: Folder = field(default_factory=lambda: open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}"))
 
     @property
-    def store(self) -> ModelStore:
-        return ModelStore(f"{self.bucket.url}/models/clothes")
+    def store(self) -> ModelRegistry:
+        return ModelRegistry(f"{self.bucket.url}/models/clothes")
 
     def grow(self, shards: int) -> None:
         """Makes the first ``shards`` shards all there are, the index last."""
@@ -144,7 +144,7 @@ def killed_until_done(bench: Bench, policy: Path, moments: int, rng: random.Rand
             return outcome
 
 
-def campaign(moments: int, then: Callable[[ModelStore], int] = lambda models: 0) -> int:
+def campaign(moments: int, then: Callable[[ModelRegistry], int] = lambda models: 0) -> int:
     """The table; 0 when CURRENT was never wrong, every run came to its right end, and ``then`` says so too."""
     wrong, rng = 0, random.Random(0)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request otherwise

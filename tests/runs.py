@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cluster.data.packing import pack
-from cluster.data.quarantine import LeftOut
+from cluster.data.quarantine import QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
@@ -55,34 +55,34 @@ class Events:
     checkpoints: list[int] = field(default_factory=list)
     evaluations: list[tuple[Evaluation, bool]] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
-    left_out: list[tuple[LeftOut, int]] = field(default_factory=list)
+    left_out: list[tuple[QuarantinedImage, int]] = field(default_factory=list)
     ended: tuple[int, str] | None = None
 
-    def preparing(self, text: str) -> None:
+    def on_prepare(self, text: str) -> None:
         pass
 
-    def started(self, first_step: int, notes: list[str]) -> None:
+    def on_start(self, first_step: int, notes: list[str]) -> None:
         self.first_step, self.notes = first_step, notes
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         self.records.append(record)
 
-    def saved(self, checkpoint: Checkpoint) -> None:
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.checkpoints.append(checkpoint.step)
 
-    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+    def on_evaluation(self, evaluation: Evaluation, *, best: bool) -> None:
         self.evaluations.append((evaluation, best))
 
-    def recovered(self, recovery: Recovery) -> None:
+    def on_recovery(self, recovery: Recovery) -> None:
         self.recoveries.append(recovery)
 
-    def quarantined(self, image: LeftOut, count: int) -> None:
+    def on_quarantine(self, image: QuarantinedImage, count: int) -> None:
         self.left_out.append((image, count))
 
-    def noted(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         self.notes.append(text)
 
-    def finished(self, step: int, reason: str) -> None:
+    def on_end(self, step: int, reason: str) -> None:
         self.ended = (step, reason)
 
 

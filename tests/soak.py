@@ -46,8 +46,8 @@ class Paced(Moments):
         super().__init__()
         self.pace_s, self.due_s = pace_s, 0.0
 
-    def stepped(self, record: StepRecord) -> None:
-        super().stepped(record)
+    def on_step(self, record: StepRecord) -> None:
+        super().on_step(record)
         now_s = time.monotonic()
         self.due_s = max(self.due_s + self.pace_s, now_s)
         time.sleep(self.due_s - now_s)
@@ -99,7 +99,7 @@ def kill_uploader(executor: Any, seen: Look, rng: random.Random) -> Collection[s
     return ()
 
 
-class Watch(threading.Thread):
+class FailureDetector(threading.Thread):
     """A sample a minute, until ``minutes`` are over; then it tells the monkey to end the training."""
 
     def __init__(self, minutes: float, reporter: Paced, monkey: Monkey, faults: Faults, run: str) -> None:
@@ -130,7 +130,7 @@ def soak(minutes: float, pace_s: float, folder: Path) -> int:
     with small_cluster() as cluster, executors() as running:
         faults = Faults(cluster)
         monkey = MinuteMonkey(faults, running, reporter, random.Random(0), most=10**9)
-        watch = Watch(minutes, reporter, monkey, faults, settings.run)
+        watch = FailureDetector(minutes, reporter, monkey, faults, settings.run)
         monkey.start()
         watch.start()
         try:

@@ -22,11 +22,11 @@ import boto3
 import pytest
 
 from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import build_index, index_shards
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.storage.folder import open_folder
-from cluster.storage.timeouts import Patience
+from cluster.storage.timeouts import ReadTimeouts
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.faulty_s3 import (
     Fault,
@@ -45,7 +45,7 @@ from tests.s3_server import BUCKET, aws_variables, running_s3_server
 from tests.test_shards import shard_members, write_tar
 
 IMAGES = 8
-PATIENCE = Patience(stall_s=1.0, budget_s=6.0)
+PATIENCE = ReadTimeouts(stall_s=1.0, budget_s=6.0)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Bench:
     """Shards in a bucket behind the proxy; the images that they hold."""
 
     proxy: Proxy
-    index: ShardIndex
+    index: ShardSet
     right: Pixels
     spoil: Callable[[], object]
     mend: Callable[[], object]
@@ -115,7 +115,7 @@ def bench(endpoint: str) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory() as temporary, running_proxy(Proxy(endpoint)) as proxy:
         path = write_tar(Path(temporary) / "shard.tar", shard_members(0, IMAGES))
         index_shards(temporary)
-        with Ingest(build_index(temporary), ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:
+        with BatchReader(build_index(temporary), ImagePolicy(size=8), 0, DataSettings(shuffle=False)) as ingest:
             right = ingest.batch(0, IMAGES).images
         prefix = f"faults-{uuid.uuid4().hex}"
         client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
@@ -132,13 +132,13 @@ def bench(endpoint: str) -> Iterator[Bench]:
             yield Bench(proxy, index, right, lambda: put(other), lambda: put(path.read_bytes()))
 
 
-def outcome(case: Case, bench: Bench, patience: Patience = PATIENCE) -> tuple[bool, str, float]:
+def outcome(case: Case, bench: Bench, patience: ReadTimeouts = PATIENCE) -> tuple[bool, str, float]:
     """Whether it is as it should be, in words, and seconds."""
     bench.mend()
     bench.proxy.faults, bench.proxy.always = case.faults(bench.spoil), case.always
     begun_s = time.monotonic()
     try:
-        with Ingest(bench.index, ImagePolicy(size=8), 0, DataSettings(shuffle=False), patience) as ingest:
+        with BatchReader(bench.index, ImagePolicy(size=8), 0, DataSettings(shuffle=False), patience) as ingest:
             images = ingest.batch(0, IMAGES).images
     except FreqganError as error:
         seconds = time.monotonic() - begun_s

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from freqgan.runtime.graph_capture import Recording
+from freqgan.runtime.graph_capture import CapturedGraph
 
 ATEN = torch.ops.aten
 LOOKS = {ATEN._local_scalar_dense.default, ATEN.nonzero.default, ATEN.masked_select.default, ATEN.equal.default}
@@ -28,7 +28,7 @@ class Tape:
     def __init__(self) -> None:
         self.recorded = self.replayed = self.operators = 0
 
-    def record(self, function: Callable[[], list[Any]]) -> Recording:
+    def record(self, function: Callable[[], list[Any]]) -> CapturedGraph:
         with _Operators() as seen:
             outputs = function()
         self.recorded += 1
@@ -40,7 +40,7 @@ class Tape:
             for again in seen.again:
                 again()
 
-        return Recording(outputs, replay)
+        return CapturedGraph(outputs, replay)
 
 
 class _Operators(TorchDispatchMode):

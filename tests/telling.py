@@ -32,17 +32,17 @@ class Telling(Events):
         super().__init__()
         self.pause_s = pause_s
 
-    def started(self, first_step: int, notes: list[str]) -> None:
+    def on_start(self, first_step: int, notes: list[str]) -> None:
         tell("started", step=first_step)
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         tell("stepped", step=record.step)
         time.sleep(self.pause_s)
 
-    def recovered(self, recovery: Recovery) -> None:
+    def on_recovery(self, recovery: Recovery) -> None:
         tell("recovered", **asdict(recovery))
 
-    def noted(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         tell("noted", text=text)
 
 

@@ -34,7 +34,7 @@ def test_a_step_that_is_done_again_is_no_progress() -> None:
 
     moments = Moments()
     for step in (1, 2, 3, 2, 3, 4):
-        moments.stepped(StepRecord(step, step, 0.0, 0.0, {}))
+        moments.on_step(StepRecord(step, step, 0.0, 0.0, {}))
     assert (moments.farthest, len(moments.at_s)) == (4, 4)
 
 

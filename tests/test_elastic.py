@@ -47,8 +47,8 @@ class Script(Events):
         super().__init__()
         self.actions = actions
 
-    def stepped(self, record):
-        super().stepped(record)
+    def on_step(self, record):
+        super().on_step(record)
         if record.step in self.actions:
             self.actions.pop(record.step)()
 
@@ -178,8 +178,8 @@ from tests.runs import Events, tiny_run_settings
 from tests.test_training import PAIR
 
 class KillHead(Events):
-    def stepped(self, record):
-        super().stepped(record)
+    def on_step(self, record):
+        super().on_step(record)
         if record.step == 5 and not self.recoveries:
             os.kill(head(), signal.SIGKILL)
         if record.step >= 5 and not self.recoveries:

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cluster.stages.lag_buffer import KeptSteps
+from cluster.stages.lag_buffer import LagBuffer
 from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
 from freqgan.training.band_gan import BandGan, Feedback, feedback_loss
@@ -138,11 +138,11 @@ def test_shares_of_more_than_a_batch_are_refused() -> None:
 
 
 def test_steps_older_than_the_lag_are_forgotten_and_the_others_survive_a_checkpoint() -> None:
-    kept = KeptSteps(2)
+    kept = LagBuffer(2)
     for step in range(5):
         kept.add(step, {"a.b": torch.full((2,), step)})
     assert list(kept.steps) == [3, 4]
-    again = KeptSteps(2)
+    again = LagBuffer(2)
     again.load(kept.tensors() | {"generator.weight": torch.zeros(3)})
     assert again.at(3)["a.b"].tolist() == [3, 3]
     with pytest.raises(RunError, match=r"step 2; there are steps \[3, 4\]"):

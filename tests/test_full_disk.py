@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.data.quarantine import LeftOut, Quarantine
+from cluster.data.quarantine import Quarantine, QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
@@ -62,7 +62,7 @@ def writers(folder: Path) -> dict[str, Callable[[], object]]:
 
     def leave_out() -> None:
         number = next(numbers)
-        quarantine.add([LeftOut("a.tar", f"{number}.png", "damaged", 0, number, number)], 10**6)
+        quarantine.add([QuarantinedImage("a.tar", f"{number}.png", "damaged", 0, number, number)], 10**6)
 
     return {
         "metrics.jsonl": lambda: metrics.append(step(next(numbers))),
@@ -144,10 +144,10 @@ def fill(disk: Path) -> None:
 class Filling(ProgressReporter):
     """Fills the disk of its run while that is being trained."""
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         if record.step == 3:
             fill(Path(self.settings.run).parent)
-        super().stepped(record)
+        super().on_step(record)
 
 
 def settings_for(run: Path, data: str) -> RunSettings:

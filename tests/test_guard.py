@@ -12,9 +12,9 @@ from torch import Tensor
 from cluster.execution.failure_policy import setbacks
 from freqgan.errors import DivergedError
 from freqgan.recipe.health import HealthSettings, deviations, shows_collapse
+from freqgan.tensor_dicts import to_numbers
 from freqgan.training.band_gan import BandGan, StepResult
-from freqgan.training.rollback import Guard
-from freqgan.training.updates import plain
+from freqgan.training.rollback import DivergenceGuard
 from launch.run_folder.failures import recovery_text
 from tests.models import TinyRun, pictures, tiny_settings
 from tests.runs import tiny_run_settings, trained
@@ -28,7 +28,7 @@ class Guarded:
     def __init__(self, health: HealthSettings = HEALTH, **changes: Any) -> None:
         self.settings = tiny_settings(**changes)
         self.gan: BandGan = TinyRun(self.settings).gans[0]
-        self.guard = Guard(self.gan, health)
+        self.guard = DivergenceGuard(self.gan, health)
 
     def step(self, step: int) -> StepResult:
         images, labels = pictures(self.settings, seed=100 + step), torch.zeros(4, dtype=torch.int64)
@@ -101,15 +101,15 @@ def test_signs_of_collapse() -> None:
     one = torch.randn(1, 3, 8, 8)
     real, alike, spread = torch.randn(16, 3, 8, 8), one.repeat(16, 1, 1, 1), torch.randn(16, 3, 8, 8)
     assert deviations(real, alike)["output_deviation"] > 0.5  # one picture varies: only samples tell
-    assert shows_collapse({"loss_d": 0.5, **plain(deviations(real, alike))}, health)
-    assert not shows_collapse({"loss_d": 0.5, **plain(deviations(real, spread))}, health)
-    assert shows_collapse({"loss_d": 1e-6, **plain(deviations(real, spread))}, health)
+    assert shows_collapse({"loss_d": 0.5, **to_numbers(deviations(real, alike))}, health)
+    assert not shows_collapse({"loss_d": 0.5, **to_numbers(deviations(real, spread))}, health)
+    assert shows_collapse({"loss_d": 1e-6, **to_numbers(deviations(real, spread))}, health)
     constant = torch.zeros_like(real)
-    assert not shows_collapse({"loss_d": 0.5, **plain(deviations(constant, constant))}, health)  # as real ones are
+    assert not shows_collapse({"loss_d": 0.5, **to_numbers(deviations(constant, constant))}, health)  # as real ones are
     single = torch.randn(1, 3, 8, 8)
     # a batch of one tells nothing
     assert not shows_collapse(
-        {"loss_d": 0.5, **plain(deviations(single, single))}, health
+        {"loss_d": 0.5, **to_numbers(deviations(single, single))}, health
     )  # a batch of one tells nothing
 
 

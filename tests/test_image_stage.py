@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freqgan.training.image_stage import Blend, ImageStage
+from freqgan.model.generators import Blend
+from freqgan.training.image_stage import ImageStage
 from tests.models import TinyRun, chain_of, pictures, tiny_settings
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cluster.data.decoding import ImagePolicy, decode_image, fit_image
-from cluster.data.reader import NO_LABEL, Batch, DataSettings, Ingest
-from cluster.data.sampler import Order, permutation
+from cluster.data.reader import NO_LABEL, Batch, BatchReader, DataSettings
+from cluster.data.sampler import BlockShuffle, permutation
 from cluster.data.shard_index import build_index
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from tests.s3_server import BUCKET
@@ -28,7 +28,7 @@ POLICY = ImagePolicy(size=8)
 @pytest.mark.parametrize("block_shards", [1, 2, 4, 7, 100])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_epoch_is_a_permutation(block_shards: int, shuffle: bool) -> None:
-    order = Order(COUNTS, seed=3, shuffle=shuffle, block_shards=block_shards)
+    order = BlockShuffle(COUNTS, seed=3, shuffle=shuffle, block_shards=block_shards)
     everything = [(shard, sample) for shard, count in enumerate(COUNTS) for sample in range(count)]
     epochs = [[order.locate(28 * epoch + index) for index in range(28)] for epoch in range(4)]
     for epoch in epochs:
@@ -41,16 +41,16 @@ def test_every_epoch_is_a_permutation(block_shards: int, shuffle: bool) -> None:
 
 def test_the_order_does_not_depend_on_what_was_asked_before() -> None:
     positions = np.random.default_rng(0).integers(0, 28 * 5, 300).tolist()
-    order = Order(COUNTS, seed=3)
+    order = BlockShuffle(COUNTS, seed=3)
     for position in positions:
-        fresh = Order(COUNTS, seed=3)
+        fresh = BlockShuffle(COUNTS, seed=3)
         assert order.locate(position) == fresh.locate(position)
         assert order.block_of(position) == fresh.block_of(position)
         assert order.block_end(position) == fresh.block_end(position)
 
 
 def test_blocks_hold_the_shards_that_are_read() -> None:
-    order = Order(COUNTS, seed=3, block_shards=3)
+    order = BlockShuffle(COUNTS, seed=3, block_shards=3)
     position, blocks = 0, []
     while position < 2 * 28:
         end = order.block_end(position)
@@ -65,7 +65,7 @@ def test_blocks_hold_the_shards_that_are_read() -> None:
 
 
 def test_seeds_give_other_orders() -> None:
-    orders = {tuple(Order(COUNTS, seed).locate(index) for index in range(28)) for seed in range(5)}
+    orders = {tuple(BlockShuffle(COUNTS, seed).locate(index) for index in range(28)) for seed in range(5)}
     assert len(orders) == 5
 
 
@@ -80,9 +80,9 @@ def test_the_permutation_never_changes() -> None:
 )
 def test_orders_that_cannot_be(counts: list[int], block_shards: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Order(counts, seed=0, block_shards=block_shards)
+        BlockShuffle(counts, seed=0, block_shards=block_shards)
     with pytest.raises(InputError, match="position -1 lies before the first sample"):
-        Order([3], seed=0).locate(-1)
+        BlockShuffle([3], seed=0).locate(-1)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(shards: Path) -> ShardIndex:
+def index(shards: Path) -> ShardSet:
     return build_index(str(shards))
 
 
@@ -111,9 +111,9 @@ def equal(one: Batch, two: Batch) -> bool:
     return one.images.tobytes() == two.images.tobytes() and one.labels.tobytes() == two.labels.tobytes()
 
 
-def test_batches_hold_the_images_of_the_order(index: ShardIndex) -> None:
-    order = Order(COUNTS, seed=5, block_shards=2)
-    with Ingest(index, POLICY, 5, DataSettings(shuffle_shards=2)) as ingest:
+def test_batches_hold_the_images_of_the_order(index: ShardSet) -> None:
+    order = BlockShuffle(COUNTS, seed=5, block_shards=2)
+    with BatchReader(index, POLICY, 5, DataSettings(shuffle_shards=2)) as ingest:
         batch = ingest.batch(10, 60)
     assert batch.images.shape == (60, 3, 8, 8)
     assert (batch.images.dtype, batch.labels.dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
@@ -126,20 +126,20 @@ def test_batches_hold_the_images_of_the_order(index: ShardIndex) -> None:
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_batches_are_independent_of_what_was_called_before(index: ShardIndex, shuffle: bool) -> None:
+def test_batches_are_independent_of_what_was_called_before(index: ShardSet, shuffle: bool) -> None:
     settings = DataSettings(shuffle=shuffle, shuffle_shards=2)
-    with Ingest(index, POLICY, 5, settings) as ingest:
+    with BatchReader(index, POLICY, 5, settings) as ingest:
         batches = [ingest.batch(first, 9) for first in range(0, 90, 9)]
-    with Ingest(index, POLICY, 5, settings) as ingest:
+    with BatchReader(index, POLICY, 5, settings) as ingest:
         for number in np.random.default_rng(1).permutation(10).tolist():
             assert equal(ingest.batch(9 * number, 9), batches[number])
     for number in (0, 4, 9):
-        with Ingest(index, POLICY, 5, settings) as resumed:
+        with BatchReader(index, POLICY, 5, settings) as resumed:
             assert equal(resumed.batch(9 * number, 9), batches[number])
 
 
-def test_batch_size_does_not_change_the_stream(index: ShardIndex) -> None:
-    with Ingest(index, POLICY, 5, DataSettings()) as ingest:
+def test_batch_size_does_not_change_the_stream(index: ShardSet) -> None:
+    with BatchReader(index, POLICY, 5, DataSettings()) as ingest:
         whole = ingest.batch(0, 60)
         parts = [ingest.batch(first, 4) for first in range(0, 60, 4)]
     assert whole.images.tobytes() == b"".join(part.images.tobytes() for part in parts)
@@ -151,14 +151,14 @@ def test_random_crops_are_replayed(tmp_path: Path) -> None:
     Image.fromarray(wide).save(tmp_path / "wide.png")
     write_tar(tmp_path / "x.tar", {"1.png": (tmp_path / "wide.png").read_bytes()})
     policy = DataSettings(crop="random").image_policy(8)
-    with Ingest(build_index(str(tmp_path)), policy, 5, DataSettings()) as ingest:
+    with BatchReader(build_index(str(tmp_path)), policy, 5, DataSettings()) as ingest:
         batch = ingest.batch(0, 20)
         assert len({image.tobytes() for image in batch.images}) > 10
         assert ingest.batch(13, 1).images.tobytes() == batch.images[13].tobytes()
 
 
-def test_one_channel(index: ShardIndex) -> None:
-    with Ingest(index, DataSettings().image_policy(8, channels=1), 5, DataSettings()) as ingest:
+def test_one_channel(index: ShardSet) -> None:
+    with BatchReader(index, DataSettings().image_policy(8, channels=1), 5, DataSettings()) as ingest:
         assert ingest.batch(0, 5).images.shape == (5, 1, 8, 8)
 
 
@@ -170,22 +170,22 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "spool"
 
 
-def test_a_bucket_gives_the_bytes_of_a_folder(index: ShardIndex, shards: Path, s3_server: str, spool: Path) -> None:
+def test_a_bucket_gives_the_bytes_of_a_folder(index: ShardSet, shards: Path, s3_server: str, spool: Path) -> None:
     settings = DataSettings(shuffle_shards=2)
     remote = build_index(upload(shards))
     assert [shard.samples for shard in remote.shards] == [shard.samples for shard in index.shards]
-    with Ingest(index, POLICY, 5, settings) as ingest:
+    with BatchReader(index, POLICY, 5, settings) as ingest:
         batches = [ingest.batch(first, 9) for first in range(0, 90, 9)]
         assert os.listdir(spool) == []
-    with Ingest(remote, POLICY, 5, settings) as ingest:
+    with BatchReader(remote, POLICY, 5, settings) as ingest:
         for number in [*range(10), 7, 1, 8]:
             assert equal(ingest.batch(9 * number, 9), batches[number])
         assert len(os.listdir(spool)) == 1
     assert os.listdir(spool) == []
 
 
-def test_close_ends_the_thread(index: ShardIndex) -> None:
-    with Ingest(index, POLICY, 5, DataSettings()) as ingest:
+def test_close_ends_the_thread(index: ShardSet) -> None:
+    with BatchReader(index, POLICY, 5, DataSettings()) as ingest:
         ingest.batch(0, 1)
         fetchers = [thread for thread in threading.enumerate() if thread.name.startswith("freqgan-fetch")]
         assert len(fetchers) == 1
@@ -194,8 +194,8 @@ def test_close_ends_the_thread(index: ShardIndex) -> None:
 
 def test_at_most_two_blocks_are_held(shards: Path, s3_server: str, spool: Path) -> None:
     remote = build_index(upload(shards))
-    order = Order(COUNTS, seed=5, block_shards=2)
-    with Ingest(remote, POLICY, 5, DataSettings(shuffle_shards=2)) as ingest:
+    order = BlockShuffle(COUNTS, seed=5, block_shards=2)
+    with BatchReader(remote, POLICY, 5, DataSettings(shuffle_shards=2)) as ingest:
         for position in [*range(0, 60, 3), 2, 55]:
             ingest.batch(position, 1)
             allowed = {*order.block_of(position), *order.block_of(order.block_end(position))}
@@ -210,7 +210,7 @@ def test_at_most_two_blocks_are_held(shards: Path, s3_server: str, spool: Path) 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1), "2.jpg": image_bytes(2)[:-30]})
     with (
-        Ingest(build_index(str(tmp_path)), POLICY, 0, DataSettings(shuffle=False)) as ingest,
+        BatchReader(build_index(str(tmp_path)), POLICY, 0, DataSettings(shuffle=False)) as ingest,
         pytest.raises(InputError, match=r"2\.jpg in .*/x\.tar is damaged or cut off .*replace or remove it"),
     ):
         ingest.batch(0, 2)
@@ -223,7 +223,7 @@ def test_a_shard_that_changed_or_went_is_named(tmp_path: Path, s3_server: str, p
     folder = open_folder(url)
     folder.write("x.tar", whole)
     index = build_index(url)
-    with Ingest(index, POLICY, 0, DataSettings()) as ingest:
+    with BatchReader(index, POLICY, 0, DataSettings()) as ingest:
         folder.write("x.tar", whole[:-512])
         with pytest.raises(InputError, match=rf"{url}/x\.tar has 9728 bytes, but had 10240 when it was indexed"):
             ingest.batch(0, 1)
@@ -234,12 +234,12 @@ def test_a_shard_that_changed_or_went_is_named(tmp_path: Path, s3_server: str, p
         assert ingest.batch(0, 1).images.shape == (1, 3, 8, 8)
 
 
-def test_settings_refuse_what_they_do_not_know(index: ShardIndex) -> None:
+def test_settings_refuse_what_they_do_not_know(index: ShardSet) -> None:
     for settings in ({"shufle": True}, {"shuffle_shards": 0}, {"crop": "left"}):
         with pytest.raises(ValidationError):
             DataSettings.model_validate(settings)
     with (
-        Ingest(index, POLICY, 0, DataSettings()) as ingest,
+        BatchReader(index, POLICY, 0, DataSettings()) as ingest,
         pytest.raises(InputError, match="a batch of 0 images cannot be made"),
     ):
         ingest.batch(0, 0)
@@ -249,7 +249,7 @@ def test_settings_refuse_what_they_do_not_know(index: ShardIndex) -> None:
 @pytest.mark.skipif(not SHARED_CIFAR10.is_dir(), reason="the images of ../shared/data are not here")
 def test_cifar10_in_batches() -> None:
     index = build_index(str(SHARED_CIFAR10 / "test-*.tar"))
-    with Ingest(index, DataSettings().image_policy(32), 1, DataSettings(shuffle_shards=1)) as ingest:
+    with BatchReader(index, DataSettings().image_policy(32), 1, DataSettings(shuffle_shards=1)) as ingest:
         labels = np.concatenate([ingest.batch(first, 500).labels for first in range(0, 10_000, 500)])
     assert np.bincount(labels).tolist() == [1000] * 10
 
@@ -260,10 +260,10 @@ def test_a_larger_max_pixels_takes_effect(tmp_path: Path, monkeypatch: pytest.Mo
     write_tar(tmp_path / "a.tar", {"0.png": image_bytes(0)})
     index = build_index(str(tmp_path))
     side = decode_image(image_bytes(0), "x").shape[0]
-    with Ingest(index, DataSettings(max_pixels=side * side).image_policy(8), 0, DataSettings()) as ingest:
+    with BatchReader(index, DataSettings(max_pixels=side * side).image_policy(8), 0, DataSettings()) as ingest:
         assert ingest.batch(0, 1).pixels.shape == (1, 8, 8, 3)
     small = DataSettings(max_pixels=side * side - 1).image_policy(8)
-    with Ingest(index, small, 0, DataSettings()) as ingest, pytest.raises(InputError) as told:
+    with BatchReader(index, small, 0, DataSettings()) as ingest, pytest.raises(InputError) as told:
         ingest.batch(0, 1)
     assert str(told.value) == (
         f"0.png in {tmp_path}/a.tar has {side} x {side} pixels, more than the {side * side - 1} allowed: "

@@ -79,7 +79,7 @@ def test_a_training_shows_the_name_of_its_run(capsys: Capsys, small_shards: Path
     with ProgressReporter(settings, Console(file=reporter_said, width=400, force_terminal=False)) as reporter:
         reporter.say(f"training {settings.run}")
         reporter.warn(f"resumes {settings.run}")
-        reporter.recovered(Recovery(1, (name,), name, "roll back", 0, 0, 0.0))
+        reporter.on_recovery(Recovery(1, (name,), name, "roll back", 0, 0, 0.0))
     said = reporter_said.getvalue()
     assert f"training {settings.run}\n" in said
     assert f"note: resumes {settings.run}\n" in said

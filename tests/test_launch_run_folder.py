@@ -130,14 +130,18 @@ class KilledAfter:
     """A reporter that passes everything on and dies after a step, as a killed process would."""
 
     def __init__(self, reporter: ProgressReporter, step: int) -> None:
-        self.preparing, self.started = reporter.preparing, reporter.started
-        self.saved, self.finished = reporter.saved, reporter.finished
-        self.noted, self.recovered, self.evaluated = reporter.noted, reporter.recovered, reporter.evaluated
-        self.quarantined = reporter.quarantined
+        self.on_prepare, self.on_start = reporter.on_prepare, reporter.on_start
+        self.on_checkpoint, self.on_end = reporter.on_checkpoint, reporter.on_end
+        self.on_note, self.on_recovery, self.on_evaluation = (
+            reporter.on_note,
+            reporter.on_recovery,
+            reporter.on_evaluation,
+        )
+        self.on_quarantine = reporter.on_quarantine
         self.reporter, self.step = reporter, step
 
-    def stepped(self, record: StepRecord) -> None:
-        self.reporter.stepped(record)
+    def on_step(self, record: StepRecord) -> None:
+        self.reporter.on_step(record)
         if record.step == self.step:
             raise RuntimeError("killed")
 

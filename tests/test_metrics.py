@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cluster.data.decoding import ImagePolicy
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import build_index
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.evaluate import check_real
@@ -231,7 +231,7 @@ def test_what_cannot_be_compared(count: int, side: int, message: str) -> None:
 def cifar(shared_cifar10: Path) -> tuple[Tensor, Tensor]:
     """8,000 images of CIFAR-10 in a mixed order, and their labels."""
     index = build_index(f"{shared_cifar10}/train-*.tar")
-    with Ingest(index, ImagePolicy(size=32), 0, DataSettings(shuffle_shards=20)) as ingest:
+    with BatchReader(index, ImagePolicy(size=32), 0, DataSettings(shuffle_shards=20)) as ingest:
         batches = [ingest.batch(first, 500) for first in range(0, 8_000, 500)]
     images = torch.from_numpy(np.concatenate([batch.images for batch in batches]))
     return images, torch.from_numpy(np.concatenate([batch.labels for batch in batches]))

@@ -17,7 +17,7 @@ from cluster.planning.bounds import StageCost, lower_bound_s
 from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
 from cluster.planning.device_pool import READY_PER_DEVICE, Pool, Task
 from cluster.planning.devices import ACCELERATORS, CPU, GIB, Device, accelerator_of, own_devices, parse_nodes
-from cluster.planning.plan import Rules, make_plan
+from cluster.planning.plan import Constraints, make_plan
 from cluster.planning.simulation import Conditions, simulate
 from cluster.planning.traffic import best_plan, traffic
 from cluster.run.settings import RunSettings
@@ -99,7 +99,7 @@ def test_a_dear_stage_is_cut_and_faster_devices_get_more() -> None:
     shares = {part.device: part.images for part in plan.by_stage["dear"]}
     assert shares[2] == max(shares.values())
     assert plan.step_s <= 1.05 * plan.lower_bound_s
-    whole = make_plan(stages, devices(1, 1, 4), batch=64, rules=Rules(cut=False))
+    whole = make_plan(stages, devices(1, 1, 4), batch=64, rules=Constraints(cut=False))
     assert len(whole.replicas) == 2
     assert whole.step_s > plan.step_s
 
@@ -107,7 +107,7 @@ def test_a_dear_stage_is_cut_and_faster_devices_get_more() -> None:
 def test_rules_are_kept() -> None:
     stages = [StageCost(f"s{i}", 0.001, 0.001) for i in range(4)]
     mixed = [replace(device, spot=i > 0) for i, device in enumerate(devices(1, 1, 1, 1))]
-    rules = Rules(allowed=lambda stage, device: stage != "s3" or not device.spot)
+    rules = Constraints(allowed=lambda stage, device: stage != "s3" or not device.spot)
     plan = make_plan(stages, mixed, 32, rules)
     check_plan(plan, stages)
     assert {part.device for part in plan.by_stage["s3"]} == {0}
@@ -197,7 +197,7 @@ def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.Mo
     assert [text.partition("(")[2] for text in said] == ["1 of 3)", "2 of 3)", "3 of 3)"]
     assert [stage.name for stage in measured.stages] == list(work)
     assert all(stage.seconds(settings.batch) > 0 and stage.fixed_s >= 0 < stage.image_s for stage in measured.stages)
-    assert measured.crowding >= 1
+    assert measured.contention >= 1
     monkeypatch.setattr("cluster.planning.cost_model._seconds", lambda *_: pytest.fail("measured again"))
     assert measure(settings, work) == measured
     cheap, dear = (estimated(settings, work, name) for name in ("H100", "T4"))
@@ -229,7 +229,7 @@ def test_bytes_over_the_network_are_counted_by_hand() -> None:
     stages = [StageCost(name, 0.0, 1.0) for name in ("LL1", "HL1", "LH1", "HH1", "image")]
     one = make_plan(stages, devices(1, 1, node="n"), 4)
     assert traffic(settings, one, dict.fromkeys(one.by_stage, 10)).total == 0
-    apart = make_plan(stages, devices(1, 1, 1, 1, 1), 4, Rules(cut=False))
+    apart = make_plan(stages, devices(1, 1, 1, 1, 1), 4, Constraints(cut=False))
     moved = traffic(settings, apart, dict.fromkeys(apart.by_stage, 10))
     band = 4 * 3 * 8 * 8 * 4
     assert moved.images == 4 * 4 * 3 * 16 * 16
@@ -264,19 +264,19 @@ def pipeline(window: int, **changes: object) -> RunSettings:
 def test_a_full_pipeline_is_as_fast_as_its_slowest_device() -> None:
     for count in (1, 2, 5):
         settings = pipeline(16, feedback={"lag": 16})
-        plan = make_plan(STAGES, devices(*[1] * count), 4, Rules(cut=False))
+        plan = make_plan(STAGES, devices(*[1] * count), 4, Constraints(cut=False))
         outcome = simulate(settings, plan, COSTS, AT_ONCE)
         assert outcome.images_per_s == pytest.approx(plan.images_per_s, rel=0.03)
 
 
 def test_a_window_of_one_runs_a_step_after_the_other() -> None:
-    plan = make_plan(STAGES, devices(*[1] * 5), 4, Rules(cut=False))
+    plan = make_plan(STAGES, devices(*[1] * 5), 4, Constraints(cut=False))
     outcome = simulate(pipeline(1), plan, COSTS, AT_ONCE)
     assert outcome.images_per_s == pytest.approx(4 / (5 * 0.04), rel=1e-6)
 
 
 def test_feedback_lets_no_window_pass_its_lag() -> None:
-    plan = make_plan(STAGES, devices(*[1] * 5), 4, Rules(cut=False))
+    plan = make_plan(STAGES, devices(*[1] * 5), 4, Constraints(cut=False))
     rates = [
         simulate(pipeline(window, feedback={"lag": lag}), plan, COSTS, AT_ONCE).images_per_s
         for window, lag in ((2, 16), (16, 2), (16, 16))
@@ -286,7 +286,7 @@ def test_feedback_lets_no_window_pass_its_lag() -> None:
 
 
 def test_slow_links_and_calls_cost_what_they_take() -> None:
-    plan = make_plan(STAGES, devices(*[1] * 5), 4, Rules(cut=False))
+    plan = make_plan(STAGES, devices(*[1] * 5), 4, Constraints(cut=False))
     free = simulate(pipeline(8), plan, COSTS, AT_ONCE)
     latency = simulate(pipeline(1), plan, COSTS, replace(AT_ONCE, latency_s=0.01))
     assert latency.images_per_s == pytest.approx(4 / (5 * 0.04 + 5 * 0.01), rel=1e-6)  # four bands and feedback
@@ -300,15 +300,15 @@ def test_slow_links_and_calls_cost_what_they_take() -> None:
 def test_the_cores_of_a_node_are_a_pool() -> None:
     cores = [Device("here", i, CPU, 1.0, GIB) for i in range(2)]
     unequal = [StageCost(name, 0.0, 0.01 * (1 + 2 * (name == "image"))) for name in COSTS]
-    plan = make_plan(unequal, cores, 4, Rules(cut=False))
+    plan = make_plan(unequal, cores, 4, Constraints(cut=False))
     outcome = simulate(pipeline(8, feedback={"lag": 8}), plan, {s.name: s for s in unequal}, AT_ONCE)
     assert outcome.images_per_s == pytest.approx(2 * 4 / (7 * 0.04), rel=0.05)
 
 
 def test_busy_cores_slow_each_other_down() -> None:
     cores = [Device("here", i, CPU, 1.0, GIB) for i in range(2)]
-    plan = make_plan(STAGES, cores, 4, Rules(cut=False))
-    crowded = replace(AT_ONCE, crowding=1.25)
+    plan = make_plan(STAGES, cores, 4, Constraints(cut=False))
+    crowded = replace(AT_ONCE, contention=1.25)
     alone = simulate(pipeline(1), plan, COSTS, crowded)
     assert alone.images_per_s == pytest.approx(4 / (5 * 0.04), rel=1e-6)  # one core works at a time
     full = [simulate(pipeline(8, feedback={"lag": 8}), plan, COSTS, c).images_per_s for c in (AT_ONCE, crowded)]
@@ -330,7 +330,7 @@ def test_the_more_tasks_are_ready_the_slower_are_all_of_them() -> None:
 
 
 def test_failures_cost_their_restart_and_what_is_done_again() -> None:
-    plan = make_plan(STAGES, devices(*[1] * 5), 4, Rules(cut=False))
+    plan = make_plan(STAGES, devices(*[1] * 5), 4, Constraints(cut=False))
     settings, calm = pipeline(8), replace(AT_ONCE, restart_s=2, snapshot_every=20)
     quiet = simulate(settings, plan, COSTS, calm, steps=2000)
     failing = replace(calm, failures_per_device_hour=30)

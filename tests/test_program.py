@@ -6,10 +6,11 @@ import pytest
 
 from cluster.planning.bounds import StageCost
 from cluster.planning.placement import Node, place
-from cluster.stages.replicas import Member
+from cluster.stages.replicas import StageReplica
 from freqgan.errors import InputError
 from freqgan.model.plan import PlanSettings, build_plan
-from freqgan.model.step_graph import stage_names, step_program
+from freqgan.model.stage_names import stage_names
+from freqgan.model.step_graph import step_graph
 from freqgan.transforms import BandTransform, parse_transform
 
 
@@ -22,7 +23,7 @@ def haar(levels: int) -> BandTransform:
 def test_every_input_exists_before_it_is_taken(levels: int, cycles: int) -> None:
     plan = build_plan(haar(levels), PlanSettings(cycles=cycles))
     made: set[tuple[str, int]] = set()
-    calls = step_program(plan)
+    calls = step_graph(plan)
     for call in calls:
         assert set(call.inputs) <= made
         made.add((call.stage, call.pass_number))
@@ -31,14 +32,14 @@ def test_every_input_exists_before_it_is_taken(levels: int, cycles: int) -> None
 
 
 def test_the_ring_takes_later_gans_from_the_pass_before() -> None:
-    calls = {(c.stage, c.pass_number): c for c in step_program(build_plan(haar(1), PlanSettings(cycles=2)))}
+    calls = {(c.stage, c.pass_number): c for c in step_graph(build_plan(haar(1), PlanSettings(cycles=2)))}
     assert calls["HL1", 1].inputs == (("LL1", 1),)
     assert calls["HL1", 2].inputs == (("LL1", 2), ("LH1", 1), ("HH1", 1))
     assert calls["image", 2].inputs == (("LL1", 2), ("HL1", 2), ("LH1", 2), ("HH1", 2))
 
 
 NAMES = [*(f"s{i}" for i in range(8)), "image"]
-MEMBERS = {name: [Member(name, 0, 1)] for name in NAMES}
+MEMBERS = {name: [StageReplica(name, 0, 1)] for name in NAMES}
 
 
 def equal_costs(kind: str) -> list[StageCost]:
@@ -72,7 +73,7 @@ def test_placement_on_gpus_leaves_nodes_without_them_alone_and_shares_fit() -> N
 
 
 def test_replicas_of_one_stage_do_not_share_a_gpu() -> None:
-    members = MEMBERS | {"s0": [Member("s0", i, 3) for i in range(3)]}
+    members = MEMBERS | {"s0": [StageReplica("s0", i, 3) for i in range(3)]}
     for gpus in (3, 4, 5):
         seats = place(equal_costs, [Node("a", "10.0.0.1", 8, gpus, "H100")], 30, use_gpus=True, members=members)
         assert len({seats[name].gpu for name in ("s0", "s0@1", "s0@2")}) == 3

@@ -18,12 +18,12 @@ from pydantic import ValidationError
 
 from cluster.data.decoding import ImagePolicy
 from cluster.data.packing import pack
-from cluster.data.quarantine import QUARANTINE, DamageFoundError, LeftOut, Quarantine, reasons_text
-from cluster.data.reader import DataSettings, Ingest
-from cluster.data.sampler import Order
+from cluster.data.quarantine import QUARANTINE, DamageFoundError, Quarantine, QuarantinedImage, reasons_text
+from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.sampler import BlockShuffle
 from cluster.data.shard_index import build_index, index_shards
-from cluster.data.shards import ShardIndex
-from cluster.data.skip_list import Omissions
+from cluster.data.shards import ShardSet
+from cluster.data.skip_list import SkipList
 from cluster.evaluation.evaluate import real_images
 from cluster.execution.callbacks import StepRecord
 from cluster.run.data_source import open_source
@@ -44,8 +44,8 @@ BATCH = 5
 @pytest.mark.parametrize("seed", range(8))
 def test_positions_of_what_is_left(seed: int) -> None:
     rng = random.Random(seed)
-    order = Order([rng.randint(1, 6) for _ in range(5)], seed, block_shards=2)
-    omissions = Omissions(order)
+    order = BlockShuffle([rng.randint(1, 6) for _ in range(5)], seed, block_shards=2)
+    omissions = SkipList(order)
     positions = {order.locate(p): p for p in rng.sample(range(4 * order.sample_count), order.sample_count - 1)}
     some = list(positions.items())[: rng.randint(0, len(positions))]
     omissions.add((*sample, position) for sample, position in some)
@@ -60,19 +60,21 @@ def test_positions_of_what_is_left(seed: int) -> None:
 
 def test_all_left_out_is_an_error() -> None:
     with pytest.raises(RunError, match="all 2 images are damaged"):
-        Omissions(Order([2], 0)).add([(0, 0, 0), (0, 1, 1)])
+        SkipList(BlockShuffle([2], 0)).add([(0, 0, 0), (0, 1, 1)])
 
 
 def test_the_commonest_reasons() -> None:
     reasons = ["{} in a.tar has {} pixels"] * 3 + ["{} in a.tar is cut off"] * 4 + ["{} x", "{} y", "{} z {}"]
-    images = [LeftOut("a.tar", f"{i}.png", r.format(f"{i}.png", 10 * i), 0, i, i) for i, r in enumerate(reasons)]
+    images = [
+        QuarantinedImage("a.tar", f"{i}.png", r.format(f"{i}.png", 10 * i), 0, i, i) for i, r in enumerate(reasons)
+    ]
     text = "4 like this: 3.png in a.tar is cut off; 3 like this: 0.png in a.tar has 0 pixels; "
     text += "1 like this: 7.png x; 2 for other reasons"
     assert reasons_text(images) == text
 
 
-def reader(index: ShardIndex, most: int | None = 100) -> Ingest:
-    return Ingest(index, ImagePolicy(size=8, crop="random"), 3, ORDER, most_damaged=most)
+def reader(index: ShardSet, most: int | None = 100) -> BatchReader:
+    return BatchReader(index, ImagePolicy(size=8, crop="random"), 3, ORDER, most_damaged=most)
 
 
 def flip(path: Path, offset: int) -> None:
@@ -83,34 +85,34 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte ^ 4]))
 
 
-def one_image(folder: Path, index: ShardIndex) -> None:
+def one_image(folder: Path, index: ShardSet) -> None:
     sample = index.shards[1].samples[2]
     flip(folder / "00001.tar", sample.offset + sample.size_bytes // 2)
 
 
-def cut_off(folder: Path, index: ShardIndex) -> None:
+def cut_off(folder: Path, index: ShardSet) -> None:
     path = folder / "00001.tar"
     path.write_bytes(path.read_bytes()[: index.shards[1].samples[5].offset + 3])
 
 
-def emptied(folder: Path, index: ShardIndex) -> None:
+def emptied(folder: Path, index: ShardSet) -> None:
     (folder / "00001.tar").write_bytes(b"")
 
 
-def gone(folder: Path, index: ShardIndex) -> None:
+def gone(folder: Path, index: ShardSet) -> None:
     (folder / "00001.tar").unlink()
 
 
-def header(folder: Path, index: ShardIndex) -> None:
+def header(folder: Path, index: ShardSet) -> None:
     flip(folder / "00001.tar", index.shards[1].samples[3].offset - 500)
 
 
-def end(folder: Path, index: ShardIndex) -> None:
+def end(folder: Path, index: ShardSet) -> None:
     path = folder / "00001.tar"
     path.write_bytes(path.read_bytes()[:-700])
 
 
-DAMAGES: dict[Callable[[Path, ShardIndex], None], set[int]] = {
+DAMAGES: dict[Callable[[Path, ShardSet], None], set[int]] = {
     one_image: {2},
     cut_off: {5, 6, 7, 8},
     emptied: set(range(9)),
@@ -120,7 +122,7 @@ DAMAGES: dict[Callable[[Path, ShardIndex], None], set[int]] = {
 }
 
 
-def damage_in_batch(ingest: Ingest, first: int) -> tuple[LeftOut, ...]:
+def damage_in_batch(ingest: BatchReader, first: int) -> tuple[QuarantinedImage, ...]:
     try:
         ingest.batch(first, BATCH)
     except DamageFoundError as error:
@@ -131,13 +133,13 @@ def damage_in_batch(ingest: Ingest, first: int) -> tuple[LeftOut, ...]:
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 @pytest.mark.parametrize("done", DAMAGES)
 def test_the_others_come_in_their_order(
-    tmp_path: Path, s3_server: str, place: str, done: Callable[[Path, ShardIndex], None]
+    tmp_path: Path, s3_server: str, place: str, done: Callable[[Path, ShardSet], None]
 ) -> None:
     for number in range(4):
         write_tar(tmp_path / f"{number:05d}.tar", shard_members(100 * number, 8 + number))
     index_shards(str(tmp_path))
     index = build_index(str(tmp_path))
-    order = Order([len(shard.samples) for shard in index.shards], 3, block_shards=2)
+    order = BlockShuffle([len(shard.samples) for shard in index.shards], 3, block_shards=2)
     with reader(index) as ingest:
         whole = [ingest.batch(position, 1) for position in range(3 * order.sample_count)]
     done(tmp_path, index)
@@ -145,7 +147,7 @@ def test_the_others_come_in_their_order(
         index = build_index(upload(tmp_path))
     bad = {(1, sample) for sample in DAMAGES[done]}
     right = [batch for position, batch in enumerate(whole) if order.locate(position) not in bad]
-    given, seen = [], dict[tuple[int, int], LeftOut]()
+    given, seen = [], dict[tuple[int, int], QuarantinedImage]()
     with reader(index) as ingest:
         for first in range(0, len(right) - BATCH, BATCH):
             while found := damage_in_batch(ingest, first):
@@ -241,8 +243,8 @@ class Damaging(Events):
         super().__init__()
         self.data, self.at_step = data, at_step
 
-    def stepped(self, record: StepRecord) -> None:
-        super().stepped(record)
+    def on_step(self, record: StepRecord) -> None:
+        super().on_step(record)
         if record.step == self.at_step:
             damaged_images(self.data, {0: list(range(0, 40, 8)), 2: [1, 2]})
 
@@ -370,8 +372,8 @@ def test_a_policy_that_is_set(tmp_path: Path) -> None:
 
 def test_a_torn_file_is_refused(tmp_path: Path) -> None:
     folder: Folder = open_folder(str(tmp_path))
-    Quarantine(folder, 2).add([LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2)], 9)
-    assert Quarantine(folder, 2).left_out == (LeftOut("a.tar", "b.jpg", "damaged", 0, 1, 2),)
+    Quarantine(folder, 2).add([QuarantinedImage("a.tar", "b.jpg", "damaged", 0, 1, 2)], 9)
+    assert Quarantine(folder, 2).left_out == (QuarantinedImage("a.tar", "b.jpg", "damaged", 0, 1, 2),)
     folder.write(QUARANTINE, folder.read(QUARANTINE)[:-9])
     with pytest.raises(InputError, match=r"quarantine\.jsonl, line 1, is no image that was left out"):
         Quarantine(folder, 2)

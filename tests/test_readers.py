@@ -16,7 +16,7 @@ import pytest
 
 from cluster.data.quarantine import Quarantine
 from cluster.data.shard_index import build_index, index_shards
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.run.data_source import open_source
 from cluster.storage.folder import open_folder
 from tests.chaos import killing
@@ -31,7 +31,7 @@ BATCHES, MOST_READERS = 30, 7
 class Reader:
     """One of them, started anew where it has died."""
 
-    def __init__(self, index: ShardIndex) -> None:
+    def __init__(self, index: ShardSet) -> None:
         self.index = index
         self.start()
 
@@ -61,7 +61,7 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> list[ShardIndex]:
+def copies(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> list[ShardSet]:
     """The same shards on a disk and in a bucket: two nodes that read from different places."""
     folder = tmp_path_factory.mktemp("readers")
     for number in range(5):
@@ -74,7 +74,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> list[Sha
 
 
 @pytest.fixture(scope="module")
-def right(copies: list[ShardIndex]) -> list[Any]:
+def right(copies: list[ShardSet]) -> list[Any]:
     """What one reader that is never disturbed gives, over several epochs."""
     epochs = BATCHES * BATCH / copies[0].sample_count
     assert epochs > 3
@@ -82,7 +82,7 @@ def right(copies: list[ShardIndex]) -> list[Any]:
         return [batch_bytes(ingest, step) for step in range(BATCHES)]
 
 
-def read_in_turns(copies: list[ShardIndex], steps: range, readers: int, rng: random.Random) -> Iterator[Any]:
+def read_in_turns(copies: list[ShardSet], steps: range, readers: int, rng: random.Random) -> Iterator[Any]:
     """The batches of ``steps`` by so many readers, of which one is killed now and then, asked for or about to be."""
     group = [Reader(copies[number % len(copies)]) for number in range(readers)]
     try:
@@ -101,15 +101,15 @@ def test_a_reader_of_a_training_takes_no_torch(small_shards: Path, tmp_path: Pat
     quarantine = Quarantine(open_folder(settings.run), settings.max_damaged)
     context = mp.get_context("spawn")
     pipe, other = context.Pipe()
-    opening = open_source(settings, quarantine).opening()
-    process = context.Process(target=open_and_tell, args=(other, opening), daemon=True)
+    reader_factory = open_source(settings, quarantine).reader_factory()
+    process = context.Process(target=open_and_tell, args=(other, reader_factory), daemon=True)
     process.start()
     assert pipe.recv() is False
     process.join()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_number_of_readers_any_cut_any_kill(seed: int, copies: list[ShardIndex], right: list[Any]) -> None:
+def test_any_number_of_readers_any_cut_any_kill(seed: int, copies: list[ShardSet], right: list[Any]) -> None:
     rng = random.Random(seed)
     cuts = [0, rng.randrange(1, BATCHES), BATCHES]
     delivered = [

@@ -13,7 +13,7 @@ from cluster.stages.host import StageHost
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
-from freqgan.runtime.graph_capture import KINDS, WARM_UP, CudaGraphs, Recorded
+from freqgan.runtime.graph_capture import KINDS, WARM_UP, CapturedFunction, CudaGraphs
 from tests.models import TINY, TinyRun, tiny_settings
 from tests.other_device import OTHER, other_device
 from tests.runs import tiny_run_settings
@@ -100,7 +100,7 @@ def test_what_a_graph_cannot_do_is_noticed() -> None:
         lambda x: [x.to(other)],
         lambda x: [x[x > 0]],
     ):
-        called = Recorded(function, Tape())
+        called = CapturedFunction(function, Tape())
         for _ in range(WARM_UP):
             called(torch.ones(3))
         with pytest.raises(RuntimeError, match="not permitted"):
@@ -110,7 +110,7 @@ def test_what_a_graph_cannot_do_is_noticed() -> None:
 def test_numbers_of_python_stay_what_they_were() -> None:
     """So that the test of whole steps would see one: a recording that forgets is told from one that runs again."""
     factors = iter(range(1, 10))
-    called = Recorded(lambda x: [x * next(factors)], Tape())
+    called = CapturedFunction(lambda x: [x * next(factors)], Tape())
     assert [float(called(torch.ones(1))[0]) for _ in range(5)] == [1, 2, 3, 3, 3]
 
 
@@ -120,7 +120,7 @@ def test_every_kind_of_call_has_its_recording_and_the_oldest_go() -> None:
     def doubled(given: list[Tensor | None], *, more: bool) -> list[Tensor | None]:
         return [x if x is None or not more else x + x for x in given]
 
-    called = Recorded(doubled, tape)
+    called = CapturedFunction(doubled, tape)
     for number in range(WARM_UP + 2):
         two, three = torch.full((2,), number), torch.full((3,), number)
         for more, factor in ((False, 1), (True, 2)):
@@ -141,7 +141,7 @@ def _only(made: list[Tensor | None]) -> Tensor:
 
 def test_results_outlast_the_next_call_where_that_is_asked_for() -> None:
     for keep in (True, False):
-        called = Recorded(lambda x: [x + 1], Tape(), keep=keep)
+        called = CapturedFunction(lambda x: [x + 1], Tape(), keep=keep)
         for _ in range(WARM_UP):
             called(torch.zeros(1))
         first = called(torch.zeros(1))[0]
@@ -154,7 +154,7 @@ def test_the_setting_has_no_effect_on_a_cpu_and_may_change_when_a_run_is_resumed
 ) -> None:
     settings = tiny_run_settings(tmp_path / "run", small_shards, cuda_graphs=True, device="cpu")
     statistics = {name: tensor.numpy() for name, tensor in unit_statistics(settings).items()}
-    assert StageHost(settings, "LL1", statistics).stage.chain.recorder is None
+    assert StageHost(settings, "LL1", statistics).stage.capture is None
     assert "cuda_graphs" not in settings.identity()
 
 
@@ -178,7 +178,7 @@ def test_cuda_graphs_do_what_a_gpu_does_without(system: str) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_that_cannot_be_recorded_says_what_to_set() -> None:
-    called = Recorded(lambda x: [x + float(x.sum())], CudaGraphs())
+    called = CapturedFunction(lambda x: [x + float(x.sum())], CudaGraphs())
     for _ in range(WARM_UP):
         called(torch.ones(3, device="cuda"))
     with pytest.raises(RunError, match="set cuda_graphs=false"):

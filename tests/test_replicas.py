@@ -20,9 +20,9 @@ from cluster.run.settings import RunSettings
 from cluster.stages.process_group import GroupBrokenError, ReplicaGroup
 from cluster.training.train import train as train_run
 from freqgan.errors import InputError
-from freqgan.runtime.data_parallel import Share
+from freqgan.runtime.data_parallel import ReplicaContext
 from freqgan.training.band_gan import BandGan, Feedback, StepResult
-from freqgan.training.rollback import Guard
+from freqgan.training.rollback import DivergenceGuard
 from tests.chaos import killing
 from tests.chaos.processes import listening
 from tests.models import chain_of, pictures, tiny_settings
@@ -35,7 +35,7 @@ FREE = "judge.bias"
 """Relativistic losses do not depend on it: Adam makes steps of full size of what rounding leaves of its gradient."""
 
 
-class ThreadShare(Share):
+class ThreadShare(ReplicaContext):
     """Replicas as threads of one process that wait for each other."""
 
     def __init__(self, index: int, count: int, board: list[Sequence[Tensor]], barrier: threading.Barrier) -> None:
@@ -55,7 +55,7 @@ def replicas_of(count: int, changes: Mapping[str, Any], name: str) -> list[BandG
     settings = tiny_settings(batch=BATCH, **changes)
     board: list[Sequence[Tensor]] = [()] * count
     barrier = threading.Barrier(count)
-    shares = [ThreadShare(i, count, board, barrier) if count > 1 else Share() for i in range(count)]
+    shares = [ThreadShare(i, count, board, barrier) if count > 1 else ReplicaContext() for i in range(count)]
     chain = chain_of(settings)
     return [BandGan(chain, chain.plan.gan(name), share) for share in shares]
 
@@ -125,12 +125,12 @@ def test_replicas_equal_one_and_each_other(name: str, changes: dict[str, Any], c
 
 def test_replicas_that_diverge_are_set_back_together() -> None:
     gans = replicas_of(2, {}, "LL1")
-    guards = [Guard(gan, gan.settings.health) for gan in gans]
+    guards = [DivergenceGuard(gan, gan.settings.health) for gan in gans]
     with torch.no_grad():
         next(gans[1].contest.generator.parameters()).fill_(float("nan"))  # in one of them alone
     images, labels = pictures(gans[0].settings), torch.zeros(BATCH, dtype=torch.int64)
 
-    def guarded(gan: BandGan, guard: Guard) -> Callable[[], StepResult]:
+    def guarded(gan: BandGan, guard: DivergenceGuard) -> Callable[[], StepResult]:
         return lambda: guard.run(1, lambda: gan.step(1, images, labels, {}))
 
     results = at_once([guarded(gan, guard) for gan, guard in zip(gans, guards, strict=True)])
@@ -140,7 +140,7 @@ def test_replicas_that_diverge_are_set_back_together() -> None:
 
 
 def test_rows() -> None:
-    shares = [Share(i, 4) for i in range(4)]
+    shares = [ReplicaContext(i, 4) for i in range(4)]
     assert [share.rows(8) for share in shares] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
     assert [share.before(5, 8) for share in shares] == [2, 2, 1, 0]
     with pytest.raises(InputError, match="a batch of 6 images cannot be cut into 4 equal parts"):

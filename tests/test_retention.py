@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ray_engine.object_store_budget import MIB, kept_steps_count, step_bytes, within_store
+from cluster.ray_engine.object_store_budget import MIB, fit_to_object_store, kept_steps_count, step_bytes
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from tests.runs import tiny_run_settings
@@ -26,11 +26,11 @@ def test_bytes_of_a_step_by_hand() -> None:
 
 def test_what_fits_is_left_alone_and_what_does_not_is_kept_for_less_long() -> None:
     plain = settings(window=16, snapshot_every=10, feedback={"lag": 2})
-    assert within_store(plain) == plain
+    assert fit_to_object_store(plain) == plain
     per_step = step_bytes(plain)
     for steps in (30, 20, 10):
         room = -(-int(steps * per_step) // MIB)
-        held = within_store(plain.model_copy(update={"object_store_mib": room}))
+        held = fit_to_object_store(plain.model_copy(update={"object_store_mib": room}))
         assert kept_steps_count(held) * per_step <= room * MIB
         assert held.snapshot_every < 10
     assert held.window < 16
@@ -38,4 +38,4 @@ def test_what_fits_is_left_alone_and_what_does_not_is_kept_for_less_long() -> No
 
 def test_a_store_that_is_too_small_is_refused_with_the_numbers() -> None:
     with pytest.raises(InputError, match=r"object_store_mib: 1 MiB do not hold .* at least 47 MiB \(6.8 MiB each\)"):
-        within_store(settings(object_store_mib=1, feedback={"lag": 2}))
+        fit_to_object_store(settings(object_store_mib=1, feedback={"lag": 2}))

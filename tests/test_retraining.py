@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from cluster.run.checkpoints import find_checkpoint
-from cluster.run.model_registry import ModelStore
+from cluster.run.model_registry import ModelRegistry
 from freqgan.errors import InputError
 from launch.commands.retrain import judge
 from launch.settings.policy import load_policy
@@ -203,7 +203,7 @@ def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> 
     model = f"{bench.bucket.url}/models/clothes"
     assert "damaged" in refused(run_command(capsys, "models", "promote", model, 2))
     assert "DAMAGED" in run_command(capsys, "models", "list", model).out
-    current = ModelStore(model).current()
+    current = ModelRegistry(model).current()
     assert current is not None
     assert current.stack == (1,)
 

@@ -16,7 +16,7 @@ import pytest
 from cluster.data.quarantine import DamageFoundError
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import build_index, index_shards
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.run.data_source import open_source
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
@@ -107,7 +107,7 @@ def test_it_never_takes_more(bucket: Folder, tmp_path: Path, shards: int) -> Non
 class Reader:
     """A process that reads all batches over and over."""
 
-    def __init__(self, index: ShardIndex, cache: ShardCache, right: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, index: ShardSet, cache: ShardCache, right: list[tuple[bytes, bytes]]) -> None:
         self.pipe, other = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=read_over_and_over, args=(other, index, cache, right), daemon=True)
         self.process.start()

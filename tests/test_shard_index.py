@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.reader import FETCHES, DataSettings, Ingest
+from cluster.data.reader import FETCHES, BatchReader, DataSettings
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
-from cluster.data.shards import Shard, ShardIndex, find_shards
+from cluster.data.shards import Shard, ShardSet, find_shards
 from cluster.storage.folder import Folder, open_folder, split_object
-from cluster.storage.timeouts import USUAL_PATIENCE, Patience
+from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import FreqganError, InputError, RunError
 from tests.commands import run_command
 from tests.s3_server import BUCKET
@@ -36,8 +36,8 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def all_images(index: ShardIndex) -> Pixels:
-    with Ingest(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
+def all_images(index: ShardSet) -> Pixels:
+    with BatchReader(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
         return ingest.batch(0, index.sample_count).images
 
 
@@ -147,7 +147,7 @@ def test_what_was_damaged_on_its_way_is_fetched_again(
     index, right = build_index(folder.url), all_images(build_index(str(shards)))
     download, pending = Folder.download, list[Callable[[bytes], bytes]]()
 
-    def damaging(self: Folder, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
+    def damaging(self: Folder, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
         download(self, name, path, patience)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))
@@ -155,7 +155,7 @@ def test_what_was_damaged_on_its_way_is_fetched_again(
     monkeypatch.setattr(Folder, "download", damaging)
     for name, damage in damages((shards / "00000.tar").stat().st_size, 40):
         pending[:] = [damage]
-        with Ingest(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
+        with BatchReader(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
             assert (ingest.batch(0, 8).images == right).all(), name
             assert ingest.refetched == 1, name
     pending[:] = [lambda data: flipped(data, 5000)] * FETCHES
@@ -182,7 +182,7 @@ def test_a_bucket_with_an_index_is_not_listed(shards: Path, s3_server: str, monk
 def test_an_image_that_changes_while_it_is_mapped_is_noticed(shards: Path) -> None:
     index, path = build_index(str(shards)), shards / "00000.tar"
     sample = index.shards[0].samples[2]
-    with Ingest(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
+    with BatchReader(index, POLICY, 0, DataSettings(shuffle=False)) as ingest:
         ingest.batch(0, 1)
         with path.open("r+b") as file:
             file.seek(sample.offset + 30)

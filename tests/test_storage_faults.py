@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.storage.s3_reads import _Read
-from cluster.storage.timeouts import Patience
+from cluster.storage.timeouts import ReadTimeouts
 from tests.storage_faults import CASES, Bench, Case, bench, outcome
 
-IMPATIENT = Patience(stall_s=0.5, budget_s=2.0)
+IMPATIENT = ReadTimeouts(stall_s=0.5, budget_s=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,13 @@ def faulty(s3_server: str) -> Iterator[Bench]:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_nothing_wrong_is_delivered(case: Case, faulty: Bench) -> None:
     patient = case.always is None and len(case.faults(lambda: None)) > 1
-    right, words, _ = outcome(case, faulty, Patience() if patient else IMPATIENT)
+    right, words, _ = outcome(case, faulty, ReadTimeouts() if patient else IMPATIENT)
     assert right, words
 
 
 def test_a_read_that_gets_on_is_never_given_up() -> None:
     """Its budget is for the time without a byte."""
-    read = _Read(None, "bucket", "key", io.BytesIO(), Patience(budget_s=0.0))
+    read = _Read(None, "bucket", "key", io.BytesIO(), ReadTimeouts(budget_s=0.0))
     assert read.is_over(None)  # type: ignore[arg-type]  # it does not look
     read.progress_s += 60
     assert not read.is_over(None)  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def test_a_read_that_gets_on_is_never_given_up() -> None:
 
 def test_what_comes_again_and_again_is_no_progress() -> None:
     """As from a server that knows no ranges and always closes at the same byte."""
-    read = _Read(None, "bucket", "key", io.BytesIO(), Patience(budget_s=60.0))
+    read = _Read(None, "bucket", "key", io.BytesIO(), ReadTimeouts(budget_s=60.0))
     read.take(b"half")
     read.progress_s -= 61
     read._begin_again()

@@ -54,7 +54,7 @@ class Scraping(Events):
         self.run, self.wanted, self.found = run, wanted, dict[tuple[str, str], float]()
         self.begun_s = self.looked_s = time.monotonic()
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         now_s = time.monotonic()
         if now_s - self.looked_s < 1:
             return

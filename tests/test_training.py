@@ -20,7 +20,7 @@ from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.stages.host import StageHost
-from cluster.stages.replicas import Member
+from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import delete_snapshots
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
@@ -128,8 +128,8 @@ import json, sys
 from tests.runs import Events, tiny_run_settings
 from cluster.training.train import train
 class Slow(Events):
-    def stepped(self, record):
-        super().stepped(record)
+    def on_step(self, record):
+        super().on_step(record)
         print(record.step, flush=True)
 steps = int(sys.argv[3])
 changes = {"max_steps": steps, "images": max(400, 8 * steps), "executor": sys.argv[4]} | json.loads(sys.argv[5])
@@ -212,7 +212,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 for _ in range(2):
     cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_engine.worker_group import RaySeats
+from cluster.ray_engine.worker_group import Allocation
 seats = {}
 place = RaySeats._place
 RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)
@@ -277,7 +277,7 @@ from tests.runs import Events, tiny_run_settings
 
 LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
 class Watch(Events):
-    def stepped(self, record):
+    def on_step(self, record):
         found = listening([os.getpid(), *below(os.getpid())])
         print(len(found) > 3, sum(not row.startswith(LOOPBACK) for row in found))
 settings = tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", max_steps=1, max_failures=0)
@@ -374,12 +374,12 @@ def test_a_stage_that_dies_again_while_it_is_replaced(
 ) -> None:
     import ray
 
-    from cluster.ray_engine.worker_group import Crew
+    from cluster.ray_engine.worker_group import WorkerGroup
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=2, window=3)
-    build, built, killed = Crew.build, list[str](), list[int]()
+    build, built, killed = WorkerGroup.build, list[str](), list[int]()
 
-    def build_and_kill(self: Crew, member: Member) -> Any:
+    def build_and_kill(self: WorkerGroup, member: StageReplica) -> Any:
         ref = build(self, member)
         built.append(member.name)
         if built.count(member.name) > 1 and len(killed) < 2:
@@ -387,7 +387,7 @@ def test_a_stage_that_dies_again_while_it_is_replaced(
             os.kill(killed[-1], signal.SIGKILL)
         return ref
 
-    monkeypatch.setattr(Crew, "build", build_and_kill)
+    monkeypatch.setattr(WorkerGroup, "build", build_and_kill)
     with killing({4: ["HL1"]}):
         _, events, digest = trained(settings)
     assert digest == quiet_pair
@@ -410,18 +410,18 @@ def lost_reply() -> Any:
 def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.ray_engine.replay_log import Ledger
+    from cluster.ray_engine.replay_log import ReplayLog
 
-    call_member, lost = Ledger._call_member, list[int]()
+    call_member, lost = ReplayLog._call_member, list[int]()
 
-    def call_and_lose(self: Ledger, step: int, call: Any, member: Member, refs: Any, told: Any) -> None:
+    def call_and_lose(self: ReplayLog, step: int, call: Any, member: StageReplica, refs: Any, told: Any) -> None:
         again = member.name in refs.metrics
         call_member(self, step, call, member, refs, told)
         if again and not lost and (step, member.name) == (0, "LL1"):
             lost.append(step)
             refs.outputs[call.stage, call.pass_number][member.index] = lost_reply()
 
-    monkeypatch.setattr(Ledger, "_call_member", call_and_lose)
+    monkeypatch.setattr(ReplayLog, "_call_member", call_and_lose)
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=50, window=2)
     with killing({2: ["LL1"], 4: ["HL1"]}):  # who comes second takes what the first has given for step 0
         _, events, digest = trained(settings)
@@ -434,11 +434,11 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
 def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lost(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.ray_engine.replay_log import Ledger
+    from cluster.ray_engine.replay_log import ReplayLog
 
-    remember, asked = Ledger.remember_gradients, list[list[int]]()
+    remember, asked = ReplayLog.remember_gradients, list[list[int]]()
 
-    def remember_and_lose(self: Ledger, steps: Any) -> None:
+    def remember_and_lose(self: ReplayLog, steps: Any) -> None:
         asked.append(list(steps))
         remember(self, asked[-1])
         if len(asked) == 1:
@@ -447,7 +447,7 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
 
     base = tiny_run_settings(tmp_path / "run", small_shards, **PAIR)
     trained(base.model_copy(update={"max_steps": 3}))
-    monkeypatch.setattr(Ledger, "remember_gradients", remember_and_lose)
+    monkeypatch.setattr(ReplayLog, "remember_gradients", remember_and_lose)
     _, events, digest = trained(base.model_copy(update={"executor": "ray"}))
     assert digest == quiet_pair
     assert len(asked) == 2
@@ -456,15 +456,15 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
 
 
 def test_calls_that_fail_for_ever_are_no_reason_to_make_them_for_ever() -> None:
-    from cluster.ray_engine.recovery import MOST_IN_VAIN, Lost, Recovering
+    from cluster.ray_engine.recovery import MOST_IN_VAIN, Replayer, ReplayImpossible
 
-    recovering = Recovering.__new__(Recovering)
+    recovering = Replayer.__new__(Replayer)
     recovering._seen, recovering._in_vain = None, 0
     positions: list[dict[str, int | None]] = [{"LL1": 3}, {"LL1": 4}]
     for done in positions:  # it was getting on
         for _ in range(MOST_IN_VAIN):
             recovering._count_in_vain(3, done, False, "lost")
-    with pytest.raises(Lost, match=r"made 20 times and nothing came of it \(lost\)"):
+    with pytest.raises(ReplayImpossible, match=r"made 20 times and nothing came of it \(lost\)"):
         recovering._count_in_vain(3, {"LL1": 4}, False, "lost")
 
 
@@ -487,7 +487,7 @@ def test_a_step_beyond_its_deadline_writes_where_it_is(small_shards: Path, tmp_p
 import os, sys
 import numpy as np
 from cluster.ray_engine.actors import StageActor
-from cluster.stages.replicas import members_of
+from cluster.stages.replicas import replicas_of
 from cluster.run.data_source import measure_statistics, open_source
 from tests.runs import tiny_run_settings
 
@@ -495,7 +495,7 @@ os.dup2(1, 2)  # where Ray's log is in an actor
 settings = tiny_run_settings(sys.argv[1], sys.argv[2], step_deadline_s=float(sys.argv[3]))
 statistics = {name: tensor.numpy() for name, tensor in measure_statistics(open_source(settings)).tensors().items()}
 actor = StageActor()
-actor.build(settings.model_dump(mode="json"), members_of(settings)["LL1"][0], statistics)
+actor.build(settings.model_dump(mode="json"), replicas_of(settings)["LL1"][0], statistics)
 actor.step(0, [], np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64), None)
 """
     late = " ".join(run_script(script, tmp_path / "run", small_shards, "0.001"))
@@ -508,16 +508,16 @@ actor.step(0, [], np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64), Non
 def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.ray_engine.recovery import Recovering
+    from cluster.ray_engine.recovery import Replayer
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=1, window=1)
-    revive = Recovering._revive
+    revive = Replayer._revive
 
-    def lose_snapshots_and_revive(self: Recovering, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
+    def lose_snapshots_and_revive(self: Replayer, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
         delete_snapshots(settings.run)
         revive(self, dead, alone)
 
-    monkeypatch.setattr(Recovering, "_revive", lose_snapshots_and_revive)
+    monkeypatch.setattr(Replayer, "_revive", lose_snapshots_and_revive)
     with killing({4: ["HL1"]}):
         _, events, digest = trained(settings)
     assert digest == quiet_pair
@@ -605,8 +605,8 @@ def test_a_coordinator_that_was_overtaken_commits_nothing(small_shards: Path, tm
     record = {"host": "elsewhere", "pid": 1, "epoch": 9, "until_s": time.time() + 60, "nonce": "x"}
 
     class Overtaken(Events):
-        def stepped(self, record_: StepRecord) -> None:
-            super().stepped(record_)
+        def on_step(self, record_: StepRecord) -> None:
+            super().on_step(record_)
             if record_.step == 3:  # after the checkpoint of step 2
                 folder = open_folder(settings.run).child("checkpoints")
                 folder.write("LEASE", json.dumps(record).encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.evaluation.background import FIT, Evaluation, ScoreValues, Watcher
+from cluster.evaluation.background import FIT, BackgroundEvaluator, Evaluation, ScoreValues
 from cluster.run.checkpoints import find_checkpoint
 from freqgan.errors import InputError
 from launch.pages.curves import score_curves
@@ -45,7 +45,7 @@ def test_one_score_at_a_time_and_the_newest_waits() -> None:
         futures[step] = Future()
         return futures[step]
 
-    watcher = Watcher(start, notes.append)
+    watcher = BackgroundEvaluator(start, notes.append)
     for step in (10, 20, 30):
         watcher.offer(step, step * 8)
     assert started == [10]

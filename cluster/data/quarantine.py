@@ -24,7 +24,7 @@ MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class QuarantinedImage:
     """One image.
 
     Attributes:
@@ -53,12 +53,12 @@ class LeftOut:
 class DamageFoundError(RunError):
     """A batch has images that are damaged for good; it can be had without them."""
 
-    def __init__(self, found: tuple[LeftOut, ...]) -> None:
+    def __init__(self, found: tuple[QuarantinedImage, ...]) -> None:
         others = f" (and {len(found) - 1} more images of this batch)" if len(found) > 1 else ""
         super().__init__(f"{found[0].reason}{others}")
         self.found = found
 
-    def __reduce__(self) -> tuple[type[DamageFoundError], tuple[tuple[LeftOut, ...]]]:
+    def __reduce__(self) -> tuple[type[DamageFoundError], tuple[tuple[QuarantinedImage, ...]]]:
         """As it was made: the base class would make it of its message."""
         return DamageFoundError, (self.found,)
 
@@ -76,13 +76,13 @@ class Quarantine:
 
     """
 
-    def __init__(self, folder: Folder | None, limit: int, left_out: tuple[LeftOut, ...] | None = None) -> None:
+    def __init__(self, folder: Folder | None, limit: int, left_out: tuple[QuarantinedImage, ...] | None = None) -> None:
         self._folder, self.limit = folder, limit
         self.left_out = read_quarantine(folder) if left_out is None and folder is not None else left_out or ()
-        self.unreported: deque[LeftOut] = deque()
+        self.unreported: deque[QuarantinedImage] = deque()
         """Those added since; who tells the user of one takes it out."""
 
-    def add(self, found: Sequence[LeftOut], total: int) -> None:
+    def add(self, found: Sequence[QuarantinedImage], total: int) -> None:
         """Leaves out ``found`` as well; they are in the file before any batch without them is handed out.
 
         RunError where it is too many, or all of ``total`` images; the file then stays as it was.
@@ -109,7 +109,7 @@ class Quarantine:
         self.left_out = ()
         self.unreported.clear()
 
-    def _too_many(self, images: Collection[LeftOut]) -> str:
+    def _too_many(self, images: Collection[QuarantinedImage]) -> str:
         there = ""
         if self.left_out and self._folder is not None:
             there = f"; {len(self.left_out)} of them are in {self._folder.url}/{QUARANTINE}"
@@ -120,9 +120,9 @@ class Quarantine:
         )
 
 
-def reasons_text(images: Iterable[LeftOut]) -> str:
+def reasons_text(images: Iterable[QuarantinedImage]) -> str:
     """The commonest reasons, each with the number of images and an example."""
-    kinds: dict[str, list[LeftOut]] = {}
+    kinds: dict[str, list[QuarantinedImage]] = {}
     for one in images:
         kinds.setdefault(_kind_of(one), []).append(one)
     commonest = sorted(kinds.values(), key=len, reverse=True)
@@ -132,12 +132,12 @@ def reasons_text(images: Iterable[LeftOut]) -> str:
     return "; ".join(texts)
 
 
-def images_of(found: Iterable[LeftOut]) -> list[LeftOut]:
+def images_of(found: Iterable[QuarantinedImage]) -> list[QuarantinedImage]:
     """Those of ``found`` that are images and not shards."""
     return [one for one in found if one.sample_number != WHOLE_SHARD]
 
 
-def check_some_are_left(images: Iterable[LeftOut], total: int) -> None:
+def check_some_are_left(images: Iterable[QuarantinedImage], total: int) -> None:
     """RunError, with the reasons, where ``images`` are all that there are."""
     if len(left_out := images_of(images)) >= total:
         raise RunError(
@@ -146,20 +146,20 @@ def check_some_are_left(images: Iterable[LeftOut], total: int) -> None:
         )
 
 
-def _kind_of(image: LeftOut) -> str:
+def _kind_of(image: QuarantinedImage) -> str:
     """The reason without what only one image has: names and numbers."""
     nameless = image.reason.replace(image.member, "") if image.member else image.reason
     return re.sub(r"\d+", "0", nameless.replace(image.shard, ""))
 
 
-def read_quarantine(folder: Folder) -> tuple[LeftOut, ...]:
+def read_quarantine(folder: Folder) -> tuple[QuarantinedImage, ...]:
     """The images that the run in ``folder`` leaves out; InputError where its file cannot be read."""
     if not folder.exists(QUARANTINE):
         return ()
     found = []
     for number, line in enumerate(folder.read(QUARANTINE).splitlines(), 1):
         try:
-            one = LeftOut(**json.loads(line))
+            one = QuarantinedImage(**json.loads(line))
             numbers = one.shard_number, one.sample_number - WHOLE_SHARD, one.position
             if not all(isinstance(value, int) and value >= 0 for value in numbers):
                 raise ValueError(f"numbers {numbers}")

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cluster.data.decoding import MAX_PIXELS, ImagePolicy, Pixels, TooLargeError, decode_image, fit_image
-from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, LeftOut, check_some_are_left, images_of
-from cluster.data.sampler import Order
+from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, QuarantinedImage, check_some_are_left, images_of
+from cluster.data.sampler import BlockShuffle
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged, difference
-from cluster.data.shards import Shard, ShardIndex
-from cluster.data.skip_list import Omissions
+from cluster.data.shards import Shard, ShardSet
+from cluster.data.skip_list import SkipList
 from cluster.storage.folder import Folder, split_object
-from cluster.storage.timeouts import USUAL_PATIENCE, Patience
+from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import FreqganError, InputError
 from freqgan.setting_group import SettingGroup
 
@@ -82,7 +82,7 @@ class Batch:
         return self.pixels.transpose(0, 3, 1, 2)
 
 
-class Ingest:
+class BatchReader:
     """Reads batches at any position; for one caller at a time. Close it, or use it in ``with``.
 
     How images are cropped is ``policy``'s matter (see :meth:`DataSettings.image_policy`); of
@@ -102,24 +102,24 @@ class Ingest:
 
     def __init__(
         self,
-        index: ShardIndex,
+        index: ShardSet,
         policy: ImagePolicy,
         seed: int,
         settings: DataSettings,
-        patience: Patience = USUAL_PATIENCE,
+        patience: ReadTimeouts = USUAL_PATIENCE,
         most_damaged: int | None = None,
         cache: ShardCache | None = None,
     ) -> None:
         counts = [len(shard.samples) for shard in index.shards]
-        self._order = Order(counts, seed, settings.shuffle, settings.shuffle_shards)
+        self._order = BlockShuffle(counts, seed, settings.shuffle, settings.shuffle_shards)
         self._index, self._policy, self._seed = index, policy, seed
-        self._omissions, self._most_damaged = Omissions(self._order), most_damaged
+        self._omissions, self._most_damaged = SkipList(self._order), most_damaged
         self._store = _ShardStore(index, patience, cache, tolerant=most_damaged is not None)
         self._told: set[int] = set()
         """Shards whose damage beside their images is known."""
-        self._left_out: dict[tuple[int, int], LeftOut] = {}
+        self._left_out: dict[tuple[int, int], QuarantinedImage] = {}
 
-    def __enter__(self) -> Ingest:
+    def __enter__(self) -> BatchReader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,7 +138,7 @@ class Ingest:
         size = self._policy.size
         pixels = np.empty((count, size, size, self._policy.channels), self._policy.dtype)
         labels = np.empty(count, np.int64)
-        found: list[LeftOut] = []
+        found: list[QuarantinedImage] = []
         first_position = position = held_until = self._omissions.position_of(first_image)
         done = 0
         while done < count:
@@ -156,7 +156,7 @@ class Ingest:
                         break
             position += 1
         found += [
-            LeftOut(self._index.shards[number].url, "", str(what), number, WHOLE_SHARD, first_position)
+            QuarantinedImage(self._index.shards[number].url, "", str(what), number, WHOLE_SHARD, first_position)
             for number, what in sorted(self._store.met.items())
             if number not in self._told
         ]
@@ -165,7 +165,7 @@ class Ingest:
             raise DamageFoundError(tuple(reversed(first_met.values())))
         return Batch(pixels, labels)
 
-    def leave_out(self, images: Sequence[LeftOut]) -> None:
+    def leave_out(self, images: Sequence[QuarantinedImage]) -> None:
         """Passes over ``images`` from now on, each from its position on; RunError where none is left."""
         self._told |= {one.shard_number for one in images if one.sample_number == WHOLE_SHARD}
         left_out = images_of(images)
@@ -188,11 +188,11 @@ class Ingest:
         self._store.hold(self._order.block_of(position), self._order.block_of(end))
         return end
 
-    def _damage(self, position: int, error: Exception) -> LeftOut:
+    def _damage(self, position: int, error: Exception) -> QuarantinedImage:
         number, sample_number = self._order.locate(position)
         shard = self._index.shards[number]
         name = shard.samples[sample_number].image_name
-        return LeftOut(shard.url, name, str(error), number, sample_number, position)
+        return QuarantinedImage(shard.url, name, str(error), number, sample_number, position)
 
     def _sample(self, position: int, out: Pixels) -> int:
         """Puts the pixels at ``position`` into ``out`` (N, N, C); its label."""
@@ -226,9 +226,9 @@ def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels
     )
 
 
-def leaving_out(opening: Callable[[], Ingest], left_out: Sequence[LeftOut]) -> Ingest:
+def reader_without(reader_factory: Callable[[], BatchReader], left_out: Sequence[QuarantinedImage]) -> BatchReader:
     """A reader that passes over ``left_out`` from the start; here, where it takes no torch to load it."""
-    ingest = opening()
+    ingest = reader_factory()
     ingest.leave_out(left_out)
     return ingest
 
@@ -240,7 +240,7 @@ class _ShardStore:
     those that are whole can be used; what is not there at all stays an error until the shard is let go.
     """
 
-    def __init__(self, index: ShardIndex, patience: Patience, cache: ShardCache | None, *, tolerant: bool) -> None:
+    def __init__(self, index: ShardSet, patience: ReadTimeouts, cache: ShardCache | None, *, tolerant: bool) -> None:
         self._cache = cache
         self._shards, self._patience, self._tolerant = index.shards, patience, tolerant
         self.refetched = 0

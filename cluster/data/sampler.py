@@ -49,7 +49,7 @@ class _Block:
     samples: Indices
 
 
-class Order:
+class BlockShuffle:
     """Where the sample at each position lies; not for several threads at once.
 
     Args:

@@ -22,7 +22,7 @@ from cluster.data.decoding import decode_image
 from cluster.data.shards import (
     Sample,
     Shard,
-    ShardIndex,
+    ShardSet,
     find_shards,
     images_behind,
     matching_names,
@@ -45,7 +45,7 @@ class DamagedError(RunError):
     """A shard, or an image in it, is not what was indexed, however often it is fetched."""
 
 
-def build_index(data: str) -> ShardIndex:
+def build_index(data: str) -> ShardSet:
     """The shards that ``data`` names (see :func:`cluster.data.shards.find_shards`), as the index beside them has them.
 
     Shards that no index knows are walked, header by header. InputError for a damaged one, or a damaged index. A bucket
@@ -60,10 +60,10 @@ def build_index(data: str) -> ShardIndex:
         if folder.url not in known:
             known[folder.url] = _known(folder)
         shards.append(known[folder.url].shards.get(name) or read_shard(url))
-    return ShardIndex(tuple(shards), {url: one.classes for url, one in known.items() if one.classes})
+    return ShardSet(tuple(shards), {url: one.classes for url, one in known.items() if one.classes})
 
 
-def _from_index_alone(data: str) -> ShardIndex | None:
+def _from_index_alone(data: str) -> ShardSet | None:
     """The shards of a folder of a bucket, or those that a pattern of names in it matches, as its index has them."""
     url = data.rstrip("/")
     if not data.startswith("s3://"):
@@ -79,12 +79,12 @@ def _from_index_alone(data: str) -> ShardIndex | None:
     return index
 
 
-def _matching(folder_url: str, pattern: str) -> ShardIndex | None:
+def _matching(folder_url: str, pattern: str) -> ShardSet | None:
     folder = open_folder(folder_url)
     known = _known(folder)
     names = matching_names(sorted(known.shards), pattern)
     classes = {folder.url: known.classes} if known.classes else {}
-    return ShardIndex(tuple(known.shards[name] for name in names), classes) if names else None
+    return ShardSet(tuple(known.shards[name] for name in names), classes) if names else None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardIndex:
+class ShardSet:
     """All shards of a data set, in a fixed order.
 
     ``classes`` are the names of labels 0, 1 ... by the folder in whose index they stand, of folders that name any.

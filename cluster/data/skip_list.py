@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cluster.data.sampler import Order
+from cluster.data.sampler import BlockShuffle
 from freqgan.errors import RunError
 
 
-class Omissions:
+class SkipList:
     """Which positions of an order are passed over; not for several threads at once."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: BlockShuffle) -> None:
         self._order = order
         self._since: dict[tuple[int, int], int] = {}
         self._epochs: dict[int, frozenset[int]] = {}

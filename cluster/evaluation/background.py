@@ -44,7 +44,7 @@ class Evaluation:
         return ""
 
 
-class Watcher:
+class BackgroundEvaluator:
     """Has checkpoints scored one at a time; of those offered meanwhile, the newest.
 
     Args:

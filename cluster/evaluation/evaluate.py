@@ -15,11 +15,11 @@ from torch import Tensor
 
 from cluster.data.decoding import ImagePolicy, Pixels, decode_image, fit_image
 from cluster.data.image_folders import list_images, open_images
-from cluster.data.quarantine import LeftOut, images_of, reasons_text
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.sampler import permutation
 from cluster.data.shard_index import build_index
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.run.checkpoints import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
@@ -159,7 +159,7 @@ def _telling(what: str, note: Callable[[str], None]) -> Callable[[str], None]:
     return lambda family: note(f"measuring {what}: {family}{TAKES_LONG.get(family, '')}")
 
 
-def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], None]) -> int:
+def _fitting(count: int, index: ShardSet, data: str, note: Callable[[str], None]) -> int:
     """``count``, or half of the real images where that is less: the floor needs as many again."""
     available = index.sample_count // 2
     if min(available, count) < FEWEST:
@@ -175,7 +175,7 @@ def _fitting(count: int, index: ShardIndex, data: str, note: Callable[[str], Non
 
 
 def real_images(
-    index: ShardIndex, policy: ImagePolicy, count: int, data: str, note: Callable[[str], None]
+    index: ShardSet, policy: ImagePolicy, count: int, data: str, note: Callable[[str], None]
 ) -> tuple[Tensor, Tensor]:
     """Twice ``count`` different real images in a shuffled order that depends on the shards alone.
 
@@ -183,9 +183,9 @@ def real_images(
     are too few.
     """
     batches: list[Pixels] = []
-    left_out: list[LeftOut] = []
+    left_out: list[QuarantinedImage] = []
     order = DataSettings(shuffle_shards=MIXED_SHARDS)
-    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+    with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         for first in range(0, 2 * count, READ):
             if first < 2 * count:  # may have become less
                 batch, found = sound_batch(ingest, first, min(READ, 2 * count - first))
@@ -219,7 +219,7 @@ def check_real(data: str, settings: RunSettings, count: int) -> None:
     number = _fitting(count, index, data, lambda _: None)
     policy = _centred(settings)
     order = DataSettings(shuffle_shards=MIXED_SHARDS)
-    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+    with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         batch, _ = sound_batch(ingest, 0, FEWEST)
     if is_one_picture(torch.from_numpy(np.ascontiguousarray(batch.images))):  # chance, perhaps
         real_images(index, policy, number, data, lambda _: None)

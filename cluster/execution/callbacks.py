@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.data.quarantine import LeftOut
+from cluster.data.quarantine import QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.failure_policy import Recovery
 from cluster.run.checkpoints import Checkpoint
-from freqgan.training.updates import Metrics
+from freqgan.tensor_dicts import Metrics
 
 
 @dataclass(frozen=True)
@@ -26,32 +26,32 @@ class StepRecord:
     stages: dict[str, Metrics]
 
 
-class Reporter(Protocol):
+class TrainingCallback(Protocol):
     """Receives the events of a run, in order, in the coordinator's thread."""
 
-    def preparing(self, text: str) -> None:
+    def on_prepare(self, text: str) -> None:
         """What is being done before training starts, where that takes a while."""
 
-    def started(self, first_step: int, notes: list[str]) -> None:
+    def on_start(self, first_step: int, notes: list[str]) -> None:
         """Training starts after ``first_step`` finished steps; ``notes`` are for the user (a resume, a fall-back)."""
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         """A step is finished."""
 
-    def saved(self, checkpoint: Checkpoint) -> None:
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """A checkpoint is committed and can be read."""
 
-    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+    def on_evaluation(self, evaluation: Evaluation, *, best: bool) -> None:
         """A checkpoint was scored; ``best``: better than all before."""
 
-    def recovered(self, recovery: Recovery) -> None:
+    def on_recovery(self, recovery: Recovery) -> None:
         """Training goes on after a failure."""
 
-    def quarantined(self, image: LeftOut, count: int) -> None:
+    def on_quarantine(self, image: QuarantinedImage, count: int) -> None:
         """An image is damaged for good and left out from now on; ``count`` of them are by now."""
 
-    def noted(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         """Something the user should know of, while training goes on."""
 
-    def finished(self, step: int, reason: str) -> None:
+    def on_end(self, step: int, reason: str) -> None:
         """Training ended at ``step``; ``reason`` is "done" or "stopped"."""

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable
 
 from cluster.data.quarantine import Quarantine
-from cluster.evaluation.background import Watcher
-from cluster.execution.callbacks import Reporter, StepRecord
-from cluster.execution.executors import Executor, Restore
+from cluster.evaluation.background import BackgroundEvaluator
+from cluster.execution.callbacks import StepRecord, TrainingCallback
+from cluster.execution.executors import Executor, RestorePoint
 from cluster.execution.failure_policy import setbacks
 from cluster.run.checkpoints import Checkpoint, CheckpointWriter
 from cluster.run.settings import RunSettings
-from freqgan.training.updates import Metrics
+from freqgan.tensor_dicts import Metrics
 
 RATE_SPAN_STEPS = 20
 MOST_SAVES = 2
@@ -41,7 +41,7 @@ class Coordinator:
         settings: RunSettings,
         executor: Executor,
         writer: CheckpointWriter,
-        reporter: Reporter,
+        reporter: TrainingCallback,
         first_step: int,
         stopping: Callable[[], bool],
         quarantine: Quarantine | None = None,
@@ -49,7 +49,7 @@ class Coordinator:
         self.settings, self.executor, self.writer, self.reporter = settings, executor, writer, reporter
         self.submitted = self.finished = first_step
         self.stopping, self.quarantine = stopping, quarantine
-        self.watcher = Watcher(executor.score, reporter.noted) if settings.watch.data else None
+        self.watcher = BackgroundEvaluator(executor.score, reporter.on_note) if settings.watch.data else None
         self.saves: deque[int] = deque()
         self.last_saved = first_step
         self.last_checkpoint: Checkpoint | None = None
@@ -88,7 +88,7 @@ class Coordinator:
         checkpoint = self.last_checkpoint
         if checkpoint is None or checkpoint.step != self.finished:
             return  # nothing was trained since the start: the executor asks again
-        self.executor.move(Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records))
+        self.executor.move(RestorePoint(checkpoint.step, checkpoint.folder.url, checkpoint.records))
         self._report_damage()
 
     def _finish_one(self) -> None:
@@ -96,24 +96,24 @@ class Coordinator:
         self._report_damage()
         self.finished += 1
         for recovery in setbacks(self.finished, metrics):
-            self.reporter.recovered(recovery)
-        self.reporter.stepped(self._record(metrics))
+            self.reporter.on_recovery(recovery)
+        self.reporter.on_step(self._record(metrics))
         self._commit_finished(wait=len(self.saves) > MOST_SAVES)
         self._report_scores()
 
     def _report_damage(self) -> None:
         """Passes on what the executor got over, and which images it has left out."""
         while self.executor.recoveries:
-            self.reporter.recovered(self.executor.recoveries.popleft())
+            self.reporter.on_recovery(self.executor.recoveries.popleft())
         while self.quarantine is not None and self.quarantine.unreported:
             one = self.quarantine.unreported.popleft()
-            self.reporter.quarantined(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
+            self.reporter.on_quarantine(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
 
     def _report_scores(self, *, wait: bool = False) -> None:
         """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""
         for evaluation in self.watcher.ready(wait=wait) if self.watcher else ():
             best = self.writer.mark(evaluation.step, evaluation.fit)
-            self.reporter.evaluated(evaluation, best=best)
+            self.reporter.on_evaluation(evaluation, best=best)
 
     def _save(self) -> None:
         self.last_saved = self.submitted
@@ -127,7 +127,7 @@ class Coordinator:
             if records is None:
                 return
             checkpoint = self.last_checkpoint = self.writer.commit(self.saves.popleft(), records)
-            self.reporter.saved(checkpoint)
+            self.reporter.on_checkpoint(checkpoint)
             if self.watcher is not None:
                 self.watcher.offer(checkpoint.step, checkpoint.images)
 

@@ -1,6 +1,6 @@
 """What a coordinator asks of an executor, and the executor that is one process.
 
-Executors differ in where the stages live, never in arithmetic: all run :func:`step_program` over
+Executors differ in where the stages live, never in arithmetic: all run :func:`step_graph` over
 :class:`StageHost`.
 """
 
@@ -25,13 +25,13 @@ from cluster.run.settings import RunSettings
 from cluster.stages.host import StageHost
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
-from freqgan.model.step_graph import stage_names, step_program
-from freqgan.training.image_stage import IMAGE_STAGE
-from freqgan.training.updates import Metrics
+from freqgan.model.stage_names import IMAGE_STAGE, stage_names
+from freqgan.model.step_graph import step_graph
+from freqgan.tensor_dicts import Metrics
 
 
 @dataclass(frozen=True)
-class Restore:
+class RestorePoint:
     """Where the state of ``step`` finished steps lies."""
 
     step: int
@@ -40,7 +40,7 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class Carried:
+class RecoveryBudget:
     """What an executor tells the one that takes its place after a roll-back.
 
     Attributes:
@@ -58,7 +58,7 @@ class Carried:
 class RollBackError(RunError):
     """Everything must begin again at the last checkpoint: what a replay needs is gone."""
 
-    def __init__(self, cause: str, carried: Carried, step: int, stages: tuple[str, ...]) -> None:
+    def __init__(self, cause: str, carried: RecoveryBudget, step: int, stages: tuple[str, ...]) -> None:
         super().__init__(f"{cause}: all stages begin again at the last checkpoint")
         self.cause, self.carried, self.step, self.stages = cause, carried, step, stages
 
@@ -97,7 +97,7 @@ class Executor(Protocol):
     def wants_to_move(self) -> bool:
         """Whether stages should move to other machines: then no more is submitted, and :meth:`move` comes next."""
 
-    def move(self, at: Restore) -> None:
+    def move(self, at: RestorePoint) -> None:
         """Moves them, when all submitted steps are finished and ``at`` is the checkpoint of the last one."""
 
     def is_leaving(self) -> bool:
@@ -107,7 +107,7 @@ class Executor(Protocol):
         """Gives back what the executor holds. Safe to call twice."""
 
 
-def kept_steps(settings: RunSettings, restore: Restore | None) -> range:
+def kept_steps(settings: RunSettings, restore: RestorePoint | None) -> range:
     """The steps before ``restore`` whose feedback is still to be applied."""
     if restore is None or not settings.feeds_back:
         return range(0)
@@ -127,11 +127,11 @@ class InlineExecutor:
         settings: RunSettings,
         source: DataSource,
         statistics: dict[str, NDArray[np.float32]],
-        restore: Restore | None,
+        restore: RestorePoint | None,
     ) -> None:
         plan = settings.band_plan()
         self.settings = settings
-        self.program = step_program(plan)
+        self.program = step_graph(plan)
         self.source, self.ingest = source, source.ingest()
         self.hosts = {name: StageHost(settings, name, statistics) for name in stage_names(plan)}
         if restore is not None:
@@ -198,7 +198,7 @@ class InlineExecutor:
         """Never: there is one process."""
         return False
 
-    def move(self, at: Restore) -> None:
+    def move(self, at: RestorePoint) -> None:
         """There is nowhere to go."""
 
     def is_leaving(self) -> bool:

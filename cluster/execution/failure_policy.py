@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from freqgan.tensor_dicts import Metrics
 from freqgan.training.rollback import SET_BACK
-from freqgan.training.updates import Metrics
 
 UNLIMITED = -1
 

@@ -36,11 +36,11 @@ def lower_bound_s(stages: Sequence[StageCost], speeds: Sequence[float], batch: i
     """Seconds that the busiest device is busy in a step at the very least, whatever the plan.
 
     The greatest of three: the work of all stages, each whole, over the speed of all devices; the least that can be
-    done of a stage, one image, on the fastest device; and what prices prove (:class:`_Market`).
+    done of a stage, one image, on the fastest device; and what prices prove (:class:`_DualBound`).
     """
     whole = sum(stage.seconds(batch) for stage in stages) / sum(speeds)
     single = max(stage.seconds(1) for stage in stages) / max(speeds)
-    market = _Market(stages, speeds, batch)
+    market = _DualBound(stages, speeds, batch)
     return _least(lambda step_s: not market.proves_too_short(step_s), max(whole, single))
 
 
@@ -57,7 +57,7 @@ def _least(holds: Callable[[float], bool], low: float) -> float:
     return low
 
 
-class _Market:
+class _DualBound:
     """Prices for the work of every stage, by linear programming duality.
 
     Whatever the prices: if all devices together cannot earn as much in a step as all images are worth, no plan does

@@ -17,20 +17,20 @@ from typing import Any
 
 from cluster.planning.device_pool import READY_PER_DEVICE
 from cluster.planning.devices import own_cores
-from cluster.planning.profiler import stepped
+from cluster.planning.profiler import profile_steps
 from cluster.run.settings import RunSettings
-from freqgan.model.step_graph import stage_names
+from freqgan.model.stage_names import stage_names
 
-LARGEST_CROWD = 8
+MOST_PROCESSES = 8
 """Processes at most, this one among them: each takes some hundred MB; more are taken to be as crowded as 8."""
 STEPS = 6
 """That are compared: between two penalties."""
 START_TIMEOUT_S = 120.0
 
 
-def crowding(settings: RunSettings) -> float:
+def contention_factor(settings: RunSettings) -> float:
     """How many times more of a core a step takes in a pipeline that keeps all cores busy than alone."""
-    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), LARGEST_CROWD)
+    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
     alone = _seconds(settings)
     with _busy(settings, crowd - 1):
         together = _seconds(settings)
@@ -39,7 +39,7 @@ def crowding(settings: RunSettings) -> float:
 
 def _seconds(settings: RunSettings) -> float:
     """Of one step of all stages, one after the other: the median after one that warms up."""
-    steps = stepped(settings, settings.batch)
+    steps = profile_steps(settings, settings.batch)
     next(steps)
     return statistics.median(sum(next(steps).values()) for _ in range(STEPS))
 
@@ -66,7 +66,7 @@ def _busy(settings: RunSettings, count: int) -> Iterator[None]:
 def _work(model: Mapping[str, Any], begun: Event) -> None:
     """Steps until it is killed, or the process that started it is gone: a killed one cannot end its children."""
     settings, parent = RunSettings.model_validate(model), multiprocessing.parent_process()
-    for _ in stepped(settings, settings.batch):
+    for _ in profile_steps(settings, settings.batch):
         begun.set()
         if parent is None or not parent.is_alive():
             return

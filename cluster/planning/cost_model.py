@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from cluster.planning.bounds import StageCost
-from cluster.planning.contention import crowding
+from cluster.planning.contention import contention_factor
 from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
-from cluster.planning.profiler import stepped
+from cluster.planning.profiler import profile_steps
 from cluster.run.settings import RunSettings
 from cluster.stages.host import choose_device
 from cluster.storage.folder import Folder, open_folder
@@ -52,7 +52,7 @@ class Measured:
     accelerator: str
     hardware: str
     stages: tuple[StageCost, ...]
-    crowding: float = 1.0
+    contention: float = 1.0
 
 
 def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
@@ -95,7 +95,7 @@ def measure(
         "many": (f"steps of {settings.batch} images", lambda: _seconds(settings, settings.batch)),
     }
     if device.type == "cpu" and settings.threads == 1:
-        parts["crowding"] = ("steps while all cores are busy", lambda: crowding(settings))
+        parts["crowding"] = ("steps while all cores are busy", lambda: contention_factor(settings))
     name = f"seconds-{_key(settings, hardware)}.json"
     known = _known(name, list(work))
     for number, (part, (what, seconds)) in enumerate(parts.items(), 1):
@@ -135,7 +135,7 @@ def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], other
 def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
     """Seconds of a step with ``batch`` images by stage: the mean of whole rounds, whose steps are not alike."""
     interval = settings.loss.penalty_interval
-    steps = stepped(settings, batch)
+    steps = profile_steps(settings, batch)
     next(steps)  # warms up
     spent = [next(steps) for _ in range(ROUNDS * interval)]
     return {name: statistics.fmean(step[name] for step in spent) for name in spent[0]}

@@ -38,8 +38,8 @@ class Pool:
 
     """
 
-    def __init__(self, capacity: int, crowding: float) -> None:
-        self.capacity, self.crowding = capacity, crowding
+    def __init__(self, capacity: int, contention: float) -> None:
+        self.capacity, self.contention = capacity, contention
         self.is_down = False
         self.queue: deque[Task] = deque()
         self.running: list[Task] = []
@@ -84,4 +84,4 @@ class Pool:
     def _pace_of(self, ready: int) -> float:
         """Seconds of work that a task does in a second while so many run or wait."""
         most = READY_PER_DEVICE * self.capacity
-        return 1 / (1 + (self.crowding - 1) * (min(max(ready, 1), most) - 1) / (most - 1))
+        return 1 / (1 + (self.contention - 1) * (min(max(ready, 1), most) - 1) / (most - 1))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from cluster.planning.bounds import StageCost
 from cluster.planning.devices import ACCELERATORS, CPU, Device
-from cluster.planning.plan import Rules, make_plan
-from cluster.stages.replicas import Member
+from cluster.planning.plan import Constraints, make_plan
+from cluster.stages.replicas import StageReplica
 from freqgan.errors import InputError
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
 
 UNLIMITED_BYTES = 2**60
 RESOLUTION = 10_000
@@ -35,7 +35,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Seat:
+class Slot:
     """Where one stage lives: a node, and which of the node's GPUs and how much of it (None and 0 on a CPU).
 
     Which of them Ray gives is Ray's choice; stages with the same number share one.
@@ -48,7 +48,7 @@ class Seat:
 
 
 def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], batch: int, *, use_gpus: bool,
-          members: Mapping[str, Sequence[Member]]) -> dict[str, Seat]:  # fmt: skip
+          members: Mapping[str, Sequence[StageReplica]]) -> dict[str, Slot]:  # fmt: skip
     """A seat for every actor, by its name, so that the busiest device is as little busy as can be.
 
     The image stage, which all others wait for, stays off spot machines where there are others; replicas of one stage
@@ -72,7 +72,7 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
     by_id = {node.node_id: node for node in nodes}
     if len({device.node for device in devices}) == 1 and not use_gpus:
         only = by_id[devices[0].node]
-        return {m.name: Seat(only.node_id, only.address, None, 0.0) for group in members.values() for m in group}
+        return {m.name: Slot(only.node_id, only.address, None, 0.0) for group in members.values() for m in group}
     kinds = sorted({device.accelerator for device in devices})
     stages = {kind: by_member(costs(kind), members) for kind in kinds}
     whole = {kind: sum(stage.seconds(batch) for stage in stages[kind]) for kind in kinds}
@@ -91,14 +91,14 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
         number = numbers[device.node, device.index]
         return len(devices) < member.count or number % member.count == member.index
 
-    rules = Rules(cut=False, allowed=allowed)
+    rules = Constraints(cut=False, allowed=allowed)
     plan = make_plan(stages[kinds[0]], devices, batch, rules)
     crowd = Counter(replica.device for replica in plan.replicas)
     seats = {}
     for replica in plan.replicas:
         node = by_id[plan.devices[replica.device].node]
         share = RESOLUTION // crowd[replica.device] / RESOLUTION
-        seats[replica.stage] = Seat(
+        seats[replica.stage] = Slot(
             node.node_id,
             node.address,
             plan.devices[replica.device].index if use_gpus else None,
@@ -107,7 +107,7 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
     return seats
 
 
-def by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[Member]]) -> list[StageCost]:
+def by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[StageReplica]]) -> list[StageCost]:
     """A replica does everything but its images' share as the whole stage does."""
     return [
         replace(

@@ -31,7 +31,7 @@ RESTART = 200
 
 
 @dataclass(frozen=True)
-class Replica:
+class Assignment:
     """``images`` of every batch of ``stage``, on ``device`` (its place in the list of devices)."""
 
     stage: str
@@ -40,7 +40,7 @@ class Replica:
 
 
 @dataclass(frozen=True)
-class Rules:
+class Constraints:
     """What may be done.
 
     Attributes:
@@ -68,10 +68,10 @@ class Plan:
 
     batch: int
     devices: tuple[Device, ...]
-    replicas: tuple[Replica, ...]
+    replicas: tuple[Assignment, ...]
     busy_s: Mapping[int, float]
     lower_bound_s: float
-    by_stage: Mapping[str, tuple[Replica, ...]] = field(repr=False)
+    by_stage: Mapping[str, tuple[Assignment, ...]] = field(repr=False)
 
     @property
     def step_s(self) -> float:
@@ -88,19 +88,21 @@ class Plan:
         """The busiest device."""
         return max(self.busy_s, key=lambda device: self.busy_s[device])
 
-    def on(self, device: int) -> list[Replica]:
+    def on(self, device: int) -> list[Assignment]:
         """The replicas on ``device``."""
         return [replica for replica in self.replicas if replica.device == device]
 
 
-def make_plan(stages: Sequence[StageCost], devices: Sequence[Device], batch: int, rules: Rules | None = None) -> Plan:
+def make_plan(
+    stages: Sequence[StageCost], devices: Sequence[Device], batch: int, rules: Constraints | None = None
+) -> Plan:
     """The plan for ``stages`` in the order of the chain on ``devices``.
 
     Raises:
         InputError: a stage has no device, or none with room for it; it shows demand beside supply.
 
     """
-    rules = rules or Rules()
+    rules = rules or Constraints()
     problem = _Problem(stages, devices, batch, rules)
     bound = lower_bound_s(stages, [device.speed for device in devices], batch)
     whole = problem.whole()
@@ -112,7 +114,7 @@ def make_plan(stages: Sequence[StageCost], devices: Sequence[Device], batch: int
         raise InputError(problem.shortage())
     order = {stage.name: i for i, stage in enumerate(stages)}
     replicas = tuple(sorted(best, key=lambda r: order[r.stage]))
-    by_stage: dict[str, list[Replica]] = defaultdict(list)
+    by_stage: dict[str, list[Assignment]] = defaultdict(list)
     for replica in replicas:
         by_stage[replica.stage].append(replica)
     frozen = {name: tuple(members) for name, members in by_stage.items()}
@@ -122,7 +124,7 @@ def make_plan(stages: Sequence[StageCost], devices: Sequence[Device], batch: int
 class _Problem:
     """Stages, devices and rules, and the two ways to bring them together."""
 
-    def __init__(self, stages: Sequence[StageCost], devices: Sequence[Device], batch: int, rules: Rules) -> None:
+    def __init__(self, stages: Sequence[StageCost], devices: Sequence[Device], batch: int, rules: Constraints) -> None:
         self.stages, self.devices, self.batch, self.rules = stages, devices, batch, rules
         self.costs = {stage.name: stage for stage in stages}
         everything = range(len(devices))
@@ -135,7 +137,7 @@ class _Problem:
                     "add such a device or relax the rule"
                 )
 
-    def busy_s(self, replicas: Sequence[Replica]) -> dict[int, float]:
+    def busy_s(self, replicas: Sequence[Assignment]) -> dict[int, float]:
         """Seconds of a step by device."""
         busy: dict[int, float] = defaultdict(float)
         for replica in replicas:
@@ -143,10 +145,10 @@ class _Problem:
             busy[replica.device] += seconds / self.devices[replica.device].speed
         return dict(busy)
 
-    def step_s(self, replicas: Sequence[Replica]) -> float:
+    def step_s(self, replicas: Sequence[Assignment]) -> float:
         return max(self.busy_s(replicas).values())
 
-    def whole(self) -> list[Replica] | None:
+    def whole(self) -> list[Assignment] | None:
         """Dearest stage first, each whole to the device that is then least busy; None where memory does not do."""
         busy, room = [0.0] * len(self.devices), [device.memory_bytes for device in self.devices]
         replicas = []
@@ -158,10 +160,10 @@ class _Problem:
             device = min(fitting, key=lambda d: busy[d] + seconds / self.devices[d].speed)
             busy[device] += seconds / self.devices[device].speed
             room[device] -= size
-            replicas.append(Replica(stage.name, device, self.batch))
+            replicas.append(Assignment(stage.name, device, self.batch))
         return replicas
 
-    def cut(self, bound: float) -> list[Replica] | None:
+    def cut(self, bound: float) -> list[Assignment] | None:
         """Filled in several orders; None where none works: memory is short.
 
         The fewest replicas of those that are near the bound, or else the shortest step.
@@ -177,13 +179,13 @@ class _Problem:
         good = [self._filled(stages, fresh, near) for stages, fresh in tries]
         if any(good):
             return min(filter(None, good), key=len)
-        best: list[Replica] | None = None
+        best: list[Assignment] | None = None
         for stages, fresh in tries:
             limit = math.inf if best is None else self.step_s(best)
             best = self._shortest(stages, fresh, near, limit) or best
         return best and self._searched(best, near)
 
-    def _searched(self, best: list[Replica], near: float) -> list[Replica]:
+    def _searched(self, best: list[Assignment], near: float) -> list[Assignment]:
         """The best, or what small changes of orders of stages and devices find, each kept where the step is shorter.
 
         The orders they begin with are random, some after others: the best one known leads to worse ends.
@@ -215,7 +217,7 @@ class _Problem:
 
     def _shortest(
         self, stages: Sequence[StageCost], fresh: Sequence[int], bound: float, limit: float
-    ) -> list[Replica] | None:
+    ) -> list[Assignment] | None:
         """The filling with the shortest step under ``limit``, or None."""
         longest = 2 * sum(stage.seconds(self.batch) for stage in self.stages) / min(d.speed for d in self.devices)
         low, high = bound, min(1.25 * bound, limit * (1 - PRECISION))
@@ -229,7 +231,7 @@ class _Problem:
             low, high, found = (middle, high, found) if tried is None else (low, middle, tried)
         return found
 
-    def _filled(self, stages: Sequence[StageCost], fresh: Sequence[int], step_s: float) -> list[Replica] | None:
+    def _filled(self, stages: Sequence[StageCost], fresh: Sequence[int], step_s: float) -> list[Assignment] | None:
         """Devices filled for ``step_s`` each, one after the other; None when the images do not fit.
 
         A device that took part of a stage is the first to be tried by the next one: what is left over on it is room
@@ -238,7 +240,7 @@ class _Problem:
         time_left = [step_s * device.speed for device in self.devices]
         room = [device.memory_bytes for device in self.devices]
         opened: dict[int, None] = {}  # a set that keeps its order
-        replicas: list[Replica] = []
+        replicas: list[Assignment] = []
         for stage in stages:
             missing = self.batch
             usable = self._usable[stage.name]
@@ -247,7 +249,7 @@ class _Problem:
                 if images:
                     time_left[device] -= stage.seconds(images)
                     room[device] -= _bytes(stage, images)
-                    replicas.append(Replica(stage.name, device, images))
+                    replicas.append(Assignment(stage.name, device, images))
                     missing -= images
                 if not missing:
                     break

@@ -12,10 +12,10 @@ from torch import Tensor
 from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
 from cluster.stages.host import StageHost, choose_device
-from cluster.stages.malloc import keep_freed_memory
+from cluster.stages.malloc import keep_freed_pages
 from freqgan.costing.operator_count import unit_statistics
-from freqgan.model.step_graph import stage_names, step_program
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE, stage_names
+from freqgan.model.step_graph import step_graph
 
 
 def clock(settings: RunSettings) -> Callable[[], float]:
@@ -24,13 +24,13 @@ def clock(settings: RunSettings) -> Callable[[], float]:
     return time.process_time if alone else time.perf_counter
 
 
-def stepped(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
+def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
     """Seconds by stage of one step with ``batch`` images after the other, without end.
 
     The stages run one after the other, from a step half-way through training on that has penalties, with memory kept
     as an actor keeps it.
     """
-    keep_freed_memory()
+    keep_freed_pages()
     small = settings.model_copy(
         update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
     )
@@ -48,7 +48,7 @@ def stepped(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
     for step in itertools.count(start):
         outputs: dict[tuple[str, int], Tensor] = {}
         spent: dict[str, float] = {}
-        for call in step_program(plan):
+        for call in step_graph(plan):
             inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
             host = hosts[call.stage]
             if call.kind == "forward":

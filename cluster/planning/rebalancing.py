@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.planning.bounds import StageCost
-from cluster.planning.placement import RESOLUTION, Node, Seat, by_member, devices_of
-from cluster.stages.replicas import Member
-from freqgan.training.image_stage import IMAGE_STAGE
+from cluster.planning.placement import RESOLUTION, Node, Slot, by_member, devices_of
+from cluster.stages.replicas import StageReplica
+from freqgan.model.stage_names import IMAGE_STAGE
 
 FEWEST_GAIN = 0.1
 """Of the time of a step, for which a pipeline that runs is stopped to be arranged anew."""
@@ -30,14 +30,14 @@ class _Room:
     width: int
 
 
-def moves(
-    seats: Mapping[str, Seat],
+def rebalance(
+    seats: Mapping[str, Slot],
     costs: Callable[[str], Sequence[StageCost]],
     nodes: Sequence[Node],
     batch: int,
     *,
-    members: Mapping[str, Sequence[Member]],
-) -> dict[str, Seat] | None:
+    members: Mapping[str, Sequence[StageReplica]],
+) -> dict[str, Slot] | None:
     """New seats for those actors that should move, by name; empty where all should stay.
 
     Those whose node is not among ``nodes`` have to. Others move, one at a time and always off the busiest place, only
@@ -55,7 +55,7 @@ def moves(
         None where somebody has to move and there is no place: all must be placed anew.
 
     """
-    return _Arrangement(seats, costs, nodes, batch, members).moves()
+    return _Arrangement(seats, costs, nodes, batch, members).rebalance()
 
 
 class _Arrangement:
@@ -63,11 +63,11 @@ class _Arrangement:
 
     def __init__(
         self,
-        seats: Mapping[str, Seat],
+        seats: Mapping[str, Slot],
         costs: Callable[[str], Sequence[StageCost]],
         nodes: Sequence[Node],
         batch: int,
-        members: Mapping[str, Sequence[Member]],
+        members: Mapping[str, Sequence[StageReplica]],
     ) -> None:
         self.seats, self.use_gpus = seats, any(seat.gpu is not None for seat in seats.values())
         self.stage_of = {member.name: member.stage for group in members.values() for member in group}
@@ -78,8 +78,8 @@ class _Arrangement:
         self.taken = set(self.at.values()) if self.use_gpus else set[Place]()
         self.steady = any(not room.node.spot for room in self.rooms.values())
 
-    def moves(self) -> dict[str, Seat] | None:
-        """See :func:`moves`."""
+    def rebalance(self) -> dict[str, Slot] | None:
+        """See :func:`rebalance`."""
         homeless = sorted(self.seats.keys() - self.at.keys(), key=lambda name: (-self.seconds[name], name))
         for name in homeless:
             place = min(self._allowed(name), key=lambda p: (self._busy_s({**self.at, name: p}, p), p), default=None)
@@ -97,7 +97,7 @@ class _Arrangement:
         costs: Callable[[str], Sequence[StageCost]],
         nodes: Sequence[Node],
         batch: int,
-        members: Mapping[str, Sequence[Member]],
+        members: Mapping[str, Sequence[StageReplica]],
     ) -> tuple[dict[Place, _Room], dict[str, float]]:
         """Every place, and the seconds of a step of every actor on the first type of device (of speed 1)."""
         devices, by_id = devices_of(nodes, self.use_gpus), {node.node_id: node for node in nodes}
@@ -152,7 +152,7 @@ class _Arrangement:
             (self._busy_s(self.at, p) / unit) ** POWER - (self._busy_s(after, p) / unit) ** POWER for p in (here, there)
         )
 
-    def _moved(self) -> dict[str, Seat]:
+    def _moved(self) -> dict[str, Slot]:
         """The seats of those who are not where they were."""
         crowd: dict[Place, int] = defaultdict(int)
         for place in self.at.values():
@@ -162,5 +162,5 @@ class _Arrangement:
             old = self.seats[name]
             if (old.node_id, old.gpu) != (node_id, gpu):
                 share = RESOLUTION // crowd[node_id, gpu] / RESOLUTION if self.use_gpus else 0.0
-                found[name] = Seat(node_id, self.rooms[node_id, gpu].node.address, gpu, share)
+                found[name] = Slot(node_id, self.rooms[node_id, gpu].node.address, gpu, share)
         return found

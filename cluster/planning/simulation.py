@@ -23,8 +23,8 @@ from cluster.planning.devices import CPU
 from cluster.planning.plan import Plan
 from cluster.planning.traffic import output_bytes, rows_of
 from cluster.run.settings import RunSettings
-from freqgan.model.step_graph import Call, step_program
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.step_graph import StageCall, step_graph
 
 HOUR_S = 3600.0
 WARM_UP = 0.25
@@ -50,7 +50,7 @@ class Conditions:
     link_bytes_per_s: float = 1.25e9
     latency_s: float = 0.5e-3
     call_s: float = 5e-3
-    crowding: float = 1.0
+    contention: float = 1.0
     failures_per_device_hour: float = 0.0
     restart_s: float = 5.0
     snapshot_every: int = 50
@@ -90,7 +90,7 @@ class _Simulation:
         rng: random.Random,
     ) -> None:
         self.settings, self.plan, self.conditions, self.steps, self.rng = settings, plan, conditions, steps, rng
-        self.calls: tuple[Call, ...] = step_program(settings.band_plan())
+        self.calls: tuple[StageCall, ...] = step_graph(settings.band_plan())
         self.parts = [self._parts(call, costs) for call in self.calls]
         self.readers = self._readers()
         self.told = [
@@ -117,13 +117,13 @@ class _Simulation:
     def _pools(self) -> dict[str, Pool]:
         pools = {self._pool(replica.device): Pool(1, 1.0) for replica in self.plan.replicas}
         cores = Counter(device.node for device in self.plan.devices if device.accelerator == CPU)
-        return pools | {node: Pool(count, self.conditions.crowding) for node, count in cores.items()}
+        return pools | {node: Pool(count, self.conditions.contention) for node, count in cores.items()}
 
     def _pool(self, device: int) -> str:
         chosen = self.plan.devices[device]
         return chosen.node if chosen.accelerator == CPU else chosen.name
 
-    def _parts(self, call: Call, costs: Mapping[str, StageCost]) -> list[tuple[str, str, float]]:
+    def _parts(self, call: StageCall, costs: Mapping[str, StageCost]) -> list[tuple[str, str, float]]:
         """(pool, node, seconds) of every replica; a pass that only looks ahead is a third of a step."""
         share = 1.0 if call.kind == "step" else 1 / 3
         return [

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from cluster.planning.bounds import StageCost
 from cluster.planning.devices import Device
-from cluster.planning.plan import Plan, Replica, Rules, make_plan
+from cluster.planning.plan import Assignment, Constraints, Plan, make_plan
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
-from freqgan.model.step_graph import step_program
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.step_graph import step_graph
 
 FLOAT_BYTES = 4
 EXCHANGE_BYTES = {"float32": 4, "float16": 2}
@@ -56,7 +56,7 @@ def best_plan(
     devices: Sequence[Device],
     parameters: Mapping[str, int],
     link_bytes_per_s: float,
-    rules: Rules | None = None,
+    rules: Constraints | None = None,
 ) -> Plan:
     """The plan for the batch of ``settings`` that is fastest with its links: whole stages, or replicas of them.
 
@@ -64,7 +64,7 @@ def best_plan(
         InputError: as :func:`cluster.planning.plan.make_plan`.
 
     """
-    rules = rules or Rules()
+    rules = rules or Constraints()
     if not rules.cut:
         return make_plan(stages, devices, settings.batch, rules)
     choices = [make_plan(stages, devices, settings.batch, replace(rules, tolerance=t)) for t in TOLERANCES]
@@ -115,7 +115,7 @@ def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, f
     """(from node, to node, bytes) of outputs: what a replica made, to each node that needs a row of it."""
     rows = {stage: list(rows_of(replicas)) for stage, replicas in plan.by_stage.items()}
     needed: dict[tuple[str, int, int], set[str]] = defaultdict(set)
-    for call in step_program(settings.band_plan()):
+    for call in step_graph(settings.band_plan()):
         for reader, (first, last) in zip(plan.by_stage[call.stage], rows[call.stage], strict=True):
             for stage, pass_number in call.inputs:
                 for part, (start, end) in enumerate(rows[stage]):
@@ -127,7 +127,7 @@ def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, f
             yield _node(plan, replica), node, replica.images * output_bytes(settings, stage)
 
 
-def rows_of(replicas: tuple[Replica, ...]) -> Iterator[tuple[int, int]]:
+def rows_of(replicas: tuple[Assignment, ...]) -> Iterator[tuple[int, int]]:
     """The rows of the batch that each replica has: first, and the one behind the last."""
     start = 0
     for replica in replicas:
@@ -148,5 +148,5 @@ def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, fl
         move("replicas", source, target, 2 * (len(nodes) - 1) / len(nodes) * size_bytes)
 
 
-def _node(plan: Plan, replica: Replica) -> str:
+def _node(plan: Plan, replica: Assignment) -> str:
     return plan.devices[replica.device].node

@@ -25,9 +25,9 @@ from cluster.evaluation.background import ScoreValues, score_checkpoint
 from cluster.ray_engine.metrics import StageTelemetry
 from cluster.run.settings import RunSettings
 from cluster.stages.host import StageHost, tensor_of
-from cluster.stages.malloc import keep_freed_memory
+from cluster.stages.malloc import keep_freed_pages
 from cluster.stages.process_group import Meeting, ReplicaGroup
-from cluster.stages.replicas import Member
+from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import delete_snapshots
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
@@ -77,10 +77,10 @@ class StageActor:
     def __init__(self) -> None:
         self._host: StageHost | None = None
         self._telemetry: StageTelemetry | None = None
-        keep_freed_memory()
+        keep_freed_pages()
         faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
-    def build(self, settings: dict[str, Any], member: Member, statistics: dict[str, NDArray[np.float32]]) -> str:
+    def build(self, settings: dict[str, Any], member: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
         """Makes it a replica of a stage; answers once the networks are built."""
         self._host = StageHost(RunSettings.model_validate(settings), member.stage, statistics, member)
         self._telemetry = StageTelemetry(self._host.settings.run, member.name)

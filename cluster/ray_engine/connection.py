@@ -24,7 +24,7 @@ from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, 
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, RayAddress, given_address
 from cluster.ray_engine.object_store_budget import kept_steps_count, step_bytes
 from cluster.ray_engine.session_folder import ray_folder
-from cluster.ray_engine.slots import reaches
+from cluster.ray_engine.slots import is_reachable
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError, InputError, RunError
 
@@ -125,7 +125,7 @@ def _start(object_store_memory_bytes: int, cpus: int | None) -> None:
 def head_answers() -> bool:
     """Whether the head's control service can be reached; most of Ray goes on without it for a while."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    return reaches(host.strip("[]"), int(port))
+    return is_reachable(host.strip("[]"), int(port))
 
 
 def _set_quiet() -> None:

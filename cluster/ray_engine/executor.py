@@ -26,25 +26,32 @@ from ray.exceptions import RayError, RayTaskError
 
 from cluster.evaluation.background import ScoreValues
 from cluster.execution.coordinator import RATE_SPAN_STEPS
-from cluster.execution.executors import Carried, Restore, RollBackError, kept_steps, watched
+from cluster.execution.executors import RecoveryBudget, RestorePoint, RollBackError, kept_steps, watched
 from cluster.execution.failure_policy import Recovery
-from cluster.planning.placement import Seat
+from cluster.planning.placement import Slot
 from cluster.ray_engine.actors import EvaluationActor
 from cluster.ray_engine.connection import connect, head_answers
-from cluster.ray_engine.failure_detector import Watch
+from cluster.ray_engine.failure_detector import FailureDetector
 from cluster.ray_engine.metrics import RunTelemetry
-from cluster.ray_engine.object_store_budget import within_store
-from cluster.ray_engine.recovery import ANSWER_TIMEOUT_S, Lost, Recovering
-from cluster.ray_engine.replay_log import Ledger, PointRefs
-from cluster.ray_engine.results import first_line, insisted, is_ready, is_unavailable, raise_as_ours, translated
+from cluster.ray_engine.object_store_budget import fit_to_object_store
+from cluster.ray_engine.recovery import ANSWER_TIMEOUT_S, Replayer, ReplayImpossible
+from cluster.ray_engine.replay_log import ReplayLog, StateRefs
+from cluster.ray_engine.results import (
+    first_line,
+    is_ready,
+    is_unavailable,
+    raise_as_ours,
+    retry_lost_calls,
+    translate_errors,
+)
 from cluster.ray_engine.slots import draining, gpus_are_wanted
-from cluster.ray_engine.worker_group import UPLOADER, Crew
+from cluster.ray_engine.worker_group import UPLOADER, WorkerGroup
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
 from cluster.stages.process_group import GroupBrokenError
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
-from freqgan.training.updates import Metrics
+from freqgan.tensor_dicts import Metrics
 
 START_TIMEOUT_S = 600.0
 CLOSE_TIMEOUT_S = 5.0
@@ -72,12 +79,12 @@ class RayExecutor:
         settings: RunSettings,
         source: DataSource,
         statistics: dict[str, NDArray[np.float32]],
-        restore: Restore | None,
+        restore: RestorePoint | None,
         address: str | None = None,
-        carried: Carried | None = None,
+        carried: RecoveryBudget | None = None,
     ) -> None:
-        self.settings, self.restore = within_store(settings), restore
-        carried = carried or Carried()
+        self.settings, self.restore = fit_to_object_store(settings), restore
+        carried = carried or RecoveryBudget()
         self.recoveries: deque[Recovery] = deque()
         self._owns_ray = connect(self.settings, address)
         self._head_is_lost = self._leaving = False
@@ -86,13 +93,13 @@ class RayExecutor:
         self._telemetry = RunTelemetry(settings.run)
         self._last_commit_s = self._arranged_s = time.monotonic()
         self._finished_at_s = deque([time.monotonic()], maxlen=RATE_SPAN_STEPS + 1)
-        self._next_seats: dict[str, Seat] | None = {}
+        self._next_seats: dict[str, Slot] | None = {}
         use_gpus = gpus_are_wanted(settings) if carried.use_gpus is None else carried.use_gpus
-        self.crew = translated(lambda: Crew(self.settings, source, statistics, use_gpus))
-        self.ledger = Ledger(self.settings, self.crew, self._submitted)
-        self.watch = Watch(self.crew, settings.heartbeat_timeout_s, self._lose_head)
+        self.crew = translate_errors(lambda: WorkerGroup(self.settings, source, statistics, use_gpus))
+        self.ledger = ReplayLog(self.settings, self.crew, self._submitted)
+        self.watch = FailureDetector(self.crew, settings.heartbeat_timeout_s, self._lose_head)
         self._wait = self.watch.wait
-        self.recovering = Recovering(self.settings, self.crew, self.ledger, restore, self.watch, carried)
+        self.recovering = Replayer(self.settings, self.crew, self.ledger, restore, self.watch, carried)
         try:
             self._start()
         except BaseException:
@@ -165,7 +172,7 @@ class RayExecutor:
         self._inspect()
         return self._next_seats != {}
 
-    def move(self, at: Restore) -> None:
+    def move(self, at: RestorePoint) -> None:
         """Starts the stages that move on their new machines, from the checkpoint; all others keep their state.
 
         Raises:
@@ -217,7 +224,7 @@ class RayExecutor:
                 raise_as_ours(error)
             raise self._rolled_back(f"the actors did not come up ({first_line(error)})", ()) from error
 
-    def _load(self, at: Restore, names: Iterable[str]) -> None:
+    def _load(self, at: RestorePoint, names: Iterable[str]) -> None:
         load = [partial(self.crew.actors[n].load.remote, at.folder_url, at.records, at.step) for n in names]
         self._insist(load)
 
@@ -233,7 +240,7 @@ class RayExecutor:
                     raise
 
     def _insist(self, asks: Sequence[Callable[[], Any]]) -> None:
-        insisted(asks, self._wait_for_start)
+        retry_lost_calls(asks, self._wait_for_start)
 
     def _wait_for_start(self, refs: list[Any]) -> list[Any]:
         return self._wait(refs, START_TIMEOUT_S)
@@ -241,7 +248,7 @@ class RayExecutor:
     def _begin_at(self, step: int) -> None:
         """Makes the state of all stages after ``step`` steps, all of them finished, the point to replay from."""
         self.ledger.forget_all()
-        self.ledger.remember_gradients(kept_steps(self.settings, Restore(step, "", [])))
+        self.ledger.remember_gradients(kept_steps(self.settings, RestorePoint(step, "", [])))
         self.ledger.take_snapshot(step)
         self._wait(list(self.ledger.taking[0].by_actor.values()), ANSWER_TIMEOUT_S)
         self._settle_snapshots()
@@ -255,7 +262,7 @@ class RayExecutor:
                 paths = self._wait(list(taken.by_actor.values()), ANSWER_TIMEOUT_S)
             except RayError:
                 continue  # a stage died after that step; the snapshot before it still stands
-            snapshot = PointRefs(taken.step, dict(zip(taken.by_actor, paths, strict=True)))
+            snapshot = StateRefs(taken.step, dict(zip(taken.by_actor, paths, strict=True)))
             self.ledger.begin_from(snapshot, self._finished)
             self.crew.keep_a_spare()
         self.ledger.begin_from(self.ledger.snapshot, self._finished)
@@ -301,7 +308,7 @@ class RayExecutor:
             return
         try:
             recovery = self.recovering.recover(error, self._finished, self._submitted)
-        except Lost as lost:
+        except ReplayImpossible as lost:
             raise self._rolled_back(lost.cause, lost.stages) from error
         if recovery is not None:
             self._note(recovery)

@@ -8,15 +8,15 @@ from typing import Any, NoReturn
 
 from cluster.ray_engine.connection import head_answers
 from cluster.ray_engine.heartbeat import Heartbeat
-from cluster.ray_engine.results import LOOK_EVERY_S, values_of
-from cluster.ray_engine.slots import reaches
-from cluster.ray_engine.worker_group import Crew
+from cluster.ray_engine.results import LOOK_EVERY_S, wait_all
+from cluster.ray_engine.slots import is_reachable
+from cluster.ray_engine.worker_group import WorkerGroup
 
 HEAD = "head"
 HEAD_EVERY_S = 0.5
 
 
-class Watch:
+class FailureDetector:
     """Ends the actors of machines that cannot be reached: what was asked of them fails, and waiting for it ends.
 
     It knocks at the port of each machine's part of Ray. Calls of the actors would not do: one that is lost leaves a gap
@@ -29,7 +29,7 @@ class Watch:
 
     """
 
-    def __init__(self, crew: Crew, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
+    def __init__(self, crew: WorkerGroup, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
         self.crew, self._lose_head = crew, lose_head
         self._looked_s = 0.0
         self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
@@ -42,7 +42,7 @@ class Watch:
             RayError: the first error among them.
 
         """
-        return values_of(refs, deadline_s, self._look)
+        return wait_all(refs, deadline_s, self._look)
 
     def glance(self) -> None:
         """Looks around where the last time is a second ago: a full pipeline hardly ever waits."""
@@ -69,4 +69,4 @@ class Watch:
         if name == HEAD:
             return head_answers()
         node = self.crew.seats.occupied().get(name)
-        return node is None or reaches(node.address, node.port)
+        return node is None or is_reachable(node.address, node.port)

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.data.decoding import Pixels
-from cluster.data.quarantine import LeftOut
-from cluster.data.reader import Ingest
+from cluster.data.quarantine import QuarantinedImage
+from cluster.data.reader import BatchReader
 from cluster.storage.checksummed_files import FileRecord, write_files
 
 
 class IngestActor:
     """Decodes every image once; all band actors read the same batch from the object store."""
 
-    def __init__(self, opening: Callable[[], Ingest], batch_size: int) -> None:
+    def __init__(self, reader_factory: Callable[[], BatchReader], batch_size: int) -> None:
         self.batch_size = batch_size
-        self.ingest = opening()
+        self.ingest = reader_factory()
 
     def ready(self) -> int:
         """Answers; a number, as the stages do."""
@@ -29,8 +29,8 @@ class IngestActor:
         """Of its process."""
         return os.getpid()
 
-    def leave_out(self, images: Sequence[LeftOut]) -> None:
-        """See :meth:`Ingest.leave_out`; does no harm twice."""
+    def leave_out(self, images: Sequence[QuarantinedImage]) -> None:
+        """See :meth:`BatchReader.leave_out`; does no harm twice."""
         self.ingest.leave_out(images)
 
     def batch(self, step: int) -> tuple[Pixels, NDArray[np.int64]]:

@@ -24,7 +24,7 @@ def kept_steps_count(settings: RunSettings) -> int:
     return settings.window + settings.feedback.lag + 2 * settings.snapshot_every + 2
 
 
-def within_store(settings: RunSettings) -> RunSettings:
+def fit_to_object_store(settings: RunSettings) -> RunSettings:
     """``settings`` with snapshots as often, and as few steps in flight, as ``object_store_mib`` asks for.
 
     Raises:

@@ -23,36 +23,36 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from cluster.execution.executors import Carried, Restore
+from cluster.execution.executors import RecoveryBudget, RestorePoint
 from cluster.execution.failure_policy import Decision, Recovery, Symptoms, decide
-from cluster.ray_engine.failure_detector import Watch
-from cluster.ray_engine.replay_log import Ledger
+from cluster.ray_engine.failure_detector import FailureDetector
+from cluster.ray_engine.replay_log import ReplayLog
 from cluster.ray_engine.results import (
     damage_in,
     error_of,
     first_line,
-    insisted,
     is_broken_group,
     is_death,
     is_ready,
     is_there,
     is_unavailable,
     raise_as_ours,
+    retry_lost_calls,
 )
-from cluster.ray_engine.worker_group import UPLOADER, Crew
+from cluster.ray_engine.worker_group import UPLOADER, WorkerGroup
 from cluster.run.settings import RunSettings
 from cluster.stages.host import OutOfStepError
 from cluster.stages.process_group import GroupBrokenError
 from cluster.stages.snapshots import SnapshotLostError
 from freqgan.errors import RunError
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
 
 ANSWER_TIMEOUT_S = 600.0
 MOST_IN_VAIN = 20
 """Recoveries in a row that have changed nothing; more than replies that chance loses."""
 
 
-class Lost(Exception):  # noqa: N818  # no error yet: the executor makes a roll-back of it
+class ReplayImpossible(Exception):  # noqa: N818  # no error yet: the executor makes a roll-back of it
     """What a replay needs is gone."""
 
     def __init__(self, cause: str, stages: tuple[str, ...]) -> None:
@@ -60,7 +60,7 @@ class Lost(Exception):  # noqa: N818  # no error yet: the executor makes a roll-
         self.cause, self.stages = cause, stages
 
 
-class Recovering:
+class Replayer:
     """Does again what a failure has cost.
 
     Args:
@@ -76,11 +76,11 @@ class Recovering:
     def __init__(
         self,
         settings: RunSettings,
-        crew: Crew,
-        ledger: Ledger,
-        restore: Restore | None,
-        watch: Watch,
-        carried: Carried,
+        crew: WorkerGroup,
+        ledger: ReplayLog,
+        restore: RestorePoint | None,
+        watch: FailureDetector,
+        carried: RecoveryBudget,
     ) -> None:
         self.settings, self.crew, self.ledger, self.restore = settings, crew, ledger, restore
         self.watch, self._wait = watch, watch.wait
@@ -116,7 +116,7 @@ class Recovering:
                 raise_as_ours(error)
             self._count(homeless)
         if decision == "roll back":
-            raise Lost(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
+            raise ReplayImpossible(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
         self._count_in_vain(finished, done, bool(dead or again or damaged is not None), cause)
         base = self.ledger.snapshot.step
         self._revive(dead, again)
@@ -175,7 +175,7 @@ class Recovering:
         self._seen = seen
         if self._in_vain >= MOST_IN_VAIN:
             self._in_vain = 0
-            raise Lost(f"calls were made {MOST_IN_VAIN} times and nothing came of it ({cause})", ())
+            raise ReplayImpossible(f"calls were made {MOST_IN_VAIN} times and nothing came of it ({cause})", ())
 
     def _cause(self, error: RayError, homeless: tuple[str, ...]) -> str:
         if homeless:
@@ -230,7 +230,9 @@ class Recovering:
     def _done(self, name: str, first: Iterator[Any], ask: Callable[[], Any]) -> int | None:
         """The answer ``first``, or that to the same question again where it was lost."""
         try:
-            (steps,) = insisted([lambda: next(first, None) or ask()], lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
+            (steps,) = retry_lost_calls(
+                [lambda: next(first, None) or ask()], lambda refs: self._wait(refs, ANSWER_TIMEOUT_S)
+            )
             return int(steps)
         except ActorUnavailableError:
             self.crew.kill(name)
@@ -283,7 +285,7 @@ class Recovering:
         for save in self.ledger.saves:
             lost = {name for name, ref in save.by_actor.items() if is_ready(ref) and is_unavailable(error_of(ref))}
             if lost and save.step < self.ledger.snapshot.step:
-                raise Lost(f"a reply of {', '.join(sorted(lost))} was lost", tuple(sorted(lost)))
+                raise ReplayImpossible(f"a reply of {', '.join(sorted(lost))} was lost", tuple(sorted(lost)))
             found |= {name for name in lost if done[name] is not None}
         return found
 
@@ -310,13 +312,13 @@ class Recovering:
         """
         found = damage_in(self.ledger.steps[step].images)
         if any(steps is not None and steps > step for name, steps in done.items() if name not in self.crew.readers):
-            raise Lost(
+            raise ReplayImpossible(
                 f"images of step {step}, which is to be done again, have been damaged since ({found[0].reason})", ()
             )
         if self.crew.source.quarantine is not None:
             self.crew.source.quarantine.add(found, self.crew.source.index.sample_count)
         asks = [partial(reader.leave_out.remote, found) for reader in self.crew.readers.values()]
-        insisted(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
+        retry_lost_calls(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
 
     def _revive(self, dead: tuple[str, ...], again: tuple[str, ...]) -> None:
         """New actors for ``dead``; they and those in ``again`` get the state of the last snapshot or of the start."""
@@ -342,7 +344,7 @@ class Recovering:
             self._wait(self.crew.form_groups({member.stage for member in anew}), None)
         except RayTaskError as error:
             if isinstance(error.cause, SnapshotLostError):
-                raise Lost(f"inputs to replay are gone ({error.cause})", dead) from error
+                raise ReplayImpossible(f"inputs to replay are gone ({error.cause})", dead) from error
             raise
         self._reviving = set()
         if IMAGE_STAGE in {member.name for member in anew}:

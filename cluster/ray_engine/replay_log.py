@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.ray_engine.results import error_of, is_death, is_ready, is_unavailable
-from cluster.ray_engine.worker_group import Crew
+from cluster.ray_engine.worker_group import WorkerGroup
 from cluster.run.settings import RunSettings
-from cluster.stages.replicas import Member
-from freqgan.model.step_graph import Call, step_program
-from freqgan.training.image_stage import IMAGE_STAGE
+from cluster.stages.replicas import StageReplica
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.step_graph import StageCall, step_graph
 
 
 @dataclass
@@ -32,7 +32,7 @@ class StepRefs:
     metrics: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
 
-    def made_by(self, member: Member) -> list[Any]:
+    def made_by(self, member: StageReplica) -> list[Any]:
         """References to what an actor has given, in any pass: all of one call come together or not at all."""
         parts = [
             made[member.index] for (s, _), made in self.outputs.items() if s == member.stage and member.index in made
@@ -41,7 +41,7 @@ class StepRefs:
 
 
 @dataclass
-class PointRefs:
+class StateRefs:
     """What every actor gives after ``step`` steps, or references to it: the path of a snapshot, records of a save.
 
     ``packed`` are references to the files of a save, which outlive who was to write them.
@@ -53,7 +53,7 @@ class PointRefs:
     packed: dict[str, Any] = field(default_factory=dict)
 
 
-class Ledger:
+class ReplayLog:
     """Makes the calls of a run's steps and keeps their references.
 
     Args:
@@ -63,18 +63,18 @@ class Ledger:
 
     """
 
-    def __init__(self, settings: RunSettings, crew: Crew, first_step: int) -> None:
+    def __init__(self, settings: RunSettings, crew: WorkerGroup, first_step: int) -> None:
         plan = settings.band_plan()
         self.settings, self.crew = settings, crew
-        self.program = step_program(plan)
+        self.program = step_graph(plan)
         self.receivers = [gan.name for gan in plan.gans] if settings.feeds_back else []
         self.steps: dict[int, StepRefs] = {}
         self.kept_gradients: dict[int, dict[str, Any]] = {}
         """Of steps before the first one here: what the image stage has kept of them."""
-        self.snapshot = PointRefs(first_step, {})
+        self.snapshot = StateRefs(first_step, {})
         """The one to begin again from; of the very start where it names no files."""
-        self.taking: deque[PointRefs] = deque()
-        self.saves: deque[PointRefs] = deque()
+        self.taking: deque[StateRefs] = deque()
+        self.saves: deque[StateRefs] = deque()
 
     # -- making calls --------------------------------------------------------------------------
 
@@ -105,11 +105,11 @@ class Ledger:
 
     def take_snapshot(self, step: int) -> None:
         """Has every actor write its state after ``step`` steps, behind the calls made so far."""
-        self.taking.append(PointRefs(step, self._snapshots(step, self.crew.actors)))
+        self.taking.append(StateRefs(step, self._snapshots(step, self.crew.actors)))
 
     def save(self, step: int, folder_url: str) -> None:
         """Has every actor hand over its state after ``step`` steps to its uploader."""
-        save = PointRefs(step, {}, folder_url)
+        save = StateRefs(step, {}, folder_url)
         self._write(save, self.crew.actors)
         self.saves.append(save)
 
@@ -159,7 +159,7 @@ class Ledger:
 
     # -- forgetting ----------------------------------------------------------------------------
 
-    def begin_from(self, snapshot: PointRefs, finished: int) -> None:
+    def begin_from(self, snapshot: StateRefs, finished: int) -> None:
         """Makes this the point to begin again from: references that no replay needs any more are dropped."""
         self.snapshot = snapshot
         oldest = snapshot.step - self.settings.feedback.lag
@@ -179,13 +179,15 @@ class Ledger:
     def _snapshots(self, step: int, actors: Collection[str]) -> dict[str, Any]:
         return {name: self.crew.actors[name].snapshot.remote(step) for name in actors}
 
-    def _write(self, save: PointRefs, actors: Collection[str]) -> None:
+    def _write(self, save: StateRefs, actors: Collection[str]) -> None:
         """Has ``actors`` pack what they have to save, and others write it."""
         for name in actors:
             save.packed[name] = self.crew.actors[name].pack.remote(save.step)
             save.by_actor[name] = self.crew.upload(name, save.folder_url, save.packed[name])
 
-    def _call_member(self, step: int, call: Call, member: Member, refs: StepRefs, told: dict[str, Any]) -> None:
+    def _call_member(
+        self, step: int, call: StageCall, member: StageReplica, refs: StepRefs, told: dict[str, Any]
+    ) -> None:
         parts = [(name, part) for name, number in call.inputs for _, part in sorted(refs.outputs[name, number].items())]
         names, inputs = [name for name, _ in parts], [part for _, part in parts]
         actor = self.crew.actors[member.name]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from cluster.data.quarantine import DamageFoundError, LeftOut
+from cluster.data.quarantine import DamageFoundError, QuarantinedImage
 from cluster.stages.process_group import GroupBrokenError
 from freqgan.errors import FreqganError, RunError
 
@@ -22,7 +22,7 @@ LOOK_EVERY_S = 1.0
 Result = TypeVar("Result")
 
 
-def values_of(refs: list[Any], deadline_s: float | None, look: Callable[[], None] = lambda: None) -> list[Any]:
+def wait_all(refs: list[Any], deadline_s: float | None, look: Callable[[], None] = lambda: None) -> list[Any]:
     """What ``refs`` stand for; an error among them is raised although others may never come.
 
     Args:
@@ -46,7 +46,7 @@ def values_of(refs: list[Any], deadline_s: float | None, look: Callable[[], None
             raise GetTimeoutError(f"{len(waiting)} results are not there after {deadline_s:g} s")
 
 
-def insisted(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any]], list[Any]]) -> list[Any]:
+def retry_lost_calls(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any]], list[Any]]) -> list[Any]:
     """The answers to calls that do no harm when made twice; those that are lost on the way are made again.
 
     Args:
@@ -69,7 +69,7 @@ def insisted(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any]], list
     return wait(refs)
 
 
-def translated(action: Callable[[], Result]) -> Result:
+def translate_errors(action: Callable[[], Result]) -> Result:
     """What ``action`` returns; Ray's errors as ours, with what happened inside the actor in front."""
     try:
         return action()
@@ -91,7 +91,7 @@ def raise_as_ours(error: RayError) -> NoReturn:
     raise RunError(f"Ray failed: {first_line(error)}; run the same command again to resume") from error
 
 
-def lives(actor: Any) -> bool:
+def is_alive(actor: Any) -> bool:
     """Whether an actor answers, or is only slow to."""
     try:
         ray.get(actor.pid.remote(), timeout=ALIVE_TIMEOUT_S)
@@ -129,7 +129,7 @@ def is_broken_group(ref: Any) -> bool:
     return isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
 
 
-def damage_in(ref: Any) -> tuple[LeftOut, ...]:
+def damage_in(ref: Any) -> tuple[QuarantinedImage, ...]:
     """The images that are damaged for good, where a batch is there and is nothing but the account of those."""
     error = error_of(ref) if is_ready(ref) else None
     cause = error.cause if isinstance(error, RayTaskError) else None

@@ -14,10 +14,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated
-from cluster.planning.placement import Node, Seat, place
-from cluster.planning.rebalancing import moves
+from cluster.planning.placement import Node, Slot, place
+from cluster.planning.rebalancing import rebalance
 from cluster.run.settings import RunSettings
-from cluster.stages.replicas import members_of
+from cluster.stages.replicas import replicas_of
 from freqgan.errors import RunError
 
 GROUP_TIMEOUT_S = 120.0
@@ -27,7 +27,7 @@ TRIFLE = 0.001
 ACCELERATOR_LABEL, MARKET_LABEL, SPOT = "ray.io/accelerator-type", "ray.io/market-type", "spot"
 
 
-class RaySeats:
+class Allocation:
     """Where every actor of a run lives; :meth:`close` gives the GPUs back.
 
     Args:
@@ -55,13 +55,13 @@ class RaySeats:
         """
         seat = self.by_actor[name]
         if seat.gpu is None:
-            return here(seat.node_id, seat.address)
+            return pinned_to_node(seat.node_id, seat.address)
         group = self._group(seat.node_id, seat.address, seat.gpu)
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         return {"num_cpus": 0, "num_gpus": seat.gpu_share, "scheduling_strategy": strategy}
 
     @property
-    def spare(self) -> Seat | None:
+    def spare(self) -> Slot | None:
         """Where a spare actor serves most stages; None where they sit on GPUs."""
         seats = [seat for seat in self.by_actor.values() if seat.gpu is None]
         return max(seats, key=seats.count) if seats else None
@@ -80,10 +80,10 @@ class RaySeats:
         usable = {node.node_id for node in usable_nodes(drained=True)}
         return [name for name, seat in self.by_actor.items() if seat.node_id not in usable]
 
-    def better(self) -> dict[str, Seat] | None:
+    def better(self) -> dict[str, Slot] | None:
         """New seats for those who should move, since machines have come or are to go.
 
-        Which those are is for :func:`cluster.planning.rebalancing.moves` to say.
+        Which those are is for :func:`cluster.planning.rebalancing.rebalance` to say.
 
         Asked for once per change: an answer that is not taken is not given again.
         """
@@ -95,9 +95,9 @@ class RaySeats:
         if {seat.node_id for seat in self.by_actor.values()} - {node.node_id for node in there}:
             return {}  # a machine is lost: a failure, not a move
         self.nodes = nodes
-        return moves(self.by_actor, self._costs, nodes, self.settings.batch, members=members_of(self.settings))
+        return rebalance(self.by_actor, self._costs, nodes, self.settings.batch, members=replicas_of(self.settings))
 
-    def take(self, seats: Mapping[str, Seat]) -> None:
+    def take(self, seats: Mapping[str, Slot]) -> None:
         """Makes these the seats of their actors; GPUs that nobody has any more are given back."""
         self.by_actor |= seats
         wanted = {(seat.node_id, seat.gpu) for seat in self.by_actor.values()}
@@ -113,13 +113,13 @@ class RaySeats:
     def _costs(self, kind: str) -> tuple[StageCost, ...]:
         return estimated(self.settings, counted_work(self.settings), kind)
 
-    def _place(self) -> dict[str, Seat]:
+    def _place(self) -> dict[str, Slot]:
         return place(
             self._costs,
             self.nodes,
             self.settings.batch,
             use_gpus=self.use_gpus,
-            members=members_of(self.settings),
+            members=replicas_of(self.settings),
         )
 
     def _awaited_nodes(self) -> list[Node]:
@@ -156,7 +156,7 @@ class RaySeats:
         return self._groups[node_id, gpu]
 
 
-def here(node_id: str, address: str) -> dict[str, Any]:
+def pinned_to_node(node_id: str, address: str) -> dict[str, Any]:
     """Ray's options for an actor of no weight on one machine.
 
     Without the trifle of a resource, Ray would first ask a machine at random for a place, be it one that is lost.
@@ -173,7 +173,7 @@ def usable_nodes(*, drained: bool = False) -> list[Node]:
     leaving = {} if drained else draining()
     found = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
     with ThreadPoolExecutor(max(1, min(32, len(found)))) as pool:
-        reached = list(pool.map(lambda n: reaches(n["NodeManagerAddress"], n["NodeManagerPort"]), found))
+        reached = list(pool.map(lambda n: is_reachable(n["NodeManagerAddress"], n["NodeManagerPort"]), found))
     return [_node(node) for node, there in zip(found, reached, strict=True) if there]
 
 
@@ -184,7 +184,7 @@ def draining() -> dict[str, int]:
     return dict(state.get_draining_nodes())
 
 
-def reaches(host: str, port: int) -> bool:
+def is_reachable(host: str, port: int) -> bool:
     """Whether something listens there."""
     try:
         socket.create_connection((host, port), timeout=REACH_TIMEOUT_S).close()

@@ -11,14 +11,14 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError
 
-from cluster.planning.placement import Seat
+from cluster.planning.placement import Slot
 from cluster.ray_engine.actors import StageActor
 from cluster.ray_engine.io_actors import IngestActor, UploadActor
-from cluster.ray_engine.results import insisted, is_ready, lives
-from cluster.ray_engine.slots import RaySeats, draining, here
+from cluster.ray_engine.results import is_alive, is_ready, retry_lost_calls
+from cluster.ray_engine.slots import Allocation, draining, pinned_to_node
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
-from cluster.stages.replicas import Member, members_of
+from cluster.stages.replicas import StageReplica, replicas_of
 from freqgan.errors import RunError
 
 INGEST = "ingest"
@@ -30,8 +30,8 @@ UPLOADER = "uploader"
 """That of all who write checkpoints, where recoveries are counted."""
 
 
-class Crew:
-    """Every actor of a run by its name; see :class:`Member`.
+class WorkerGroup:
+    """Every actor of a run by its name; see :class:`StageReplica`.
 
     Args:
         settings: of the run.
@@ -49,8 +49,8 @@ class Crew:
         use_gpus: bool,
     ) -> None:
         self.settings, self.source = settings, source
-        self.groups = members_of(settings)
-        self.seats = RaySeats(settings, use_gpus)
+        self.groups = replicas_of(settings)
+        self.seats = Allocation(settings, use_gpus)
         self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
         self._generation = 0
         self._spare: Any = None
@@ -66,11 +66,11 @@ class Crew:
         self.actors: dict[str, Any] = {}
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[StageReplica]:
         """All of them, in the order of the chain."""
         return [member for group in self.groups.values() for member in group]
 
-    def member(self, name: str) -> Member:
+    def member(self, name: str) -> StageReplica:
         """The one of that name."""
         return next(member for member in self.members if member.name == name)
 
@@ -80,7 +80,7 @@ class Crew:
         for member in self.members:
             self._find(member)
         try:
-            insisted([partial(self.build, member) for member in self.members], wait)
+            retry_lost_calls([partial(self.build, member) for member in self.members], wait)
         except GetTimeoutError as error:
             count = len(self.members) + len(self.readers)
             raise RunError(
@@ -90,7 +90,7 @@ class Crew:
 
     def renew_reader(self, name: str) -> None:
         """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
-        arguments = (self.source.opening(), self.settings.batch)
+        arguments = (self.source.reader_factory(), self.settings.batch)
         self.readers[name] = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
         self._begun[name] = self.readers[name].ready.remote()
 
@@ -98,22 +98,22 @@ class Crew:
         """Who reads the batch of ``step``; by the step alone, so that it is the same when it is read again."""
         return list(self.readers)[step % len(self.readers)]
 
-    def seat(self, member: Member) -> Any:
+    def seat(self, member: StageReplica) -> Any:
         """Makes an actor that member; a reference to wait for."""
         self._find(member)
         return self.build(member)
 
-    def _find(self, member: Member) -> None:
+    def _find(self, member: StageReplica) -> None:
         """An actor for ``member``: the spare one if it is in the right place, else a new one."""
         seat = self.seats.by_actor[member.name]
         spare, fits = self._spare, seat.gpu is None and seat.node_id == self._spare_node
-        if spare is not None and fits and lives(spare):
+        if spare is not None and fits and is_alive(spare):
             actor, self._spare = spare, None
         else:
             actor = _stage_actor(self.seats.options(member.name))
         self.actors[member.name] = actor
 
-    def build(self, member: Member) -> Any:
+    def build(self, member: StageReplica) -> Any:
         """Makes an actor that is there the stage as it is at the very start; a reference to wait for."""
         begun = self.actors[member.name].build.remote(self._dump, member, self._statistics)
         self._begun[member.name] = begun
@@ -131,7 +131,7 @@ class Crew:
         """Ends an actor; what was asked of it fails at once, be its machine out of reach."""
         ray.kill(self.actor(name))
 
-    def move(self, seats: Mapping[str, Seat]) -> None:
+    def move(self, seats: Mapping[str, Slot]) -> None:
         """Ends the actors that get new ``seats`` and starts others there, to be built and loaded."""
         for name in seats:
             self.kill(name)
@@ -158,7 +158,7 @@ class Crew:
         """
         seat = self.seats.spare
         if self._spare is None and self.settings.max_failures != 0 and seat is not None:
-            self._spare, self._spare_node = _stage_actor(here(seat.node_id, seat.address)), seat.node_id
+            self._spare, self._spare_node = _stage_actor(pinned_to_node(seat.node_id, seat.address)), seat.node_id
 
     def upload(self, name: str, folder_url: str, files: Any) -> Any:
         """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
@@ -171,14 +171,16 @@ class Crew:
     def renew_uploader(self, node_id: str) -> None:
         """Another one for that machine; beside this process where the machine is to go and takes nothing new."""
         ray.kill(self.uploaders[node_id])
-        place = _beside_this_process() if node_id in draining() else here(node_id, self.seats.machines[node_id])
+        place = (
+            _beside_this_process() if node_id in draining() else pinned_to_node(node_id, self.seats.machines[node_id])
+        )
         self.uploaders[node_id] = _uploader(place)
 
     def _start_uploaders(self) -> None:
         """Where there is none yet: at once, since nothing new may be started on a machine that is to go."""
         for node_id, address in self.seats.machines.items():
             if node_id not in self.uploaders:
-                self.uploaders[node_id] = _uploader(here(node_id, address))
+                self.uploaders[node_id] = _uploader(pinned_to_node(node_id, address))
 
     def end(self) -> None:
         """Ends all of them and gives their seats back."""
@@ -194,7 +196,7 @@ class Crew:
 
 
 def _beside_this_process() -> dict[str, Any]:
-    return here(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+    return pinned_to_node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
 
 
 def _uploader(place: dict[str, Any]) -> Any:

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cluster.data.quarantine import DamageFoundError, LeftOut, Quarantine
-from cluster.data.reader import Batch, Ingest, leaving_out
+from cluster.data.quarantine import DamageFoundError, Quarantine, QuarantinedImage
+from cluster.data.reader import Batch, BatchReader, reader_without
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import build_index
-from cluster.data.shards import ShardIndex
+from cluster.data.shards import ShardSet
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
-from cluster.storage.timeouts import Patience
+from cluster.storage.timeouts import ReadTimeouts
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandMoments, BandStatistics
 from freqgan.pixels import from_pixels
@@ -38,25 +38,27 @@ class DataSource:
     """
 
     settings: RunSettings
-    index: ShardIndex
+    index: ShardSet
     quarantine: Quarantine | None = None
 
-    def opening(self) -> Callable[[], Ingest]:
+    def reader_factory(self) -> Callable[[], BatchReader]:
         """What makes a reader; it can be sent to another process, that has no torch."""
         settings = self.settings
         policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
-        patience = Patience(budget_s=settings.storage_timeout_s)
+        patience = ReadTimeouts(budget_s=settings.storage_timeout_s)
         cache = shard_cache(settings)
-        opening = partial(Ingest, self.index, policy, settings.seed, settings.ingest, patience, cache=cache)
+        reader_factory = partial(BatchReader, self.index, policy, settings.seed, settings.ingest, patience, cache=cache)
         if self.quarantine is None:
-            return opening
-        return partial(leaving_out, partial(opening, most_damaged=self.quarantine.limit), self.quarantine.left_out)
+            return reader_factory
+        return partial(
+            reader_without, partial(reader_factory, most_damaged=self.quarantine.limit), self.quarantine.left_out
+        )
 
-    def ingest(self) -> Ingest:
+    def ingest(self) -> BatchReader:
         """A reader; batches are pure functions of (first image, count)."""
-        return self.opening()()
+        return self.reader_factory()()
 
-    def batch(self, ingest: Ingest, first_image: int, count: int) -> Batch:
+    def batch(self, ingest: BatchReader, first_image: int, count: int) -> Batch:
         """That of ``ingest``; images that are damaged for good go to the quarantine first, and are not in it."""
         while True:
             try:
@@ -92,12 +94,12 @@ def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> 
     return DataSource(settings, index, quarantine)
 
 
-def sound_batch(ingest: Ingest, first_image: int, count: int) -> tuple[Batch, tuple[LeftOut, ...]]:
+def sound_batch(ingest: BatchReader, first_image: int, count: int) -> tuple[Batch, tuple[QuarantinedImage, ...]]:
     """A batch of a reader that tells damage, and the images that are damaged, are not in it and no more looked at.
 
     For who only looks at images. RunError where all are damaged.
     """
-    found: tuple[LeftOut, ...] = ()
+    found: tuple[QuarantinedImage, ...] = ()
     while True:
         try:
             return ingest.batch(first_image, count), found
@@ -116,7 +118,7 @@ def shard_cache(settings: RunSettings) -> ShardCache | None:
     return ShardCache(Path(folder.url), settings.shard_cache_mib * 2**20)
 
 
-def _check_labels(classes: int, index: ShardIndex) -> None:
+def _check_labels(classes: int, index: ShardSet) -> None:
     label = index.ambiguous_label
     if label is not None:
         names = ", ".join(f"{listed[label]!r} in {url}" for url, listed in index.classes.items() if label < len(listed))

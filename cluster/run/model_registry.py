@@ -56,7 +56,7 @@ class Current:
         return self.stack[-1]
 
 
-class ModelStore:
+class ModelRegistry:
     """The versions of one name; ``url`` is <models>/<name>."""
 
     def __init__(self, url: str) -> None:

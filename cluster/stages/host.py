@@ -22,21 +22,22 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
-from cluster.stages.lag_buffer import KeptSteps
+from cluster.stages.lag_buffer import LagBuffer
 from cluster.stages.process_group import ReplicaGroup
-from cluster.stages.replicas import Member
+from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_files
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError, RunError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
-from freqgan.runtime.data_parallel import ALONE
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
+from freqgan.tensor_dicts import Metrics
 from freqgan.training.band_gan import BandGan, Feedback
-from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
-from freqgan.training.rollback import GOOD, Guard
-from freqgan.training.updates import Metrics
+from freqgan.training.image_stage import ImageStage
+from freqgan.training.rollback import GOOD, DivergenceGuard
 
 GRADIENT_SCALE = 1024.0
 """Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""
@@ -75,24 +76,27 @@ class StageHost:
         settings: RunSettings,
         name: str,
         statistics: Mapping[str, NDArray[np.float32]],
-        member: Member | None = None,
+        member: StageReplica | None = None,
     ) -> None:
         torch.set_num_threads(settings.threads)
         self.settings, self.name = settings, name
-        self.member = member or Member(name, 0, 1)
+        self.member = member or StageReplica(name, 0, 1)
         self.device = choose_device(settings.device)
         self.group: ReplicaGroup | None = None
         if self.member.count > 1:
             self.group = ReplicaGroup(self.member.index, self.member.count, self.device, settings.replica_timeout_s)
-        self.share = self.group or ALONE
+        self.share = self.group or SINGLE
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in statistics.items()}
-        recorder = cuda_graphs() if settings.cuda_graphs and self.device.type == "cuda" else None
-        chain = Chain(settings, BandStatistics.from_tensors(tensors), self.device, recorder)
+        capture = cuda_graphs() if settings.cuda_graphs and self.device.type == "cuda" else None
+        chain = Chain(settings, BandStatistics.from_tensors(tensors), self.device)
         self.stage: BandGan | ImageStage
-        self.stage = ImageStage(chain) if name == IMAGE_STAGE else BandGan(chain, chain.plan.gan(name), self.share)
-        self.guard = Guard(self.stage, settings.health)
+        if name == IMAGE_STAGE:
+            self.stage = ImageStage(chain, capture)
+        else:
+            self.stage = BandGan(chain, chain.plan.gan(name), self.share, capture)
+        self.guard = DivergenceGuard(self.stage, settings.health)
         self.done = 0
-        self.kept = KeptSteps(settings.feedback.lag)
+        self.kept = LagBuffer(settings.feedback.lag)
         self._last: HostedStep | None = None
         self._good_written = -1
         self._ended_s: float | None = None
@@ -263,7 +267,7 @@ class StageHost:
 
 @cache
 def cuda_graphs() -> CudaGraphs:
-    """The recorder of all stages of this process."""
+    """The graphs that all stages of this process capture."""
     return CudaGraphs()
 
 

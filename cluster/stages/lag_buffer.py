@@ -11,7 +11,7 @@ from freqgan.errors import RunError
 PART = "kept"
 
 
-class KeptSteps:
+class LagBuffer:
     """Named tensors of each of the last ``lag`` steps: a band keeps its inputs, the image stage its gradients.
 
     They are part of a checkpoint: a resumed run applies the same feedback as one that was never stopped.

@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Of malloc.h."""
 
 
-def keep_freed_memory() -> None:
+def keep_freed_pages() -> None:
     """Has glibc keep what a step frees for the next one: given back, it comes again page by page, each of them zeroed.
 
     Nine stages of the CIFAR-10 defaults in processes of their own: 16,000 page faults and 2.04 s a step without, 360

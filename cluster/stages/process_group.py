@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from freqgan.errors import RunError
-from freqgan.runtime.data_parallel import Share
+from freqgan.runtime.data_parallel import ReplicaContext
 
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -35,7 +35,7 @@ class Meeting(NamedTuple):
     generation: int
 
 
-class ReplicaGroup(Share):
+class ReplicaGroup(ReplicaContext):
     """One replica's place among ``count``.
 
     Args:
@@ -120,7 +120,7 @@ class ReplicaGroup(Share):
         self._store, self._joined = None, False
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """See :meth:`Share.mean`; one call of the network for all tensors of one type.
+        """See :meth:`ReplicaContext.mean`; one call of the network for all tensors of one type.
 
         Raises:
             GroupBrokenError: from now on, until the group is formed anew.

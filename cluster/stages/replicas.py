@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.run.settings import RunSettings
-from freqgan.model.step_graph import stage_names
+from freqgan.model.stage_names import stage_names
 
 
 @dataclass(frozen=True)
-class Member:
+class StageReplica:
     """Replica ``index`` of ``count`` of ``stage``."""
 
     stage: str
@@ -22,7 +22,7 @@ class Member:
         return f"{self.stage}@{self.index}" if self.index else self.stage
 
 
-def members_of(settings: RunSettings) -> dict[str, list[Member]]:
+def replicas_of(settings: RunSettings) -> dict[str, list[StageReplica]]:
     """By stage, in the order of the chain."""
     counts = {name: settings.replicas.get(name, 1) for name in stage_names(settings.band_plan())}
-    return {name: [Member(name, i, count) for i in range(count)] for name, count in counts.items()}
+    return {name: [StageReplica(name, i, count) for i in range(count)] for name, count in counts.items()}

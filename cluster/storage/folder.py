@@ -27,7 +27,7 @@ from cluster.storage.errors import bucket_reason, disk_reason, error_code, missi
 from cluster.storage.s3_access import bucket_files, copy_object_to, object_age_s
 from cluster.storage.s3_probe import BucketProfile, profile_of
 from cluster.storage.s3_writes import MOST_TRIES, abort_uploads, delete_objects, get_tagged, patiently, put_if, upload
-from cluster.storage.timeouts import USUAL_PATIENCE, Patience
+from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import FreqganError, InputError, RunError
 
 READ_AHEAD_BYTES = 4 * 2**20
@@ -224,7 +224,7 @@ class Folder:
             return object_age_s(files, *self._bucket_and_key(name))
         return None
 
-    def download(self, name: str, path: Path, patience: Patience = USUAL_PATIENCE) -> None:
+    def download(self, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
         """Copy the object to a local file, which appears only when it is whole; see :mod:`cluster.storage.s3_reads`."""
         with self._storage("download", name) as files:
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cluster.storage.errors import endpoint, error_code, status_code
-from cluster.storage.timeouts import Patience
+from cluster.storage.timeouts import ReadTimeouts
 
 _TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 20}
 _UNKNOWN_BY_PATH = (400, 404, 405, 501)
@@ -107,7 +107,7 @@ def seconds_before(answer: dict[str, Any], moment: datetime) -> float:
     return (now - moment).total_seconds()
 
 
-def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, patience: Patience) -> None:
+def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, patience: ReadTimeouts) -> None:
     """Copies an object to a local file; see :mod:`cluster.storage.s3_reads`."""
     from s3fs.errors import translate_boto_error  # late, as s3fs itself: it takes a while to import
 

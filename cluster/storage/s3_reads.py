@@ -23,7 +23,7 @@ from botocore.exceptions import (
 )
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from cluster.storage.timeouts import Patience
+from cluster.storage.timeouts import ReadTimeouts
 
 CHUNK_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
@@ -48,7 +48,7 @@ async def read_object(
     bucket: str,
     key: str,
     sink: BinaryIO,
-    patience: Patience,
+    patience: ReadTimeouts,
     translate: Callable[[ClientError], BaseException | None],
 ) -> None:
     """Copies an object to ``sink``, from its present position on.
@@ -89,7 +89,7 @@ async def read_object(
 class _Read:
     """How far one object has come."""
 
-    def __init__(self, client: Any, bucket: str, key: str, sink: BinaryIO, patience: Patience) -> None:
+    def __init__(self, client: Any, bucket: str, key: str, sink: BinaryIO, patience: ReadTimeouts) -> None:
         self.client, self.bucket, self.key, self.sink, self.patience = client, bucket, key, sink, patience
         self.start, self.done, self.farthest, self.total = sink.tell(), 0, 0, -1
         self.tag: str | None = None

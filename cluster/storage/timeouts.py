@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Patience:
+class ReadTimeouts:
     """How long storage may give nothing.
 
     ``stall_s``: until a connection counts as dead and another one is made. ``budget_s``: until the read is given up.
@@ -16,4 +16,4 @@ class Patience:
     budget_s: float = 120.0
 
 
-USUAL_PATIENCE = Patience()
+USUAL_PATIENCE = ReadTimeouts()

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.data.quarantine import QUARANTINE, Quarantine
-from cluster.execution.callbacks import Reporter
+from cluster.execution.callbacks import TrainingCallback
 from cluster.execution.coordinator import Coordinator
-from cluster.execution.executors import Carried, Executor, InlineExecutor, Restore, RollBackError
+from cluster.execution.executors import Executor, InlineExecutor, RecoveryBudget, RestorePoint, RollBackError
 from cluster.execution.failure_policy import Recovery
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, given_address
 from cluster.run.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
@@ -28,7 +28,7 @@ from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.model.step_graph import stage_names
+from freqgan.model.stage_names import stage_names
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     return source, checkpoint
 
 
-def train(settings: RunSettings, reporter: Reporter, *, address: str | None = None) -> TrainResult:
+def train(settings: RunSettings, reporter: TrainingCallback, *, address: str | None = None) -> TrainResult:
     """Trains ``settings`` to its end, resuming where its run folder left off.
 
     SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped"). Where a failure has cost more
@@ -77,7 +77,7 @@ def train(settings: RunSettings, reporter: Reporter, *, address: str | None = No
     root = open_folder(settings.run).child("checkpoints")
     before = root.read_tagged(LATEST)
     source, checkpoint = preflight(settings)
-    with Lease(root, LEASE, settings.run, note=reporter.noted) as lease:
+    with Lease(root, LEASE, settings.run, note=reporter.on_note) as lease:
         if root.read_tagged(LATEST) != before:  # somebody else trained it until a moment ago
             source, checkpoint = preflight(settings)
         return _train(settings, source, checkpoint, reporter, lease, address)
@@ -87,15 +87,15 @@ def _train(
     settings: RunSettings,
     source: DataSource,
     checkpoint: Checkpoint | None,
-    reporter: Reporter,
+    reporter: TrainingCallback,
     lease: Lease,
     address: str | None,
 ) -> TrainResult:
     """:func:`train`, while nobody else trains the same run."""
     notes = _notes(checkpoint, source)
     if checkpoint is not None and checkpoint.step >= settings.last_step:  # machines would have nothing to do
-        reporter.started(checkpoint.step, notes)
-        reporter.finished(checkpoint.step, "done")
+        reporter.on_start(checkpoint.step, notes)
+        reporter.on_end(checkpoint.step, "done")
         return TrainResult(checkpoint.step, "done")
     if settings.executor == "ray" and (there := given_address(address)) is not None:
         from cluster.ray_engine.connection import check_cluster  # only here: importing Ray takes a second
@@ -105,7 +105,7 @@ def _train(
         if source.quarantine is not None:
             source.quarantine.begin_anew()  # here, where nobody else trains the same run
         count = min(settings.statistics_images, source.index.sample_count)
-        reporter.preparing(f"measuring the bands of {count} images")
+        reporter.on_prepare(f"measuring the bands of {count} images")
         statistics = measure_statistics(source)
     else:
         statistics = checkpoint.statistics()
@@ -117,7 +117,7 @@ def _train(
     with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well
         step = _attempts(settings, source, statistics, checkpoint, reporter, writer, address, notes, stopped)
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
-    reporter.finished(step, reason)
+    reporter.on_end(step, reason)
     return TrainResult(step, reason)
 
 
@@ -126,14 +126,14 @@ def _attempts(
     source: DataSource,
     statistics: BandStatistics,
     checkpoint: Checkpoint | None,
-    reporter: Reporter,
+    reporter: TrainingCallback,
     writer: CheckpointWriter,
     address: str | None,
     notes: list[str],
     stopped: threading.Event,
 ) -> int:
     """Trains with one executor after the other, each from the last checkpoint, until one comes to an end; the step."""
-    carried = Carried()
+    carried = RecoveryBudget()
     rolled_back: Recovery | None = None
     while True:
         first_step = 0 if checkpoint is None else checkpoint.step
@@ -142,14 +142,14 @@ def _attempts(
             if settings.executor == "ray":
                 actors = f"an actor for each of {len(stage_names(settings.band_plan()))} stages"
                 there = given_address(address)
-                reporter.preparing(
+                reporter.on_prepare(
                     f"starting {actors} on the Ray at {there.text}" if there else f"starting Ray and {actors}"
                 )
             executor = _executor(settings, source, statistics, checkpoint, address, carried)
             with stop_requests(stopped):  # again: Ray has installed handlers of its own when it started
-                reporter.started(first_step, notes)
+                reporter.on_start(first_step, notes)
                 if rolled_back is not None:
-                    reporter.recovered(rolled_back)
+                    reporter.on_recovery(rolled_back)
                 stopping = _either(stopped.is_set, executor.is_leaving)
                 quarantine = source.quarantine
                 return Coordinator(settings, executor, writer, reporter, first_step, stopping, quarantine).run()
@@ -168,9 +168,9 @@ def _executor(
     statistics: BandStatistics,
     checkpoint: Checkpoint | None,
     address: str | None,
-    carried: Carried,
+    carried: RecoveryBudget,
 ) -> Executor:
-    restore = None if checkpoint is None else Restore(checkpoint.step, checkpoint.folder.url, checkpoint.records)
+    restore = None if checkpoint is None else RestorePoint(checkpoint.step, checkpoint.folder.url, checkpoint.records)
     arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
     if settings.executor == "inline":
         return InlineExecutor(settings, source, arrays, restore)

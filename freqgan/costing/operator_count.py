@@ -20,9 +20,10 @@ from torch.utils._pytree import tree_leaves
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
+from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.pixels import to_pixels
 from freqgan.training.band_gan import BandGan, Feedback
-from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.training.image_stage import ImageStage
 
 BATCH = 2
 

@@ -12,13 +12,12 @@ from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
+from freqgan.model.generators import ImageGenerator, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
 from freqgan.model.settings import ModelSettings
+from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.seeds import generator_for
-from freqgan.training.band_gan import build_band_generator
-from freqgan.training.discriminator_trainer import under
-from freqgan.training.image_stage import IMAGE_STAGE, ImageGenerator, coarse_noise
-from freqgan.training.updates import plain
+from freqgan.tensor_dicts import strip_prefix, to_numbers
 
 BLOCK = 64
 """Samples whose noise is drawn together. Part of what a seed means: never change it."""
@@ -85,13 +84,13 @@ class Synthesiser(nn.Module):
         self.generators = nn.ModuleList(build_band_generator(self.chain, gan) for gan in self.chain.plan.gans)
         self.image = ImageGenerator(self.chain)
         for name, module in zip([*names, IMAGE_STAGE], [*self.generators, self.image], strict=True):
-            module.load_state_dict(under("average", states[name]))
+            module.load_state_dict(strip_prefix("average", states[name]))
         self.to(self.chain.device).eval().requires_grad_(False)
 
     @property
     def alphas(self) -> dict[str, float]:
         """The learned blend weight, or one per band."""
-        return plain(self.image.blend.alphas())
+        return to_numbers(self.image.blend.alphas())
 
     @torch.no_grad()
     def forward(

@@ -22,7 +22,6 @@ from freqgan.model.plan import BandPlan, Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import NetworkSettings, compressed, grid_patch
 from freqgan.pixels import from_pixels
-from freqgan.runtime.graph_capture import Recorder
 from freqgan.seeds import generator_for
 
 LARGEST = 30.0
@@ -59,22 +58,15 @@ class Chain:
         settings: the model.
         statistics: of the bands of the training images; moved to ``device``.
         device: where the tensors of every call live.
-        recorder: of that device, for computations of training that are to be replayed.
 
     """
 
-    def __init__(
-        self,
-        settings: ModelSettings,
-        statistics: BandStatistics,
-        device: torch.device,
-        recorder: Recorder | None = None,
-    ) -> None:
+    def __init__(self, settings: ModelSettings, statistics: BandStatistics, device: torch.device) -> None:
         self.settings = settings
         self.plan: BandPlan = settings.band_plan()
         self.transform = settings.band_transform()
         self.statistics = statistics.to(device)
-        self.device, self.recorder = device, recorder
+        self.device = device
         self.size = (settings.image_size, settings.image_size)
         self._patches = {gan: grid_patch(self.gan_side(gan), self._sizes(gan).patch) for gan in self.plan.gans}
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from freqgan.model.plan import BandPlan
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
 
 
 @dataclass(frozen=True)
-class Call:
+class StageCall:
     """One call of one stage; ``inputs`` are the (GAN, pass) whose outputs it takes.
 
     A band's step also takes what the image stage told it ``feedback.lag`` steps ago, where there is feedback.
@@ -27,7 +27,7 @@ class Call:
     inputs: tuple[tuple[str, int], ...]
 
 
-def step_program(plan: BandPlan) -> tuple[Call, ...]:
+def step_graph(plan: BandPlan) -> tuple[StageCall, ...]:
     """The calls of one step in an order in which every input exists before it is taken."""
     calls = []
     for pass_number in range(1, plan.cycles + 1):
@@ -36,11 +36,6 @@ def step_program(plan: BandPlan) -> tuple[Call, ...]:
             inputs = [(source.name, pass_number) for source in plan.sources(gan)]
             if pass_number > 1:
                 inputs += [(source.name, pass_number - 1) for source in plan.sources(gan, ring=True)]
-            calls.append(Call(gan.name, "step" if last else "forward", pass_number, tuple(inputs)))
+            calls.append(StageCall(gan.name, "step" if last else "forward", pass_number, tuple(inputs)))
     everything = tuple((gan.name, plan.cycles) for gan in plan.gans)
-    return (*calls, Call(IMAGE_STAGE, "step", plan.cycles, everything))
-
-
-def stage_names(plan: BandPlan) -> list[str]:
-    """All stages in the order of the chain: the GANs, then the image stage."""
-    return [gan.name for gan in plan.gans] + [IMAGE_STAGE]
+    return (*calls, StageCall(IMAGE_STAGE, "step", plan.cycles, everything))

@@ -15,7 +15,7 @@ from torch import Tensor
 from freqgan.errors import InputError
 
 
-class Share:
+class ReplicaContext:
     """The rows of replica ``index`` of ``count``; one replica has all of them, and nobody to talk to.
 
     ``cluster/`` has the one that talks to others.
@@ -55,4 +55,4 @@ class Share:
         return dict(zip(metrics, values.tolist(), strict=True))
 
 
-ALONE = Share()
+SINGLE = ReplicaContext()

@@ -29,17 +29,17 @@ KINDS = 6
 batch, one kind of call ends and another begins."""
 
 
-class Recording(NamedTuple):
+class CapturedGraph(NamedTuple):
     """``outputs``, those that are tensors, are written anew by every ``replay``."""
 
     outputs: list[Any]
     replay: Callable[[], None]
 
 
-class Recorder(Protocol):
+class GraphCapture(Protocol):
     """Records on one device."""
 
-    def record(self, function: Callable[[], list[Any]]) -> Recording:
+    def record(self, function: Callable[[], list[Any]]) -> CapturedGraph:
         """Records a call of ``function``, which has taken effect, once, when this returns."""
 
 
@@ -49,7 +49,7 @@ class CudaGraphs:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def record(self, function: Callable[[], list[Any]]) -> Recording:
+    def record(self, function: Callable[[], list[Any]]) -> CapturedGraph:
         """A graph, replayed once; RunError, with the remedy, where the call cannot be recorded."""
         graph = torch.cuda.CUDAGraph()
         try:
@@ -60,10 +60,10 @@ class CudaGraphs:
             why = str(error).partition("\n")[0]
             raise RunError(f"cuda_graphs: a step cannot be recorded ({why}): set cuda_graphs=false") from error
         graph.replay()
-        return Recording(outputs, graph.replay)
+        return CapturedGraph(outputs, graph.replay)
 
 
-class Recorded(Generic[P, R]):
+class CapturedFunction(Generic[P, R]):
     """``function``, recorded for each kind of call: arguments of other shapes, layouts or types are another kind.
 
     Args:
@@ -75,7 +75,7 @@ class Recorded(Generic[P, R]):
 
     """
 
-    def __init__(self, function: Callable[P, R], recorder: Recorder, *, keep: bool = True) -> None:
+    def __init__(self, function: Callable[P, R], recorder: GraphCapture, *, keep: bool = True) -> None:
         self._function, self._recorder, self._keep = function, recorder, keep
         self._kinds: OrderedDict[Any, _Kind] = OrderedDict()
 
@@ -119,7 +119,7 @@ class _Kind:
         self.calls = 0
         self.inputs: list[Tensor] = []
         self.structure: Any = None
-        self.recording: Recording | None = None
+        self.recording: CapturedGraph | None = None
 
 
 def _described(leaf: Any) -> Any:

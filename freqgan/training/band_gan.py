@@ -10,19 +10,20 @@ from torch import Tensor
 
 from freqgan.bands import SubImages
 from freqgan.model.chain import Chain, Condition
+from freqgan.model.generators import build_band_generator
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.discriminators import Discriminator
-from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
 from freqgan.recipe.schedules import teacher_forced_count
-from freqgan.runtime.data_parallel import ALONE, Share
-from freqgan.runtime.graph_capture import Recorded
+from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
+from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
 from freqgan.seeds import generator_for, seeded
-from freqgan.training.discriminator_trainer import Pairs
-from freqgan.training.gan_trainer import Contest
-from freqgan.training.updates import Metrics, Update, Updates
+from freqgan.tensor_dicts import Metrics
+from freqgan.training.discriminator_trainer import DiscriminatorInput
+from freqgan.training.gan_trainer import GanTrainer
+from freqgan.training.updates import Gradients, StepUpdates
 
 SMALLEST_NORM = 1e-12
 
@@ -48,7 +49,7 @@ class Feedback(NamedTuple):
     gradient: Tensor
 
 
-class MadeFrom(NamedTuple):
+class GeneratorInput(NamedTuple):
     """What a generator makes its output from: noise (B, n), the condition, the strength (B,) of its noise, labels."""
 
     noise: Tensor
@@ -56,16 +57,16 @@ class MadeFrom(NamedTuple):
     strength: Tensor
     labels: Tensor | None
 
-    def rows(self, chosen: slice) -> MadeFrom:
+    def rows(self, chosen: slice) -> GeneratorInput:
         """Of the samples of ``chosen`` alone."""
         labels = None if self.labels is None else self.labels[chosen]
-        return MadeFrom(self.noise[chosen], self.seen.rows(chosen), self.strength[chosen], labels)
+        return GeneratorInput(self.noise[chosen], self.seen.rows(chosen), self.strength[chosen], labels)
 
 
-class Advice(NamedTuple):
+class ReplayedFeedback(NamedTuple):
     """Feedback with what the generator made its output from then, all on the device; see :class:`Feedback`."""
 
-    made_from: MadeFrom
+    made_from: GeneratorInput
     output: Tensor
     gradient: Tensor
 
@@ -82,23 +83,6 @@ def feedback_loss(again: Tensor, before: Tensor, gradient: Tensor, strength: Ten
     return (again * gradient).sum() + 0.5 * strength / reach * (again - before).square().sum()
 
 
-def build_band_generator(chain: Chain, gan: Gan) -> torch.nn.Module:
-    """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
-    settings = chain.settings
-    shape = GeneratorShape(
-        side=chain.gan_side(gan),
-        patch=chain.patch(gan),
-        channels=settings.channels * len(gan.bands),
-        base_channels=settings.channels if chain.plan.has_base(gan) else 0,
-        condition_channels=chain.condition_channels(gan),
-        noise=settings.noise.dimensions,
-        classes=settings.classes,
-        name=gan.name,
-    )
-    with seeded(settings.seed, "generator", gan.name):
-        return build_generator(shape, settings.generator_sizes(gan), refine=gan.is_low)
-
-
 class BandGan:
     """One band's generator and discriminator with everything needed to train them.
 
@@ -106,6 +90,7 @@ class BandGan:
         chain: plan, transform and statistics on the device to train on.
         gan: which one.
         share: of every batch, where it is one of several replicas.
+        capture: captures the computations of a step, if given, to replay them.
 
     The condition that a high band's discriminator sees is the one its generator saw: without it, it
     cannot tell detail that fits from detail of another image. The discriminator of a low band sees no
@@ -113,7 +98,9 @@ class BandGan:
     generator to correct nothing.
     """
 
-    def __init__(self, chain: Chain, gan: Gan, share: Share = ALONE) -> None:
+    def __init__(
+        self, chain: Chain, gan: Gan, share: ReplicaContext = SINGLE, capture: GraphCapture | None = None
+    ) -> None:
         self.chain, self.gan, self.name, self.share = chain, gan, gan.name, share
         settings = chain.settings
         generator = build_band_generator(chain, gan).to(chain.device)
@@ -124,14 +111,17 @@ class BandGan:
         with seeded(settings.seed, "discriminator", gan.name):
             discriminator = Discriminator(side, channels, seen, settings.classes, sizes, emphasis=not gan.is_low)
         # Replicas talk to each other in the middle of what would be recorded.
-        self.recorder = recorder = chain.recorder if share.count == 1 else None
-        self.contest = Contest(
-            gan.name, generator, discriminator.to(chain.device), settings, side, share=share, recorder=recorder
+        self.capture = capture = capture if share.count == 1 else None
+        self.contest = GanTrainer(
+            gan.name, generator, discriminator.to(chain.device), settings, side, share=share, capture=capture
         )
         self._values = torch.no_grad()(self._made)
         self._update = self._turn
-        if recorder is not None:
-            self._values, self._update = Recorded(self._values, recorder), Recorded(self._turn, recorder, keep=False)
+        if capture is not None:
+            self._values, self._update = (
+                CapturedFunction(self._values, capture),
+                CapturedFunction(self._turn, capture, keep=False),
+            )
 
     @property
     def settings(self) -> ModelSettings:
@@ -172,13 +162,13 @@ class BandGan:
         if forced:
             real_seen = self._real_condition(step, reals, strength, forced, forced_of_all)
             seen = real_seen.followed_by(generated.rows(slice(forced, None)))
-        made_from = MadeFrom(noise, seen, strength, chosen)
-        fakes = self._made(made_from) if self.recorder is None else self._values(made_from)
+        made_from = GeneratorInput(noise, seen, strength, chosen)
+        fakes = self._made(made_from) if self.capture is None else self._values(made_from)
         real, fake = self._pairs(reals, made_from, fakes, forced)
-        updates = Updates(self.settings, step, self.chain.device, self.share)
+        updates = StepUpdates(self.settings, step, self.chain.device, self.share)
         metrics = self.contest.train_discriminator(real, fake, updates)
         output = self._output(made_from._replace(seen=generated), fakes, forced)
-        made = self._update(made_from, real, fake, self._advice(feedback), again=self.recorder is not None)
+        made = self._update(made_from, real, fake, self._advice(feedback), again=self.capture is not None)
         self.contest.update_generator(made, updates)
         numbers = updates.numbers(metrics | made.metrics | deviations(real.samples, output))
         self.contest.update_average(step)
@@ -190,12 +180,12 @@ class BandGan:
 
     # -- the parts of a step -------------------------------------------------------------------
 
-    def _made(self, made_from: MadeFrom) -> Tensor:
+    def _made(self, made_from: GeneratorInput) -> Tensor:
         """What the generator makes, as far as the transform keeps it in these bands."""
         noise, seen, strength, labels = made_from
         return self.chain.projected(self.gan, self.contest.generate(noise, seen.planes, seen.base, strength, labels))
 
-    def _made_from(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> MadeFrom:
+    def _made_from(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> GeneratorInput:
         """The noise and the generated condition of ``step``; bands not given are zero."""
         batch = len(labels)
         rows = self.share.rows(batch)
@@ -203,16 +193,23 @@ class BandGan:
         condition = self.chain.condition(self.gan, self._with_zeros(self._given(step, outputs, batch), mine))
         chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
         strength = torch.zeros(mine, device=self.chain.device)
-        return MadeFrom(self._noise(step, batch), condition, strength, chosen)
+        return GeneratorInput(self._noise(step, batch), condition, strength, chosen)
 
-    def _advice(self, feedback: Feedback | None) -> Advice | None:
+    def _advice(self, feedback: Feedback | None) -> ReplayedFeedback | None:
         if feedback is None:
             return None
         made_from = self._made_from(feedback.step, feedback.labels, feedback.outputs)
         device = self.chain.device
-        return Advice(made_from, feedback.output.to(device), feedback.gradient.to(device))
+        return ReplayedFeedback(made_from, feedback.output.to(device), feedback.gradient.to(device))
 
-    def _turn(self, made_from: MadeFrom, real: Pairs, fake: Pairs, advice: Advice | None, again: bool) -> Update:
+    def _turn(
+        self,
+        made_from: GeneratorInput,
+        real: DiscriminatorInput,
+        fake: DiscriminatorInput,
+        advice: ReplayedFeedback | None,
+        again: bool,
+    ) -> Gradients:
         """The generator's update for its own discriminator and, where there is feedback, for that of the images.
 
         ``again``: ``fake`` is values alone, and has to be made once more to have a history.
@@ -295,7 +292,9 @@ class BandGan:
         shape = (batch, self.settings.channels)
         return given | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
 
-    def _pairs(self, reals: SubImages, made_from: MadeFrom, fakes: Tensor, forced: int) -> tuple[Pairs, Pairs]:
+    def _pairs(
+        self, reals: SubImages, made_from: GeneratorInput, fakes: Tensor, forced: int
+    ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
         """Real bands with real conditions, fakes with what they were made from; both with the same noise on it."""
         _, seen, strength, labels = made_from
         real_planes = seen_planes = None
@@ -305,9 +304,11 @@ class BandGan:
                 clean = self.chain.condition(self.gan, {band: real[forced:] for band, real in reals.items()})
                 real_planes = seen.rows(slice(forced)).followed_by(clean).planes
         real = self.chain.stacked(self.gan, reals)
-        return Pairs(real, real_planes, strength, labels), Pairs(fakes, seen_planes, strength, labels)
+        return DiscriminatorInput(real, real_planes, strength, labels), DiscriminatorInput(
+            fakes, seen_planes, strength, labels
+        )
 
-    def _output(self, generated: MadeFrom, fakes: Tensor, forced: int) -> Tensor:
+    def _output(self, generated: GeneratorInput, fakes: Tensor, forced: int) -> Tensor:
         """The chain's output: samples already made from generated conditions are kept, the others are made now."""
         if not forced:
             return fakes.detach()
@@ -318,17 +319,17 @@ class BandGan:
     # -- state ---------------------------------------------------------------------------------
 
     def scale_rate(self, scale: float) -> None:
-        """See :meth:`Contest.scale_rate`."""
+        """See :meth:`GanTrainer.scale_rate`."""
         self.contest.scale_rate(scale)
 
     def tensors(self) -> dict[str, Tensor]:
-        """See :meth:`Contest.tensors`."""
+        """See :meth:`GanTrainer.tensors`."""
         return self.contest.tensors()
 
     def scalars(self) -> dict[str, int]:
-        """See :meth:`Contest.scalars`."""
+        """See :meth:`GanTrainer.scalars`."""
         return self.contest.scalars()
 
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
-        """See :meth:`Contest.load`."""
+        """See :meth:`GanTrainer.load`."""
         self.contest.load(tensors, scalars)

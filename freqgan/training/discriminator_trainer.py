@@ -12,14 +12,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 from freqgan.model.settings import ModelSettings
 from freqgan.recipe.losses import discriminator_loss, generator_loss, gradient_penalty, noise_penalty, penalty_strength
 from freqgan.recipe.schedules import cosine
-from freqgan.runtime.data_parallel import ALONE, Share
-from freqgan.runtime.graph_capture import Recorded, Recorder
+from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
+from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
 from freqgan.seeds import generator_for, seeded
+from freqgan.tensor_dicts import add_prefix, strip_prefix
 from freqgan.training.adam import ScheduledAdam
-from freqgan.training.updates import Update, Updates
+from freqgan.training.updates import Gradients, StepUpdates
 
 
-class Pairs(NamedTuple):
+class DiscriminatorInput(NamedTuple):
     """What a discriminator judges: samples (B, C, h, h), their condition, the strength (B,) of its noise."""
 
     samples: Tensor
@@ -36,7 +37,7 @@ class Penalty(NamedTuple):
     r2_noise: Tensor | None
 
 
-class Critic:
+class DiscriminatorTrainer:
     """A discriminator being trained.
 
     Args:
@@ -45,7 +46,7 @@ class Critic:
         settings: losses, schedules and the batch size.
         side: of the samples in pixels; the penalties scale with its square.
         share: of the batch that it is trained on here.
-        recorder: replays the computation of gradients, if given.
+        capture: captures the computation of gradients to replay it, if given.
 
     """
 
@@ -55,29 +56,29 @@ class Critic:
         discriminator: nn.Module,
         settings: ModelSettings,
         side: int,
-        share: Share = ALONE,
-        recorder: Recorder | None = None,
+        share: ReplicaContext = SINGLE,
+        capture: GraphCapture | None = None,
     ) -> None:
         self.name, self.settings, self.side, self.share = name, settings, side, share
         with seeded(settings.seed, "spectral norm", name):  # its power iterations begin with a random vector
             normed = with_spectral_norm(discriminator) if settings.loss.kind == "hinge" else discriminator
-        self.discriminator = laid_out(normed)
+        self.discriminator = to_channels_last(normed)
         self.adam = ScheduledAdam(self.discriminator, settings.optimiser, settings.images)
-        self._update = self._computed if recorder is None else Recorded(self._computed, recorder, keep=False)
+        self._update = self._computed if capture is None else CapturedFunction(self._computed, capture, keep=False)
 
-    def judge(self, pairs: Pairs, *, exact: bool = False) -> Tensor:
+    def judge(self, pairs: DiscriminatorInput, *, exact: bool = False) -> Tensor:
         """Float32 logits (B,); ``exact`` computes them in float32 whatever the settings say."""
         with reduced_precision(self.settings, pairs.samples.device, exact=exact):
             logits: Tensor = self.discriminator(pairs.samples, pairs.condition, pairs.strength, pairs.labels)
         return logits.float()
 
-    def generator_loss(self, real: Pairs, fake: Pairs) -> Tensor:
+    def generator_loss(self, real: DiscriminatorInput, fake: DiscriminatorInput) -> Tensor:
         """The adversarial loss of the generator that made ``fake``, a scalar."""
         with torch.no_grad():
             real_logits = self.judge(real)
         return generator_loss(self.settings.loss.kind, real_logits, self.judge(fake))
 
-    def train(self, real: Pairs, fake: Pairs, updates: Updates) -> dict[str, Tensor]:
+    def train(self, real: DiscriminatorInput, fake: DiscriminatorInput, updates: StepUpdates) -> dict[str, Tensor]:
         """The discriminator's update among those of the step; the fakes are detached here. Metrics."""
         step = updates.step
         penalty = self._penalty(real.samples, step) if self._penalised(step) else None
@@ -85,7 +86,7 @@ class Critic:
         updates.apply(self.adam, made, f"{self.name}: the discriminator")
         return made.metrics
 
-    def _computed(self, real: Pairs, fake: Pairs, penalty: Penalty | None) -> Update:
+    def _computed(self, real: DiscriminatorInput, fake: DiscriminatorInput, penalty: Penalty | None) -> Gradients:
         exact = penalty is not None
         real, fake = _leaf(real, exact), _leaf(fake, exact)
         # One after the other: where the loss, of differences, does not depend on a weight, their gradients cancel
@@ -99,9 +100,9 @@ class Critic:
             loss = loss + penalty.weight * (r1 + r2)
             metrics |= {"r1": r1, "r2": r2}
         gradients, _ = self.adam.gradients(loss)
-        return Update(loss.detach(), gradients, [], {name: value.detach() for name, value in metrics.items()})
+        return Gradients(loss.detach(), gradients, [], {name: value.detach() for name, value in metrics.items()})
 
-    def _gradient_penalty(self, pairs: Pairs, logits: Tensor, noise: Tensor | None) -> Tensor:
+    def _gradient_penalty(self, pairs: DiscriminatorInput, logits: Tensor, noise: Tensor | None) -> Tensor:
         if noise is None:
             return gradient_penalty(logits, pairs.samples)
         deviation = self.settings.loss.penalty_noise
@@ -136,7 +137,7 @@ class Critic:
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimiser moments by name."""
-        return named({"discriminator": self.discriminator.state_dict(), "discriminator_adam": self.adam.tensors()})
+        return add_prefix({"discriminator": self.discriminator.state_dict(), "discriminator_adam": self.adam.tensors()})
 
     def scalars(self) -> dict[str, int]:
         """The optimiser's counter."""
@@ -144,11 +145,11 @@ class Critic:
 
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         """The state that :meth:`tensors` and :meth:`scalars` gave."""
-        self.discriminator.load_state_dict(under("discriminator", tensors))
-        self.adam.load(under("discriminator_adam", tensors), scalars["discriminator_updates"])
+        self.discriminator.load_state_dict(strip_prefix("discriminator", tensors))
+        self.adam.load(strip_prefix("discriminator_adam", tensors), scalars["discriminator_updates"])
 
 
-def laid_out(module: nn.Module) -> nn.Module:
+def to_channels_last(module: nn.Module) -> nn.Module:
     """``module`` with its kernels in channels-last order, which convolutions then keep (1.4 times faster on a CPU)."""
     out: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return out
@@ -162,29 +163,18 @@ def reduced_precision(
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def unconditional(samples: Tensor, labels: Tensor | None) -> Pairs:
+def unconditional(samples: Tensor, labels: Tensor | None) -> DiscriminatorInput:
     """``samples`` to be judged by themselves."""
-    return Pairs(samples, None, torch.zeros(len(samples), device=samples.device), labels)
+    return DiscriminatorInput(samples, None, torch.zeros(len(samples), device=samples.device), labels)
 
 
-def _detached(pairs: Pairs) -> Pairs:
+def _detached(pairs: DiscriminatorInput) -> DiscriminatorInput:
     return pairs._replace(samples=pairs.samples.detach())
 
 
-def _leaf(pairs: Pairs, wanted: bool) -> Pairs:
+def _leaf(pairs: DiscriminatorInput, wanted: bool) -> DiscriminatorInput:
     """With samples by which something can be differentiated, if that is ``wanted``."""
     return pairs._replace(samples=pairs.samples.detach().requires_grad_(wanted))
-
-
-def named(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of all parts under "<part>.<name>"."""
-    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-
-
-def under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of ``tensors`` whose name begins with "<part>.", with the rest of the name as key."""
-    prefix = part + "."
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def with_spectral_norm(module: nn.Module) -> nn.Module:

@@ -14,25 +14,31 @@ from torch import Tensor, nn
 
 from freqgan.model.settings import ModelSettings
 from freqgan.recipe.weight_average import average_decay, update_average
-from freqgan.runtime.data_parallel import ALONE, Share
-from freqgan.runtime.graph_capture import Recorder
+from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
+from freqgan.runtime.graph_capture import GraphCapture
+from freqgan.tensor_dicts import add_prefix, strip_prefix
 from freqgan.training.adam import ScheduledAdam
-from freqgan.training.discriminator_trainer import Critic, Pairs, laid_out, named, reduced_precision, under
-from freqgan.training.updates import Update, Updates
+from freqgan.training.discriminator_trainer import (
+    DiscriminatorInput,
+    DiscriminatorTrainer,
+    reduced_precision,
+    to_channels_last,
+)
+from freqgan.training.updates import Gradients, StepUpdates
 
 
-class Contest:
+class GanTrainer:
     """A generator, its discriminator, both optimisers and the generator's moving average.
 
     Args:
         name: of the band GAN or stage, for messages.
         generator: already on its device.
-        discriminator: likewise; see :class:`Critic`.
+        discriminator: likewise; see :class:`DiscriminatorTrainer`.
         settings: losses, schedules and the batch size.
         side: of the samples in pixels.
         multipliers: learning rates of parameters of the generator relative to the settings', by name.
         share: of every batch that is trained on here.
-        recorder: replays computations, if given.
+        capture: captures computations to replay them, if given.
 
     """
 
@@ -44,12 +50,12 @@ class Contest:
         settings: ModelSettings,
         side: int,
         multipliers: Mapping[str, float] | None = None,
-        share: Share = ALONE,
-        recorder: Recorder | None = None,
+        share: ReplicaContext = SINGLE,
+        capture: GraphCapture | None = None,
     ) -> None:
         self.name, self.settings, self.share = name, settings, share
-        self.critic = Critic(name, discriminator, settings, side, share, recorder)
-        self.generator = laid_out(generator)
+        self.critic = DiscriminatorTrainer(name, discriminator, settings, side, share, capture)
+        self.generator = to_channels_last(generator)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.generator_adam = ScheduledAdam(
             self.generator, settings.optimiser, settings.images, settings.optimiser.generator_rate, multipliers
@@ -61,20 +67,22 @@ class Contest:
             out: Tensor = self.generator(noise, *arguments)
         return out.float()
 
-    def train_discriminator(self, real: Pairs, fake: Pairs, updates: Updates) -> dict[str, Tensor]:
-        """See :meth:`Critic.train`."""
+    def train_discriminator(
+        self, real: DiscriminatorInput, fake: DiscriminatorInput, updates: StepUpdates
+    ) -> dict[str, Tensor]:
+        """See :meth:`DiscriminatorTrainer.train`."""
         return self.critic.train(real, fake, updates)
 
-    def generator_loss(self, real: Pairs, fake: Pairs) -> Tensor:
-        """See :meth:`Critic.generator_loss`."""
+    def generator_loss(self, real: DiscriminatorInput, fake: DiscriminatorInput) -> Tensor:
+        """See :meth:`DiscriminatorTrainer.generator_loss`."""
         return self.critic.generator_loss(real, fake)
 
-    def generator_update(self, loss: Tensor, metrics: dict[str, Tensor], inputs: Sequence[Tensor] = ()) -> Update:
+    def generator_update(self, loss: Tensor, metrics: dict[str, Tensor], inputs: Sequence[Tensor] = ()) -> Gradients:
         """For :meth:`update_generator`: the gradients of ``loss``, also by ``inputs``, zero where it has none."""
         gradients, to_inputs = self.generator_adam.gradients(loss, inputs)
-        return Update(loss.detach(), gradients, to_inputs, {name: value.detach() for name, value in metrics.items()})
+        return Gradients(loss.detach(), gradients, to_inputs, {name: value.detach() for name, value in metrics.items()})
 
-    def update_generator(self, made: Update, updates: Updates) -> None:
+    def update_generator(self, made: Gradients, updates: StepUpdates) -> None:
         """The generator's update among those of the step; :meth:`update_average` is to follow, where all are finite."""
         updates.apply(self.generator_adam, made, f"{self.name}: the generator")
 
@@ -98,7 +106,7 @@ class Contest:
             "average": self.average.state_dict(),
             "generator_adam": self.generator_adam.tensors(),
         }
-        return named(parts) | self.critic.tensors()
+        return add_prefix(parts) | self.critic.tensors()
 
     def scalars(self) -> dict[str, int]:
         """The optimisers' counters."""
@@ -106,7 +114,7 @@ class Contest:
 
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         """The state that :meth:`tensors` and :meth:`scalars` gave."""
-        self.generator.load_state_dict(under("generator", tensors))
-        self.average.load_state_dict(under("average", tensors))
-        self.generator_adam.load(under("generator_adam", tensors), scalars["generator_updates"])
+        self.generator.load_state_dict(strip_prefix("generator", tensors))
+        self.average.load_state_dict(strip_prefix("average", tensors))
+        self.generator_adam.load(strip_prefix("generator_adam", tensors), scalars["generator_updates"])
         self.critic.load(tensors, scalars)

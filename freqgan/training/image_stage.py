@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from freqgan.bands import Band
 from freqgan.model.chain import Chain
+from freqgan.model.generators import ImageGenerator, coarse_noise
 from freqgan.model.settings import ModelSettings
-from freqgan.networks.blocks import grid_patch
+from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.discriminators import Discriminator
-from freqgan.networks.generators import GeneratorShape, RootGenerator
 from freqgan.pixels import from_pixels
 from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
-from freqgan.runtime.graph_capture import Recorded
+from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
 from freqgan.seeds import seeded
-from freqgan.training.discriminator_trainer import Critic, Pairs, named, unconditional, under
-from freqgan.training.gan_trainer import Contest
-from freqgan.training.level_discriminators import Lows, ReconstructionCritics
-from freqgan.training.updates import Metrics, Update, Updates
+from freqgan.tensor_dicts import Metrics, add_prefix, strip_prefix
+from freqgan.training.discriminator_trainer import DiscriminatorInput, DiscriminatorTrainer, unconditional
+from freqgan.training.gan_trainer import GanTrainer
+from freqgan.training.level_discriminators import LevelDiscriminators, Lows
+from freqgan.training.updates import Gradients, StepUpdates
 
-IMAGE_STAGE = "image"
 SOLO = "solo"
 
 
@@ -40,7 +40,7 @@ class ImageStepResult(NamedTuple):
     feedback: dict[str, Tensor]
 
 
-class MadeFrom(NamedTuple):
+class ImageStageInput(NamedTuple):
     """What images are made from: G_o's noise (B, n), labels, the choices of ensemble members, the chain's outputs."""
 
     noise: Tensor
@@ -49,7 +49,7 @@ class MadeFrom(NamedTuple):
     outputs: dict[str, Tensor]
 
 
-class Made(NamedTuple):
+class ImageStageOutput(NamedTuple):
     """G_o's images, the blend (of no GANs: G_o's alone), what D_o judges, and the syntheses of the levels above 1.
 
     ``low`` is the coarsest low band of the chain, which G_o's is tied to; none where there is no chain.
@@ -62,70 +62,11 @@ class Made(NamedTuple):
     low: Tensor | None
 
 
-class Reals(NamedTuple):
+class RealTargets(NamedTuple):
     """Real images (B, C, N, N), and the low bands that the reconstruction discriminators compare with."""
 
     images: Tensor
     lows: Lows
-
-
-class Blend(nn.Module):
-    """alpha x_freq + (1 - alpha) x_other with a learned alpha = sigmoid(a), a = 0 at the start.
-
-    ``per_band`` has one alpha for each of the bands that hold an image without repetition (3L + 1 of quadrants) and
-    blends coefficients; with equal values that is exactly the scalar blend, the transform being linear.
-    """
-
-    def __init__(self, chain: Chain) -> None:
-        super().__init__()
-        levels = chain.settings.levels
-        self.chain = chain
-        self.bands = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == levels]
-        self.per_band = chain.settings.image_stage.alpha == "per_band"
-        self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
-
-    def alphas(self) -> dict[str, Tensor]:
-        """alpha, a scalar, by band name, or as {"alpha": value}."""
-        names = map(str, self.bands) if self.per_band else ["alpha"]
-        return dict(zip(names, self.logits.detach().sigmoid().unbind(), strict=True))
-
-    def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
-        """Two images (B, C, N, N) -> their blend."""
-        alpha = self.logits.sigmoid()
-        if not self.per_band:
-            return other + alpha * (frequency - other)
-        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(other)
-        mixed = {b: second[b] + a * (first[b] - second[b]) for b, a in zip(self.bands, alpha, strict=True)}
-        return self.chain.transform.synthesise(mixed, self.chain.size)
-
-
-class ImageGenerator(nn.Module):
-    """G_o, a conventional generator of whole images, and the blend of its output with that of the chain."""
-
-    def __init__(self, chain: Chain) -> None:
-        super().__init__()
-        settings = chain.settings
-        stage = settings.image_stage
-        patch = grid_patch(settings.image_size, stage.generator.patch)
-        shape = GeneratorShape(
-            settings.image_size,
-            patch,
-            settings.channels,
-            0,
-            0,
-            settings.noise.dimensions,
-            settings.classes,
-            IMAGE_STAGE,
-        )
-        with seeded(settings.seed, "generator", IMAGE_STAGE):
-            self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
-        self.blend = Blend(chain)
-
-    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, n), (B,) or None -> G_o's images (B, C, N, N)."""
-        strength = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self.other(noise, None, None, strength, labels)
-        return out
 
 
 class ImageStage:
@@ -139,27 +80,27 @@ class ImageStage:
     two unrelated images blended would be a double exposure. With a plan of no GANs all of it is G_o.
     """
 
-    def __init__(self, chain: Chain) -> None:
-        self.chain, self.name = chain, IMAGE_STAGE
+    def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
+        self.chain, self.name, self.capture = chain, IMAGE_STAGE, capture
         settings = chain.settings
         generator = ImageGenerator(chain).to(chain.device)
         rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
-        self.contest = Contest(
+        self.contest = GanTrainer(
             IMAGE_STAGE,
             generator,
             self._discriminator(IMAGE_STAGE),
             settings,
             settings.image_size,
             {"blend.logits": rate},
-            recorder=chain.recorder,
+            capture=capture,
         )
-        self.reconstructions = ReconstructionCritics(chain)
+        self.reconstructions = LevelDiscriminators(chain, capture)
         self.solo_count = round(settings.image_stage.solo_share * settings.batch) if chain.plan.gans else 0
         self.solo = self._solo_critic() if self.solo_count else None
         self._values, self._update = torch.no_grad()(self._made), self._turn
-        if chain.recorder is not None:
-            self._values = Recorded(self._values, chain.recorder)
-            self._update = Recorded(self._turn, chain.recorder, keep=False)
+        if capture is not None:
+            self._values = CapturedFunction(self._values, capture)
+            self._update = CapturedFunction(self._turn, capture, keep=False)
 
     @property
     def settings(self) -> ModelSettings:
@@ -180,16 +121,16 @@ class ImageStage:
         reals = from_pixels(augmented, self.chain.device)
         choices = self.chain.choices(settings.seed, step, len(images))
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
-        made_from = MadeFrom(noise, chosen, choices, {name: out.detach() for name, out in outputs.items()})
-        again = self.chain.recorder is not None
+        made_from = ImageStageInput(noise, chosen, choices, {name: out.detach() for name, out in outputs.items()})
+        again = self.capture is not None
         if again:
             made = self._values(made_from)
         else:
             made_from = self._with_leaves(made_from)
             made = self._made(made_from)
         real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
-        real = Reals(reals, self.reconstructions.reals(real_bands))
-        updates = Updates(settings, step, self.chain.device)
+        real = RealTargets(reals, self.reconstructions.reals(real_bands))
+        updates = StepUpdates(settings, step, self.chain.device)
         metrics = self._train_discriminators(updates, real, made, chosen)
         update = self._update(made_from, real, made, again=again)
         self.contest.update_generator(update, updates)
@@ -206,21 +147,23 @@ class ImageStage:
         """The samples that D_o judges; those before are judged as G_o's alone."""
         return slice(self.solo_count, None)
 
-    def _with_leaves(self, made_from: MadeFrom) -> MadeFrom:
+    def _with_leaves(self, made_from: ImageStageInput) -> ImageStageInput:
         """With outputs by which can be differentiated, where the bands are told."""
         wanted = self.settings.feeds_back
         leaves = {name: out.detach().requires_grad_(wanted) for name, out in made_from.outputs.items()}
         return made_from._replace(outputs=leaves)
 
-    def _made(self, made_from: MadeFrom) -> Made:
+    def _made(self, made_from: ImageStageInput) -> ImageStageOutput:
         other = self.contest.generate(made_from.noise, made_from.labels)
         if not self.chain.plan.gans:
-            return Made(other, other, other, {}, None)
+            return ImageStageOutput(other, other, other, {}, None)
         bands = self.chain.bands(made_from.outputs, made_from.choices)
         frequency = self.chain.image(bands)
         blended = self.generator.blend(frequency, other)
         low = bands[Band(self.settings.levels, "LL")].detach()
-        return Made(other, blended, self._shared(frequency, blended), self.reconstructions.fakes(bands), low)
+        return ImageStageOutput(
+            other, blended, self._shared(frequency, blended), self.reconstructions.fakes(bands), low
+        )
 
     def _shared(self, frequency: Tensor, blended: Tensor) -> Tensor:
         """What D_o judges: the chain's image of the first samples after those of G_o alone, the blend of the others."""
@@ -229,7 +172,7 @@ class ImageStage:
         return torch.cat([frequency[first:chain], blended[chain:]])
 
     def _train_discriminators(
-        self, updates: Updates, real: Reals, made: Made, labels: Tensor | None
+        self, updates: StepUpdates, real: RealTargets, made: ImageStageOutput, labels: Tensor | None
     ) -> dict[str, Tensor]:
         """The updates of all of them: of G_o alone, of the levels and of whole images."""
         metrics: dict[str, Tensor] = {}
@@ -238,18 +181,22 @@ class ImageStage:
         metrics |= self.reconstructions.train(updates, real.lows, made.lows, labels)
         return metrics | self.contest.train_discriminator(*self._judged_pairs(real, made, labels), updates)
 
-    def _solo_pairs(self, real: Reals, made: Made, labels: Tensor | None) -> tuple[Pairs, Pairs]:
+    def _solo_pairs(
+        self, real: RealTargets, made: ImageStageOutput, labels: Tensor | None
+    ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
         """What the discriminator of G_o alone judges."""
         rows = slice(self.solo_count)
         chosen = None if labels is None else labels[rows]
         return unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
 
-    def _judged_pairs(self, real: Reals, made: Made, labels: Tensor | None) -> tuple[Pairs, Pairs]:
+    def _judged_pairs(
+        self, real: RealTargets, made: ImageStageOutput, labels: Tensor | None
+    ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
         """What D_o judges."""
         chosen = None if labels is None else labels[self._judged]
         return unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
 
-    def _turn(self, made_from: MadeFrom, real: Reals, made: Made, again: bool) -> Update:
+    def _turn(self, made_from: ImageStageInput, real: RealTargets, made: ImageStageOutput, again: bool) -> Gradients:
         """The update of G_o and alpha, and the gradients of all losses with respect to the chain's outputs.
 
         ``again``: ``made`` is values alone, and has to be made once more to have a history.
@@ -281,9 +228,9 @@ class ImageStage:
             network = Discriminator(settings.image_size, settings.channels, 0, settings.classes, sizes, emphasis=False)
         return network.to(self.chain.device)
 
-    def _solo_critic(self) -> Critic:
+    def _solo_critic(self) -> DiscriminatorTrainer:
         network = self._discriminator(SOLO)
-        return Critic(SOLO, network, self.settings, self.settings.image_size, recorder=self.chain.recorder)
+        return DiscriminatorTrainer(SOLO, network, self.settings, self.settings.image_size, capture=self.capture)
 
     def _low(self, images: Tensor) -> Tensor:
         """Normalised coarsest low band of images."""
@@ -291,38 +238,26 @@ class ImageStage:
         return self.chain.statistics.normalise(band, self.chain.transform.analyse(images)[band])
 
     def scale_rate(self, scale: float) -> None:
-        """See :meth:`Contest.scale_rate`."""
+        """See :meth:`GanTrainer.scale_rate`."""
         self.contest.scale_rate(scale)
         self.reconstructions.scale_rate(scale)
         if self.solo is not None:
             self.solo.scale_rate(scale)
 
     def tensors(self) -> dict[str, Tensor]:
-        """See :meth:`Contest.tensors`."""
-        solo = {} if self.solo is None else named({SOLO: self.solo.tensors()})
+        """See :meth:`GanTrainer.tensors`."""
+        solo = {} if self.solo is None else add_prefix({SOLO: self.solo.tensors()})
         return self.contest.tensors() | self.reconstructions.tensors() | solo
 
     def scalars(self) -> dict[str, int]:
-        """See :meth:`Contest.scalars`."""
+        """See :meth:`GanTrainer.scalars`."""
         solo = {} if self.solo is None else {f"{SOLO}.{name}": value for name, value in self.solo.scalars().items()}
         return self.contest.scalars() | self.reconstructions.scalars() | solo
 
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
-        """See :meth:`Contest.load`."""
+        """See :meth:`GanTrainer.load`."""
         self.contest.load(tensors, scalars)
         self.reconstructions.load(tensors, scalars)
         if self.solo is not None:
             own = {name.removeprefix(f"{SOLO}."): v for name, v in scalars.items() if name.startswith(f"{SOLO}.")}
-            self.solo.load(under(SOLO, tensors), own)
-
-
-def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:
-    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
-
-    The only noise there is where the plan has no GANs.
-    """
-    band = Band(chain.settings.levels, "LL")
-    if not chain.plan.gans:
-        return noises[0]
-    members = [noises[chain.plan.index(gan)] for gan in chain.plan.members(band)]
-    return members[0] if len(members) == 1 else chain.pick(members, choices[band])
+            self.solo.load(strip_prefix(SOLO, tensors), own)

@@ -12,29 +12,31 @@ from torch import Tensor
 from freqgan.bands import Band, SubImages
 from freqgan.model.chain import Chain
 from freqgan.networks.discriminators import Discriminator
+from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.seeds import seeded
-from freqgan.training.discriminator_trainer import Critic, named, unconditional, under
-from freqgan.training.updates import Updates
+from freqgan.tensor_dicts import add_prefix, strip_prefix
+from freqgan.training.discriminator_trainer import DiscriminatorTrainer, unconditional
+from freqgan.training.updates import StepUpdates
 
 Lows = dict[int, Tensor]
 """Normalised low bands (B, C, h, h) by the level that they are the synthesis of."""
 
 
-class ReconstructionCritics:
+class LevelDiscriminators:
     """One critic for the synthesis of every level from L down to 2; their losses are for the bands' generators."""
 
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
+    def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
+        self.chain, self._capture = chain, capture
         levels = range(chain.settings.levels, 1, -1) if chain.settings.feeds_back else ()
         self.critics = {level: self._critic(level) for level in levels}
 
-    def _critic(self, level: int) -> Critic:
+    def _critic(self, level: int) -> DiscriminatorTrainer:
         settings, name = self.chain.settings, f"reconstruction {level}"
         side = self.chain.band_side(level - 1)
         sizes = settings.feedback.discriminator
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(side, settings.channels, 0, settings.classes, sizes, emphasis=False)
-        return Critic(name, network.to(self.chain.device), settings, side, recorder=self.chain.recorder)
+        return DiscriminatorTrainer(name, network.to(self.chain.device), settings, side, capture=self._capture)
 
     def reals(self, sub_images: SubImages) -> Lows:
         """What each critic sees of normalised sub-images of real images: their low band of the level below."""
@@ -44,7 +46,7 @@ class ReconstructionCritics:
         """The synthesis of each level of the chain's sub-images."""
         return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.critics}
 
-    def train(self, updates: Updates, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
+    def train(self, updates: StepUpdates, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
         """Trains every critic on :meth:`reals` and :meth:`fakes`, as part of a step's ``updates``; metrics."""
         metrics = {}
         for level, critic in self.critics.items():
@@ -62,7 +64,7 @@ class ReconstructionCritics:
         }
 
     def scale_rate(self, scale: float) -> None:
-        """See :meth:`Critic.scale_rate`."""
+        """See :meth:`DiscriminatorTrainer.scale_rate`."""
         for critic in self.critics.values():
             critic.scale_rate(scale)
 
@@ -70,7 +72,7 @@ class ReconstructionCritics:
 
     def tensors(self) -> dict[str, Tensor]:
         """Those of every critic, under "reconstruction<level>."."""
-        return named({f"reconstruction{level}": critic.tensors() for level, critic in self.critics.items()})
+        return add_prefix({f"reconstruction{level}": critic.tensors() for level, critic in self.critics.items()})
 
     def scalars(self) -> dict[str, int]:
         """Likewise."""
@@ -85,4 +87,4 @@ class ReconstructionCritics:
         for level, critic in self.critics.items():
             part = f"reconstruction{level}"
             own = {name.removeprefix(f"{part}."): v for name, v in scalars.items() if name.startswith(f"{part}.")}
-            critic.load(under(part, tensors), own)
+            critic.load(strip_prefix(part, tensors), own)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from freqgan.errors import DivergedError
 from freqgan.recipe.health import HealthSettings, shows_collapse
-from freqgan.training.discriminator_trainer import named, under
-from freqgan.training.updates import Metrics
+from freqgan.tensor_dicts import Metrics, add_prefix, strip_prefix
 
 GOOD = "good"
 SET_BACK: dict[Literal["diverged", "collapsed"], str] = {
@@ -50,7 +49,7 @@ class Stepped(Protocol):
 Result = TypeVar("Result", bound=Stepped)
 
 
-class Guard:
+class DivergenceGuard:
     """Runs the steps of ``stage`` and sets it back when they go wrong.
 
     Args:
@@ -124,7 +123,7 @@ class Guard:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state to go back to, as "good.<name>"."""
-        return named({GOOD: self.good_tensors})
+        return add_prefix({GOOD: self.good_tensors})
 
     def scalars(self) -> dict[str, int]:
         """Counters, and those of the state to go back to."""
@@ -137,7 +136,7 @@ class Guard:
         A checkpoint from before there were such states makes its own the one to go back to.
         """
         self.signs, self.setbacks = scalars.get("signs", 0), scalars.get("setbacks", 0)
-        good = under(GOOD, tensors)
+        good = strip_prefix(GOOD, tensors)
         if good:
             self.good_tensors, self.good_step = good, scalars["good_step"]
             prefix = f"{GOOD}."

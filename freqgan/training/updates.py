@@ -12,13 +12,12 @@ from torch.nn.utils import get_total_norm
 
 from freqgan.errors import DivergedError
 from freqgan.model.settings import ModelSettings
-from freqgan.runtime.data_parallel import ALONE, Share
+from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
+from freqgan.tensor_dicts import Metrics, to_numbers
 from freqgan.training.adam import ScheduledAdam
 
-Metrics = dict[str, float]
 
-
-class Update(NamedTuple):
+class Gradients(NamedTuple):
     """What an update is made from: a loss, its gradients by parameter and by input, and what else is told of it."""
 
     loss: Tensor
@@ -27,19 +26,21 @@ class Update(NamedTuple):
     metrics: dict[str, Tensor]
 
 
-class Updates:
+class StepUpdates:
     """Those of the networks of one stage at ``step``, of steps done before, of the mean of all replicas' losses.
 
     Whether one is finite is found, and acted upon, where it is computed: if Python looked, a GPU would wait for it at
     every update. Python looks once, in :meth:`numbers`. After one that is not finite none of the same step is applied.
     """
 
-    def __init__(self, settings: ModelSettings, step: int, device: torch.device, share: Share = ALONE) -> None:
+    def __init__(
+        self, settings: ModelSettings, step: int, device: torch.device, share: ReplicaContext = SINGLE
+    ) -> None:
         self.settings, self.step, self.share = settings, step, share
         self._finite = torch.ones((), device=device)
         self._made: dict[str, tuple[Tensor, Tensor]] = {}  # whether it and all before were finite, and its loss
 
-    def apply(self, adam: ScheduledAdam, made: Update, who: str) -> None:
+    def apply(self, adam: ScheduledAdam, made: Gradients, who: str) -> None:
         """One update of ``adam``; ``who`` is updated, for messages."""
         *gradients, mean_loss = self.share.mean([*made.gradients, made.loss])
         # The largest magnitude of all: one launch for all tensors on a GPU; one for each costs more than the update.
@@ -55,7 +56,7 @@ class Updates:
             DivergedError: an update was not finite; it and those after it have changed nothing.
 
         """
-        found = plain({**metrics, **{f"{who} finite": finite for who, (finite, _) in self._made.items()}})
+        found = to_numbers({**metrics, **{f"{who} finite": finite for who, (finite, _) in self._made.items()}})
         for who, (_, loss) in self._made.items():
             if not found.pop(f"{who} finite"):
                 optimiser, gamma = self.settings.optimiser, self.settings.loss.gamma
@@ -65,9 +66,3 @@ class Updates:
                     f"or a higher loss.gamma (now {gamma:g})"
                 )
         return found
-
-
-def plain(values: Mapping[str, Tensor]) -> Metrics:
-    """Scalars as Python's numbers, fetched all at once."""
-    fetched = torch.stack([value.detach() for value in values.values()]).cpu().tolist() if values else []
-    return dict(zip(values, fetched, strict=True))

@@ -8,7 +8,7 @@ import time
 from rich import box
 from rich.table import Table
 
-from cluster.run.model_registry import ModelStore, is_sound
+from cluster.run.model_registry import ModelRegistry, is_sound
 from freqgan.errors import InputError
 from launch.console.tables import result_console
 
@@ -17,7 +17,7 @@ WIDTH = 120
 
 def list_models(url: str) -> None:
     """Prints a table of versions; the one in use is marked."""
-    store = ModelStore(url)
+    store = ModelRegistry(url)
     numbers, current = store.numbers(), store.current()
     if not numbers:
         found = "holds no version of a model" if store.folder.is_there() else "is not there"
@@ -40,7 +40,7 @@ def list_models(url: str) -> None:
 
 def show_model(url: str, number: int | None) -> None:
     """Prints the record of a version, the one in use if none is named, and every move of CURRENT."""
-    store = ModelStore(url)
+    store = ModelRegistry(url)
     current = store.current()
     if number is None:
         if current is None:
@@ -54,7 +54,7 @@ def show_model(url: str, number: int | None) -> None:
 
 def promote_model(url: str, number: int) -> str:
     """Puts a version in use whatever the gate said of it; a line that says so."""
-    store = ModelStore(url)
+    store = ModelRegistry(url)
     with store.lease() as lease:
         store.promote(number, lease, "promoted by hand")
     return f"version {number} is now in use"
@@ -62,7 +62,7 @@ def promote_model(url: str, number: int) -> str:
 
 def roll_back_model(url: str) -> str:
     """Puts the version in use that was in use before; a line that says so."""
-    store = ModelStore(url)
+    store = ModelRegistry(url)
     with store.lease() as lease:
         before = store.current()
         after = store.roll_back(lease)

@@ -14,7 +14,7 @@ from rich.table import Table
 from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
 from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
-from cluster.planning.plan import Plan, Rules
+from cluster.planning.plan import Constraints, Plan
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
 from cluster.planning.traffic import Traffic, best_plan, traffic
 from cluster.run.settings import RunSettings
@@ -43,7 +43,7 @@ class Priced:
     stages: tuple[StageCost, ...]
     devices: list[Device]
     source: str
-    crowding: float = 1.0
+    contention: float = 1.0
 
 
 def plan_command(
@@ -75,9 +75,9 @@ def plan_command(
     priced = price(settings, work, devices, measured=measured, note=note)
     console = result_console(LOG_COLUMNS)
     console.print(gan_table(settings, work))
-    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, crowding=priced.crowding)
+    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
     parameters = {name: w.parameters for name, w in work.items()}
-    rules = Rules(cut=cut)
+    rules = Constraints(cut=cut)
     plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, rules)
     moved = traffic(settings, plan, parameters)
     console.print(device_table(plan))
@@ -113,7 +113,7 @@ def price(
             if len(kinds) > 1:
                 source += "; other types estimated from data sheets beside it"
             speeds = with_speeds(devices, estimates[own.accelerator], estimates, settings.batch)
-            return Priced(own.stages, speeds, source, own.crowding)
+            return Priced(own.stages, speeds, source, own.contention)
     reference = min(kinds, key=lambda kind: sum(stage.seconds(settings.batch) for stage in estimates[kind]))
     source = "estimated from counted work and data sheets: within a factor of two or three, better between stages"
     return Priced(estimates[reference], with_speeds(devices, estimates[reference], estimates, settings.batch), source)
@@ -222,7 +222,7 @@ def scaling(
     parameters: Mapping[str, int],
     counts: Sequence[int],
     conditions: Conditions,
-    rules: Rules,
+    rules: Constraints,
 ) -> list[ScalingPoint]:
     """The simulation on numbers of devices of the first type, 8 in a node.
 

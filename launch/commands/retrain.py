@@ -22,7 +22,7 @@ from cluster.data.shards import Shard
 from cluster.evaluation.evaluate import check_real, evaluate_checkpoint
 from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.run.data_source import open_source
-from cluster.run.model_registry import ModelStore, Version
+from cluster.run.model_registry import ModelRegistry, Version
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import HeldError, Lease
@@ -66,7 +66,7 @@ def retrain(policy: Policy, say: Say, note: Say, address: str | None = None) -> 
 
     """
     policy.webhook_url()  # a variable that is missing must not be found out after hours of training
-    store = ModelStore(policy.url)
+    store = ModelRegistry(policy.url)
     with ExitStack() as stack:
         try:
             lease = stack.enter_context(store.lease(note))
@@ -81,7 +81,7 @@ class _Retraining:
     """One run of a policy, with the lease held."""
 
     policy: Policy
-    store: ModelStore
+    store: ModelRegistry
     lease: Lease
     say: Say
     note: Say

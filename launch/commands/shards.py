@@ -12,10 +12,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.quarantine import LeftOut, images_of, reasons_text
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
-from cluster.data.shards import JOINED, ZEROS, Shard, ShardIndex
+from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
 from cluster.evaluation.evaluate import MIXED_SHARDS
 from cluster.run.data_source import sound_batch
 from freqgan.errors import RunError
@@ -87,15 +87,15 @@ def show_info(data: str, grid: str | None) -> None:
             print(f"damaged, and not among them: {reasons_text(left_out)}", file=sys.stderr)
 
 
-def _random_images(index: ShardIndex) -> tuple[Pixels, Sequence[LeftOut]]:
+def _random_images(index: ShardSet) -> tuple[Pixels, Sequence[QuarantinedImage]]:
     """(B, C, N, N) different ones, and those met that are damaged."""
     policy, order = ImagePolicy(size=SHOWN_SIDE), DataSettings(shuffle_shards=MIXED_SHARDS)
-    with Ingest(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
+    with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         batch, found = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
     return batch.images[: index.sample_count - len(images_of(found))], found
 
 
-def _facts(index: ShardIndex) -> dict[str, str]:
+def _facts(index: ShardSet) -> dict[str, str]:
     """Lines of the table by their name."""
     samples = [sample for shard in index.shards for sample in shard.samples]
     sizes = sorted(sample.size_bytes for sample in samples)
@@ -124,7 +124,7 @@ def _facts(index: ShardIndex) -> dict[str, str]:
     return facts
 
 
-def _class_facts(index: ShardIndex) -> dict[str, str]:
+def _class_facts(index: ShardSet) -> dict[str, str]:
     """What labels mean; by folder where the same label means different things."""
     if index.ambiguous_label is None:
         return {"classes": classes_text(index.class_names)} if index.class_names else {}

@@ -15,7 +15,7 @@ from cluster.run.checkpoints import LATEST, LEASE, Checkpoint, find_checkpoint, 
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
 from launch.console.progress import duration_text
 from launch.console.tables import facts_table, result_console
 from launch.run_folder.failures import FAILURES, parse_failures

@@ -12,8 +12,9 @@ from cluster.run.settings import RunSettings
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
+from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.training.band_gan import BandGan
-from freqgan.training.image_stage import IMAGE_STAGE, ImageStage
+from freqgan.training.image_stage import ImageStage
 from launch.console.tables import result_console
 from launch.settings.load import dump_settings
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from cluster.data.quarantine import LeftOut
+from cluster.data.quarantine import QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
@@ -78,11 +78,11 @@ class ProgressReporter:
 
     # -- Reporter ------------------------------------------------------------------------------
 
-    def preparing(self, text: str) -> None:
+    def on_prepare(self, text: str) -> None:
         """Says it."""
         self.say(text)
 
-    def started(self, first_step: int, notes: list[str]) -> None:
+    def on_start(self, first_step: int, notes: list[str]) -> None:
         """Shows the notes and opens the run folder; anew where all stages begin again at a checkpoint."""
         self.close()
         for note in notes:
@@ -93,7 +93,7 @@ class ProgressReporter:
             self._live = LiveProgress(self.settings, self.console, first_step)
         self.say(f"training {self.settings.run}: step {first_step} of {self.settings.last_step}")
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         """Records the step; moves the bar, or prints a line now and then."""
         if self._folder is not None:
             self._folder.record(record)
@@ -103,14 +103,14 @@ class ProgressReporter:
             self._line_step, self._line_s = record.step, time.monotonic()
             self.say(f"{self._position(record)} | {losses_text(record)}")
 
-    def saved(self, checkpoint: Checkpoint) -> None:
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Samples of the checkpoint, and the folder brought up to date."""
         if self._folder is not None:
             self._folder.save(checkpoint)
         if self._live is None:
             self.say(f"checkpoint of step {checkpoint.step}")
 
-    def evaluated(self, evaluation: Evaluation, *, best: bool) -> None:
+    def on_evaluation(self, evaluation: Evaluation, *, best: bool) -> None:
         """Records the scores, and says how good they are."""
         if self._folder is not None:
             self._folder.evaluate(evaluation)
@@ -119,13 +119,13 @@ class ProgressReporter:
         if evaluation.collapse:
             self.warn(f"collapse at step {evaluation.step}: {evaluation.collapse}")
 
-    def recovered(self, recovery: Recovery) -> None:
+    def on_recovery(self, recovery: Recovery) -> None:
         """Records the failure, and says what was done."""
         if self._folder is not None:
-            self._folder.recovered(recovery)
+            self._folder.record_recovery(recovery)
         self.warn(recovery_text(recovery))
 
-    def quarantined(self, image: LeftOut, count: int) -> None:
+    def on_quarantine(self, image: QuarantinedImage, count: int) -> None:
         """Says so; from then on the count is shown beside the progress."""
         self._left_out = count
         if self._live is not None:
@@ -133,11 +133,11 @@ class ProgressReporter:
         what = "left out from here on" if image.member else "all of its images are whole, and used"
         self.warn(f"{image.reason}; {what}. That is damage {count} of at most {self.settings.max_damaged}")
 
-    def noted(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         """Says it."""
         self.warn(text)
 
-    def finished(self, step: int, reason: str) -> None:
+    def on_end(self, step: int, reason: str) -> None:
         """Closes the bar and the run folder."""
         self.close()
         self.say(f"{reason} at step {step} of {self.settings.last_step}, {step * self.settings.batch} images seen")

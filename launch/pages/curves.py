@@ -13,7 +13,7 @@ from PIL import Image
 
 from cluster.evaluation.background import Evaluation
 from cluster.execution.coordinator import BEGUN
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
 from launch.run_folder.metrics import MetricsLine, alphas_of
 
 POINTS = 300

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from cluster.data.quarantine import LeftOut, Quarantine, read_quarantine, reasons_text
+from cluster.data.quarantine import Quarantine, QuarantinedImage, read_quarantine, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.run.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
 from cluster.run.data_source import DataSource, open_source
@@ -159,7 +159,7 @@ def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
 
 
 def _real_images(
-    checkpoint: Checkpoint, data: str | None, left_out: tuple[LeftOut, ...], note: Callable[[str], None]
+    checkpoint: Checkpoint, data: str | None, left_out: tuple[QuarantinedImage, ...], note: Callable[[str], None]
 ) -> RealImages:
     """The first images of the training order, without those ``left_out`` of the run and others that are damaged."""
     settings = checkpoint.settings

@@ -82,7 +82,7 @@ class RunFolder:
         scalars = {f"evaluation/{name}": value for name, value in values.items() if value is not None}
         self._events.add(scalars, evaluation.step)
 
-    def recovered(self, recovery: Recovery) -> None:
+    def record_recovery(self, recovery: Recovery) -> None:
         """A line of what went wrong and what was done."""
         append_failure(self.local / FAILURES, recovery)
 

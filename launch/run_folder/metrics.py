@@ -11,7 +11,7 @@ from typing import Any
 from cluster.execution.callbacks import StepRecord
 from cluster.storage.errors import disk_errors
 from freqgan.bands import parse_band
-from freqgan.training.image_stage import IMAGE_STAGE
+from freqgan.model.stage_names import IMAGE_STAGE
 from launch.run_folder.appending import AppendedFile
 
 METRICS = "metrics.jsonl"

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from cluster.planning.profiler import stepped
+from cluster.planning.profiler import profile_steps
 from cluster.run.settings import RunSettings
 from freqgan.costing.operator_count import OperatorCount
-from freqgan.runtime.graph_capture import WARM_UP, Recording
+from freqgan.runtime.graph_capture import WARM_UP, CapturedGraph
 from launch.settings.load import load_settings
 from tests.benchmarks.harness import Comparison
 from tests.models import TinyRun
@@ -36,8 +36,8 @@ class _Silent:
     def __init__(self) -> None:
         self.replays = 0
 
-    def record(self, function: Callable[[], list[Any]]) -> Recording:
-        return Recording(function(), self._replay)
+    def record(self, function: Callable[[], list[Any]]) -> CapturedGraph:
+        return CapturedGraph(function(), self._replay)
 
     def _replay(self) -> None:
         self.replays += 1
@@ -76,7 +76,7 @@ def _launches(settings: RunSettings, silent: _Silent | None) -> float:
 
 def _speeds(rivals: Sequence[RunSettings]) -> list[float]:
     """Images a second of each, in turns; a step ends with numbers fetched from the GPU."""
-    steps = [stepped(settings, settings.batch) for settings in rivals]
+    steps = [profile_steps(settings, settings.batch) for settings in rivals]
     for one in steps:
         for _ in range(WARM_STEPS):
             next(one)

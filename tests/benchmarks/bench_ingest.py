@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 
 from cluster.data.decoding import ImagePolicy
 from cluster.data.packing import pack
-from cluster.data.reader import DataSettings, Ingest
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import build_index
 from cluster.storage.folder import open_folder
 from tests.benchmarks.harness import Comparison
@@ -46,7 +46,7 @@ Reader = Callable[[str, int, int, int], Iterator[int]]
 def ours(folder: str, side: int, number: int, count: int) -> Iterator[int]:
     """Batches in turns with the other processes, checked against the index."""
     index = build_index(folder)
-    with Ingest(index, ImagePolicy(size=side), 0, DataSettings()) as ingest:
+    with BatchReader(index, ImagePolicy(size=side), 0, DataSettings()) as ingest:
         step = number
         while True:
             ingest.batch(step * BATCH, BATCH)

@@ -40,8 +40,8 @@ class _Watch(Clock):
         super().__init__()
         self.marks: list[tuple[float, float]] = []
 
-    def stepped(self, record: StepRecord) -> None:
-        super().stepped(record)
+    def on_step(self, record: StepRecord) -> None:
+        super().on_step(record)
         if len(self.records) in (WARM_STEPS, WARM_STEPS + STEPS):
             self.marks.append((_machine_s(), _own_s()))
 
@@ -98,11 +98,11 @@ def comparisons() -> Iterable[Comparison]:
         settings = load_settings("cifar10", base)
         work = counted_work(settings)
         costs = measure(settings, work)
-        conditions = Conditions(crowding=costs.crowding)
+        conditions = Conditions(contention=costs.contention)
         parameters = {name: w.parameters for name, w in work.items()}
         plan = best_plan(settings, costs.stages, own_devices("cpu"), parameters, conditions.link_bytes_per_s)
         alone_s = sum(stage.seconds(settings.batch) for stage in costs.stages)
-        print(f"costs: {alone_s:.3f} s a step, {costs.crowding:.2f} times that while all cores are busy", flush=True)
+        print(f"costs: {alone_s:.3f} s a step, {costs.contention:.2f} times that while all cores are busy", flush=True)
         for window in WINDOWS:
             # Steps after the last one that counts keep the pipeline as full at the end as at the start.
             chosen = load_settings("cifar10", [*base, f"window={window}", f"max_steps={WARM_STEPS + STEPS + window}"])
@@ -111,5 +111,5 @@ def comparisons() -> Iterable[Comparison]:
             how = f"{STEPS} steps after {WARM_STEPS}; others took {watch.others:.2f} of {own_cores()} cores"
             measured = chosen.batch * STEPS / watch.seconds
             yield Comparison(f"simulated window {window} / measured", simulated, measured, "images/s", True, how)
-            busy_s = alone_s * (costs.crowding if window > 1 else 1.0)
+            busy_s = alone_s * (costs.contention if window > 1 else 1.0)
             yield Comparison("its processor time of a step", busy_s, watch.own_s / STEPS, "s", False, how)

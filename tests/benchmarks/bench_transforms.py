@@ -32,7 +32,7 @@ Work = Callable[[], object]
 
 
 @dataclass
-class Contest:
+class GanTrainer:
     """Works that are timed in turns, and what their shortest times say, in seconds in the same order."""
 
     works: list[Work]
@@ -46,7 +46,7 @@ class Contest:
 
 def comparisons() -> list[Comparison]:
     """Forward and inverse against each peer, and against a plain copy of the image; milliseconds, less is better."""
-    contests: list[Contest] = []
+    contests: list[GanTrainer] = []
     with _one_thread(), torch.no_grad():
         for shape in SHAPES:
             images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -59,7 +59,7 @@ def comparisons() -> list[Comparison]:
     return [comparison for contest in contests for comparison in contest.outcome(contest.shortest_s)]
 
 
-def _spectral(images: Tensor, spec: str) -> Contest:
+def _spectral(images: Tensor, spec: str) -> GanTrainer:
     """Against SciPy's transforms of the same data: to frequencies and back, which is what a bank does."""
     ours = _ours(images, spec)
     pixels = images.numpy()
@@ -84,16 +84,16 @@ def _spectral(images: Tensor, spec: str) -> Contest:
                     how=f"float32, ours {LEVELS} levels, the peer one transform, {HOW}",
                 )
 
-    return Contest([*ours, lambda: there(pixels), lambda: back(spectrum)], outcome)
+    return GanTrainer([*ours, lambda: there(pixels), lambda: back(spectrum)], outcome)
 
 
-def _of_one(images: Tensor, wavelet: str) -> Iterator[Contest]:
+def _of_one(images: Tensor, wavelet: str) -> Iterator[GanTrainer]:
     pairs = {"ours": _ours(images, f"dwt:{wavelet}"), "pywt": _pywt(images, wavelet), "ptwt": _ptwt(images, wavelet)}
     size = "x".join(map(str, images.shape))
     for turn, direction in enumerate(("forward", "inverse")):
         works = {name: pair[turn] for name, pair in pairs.items()} | {"copy": images.clone}
         name = f"transform {wavelet} {direction} {size}"
-        yield Contest(list(works.values()), partial(_beside, name, tuple(works)))
+        yield GanTrainer(list(works.values()), partial(_beside, name, tuple(works)))
 
 
 def _beside(name: str, contestants: tuple[str, ...], times_s: list[float]) -> Iterator[Comparison]:

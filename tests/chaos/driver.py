@@ -29,16 +29,16 @@ def say(*words: object) -> None:
 class Telling(Events):
     """A reporter that prints."""
 
-    def started(self, first_step: int, notes: list[str]) -> None:
+    def on_start(self, first_step: int, notes: list[str]) -> None:
         say("started", first_step)
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         say("step", record.step)
 
-    def saved(self, checkpoint: Checkpoint) -> None:
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         say("saved", checkpoint.step)
 
-    def recovered(self, recovery: Recovery) -> None:
+    def on_recovery(self, recovery: Recovery) -> None:
         say(
             "moved" if recovery.decision == "move" else "recovered",
             recovery.decision,

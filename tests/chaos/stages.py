@@ -83,17 +83,17 @@ def stage_case(fault: str, names: Collection[str], folder: Path, moments: int) -
 @contextmanager
 def whole_groups() -> Iterator[list[float]]:
     """When a recovery had the groups of replicas formed anew (time.monotonic)."""
-    from cluster.ray_engine.recovery import Recovering
+    from cluster.ray_engine.recovery import Replayer
 
     at_s: list[float] = []
-    revive = Recovering._revive
+    revive = Replayer._revive
 
-    def timed(self: Recovering, *arguments: Any) -> Any:
+    def timed(self: Replayer, *arguments: Any) -> Any:
         revive(self, *arguments)
         at_s.append(time.monotonic())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recovering, "_revive", timed)
+        patch.setattr(Replayer, "_revive", timed)
         yield at_s
 
 
@@ -130,8 +130,8 @@ class StopAfterKills(Moments):
         super().__init__()
         self.killed, self.most, self.more = killed, most, 3
 
-    def saved(self, checkpoint: Any) -> None:
-        super().saved(checkpoint)
+    def on_checkpoint(self, checkpoint: Any) -> None:
+        super().on_checkpoint(checkpoint)
         self.more -= len(self.killed) >= self.most
         if self.more == 0:
             stop_this_process()

@@ -94,18 +94,18 @@ class Moments(Events):
         self.changed = threading.Condition()
         self.steps_at_recovery = 0
 
-    def stepped(self, record: StepRecord) -> None:
+    def on_step(self, record: StepRecord) -> None:
         with self.changed:
             if record.step > self.farthest:
                 self.farthest = record.step
                 self.at_s.append(time.monotonic())
             self.changed.notify_all()
 
-    def recovered(self, recovery: Recovery) -> None:
+    def on_recovery(self, recovery: Recovery) -> None:
         if recovery.decision == "move":  # no failure: another machine is better
             return
         with self.changed:
-            super().recovered(recovery)
+            super().on_recovery(recovery)
             self.steps_at_recovery = len(self.at_s)
             self.changed.notify_all()
 

@@ -1,0 +1,104 @@
+"""The generators of a model: one for each GAN of the plan, and G_o with the blend of its images and the chain's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from freqgan.bands import Band
+from freqgan.model.chain import Chain
+from freqgan.model.plan import Gan
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.networks.blocks import grid_patch
+from freqgan.networks.generators import GeneratorShape, RootGenerator, build_generator
+from freqgan.seeds import seeded
+
+
+def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
+    """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
+    settings = chain.settings
+    shape = GeneratorShape(
+        side=chain.gan_side(gan),
+        patch=chain.patch(gan),
+        channels=settings.channels * len(gan.bands),
+        base_channels=settings.channels if chain.plan.has_base(gan) else 0,
+        condition_channels=chain.condition_channels(gan),
+        noise=settings.noise.dimensions,
+        classes=settings.classes,
+        name=gan.name,
+    )
+    with seeded(settings.seed, "generator", gan.name):
+        return build_generator(shape, settings.generator_sizes(gan), refine=gan.is_low)
+
+
+class Blend(nn.Module):
+    """alpha x_freq + (1 - alpha) x_other with a learned alpha = sigmoid(a), a = 0 at the start.
+
+    ``per_band`` has one alpha for each of the bands that hold an image without repetition (3L + 1 of quadrants) and
+    blends coefficients; with equal values that is exactly the scalar blend, the transform being linear.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        levels = chain.settings.levels
+        self.chain = chain
+        self.bands = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == levels]
+        self.per_band = chain.settings.image_stage.alpha == "per_band"
+        self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
+
+    def alphas(self) -> dict[str, Tensor]:
+        """alpha, a scalar, by band name, or as {"alpha": value}."""
+        names = map(str, self.bands) if self.per_band else ["alpha"]
+        return dict(zip(names, self.logits.detach().sigmoid().unbind(), strict=True))
+
+    def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
+        """Two images (B, C, N, N) -> their blend."""
+        alpha = self.logits.sigmoid()
+        if not self.per_band:
+            return other + alpha * (frequency - other)
+        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(other)
+        mixed = {b: second[b] + a * (first[b] - second[b]) for b, a in zip(self.bands, alpha, strict=True)}
+        return self.chain.transform.synthesise(mixed, self.chain.size)
+
+
+class ImageGenerator(nn.Module):
+    """G_o, a conventional generator of whole images, and the blend of its output with that of the chain."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        settings = chain.settings
+        stage = settings.image_stage
+        patch = grid_patch(settings.image_size, stage.generator.patch)
+        shape = GeneratorShape(
+            settings.image_size,
+            patch,
+            settings.channels,
+            0,
+            0,
+            settings.noise.dimensions,
+            settings.classes,
+            IMAGE_STAGE,
+        )
+        with seeded(settings.seed, "generator", IMAGE_STAGE):
+            self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
+        self.blend = Blend(chain)
+
+    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, n), (B,) or None -> G_o's images (B, C, N, N)."""
+        strength = torch.zeros(len(noise), device=noise.device)
+        out: Tensor = self.other(noise, None, None, strength, labels)
+        return out
+
+
+def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:
+    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
+
+    The only noise there is where the plan has no GANs.
+    """
+    band = Band(chain.settings.levels, "LL")
+    if not chain.plan.gans:
+        return noises[0]
+    members = [noises[chain.plan.index(gan)] for gan in chain.plan.members(band)]
+    return members[0] if len(members) == 1 else chain.pick(members, choices[band])

@@ -50,56 +50,56 @@ bench: $(INSTALLED)
 
 # Every kind of fault at 20 random moments: right digests and seconds lost, as a table. Some: make chaos CHAOS="--only gcs"
 chaos: $(INSTALLED)
-	$(RUN) tests.chaos $(CHAOS)
+	$(RUN) tests.campaigns.chaos $(CHAOS)
 
 # An hour (or so many minutes) of a fault a minute: bytes of the result, and whether memory grows.
 soak: $(INSTALLED)
-	$(RUN) tests.soak $(MINUTES)
+	$(RUN) tests.campaigns.soak $(MINUTES)
 
 # Trains over two hosts (network namespaces, as root) with the link between them down for 30 s, and for ever.
 hosts: $(INSTALLED)
-	$(RUN) tests.hosts
+	$(RUN) tests.campaigns.hosts
 
 # Plans for 1,000 random inventories of 1 to 1,024 GPUs: how far above a proven bound, and seconds a plan. Takes minutes.
 plans: $(INSTALLED)
-	$(RUN) tests.plan_campaign
+	$(RUN) tests.campaigns.plans
 
 # 2,000 flipped bits and 2,000 cuts of shards, on a disk and on their way from a real S3 server: all noticed, and mended
 # by a clean second fetch. Some: make damage COUNT=100
 damage: $(INSTALLED)
-	$(RUN) tests.damage $(COUNT)
+	$(RUN) tests.campaigns.damage $(COUNT)
 
 # Every image of a folder decoded here and by Pillow: equal, near, refused and why, or wrong: make corpus CORPUS=<folder>
 corpus: $(INSTALLED)
-	$(RUN) tests.corpus $(CORPUS)
+	$(RUN) tests.campaigns.corpus $(CORPUS)
 
 # 60 steps with every transform and every kind of plan: whether it resumes to the same bytes and generates, as a table.
 every-transform: $(INSTALLED)
-	$(RUN) tests.every_transform $(STEPS)
+	$(RUN) tests.campaigns.every_transform $(STEPS)
 
 # Whether the arithmetic of training is that of another version: write DIGESTS there, compare with it here.
 training-digests: $(INSTALLED)
-	$(RUN) tests.training_digests $(DIGESTS)
+	$(RUN) tests.campaigns.training_digests $(DIGESTS)
 
 # A scheduled retraining, killed at 20 random moments of each of three runs on a real S3 server that grows, as a table.
 retraining: $(INSTALLED)
-	$(RUN) tests.retraining $(MOMENTS)
+	$(RUN) tests.campaigns.retraining $(MOMENTS)
 
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)
-	$(RUN) tests.storage_faults
+	$(RUN) tests.campaigns.storage_faults
 
 # Ceph's programs from Debian's packages, unpacked into build/ceph: nothing is installed. Needs apt.
 ceph: $(INSTALLED)
-	$(RUN) tests.radosgw
+	$(RUN) tests.support.radosgw
 
 # Which object stores are trusted, and a run on a Ceph radosgw: killed, raced, retrained. Short: make object-stores STORES="--kills 1"
 object-stores: ceph
-	$(RUN) tests.object_stores $(STORES)
+	$(RUN) tests.campaigns.object_stores $(STORES)
 
 # Memory of the actor that reads shards over 100 epochs of CIFAR-10. Fewer: make epochs EPOCHS=10
 epochs: $(INSTALLED)
-	$(RUN) tests.epochs $(EPOCHS)
+	$(RUN) tests.campaigns.epochs $(EPOCHS)
 
 clean:
 	rm -rf build runs bench.json

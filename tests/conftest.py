@@ -15,8 +15,8 @@ from PIL import Image
 from cluster.data.packing import pack
 from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.storage.folder import Folder, open_folder
-from tests.runs import write_small_shards
-from tests.s3_server import BUCKET, s3_server
+from tests.support.runs import write_small_shards
+from tests.support.s3_server import BUCKET, s3_server
 
 __all__ = ["s3_server"]
 

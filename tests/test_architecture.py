@@ -105,6 +105,14 @@ def test_the_check_sees_what_it_should(tmp_path: Path) -> None:
     assert {"ray.util", "torch.distributed"} <= set(imported(sample))
 
 
+def test_no_test_imports_another() -> None:
+    """What tests share is in tests/support."""
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    assert len(tests) > 60
+    wrong = [(path.name, name) for path in tests for name in imported(path) if ".test_" in name]
+    assert wrong == []
+
+
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [p for package in FORBIDDEN for p in modules(package) if p.stem in VAGUE] == []
 
@@ -136,7 +144,7 @@ def test_stages_start_and_train_without_compilers(small_shards: Path, tmp_path: 
     """torch.compile's half of torch, SciPy and Numba take longer to load than all the rest, in every process."""
     code = (
         "import sys, cluster.ray_engine.worker_group, cluster.ray_engine.executor\n"
-        "from tests.runs import tiny_run_settings, trained\n"
+        "from tests.support.runs import tiny_run_settings, trained\n"
         "print(trained(tiny_run_settings(*sys.argv[1:], max_steps=1))[0].step)\n"
         "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy', 'scipy', 'numba'} & set(sys.modules)))"
     )

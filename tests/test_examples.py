@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 
-from tests.commands import ROOT
+from tests.support.commands import ROOT
 
 
 def test_the_page_on_transforms() -> None:

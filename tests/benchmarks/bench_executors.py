@@ -21,7 +21,7 @@ from cluster.stages.host import emulates_precision
 from cluster.training.train import train
 from launch.settings.load import load_settings
 from tests.benchmarks.harness import Comparison
-from tests.runs import Events
+from tests.support.runs import Events
 
 WARM_STEPS = 12
 STEPS = 32

@@ -20,7 +20,7 @@ from freqgan.costing.operator_count import OperatorCount
 from freqgan.runtime.graph_capture import WARM_UP, CapturedGraph
 from launch.settings.load import load_settings
 from tests.benchmarks.harness import Comparison
-from tests.models import TinyRun
+from tests.support.models import TinyRun
 
 INTERVAL_STEPS = 4
 """Penalties come with every fourth step: so many make a fair mean."""

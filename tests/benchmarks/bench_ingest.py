@@ -29,7 +29,7 @@ from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import build_index
 from cluster.storage.folder import open_folder
 from tests.benchmarks.harness import Comparison
-from tests.s3_server import BUCKET, aws_variables, running_s3_server
+from tests.support.s3_server import BUCKET, aws_variables, running_s3_server
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 BATCH = 64

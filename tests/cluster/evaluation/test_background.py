@@ -1,0 +1,122 @@
+"""Scores beside training: one at a time, never in its way, and the best checkpoint is kept."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from cluster.evaluation.background import FIT, BackgroundEvaluator, Evaluation, ScoreValues
+from cluster.run.checkpoints import find_checkpoint
+from freqgan.errors import InputError
+from launch.pages.curves import score_curves
+from launch.run_folder.evaluations import EvaluationLog, parse_evaluations
+from tests.support.commands import refused, run_command
+from tests.support.runs import tiny_run_settings, trained
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def scores_of(ratio: float, coverage: float = 0.9, duplicates: float = 0.01) -> ScoreValues:
+    scores: ScoreValues = {name: {"value": 2 * ratio, "floor": 2.0, "ratio": ratio} for name in FIT}
+    scores["neighbours.coverage"] = {"value": coverage, "floor": 0.95, "ratio": coverage / 0.95}
+    scores["neighbours.duplicates"] = {"value": duplicates, "floor": 0.02, "ratio": duplicates / 0.02}
+    return scores
+
+
+def test_fit_is_a_mean_of_ratios_and_collapse_is_named() -> None:
+    good = Evaluation(5, 50, scores_of(3.0))
+    assert good.fit == pytest.approx(3.0)
+    assert good.collapse == ""
+    assert Evaluation(5, 50, {}).fit == float("inf")
+    assert "only 5.0% of the kinds" in Evaluation(5, 50, scores_of(3.0, coverage=0.05)).collapse
+    assert "80.0% of the images are near-copies" in Evaluation(5, 50, scores_of(3.0, duplicates=0.8)).collapse
+
+
+def test_one_score_at_a_time_and_the_newest_waits() -> None:
+    started: list[int] = []
+    futures: dict[int, Future[ScoreValues]] = {}
+    notes: list[str] = []
+
+    def start(step: int) -> Future[ScoreValues]:
+        started.append(step)
+        futures[step] = Future()
+        return futures[step]
+
+    watcher = BackgroundEvaluator(start, notes.append)
+    for step in (10, 20, 30):
+        watcher.offer(step, step * 8)
+    assert started == [10]
+    assert list(watcher.ready()) == []
+    futures[10].set_result(scores_of(2.0))
+    assert [(e.step, e.images) for e in watcher.ready()] == [(10, 80)]
+    assert started == [10, 30]
+    futures[30].set_exception(ValueError("no such file"))
+    assert list(watcher.ready(wait=True)) == []
+    assert notes == ["the checkpoint of step 30 was not scored: no such file"]
+
+
+def test_the_log_is_cut_on_resume_and_survives_torn_lines(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.jsonl"
+    log = EvaluationLog(path, 0)
+    for step in (2, 4, 6):
+        log.append(Evaluation(step, step * 8, scores_of(step)))
+    with path.open("a") as file:
+        file.write('{"step": 8, "ima')
+    EvaluationLog(path, 4).append(Evaluation(6, 48, scores_of(1.0)))
+    found = parse_evaluations(path.read_bytes().splitlines())
+    assert [(e.step, round(e.fit, 6)) for e in found] == [(2, 2), (4, 4), (6, 1)]
+    assert score_curves(found).width > 500
+
+
+@pytest.mark.parametrize("executor", [pytest.param("inline", marks=pytest.mark.long), "ray"])
+def test_checkpoints_are_scored_and_the_best_is_kept(
+    executor: str, small_shards: Path, held_out: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    pair = {"plan": {"bands": ["LL1", "HL1"]}}
+    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **pair))[2]
+    watch = {"data": str(held_out), "count": 64}
+    settings = tiny_run_settings(
+        tmp_path / "run", small_shards, **pair, watch=watch, executor=executor, keep_checkpoints=1
+    )
+    _, events, digest = trained(settings)
+    assert digest == quiet  # scores do not touch the arithmetic
+    steps = [evaluation.step for evaluation, _ in events.evaluations]
+    assert steps, events.notes
+    assert steps[-1] == 6
+    best = [evaluation for evaluation, marked in events.evaluations if marked][-1]
+    assert best.fit == min(evaluation.fit for evaluation, _ in events.evaluations)
+    assert find_checkpoint(settings.run, best=True).step == best.step
+    assert find_checkpoint(settings.run).step == 6
+
+
+def test_a_score_that_fails_costs_a_note_and_no_training(small_shards: Path, tmp_path: Path) -> None:
+    watch = {"data": str(tmp_path / "nowhere"), "count": 64}
+    result, events, _ = trained(tiny_run_settings(tmp_path / "run", small_shards, watch=watch))
+    assert result.reason == "done"
+    assert any("was not scored" in note and "nowhere" in note for note in events.notes)
+    with pytest.raises(InputError, match=r"has no best checkpoint: train with watch\.data"):
+        find_checkpoint(str(tmp_path / "run"), best=True)
+
+
+def test_scores_reach_the_run_folder_and_the_report(
+    capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = ("train", "smoke", f"data={small_shards}", f"run={run}")
+    outcome = run_command(capsys, *arguments, f"watch.data={held_out}", "watch.count=64")
+    assert outcome.code == 0, outcome.err
+    assert "scores of step 6" in outcome.err
+    lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 6
+    page = (run / "report.html").read_text()
+    assert "Distance from real images" in page
+    assert "is the best so far" in page
+    assert run_command(capsys, "generate", run, "--best", "--count", 2, "--out", tmp_path / "out").code == 0
+    plain = tmp_path / "plain"
+    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}").code == 0
+    assert "Distance from real images" not in (plain / "report.html").read_text()
+    message = refused(run_command(capsys, "generate", plain, "--best", "--count", 2, "--out", tmp_path / "out"))
+    assert "watch.data=SHARDS" in message

@@ -1,0 +1,79 @@
+"""Systems at equal cost: what a step costs is counted right, and widths are found that cost the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from freqgan.costing.baselines import VARIANTS, at_cost, variant
+from freqgan.costing.operator_count import OperatorCount, training_cost
+from freqgan.errors import InputError
+from tests.support.models import tiny_settings
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolutions_and_their_derivatives_are_counted(groups: int) -> None:
+    layer = torch.nn.Conv2d(32, 32, 3, padding=1, groups=groups)
+    x = torch.randn(2, 32, 8, 8, requires_grad=True)
+    once = 2 * 32 * (32 // groups) * 9 * 64
+    with OperatorCount() as count:
+        y = layer(x)
+    assert count.multiply_accumulates == once
+    with OperatorCount() as count:
+        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    assert count.multiply_accumulates == once  # with respect to the input alone
+    with OperatorCount() as count:
+        torch.autograd.grad(slope.square().sum(), layer.weight)
+    assert count.multiply_accumulates == 3 * once
+
+
+def test_dense_layers_are_counted() -> None:
+    layer = torch.nn.Linear(7, 5)
+    with OperatorCount() as count:
+        torch.bmm(torch.ones(2, 3, 4), torch.ones(2, 4, 6))
+        layer(torch.ones(3, 7))
+    assert count.multiply_accumulates == 2 * 3 * 4 * 6 + 3 * 7 * 5
+
+
+def test_the_cost_of_a_step_is_that_of_its_parts() -> None:
+    costs = training_cost(tiny_settings())
+    assert list(costs) == ["LL1", "HL1", "LH1", "HH1", "image"]
+    assert all(cost > 0 for cost in costs.values())
+    alone = training_cost(tiny_settings(feedback={"weight": 0.0}))
+    assert all(alone[name] < costs[name] for name in ("LL1", "HL1", "LH1", "HH1"))
+    rare = training_cost(tiny_settings(feedback={"weight": 0.0}, loss={"penalty_interval": 16}))
+    assert sum(rare.values()) < sum(alone.values())
+
+
+def test_variants_are_what_they_are_called() -> None:
+    settings = tiny_settings(levels=2)
+    assert variant(settings, "bands") == settings
+    literal = variant(settings, "literal")
+    assert (literal.feedback.weight, literal.band_discriminator.condition, literal.teacher_forcing.start) == (
+        0,
+        False,
+        0,
+    )
+    assert [gan.name for gan in variant(settings, "joint-hf").band_plan().gans] == [
+        "LL2", "HL-LH-HH2", "LL1", "HL-LH-HH1",
+    ]  # fmt: skip
+    single = variant(settings, "single")
+    assert single.band_plan().gans == ()
+    assert single.image_stage.solo_share == 1
+    with pytest.raises(InputError, match=r"no system is called 'sinle' \(did you mean single\?\)"):
+        variant(settings, "sinle")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] * (name == "joint-hf")) for name in VARIANTS if name != "bands"],
+)
+def test_widths_are_found_that_cost_the_same(name: str) -> None:
+    sizes = {"width": 16, "coarse_width": 24, "group_width": 8}
+    names = ("coarse_generator", "coarse_discriminator", "band_generator", "band_discriminator")
+    stage = {"image_stage": {"generator": sizes, "discriminator": sizes}}
+    settings = tiny_settings(**dict.fromkeys(names, sizes), **stage)
+    target = sum(training_cost(settings).values())
+    scaled, cost = at_cost(variant(settings, name), target)
+    assert cost == sum(training_cost(scaled).values())
+    assert cost == pytest.approx(target, rel=0.08)  # widths this small come in coarse steps

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from freqgan.errors import InputError
+from freqgan.generation.synthesiser import Synthesiser
+from freqgan.pixels import to_pixels
+from tests.support.models import TinyRun, tiny_settings
+
+
+def trained(**changes: Any) -> TinyRun:
+    run = TinyRun(tiny_settings(**changes))
+    for step in range(2):
+        run.step(step)
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"levels": 2, "classes": 3}, {"plan": {"cycles": 2}}, {"plan": {"low_gans": {1: 2}}}, {"channels": 1}],
+)
+def test_a_sample_does_not_depend_on_how_many_are_made(changes: dict[str, Any]) -> None:
+    model = trained(**changes).synthesiser()
+    many = model.sample(seed=3, count=70)
+    assert many.images.shape == (70, model.settings.channels, 16, 16)
+    assert torch.equal(model.sample(seed=3, count=1).images, many.images[:1])
+    assert torch.equal(model.sample(seed=3, count=7, first=61).images, many.images[61:68])
+    assert torch.equal(model.sample(seed=3, count=70).images, many.images)
+    assert not torch.equal(model.sample(seed=4, count=70).images, many.images)
+
+
+def test_images_are_the_blend_of_chain_and_other() -> None:
+    run = trained(levels=2)
+    model = run.synthesiser()
+    out = model.sample(0, 4)
+    alpha = model.alphas["alpha"]
+    torch.testing.assert_close(out.images, alpha * out.frequency + (1 - alpha) * out.other, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.frequency, model.chain.image(out.sub_images))
+
+
+def test_a_target_vector_decides_everything() -> None:
+    model = trained().synthesiser()
+    target = torch.randn(5, 16)
+    first, second = model(target), model(target.clone())
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(model(-target).images, first.images)
+
+
+def test_labels_can_be_chosen() -> None:
+    run = TinyRun(tiny_settings(classes=2))
+    for gan in run.gans:  # what training would do with time: let the embedding speak
+        torch.nn.init.normal_(gan.contest.average.get_parameter("style.embed.weight"), std=3)
+    model = run.synthesiser()
+    zeros = model.sample(0, 4, labels=torch.zeros(4, dtype=torch.int64)).images
+    ones = model.sample(0, 4, labels=torch.ones(4, dtype=torch.int64)).images
+    assert not torch.equal(zeros, ones)
+
+
+def test_discriminators_are_stripped_and_nothing_can_be_trained() -> None:
+    model = trained().synthesiser()
+    assert not any("discriminator" in name for name, _ in model.named_modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_model_of_another_plan_is_refused() -> None:
+    run = trained()
+    with pytest.raises(InputError, match="no state for LL2, HL2"):
+        Synthesiser(tiny_settings(levels=2), run.chain.statistics, run.states())
+
+
+def test_to_pixels_rounds_and_clips() -> None:
+    assert to_pixels(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
+    every = torch.arange(256)
+    assert torch.equal(to_pixels(every / 127.5 - 1).long(), every)

@@ -1,0 +1,150 @@
+"""Trainings as jobs of a Ray head with a dashboard and a token: submit, follow, fail, stop, resume, refuse."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.run.checkpoints import find_checkpoint
+from launch.commands.submit import pack_job
+from launch.settings.load import load_settings
+from tests.support.commands import ROOT, Outcome, command_line
+from tests.support.ray_head import Head, free_ports, running_head
+
+pytestmark = pytest.mark.alone
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    # In /tmp: Ray's sockets have paths that may be no longer than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="rh-", dir="/tmp") as folder, running_head(Path(folder)) as running:
+        yield running
+
+
+def command(head: Head, *arguments: object, token: str | None = None) -> Outcome:
+    variables = head.variables if token is None else head.variables | {"RAY_AUTH_TOKEN": token}
+    done = subprocess.run(
+        command_line(*arguments), cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def submit(head: Head, data: Path, run: Path, *more: object) -> Outcome:
+    return command(head, "submit", "smoke", f"data={data}", f"run={run}", "--address", head.address, "--follow", *more)
+
+
+def test_followed_to_the_end_and_submitted_again(head: Head, small_shards: Path, tmp_path: Path) -> None:
+    first = submit(head, small_shards, tmp_path / "run", "max_steps=3")
+    assert first.code == 0, first
+    assert "checkpoint of step 3" in first.out  # of the job's own log
+    assert "report:" in first.out
+    assert "submitted freqgan-" in first.err
+    again = submit(head, small_shards, tmp_path / "run")
+    assert again.code == 0, again
+    assert "resumes after step 3" in again.out
+    assert find_checkpoint(str(tmp_path / "run")).step == 6
+    quiet = tmp_path / "quiet"
+    subprocess.run(
+        command_line("train", "smoke", f"data={small_shards}", f"run={quiet}"), cwd=ROOT, check=True, timeout=120
+    )
+    assert find_checkpoint(str(quiet)).digest() == find_checkpoint(str(tmp_path / "run")).digest()
+    status = command(head, "status", head.address)
+    assert "SUCCEEDED" in status.out
+    assert "step 6" in status.out
+    assert "done" in command(head, "status", tmp_path / "run").out
+
+
+def test_the_exit_code_of_the_training_comes_through(head: Head, small_shards: Path, tmp_path: Path) -> None:
+    refused = submit(head, small_shards / "missing", tmp_path / "run")
+    assert refused.code == 2, refused
+    assert f"error: no .tar shards in {small_shards}/missing" in refused.out
+    assert "ended with exit code 2" in refused.err
+
+
+@pytest.mark.long
+def test_stopped_is_no_success_and_goes_on(head: Head, small_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    longer = ("images=400000", "checkpoint_every=20")
+    following = ("--address", head.address, "--follow")
+    process = subprocess.Popen(
+        command_line("submit", "smoke", f"data={small_shards}", f"run={run}", *longer, *following),
+        cwd=ROOT, env=os.environ | head.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_checkpoint(run)
+    script = (
+        "import sys; from ray.job_submission import JobSubmissionClient as C; c = C(sys.argv[1]); "
+        "[c.stop_job(j.submission_id) for j in c.list_jobs() if j.submission_id and j.status == 'RUNNING']"
+    )
+    stopping = [sys.executable, "-c", script, head.address]
+    subprocess.run(stopping, env=os.environ | head.variables, check=True, timeout=120)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, (out, err)
+    assert "was stopped; submitting the same run again goes on from its last checkpoint" in err
+    step = find_checkpoint(str(run)).step
+    assert step > 0
+    again = submit(head, small_shards, run, *longer, f"max_steps={step + 4}")
+    assert again.code == 0, again
+    assert f"resumes after step {step}" in again.out
+
+
+def wait_for_checkpoint(run: Path) -> None:
+    deadline_s = time.monotonic() + 120
+    while time.monotonic() < deadline_s:
+        if (run / "checkpoints" / "LATEST").exists():
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"no checkpoint in {run}")
+
+
+def test_a_wrong_token_and_an_address_where_nothing_is(head: Head, small_shards: Path, tmp_path: Path) -> None:
+    wrong = command(
+        head,
+        "submit",
+        "smoke",
+        f"data={small_shards}",
+        f"run={tmp_path}/run",
+        "--address",
+        head.address,
+        token="f" * 32,
+    )
+    assert wrong.code == 2, wrong
+    assert "refuses the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in wrong.err
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
+    missing = command(head, *training, "--address", nowhere)
+    assert missing.code == 2, missing
+    assert f"no Ray dashboard answers at {nowhere}" in missing.err
+    for outcome in (wrong, missing):
+        assert "Traceback" not in outcome.err
+        assert head.token not in outcome.out + outcome.err
+    train = ("train", "smoke", f"data={small_shards}", f"run={tmp_path}/other", "executor=ray", "--address")
+    joining = command(head, *train, head.gcs_address, token="f" * 32)
+    assert joining.code == 2, joining
+    assert f"--address {head.gcs_address}: the cluster there refuses the token" in joining.err
+    relative = command(head, "submit", "smoke", "data=shards", f"run={tmp_path}/run", "--address", head.address)
+    assert "data=shards: a job runs elsewhere; give an absolute path" in relative.err
+    unset = submit(head, small_shards, tmp_path / "run", "--env", "NOT_THERE")
+    assert "this environment has no such variable" in unset.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_job_takes_with_it(small_shards: Path, tmp_path: Path) -> None:
+    settings = load_settings("smoke", [f"data={small_shards}", f"run={tmp_path}/run"])
+    (tmp_path / "code").mkdir()
+    pack_job(tmp_path / "code", settings, installed=False)
+    names = {path.relative_to(tmp_path / "code").parts[0] for path in (tmp_path / "code").rglob("*") if path.is_file()}
+    assert names == {"settings.yaml", "freqgan", "cluster", "launch"}
+    assert (tmp_path / "code" / "launch" / "templates" / "report.html").is_file()
+    size = sum(path.stat().st_size for path in (tmp_path / "code").rglob("*") if path.is_file())
+    assert size < 2**21
+    (tmp_path / "bare").mkdir()
+    pack_job(tmp_path / "bare", settings, installed=True)
+    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["settings.yaml"]

@@ -1,0 +1,161 @@
+"""Two hosts on one machine: two network namespaces joined by one cable, each with a Ray node of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.ray_engine.address import LOOPBACK_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "freqgan"
+DEVICE = "eth0"
+PORT = 6379
+STORE_BYTES = 128 * 2**20
+START_TIMEOUT_S, END_TIMEOUT_S = 60.0, 10.0
+
+
+@dataclass(frozen=True)
+class Host:
+    """One network namespace with one device in it, and loopback."""
+
+    namespace: str
+    address: str
+
+    @property
+    def folder(self) -> Path:
+        """For Ray's sockets: a short path. Disk and shared memory are the machine's."""
+        return Path("/tmp") / self.namespace
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """``words`` as a command that runs on this host."""
+        return ["ip", "netns", "exec", self.namespace, *words]
+
+    def link(self, state: str) -> None:
+        """Its end of the cable "up" or "down". The other end loses its carrier but keeps address and route: what is
+        sent there is lost without a word, as behind a dead switch.
+        """  # fmt: skip
+        _ip("-n", self.namespace, "link", "set", DEVICE, state)
+
+    def remove(self) -> None:
+        """Kills all its processes, also those that have left their process group; then nothing of it is left."""
+        end_s = time.monotonic() + END_TIMEOUT_S
+        while (numbers := _ip("netns", "pids", self.namespace).split()) and time.monotonic() < end_s:
+            for number in numbers:
+                with suppress(ProcessLookupError):
+                    os.kill(int(number), signal.SIGKILL)
+            time.sleep(0.1)
+        _ip("netns", "delete", self.namespace)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def two_hosts() -> Iterator[tuple[Host, Host]]:
+    """Two hosts that reach each other and nothing else; afterwards they are gone, with all their processes.
+
+    Raises:
+        PermissionError: this process may not make them; the message says why.
+
+    """
+    _remove_left_behind()
+    first, second = (Host(f"{PREFIX}-{os.getpid()}-{i}", f"10.200.0.{i}") for i in (1, 2))
+    with ExitStack() as after:
+        for host in (first, second):
+            _ip("netns", "add", host.namespace)
+            after.callback(host.remove)
+            host.folder.mkdir()
+        peer = ("type", "veth", "peer", "name", DEVICE, "netns", second.namespace)
+        _ip("link", "add", DEVICE, "netns", first.namespace, *peer)
+        for host in (first, second):
+            _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", DEVICE)
+            for device in ("lo", DEVICE):
+                _ip("-n", host.namespace, "link", "set", device, "up")
+        yield first, second
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process with a group of its own; the group is killed afterwards."""
+    process = subprocess.Popen(command, start_new_session=True, text=True, cwd=ROOT, **options)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@dataclass(frozen=True)
+class TwoNodes:
+    """Ray over two hosts: the head on the first, one more node on the second; variables for all processes of it."""
+
+    head: Host
+    other: Host
+    environment: dict[str, str]
+
+    @property
+    def address(self) -> str:
+        """Of the cluster, on the first host."""
+        return f"{self.head.address}:{PORT}"
+
+
+@contextmanager
+def two_ray_nodes(**variables: str) -> Iterator[TwoNodes]:
+    """A Ray of two nodes with one CPU each, one on each of two hosts; with more ``variables`` in the environment."""
+    with two_hosts() as (first, second), ExitStack() as after:
+        nodes = TwoNodes(first, second, _environment(variables))
+        after.enter_context(_ray_node(nodes, first, "--head", f"--port={PORT}", "--include-dashboard=false"))
+        after.enter_context(_ray_node(nodes, second, f"--address={nodes.address}"))
+        yield nodes
+
+
+@contextmanager
+def _ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
+    """``ray start WORDS`` on ``host``; waits until it is up."""
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"]
+    start += [f"--node-ip-address={host.address}", f"--object-store-memory={STORE_BYTES}", "--num-cpus=1"]
+    start += [f"--temp-dir={host.folder}"]
+    said = host.folder / "start.log"
+    end_s = time.monotonic() + START_TIMEOUT_S
+    with said.open("w") as log:
+        options = {"env": nodes.environment, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        with running(host.command(start), **options) as process:
+            while "Ray runtime started" not in said.read_text():
+                if process.poll() is not None or time.monotonic() > end_s:
+                    raise RuntimeError(f"no Ray node came up at {host.address}:\n{said.read_text()}")
+                time.sleep(0.2)
+            yield
+
+
+def _environment(variables: dict[str, str]) -> dict[str, str]:
+    """This process's without what binds Ray to loopback or leads to another cluster, with a token of its own."""
+    kept = {name: value for name, value in os.environ.items() if name not in (LOOPBACK_VARIABLE, "RAY_ADDRESS")}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return kept | token | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
+
+
+def _remove_left_behind() -> None:
+    """The hosts of a test that was killed before it could remove them."""
+    for name, pid in re.findall(rf"^({PREFIX}-(\d+)-\d)\b", _ip("netns", "list"), re.MULTILINE):
+        if not Path(f"/proc/{pid}").exists():
+            Host(name, "").remove()
+
+
+def _ip(*words: str) -> str:
+    try:
+        return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError as error:
+        raise PermissionError("there is no command `ip` (iproute2)") from error
+    except subprocess.CalledProcessError as error:
+        raise PermissionError(f"ip {' '.join(words)}: {error.stderr.strip()}") from error

@@ -22,6 +22,7 @@ from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.pixels import to_pixels
+from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 
@@ -175,7 +176,7 @@ def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
 
 def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
     """Parameters that are trained, and bytes of the whole state with a gradient for each of them."""
-    state = stage.tensors()
+    state = tensors_of(stage.state_dict())
     moments = [tensor.numel() for name, tensor in state.items() if "_adam.exp_avg_sq." in name]
     return sum(moments), sum(tensor.numel() * tensor.element_size() for tensor in state.values()) + 4 * sum(moments)
 

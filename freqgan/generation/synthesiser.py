@@ -61,7 +61,7 @@ class Synthesiser(nn.Module):
     Args:
         settings: of the model.
         statistics: of its bands.
-        states: tensors by stage name, as ``BandGan.tensors`` and ``ImageStage.tensors`` gave them; only
+        states: tensors by stage name, those of ``BandGan.state_dict`` and ``ImageStage.state_dict``; only
             the parts called ``average.`` are read.
         device: to generate on.
 
@@ -139,11 +139,11 @@ class Synthesiser(nn.Module):
 
         """
         side, batch = self.chain.band_side, noises.shape[1]
-        strength = torch.zeros(batch, device=self.chain.device)
+        condition_noise = torch.zeros(batch, device=self.chain.device)
         given = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
-            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=strength.device)
+            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=condition_noise.device)
             for gan in self.chain.plan.gans
             for band in gan.ring_condition
         }
@@ -151,7 +151,7 @@ class Synthesiser(nn.Module):
             for gan, noise, generator in zip(self.chain.plan.gans, noises, self.generators, strict=True):
                 if not set(gan.bands) <= given.keys():
                     seen = self.chain.condition(gan, zeros | self.chain.bands(outputs, choices) | given)
-                    outputs[gan.name] = generator(noise, seen.planes, seen.base, strength, labels)
+                    outputs[gan.name] = generator(noise, seen.planes, seen.base, condition_noise, labels)
         return self.chain.bands(outputs, choices) | given
 
     def sample(self, seed: int, count: int, first: int = 0, labels: Tensor | None = None) -> Generated:

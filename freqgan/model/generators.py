@@ -72,14 +72,14 @@ class ImageGenerator(nn.Module):
         stage = settings.image_stage
         patch = grid_patch(settings.image_size, stage.generator.patch)
         shape = GeneratorShape(
-            settings.image_size,
-            patch,
-            settings.channels,
-            0,
-            0,
-            settings.noise.dimensions,
-            settings.classes,
-            IMAGE_STAGE,
+            side=settings.image_size,
+            patch=patch,
+            channels=settings.channels,
+            base_channels=0,
+            condition_channels=0,
+            noise=settings.noise.dimensions,
+            classes=settings.classes,
+            name=IMAGE_STAGE,
         )
         with seeded(settings.seed, "generator", IMAGE_STAGE):
             self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
@@ -87,8 +87,8 @@ class ImageGenerator(nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """(B, n), (B,) or None -> G_o's images (B, C, N, N)."""
-        strength = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self.other(noise, None, None, strength, labels)
+        condition_noise = torch.zeros(len(noise), device=noise.device)
+        out: Tensor = self.other(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
         return out
 
 

@@ -91,10 +91,15 @@ class RootGenerator(nn.Module):
         self.head = PatchHead(settings.width, shape.channels, shape.patch)
 
     def forward(
-        self, noise: Tensor, condition: Tensor | None, base: Tensor | None, strength: Tensor, labels: Tensor | None
+        self,
+        noise: Tensor,
+        condition: Tensor | None,
+        base: Tensor | None,
+        condition_noise: Tensor,
+        labels: Tensor | None,
     ) -> Tensor:
         """(B, n), (B, K, g, g) or None, None, (B,), (B,) or None -> (B, C, h, h) in units of the normalised band."""
-        style = self.style(noise, strength[:, None], labels)
+        style = self.style(noise, condition_noise[:, None], labels)
         x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
             if i:
@@ -139,12 +144,17 @@ class ConditionalGenerator(nn.Module):
         self.head = PatchHead(width, shape.channels, shape.patch, gain=0 if refine else 0.7)
 
     def forward(
-        self, noise: Tensor, condition: Tensor | None, base: Tensor | None, strength: Tensor, labels: Tensor | None
+        self,
+        noise: Tensor,
+        condition: Tensor | None,
+        base: Tensor | None,
+        condition_noise: Tensor,
+        labels: Tensor | None,
     ) -> Tensor:
         """(B, n), (B, K, g, g), (B, C, h, h), (B,), (B,) or None -> (B, C', h, h) in units of the normalised band."""
         if condition is None or base is None:
             raise ValueError("a conditional generator needs the bands before it and a low band to start from")
-        style = self.style(noise, torch.cat([strength[:, None], pooled(compressed(base))], dim=1), labels)
+        style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), labels)
         maps = torch.einsum("bn,nmhw->bmhw", noise, self.noise_maps)
         x = self.enter(self.stem(torch.cat([condition, maps], dim=1)), style)
         coarse = self.middle(self.down(functional.avg_pool2d(x, 2, ceil_mode=True)), style)

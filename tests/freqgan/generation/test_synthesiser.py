@@ -52,7 +52,7 @@ def test_a_target_vector_decides_everything() -> None:
 def test_labels_can_be_chosen() -> None:
     run = TinyRun(tiny_settings(classes=2))
     for gan in run.gans:  # what training would do with time: let the embedding speak
-        torch.nn.init.normal_(gan.contest.average.get_parameter("style.embed.weight"), std=3)
+        torch.nn.init.normal_(gan.trainer.average.get_parameter("style.embed.weight"), std=3)
     model = run.synthesiser()
     zeros = model.sample(0, 4, labels=torch.zeros(4, dtype=torch.int64)).images
     ones = model.sample(0, 4, labels=torch.ones(4, dtype=torch.int64)).images

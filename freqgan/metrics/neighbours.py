@@ -11,7 +11,7 @@ COPY_QUANTILE = 0.02
 
 
 def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
-    """Density, coverage, recall, copies and duplicates of (N, d) and (M, d) features.
+    """Return density, coverage, recall, copies and duplicates of (N, d) and (M, d) features.
 
     * density, coverage (Naeem et al. 2020, k = 5): how many real neighbourhoods a candidate lies in, over k; the
       share of real neighbourhoods that hold a candidate.
@@ -33,7 +33,9 @@ def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 
 
 def precision_recall(reference: Tensor, candidate: Tensor) -> tuple[float, float]:
-    """(precision, recall) of (N, d) and (M, d) features by neighbourhoods of k = 3 (Kynkaanniemi et al. 2019).
+    """Return (precision, recall) of (N, d) and (M, d) features by neighbourhoods of k = 3.
+
+    Source: Kynkaanniemi et al. 2019.
 
     The share of candidates inside some real neighbourhood, and the share of real points inside some candidate's.
     """

@@ -17,7 +17,7 @@ from freqgan.seeds import seeded
 
 
 def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
-    """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
+    """Return the generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
     settings = chain.settings
     shape = GeneratorShape(
         side=chain.gan_side(gan),
@@ -49,12 +49,12 @@ class Blend(nn.Module):
         self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
 
     def alphas(self) -> dict[str, Tensor]:
-        """alpha, a scalar, by band name, or as {"alpha": value}."""
+        """Return alpha, a scalar, by band name, or as {"alpha": value}."""
         names = map(str, self.bands) if self.per_band else ["alpha"]
         return dict(zip(names, self.logits.detach().sigmoid().unbind(), strict=True))
 
     def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
-        """Two images (B, C, N, N) -> their blend."""
+        """Return the blend of the chain's images and G_o's, (B, C, N, N) each."""
         alpha = self.logits.sigmoid()
         if not self.per_band:
             return other + alpha * (frequency - other)
@@ -86,14 +86,14 @@ class ImageGenerator(nn.Module):
         self.blend = Blend(chain)
 
     def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, n), (B,) or None -> G_o's images (B, C, N, N)."""
+        """Return G_o's images (B, C, N, N) for noise (B, n) and labels, (B,) or None."""
         condition_noise = torch.zeros(len(noise), device=noise.device)
         out: Tensor = self.other(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
         return out
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:
-    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
+    """Return the noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
 
     The only noise there is where the plan has no GANs.
     """

@@ -63,7 +63,15 @@ class Discriminator(nn.Module):
             nn.init.zeros_(self.embed.weight)
 
     def forward(self, band: Tensor, condition: Tensor | None, condition_noise: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, C, h, h), (B, K, g, g) or None, (B,), (B,) or None -> (B,) logits; g = h / patch."""
+        """Return logits (B,).
+
+        Args:
+            band: (B, C, h, h).
+            condition: (B, K, g, g) with g = h / patch, or None.
+            condition_noise: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, or None.
+
+        """
         x = self.pixels(torch.asinh(3 * band) if self.emphasis else band)
         if condition is not None:
             plane = condition_noise[:, None, None, None].expand(-1, 1, *x.shape[-2:])

@@ -52,12 +52,15 @@ class GeneratorShape:
 
 
 def pooled(x: Tensor) -> Tensor:
-    """(B, C, h, w) averaged to a 4x4 grid and flattened: (B, 16 C)."""
+    """Return ``x`` (B, C, h, w) averaged to a 4x4 grid and flattened: (B, 16 C)."""
     return functional.adaptive_avg_pool2d(x, POOLED_SIDE).flatten(1)
 
 
 def enlarged(x: Tensor, side: int) -> Tensor:
-    """(B, C, h, h) resampled linearly to (B, C, side, side): repetition leaves its squares in the images."""
+    """Return ``x`` (B, C, h, h) resampled linearly to (B, C, side, side).
+
+    Repetition would leave its squares in the images.
+    """
     return functional.interpolate(x, size=(side, side), mode="bilinear")
 
 
@@ -98,7 +101,16 @@ class RootGenerator(nn.Module):
         condition_noise: Tensor,
         labels: Tensor | None,
     ) -> Tensor:
-        """(B, n), (B, K, g, g) or None, None, (B,), (B,) or None -> (B, C, h, h) in units of the normalised band."""
+        """Return the band (B, C, h, h) in units of the normalised band.
+
+        Args:
+            noise: (B, n).
+            condition: (B, K, g, g), or None.
+            base: None: there is no low band to start from.
+            condition_noise: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, or None.
+
+        """
         style = self.style(noise, condition_noise[:, None], labels)
         x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
@@ -151,7 +163,16 @@ class ConditionalGenerator(nn.Module):
         condition_noise: Tensor,
         labels: Tensor | None,
     ) -> Tensor:
-        """(B, n), (B, K, g, g), (B, C, h, h), (B,), (B,) or None -> (B, C', h, h) in units of the normalised band."""
+        """Return the band (B, C', h, h) in units of the normalised band.
+
+        Args:
+            noise: (B, n).
+            condition: planes (B, K, g, g).
+            base: (B, C, h, h), the low band that it starts from.
+            condition_noise: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, or None.
+
+        """
         if condition is None or base is None:
             raise ValueError("a conditional generator needs the bands before it and a low band to start from")
         style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), labels)
@@ -174,7 +195,7 @@ def _projection(shape: GeneratorShape) -> Tensor:
 
 
 def build_generator(shape: GeneratorShape, settings: NetworkSettings, *, refine: bool) -> nn.Module:
-    """The generator that ``shape`` calls for: from noise alone where there is no base, else conditional."""
+    """Return the generator that ``shape`` calls for: from noise alone where there is no base, else conditional."""
     if shape.base_channels == 0:
         return RootGenerator(shape, settings)
     return ConditionalGenerator(shape, settings, refine=refine)

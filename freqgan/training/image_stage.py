@@ -96,7 +96,7 @@ class LossTerm(NamedTuple):
 
     @property
     def weighted(self) -> Tensor:
-        """The term as it is in the sum."""
+        """The term as it is in the sum, a scalar."""
         return self.value if self.weight == 1 else self.weight * self.value
 
 

@@ -43,13 +43,13 @@ class Fourier:
     taper: Taper
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Return the low and the high channel, (..., N/2) each, of float64 ``rows`` (..., N)."""
         gains = gains_of(self.taper, (rows.shape[-1], rows.shape[-1]), rows.dtype, inverse=False)
         channels = torch.fft.ifft(_mixed(torch.fft.fft(_pairs_of(rows)), gains, (-1,)))
         return channels.real, channels.imag
 
     def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Write the bands (n, h, w) of every level of ``images`` (n, H, W) to ``quads``."""
         if kernels is not None:
             kernels.fourier_split(images, quads, self.taper)
             return
@@ -64,7 +64,7 @@ class Fourier:
                 image = quad.ll[planes]
 
     def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Write the images (n, H, W) of ``quads`` to ``images``: the inverse of :meth:`split`."""
         if kernels is not None:
             kernels.fourier_merge(quads, images, self.taper)
             return
@@ -101,7 +101,7 @@ class Gains(NamedTuple):
 
 @lru_cache(maxsize=64)
 def gains_of(taper: Taper, size: tuple[int, ...], dtype: torch.dtype, *, inverse: bool) -> Gains:
-    """For images of ``size``."""
+    """Return the gains for images of ``size`` (H, W)."""
     w, a, b = _responses(taper, size[1])
     sign = -1 if inverse else 1
     pairs = torch.stack(((a + b) / 2, -sign * (a - b) / 2 * w.cos(), -sign * (a - b) / 2 * w.sin()))
@@ -132,7 +132,7 @@ def _split(spectrum: Tensor, gains: Gains) -> Tensor:
 
 
 def _merged(spectra: Tensor, gains: Gains) -> Tensor:
-    """The inverse of :func:`_split`, with the gains of the inverse."""
+    """Return the inverse of :func:`_split`, with the gains of the inverse."""
     a, b, re, im = gains.y[..., None]
     low, high = spectra[0], torch.complex(re, -im) * spectra[1]
     return torch.cat((a * low + b * high, b * low - a * high), -2)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from freqgan.model.generators import AVERAGE
 from freqgan.model.settings import ModelSettings
 from freqgan.recipe.weight_average import average_decay, update_average
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
@@ -118,7 +119,7 @@ class GanTrainer:
         """Return weights, moving average, the optimisers' moments and their counters."""
         return {
             **add_prefix("generator", self.generator.state_dict()),
-            **add_prefix("average", self.average.state_dict()),
+            **add_prefix(AVERAGE, self.average.state_dict()),
             **add_prefix("generator_adam", self.generator_adam.moments()),
             "generator_updates": self.generator_adam.updates,
             **self.discriminator_trainer.state_dict(),
@@ -127,7 +128,7 @@ class GanTrainer:
     def load_state_dict(self, state: State) -> None:
         """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
         self.generator.load_state_dict(strip_prefix("generator", state))
-        self.average.load_state_dict(strip_prefix("average", state))
+        self.average.load_state_dict(strip_prefix(AVERAGE, state))
         moments = tensors_of(strip_prefix("generator_adam", state))
         self.generator_adam.load(moments, updates=int(state["generator_updates"]))
         self.discriminator_trainer.load_state_dict(state)

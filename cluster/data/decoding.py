@@ -83,7 +83,7 @@ class ImagePolicy:
 
     @property
     def dtype(self) -> type[np.uint8 | np.uint16]:
-        """Of the pixels."""
+        """The type of the pixels."""
         return np.uint8 if self.bit_depth == 8 else np.uint16
 
 

@@ -185,7 +185,7 @@ def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], obj
 
 
 def decode_to_the_end(data: bytes, decode: Callable[[bytes], NDArray[_Level]]) -> NDArray[_Level]:
-    """What ``decode`` makes of a JPEG although it tells of no damage; ValueError where data of a scan end early.
+    """Return the pixels (H, W, C) or (H, W) that ``decode`` makes of a JPEG; ValueError where a scan ends early.
 
     A decoder that has all it needs passes over what is behind: with more data behind each scan it gives the same
     pixels, unless the scan ended early. It runs thrice, and codes that do not exist stay unnoticed; in arithmetic

@@ -1,5 +1,6 @@
-"""What Pillow does not tell of a PNG: all 16 bits of its samples, which value is transparent, and what stays of one
-whose texts or profile it refuses.
+"""All 16 bits of the samples of a PNG, and which value is transparent: what Pillow does not say of one.
+
+Also what is left of a PNG without the texts or the profile that Pillow refuses.
 
 See "Portable Network Graphics (PNG) Specification (Third Edition)", W3C: chunks in section 5, tRNS in 11.3.1.1.
 """

@@ -51,7 +51,7 @@ async def read_object(
     patience: ReadTimeouts,
     translate: Callable[[ClientError], BaseException | None],
 ) -> None:
-    """Copies an object to ``sink``, from its present position on.
+    """Copy an object to ``sink``, from its present position on.
 
     Args:
         files: s3fs's file system.
@@ -96,7 +96,7 @@ class _Read:
         self.progress_s, self.tries, self.damaged = time.monotonic(), 0, 0
 
     def is_over(self, _: RetryCallState) -> bool:
-        """Whether the budget is spent."""
+        """Return whether the budget is spent."""
         return self.damaged >= MOST_DAMAGED or time.monotonic() - self.progress_s > self.patience.budget_s
 
     def missing(self) -> str:
@@ -106,7 +106,7 @@ class _Read:
         return f"nothing came from byte {self.done} to {end} for {idle_s:.0f} s (tries: {self.tries})"
 
     async def go_on(self) -> None:
-        """Reads from where it was to the end; raises where that is not reached."""
+        """Read from where it was to the end; raise where that is not reached."""
         self.tries += 1
         rest = {} if self.tag is None else {"Range": f"bytes={self.done}-"}
         try:
@@ -136,7 +136,7 @@ class _Read:
             raise ConnectionError(f"the connection was closed after {self.done} of {self.total} bytes")
 
     def take(self, chunk: bytes) -> None:
-        """Writes what has come; bytes that had come before are no progress, or one that begins again never ends."""
+        """Write what has come; bytes that had come before are no progress, or one that begins again never ends."""
         self.sink.write(chunk)
         self.done += len(chunk)
         if self.done > self.farthest:
@@ -149,7 +149,7 @@ class _Read:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether another try may succeed: the network's or the server's fault, not that of what was asked for."""
+    """Return whether another try may succeed: the network's or the server's fault, not that of what was asked for."""
     if not isinstance(error, ClientError):
         return isinstance(error, (*TRANSIENT, FlexibleChecksumError))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -67,7 +67,7 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run ``func``, and counts what it does."""
+        """Run ``func``, and count what it does."""
         out = func(*args, **(kwargs or {}))
         counter = COUNTERS.get(func)
         if counter is not None:

@@ -34,7 +34,7 @@ class PlanRow:
 
 
 def plan_rows(settings: ModelSettings) -> list[PlanRow]:
-    """The GANs in the order of the chain, and the image stage last. Builds the networks to count parameters."""
+    """Return the GANs in the order of the chain, and the image stage last. Builds the networks to count parameters."""
     chain = Chain(settings, BandStatistics({}, {}), torch.device("cpu"))
     rows = []
     for order, gan in enumerate(chain.plan.gans, start=1):
@@ -54,7 +54,7 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
 
 
 def print_plan(settings: RunSettings) -> None:
-    """Prints settings and plan on stdout."""
+    """Print settings and plan on stdout."""
     print(dump_settings(settings))
     table = Table(title=f"{len(settings.band_plan().gans)} GANs in the order of the chain, and the image stage")
     for heading in ("order", "GAN", "C x H x W", "sees"):

@@ -16,7 +16,7 @@ MARKDOWN, HTML = "summary.md", "summary.html"
 
 
 def summarise(version: Version) -> dict[str, Any]:
-    """The outcome in short; every value is a plain number or text."""
+    """Return the outcome in short; every value is a plain number or text."""
     record = version.record
     return {
         "name": record["name"],
@@ -31,7 +31,7 @@ def summarise(version: Version) -> dict[str, Any]:
 
 
 def write_summary(version: Version) -> None:
-    """summary.md and summary.html beside the model."""
+    """Write summary.md and summary.html beside the model."""
     record = version.record
     values = {
         "version": version,

@@ -63,17 +63,22 @@ class Policy(SettingGroup):
 
     @property
     def url(self) -> str:
-        """Of the model."""
+        """The URL of the model."""
         return f"{self.models.rstrip('/')}/{self.name}"
 
     def webhook_url(self) -> str:
-        """With variables of the environment filled in; InputError for one that is not set, and for no http URL."""
+        """Return the webhook with variables of the environment filled in.
+
+        Raises:
+            InputError: a variable is not set, or what they give is no http URL.
+
+        """
 
         def value(match: re.Match[str]) -> str:
-            found = os.environ.get(match[1])
-            if found is None:
+            content = os.environ.get(match[1])
+            if content is None:
                 raise InputError(f"webhook: the environment has no variable {match[1]}; set it, or leave webhook out")
-            return found
+            return content
 
         url = _VARIABLE.sub(value, self.webhook)
         if url and not url.startswith(("http://", "https://")):
@@ -81,14 +86,14 @@ class Policy(SettingGroup):
         return url
 
     def run_settings(self, run: str, data: str, *, is_first: bool) -> RunSettings:
-        """Those of a training of this policy."""
+        """Return the settings of a training of this policy."""
         images = self.first_images if is_first and self.first_images else self.images
         own = [f"run={run}", f"data={data}", f"images={images}"]
         return load_settings(self.settings, [*self.overrides, *own])
 
 
 def load_policy(source: str) -> Policy:
-    """The policy of a YAML file, a path or an s3:// URL; InputError names the key at fault and the remedy."""
+    """Return the policy of a YAML file, a path or an s3:// URL; InputError names the key at fault and the remedy."""
     values = parse_yaml(read_text(source), f"{source} is no valid YAML")
     if not isinstance(values, dict):
         raise InputError(f"{source} holds no policy: write lines like `name: clothes`")

@@ -279,5 +279,5 @@ def _spectra(images: Array, shape: tuple[int, ...]) -> Array:
 
 
 def check(device: torch.device) -> None:
-    """Compile and runs a kernel; raises whatever Numba raises where it cannot."""
+    """Compile and run a kernel; raise whatever Numba raises where it cannot."""
     _sorted_planes(flat(torch.zeros(1, device=device)), (1, 1, 1), flat(torch.zeros(1)))

@@ -315,5 +315,5 @@ def _share(work: Callable[[slice], None], planes: Array) -> None:
 
 
 def check(device: torch.device) -> None:
-    """Compile and runs a kernel; raises whatever Numba raises where it cannot."""
+    """Compile and run a kernel; raise whatever Numba raises where it cannot."""
     haar_split(torch.zeros(1, 1, 2, 2, device=device), 1)

@@ -249,6 +249,6 @@ def _transformed(transform: Callable[[Tensor], Tensor], numbers: Array, shape: t
 
 
 def check(device: torch.device) -> None:
-    """Compile and runs a kernel; raises whatever Numba raises where it cannot."""
+    """Compile and run a kernel; raise whatever Numba raises where it cannot."""
     arrays = tuple(flat(torch.zeros(1, device=device)) for _ in range(4))
     _part(flat(torch.zeros(4)), arrays)

@@ -277,5 +277,5 @@ def bank_merge(quad: Quad, taps: Tensor) -> Tensor:
 
 
 def check(device: torch.device) -> None:
-    """Compile and runs a kernel on ``device``; raises whatever Triton raises where it cannot."""
+    """Compile and run a kernel on ``device``; raise whatever Triton raises where it cannot."""
     haar_split(torch.zeros(1, 1, 8, 8, device=device), 1)

@@ -33,7 +33,7 @@ class SettingGroup(BaseModel):
 
 
 def _check_kind(value: Any, kind: Any) -> None:
-    """Looks into tables and lists; what is of another kind altogether is left to pydantic, which names the place."""
+    """Look into tables and lists; what is of another kind altogether is left to pydantic, which names the place."""
     inner = get_args(kind)
     if hasattr(kind, "__metadata__"):  # of Annotated
         _check_kind(value, inner[0])
@@ -53,7 +53,7 @@ def _check_kind(value: Any, kind: Any) -> None:
 
 
 def _check_key(key: Any, kind: Any) -> None:
-    """A whole number may be text as a key, for in JSON all keys are."""
+    """Check a key; a whole number may be text, for in JSON all keys are."""
     if kind is int and not isinstance(key, str):
         _check_number(key, "whole number")
 

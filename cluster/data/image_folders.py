@@ -175,7 +175,10 @@ def _label(images: list[str], url: str) -> tuple[list[int] | None, list[str]]:
 
 
 def natural_key(name: str) -> tuple[list[tuple[str, int, str]], str]:
-    """Sort numbers in names by their value, "2" before "10" and "a9" before "a10", and all else as it is."""
+    """Return a key that sorts numbers in names by their value, "2" before "10" and "a9" before "a10".
+
+    All else it sorts as it is.
+    """
     numbers_and_letters = re.findall("[0-9]+|[^0-9]", name)
     return [_weight(part) for part in numbers_and_letters], name
 

@@ -139,7 +139,7 @@ def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str])
 
 
 def index_shards(data: str, progress: Progress = lambda done, total: None) -> list[Shard]:
-    """Read all shards that ``data`` names and writes an index beside them; the shards.
+    """Read all shards that ``data`` names, write an index beside them, and return them.
 
     Entries of other shards, and the names of the classes, stay as they were.
     """

@@ -36,7 +36,7 @@ TELLING = 1_000
 """What ``watch`` takes. Of 64, images of the demo came out nearer to real ones than real ones do (packets, .96)."""
 
 _known_floors: dict[tuple[object, ...], dict[str, float]] = {}
-"""By the contents of the real images."""
+"""Floors by the contents of the real images."""
 
 
 Part = Literal["image", "chain", "other"]

@@ -34,7 +34,7 @@ READ_AHEAD_BYTES = 4 * 2**20
 """Block of a seekable bucket file: headers of small images share a GET, large images are skipped."""
 
 PART_BYTES = 50 * 2**20
-"""Of an upload in parts; what is smaller than two is uploaded at once."""
+"""Size of a part of an upload, bytes; what is smaller than two is uploaded at once."""
 LARGEST_PUT_BYTES = 5 * 2**30
 """What S3 takes in one request: the way for a store that takes no parts."""
 

@@ -28,7 +28,7 @@ POLL_S = 0.5
 MOST_RACES = 20
 """Times that others may be faster to write a record that is free, before it is given up."""
 NONCES = 16
-"""That a holder remembers to know its own records by, where the answer to a write was lost."""
+"""Records that a holder remembers to know its own by, where the answer to a write was lost."""
 
 
 class HeldError(InputError):

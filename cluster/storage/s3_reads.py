@@ -100,7 +100,7 @@ class _Read:
         return self.damaged >= MOST_DAMAGED or time.monotonic() - self.progress_s > self.patience.budget_s
 
     def missing(self) -> str:
-        """Of which range nothing came, how often it was asked for, and for how long."""
+        """Return of which range nothing came, how often it was asked for, and for how long."""
         end = "its end" if self.total < 0 else f"{self.total} bytes"
         idle_s = time.monotonic() - self.progress_s
         return f"nothing came from byte {self.done} to {end} for {idle_s:.0f} s (tries: {self.tries})"

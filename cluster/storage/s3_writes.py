@@ -14,7 +14,7 @@ from cluster.storage.s3_probe import TagForm, opaque_tag, spelled
 LOST = ("PreconditionFailed", "ConditionalRequestConflict", "OperationAborted", "412", "409", "NoSuchKey", "404")
 """How a bucket says that somebody else was first; the last two for an object that was to be replaced and is gone."""
 MOST_TRIES = 12
-"""Of a conditional write whose condition holds and which is refused, and of a change that others are faster with."""
+"""Tries of a conditional write that is refused though its condition holds, and of a change that others do faster."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 """Between them: at random up to the first, doubled from one to the next, up to the last ("full jitter")."""
 MOST_DELETED = 1000

@@ -145,7 +145,7 @@ def step_work(settings: ModelSettings) -> dict[str, StepWork]:
 
 @dataclass
 class _Counts:
-    """Of one stage: means over the steps between penalties, and the peak of all."""
+    """Counts of one stage: means over the steps between penalties, and the peak of all."""
 
     parameters: int
     state_bytes: int

@@ -53,7 +53,7 @@ def whitened(reference: Tensor, candidate: Tensor, faintest: float) -> tuple[Ten
 
 
 def _kernels() -> list[Tensor]:
-    """Weights ~ N(0, 2 / fan_in), the same on every machine."""
+    """Return weights ~ N(0, 2 / fan_in), the same on every machine."""
     kernels, inputs = [], STEM
     for width in WIDTHS:
         rng = generator_for("random features", width)

@@ -46,7 +46,7 @@ def _pyramid(images: Tensor) -> list[Tensor]:
 
 
 def _patches(images: Tensor, name: str) -> Tensor:
-    """(patches, C * 49), each channel at mean 0 and deviation 1 over all patches."""
+    """Return patches (patches, C * 49), each channel at mean 0 and deviation 1 over all patches."""
     count, channels, height, width = images.shape
     each = min(PATCHES_PER_IMAGE, max(1, MOST_PATCHES // count))
     size = min(PATCH, height, width)

@@ -54,7 +54,7 @@ def critic_accuracy(reference: Tensor, candidate: Tensor) -> float:
 
 
 def _planes(images: Tensor) -> Tensor:
-    """(N, 4 C, H / 2, W / 2): LL1 and the three high bands, the latter as asinh(3 x), all normalised."""
+    """Return (N, 4 C, H / 2, W / 2): LL1 and the three high bands, the latter as asinh(3 x), all normalised."""
     bands = parse_transform("dwt:haar", 1).analyse(images.float() / 127.5 - 1)
     moments = BandMoments()
     moments.add(bands)

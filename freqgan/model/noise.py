@@ -151,7 +151,10 @@ def _householder_rows(rows: Tensor) -> Tensor:
 
 
 def _split(vectors: Tensor, count: int) -> Tensor:
-    """(B, n) to (count, B, n): consecutive blocks of n // count coordinates, the remainder to the first ones."""
+    """Return (count, B, n) for (B, n): consecutive blocks of n // count coordinates.
+
+    The remainder goes to the first ones.
+    """
     size, longer = divmod(vectors.shape[1], count)
     sizes = torch.tensor([size + (block < longer) for block in range(count)])
     owner = torch.repeat_interleave(torch.arange(count), sizes)
@@ -203,7 +206,7 @@ def _product_word(words: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=64)
 def _hurwitz_family(dimensions: int, count: int) -> tuple[Tensor, Tensor]:
-    """Permutations and signs, both (count, n): (U_i x)[k] = signs[i, k] * x[permutations[i, k]]; U_0 = I."""
+    """Return permutations and signs, both (count, n): (U_i x)[k] = signs[i, k] * x[permutations[i, k]]; U_0 = I."""
     length = _twos(dimensions)
     words = ["I" * length, *_skew_words(length)][:count]
     pairs = [_signed_permutation(word, dimensions >> length) for word in words]
@@ -211,7 +214,7 @@ def _hurwitz_family(dimensions: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _signed_permutation(word: str, odd: int) -> tuple[Tensor, Tensor]:
-    """(permutation, signs), each (n,), of a word tensor I_odd, n = 2^len(word) * odd.
+    """Return (permutation, signs), each (n,), of a word tensor I_odd, n = 2^len(word) * odd.
 
     In binary k, a letter that swaps (P, R) flips its bit, and one that negates (Q, R) gives -1 where its bit is set.
     """

@@ -26,7 +26,7 @@ NOISE_MAPS = 4
 POOLED_SIDE = 4
 ATTENTION_SIDE = 16
 ENLARGED_DEVIATION = 0.66
-"""Of independent cells, after any number of linear doublings; nearly all is lost in the first (measured)."""
+"""Deviation of independent cells after any number of linear doublings; nearly all is lost in the first (measured)."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class ConditionalGenerator(nn.Module):
 
 
 def _projection(shape: GeneratorShape) -> Tensor:
-    """(n, M, g, g): for each map and cell a unit vector of R^n, a function of the GAN's name alone."""
+    """Return (n, M, g, g): for each map and cell a unit vector of R^n, a function of the GAN's name alone."""
     size = (shape.noise, NOISE_MAPS, shape.grid, shape.grid)
     directions = torch.randn(size, generator=generator_for("noise maps", shape.name), dtype=torch.float64)
     unit: Tensor = directions / torch.linalg.vector_norm(directions, dim=0, keepdim=True)

@@ -14,7 +14,7 @@ from freqgan.transforms.kernels.choice import kernels_for
 from freqgan.transforms.protocol import Quad
 
 CHUNK_BYTES = 2**21
-"""Of images that are transformed together on a CPU: about what the cache of a core holds."""
+"""Size of the images that are transformed together on a CPU: about what the cache of a core holds."""
 
 SPECTRAL_CHUNK_BYTES = 2**20
 """The same where the spectra between the steps are as large as the images; less or more slowed cosine banks."""

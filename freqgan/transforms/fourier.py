@@ -80,7 +80,7 @@ class Fourier:
 
 
 def _pairs_of(images: Tensor) -> Tensor:
-    """Real (..., N) -> complex (..., N/2): samples 2m and 2m + 1."""
+    """Return real (..., N) as complex (..., N/2): samples 2m and 2m + 1."""
     return torch.view_as_complex(images.reshape(*images.shape[:-1], -1, 2))
 
 
@@ -111,13 +111,13 @@ def gains_of(taper: Taper, size: tuple[int, ...], dtype: torch.dtype, *, inverse
 
 
 def _responses(taper: Taper, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """w, H0(w) and H0(pi - w) of the lower half of the frequencies of ``side`` samples."""
+    """Return w, H0(w) and H0(pi - w) of the lower half of the frequencies of ``side`` samples."""
     w = 2 * math.pi * torch.arange(side // 2, dtype=torch.float64) / side
     return w, TAPERS[taper](w), TAPERS[taper](math.pi - w)
 
 
 def _mixed(spectrum: Tensor, gains: Gains, axes: tuple[int, ...]) -> Tensor:
-    """Along x: of the spectrum Z of pairs of samples that of pairs of channels, or back; see :class:`Fourier`."""
+    """Return, along x, the spectrum of pairs of channels from that of pairs of samples, Z, or back."""
     re, im, opposite = gains.pairs
     negated = spectrum.flip(axes).roll((1,) * len(axes), axes)
     mixed: Tensor = torch.complex(re, im) * spectrum - opposite * negated.conj()
@@ -125,7 +125,7 @@ def _mixed(spectrum: Tensor, gains: Gains, axes: tuple[int, ...]) -> Tensor:
 
 
 def _split(spectrum: Tensor, gains: Gains) -> Tensor:
-    """Along y: (..., H, n) -> the low and the high channel (2, ..., H/2, n)."""
+    """Return the low and the high channel (2, ..., H/2, n) of (..., H, n) along y."""
     a, b, re, im = gains.y[..., None]
     upper, lower = spectrum.chunk(2, -2)
     return torch.stack((a * upper + b * lower, torch.complex(re, im) * (b * upper - a * lower)))

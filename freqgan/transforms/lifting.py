@@ -102,7 +102,7 @@ def _integers(array: ArrayLike) -> Tensor:
 
 
 def _split(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """s and d along ``axis``; a single sample is its own s."""
+    """Return s and d along ``axis``; a single sample is its own s."""
     index = torch.arange(x.shape[axis], device=x.device)
     even, odd = x.index_select(axis, index[::2]), x.index_select(axis, index[1::2])
     if odd.shape[axis] == 0:

@@ -46,7 +46,7 @@ class Operators:
 
 
 _banks: dict[str, Bank] = {}
-"""By name: arguments of operators are tensors, numbers and strings."""
+"""Banks by name: arguments of operators are tensors, numbers and strings."""
 
 
 class _Split(torch.autograd.Function):
@@ -131,7 +131,10 @@ def _merged(bank: Bank, parts: Sequence[Tensor | None]) -> Tensor:
 
 
 def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> list[Tensor | None]:
-    """With zeros where nothing was asked of a band; of low bands that were only on the way there is nothing to add."""
+    """Return ``parts`` with zeros where nothing was asked of a band.
+
+    Of low bands that were only on the way there is nothing to add.
+    """
     known, last = next(x for x in gradients if x is not None), len(gradients) - 4
     return [
         known.new_zeros(shape) if x is None and (i % 4 or i == last) else x
@@ -140,7 +143,7 @@ def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]
 
 
 def _batched(count: int, dim: int | None, x: Tensor) -> Tensor:
-    """(..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all -> (count, B, C, h, w)."""
+    """Return (count, B, C, h, w) for (..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all."""
     return x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
@@ -157,7 +160,7 @@ def _is_derived_forwards() -> bool:
 
 @torch.library.custom_op("freqgan::channels", mutates_args=())
 def _channels(bank: str, side: int, device: torch.device) -> Tensor:
-    """(2, N/2, N) float64: the low and the high channel of an axis of N = ``side`` samples."""
+    """Return the low and the high channel of an axis of N = ``side`` samples, (2, N/2, N) float64."""
     return torch.stack(_banks[bank].channels(side)).to(device)
 
 

@@ -23,7 +23,7 @@ LOW_RANGE = 2.0
 
 
 MOST_SIZES = 64
-"""Of images, whose bands' sizes are remembered."""
+"""Sizes of images whose bands' sizes are remembered."""
 
 
 class Quad(NamedTuple):

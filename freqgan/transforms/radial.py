@@ -25,7 +25,7 @@ from freqgan.transforms.arrays import ArrayLike, as_float, as_tensor, without_au
 from freqgan.transforms.protocol import LOW_RANGE, BandTransform, check_even_sides
 
 LOW_EDGE = 0.5
-"""Of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
+"""Share of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
 
 
 class RadialTransform(BandTransform):
@@ -128,7 +128,7 @@ def low_pass_edges(rings: int) -> list[float]:
 
 @lru_cache(maxsize=64)
 def _masks(rings: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, ...]:
-    """m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
+    """Return m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
     with torch.inference_mode(False):  # they are kept, and may serve training later
         radius = _radius(size)
         passed = [radius < edge - 1e-9 for edge in low_pass_edges(rings)]
@@ -144,13 +144,16 @@ def _disc(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def _radius(size: tuple[int, int]) -> Tensor:
-    """Distance from frequency zero over the Nyquist frequency of an axis, (H, W/2 + 1) float64."""
+    """Return the distance from frequency zero over the Nyquist frequency of an axis, (H, W/2 + 1) float64."""
     rows, columns = torch.fft.fftfreq(size[0], 0.5), torch.fft.rfftfreq(size[1], 0.5)
     return torch.hypot(rows.double()[:, None], columns.double()[None, :])
 
 
 def _spectrum(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> the half of its Fourier coefficients that says all, (B, C, H, W/2 + 1); free of the size."""
+    """Return the half of the Fourier coefficients of (B, C, H, W) that says all, (B, C, H, W/2 + 1).
+
+    It is free of the size.
+    """
     if image.numel() == 0:  # which Fourier transforms refuse
         return image[..., : image.shape[-1] // 2 + 1].to(torch.promote_types(image.dtype, torch.complex64))
     spectrum: Tensor = torch.fft.rfft2(image, norm="forward")

@@ -34,7 +34,7 @@ class Spectral(Protocol):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra."""
 
     family: ClassVar[str]
-    """Whose kernels it goes through, see :func:`freqgan.transforms.kernels.choice.spectral_kernels_for`."""
+    """The family of its kernels, see :func:`freqgan.transforms.kernels.choice.spectral_kernels_for`."""
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the low and the high channel, (..., N/2) each, of float64 ``rows`` (..., N), to make matrices."""

@@ -46,7 +46,7 @@ class Entrant:
 
     @property
     def name(self) -> str:
-        """For files and messages."""
+        """The name of the run for files and messages."""
         return f"{self.system}-{self.seed}"
 
     def scores_file(self, count: int) -> Path:

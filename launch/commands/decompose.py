@@ -119,7 +119,7 @@ def _reconstructed(transform: BandTransform, folder: Folder, stored: Tensor, for
 
 
 def parse_packets(text: str) -> dict[int, int]:
-    """ "1=1,2=2" -> {1: 1, 2: 2}; InputError for anything else."""
+    """Return {1: 1, 2: 2} for "1=1,2=2"; InputError for anything else."""
     times_by_level: dict[int, int] = {}
     for part in filter(None, text.split(",")):
         level, separator, times = part.partition("=")

@@ -6,11 +6,11 @@ from cluster.data.packing import PackReport, pack
 from launch.commands.shards import classes_text, names_text, printable, progress_bar, shards_text
 
 MOST_CLASSES = 50
-"""That are printed."""
+"""How many classes are printed."""
 
 
 def pack_with_progress(source: str, destination: str, shard_size_mib: int, shard_samples: int) -> str:
-    """Pack and returns a line that says what was packed and what was passed over; errors as of ``pack``."""
+    """Pack, and return a line that says what was packed and what was passed over; errors as of ``pack``."""
     with progress_bar("packing") as advance:
         report = pack(
             source,

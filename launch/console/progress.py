@@ -79,11 +79,11 @@ class ProgressReporter:
     # -- Reporter ------------------------------------------------------------------------------
 
     def on_prepare(self, text: str) -> None:
-        """Say it."""
+        """Print what is prepared."""
         self.say(text)
 
     def on_start(self, first_step: int, notes: list[str]) -> None:
-        """Show the notes and opens the run folder; anew where all stages begin again at a checkpoint."""
+        """Show the notes and open the run folder; anew where all stages begin again at a checkpoint."""
         self.close()
         for note in notes:
             self.warn(note)
@@ -126,7 +126,7 @@ class ProgressReporter:
         self.warn(recovery_text(recovery))
 
     def on_quarantine(self, image: QuarantinedImage, count: int) -> None:
-        """Say so; from then on the count is shown beside the progress."""
+        """Print the damaged images; from then on their count is shown beside the progress."""
         self._left_out = count
         if self._live is not None:
             self._live.left_out = count

@@ -68,7 +68,7 @@ def evaluate_checkpoint(
     images: dict[Part, list[Tensor]] = {
         "image": [block.images for block in blocks],
         "chain": [block.frequency for block in blocks],
-        "other": [block.other for block in blocks],
+        "other": [block.conventional for block in blocks],
     }
     floors = _floors(reference, other_real, extra, note)
     scores: dict[Part, dict[str, Score]] = {}

@@ -92,7 +92,7 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
     noises = torch.where(by_gan, other.noises, draws.noises)
     choices = {band: (other if band in redrawn else draws).choices[band] for band in draws.choices}
     frequency = chain.image(synthesiser.run_chain(noises, draws.labels, choices, fixed))
-    out: Tensor = synthesiser.image.blend(frequency, before.other) if chain.plan.gans else before.images
+    out: Tensor = synthesiser.image.blend(frequency, before.conventional) if chain.plan.gans else before.images
     return out
 
 

@@ -28,13 +28,13 @@ class Generated(NamedTuple):
 
     images: Tensor
     frequency: Tensor
-    other: Tensor
+    conventional: Tensor
     sub_images: SubImages
 
     def rows(self, rows: slice) -> Generated:
         """Return the samples ``rows`` alone."""
         bands = {band: x[rows] for band, x in self.sub_images.items()}
-        return Generated(self.images[rows], self.frequency[rows], self.other[rows], bands)
+        return Generated(self.images[rows], self.frequency[rows], self.conventional[rows], bands)
 
     @staticmethod
     def joined(parts: Sequence[Generated]) -> Generated:
@@ -44,7 +44,7 @@ class Generated(NamedTuple):
             return torch.cat([pick(part) for part in parts])
 
         bands = {band: torch.cat([part.sub_images[band] for part in parts]) for band in parts[0].sub_images}
-        return Generated(cat(lambda p: p.images), cat(lambda p: p.frequency), cat(lambda p: p.other), bands)
+        return Generated(cat(lambda p: p.images), cat(lambda p: p.frequency), cat(lambda p: p.conventional), bands)
 
 
 class Draws(NamedTuple):
@@ -110,12 +110,12 @@ class Synthesiser(nn.Module):
             noises = orthogonal_noises(noises, self.settings.noise_count)
         labels = None if labels is None else labels.to(self.chain.device)
         members = choices or self.chain.choices(0, 0, noises.shape[1])
-        other = self.image(coarse_noise(self.chain, noises, members), labels)
+        conventional = self.image(coarse_noise(self.chain, noises, members), labels)
         if not self.generators:  # a conventional GAN alone: its bands are those of its images
-            return Generated(other, other, other, self._analysed(other))
+            return Generated(conventional, conventional, conventional, self._analysed(conventional))
         sub_images = self.run_chain(noises, labels, members)
         frequency = self.chain.image(sub_images)
-        return Generated(self.image.blend(frequency, other), frequency, other, sub_images)
+        return Generated(self.image.blend(frequency, conventional), frequency, conventional, sub_images)
 
     def _analysed(self, images: Tensor) -> SubImages:
         raw = self.chain.transform.analyse(images)

@@ -37,7 +37,7 @@ def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
 
 
 class Blend(nn.Module):
-    """alpha x_freq + (1 - alpha) x_other with a learned alpha = sigmoid(a), a = 0 at the start.
+    """alpha x_frequency + (1 - alpha) x_conventional with a learned alpha = sigmoid(a), a = 0 at the start.
 
     ``per_band`` has one alpha for each of the bands that hold an image without repetition (3L + 1 of quadrants) and
     blends coefficients; with equal values that is exactly the scalar blend, the transform being linear.
@@ -56,12 +56,12 @@ class Blend(nn.Module):
         names = map(str, self.bands) if self.per_band else ["alpha"]
         return dict(zip(names, self.logits.detach().sigmoid().unbind(), strict=True))
 
-    def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
+    def forward(self, frequency: Tensor, conventional: Tensor) -> Tensor:
         """Return the blend of the chain's images and G_o's, (B, C, N, N) each."""
         alpha = self.logits.sigmoid()
         if not self.per_band:
-            return other + alpha * (frequency - other)
-        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(other)
+            return conventional + alpha * (frequency - conventional)
+        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(conventional)
         mixed = {b: second[b] + a * (first[b] - second[b]) for b, a in zip(self.bands, alpha, strict=True)}
         return self.chain.transform.synthesise(mixed, self.chain.size)
 
@@ -85,6 +85,7 @@ class ImageGenerator(nn.Module):
             name=IMAGE_STAGE,
         )
         with seeded(settings.seed, "generator", IMAGE_STAGE):
+            # Checkpoints name its weights "other.": the attribute keeps that name.
             self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
         self.blend = Blend(chain)
 

@@ -1,6 +1,6 @@
-"""Losses of a critic and its generator, and the zero-centred gradient penalties R1 and R2.
+"""Losses of a discriminator and its generator, and the zero-centred gradient penalties R1 and R2.
 
-The critic minimises discriminator_loss + strength / 2 * (R1 + R2), the generator generator_loss;
+The discriminator minimises discriminator_loss + strength / 2 * (R1 + R2), the generator generator_loss;
 R1 is :func:`gradient_penalty` at real samples, R2 at generated ones. Everything is reduced in float32.
 """
 
@@ -52,7 +52,7 @@ class LossSettings(SettingGroup):
 
 
 def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Return what the critic minimises, a float32 scalar; logits of any one shape, sample by sample in pairs.
+    """Return what the discriminator minimises, a float32 scalar; logits of one shape (...), sample by sample in pairs.
 
     relativistic: mean softplus(-(D(real) - D(fake))) (Jolicoeur-Martineau 2018, pairing form);
     hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017).
@@ -66,7 +66,7 @@ def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor)
 def generator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return what the generator minimises, a float32 scalar.
 
-    relativistic: mean softplus(-(D(fake) - D(real))), the mirror of the critic's; hinge: -mean D(fake),
+    relativistic: mean softplus(-(D(fake) - D(real))), the mirror of the discriminator's; hinge: -mean D(fake),
     which does not look at ``real_logits``.
     """
     real, fake = _paired(real_logits, fake_logits)
@@ -98,7 +98,7 @@ def noise_penalty(logits: Tensor, moved_logits: Tensor, deviation: float) -> Ten
 def penalty_strength(gamma: float, side: int) -> float:
     """Return ``gamma`` for a band of ``side`` x ``side`` pixels: gamma * side^2 / 32^2.
 
-    The squared gradient of a critic falls with the number of pixels it is spread over.
+    The squared gradient of a discriminator falls with the number of pixels it is spread over.
     """
     return gamma * (side / REFERENCE_SIDE) ** 2
 

@@ -64,7 +64,7 @@ def test_training_and_generation_keep_to_their_device(
         executor.close()
         statistics = measure_statistics(open_source(settings))
         made = Synthesiser(settings, statistics, states, device).sample(0, 3)
-        assert {made.images.device, made.frequency.device, made.other.device} == {device}
+        assert {made.images.device, made.frequency.device, made.conventional.device} == {device}
 
 
 def test_two_devices_in_one_operator_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

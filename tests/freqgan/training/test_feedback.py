@@ -125,7 +125,7 @@ def test_a_plan_of_no_gans_trains_the_conventional_generator_alone() -> None:
     assert set(metrics) == {"image"}
     assert any(not torch.equal(before[name], x) for name, x in run.states()["image"].items())
     made = run.synthesiser().sample(0, 3)
-    assert torch.equal(made.images, made.other)
+    assert torch.equal(made.images, made.conventional)
     assert len(made.sub_images) == 4
     torch.testing.assert_close(run.chain.image(made.sub_images), made.images, atol=1e-5, rtol=0)
 

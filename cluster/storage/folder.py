@@ -241,7 +241,7 @@ class Folder:
             return object_age_s(files, *self._bucket_and_key(name))
         return None
 
-    def download(self, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
+    def download(self, name: str, path: Path, timeouts: ReadTimeouts = USUAL_PATIENCE) -> None:
         """Copy the object to a local file, which appears only when it is whole; see :mod:`cluster.storage.s3_reads`."""
         with self._storage("download", name) as files:
 
@@ -249,7 +249,7 @@ class Folder:
                 if self.is_local:
                     shutil.copyfile(self._key(name), unfinished)
                 else:
-                    copy_object_to(files, *self._bucket_and_key(name), unfinished, patience)
+                    copy_object_to(files, *self._bucket_and_key(name), unfinished, timeouts)
 
             replace_file(path, fill)
 

@@ -113,14 +113,14 @@ def seconds_before(answer: dict[str, Any], moment: datetime) -> float:
     return (now - moment).total_seconds()
 
 
-def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, patience: ReadTimeouts) -> None:
+def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, timeouts: ReadTimeouts) -> None:
     """Copy an object to a local file; see :mod:`cluster.storage.s3_reads`."""
     from s3fs.errors import translate_boto_error  # late, as s3fs itself: it takes a while to import
 
     from cluster.storage.s3_reads import read_object
 
     with unfinished.open("wb") as sink:
-        await_on(files, read_object(files, bucket, key, sink, patience, translate_boto_error))
+        await_on(files, read_object(files, bucket, key, sink, timeouts, translate_boto_error))
 
 
 def may_be_virtual(bucket: str) -> bool:

@@ -126,8 +126,8 @@ def test_what_was_damaged_on_its_way_is_fetched_again(
     index, right = build_index(folder.url), all_images(build_index(str(shards)))
     download, pending = Folder.download, list[Callable[[bytes], bytes]]()
 
-    def damaging(self: Folder, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
-        download(self, name, path, patience)
+    def damaging(self: Folder, name: str, path: Path, timeouts: ReadTimeouts = USUAL_PATIENCE) -> None:
+        download(self, name, path, timeouts)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))
 

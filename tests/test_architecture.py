@@ -23,8 +23,8 @@ FLOORS = {
         "training": 7,
     },
     "launch": {
-        "tools": 1, "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "commands": 5, "cli": 6,
-        "__main__": 7,
+        "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "commands": 5, "cli": 6,
+        "__main__": 7, "tools": 7,
     },
     "freqgan": {
         "errors": 1, "bands": 1, "tensor_dicts": 1, "seeds": 2, "pixels": 2, "setting_group": 2, "transforms": 3,

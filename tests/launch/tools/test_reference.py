@@ -74,7 +74,7 @@ def test_usage_shows_what_has_to_be_given() -> None:
 
 def rows() -> dict[str, list[str]]:
     """{name of a setting: its other cells} of the page; settings of several groups stand under each of their names."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for title, body in re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", settings_page(), re.MULTILINE):
         places = [f"{group}." for group in re.findall(r"`([\w.]+)`", title)] or [""]
         for line in body.splitlines():

@@ -65,8 +65,8 @@ def settings_page() -> str:
             GENERATED,
             INTRODUCTION,
             _section("Presets", PRESETS_INTRODUCTION + "".join(_presets())),
-            _section("Where, how long and how fast", _table(ExecutionSettings, RunSettings())),
             _section("What is trained", _table(RunSettings, RunSettings(), only=model)),
+            _section("Where, how long and how fast", _table(ExecutionSettings, RunSettings())),
             *map(_group_section, by_kind.values()),
             _section("Policy of a retraining", POLICY_INTRODUCTION + "\n" + _policy_table()),
         ]
@@ -145,7 +145,9 @@ def _policy_table() -> str:
 
 
 def _value(value: object) -> str:
-    return "empty" if value == "" else f"`{json.dumps(value)}`"
+    if value == "":
+        return "empty"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 # -- kinds of values -------------------------------------------------------------------------------

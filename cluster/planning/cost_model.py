@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.contention import contention_factor
 from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
 from cluster.planning.profiler import profile_steps
+from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from cluster.stages.host import choose_device
 from cluster.storage.folder import Folder, open_folder

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.planning.bounds import StageCost
+from cluster.planning.bin_packing import make_plan
 from cluster.planning.devices import ACCELERATORS, CPU, Device
-from cluster.planning.plan import Constraints, make_plan
+from cluster.planning.plan import Constraints
+from cluster.planning.stage_cost import StageCost
 from cluster.stages.replicas import StageReplica
 from freqgan.errors import InputError
 from freqgan.model.stage_names import IMAGE_STAGE

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.placement import RESOLUTION, Node, Slot, by_member, devices_of
+from cluster.planning.stage_cost import StageCost
 from cluster.stages.replicas import StageReplica
 from freqgan.model.stage_names import IMAGE_STAGE
 

@@ -17,10 +17,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.device_pool import Pool, Task
 from cluster.planning.devices import CPU
 from cluster.planning.plan import Plan
+from cluster.planning.stage_cost import StageCost
 from cluster.planning.traffic import output_bytes, rows_of
 from cluster.run.settings import RunSettings
 from freqgan.model.stage_names import IMAGE_STAGE

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from cluster.planning.bounds import StageCost
-from cluster.planning.devices import Device
-from cluster.planning.plan import Assignment, Constraints, Plan, make_plan
+from cluster.planning.plan import Assignment, Plan
 from cluster.run.settings import RunSettings
-from freqgan.errors import InputError
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import step_graph
 
 FLOAT_BYTES = 4
 EXCHANGE_BYTES = {"float32": 4, "float16": 2}
-
-
-TOLERANCES = (0.05, 0.2, 0.5)
-"""Of the plans with replicas among which the links decide: fewer replicas move less."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +40,6 @@ class Traffic:
     def total(self) -> float:
         """All bytes of the plan."""
         return self.images + self.sub_images + self.feedback + self.replicas
-
-
-def best_plan(
-    settings: RunSettings,
-    stages: Sequence[StageCost],
-    devices: Sequence[Device],
-    parameters: Mapping[str, int],
-    link_bytes_per_s: float,
-    rules: Constraints | None = None,
-) -> Plan:
-    """The plan for the batch of ``settings`` that is fastest with its links: whole stages, or replicas of them.
-
-    Raises:
-        InputError: as :func:`cluster.planning.plan.make_plan`.
-
-    """
-    rules = rules or Constraints()
-    if not rules.cut:
-        return make_plan(stages, devices, settings.batch, rules)
-    choices = [make_plan(stages, devices, settings.batch, replace(rules, tolerance=t)) for t in TOLERANCES]
-    with suppress(InputError):  # whole stages may not fit where their parts do
-        choices.append(make_plan(stages, devices, settings.batch, replace(rules, cut=False)))
-
-    def seconds(plan: Plan) -> float:
-        return max(plan.step_s, max(traffic(settings, plan, parameters).by_node.values()) / link_bytes_per_s)
-
-    return min(choices, key=seconds)
 
 
 def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) -> Traffic:

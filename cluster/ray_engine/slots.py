@@ -12,10 +12,10 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated
 from cluster.planning.placement import Node, Slot, place
 from cluster.planning.rebalancing import rebalance
+from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import replicas_of
 from freqgan.errors import RunError

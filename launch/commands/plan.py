@@ -11,12 +11,13 @@ import torch
 from rich import box
 from rich.table import Table
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
 from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
 from cluster.planning.plan import Constraints, Plan
+from cluster.planning.planner import best_plan
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
-from cluster.planning.traffic import Traffic, best_plan, traffic
+from cluster.planning.stage_cost import StageCost
+from cluster.planning.traffic import Traffic, traffic
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from freqgan.costing.operator_count import StepWork

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.placement import Node, place
+from cluster.planning.stage_cost import StageCost
 from cluster.stages.replicas import StageReplica
 from freqgan.errors import InputError
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.placement import Node, Slot
 from cluster.planning.rebalancing import rebalance
+from cluster.planning.stage_cost import StageCost
 from cluster.stages.replicas import StageReplica
 
 NAMES = ("s0", "s1", "s2", "s3", "image")

@@ -43,7 +43,7 @@ class Traffic:
 
 
 def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) -> Traffic:
-    """Bytes of a step of ``plan``; ``parameters`` by stage.
+    """Return the bytes of a step of ``plan``; ``parameters`` is the number of weights by stage.
 
     An object goes to a node once, however many stages there read it: that is how Ray's object store works. Gradients
     of parameters are reduced in a ring of nodes: each sends and receives 2 (M - 1) / M of them.
@@ -77,7 +77,7 @@ def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) ->
 
 
 def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, float]]:
-    """(from node, to node, bytes) of outputs: what a replica made, to each node that needs a row of it."""
+    """Yield (from node, to node, bytes) of outputs: that of a replica to each node that needs a row of it."""
     rows = {stage: list(rows_of(replicas)) for stage, replicas in plan.by_stage.items()}
     needed: dict[tuple[str, int, int], set[str]] = defaultdict(set)
     for call in step_graph(settings.band_plan()):
@@ -93,7 +93,7 @@ def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, f
 
 
 def rows_of(replicas: tuple[Assignment, ...]) -> Iterator[tuple[int, int]]:
-    """The rows of the batch that each replica has: first, and the one behind the last."""
+    """Yield the rows of the batch that each replica has: the first, and the one behind the last."""
     start = 0
     for replica in replicas:
         yield start, start + replica.images
@@ -101,14 +101,14 @@ def rows_of(replicas: tuple[Assignment, ...]) -> Iterator[tuple[int, int]]:
 
 
 def output_bytes(settings: RunSettings, stage: str) -> float:
-    """Of one image's output of a band GAN."""
+    """Return the bytes of the output of the band GAN ``stage`` for one image."""
     gan = settings.band_plan().gan(stage)
     height, width = settings.band_transform().band_size((settings.image_size, settings.image_size), gan.bands[0])
     return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)
 
 
 def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, float], None]) -> None:
-    """A ring reduction of ``size_bytes`` over ``nodes``."""
+    """Move what a ring reduction of ``size_bytes`` over ``nodes`` sends."""
     for source, target in zip(nodes, nodes[1:] + nodes[:1], strict=True):
         move("replicas", source, target, 2 * (len(nodes) - 1) / len(nodes) * size_bytes)
 

@@ -178,7 +178,7 @@ def test_no_plan_of_several_stages_is_under_the_bound() -> None:
 
 
 def test_the_bound_knows_that_stages_on_one_device_are_paid_for_each() -> None:
-    """Four devices, of which the slow ones have no time for a dear stage: the whole work over all speed is a tenth less."""
+    """Slow devices have no time for a dear stage: the whole work over all speed is a tenth less than the bound."""
     stages = [StageCost(f"s{i}", 0.4, 0.01) for i in range(5)] + [StageCost("dear", 0.9, 0.05)]
     speeds = [1.0, 1.0, 0.3, 0.3]
     whole_s = sum(stage.seconds(10) for stage in stages) / sum(speeds)

@@ -94,9 +94,9 @@ def test_promote_refuse_nothing_new_and_roll_back(
         (3, False, 2),
     ]
     record = store.version(3).record
-    assert record["data"]["images"] == 96
-    assert record["verdict"]["rows"][0]["holds"] is False
-    assert record["settings"]["checkpoint_every"] == 2
+    assert record.data.images == 96
+    assert record.verdict.rows[0].holds is False
+    assert record.values()["settings"]["checkpoint_every"] == 2
     everything = b"".join(store.folder.read(name) for name in store.folder.list() if not name.endswith(".safetensors"))
     assert b"secret-token" not in everything
     assert b"test-secret" not in everything
@@ -208,6 +208,15 @@ def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> 
     assert current.stack == (1,)
 
 
+def test_a_damaged_attempt_is_refused_with_its_name_and_the_remedy(capsys: Capsys, bench: Bench) -> None:
+    bench.grow(1)
+    for content in (b"{", b'{"number": 1}', b"\xff"):
+        bench.store.attempt(1).write("attempt.json", content)
+        fault = refused(retrain(capsys, bench.policy()))
+        assert "attempts/000001/attempt.json is damaged (" in fault
+        assert "delete it, and version 1 is begun anew" in fault
+
+
 def test_storage_that_cannot_be_used_is_not_nothing_to_do(capsys: Capsys, bench: Bench) -> None:
     """A schedule must hear of it: it is exit 0 when another runner holds the lease, and only then."""
     (bench.folder / "file").write_text("")
@@ -234,7 +243,7 @@ def test_storage_that_cannot_be_used_is_not_nothing_to_do(capsys: Capsys, bench:
 def test_the_gate(gate: dict[str, float], scores: float, rival: float | None, holds: bool) -> None:
     (metric,) = gate
     verdict = judge(gate, {metric: scores}, None if rival is None else {metric: rival})
-    assert verdict["holds"] is holds
+    assert verdict.holds is holds
 
 
 def test_a_metric_that_was_not_measured() -> None:

@@ -254,17 +254,17 @@ def test_a_metric_that_was_not_measured() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gate": {}}, "gate: .*name at least one metric"),
+        ({"gate": {}}, r"gate = \{\}: name at least one metric"),
         ({"gate": {"slice_wasserstein": 0.1}}, r"did you mean sliced_wasserstein"),
-        ({"imags": 3}, r"unknown key 'imags' \(did you mean images"),
+        ({"imags": 3}, r"unknown setting 'imags' \(did you mean images"),
         ({"name": "a/b"}, "use letters, digits"),
-        ({"images": 0}, "images: Input should be greater than or equal to 1"),
-        ({"images": True}, "images: Input should be a whole number, not true or false"),
-        ({"count": "100"}, "count: Input should be a whole number, not text"),
-        *(({"gate": {"spectrum_db": x}}, "gate: Input should be a finite number") for x in (NAN, INFINITY, -INFINITY)),
-        ({"gate": {"spectrum_db": True}}, "gate: Input should be a number, not true or false"),
-        ({"gate": {"spectrum_db": "0.1"}}, "gate: Input should be a number, not text"),
-        ({"name": 2024}, r"name: .*\(put it in quotes\)"),
+        ({"images": 0}, "images = 0: must be greater than or equal to 1"),
+        ({"images": True}, "images = True: must be a whole number, not true or false"),
+        ({"count": "100"}, "count = '100': must be a whole number, not text"),
+        *(({"gate": {"spectrum_db": x}}, "gate = .*: must be a finite number") for x in (NAN, INFINITY, -INFINITY)),
+        ({"gate": {"spectrum_db": True}}, "gate = .*: must be a number, not true or false"),
+        ({"gate": {"spectrum_db": "0.1"}}, "gate = .*: must be a number, not text"),
+        ({"name": 2024}, r"name = 2024: must be .*\(put it in quotes\)"),
     ],
 )
 def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -285,7 +285,7 @@ def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], mes
         ("name: clothes-{{ day }}\n", r"line 1.*template that was not filled in"),
         ("- name\n", "holds no policy"),
         ("", "holds no policy"),
-        ("null: 1\n", "unknown key None"),
+        ("null: 1\n", "unknown setting 'None'"),
     ],
 )
 def test_text_that_is_no_policy(tmp_path: Path, text: str, message: str) -> None:

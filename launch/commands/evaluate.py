@@ -15,9 +15,9 @@ from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
-from launch.commands.edit import SIDE_BY_SIDE
 from launch.commands.generate import GRID
 from launch.console.tables import plain_console
+from launch.drawing.side_by_side import SIDE_BY_SIDE
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -50,9 +50,7 @@ def evaluate_command(
     if not zipped and has_checkpoints(source):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint, synthesiser = open_model(source)
-        for text in checkpoint.notes:
-            note(text)
+        checkpoint, synthesiser = open_model(source, note=note)
         measured_parts: tuple[Part, ...] = (
             ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
         )

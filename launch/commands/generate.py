@@ -31,9 +31,7 @@ def generate(
         InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best)
-    for text in checkpoint.notes:
-        note(text)
+    checkpoint, synthesiser = open_model(run, best=best, note=note)
     _check_label(checkpoint, label)
     folder = open_folder(out)
     folder.check_writable()

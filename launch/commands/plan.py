@@ -11,12 +11,13 @@ import torch
 from rich import box
 from rich.table import Table
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
 from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
 from cluster.planning.plan import Constraints, Plan
+from cluster.planning.planner import best_plan
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
-from cluster.planning.traffic import Traffic, best_plan, traffic
+from cluster.planning.stage_cost import StageCost
+from cluster.planning.traffic import Traffic, traffic
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from freqgan.costing.operator_count import StepWork
@@ -37,7 +38,7 @@ PER_NODE = 8
 class Priced:
     """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
 
-    ``crowding``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
+    ``contention``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
     """
 
     stages: tuple[StageCost, ...]
@@ -77,8 +78,8 @@ def plan_command(
     console.print(gan_table(settings, work))
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
     parameters = {name: w.parameters for name, w in work.items()}
-    rules = Constraints(cut=cut)
-    plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, rules)
+    constraints = Constraints(cut=cut)
+    plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, constraints)
     sent = traffic(settings, plan, parameters)
     console.print(device_table(plan))
     for line in expectations(settings, plan, priced, sent, conditions):
@@ -87,7 +88,7 @@ def plan_command(
         folder.write("plan.json", json.dumps(plan_json(plan, sent, priced), indent=1).encode())
         print(f"{folder.url}/plan.json")
     if counts and folder is not None:
-        points = scaling(settings, priced, parameters, counts, conditions, rules)
+        points = scaling(settings, priced, parameters, counts, conditions, constraints)
         folder.write("simulation.json", json.dumps([asdict(point) for point in points], indent=1).encode())
         kind = plan.devices[0].accelerator
         folder.write("simulation.png", scaling_plot(points, kind, failures_per_hour))
@@ -220,7 +221,7 @@ def scaling(
     parameters: Mapping[str, int],
     counts: Sequence[int],
     conditions: Conditions,
-    rules: Constraints,
+    constraints: Constraints,
 ) -> list[ScalingPoint]:
     """Return the simulation on numbers of devices of the first type, 8 in a node.
 
@@ -237,7 +238,7 @@ def scaling(
         for grown in (False, True):
             batch = settings.batch * (max(1, count // len(costs)) if grown else 1)
             scaled = settings.model_copy(update={"batch": batch})
-            plan = best_plan(scaled, priced.stages, devices, parameters, conditions.link_bytes_per_s, rules)
+            plan = best_plan(scaled, priced.stages, devices, parameters, conditions.link_bytes_per_s, constraints)
             tasks = len(plan.replicas) * scaled.plan.cycles
             steps = max(FEWEST_STEPS, min(MOST_STEPS, SIMULATED_TASKS // tasks))
             calm = replace(conditions, failures_per_device_hour=0.0)

@@ -57,9 +57,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
         InputError: no sound checkpoint; ``data`` cannot be read.
 
     """
-    checkpoint, synthesiser = open_model(run)
-    for text in checkpoint.notes:
-        note(text)
+    checkpoint, synthesiser = open_model(run, note=note)
     folder = open_folder(run)
     left_out = read_quarantine(folder)
     real = _real_images(checkpoint, data, left_out, note)

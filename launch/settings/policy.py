@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.evaluation import FEWEST, MEASURES
 from freqgan.setting_group import SettingGroup
-from launch.settings.load import load_settings
+from launch.settings.load import load_settings, validate
 from launch.settings.yaml_text import parse_yaml, read_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -101,16 +100,7 @@ def load_policy(source: str) -> Policy:
     values = parse_yaml(read_text(source), f"{source} is no valid YAML")
     if not isinstance(values, dict):
         raise InputError(f"{source} holds no policy: write lines like `name: clothes`")
-    known = list(Policy.model_fields)
-    for key in values:
-        if key not in known:
-            raise InputError(f"{source}: unknown key {key!r}{nearest(str(key), known)}; keys are {', '.join(known)}")
     try:
-        return Policy.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"{source}: " + "; ".join(map(_problem, error.errors()))) from error
-
-
-def _problem(detail: Any) -> str:
-    hint = " (put it in quotes)" if detail["type"] == "string_type" else ""
-    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}{hint}"
+        return validate(values, Policy)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error

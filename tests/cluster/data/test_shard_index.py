@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.reader import FETCHES, BatchReader, DataSettings
+from cluster.data.reader import BatchReader, DataSettings
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
+from cluster.data.shard_store import FETCHES
 from cluster.data.shards import Shard, ShardSet, find_shards
 from cluster.storage.folder import Folder, open_folder, split_object
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts

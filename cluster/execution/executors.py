@@ -26,7 +26,7 @@ from cluster.stages.host import StageHost
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
-from freqgan.model.step_graph import step_graph
+from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.tensor_dicts import Metrics
 
 
@@ -131,7 +131,7 @@ class InlineExecutor:
     ) -> None:
         plan = settings.band_plan()
         self.settings = settings
-        self.program = step_graph(plan)
+        self.graph = step_graph(plan)
         self.source, self.ingest = source, source.ingest()
         self.hosts = {name: StageHost(settings, name, statistics) for name in stage_names(plan)}
         if restore is not None:
@@ -153,21 +153,20 @@ class InlineExecutor:
     def submit(self, step: int) -> None:
         """Runs the whole step."""
         batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
-        outputs: dict[tuple[str, int], Tensor] = {}
-        metrics: dict[str, Metrics] = {}
         gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
-        for call in self.program:
-            inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
+        metrics: dict[str, Metrics] = {}
+
+        def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
             host = self.hosts[call.stage]
             if call.kind == "forward":
-                outputs[call.stage, call.pass_number] = host.forward(step, batch.labels, inputs)
-            else:
-                result = host.step(step, batch.images, batch.labels, inputs, gradients.get(call.stage))
-                metrics[call.stage] = result.metrics
-                if call.stage == IMAGE_STAGE:
-                    self._gradients[step] = result.outputs
-                else:
-                    outputs[call.stage, call.pass_number] = result.outputs[call.stage]
+                return host.forward(step, batch.labels, inputs)
+            result = host.step(step, batch.images, batch.labels, inputs, gradients.get(call.stage))
+            metrics[call.stage] = result.metrics
+            if call.stage == IMAGE_STAGE:
+                self._gradients[step] = result.outputs
+            return result.outputs.get(call.stage)
+
+        run_step(self.graph, run_call)
         self._finished.append(metrics)
 
     def finish(self) -> dict[str, Metrics]:

@@ -200,7 +200,7 @@ class Replayer:
         """Ends the actor that keeps the oldest step from being finished: the first that has all it needs."""
         step = min(finished, submitted - 1)
         refs = self.ledger.steps[step]
-        for call in self.ledger.program:
+        for call in self.ledger.graph:
             for member in self.crew.groups[call.stage] if call.kind == "step" else ():
                 if not is_ready(refs.metrics[member.name]):
                     self.crew.kill(member.name if is_ready(refs.images) else self.crew.reader_of(step))

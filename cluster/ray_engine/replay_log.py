@@ -7,7 +7,7 @@ dead actor has returned is still there for those that come after it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,10 @@ from cluster.ray_engine.worker_group import WorkerGroup
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import StageReplica
 from freqgan.model.stage_names import IMAGE_STAGE
-from freqgan.model.step_graph import StageCall, step_graph
+from freqgan.model.step_graph import StageCall, run_step, step_graph
+
+Parts = dict[int, Any]
+"""References to the parts of an output by the index of the replica that gives them."""
 
 
 @dataclass
@@ -28,7 +31,7 @@ class StepRefs:
 
     images: Any
     labels: Any
-    outputs: dict[tuple[str, int], dict[int, Any]] = field(default_factory=dict)
+    outputs: dict[tuple[str, int], Parts] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
 
@@ -66,7 +69,7 @@ class ReplayLog:
     def __init__(self, settings: RunSettings, crew: WorkerGroup, first_step: int) -> None:
         plan = settings.band_plan()
         self.settings, self.crew = settings, crew
-        self.program = step_graph(plan)
+        self.graph = step_graph(plan)
         self.receivers = [gan.name for gan in plan.gans] if settings.feeds_back else []
         self.steps: dict[int, StepRefs] = {}
         self.kept_gradients: dict[int, dict[str, Any]] = {}
@@ -86,11 +89,16 @@ class ReplayLog:
     def call(self, step: int, actors: Collection[str]) -> None:
         """Makes the calls of ``step`` that belong to ``actors``, with the references that there are."""
         refs = self.steps[step]
-        told = self._told(step - self.settings.feedback.lag)
-        for call in self.program:
+        gradients = self._gradients_of(step - self.settings.feedback.lag)
+
+        def run_call(call: StageCall, inputs: dict[str, Parts]) -> Parts:
+            parts = refs.outputs.get((call.stage, call.pass_number), {})
             for member in self.crew.groups[call.stage]:
                 if member.name in actors:
-                    self._call_member(step, call, member, refs, told)
+                    parts = parts | self._call_replica(step, call, member, refs, inputs, gradients)
+            return parts
+
+        run_step(self.graph, run_call, refs.outputs)
 
     def call_again(self, step: int, actors: set[str], batch: bool) -> None:
         """What was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
@@ -185,27 +193,32 @@ class ReplayLog:
             save.packed[name] = self.crew.actors[name].pack.remote(save.step)
             save.by_actor[name] = self.crew.upload(name, save.folder_url, save.packed[name])
 
-    def _call_member(
-        self, step: int, call: StageCall, member: StageReplica, refs: StepRefs, told: dict[str, Any]
-    ) -> None:
-        parts = [(name, part) for name, number in call.inputs for _, part in sorted(refs.outputs[name, number].items())]
-        names, inputs = [name for name, _ in parts], [part for _, part in parts]
-        actor = self.crew.actors[member.name]
-        made_here = refs.outputs.setdefault((call.stage, call.pass_number), {})
+    def _call_replica(
+        self,
+        step: int,
+        call: StageCall,
+        replica: StageReplica,
+        refs: StepRefs,
+        inputs: Mapping[str, Parts],
+        gradients: Mapping[str, Any],
+    ) -> Parts:
+        """Makes a replica's call; returns the reference to its part of the output, none of the image stage."""
+        parts = [(name, part) for name, by_index in inputs.items() for _, part in sorted(by_index.items())]
+        names, arrays = [name for name, _ in parts], [part for _, part in parts]
+        actor = self.crew.actors[replica.name]
         if call.kind == "forward":
-            made_here[member.index] = actor.forward.remote(step, names, refs.labels, *inputs)
-            return
+            return {replica.index: actor.forward.remote(step, names, refs.labels, *arrays)}
         receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
-        arguments = (step, names, refs.images, refs.labels, told.get(call.stage), *inputs)
+        arguments = (step, names, refs.images, refs.labels, gradients.get(call.stage), *arrays)
         returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
-        refs.metrics[member.name], *made = returned if receivers else [returned]
-        if call.stage == IMAGE_STAGE:
-            refs.gradients = dict(zip(receivers, made, strict=True))
-        else:
-            made_here[member.index] = made[0]
+        refs.metrics[replica.name], *outputs = returned if receivers else [returned]
+        if call.stage != IMAGE_STAGE:
+            return {replica.index: outputs[0]}
+        refs.gradients = dict(zip(receivers, outputs, strict=True))
+        return {}
 
-    def _told(self, step: int) -> dict[str, Any]:
-        """What the image stage said at ``step``, by GAN."""
+    def _gradients_of(self, step: int) -> dict[str, Any]:
+        """References to the image stage's gradients of ``step``, by GAN."""
         return self.steps[step].gradients if step in self.steps else self.kept_gradients.get(step, {})
 
 

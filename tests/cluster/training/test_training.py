@@ -400,16 +400,17 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
 ) -> None:
     from cluster.ray_engine.replay_log import ReplayLog
 
-    call_member, lost = ReplayLog._call_member, list[int]()
+    call_replica, lost = ReplayLog._call_replica, list[int]()
 
-    def call_and_lose(self: ReplayLog, step: int, call: Any, member: StageReplica, refs: Any, told: Any) -> None:
-        again = member.name in refs.metrics
-        call_member(self, step, call, member, refs, told)
-        if again and not lost and (step, member.name) == (0, "LL1"):
+    def call_and_lose(self: ReplayLog, step: int, call: Any, replica: StageReplica, refs: Any, *arguments: Any) -> Any:
+        again = replica.name in refs.metrics
+        parts = call_replica(self, step, call, replica, refs, *arguments)
+        if again and not lost and (step, replica.name) == (0, "LL1"):
             lost.append(step)
-            refs.outputs[call.stage, call.pass_number][member.index] = lost_reply()
+            return {replica.index: lost_reply()}
+        return parts
 
-    monkeypatch.setattr(ReplayLog, "_call_member", call_and_lose)
+    monkeypatch.setattr(ReplayLog, "_call_replica", call_and_lose)
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=50, window=2)
     with killing({2: ["LL1"], 4: ["HL1"]}):  # who comes second takes what the first has given for step 0
         _, events, digest = trained(settings)

@@ -167,7 +167,7 @@ def test_cuda_graphs_do_what_a_gpu_does_without(system: str) -> None:
     for step in range(STEPS):
         for stage, other in zip(run.stages, recorded.stages, strict=True):
             stage.load({name: tensor.clone() for name, tensor in other.tensors().items()}, other.scalars())
-        run.told = dict(recorded.told)
+        run.feedback = dict(recorded.feedback)
         made, metrics = run.step(step)
         made_again, metrics_again = recorded.step(step)
         for name, output in made.items():

@@ -113,7 +113,7 @@ def test_balance_makes_feedback_as_strong_as_the_bands_own_discriminator() -> No
 def test_without_weight_nothing_is_sent_and_no_critic_is_built() -> None:
     run = TinyRun(tiny_settings(levels=2, feedback={"weight": 0.0}))
     run.step(0)
-    assert run.told[0] == {}
+    assert run.feedback[0] == {}
     assert not run.image.reconstructions.critics
 
 

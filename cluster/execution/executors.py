@@ -1,7 +1,7 @@
 """What a coordinator asks of an executor, and the executor that is one process.
 
 Executors differ in where the stages live, never in arithmetic: all run :func:`step_graph` over
-:class:`StageHost`.
+:class:`cluster.stages.host.StageHost`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from cluster.evaluation.background import ScoreValues, score_checkpoint
 from cluster.execution.failure_policy import Recovery
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
-from cluster.stages.host import StageHost
+from cluster.stages.host import build_chain, build_host, tensor_of
+from cluster.stages.replicas import StageReplica
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
@@ -133,7 +134,8 @@ class InlineExecutor:
         self.settings = settings
         self.graph = step_graph(plan)
         self.source, self.ingest = source, source.ingest()
-        self.hosts = {name: StageHost(settings, name, statistics) for name in stage_names(plan)}
+        self.chain = build_chain(settings, statistics)
+        self.hosts = {name: build_host(settings, StageReplica(name, 0, 1), self.chain) for name in stage_names(plan)}
         if restore is not None:
             for host in self.hosts.values():
                 host.load(restore.folder_url, restore.records, restore.step)
@@ -153,14 +155,15 @@ class InlineExecutor:
     def submit(self, step: int) -> None:
         """Runs the whole step."""
         batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
+        images, labels = tensor_of(batch.images).to(self.chain.device), tensor_of(batch.labels)
         gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
         metrics: dict[str, Metrics] = {}
 
         def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
             host = self.hosts[call.stage]
             if call.kind == "forward":
-                return host.forward(step, batch.labels, inputs)
-            result = host.step(step, batch.images, batch.labels, inputs, gradients.get(call.stage))
+                return host.forward(step, labels, inputs)
+            result = host.step(step, images, labels, inputs, gradients.get(call.stage))
             metrics[call.stage] = result.metrics
             if call.stage == IMAGE_STAGE:
                 self._gradients[step] = result.outputs

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
-from cluster.stages.host import StageHost, choose_device
+from cluster.stages.host import build_chain, build_host, choose_device, tensor_of
 from cluster.stages.malloc import keep_freed_pages
+from cluster.stages.replicas import StageReplica
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
@@ -37,13 +38,14 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
     plan, interval, now_s = small.band_plan(), small.loss.penalty_interval, clock(small)
     start = small.images // (2 * batch) // interval * interval
     flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
-    hosts = {name: StageHost(small, name, flat) for name in stage_names(plan)}
+    # A chain for each stage: one that has a process to itself shares no work on a batch.
+    hosts = {name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat)) for name in stage_names(plan)}
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
-    shape = (batch, small.channels, small.image_size, small.image_size)
-    images: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
-    labels = rng.integers(0, max(1, small.classes), batch)
+    shape = (batch, small.image_size, small.image_size, small.channels)
+    pixels: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
+    labels = tensor_of(rng.integers(0, max(1, small.classes), batch))
     graph, gradients = step_graph(plan), dict[str, Tensor]()
     for step in itertools.count(start):
         spent_s: dict[str, float] = {}
@@ -55,6 +57,7 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
             if call.kind == "forward":
                 return host.forward(step, labels, inputs)
             begun_s = now_s()
+            images = tensor_of(pixels.transpose(0, 3, 1, 2))
             result = host.step(step, images, labels, inputs, gradients.get(call.stage))
             spent_s[call.stage] = now_s() - begun_s
             if call.stage == IMAGE_STAGE:

@@ -24,7 +24,7 @@ from cluster.data.decoding import Pixels
 from cluster.evaluation.background import ScoreValues, score_checkpoint
 from cluster.ray_engine.metrics import StageTelemetry
 from cluster.run.settings import RunSettings
-from cluster.stages.host import StageHost, tensor_of
+from cluster.stages.host import StageHost, build_chain, build_host, tensor_of
 from cluster.stages.malloc import keep_freed_pages
 from cluster.stages.process_group import Meeting, ReplicaGroup
 from cluster.stages.replicas import StageReplica
@@ -82,8 +82,9 @@ class StageActor:
 
     def build(self, settings: dict[str, Any], member: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
         """Makes it a replica of a stage; answers once the networks are built."""
-        self._host = StageHost(RunSettings.model_validate(settings), member.stage, statistics, member)
-        self._telemetry = StageTelemetry(self._host.settings.run, member.name)
+        own = RunSettings.model_validate(settings)
+        self._host = build_host(own, member, build_chain(own, statistics))
+        self._telemetry = StageTelemetry(own.run, member.name)
         return member.name
 
     @property
@@ -126,12 +127,13 @@ class StageActor:
         ``pixels`` (B, N, N, C) are those of the images. Metrics come first, then outputs.
         """
         with _stacks_after(self.host.settings.step_deadline_s):
-            told = None if gradient is None else tensor_of(gradient)
-            result = self.host.step(step, pixels.transpose(0, 3, 1, 2), labels, _joined(names, outputs), told)
-            made = [_array(tensor) for tensor in result.outputs.values()]
+            images = tensor_of(pixels.transpose(0, 3, 1, 2))
+            given = None if gradient is None else tensor_of(gradient)
+            result = self.host.step(step, images, tensor_of(labels), _joined(names, outputs), given)
+            results = [_array(tensor) for tensor in result.outputs.values()]
         if self._telemetry is not None:
-            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *made])
-        return _returned([result.metrics, *made])
+            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *results])
+        return _returned([result.metrics, *results])
 
     def gradients(self, step: int) -> Any:
         """See :meth:`StageHost.gradients`; in the order of the chain."""
@@ -140,7 +142,7 @@ class StageActor:
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
         """See :meth:`StageHost.forward`."""
-        return _array(self.host.forward(step, labels, _joined(names, outputs)))
+        return _array(self.host.forward(step, tensor_of(labels), _joined(names, outputs)))
 
     def pack(self, step: int) -> dict[str, NDArray[np.uint8]]:
         """See :meth:`StageHost.packed`; as arrays, which the object store hands on without a copy."""

@@ -14,7 +14,6 @@ from freqgan.model.generators import build_band_generator
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.discriminators import Discriminator
-from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
 from freqgan.recipe.schedules import teacher_forced_count
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
@@ -150,8 +149,7 @@ class BandGan:
         """
         batch = len(images)
         rows = self.share.rows(batch)
-        augmented = augment(images, self.settings.augmentation, self.settings.levels, self.settings.seed, step)
-        reals = self.chain.real(augmented[rows])
+        reals = self.chain.real_batch(step, images, rows).sub_images
         chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
         noise = self._noise(step, batch)
         generated = self.chain.condition(self.gan, self._given(step, outputs, batch))

@@ -15,8 +15,6 @@ from freqgan.model.generators import ImageGenerator, coarse_noise
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.discriminators import Discriminator
-from freqgan.pixels import from_pixels
-from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
 from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
 from freqgan.seeds import seeded
@@ -117,8 +115,8 @@ class ImageStage:
         """Trains on one batch; ``outputs`` are those of every GAN of the chain at this step."""
         settings = self.settings
         chosen = labels.to(self.chain.device) if settings.classes else None
-        augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
-        reals = from_pixels(augmented, self.chain.device)
+        batch = self.chain.real_batch(step, images)
+        reals = batch.images
         choices = self.chain.choices(settings.seed, step, len(images))
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
         made_from = ImageStageInput(noise, chosen, choices, {name: out.detach() for name, out in outputs.items()})
@@ -128,7 +126,7 @@ class ImageStage:
         else:
             made_from = self._with_leaves(made_from)
             made = self._made(made_from)
-        real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
+        real_bands = batch.sub_images if self.reconstructions.critics else {}
         real = RealTargets(reals, self.reconstructions.reals(real_bands))
         updates = StepUpdates(settings, step, self.chain.device)
         metrics = self._train_discriminators(updates, real, made, chosen)

@@ -19,7 +19,7 @@ from cluster.execution.callbacks import StepRecord
 from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import measure_statistics, open_source
-from cluster.stages.host import StageHost
+from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import delete_snapshots
 from cluster.storage.folder import open_folder
@@ -556,15 +556,16 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
     settings = tiny_run_settings(tmp_path / "run", small_shards)
     source = open_source(settings)
     statistics = {k: v.numpy() for k, v in measure_statistics(source).tensors().items()}
-    host = StageHost(settings, "LL1", statistics)
+    host = build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics))
     batch = source.ingest().batch(0, 8)
-    first = host.step(0, batch.images, batch.labels, {})
+    images, labels = tensor_of(batch.images), tensor_of(batch.labels)
+    first = host.step(0, images, labels, {})
     weights = {name: tensor.clone() for name, tensor in host.stage.tensors().items()}
-    again = host.step(0, batch.images, batch.labels, {})
+    again = host.step(0, images, labels, {})
     assert (again.outputs["LL1"] == first.outputs["LL1"]).all()
     assert all((weights[name] == tensor).all() for name, tensor in host.stage.tensors().items())
     with pytest.raises(RunError, match="LL1 has done 1 steps and was asked for step 2"):
-        host.step(2, batch.images, batch.labels, {})
+        host.step(2, images, labels, {})
     with pytest.raises(RunError, match="asked to save step 3"):
         host.save(str(tmp_path), 3)
 

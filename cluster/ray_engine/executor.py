@@ -334,7 +334,7 @@ class RayExecutor:
         self._telemetry.recovered(recovery.stages)
 
     def _rolled_back(self, cause: str, stages: tuple[str, ...]) -> RollBackError:
-        return RollBackError(cause, self.recovering.carried, self._finished, stages)
+        return RollBackError(cause, self.recovering.used, self._finished, stages)
 
     def _lose_head(self) -> NoReturn:
         """Nothing can be replayed without it. A Ray of our own is started anew, from the checkpoint."""

@@ -100,7 +100,7 @@ class ReplayLog:
 
         run_step(self.graph, run_call, refs.outputs)
 
-    def call_again(self, step: int, actors: set[str], batch: bool) -> None:
+    def call_again(self, step: int, actors: Collection[str], batch: bool) -> None:
         """What was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
         if batch:
             refs = self.steps[step]

@@ -94,14 +94,14 @@ def whole_groups() -> Iterator[list[float]]:
     from cluster.ray_engine.recovery import Replayer
 
     at_s: list[float] = []
-    revive = Replayer._revive
+    revive = Replayer._restart
 
     def timed(self: Replayer, *arguments: Any) -> Any:
         revive(self, *arguments)
         at_s.append(time.monotonic())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Replayer, "_revive", timed)
+        patch.setattr(Replayer, "_restart", timed)
         yield at_s
 
 

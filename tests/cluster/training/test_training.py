@@ -444,19 +444,6 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
     assert len(events.recoveries) == 1
 
 
-def test_calls_that_fail_for_ever_are_no_reason_to_make_them_for_ever() -> None:
-    from cluster.ray_engine.recovery import MOST_IN_VAIN, Replayer, ReplayImpossible
-
-    recovering = Replayer.__new__(Replayer)
-    recovering._seen, recovering._in_vain = None, 0
-    positions: list[dict[str, int | None]] = [{"LL1": 3}, {"LL1": 4}]
-    for done in positions:  # it was getting on
-        for _ in range(MOST_IN_VAIN):
-            recovering._count_in_vain(3, done, False, "lost")
-    with pytest.raises(ReplayImpossible, match=r"made 20 times and nothing came of it \(lost\)"):
-        recovering._count_in_vain(3, {"LL1": 4}, False, "lost")
-
-
 @LONG
 def test_a_stage_that_hangs_is_ended_and_replayed(
     quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
@@ -500,13 +487,13 @@ def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     from cluster.ray_engine.recovery import Replayer
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=1, window=1)
-    revive = Replayer._revive
+    revive = Replayer._restart
 
     def lose_snapshots_and_revive(self: Replayer, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
         delete_snapshots(settings.run)
         revive(self, dead, alone)
 
-    monkeypatch.setattr(Replayer, "_revive", lose_snapshots_and_revive)
+    monkeypatch.setattr(Replayer, "_restart", lose_snapshots_and_revive)
     with killing({4: ["HL1"]}):
         _, events, digest = trained(settings)
     assert digest == quiet_pair

@@ -366,5 +366,5 @@ class Replayer:
             return [actors[name].restore.remote(point.by_actor[name]) for name in names]
         if self.restore is None:
             return []
-        arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
+        arguments = (self.restore.root_url, self.restore.records, self.restore.step)
         return [actors[name].load.remote(*arguments) for name in names]

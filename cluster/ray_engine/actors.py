@@ -80,12 +80,12 @@ class StageActor:
         keep_freed_pages()
         faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
-    def build(self, settings: dict[str, Any], member: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
+    def build(self, settings: dict[str, Any], replica: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
         """Makes it a replica of a stage; answers once the networks are built."""
         own = RunSettings.model_validate(settings)
-        self._host = build_host(own, member, build_chain(own, statistics))
-        self._telemetry = StageTelemetry(own.run, member.name)
-        return member.name
+        self._host = build_host(own, replica, build_chain(own, statistics))
+        self._telemetry = StageTelemetry(own.run, replica.name)
+        return replica.name
 
     @property
     def group(self) -> ReplicaGroup:

@@ -19,7 +19,7 @@ from ray.exceptions import (
 )
 
 from cluster.data.quarantine import QuarantinedImage
-from cluster.execution.executors import RecoveryBudget, RestorePoint
+from cluster.execution.executor import RecoveryBudget, RestorePoint
 from cluster.execution.failure_policy import Recovery, Symptoms, decide
 from cluster.ray_engine.failure_detector import FailureDetector
 from cluster.ray_engine.recovery_plan import (
@@ -91,7 +91,7 @@ class Replayer:
     ) -> None:
         self.settings, self.workers, self.replay_log, self.restore = settings, workers, replay_log, restore
         self._wait = detector.wait
-        self.used = replace(used, use_gpus=workers.seats.use_gpus)
+        self.used = replace(used, use_gpus=workers.allocation.use_gpus)
         self._restarting: frozenset[str] = frozenset()
         self._repeats = RepeatCounter()
 
@@ -136,7 +136,7 @@ class Replayer:
             finished=finished,
             submitted=submitted,
             snapshot_step=self.replay_log.snapshot.step,
-            groups={stage: tuple(member.name for member in group) for stage, group in self.workers.groups.items()},
+            groups={stage: tuple(replica.name for replica in group) for stage, group in self.workers.groups.items()},
             readers=tuple(self.workers.readers),
             steps_done=steps_done,
             homeless=homeless,
@@ -211,7 +211,7 @@ class Replayer:
 
     def _end_homeless(self) -> tuple[str, ...]:
         """Ends the actors on machines that are gone: what waits for them would wait until Ray has noticed as well."""
-        homeless = tuple(self.workers.seats.homeless())
+        homeless = tuple(self.workers.allocation.homeless())
         for name in homeless:
             self.workers.kill(name)
         return homeless
@@ -228,9 +228,9 @@ class Replayer:
         step = min(finished, submitted - 1)
         refs = self.replay_log.steps[step]
         for call in self.replay_log.graph:
-            for member in self.workers.groups[call.stage] if call.kind == "step" else ():
-                if not is_ready(refs.metrics[member.name]):
-                    self.workers.kill(member.name if is_ready(refs.images) else self.workers.reader_of(step))
+            for replica in self.workers.groups[call.stage] if call.kind == "step" else ():
+                if not is_ready(refs.metrics[replica.name]):
+                    self.workers.kill(replica.name if is_ready(refs.images) else self.workers.reader_of(step))
                     return
 
     def _end_silent_replicas(self, finished: int, submitted: int) -> None:
@@ -240,7 +240,7 @@ class Replayer:
         """
         for group in [group for group in self.workers.groups.values() if len(group) > 1]:
             for step in range(finished, submitted):
-                refs = {member.name: self.replay_log.steps[step].metrics[member.name] for member in group}
+                refs = {replica.name: self.replay_log.steps[step].metrics[replica.name] for replica in group}
                 if any(is_broken_group(ref) for ref in refs.values()):
                     ray.wait(list(refs.values()), num_returns=len(refs), timeout=self.settings.replica_timeout_s)
                     for name in [name for name, ref in refs.items() if not is_ready(ref)]:
@@ -279,10 +279,10 @@ class Replayer:
         Those are not asked who have lost a replica: they are of no whole group anyway.
         """
         names = [
-            member.name
+            replica.name
             for group in self.workers.groups.values()
-            if len(group) > 1 and not any(member.name in dead for member in group)
-            for member in group
+            if len(group) > 1 and not any(replica.name in dead for replica in group)
+            for replica in group
         ]
         answers = self._wait([self.workers.actors[name].has_lost_others.remote() for name in names], ANSWER_TIMEOUT_S)
         return frozenset(name for name, is_broken in zip(names, answers, strict=True) if is_broken)
@@ -290,11 +290,11 @@ class Replayer:
     def _lost_replies(self, steps_done: Mapping[str, int | None], submitted: int) -> frozenset[str]:
         """Returns the stages that have done a step of which no results have come: the reply was lost, not the call."""
         return frozenset(
-            member.name
+            replica.name
             for step in range(self.replay_log.snapshot.step, submitted)
-            for member in self.workers.members
-            if step < (steps_done[member.name] or 0)
-            and any(not is_there(ref) for ref in self.replay_log.steps[step].made_by(member))
+            for replica in self.workers.replicas
+            if step < (steps_done[replica.name] or 0)
+            and any(not is_there(ref) for ref in self.replay_log.steps[step].refs_of(replica))
         )
 
     def _lost_saves(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
@@ -328,28 +328,29 @@ class Replayer:
 
     def _exclude_images(self, step: int) -> None:
         """Puts the damaged images of ``step`` into quarantine and has all readers know it; RunError if too many."""
-        found = self._damage_at(step)
-        if self.workers.source.quarantine is not None:
-            self.workers.source.quarantine.add(found, self.workers.source.index.sample_count)
-        asks = [partial(reader.leave_out.remote, found) for reader in self.workers.readers.values()]
-        retry_lost_calls(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
+
+        def leave_out(images: tuple[QuarantinedImage, ...]) -> None:
+            asks = [partial(reader.leave_out.remote, images) for reader in self.workers.readers.values()]
+            retry_lost_calls(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
+
+        self.workers.source.exclude(self._damage_at(step), leave_out)
 
     def _restart(self, replaced: tuple[str, ...], set_back: tuple[str, ...]) -> None:
         """Gives ``replaced`` stages new actors; they and ``set_back`` get the state of the snapshot or of the start."""
         point = self.replay_log.snapshot
-        members = [member for member in self.workers.members if member.name in {*replaced, *set_back}]
-        names = frozenset(member.name for member in members)
-        ready = [self.workers.seat(member) for member in members if member.name in replaced]
+        replicas = [replica for replica in self.workers.replicas if replica.name in {*replaced, *set_back}]
+        names = frozenset(replica.name for replica in replicas)
+        ready = [self.workers.place(replica) for replica in replicas if replica.name in replaced]
         ready += [  # a state of the start has no other way to be had; and that call may be what was lost the last time
-            self.workers.build(member)
-            for member in members
-            if member.name not in replaced and (not point.by_actor or member.name in self._restarting)
+            self.workers.build(replica)
+            for replica in replicas
+            if replica.name not in replaced and (not point.by_actor or replica.name in self._restarting)
         ]
         ready += self._restore(names)
         self._restarting = names
         try:
-            self._wait(ready, None)  # first: a group waits for its members no longer than its timeout
-            self._wait(self.workers.form_groups({member.stage for member in members}), None)
+            self._wait(ready, None)  # first: a group waits for its replicas no longer than its timeout
+            self._wait(self.workers.form_groups({replica.stage for replica in replicas}), None)
         except RayTaskError as error:
             if isinstance(error.cause, SnapshotLostError):
                 raise ReplayImpossible(f"inputs to replay are gone ({error.cause})", replaced) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cluster.execution.executors import RecoveryBudget
+from cluster.execution.executor import RecoveryBudget
 from cluster.execution.failure_policy import Symptoms, decide
 from freqgan.model.stage_names import IMAGE_STAGE
 

@@ -35,12 +35,12 @@ class StepRefs:
     metrics: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
 
-    def made_by(self, member: StageReplica) -> list[Any]:
+    def refs_of(self, replica: StageReplica) -> list[Any]:
         """References to what an actor has given, in any pass: all of one call come together or not at all."""
         parts = [
-            made[member.index] for (s, _), made in self.outputs.items() if s == member.stage and member.index in made
+            made[replica.index] for (s, _), made in self.outputs.items() if s == replica.stage and replica.index in made
         ]
-        return [*parts, *(ref for name, ref in self.metrics.items() if name == member.name)]
+        return [*parts, *(ref for name, ref in self.metrics.items() if name == replica.name)]
 
 
 @dataclass
@@ -61,22 +61,22 @@ class ReplayLog:
 
     Args:
         settings: of the run.
-        crew: its actors.
+        workers: its actors.
         first_step: finished steps so far.
 
     """
 
-    def __init__(self, settings: RunSettings, crew: WorkerGroup, first_step: int) -> None:
+    def __init__(self, settings: RunSettings, workers: WorkerGroup, first_step: int) -> None:
         plan = settings.band_plan()
-        self.settings, self.crew = settings, crew
+        self.settings, self.workers = settings, workers
         self.graph = step_graph(plan)
         self.receivers = [gan.name for gan in plan.gans] if settings.feeds_back else []
         self.steps: dict[int, StepRefs] = {}
-        self.kept_gradients: dict[int, dict[str, Any]] = {}
+        self.earlier_gradients: dict[int, dict[str, Any]] = {}
         """Of steps before the first one here: what the image stage has kept of them."""
         self.snapshot = StateRefs(first_step, {})
         """The one to begin again from; of the very start where it names no files."""
-        self.taking: deque[StateRefs] = deque()
+        self.pending_snapshots: deque[StateRefs] = deque()
         self.saves: deque[StateRefs] = deque()
 
     # -- making calls --------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class ReplayLog:
     def open(self, step: int) -> None:
         """Asks for the batch of ``step`` and makes all of its calls."""
         self.steps[step] = StepRefs(*self._batch(step))
-        self.call(step, self.crew.actors)
+        self.call(step, self.workers.actors)
 
     def call(self, step: int, actors: Collection[str]) -> None:
         """Makes the calls of ``step`` that belong to ``actors``, with the references that there are."""
@@ -93,9 +93,9 @@ class ReplayLog:
 
         def run_call(call: StageCall, inputs: dict[str, Parts]) -> Parts:
             parts = refs.outputs.get((call.stage, call.pass_number), {})
-            for member in self.crew.groups[call.stage]:
-                if member.name in actors:
-                    parts = parts | self._call_replica(step, call, member, refs, inputs, gradients)
+            for replica in self.workers.groups[call.stage]:
+                if replica.name in actors:
+                    parts = parts | self._call_replica(step, call, replica, refs, inputs, gradients)
             return parts
 
         run_step(self.graph, run_call, refs.outputs)
@@ -106,19 +106,19 @@ class ReplayLog:
             refs = self.steps[step]
             refs.images, refs.labels = self._batch(step)
         self.call(step, actors)
-        for taking in self.taking:
-            if taking.step == step + 1:
-                taking.by_actor |= self._snapshots(taking.step, actors)
+        for snapshot in self.pending_snapshots:
+            if snapshot.step == step + 1:
+                snapshot.by_actor |= self._snapshots(snapshot.step, actors)
         self.write_again(step + 1, actors)
 
     def take_snapshot(self, step: int) -> None:
         """Has every actor write its state after ``step`` steps, behind the calls made so far."""
-        self.taking.append(StateRefs(step, self._snapshots(step, self.crew.actors)))
+        self.pending_snapshots.append(StateRefs(step, self._snapshots(step, self.workers.actors)))
 
     def save(self, step: int, attempt: str) -> None:
         """Has every actor hand over its state after ``step`` steps to its uploader."""
         save = StateRefs(step, {}, attempt)
-        self._write(save, self.crew.actors)
+        self._write(save, self.workers.actors)
         self.saves.append(save)
 
     def write_again(self, step: int, actors: Collection[str]) -> None:
@@ -130,7 +130,7 @@ class ReplayLog:
     def lost_uploads(self) -> set[str]:
         """The machines whose uploader died over what there is to write."""
         return {
-            self.crew.home_of(name)
+            self.workers.home_of(name)
             for save in self.saves
             for name, ref in save.by_actor.items()
             if _has_died(ref) and not _has_died(save.packed[name])
@@ -143,26 +143,26 @@ class ReplayLog:
         in the midst of a call waits for ever for a call that does not come.
         """
         for node_id in lost:
-            self.crew.renew_uploader(node_id)
+            self.workers.renew_uploader(node_id)
         for save in self.saves:
             for name, ref in save.by_actor.items():
-                if self.crew.home_of(name) in lost and (not is_ready(ref) or _has_died(ref)):
-                    save.by_actor[name] = self.crew.upload(name, save.packed[name])
+                if self.workers.home_of(name) in lost and (not is_ready(ref) or _has_died(ref)):
+                    save.by_actor[name] = self.workers.upload(name, save.packed[name])
 
     def remember_gradients(self, steps: Iterable[int]) -> None:
-        """Asks the image stage for what it told at ``steps``, which were before the first one here."""
-        actor = self.crew.actors[IMAGE_STAGE]
+        """Asks the image stage for its gradients of ``steps``, which were before the first one here."""
+        actor = self.workers.actors[IMAGE_STAGE]
         for step in steps:
             refs = actor.gradients.options(num_returns=len(self.receivers)).remote(step)
-            told = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
-            self.kept_gradients[step] = told
+            gradients = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
+            self.earlier_gradients[step] = gradients
 
     def lost_gradients(self) -> list[int]:
         """The steps before the first one here, of which the image stage's answer was lost."""
         return [
             step
-            for step, told in self.kept_gradients.items()
-            if any(is_ready(ref) and error_of(ref) is not None for ref in told.values())
+            for step, gradients in self.earlier_gradients.items()
+            if any(is_ready(ref) and error_of(ref) is not None for ref in gradients.values())
         ]
 
     # -- forgetting ----------------------------------------------------------------------------
@@ -172,26 +172,26 @@ class ReplayLog:
         self.snapshot = snapshot
         oldest = snapshot.step - self.settings.feedback.lag
         self.steps = {step: refs for step, refs in self.steps.items() if step >= min(oldest, finished)}
-        self.kept_gradients = {step: refs for step, refs in self.kept_gradients.items() if step >= oldest}
+        self.earlier_gradients = {step: refs for step, refs in self.earlier_gradients.items() if step >= oldest}
 
     def forget_all(self) -> None:
         """When every step is finished and a new beginning is made."""
-        self.steps, self.kept_gradients = {}, {}
-        self.taking.clear()
+        self.steps, self.earlier_gradients = {}, {}
+        self.pending_snapshots.clear()
 
     # -- parts ---------------------------------------------------------------------------------
 
     def _batch(self, step: int) -> Any:
-        return self.crew.readers[self.crew.reader_of(step)].batch.options(num_returns=2).remote(step)
+        return self.workers.readers[self.workers.reader_of(step)].batch.options(num_returns=2).remote(step)
 
     def _snapshots(self, step: int, actors: Collection[str]) -> dict[str, Any]:
-        return {name: self.crew.actors[name].snapshot.remote(step) for name in actors}
+        return {name: self.workers.actors[name].snapshot.remote(step) for name in actors}
 
     def _write(self, save: StateRefs, actors: Collection[str]) -> None:
         """Has ``actors`` pack what they have to save, and others write it."""
         for name in actors:
-            save.packed[name] = self.crew.actors[name].pack.remote(save.step, save.attempt)
-            save.by_actor[name] = self.crew.upload(name, save.packed[name])
+            save.packed[name] = self.workers.actors[name].pack.remote(save.step, save.attempt)
+            save.by_actor[name] = self.workers.upload(name, save.packed[name])
 
     def _call_replica(
         self,
@@ -205,7 +205,7 @@ class ReplayLog:
         """Makes a replica's call; returns the reference to its part of the output, none of the image stage."""
         parts = [(name, part) for name, by_index in inputs.items() for _, part in sorted(by_index.items())]
         names, arrays = [name for name, _ in parts], [part for _, part in parts]
-        actor = self.crew.actors[replica.name]
+        actor = self.workers.actors[replica.name]
         if call.kind == "forward":
             return {replica.index: actor.forward.remote(step, names, refs.labels, *arrays)}
         receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
@@ -219,7 +219,7 @@ class ReplayLog:
 
     def _gradients_of(self, step: int) -> dict[str, Any]:
         """References to the image stage's gradients of ``step``, by GAN."""
-        return self.steps[step].gradients if step in self.steps else self.kept_gradients.get(step, {})
+        return self.steps[step].gradients if step in self.steps else self.earlier_gradients.get(step, {})
 
 
 def _has_died(ref: Any) -> bool:

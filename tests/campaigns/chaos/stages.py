@@ -212,7 +212,7 @@ def kill_machine(cluster: Any) -> Fault:
     def fault(executor: Any, seen: Look, rng: random.Random) -> Collection[str]:
         node = rng.choice(sorted(cluster.worker_nodes, key=lambda found: str(found.node_id)))
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        seats = executor.crew.seats.by_actor
+        seats = executor.workers.allocation.by_actor
         victims = {name for name, seat in seats.items() if seat.node_id == node.node_id}
         cluster.remove_node(node, allow_graceful=False)
         add_node(cluster, 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.execution.executors import RecoveryBudget
+from cluster.execution.executor import RecoveryBudget
 from cluster.ray_engine.recovery_plan import (
     MOST_IN_VAIN,
     Action,

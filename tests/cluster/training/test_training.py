@@ -214,8 +214,8 @@ for _ in range(2):
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_engine.worker_group import Allocation
 seats = {}
-place = RaySeats._place
-RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)
+place = Allocation._place
+Allocation._place = lambda self: seats.update(place(self)) or dict(seats)
 pair = {"plan": {"bands": ["LL1", "HL1"]}, "max_failures": 0}
 digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **pair))[2]
 print(len({seat.node_id for seat in seats.values()}), digest)
@@ -241,7 +241,7 @@ ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_engine.executor import RayExecutor
 seats, close = {}, RayExecutor.close
 def look(self):
-    seats.update(self.crew.seats.by_actor)
+    seats.update(self.workers.allocation.by_actor)
     print("free", ray.available_resources().get("GPU", 0))
     close(self)
 RayExecutor.close = look
@@ -431,7 +431,7 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
         asked.append(list(steps))
         remember(self, asked[-1])
         if len(asked) == 1:
-            for told in self.kept_gradients.values():
+            for told in self.earlier_gradients.values():
                 told["HL1"] = lost_reply()
 
     base = tiny_run_settings(tmp_path / "run", small_shards, **PAIR)

@@ -52,7 +52,7 @@ class RollBackError(RunError):
         self.cause, self.budget, self.step, self.stages = cause, budget, step, stages
 
     def recovery(self, from_step: int) -> Recovery:
-        """For the record, once it is known which checkpoint there is."""
+        """Returns the record of the roll-back to the checkpoint of ``from_step``."""
         return Recovery(self.step, self.stages, self.cause, "roll back", from_step, self.step - from_step, 0.0)
 
 
@@ -66,13 +66,13 @@ class Executor(Protocol):
 
     @property
     def window(self) -> int:
-        """How many steps may be submitted and not finished."""
+        """The most steps that may be submitted and not finished."""
 
     def submit(self, step: int) -> None:
         """Starts step ``step`` (from 0); may return before it is done."""
 
     def finish(self) -> dict[str, Metrics]:
-        """Waits for the oldest step not yet finished; its metrics by stage."""
+        """Waits for the oldest step not yet finished; returns its metrics by stage."""
 
     def save(self, step: int, attempt: str) -> None:
         """Starts writing the state after ``step`` steps, for the writer of that name.
@@ -81,19 +81,19 @@ class Executor(Protocol):
         """
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
-        """The records of the files of the oldest save not yet collected; None where it takes time, unless ``wait``."""
+        """Returns the records of the oldest save not yet collected; None where it takes time, unless ``wait``."""
 
     def score(self, step: int) -> Future[ScoreValues]:
         """Starts scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
 
     def wants_to_move(self) -> bool:
-        """Whether stages should move to other machines: then no more is submitted, and :meth:`move` comes next."""
+        """Returns whether stages should move to other machines: then :meth:`move` is called next, and no other step."""
 
     def move(self, at: RestorePoint) -> None:
         """Moves them, when all submitted steps are finished and ``at`` is the checkpoint of the last one."""
 
     def is_leaving(self) -> bool:
-        """Whether the machine of this process is to be taken away: the run should stop with a checkpoint."""
+        """Returns whether the machine of this process is to be taken away: the run should stop with a checkpoint."""
 
     def close(self) -> None:
         """Gives back what the executor holds. Safe to call twice."""

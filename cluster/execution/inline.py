@@ -78,7 +78,7 @@ class InlineExecutor:
         self._finished.append(metrics)
 
     def finish(self) -> dict[str, Metrics]:
-        """The metrics of the oldest step."""
+        """Returns the metrics of the oldest step."""
         return self._finished.popleft()
 
     def save(self, step: int, attempt: str) -> None:
@@ -86,11 +86,11 @@ class InlineExecutor:
         self._saved.append([record for host in self.hosts.values() for record in host.save(step, attempt)])
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
-        """The records of the oldest save, which is done."""
+        """Returns the records of the oldest save, which is done."""
         return self._saved.popleft()
 
     def score(self, step: int) -> Future[ScoreValues]:
-        """In a process of its own, started for the first score, with as many threads as the training has."""
+        """Scores in a process of its own, started for the first score, with as many threads as the training has."""
         if self._scorer is None:
             self._scorer = ProcessPoolExecutor(
                 1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(self.settings.threads,)
@@ -102,14 +102,14 @@ class InlineExecutor:
             raise
 
     def wants_to_move(self) -> bool:
-        """Never: there is one process."""
+        """Returns False: there is one process."""
         return False
 
     def move(self, at: RestorePoint) -> None:
-        """There is nowhere to go."""
+        """Does nothing: there is nowhere to go."""
 
     def is_leaving(self) -> bool:
-        """Nobody tells a single process."""
+        """Returns False: a single process is not told."""
         return False
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ INSPECT_EVERY_S = 5.0
 
 
 class RayExecutor:
-    """See the module.
+    """Runs the steps of all stages in actors of a Ray cluster.
 
     Args:
         settings: of the run.
@@ -139,7 +139,7 @@ class RayExecutor:
         self.replay_log.save(step, attempt)
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
-        """The oldest save, through failures."""
+        """Returns the records of the oldest save, through failures."""
         saves = self.replay_log.saves
         self._upload_again()
         if not wait and not all(is_ready(ref) for ref in saves[0].by_actor.values()):
@@ -150,7 +150,7 @@ class RayExecutor:
         return [record for records in by_actor for record in records]
 
     def score(self, step: int) -> Future[ScoreValues]:
-        """In an actor of its own, started for the first score."""
+        """Scores in an actor of its own, started for the first score."""
         if self._scorer is None:
             self._scorer = ray.remote(EvaluationActor).options(num_cpus=0).remote()
         ref = self._scorer.score.remote(self.settings.run, step, *evaluation_data(self.settings))
@@ -173,7 +173,7 @@ class RayExecutor:
     # -- machines that come and go ---------------------------------------------------------------
 
     def wants_to_move(self) -> bool:
-        """Whether machines have come that are worth it, or are to go."""
+        """Returns whether machines have come that are worth it, or are to go."""
         self._inspect()
         return self._next_slots != {}
 
@@ -201,7 +201,7 @@ class RayExecutor:
         self.recoveries.append(Recovery(at.step, names, f"to {where}", "move", at.step, 0, seconds))
 
     def is_leaving(self) -> bool:
-        """Whether the machine of this process is being drained."""
+        """Returns whether the machine of this process is being drained."""
         self._inspect()
         return self._leaving
 
@@ -234,7 +234,7 @@ class RayExecutor:
         self._retry(load)
 
     def _form_groups(self, stages: Collection[str]) -> None:
-        """All of a group have to be there at once: a call that is lost costs the group a new generation."""
+        """Has the groups of ``stages`` formed: all of one at once, so that a lost call costs a new generation."""
         for left in reversed(range(GROUP_TRIES)):
             try:
                 self._wait_for_start(self.workers.form_groups(stages))
@@ -259,7 +259,7 @@ class RayExecutor:
         self._settle_snapshots()
 
     def _settle_snapshots(self) -> None:
-        """The newest snapshot that all stages have given becomes the one to begin again from; older steps go."""
+        """Makes the newest snapshot that all stages have given the one to begin again from; older steps go."""
         pending = self.replay_log.pending_snapshots
         while pending and pending[0].step <= self._finished:
             snapshot = pending.popleft()
@@ -293,7 +293,7 @@ class RayExecutor:
     # -- waiting ---------------------------------------------------------------------------------
 
     def _collect(self, refs: Callable[[], list[Any]], deadline_s: float | None) -> list[Any]:
-        """The values of ``refs()``; when something failed, what was lost is done again first."""
+        """Returns the values of ``refs()``; when something failed, what was lost is done again first."""
         while True:
             failure: RayError | None
             try:
@@ -319,7 +319,7 @@ class RayExecutor:
             self._note(recovery)
 
     def _upload_again(self) -> bool:
-        """Whether uploaders had died, and what they had to write is being written by others."""
+        """Returns whether uploaders had died; what they had to write is then being written by others."""
         lost = self.replay_log.lost_uploads()
         if not lost or not head_answers() or self.workers.allocation.homeless():
             return False
@@ -342,7 +342,7 @@ class RayExecutor:
         return RollBackError(cause, self.replayer.used, self._finished, stages)
 
     def _lose_head(self) -> NoReturn:
-        """Nothing can be replayed without it. A Ray of our own is started anew, from the checkpoint."""
+        """Raises what a lost head means: a Ray of our own is started anew, any other ends the run."""
         self._head_is_lost = True
         cause = f"Ray's head has not answered for {self.settings.heartbeat_timeout_s:g} s"
         if self._owns_ray:

@@ -35,7 +35,7 @@ class FailureDetector:
         self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
 
     def wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
-        """What ``refs`` stand for.
+        """Waits for ``refs`` and returns their values.
 
         Raises:
             GetTimeoutError: they are not there after ``deadline_s``; None is no deadline.
@@ -50,7 +50,7 @@ class FailureDetector:
             self._look()
 
     def await_head(self) -> None:
-        """Until Ray's head can be asked: whoever asks it while it is away waits for a minute, and is ended by Ray."""
+        """Waits until Ray's head can be asked: who asks it while it is away waits for a minute, and is ended by Ray."""
         while not head_answers():
             self._look()
             time.sleep(HEAD_EVERY_S)
@@ -65,7 +65,7 @@ class FailureDetector:
                     self.workers.kill(actor)
 
     def _knock(self, name: str) -> bool:
-        """Whether somebody is there; a machine that nobody sits on any more counts as there."""
+        """Returns whether a machine answers; one that no actor is on any more counts as if it did."""
         if name == HEAD:
             return head_answers()
         node = self.workers.allocation.occupied().get(name)

@@ -64,7 +64,7 @@ def gpus_are_wanted(settings: RunSettings) -> bool:
 
 
 def _node(listed: dict[str, Any]) -> Node:
-    """A node as Ray lists it; its labels say which accelerator it has, and whether it is a spot machine."""
+    """Returns a node that Ray lists; its labels say which accelerator it has, and whether it is a spot machine."""
     resources, labels = listed["Resources"], listed.get("Labels") or {}
     return Node(
         listed["NodeID"],

@@ -101,7 +101,7 @@ class ReplayLog:
         run_step(self.graph, run_call, refs.outputs)
 
     def call_again(self, step: int, actors: Collection[str], batch: bool) -> None:
-        """What was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
+        """Does again what was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
         if batch:
             refs = self.steps[step]
             refs.images, refs.labels = self._batch(step)
@@ -122,13 +122,13 @@ class ReplayLog:
         self.saves.append(save)
 
     def write_again(self, step: int, actors: Collection[str]) -> None:
-        """The save that was to be made after ``step`` steps, if there is one that is not collected yet."""
+        """Makes again the save of after ``step`` steps, if there is one that is not collected yet."""
         for save in self.saves:
             if save.step == step:
                 self._write(save, actors)
 
     def lost_uploads(self) -> set[str]:
-        """The machines whose uploader died over what there is to write."""
+        """Returns the machines whose uploader died over what there is to write."""
         return {
             self.workers.home_of(name)
             for save in self.saves
@@ -158,7 +158,7 @@ class ReplayLog:
             self.earlier_gradients[step] = gradients
 
     def lost_gradients(self) -> list[int]:
-        """The steps before the first one here, of which the image stage's answer was lost."""
+        """Returns the steps before the first one here of which the image stage's answer was lost."""
         return [
             step
             for step, gradients in self.earlier_gradients.items()
@@ -175,7 +175,7 @@ class ReplayLog:
         self.earlier_gradients = {step: refs for step, refs in self.earlier_gradients.items() if step >= oldest}
 
     def forget_all(self) -> None:
-        """When every step is finished and a new beginning is made."""
+        """Forgets all steps: they are finished, and a new beginning is made."""
         self.steps, self.earlier_gradients = {}, {}
         self.pending_snapshots.clear()
 
@@ -223,6 +223,6 @@ class ReplayLog:
 
 
 def _has_died(ref: Any) -> bool:
-    """Whether who was to give it is dead, or cannot be reached."""
+    """Returns whether the actor that was to give ``ref`` is dead, or cannot be reached."""
     error = error_of(ref) if is_ready(ref) else None
     return error is not None and (is_death(error) or is_unavailable(error))

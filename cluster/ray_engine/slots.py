@@ -64,20 +64,20 @@ class Allocation:
 
     @property
     def machines(self) -> dict[str, str]:
-        """Those that somebody sits on: their addresses by their names in Ray."""
+        """The machines that actors are on: their addresses by their names in Ray."""
         return {slot.node_id: slot.address for slot in self.by_actor.values()}
 
     def occupied(self) -> dict[str, Node]:
-        """The usable machines that somebody sits on, by their names in Ray."""
+        """Returns the usable machines that actors are on, by their names in Ray."""
         return {node.node_id: node for node in self.nodes if node.node_id in self.machines}
 
     def homeless(self) -> list[str]:
-        """The actors whose machine is gone, or cannot be reached from here."""
+        """Returns the actors whose machine is gone, or cannot be reached from here."""
         usable = {node.node_id for node in usable_nodes(drained=True)}
         return [name for name, slot in self.by_actor.items() if slot.node_id not in usable]
 
     def better(self) -> dict[str, Slot] | None:
-        """New slots for those who should move, since machines have come or are to go.
+        """Returns new slots for actors that should move, since machines come or go; None where there are none.
 
         Which those are is for :func:`cluster.planning.rebalancing.rebalance` to say.
 
@@ -119,7 +119,7 @@ class Allocation:
         )
 
     def _awaited_nodes(self) -> list[Node]:
-        """The usable machines, as soon as one has what the run needs: workers come up after the head."""
+        """Returns the usable machines, as soon as one has what the run needs: workers come up after the head."""
         timeout_s, what = self.settings.machines_timeout_s, "GPU" if self.use_gpus else "CPU"
         until_s = time.monotonic() + timeout_s
         while True:
@@ -134,7 +134,7 @@ class Allocation:
             time.sleep(POLL_S)
 
     def _group(self, node_id: str, address: str, gpu: int) -> Any:
-        """One whole GPU of a node, taken for all stages that share it.
+        """Takes one whole GPU of a node for all stages that share it; returns its placement group.
 
         Shares alone leave the choice of the GPU to Ray, which may fill them so that the last share fits on none.
         """

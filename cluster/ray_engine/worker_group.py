@@ -71,11 +71,11 @@ class WorkerGroup:
 
     @property
     def replicas(self) -> list[StageReplica]:
-        """All of them, in the order of the chain."""
+        """All replicas of all stages, in the order of the chain."""
         return [replica for group in self.groups.values() for replica in group]
 
     def replica(self, name: str) -> StageReplica:
-        """The one of that name."""
+        """Returns the replica of that name."""
         return next(replica for replica in self.replicas if replica.name == name)
 
     def start(self, wait: Callable[[list[Any]], list[Any]]) -> None:
@@ -93,22 +93,22 @@ class WorkerGroup:
             ) from error
 
     def renew_reader(self, name: str) -> None:
-        """A new reader of shards, beside this process: what it has read outlives the loss of any other machine."""
+        """Starts a reader of shards beside this process: what it has read outlives the loss of any other machine."""
         arguments = (self.source.reader_factory(), self.settings.batch)
         self.readers[name] = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
         self._started[name] = self.readers[name].ready.remote()
 
     def reader_of(self, step: int) -> str:
-        """Who reads the batch of ``step``; by the step alone, so that it is the same when it is read again."""
+        """Returns the name of the reader of ``step``, by the step alone: it is the same when it is read again."""
         return list(self.readers)[step % len(self.readers)]
 
     def place(self, replica: StageReplica) -> Any:
-        """Makes an actor that replica; a reference to wait for."""
+        """Gives ``replica`` an actor and has it built; returns a reference to wait for."""
         self._assign_actor(replica)
         return self.build(replica)
 
     def _assign_actor(self, replica: StageReplica) -> None:
-        """An actor for ``replica``: the spare one if it is in the right place, else a new one."""
+        """Gives ``replica`` an actor: the spare one if it is in the right place, else a new one."""
         slot = self.allocation.by_actor[replica.name]
         spare, fits = self._spare, slot.gpu is None and slot.node_id == self._spare_node
         if spare is not None and fits and is_alive(spare):
@@ -118,17 +118,17 @@ class WorkerGroup:
         self.actors[replica.name] = actor
 
     def build(self, replica: StageReplica) -> Any:
-        """Makes an actor that is there the stage as it is at the very start; a reference to wait for."""
+        """Has the actor of ``replica`` be it as at the very start; returns a reference to wait for."""
         ref = self.actors[replica.name].build.remote(self._settings_dump, replica, self._statistics)
         self._started[replica.name] = ref
         return ref
 
     def actor(self, name: str) -> Any:
-        """Of that name, the readers of shards among them."""
+        """Returns the actor of that name, be it a reader of shards."""
         return self.readers[name] if name in self.readers else self.actors[name]
 
     def started(self) -> list[str]:
-        """The names of those that have been built, or have died over it."""
+        """Returns the names of the actors that have been built, or have died over it."""
         return [name for name, ref in self._started.items() if is_ready(ref)]
 
     def kill(self, name: str) -> None:
@@ -145,7 +145,7 @@ class WorkerGroup:
             self._assign_actor(self.replica(name))
 
     def form_groups(self, stages: Collection[str]) -> list[Any]:
-        """References to wait for: a new generation of the group of each of ``stages`` that has several replicas."""
+        """Has the groups of ``stages`` with several replicas formed anew; returns references to wait for."""
         refs = []
         for group in [self.groups[stage] for stage in stages if len(self.groups[stage]) > 1]:
             self._generation += 1
@@ -156,7 +156,7 @@ class WorkerGroup:
         return refs
 
     def keep_a_spare(self) -> None:
-        """One actor that has imported everything and waits: to start one takes longer than most replays.
+        """Keeps one actor that has imported everything and waits: to start one takes longer than most replays.
 
         On a machine without GPUs only: a GPU would have to be held for it.
         """
@@ -165,15 +165,15 @@ class WorkerGroup:
             self._spare, self._spare_node = _stage_actor(pinned_to_node(slot.node_id, slot.address)), slot.node_id
 
     def upload(self, name: str, files: Any) -> Any:
-        """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
+        """Writes ``files`` (a reference) of actor ``name`` from its machine; returns a reference to their records."""
         return self.uploaders[self.home_of(name)].write.remote(self._checkpoints_url, files)
 
     def home_of(self, name: str) -> str:
-        """The machine of actor ``name``."""
+        """Returns the machine of actor ``name``."""
         return self.allocation.by_actor[name].node_id
 
     def renew_uploader(self, node_id: str) -> None:
-        """Another one for that machine; beside this process where the machine is to go and takes nothing new."""
+        """Replaces the uploader of a machine; beside this process where the machine is to go and takes nothing new."""
         ray.kill(self.uploaders[node_id])
         place = (
             _beside_this_process()
@@ -183,7 +183,7 @@ class WorkerGroup:
         self.uploaders[node_id] = _uploader(place)
 
     def _start_uploaders(self) -> None:
-        """Where there is none yet: at once, since nothing new may be started on a machine that is to go."""
+        """Starts uploaders where there are none: at once, since nothing may be started on a machine that is to go."""
         for node_id, address in self.allocation.machines.items():
             if node_id not in self.uploaders:
                 self.uploaders[node_id] = _uploader(pinned_to_node(node_id, address))

@@ -373,19 +373,19 @@ def _capture(settings: RunSettings, chain: Chain) -> CudaGraphs | None:
 
 @cache
 def cuda_graphs() -> CudaGraphs:
-    """The graphs that all stages of this process capture."""
+    """Returns the graphs that all stages of this process capture."""
     return CudaGraphs()
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
+    """Returns the device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def emulates_precision(settings: RunSettings) -> bool:
-    """Whether this machine has no instructions for ``precision`` and would be several times slower for it."""
+    """Returns whether this machine lacks instructions for ``precision`` and would be several times slower."""
     if settings.precision != "bfloat16" or choose_device(settings.device).type != "cpu":
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -396,7 +396,7 @@ def _first_line(error: Exception) -> str:
 
 
 def tensor_of(array: NDArray[np.generic]) -> Tensor:
-    """A copy of ``array``, in C order.
+    """Returns a copy of ``array``, in C order.
 
     Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt the
     stored object. Images come with their channels last: the arithmetic of a step depends on the order of memory.

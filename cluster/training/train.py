@@ -43,7 +43,7 @@ class TrainResult:
 
 
 def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
-    """Everything that can be refused before machines are taken: data, run folder, settings of an earlier start.
+    """Checks all that can be refused before machines are taken: data, run folder, settings of an earlier start.
 
     Returns:
         The data, and the checkpoint to resume from or None for a new run.
@@ -105,7 +105,7 @@ def effective_settings(settings: RunSettings) -> RunSettings:
 
 
 def _newest(settings: RunSettings, damaged: Mapping[tuple[int, str], str] | None = None) -> Checkpoint | None:
-    """The newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
+    """Returns the newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
 
     Its other files are verified by the stages that read them; all of them here where no stage will.
     """
@@ -127,7 +127,7 @@ def _train(
     lease: Lease,
     address: str | None,
 ) -> TrainResult:
-    """:func:`train`, while nobody else trains the same run."""
+    """Trains as :func:`train` says, while nobody else trains the same run."""
     notes = _notes(checkpoint, source)
     if checkpoint is not None and checkpoint.step >= settings.last_step:  # machines would have nothing to do
         callback.on_start(checkpoint.step, notes)
@@ -179,7 +179,7 @@ class Start:
 
     @property
     def step(self) -> int:
-        """How many steps are finished."""
+        """The number of finished steps."""
         return 0 if self.checkpoint is None else self.checkpoint.step
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from cluster.storage.folder import Folder
 from freqgan.errors import InputError, RunError
+
+Result = TypeVar("Result")
 
 QUARANTINE = "quarantine.jsonl"
 WHOLE_SHARD = -1
@@ -118,6 +121,18 @@ class Quarantine:
             f"{reasons_text(images)}. Restore the shards (`freqgan shards verify` names all that are damaged), raise "
             "ingest.max_pixels where images are larger, or raise max_damaged, and run the same command again"
         )
+
+
+def read_around_damage(read: Callable[[], Result], exclude: Callable[[tuple[QuarantinedImage, ...]], None]) -> Result:
+    """Returns what ``read`` gives in the end: while it finds damaged images, ``exclude`` gets them and it reads again.
+
+    ``exclude`` has to see to it that the next call of ``read`` passes over them, or raise.
+    """
+    while True:
+        try:
+            return read()
+        except DamageFoundError as error:
+            exclude(error.found)
 
 
 def reasons_text(images: Iterable[QuarantinedImage]) -> str:

@@ -7,7 +7,7 @@ convolution as if it were a full one, and does not survive ``torch.autograd.grad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
@@ -21,6 +21,7 @@ from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
 from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
@@ -162,11 +163,12 @@ class _Counts:
 def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
     small = settings.model_copy(update={"batch": batch, "precision": "float32"})
     statistics = BandStatistics.from_tensors(unit_statistics(small))
-    chain = Chain(small, statistics, torch.device("cpu"))
-    interval = small.loss.penalty_interval
+    plan, device, interval = small.band_plan(), torch.device("cpu"), small.loss.penalty_interval
     half = small.images // (2 * batch) // interval * interval
-    gans, image = [BandGan(chain, gan) for gan in chain.plan.gans], ImageStage(chain)
-    stages: list[BandGan | ImageStage] = [*gans, image]
+    # A chain for each stage: a stage that has a device to itself shares no work with others.
+    gans = {gan.name: BandGan(Chain(small, statistics, device), gan) for gan in plan.gans}
+    image = ImageStage(Chain(small, statistics, device))
+    stages: list[BandGan | ImageStage] = [*gans.values(), image]
     totals = {stage.name: _Counts(*_sizes(stage)) for stage in stages}
     for step, weight in ((half, 1), (half + 1, interval - 1)):  # one with penalties, the others without
         for name, count in _step_counts(step, small, gans, image) if weight else ():
@@ -182,29 +184,40 @@ def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
 
 
 def _step_counts(
-    step: int, settings: ModelSettings, gans: list[BandGan], image: ImageStage
-) -> Iterator[tuple[str, OperatorCount]]:
+    step: int, settings: ModelSettings, gans: Mapping[str, BandGan], image: ImageStage
+) -> list[tuple[str, OperatorCount]]:
+    """The stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
     labels = torch.zeros(batch, dtype=torch.int64)
-    outputs: dict[str, Tensor] = {}
-    for _ in range(settings.plan.cycles - 1):
-        for gan in gans:
+    counts = []
+
+    def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
+        output = None
+        if call.stage == IMAGE_STAGE:
             with OperatorCount() as count:
-                outputs[gan.name] = gan.forward(step, labels, outputs)
-            yield gan.name, count
-    for gan in gans:
-        side = gan.chain.gan_side(gan.gan)
-        shape = (batch, settings.channels * len(gan.gan.bands), side, side)
-        told = (
-            Feedback(step, labels, dict(outputs), torch.ones(shape), torch.ones(shape)) if settings.feeds_back else None
-        )
-        with OperatorCount() as count:
-            outputs[gan.name] = gan.step(step, images, labels, outputs, told).output
-        yield gan.name, count
-    with OperatorCount() as count:
-        image.step(step, images, labels, outputs)
-    yield IMAGE_STAGE, count
+                image.step(step, images, labels, inputs)
+        elif call.kind == "forward":
+            with OperatorCount() as count:
+                output = gans[call.stage].forward(step, labels, inputs)
+        else:
+            feedback = _unit_feedback(gans[call.stage], step, labels, inputs)
+            with OperatorCount() as count:
+                output = gans[call.stage].step(step, images, labels, inputs, feedback).output
+        counts.append((call.stage, count))
+        return output
+
+    run_step(step_graph(settings.band_plan()), run_call)
+    return counts
+
+
+def _unit_feedback(gan: BandGan, step: int, labels: Tensor, inputs: dict[str, Tensor]) -> Feedback | None:
+    """Feedback of ones on the inputs of this very step, where the settings have feedback."""
+    if not gan.settings.feeds_back:
+        return None
+    side = gan.chain.gan_side(gan.gan)
+    ones = torch.ones(len(labels), gan.settings.channels * len(gan.gan.bands), side, side)
+    return Feedback(step, labels, inputs, ones, ones)
 
 
 def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:

@@ -19,9 +19,11 @@ from freqgan.bands import Band, SubImages
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.noise import NoiseMode, draw_noise
 from freqgan.model.plan import BandPlan, Gan
+from freqgan.model.real_batch import RealBatch
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import NetworkSettings, compressed, grid_patch
 from freqgan.pixels import from_pixels
+from freqgan.recipe.augmentation import augment
 from freqgan.seeds import generator_for
 
 LARGEST = 30.0
@@ -51,6 +53,15 @@ class Condition(NamedTuple):
         return Condition(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
 
 
+class _Reals(NamedTuple):
+    """A batch, and what it was made of."""
+
+    step: int
+    source: Tensor
+    rows: slice
+    batch: RealBatch
+
+
 class Chain:
     """The plan, the transform and the band statistics of one model, on one device.
 
@@ -68,6 +79,7 @@ class Chain:
         self.statistics = statistics.to(device)
         self.device = device
         self.size = (settings.image_size, settings.image_size)
+        self._last_reals: _Reals | None = None
         self._patches = {gan: grid_patch(self.gan_side(gan), self._sizes(gan).patch) for gan in self.plan.gans}
 
     def band_side(self, band: Band | int) -> int:
@@ -91,6 +103,25 @@ class Chain:
         """Return all sub-images, normalised, of stored images (B, C, N, N), uint8 or uint16."""
         sub_images = self.transform.analyse(from_pixels(images, self.device))
         return {band: self.statistics.normalise(band, x) for band, x in sub_images.items()}
+
+    def real_batch(self, step: int, pixels: Tensor, rows: slice | None = None) -> RealBatch:
+        """Return the images of ``step``, augmented as that step has it.
+
+        The last batch is kept: stages that share this chain and are given the same tensor share the work on it.
+
+        Args:
+            step: number of steps done before this one.
+            pixels: stored images uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
+            rows: of the batch, that are wanted; all where not given.
+
+        """
+        rows, last = rows or slice(0, len(pixels)), self._last_reals
+        if last is None or (last.step, last.rows) != (step, rows) or last.source is not pixels:
+            self._last_reals = None  # before the next one takes memory
+            settings = self.settings
+            augmented = augment(pixels, settings.augmentation, settings.levels, settings.seed, step)
+            last = self._last_reals = _Reals(step, pixels, rows, RealBatch(augmented[rows], self.real, self.device))
+        return last.batch
 
     def stacked(self, gan: Gan, sub_images: SubImages) -> Tensor:
         """Return the bands of ``gan`` stacked by channel: (B, C * bands, h, h)."""

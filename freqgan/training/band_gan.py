@@ -14,7 +14,6 @@ from freqgan.model.generators import build_band_generator
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.discriminators import Discriminator
-from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
 from freqgan.recipe.schedules import teacher_forced_count
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
@@ -193,8 +192,7 @@ class BandGan:
 
         """
         settings = self.settings
-        augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
-        real_bands = self.chain.real(augmented[self.replica.rows(len(images))])
+        real_bands = self.chain.real_batch(step, images, self.replica.rows(len(images))).sub_images
 
         # Conditions: the chain's own, and in its place that of real bands for teacher-forced samples.
         chain_inputs = self._generator_input(step, labels, self._visible_bands(step, outputs, len(labels)))

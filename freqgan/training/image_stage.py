@@ -15,8 +15,6 @@ from freqgan.model.generators import ImageGenerator, coarse_noise
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.discriminators import Discriminator
-from freqgan.pixels import from_pixels
-from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import seeded
@@ -172,9 +170,9 @@ class ImageStage:
 
         """
         settings = self.settings
-        augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
-        real_bands = self.chain.real(augmented) if self.level_discriminators.trainers else {}
-        real = RealTargets(from_pixels(augmented, self.chain.device), self.level_discriminators.reals(real_bands))
+        batch = self.chain.real_batch(step, images)
+        real_bands = batch.sub_images if self.level_discriminators.trainers else {}
+        real = RealTargets(batch.images, self.level_discriminators.reals(real_bands))
 
         # Fakes.
         inputs = self._inputs(step, labels, outputs)

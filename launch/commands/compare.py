@@ -22,7 +22,7 @@ from cluster.evaluation.evaluate import check_real
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
-from cluster.training.train import stop_requests
+from cluster.training.stop_signals import stop_requests
 from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, RunError

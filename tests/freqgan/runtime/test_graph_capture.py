@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.stages.host import StageHost
+from cluster.stages.host import build_chain, build_host
+from cluster.stages.replicas import StageReplica
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
@@ -155,7 +156,7 @@ def test_the_setting_has_no_effect_on_a_cpu_and_may_change_when_a_run_is_resumed
 ) -> None:
     settings = tiny_run_settings(tmp_path / "run", small_shards, cuda_graphs=True, device="cpu")
     statistics = {name: tensor.numpy() for name, tensor in unit_statistics(settings).items()}
-    assert StageHost(settings, "LL1", statistics).stage.capture is None
+    assert build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics)).stage.capture is None
     assert "cuda_graphs" not in settings.identity()
 
 
@@ -169,7 +170,7 @@ def test_cuda_graphs_do_what_a_gpu_does_without(system: str) -> None:
         for stage, other in zip(run.stages, recorded.stages, strict=True):
             state = other.state_dict()
             stage.load_state_dict(state | {name: tensor.clone() for name, tensor in tensors_of(state).items()})
-        run.told = dict(recorded.told)
+        run.feedback = dict(recorded.feedback)
         made, metrics = run.step(step)
         made_again, metrics_again = recorded.step(step)
         for name, output in made.items():

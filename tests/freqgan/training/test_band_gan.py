@@ -48,7 +48,7 @@ def test_training_is_a_pure_function_of_the_state_and_resumes_bit_exactly(varian
     run.step(2)
 
     again = TinyRun(settings)
-    again.told = run.told
+    again.feedback = run.feedback
     for stage in again.stages:
         stage.load_state_dict({**saved[stage.name], **counters[stage.name]})
     assert same(saved, again.states())

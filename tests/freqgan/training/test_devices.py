@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.execution.executors import InlineExecutor
+from cluster.execution.inline import InlineExecutor
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.run.settings import RunSettings
 from cluster.stages import host

@@ -35,7 +35,7 @@ def run_script(script: str, *arguments: Path | str) -> list[str]:
 
 
 TRAINING = """
-import json, sys
+import json, sys, time
 from tests.support.runs import Events, tiny_run_settings
 from cluster.training.train import train
 
@@ -43,6 +43,7 @@ class Counting(Events):
     def on_step(self, record):
         super().on_step(record)
         print(record.step, flush=True)
+        time.sleep(float(sys.argv[6]))
 
 steps = int(sys.argv[3])
 changes = {"max_steps": steps, "images": max(400, 8 * steps), "executor": sys.argv[4]} | json.loads(sys.argv[5])
@@ -52,14 +53,15 @@ print(result.reason, result.step, "ray" in sys.modules and sys.modules["ray"].is
 
 
 def start_training(
-    run: Path, shards: Path, steps: int, executor: str = "inline", **changes: Any
+    run: Path, shards: Path, steps: int, executor: str = "inline", pause_s: float = 0.0, **changes: Any
 ) -> subprocess.Popen[str]:
-    """Starts a training as a process that prints the number of every step.
+    """Starts a training as a process that prints the number of every step, and waits ``pause_s`` after it.
 
     Its last line says why it ended, after which step, and whether it has left a Ray running.
     """
+    arguments = [str(run), str(shards), str(steps), executor, json.dumps(changes), str(pause_s)]
     return subprocess.Popen(
-        [sys.executable, "-c", TRAINING, str(run), str(shards), str(steps), executor, json.dumps(changes)],
+        [sys.executable, "-c", TRAINING, *arguments],
         cwd=ROOT, env=environment() | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -135,10 +135,12 @@ import ray
 from ray.cluster_utils import Cluster
 os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 from tests.support.runs import tiny_run_settings, trained
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
-for gpus in (1, 2):
-    labels = {"ray.io/accelerator-type": "T4", "ray.io/market-type": "spot" if gpus == 2 else "on-demand"}
-    cluster.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=100 * 2**20, labels=labels)
+def node(gpus, market):
+    labels = {"ray.io/accelerator-type": "T4", "ray.io/market-type": market}
+    return {"num_cpus": 1, "num_gpus": gpus, "object_store_memory": 100 * 2**20, "labels": labels}
+
+cluster = Cluster(initialize_head=True, head_node_args=node(1, "on-demand"))
+cluster.add_node(**node(2, "spot"))
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_engine.executor import RayExecutor
 seats, close = {}, RayExecutor.close
@@ -147,7 +149,7 @@ def look(self):
     print("free", ray.available_resources().get("GPU", 0))
     close(self)
 RayExecutor.close = look
-digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", device="auto"))[2]
+digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", device="auto", max_failures=0))[2]
 image = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == seats["image"].node_id)
 print(len({(seat.node_id, seat.gpu) for seat in seats.values()}), image["ray.io/market-type"], digest)
 ray.shutdown()

@@ -95,7 +95,7 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
 
 def test_a_second_run_of_one_name_is_refused_while_the_first_lives(small_shards: Path, tmp_path: Path) -> None:
     run, steps = tmp_path / "run", 100_000
-    process = start_training(run, small_shards, steps)
+    process = start_training(run, small_shards, steps, pause_s=0.1)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "1"
     reader = threading.Thread(target=process.stdout.read)  # a full pipe would stop it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,11 +37,11 @@ WITH_RAY = "ray"
 """The group of all tests that share the Ray cluster or the Ray head."""
 
 
-class FileScheduling(LoadGroupScheduling):
+class FileScheduling(LoadGroupScheduling):  # type: ignore[misc]  # xdist is not annotated
     """Gives a group of tests to one process, and of the others each file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return super()._split_scope(nodeid).partition("::")[0]
+        return str(super()._split_scope(nodeid)).partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -66,13 +66,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Prints the files that took longest, where the slowest tests are asked for."""
     if not config.getoption("durations"):
         return
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
                 seconds[report.nodeid.partition("::")[0]] += report.duration
     terminalreporter.section(f"slowest {SLOWEST_FILES} files")
-    for path, duration_s in seconds.most_common(SLOWEST_FILES):
+    for path, duration_s in sorted(seconds.items(), key=lambda item: -item[1])[:SLOWEST_FILES]:
         terminalreporter.line(f"{duration_s:6.1f}s {path}")
 
 

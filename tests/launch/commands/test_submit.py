@@ -31,7 +31,9 @@ def submit(head: Head, data: Path, run: Path, *more: object) -> Outcome:
 
 
 @pytest.mark.alone
-def test_followed_to_the_end_and_submitted_again(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
+def test_followed_to_the_end_and_submitted_again(
+    capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
+) -> None:
     first = submit(ray_head, small_shards, tmp_path / "run", "max_steps=3")
     assert first.code == 0, first
     assert "checkpoint of step 3" in first.out  # of the job's own log
@@ -42,14 +44,12 @@ def test_followed_to_the_end_and_submitted_again(ray_head: Head, small_shards: P
     assert "resumes after step 3" in again.out
     assert find_checkpoint(str(tmp_path / "run")).step == 6
     quiet = tmp_path / "quiet"
-    subprocess.run(
-        command_line("train", "smoke", f"data={small_shards}", f"run={quiet}"), cwd=ROOT, check=True, timeout=120
-    )
+    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={quiet}").code == 0
     assert find_checkpoint(str(quiet)).digest() == find_checkpoint(str(tmp_path / "run")).digest()
     status = command(ray_head, "status", ray_head.address)
     assert "SUCCEEDED" in status.out
     assert "step 6" in status.out
-    assert "done" in command(ray_head, "status", tmp_path / "run").out
+    assert "done" in run_command(capsys, "status", tmp_path / "run").out
 
 
 @pytest.mark.alone

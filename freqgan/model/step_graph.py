@@ -28,7 +28,7 @@ class StageCall:
 
 
 def step_graph(plan: BandPlan) -> tuple[StageCall, ...]:
-    """The calls of one step in an order in which every input exists before it is taken."""
+    """Return the calls of one step in an order in which every input exists before it is taken."""
     calls = []
     for pass_number in range(1, plan.cycles + 1):
         last = pass_number == plan.cycles

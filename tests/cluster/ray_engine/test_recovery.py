@@ -219,13 +219,13 @@ def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     from cluster.ray_engine.recovery import Replayer
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=1, window=1)
-    revive = Replayer._restart
+    restart = Replayer._restart
 
-    def lose_snapshots_and_revive(self: Replayer, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
+    def lose_snapshots_and_restart(self: Replayer, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
         delete_snapshots(settings.run)
-        revive(self, dead, alone)
+        restart(self, dead, alone)
 
-    monkeypatch.setattr(Replayer, "_restart", lose_snapshots_and_revive)
+    monkeypatch.setattr(Replayer, "_restart", lose_snapshots_and_restart)
     with killing({4: ["HL1"]}):
         _, events, digest = trained(settings)
     assert digest == quiet_pair

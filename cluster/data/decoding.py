@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -33,22 +33,16 @@ from cluster.data.jpeg_segments import (
     without_junk,
 )
 from cluster.data.png_samples import END, PngForm, luma, wide_luma, wide_samples, without_texts
+from cluster.data.settings import MAX_PIXELS, WHITE, ImagePolicy
+from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
-
-if TYPE_CHECKING:  # reading shards is to need no torch
-    from freqgan.pixels import BitDepth
 
 Pixels = NDArray[np.uint8 | np.uint16]
 STEP = 257
 """Of 16-bit levels for one of 8 bits: 255 is 65535."""
 
-MAX_PIXELS = 64 * 2**20
-"""Images above this are refused from their header: at 4 bytes a pixel this is 256 MiB."""
-
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
-
-WHITE = (255, 255, 255)
 
 _EXIF_ORIENTATION = 0x0112
 _APP1 = re.compile(rb"\xff\xe1")
@@ -59,32 +53,6 @@ T = TypeVar("T")
 
 class TooLargeError(InputError):
     """An image of more pixels than are allowed."""
-
-
-@dataclass(frozen=True)
-class ImagePolicy:
-    """How an image becomes ``channels`` x ``size`` x ``size``: short side to ``size`` pixels, then a square crop."""
-
-    size: int
-    channels: Literal[1, 3] = 3
-    crop: Literal["center", "random"] = "center"
-    background: tuple[int, int, int] = WHITE
-    max_pixels: int = MAX_PIXELS
-    bit_depth: BitDepth = 8
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.channels not in (1, 3) or self.crop not in ("center", "random"):
-            raise InputError(
-                f"images of {self.size} pixels, {self.channels} channels and crop {self.crop!r} cannot be made: "
-                "size must be at least 1, channels 1 or 3, crop center or random"
-            )
-        if self.bit_depth == 16 and self.channels != 1:
-            raise InputError(f"images of 16 bits and {self.channels} channels cannot be made: channels must be 1")
-
-    @property
-    def dtype(self) -> type[np.uint8 | np.uint16]:
-        """Of the pixels."""
-        return np.uint8 if self.bit_depth == 8 else np.uint16
 
 
 def image_format(data: bytes) -> Literal["jpg", "png", "webp"] | None:

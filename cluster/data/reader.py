@@ -19,15 +19,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cluster.data.decoding import MAX_PIXELS, ImagePolicy, Pixels, TooLargeError, decode_image, fit_image
+from cluster.data.decoding import Pixels, TooLargeError, decode_image, fit_image
 from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, QuarantinedImage, check_some_are_left, images_of
 from cluster.data.sampler import BlockShuffle
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged, difference
 from cluster.data.shards import Shard, ShardSet
@@ -35,34 +34,13 @@ from cluster.data.skip_list import SkipList
 from cluster.storage.folder import Folder, split_object
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import FreqganError, InputError
-from freqgan.setting_group import SettingGroup
-
-if TYPE_CHECKING:  # reading shards is to need no torch
-    from freqgan.pixels import BitDepth
 
 NO_LABEL = -1
 LABELS = np.iinfo(np.int64)
 """What a batch can hold; one beyond, such as 2**64 - 1, is none (a training with classes refuses it before)."""
 
-Channel = Annotated[int, Field(ge=0, le=255)]
 FETCHES = 3
 """Times that a shard is fetched before damage counts as that of the object itself."""
-
-
-class DataSettings(SettingGroup):
-    """How images become pixels, and in which order they come."""
-
-    crop: Literal["center", "random"] = "center"
-    shuffle: bool = True
-    shuffle_shards: int = Field(4, ge=1, description="shards whose samples are mixed, and which are held at a time")
-    background: tuple[Channel, Channel, Channel] = Field(
-        (255, 255, 255), description="the colour behind transparent pixels: red, green, blue, 0 to 255"
-    )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="of an image; a larger one is refused before it is decoded")
-
-    def image_policy(self, size: int, channels: Literal[1, 3] = 3, bit_depth: BitDepth = 8) -> ImagePolicy:
-        """The policy that makes ``channels`` x ``size`` x ``size`` images of ``bit_depth`` by these settings."""
-        return ImagePolicy(size, channels, self.crop, self.background, self.max_pixels, bit_depth)
 
 
 class UnusableError(InputError):

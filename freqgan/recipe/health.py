@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field
 from torch import Tensor
 
-from freqgan.setting_group import SettingGroup
-
-
-class HealthSettings(SettingGroup):
-    """When a stage counts as ill, and what is done then."""
-
-    every: int = Field(250, ge=1, description="steps between the states that a stage can be set back to")
-    patience: int = Field(100, ge=1, description="steps in a row with signs of collapse before a stage is set back")
-    least_loss: float = Field(
-        1e-4, ge=0, description="a discriminator's loss below it is a sign of collapse: it has nothing left to learn"
-    )
-    least_deviation: float = Field(
-        0.02,
-        ge=0,
-        description="samples whose deviation from each other is below this share of that of real ones are another",
-    )
-    rate: float = Field(0.5, gt=0, le=1, description="learning rate after each time, relative to that before")
-    most: int = Field(4, ge=0, description="times a stage is set back before the run fails")
+from freqgan.recipe.settings import HealthSettings
 
 
 def deviations(real: Tensor, made: Tensor) -> dict[str, Tensor]:

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.data.decoding import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.data.decoding import Pixels, decode_image, fit_image
+from cluster.data.settings import ImagePolicy
 from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, redraw, super_resolve, weigh
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
-from freqgan.metrics.evaluation import FEWEST
+from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
 from launch.commands.generate import images_text

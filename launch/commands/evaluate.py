@@ -14,7 +14,8 @@ from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_file
 from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
+from freqgan.metrics.catalogue import HIGH_IS_GOOD
+from freqgan.metrics.evaluation import MEASURES, Score
 from launch.commands.edit import SIDE_BY_SIDE
 from launch.commands.generate import GRID
 from launch.console.tables import plain_console

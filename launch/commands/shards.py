@@ -11,9 +11,10 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
-from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.decoding import Pixels
 from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
 from cluster.evaluation.evaluate import MIXED_SHARDS

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
 from cluster.data.quarantine import QUARANTINE
-from cluster.run.checkpoints import LATEST, LEASE, Checkpoint, find_checkpoint, has_checkpoints
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError

@@ -462,12 +462,12 @@ def decompose_command(
 @app.command("digest")
 def digest_command(run: Run) -> None:
     """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""
-    from cluster.run.checkpoints import find_checkpoint
+    from cluster.run.checkpoints import open_checkpoint
 
-    checkpoint = find_checkpoint(run)
+    checkpoint, digest = open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.digest()))
     for note in checkpoint.notes:
         _note(note)
-    print(f"step {checkpoint.step} sha256 {checkpoint.digest()}")
+    print(f"step {checkpoint.step} sha256 {digest}")
 
 
 @app.command("evaluate")

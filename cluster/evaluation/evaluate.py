@@ -26,7 +26,7 @@ from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
-from freqgan.generation.synthesiser import BLOCK
+from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.evaluation import Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.inception import extractor_of
@@ -54,16 +54,18 @@ def evaluate_checkpoint(
     note: Callable[[str], None],
     parts: Sequence[Part] = ("image",),
     extra: Sequence[Measure] = (),
+    synthesiser: Synthesiser | None = None,
 ) -> dict[Part, dict[str, Score]]:
     """Every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
 
+    ``synthesiser`` has its generators, where they are in memory already.
     Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
     """
     settings, index = checkpoint.settings, build_index(data)
     reference, other_real = real_images(index, _centred(settings), _fitting(count, index, data, note), data, note)
     number = len(reference)
     note(f"generating {number} images of step {checkpoint.step}")
-    synthesiser = checkpoint.synthesiser()
+    synthesiser = synthesiser or checkpoint.synthesiser()
     blocks = [synthesiser.sample(seed, min(BLOCK, number - first), first) for first in range(0, number, BLOCK)]
     images: dict[Part, list[Tensor]] = {
         "image": [block.images for block in blocks],

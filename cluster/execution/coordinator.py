@@ -11,7 +11,8 @@ from cluster.evaluation.background import BackgroundEvaluator
 from cluster.execution.callbacks import StepRecord, TrainingCallback
 from cluster.execution.executors import Executor, RestorePoint
 from cluster.execution.failure_policy import setbacks
-from cluster.run.checkpoints import Checkpoint, CheckpointWriter
+from cluster.run.checkpoint_writer import CheckpointWriter
+from cluster.run.checkpoints import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.tensor_dicts import Metrics
 
@@ -88,7 +89,7 @@ class Coordinator:
         checkpoint = self.last_checkpoint
         if checkpoint is None or checkpoint.step != self.finished:
             return  # nothing was trained since the start: the executor asks again
-        self.executor.move(RestorePoint(checkpoint.step, checkpoint.folder.url, checkpoint.records))
+        self.executor.move(RestorePoint(checkpoint.step, checkpoint.root.url, checkpoint.records))
         self._report_damage()
 
     def _finish_one(self) -> None:
@@ -117,7 +118,7 @@ class Coordinator:
 
     def _save(self) -> None:
         self.last_saved = self.submitted
-        self.executor.save(self.submitted, self.writer.folder(self.submitted).url)
+        self.executor.save(self.submitted, self.writer.attempt)
         self.saves.append(self.submitted)
 
     def _commit_finished(self, *, wait: bool) -> None:

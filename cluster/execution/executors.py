@@ -32,10 +32,10 @@ from freqgan.tensor_dicts import Metrics
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """Where the state of ``step`` finished steps lies."""
+    """Where the state of ``step`` finished steps lies: its files, named relative to the folder of checkpoints."""
 
     step: int
-    folder_url: str
+    root_url: str
     records: list[FileRecord]
 
 
@@ -85,8 +85,11 @@ class Executor(Protocol):
     def finish(self) -> dict[str, Metrics]:
         """Waits for the oldest step not yet finished; its metrics by stage."""
 
-    def save(self, step: int, folder_url: str) -> None:
-        """Starts writing the state after ``step`` steps; called right after ``submit(step - 1)``."""
+    def save(self, step: int, attempt: str) -> None:
+        """Starts writing the state after ``step`` steps, for the writer of that name.
+
+        It is called right after ``submit(step - 1)``.
+        """
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
         """The records of the files of the oldest save not yet collected; None where it takes time, unless ``wait``."""
@@ -136,7 +139,7 @@ class InlineExecutor:
         self.hosts = {name: StageHost(settings, name, statistics) for name in stage_names(plan)}
         if restore is not None:
             for host in self.hosts.values():
-                host.load(restore.folder_url, restore.records, restore.step)
+                host.load(restore.root_url, restore.records, restore.step)
         self._gradients: dict[int, dict[str, Tensor]] = {}
         for step in kept_steps(settings, restore):
             self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
@@ -174,9 +177,9 @@ class InlineExecutor:
         """The metrics of the oldest step."""
         return self._finished.popleft()
 
-    def save(self, step: int, folder_url: str) -> None:
+    def save(self, step: int, attempt: str) -> None:
         """Writes every stage's state now."""
-        self._saved.append([record for host in self.hosts.values() for record in host.save(folder_url, step)])
+        self._saved.append([record for host in self.hosts.values() for record in host.save(step, attempt)])
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
         """The records of the oldest save, which is done."""

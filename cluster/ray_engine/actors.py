@@ -142,13 +142,14 @@ class StageActor:
         """See :meth:`StageHost.forward`."""
         return _array(self.host.forward(step, labels, _joined(names, outputs)))
 
-    def pack(self, step: int) -> dict[str, NDArray[np.uint8]]:
+    def pack(self, step: int, attempt: str) -> dict[str, NDArray[np.uint8] | FileRecord]:
         """See :meth:`StageHost.packed`; as arrays, which the object store hands on without a copy."""
-        return {name: np.frombuffer(data, np.uint8) for name, data in self.host.packed(step).items()}
+        files = self.host.packed(step, attempt)
+        return {n: x if isinstance(x, FileRecord) else np.frombuffer(x, np.uint8) for n, x in files.items()}
 
-    def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
+    def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
         """See :meth:`StageHost.load`."""
-        self.host.load(folder_url, records, step)
+        self.host.load(root_url, records, step)
 
     def pid(self) -> int:
         """Of its process."""

@@ -129,9 +129,9 @@ class RayExecutor:
         self._tell()
         return {stage: by_actor[stage] for stage in self.crew.groups}  # replicas' are the same
 
-    def save(self, step: int, folder_url: str) -> None:
+    def save(self, step: int, attempt: str) -> None:
         """Queues a save behind the steps already submitted; stages only hand over their state, others write it."""
-        self.ledger.save(step, folder_url)
+        self.ledger.save(step, attempt)
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
         """The oldest save, through failures."""
@@ -225,7 +225,7 @@ class RayExecutor:
             raise self._rolled_back(f"the actors did not come up ({first_line(error)})", ()) from error
 
     def _load(self, at: RestorePoint, names: Iterable[str]) -> None:
-        load = [partial(self.crew.actors[n].load.remote, at.folder_url, at.records, at.step) for n in names]
+        load = [partial(self.crew.actors[n].load.remote, at.root_url, at.records, at.step) for n in names]
         self._insist(load)
 
     def _form_groups(self, stages: Collection[str]) -> None:

@@ -48,9 +48,10 @@ class UploadActor:
     They do no harm twice: names and bytes are the same, and nothing counts before the manifest is there.
     """
 
-    def write(self, folder_url: str, files: dict[str, NDArray[np.uint8]]) -> list[FileRecord]:
-        """See :func:`cluster.storage.checksummed_files.write_files`."""
-        return write_files(folder_url, {name: data.tobytes() for name, data in files.items()})
+    def write(self, root_url: str, files: dict[str, NDArray[np.uint8] | FileRecord]) -> list[FileRecord]:
+        """Writes files of a checkpoint into the folder of checkpoints; those given as records are there already."""
+        data = {name: file if isinstance(file, FileRecord) else file.tobytes() for name, file in files.items()}
+        return write_files(root_url, data)
 
     def pid(self) -> int:
         """Of its process."""

@@ -336,7 +336,7 @@ class Replayer:
         if point.by_actor:
             ready += [self.crew.actors[m.name].restore.remote(point.by_actor[m.name]) for m in anew]
         elif self.restore is not None:
-            arguments = (self.restore.folder_url, self.restore.records, self.restore.step)
+            arguments = (self.restore.root_url, self.restore.records, self.restore.step)
             ready += [self.crew.actors[member.name].load.remote(*arguments) for member in anew]
         self._reviving = {member.name for member in anew}
         try:

@@ -44,12 +44,12 @@ class StepRefs:
 class StateRefs:
     """What every actor gives after ``step`` steps, or references to it: the path of a snapshot, records of a save.
 
-    ``packed`` are references to the files of a save, which outlive who was to write them.
+    ``packed`` are references to the files of a save, which outlive who was to write them; ``attempt`` names the writer.
     """
 
     step: int
     by_actor: dict[str, Any]
-    folder_url: str = ""
+    attempt: str = ""
     packed: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,9 +107,9 @@ class ReplayLog:
         """Has every actor write its state after ``step`` steps, behind the calls made so far."""
         self.taking.append(StateRefs(step, self._snapshots(step, self.crew.actors)))
 
-    def save(self, step: int, folder_url: str) -> None:
+    def save(self, step: int, attempt: str) -> None:
         """Has every actor hand over its state after ``step`` steps to its uploader."""
-        save = StateRefs(step, {}, folder_url)
+        save = StateRefs(step, {}, attempt)
         self._write(save, self.crew.actors)
         self.saves.append(save)
 
@@ -139,7 +139,7 @@ class ReplayLog:
         for save in self.saves:
             for name, ref in save.by_actor.items():
                 if self.crew.home_of(name) in lost and (not is_ready(ref) or _has_died(ref)):
-                    save.by_actor[name] = self.crew.upload(name, save.folder_url, save.packed[name])
+                    save.by_actor[name] = self.crew.upload(name, save.packed[name])
 
     def remember_gradients(self, steps: Iterable[int]) -> None:
         """Asks the image stage for what it told at ``steps``, which were before the first one here."""
@@ -182,8 +182,8 @@ class ReplayLog:
     def _write(self, save: StateRefs, actors: Collection[str]) -> None:
         """Has ``actors`` pack what they have to save, and others write it."""
         for name in actors:
-            save.packed[name] = self.crew.actors[name].pack.remote(save.step)
-            save.by_actor[name] = self.crew.upload(name, save.folder_url, save.packed[name])
+            save.packed[name] = self.crew.actors[name].pack.remote(save.step, save.attempt)
+            save.by_actor[name] = self.crew.upload(name, save.packed[name])
 
     def _call_member(
         self, step: int, call: StageCall, member: StageReplica, refs: StepRefs, told: dict[str, Any]

@@ -17,8 +17,10 @@ from cluster.ray_engine.io_actors import IngestActor, UploadActor
 from cluster.ray_engine.results import is_alive, is_ready, retry_lost_calls
 from cluster.ray_engine.slots import Allocation, draining, pinned_to_node
 from cluster.run.data_source import DataSource
+from cluster.run.layout import CHECKPOINTS
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import StageReplica, replicas_of
+from cluster.storage.folder import open_folder
 from freqgan.errors import RunError
 
 INGEST = "ingest"
@@ -49,6 +51,7 @@ class WorkerGroup:
         use_gpus: bool,
     ) -> None:
         self.settings, self.source = settings, source
+        self._checkpoints_url = open_folder(settings.run).child(CHECKPOINTS).url
         self.groups = replicas_of(settings)
         self.seats = Allocation(settings, use_gpus)
         self._dump, self._statistics = settings.model_dump(mode="json"), ray.put(statistics)
@@ -160,9 +163,9 @@ class WorkerGroup:
         if self._spare is None and self.settings.max_failures != 0 and seat is not None:
             self._spare, self._spare_node = _stage_actor(pinned_to_node(seat.node_id, seat.address)), seat.node_id
 
-    def upload(self, name: str, folder_url: str, files: Any) -> Any:
+    def upload(self, name: str, files: Any) -> Any:
         """A reference to the records of ``files`` (a reference) of actor ``name``, written from its own machine."""
-        return self.uploaders[self.home_of(name)].write.remote(folder_url, files)
+        return self.uploaders[self.home_of(name)].write.remote(self._checkpoints_url, files)
 
     def home_of(self, name: str) -> str:
         """The machine of actor ``name``."""

@@ -1,56 +1,73 @@
-"""Checkpoints: ``<run>/checkpoints/<step>/<attempt>/`` with one safetensors file per stage.
+"""Checkpoints of a run: finding them, and reading what they hold.
 
-Order of writing: every stage's files, then ``manifest.json`` (sizes, sha256, settings, data position),
-then ``LATEST`` by a conditional write. A folder without a manifest is not a checkpoint, so a killed upload
-leaves nothing readable. An attempt has a folder of its own: two writers of one step never mix their files.
-One process at a time holds the ``LEASE`` of a run; it deletes what others have left unfinished.
+A folder is a checkpoint when it has a manifest; :mod:`cluster.run.checkpoint_writer` writes it last. Looking a
+checkpoint up reads manifests and lists the folder; a file is verified when it is read, and only once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from cluster.run.layout import (
+    BEST,
+    CHECKPOINTS,
+    CURRENT,
+    LATEST,
+    MANIFEST,
+    STATISTICS,
+    VERSION_DIGITS,
+    VERSIONS,
+    checkpoint_path,
+)
 from cluster.run.settings import RunSettings
-from cluster.storage.checksummed_files import FileRecord, read_verified, write_recorded
+from cluster.run.stage_files import read_averages, read_counters, read_tensors
+from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read_verified
 from cluster.storage.folder import Folder, open_folder
-from cluster.storage.lease import Lease
-from freqgan import __version__
 from freqgan.errors import FreqganError, InputError, RunError
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.stage_names import stage_names
 from freqgan.setting_group import AS_STORED
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-LATEST = "LATEST"
-LEASE = "LEASE"
-BEST = "BEST"
-STATISTICS = "statistics.safetensors"
-CURRENT = "CURRENT"
-VERSIONS = "versions"
-VERSION_DIGITS = 6
-"""Of a model's folder, see :mod:`cluster.run.model_registry`."""
+FORMAT = 2
+"""Files of a stage by purpose, named relative to the folder of checkpoints."""
+ONE_FILE_FORMAT = 1
+"""Everything of a stage in one file, named relative to the folder of the manifest. It is still read."""
+
+Found = TypeVar("Found")
 
 
 @dataclass
 class Checkpoint:
-    """A committed checkpoint; ``notes`` say what was passed over to find it."""
+    """A committed checkpoint.
+
+    Attributes:
+        step: how many steps were finished.
+        root: the folder of all checkpoints of the run.
+        attempt: the name of the process that wrote it.
+        manifest: as it is stored.
+        notes: what was passed over to find it.
+
+    """
 
     step: int
-    folder: Folder
+    root: Folder
+    attempt: str
     manifest: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Folder:
+        """The folder that its manifest is in."""
+        return self.root.child(checkpoint_path(self.step, self.attempt))
 
     @cached_property
     def settings(self) -> RunSettings:
@@ -62,176 +79,69 @@ class Checkpoint:
         """Images seen."""
         return int(self.manifest["images"])
 
-    @property
-    def records(self) -> list[FileRecord]:
-        """Every file with size and sha256."""
-        return [FileRecord(**record) for record in self.manifest["files"]]
+    @cached_property
+    def stage_steps(self) -> dict[str, int]:
+        """How many steps each stage has finished, by its name; all are equal where stages wait for each other."""
+        stored = self.manifest.get("stages")
+        if stored is None:
+            return dict.fromkeys(stage_names(self.settings.band_plan()), self.step)
+        return {str(name): int(step) for name, step in stored.items()}
 
-    def record(self, name: str) -> FileRecord:
-        """The record of one file."""
-        return next(record for record in self.records if record.name == name)
+    @cached_property
+    def records(self) -> list[FileRecord]:
+        """Every file with size and sha256, named relative to the folder of checkpoints."""
+        records = [FileRecord(**record) for record in self.manifest["files"]]
+        if self.manifest["format"] != ONE_FILE_FORMAT:
+            return records
+        return [FileRecord(self._own(r.name), r.size_bytes, r.sha256) for r in records]
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors (weights, averages, optimiser moments) by stage, verified."""
-        names = [record.name for record in self.records if record.name.endswith(".safetensors")]
-        return {n.removesuffix(".safetensors"): self._tensors(n) for n in names if n != STATISTICS}
+        """All tensors (weights, averages, optimiser moments, states to go back to) by stage, verified."""
+        return {stage: read_tensors(stage, self.records, self.read) for stage in self.stage_steps}
+
+    def averages(self) -> dict[str, dict[str, Tensor]]:
+        """The averaged weights of the generators by stage, verified: all that a picture needs."""
+        return {stage: read_averages(stage, self.records, self.read) for stage in self.stage_steps}
+
+    def counters(self, stage: str) -> bytes:
+        """The counters of a stage as they are stored, JSON, verified."""
+        return read_counters(stage, self.records, self.read)
 
     def statistics(self) -> BandStatistics:
         """The band statistics, verified."""
-        return BandStatistics.from_tensors(self._tensors(STATISTICS))
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> BandStatistics:
+        name = self._own(STATISTICS)
+        record = next(record for record in self.records if record.name == name)
+        return BandStatistics.from_tensors(load_safetensors(self.read(record)))
 
     def synthesiser(self) -> Synthesiser:
         """The generators of this checkpoint, on the CPU."""
-        return Synthesiser(self.settings, self.statistics(), self.states())
+        return Synthesiser(self.settings, self.statistics(), self.averages())
 
     def digest(self) -> str:
         """sha256 over the name, type, shape and bytes of every weight and optimiser state, in the order of names."""
         total = hashlib.sha256()
         for stage, tensors in sorted(self.states().items()):
-            scalars = read_verified(self.folder, self.record(f"{stage}.json"))
-            total.update(stage.encode() + scalars)
+            total.update(stage.encode() + self.counters(stage))
             for name, tensor in sorted(tensors.items()):
                 total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 total.update(tensor.numpy().tobytes())
         return total.hexdigest()
 
     def verify(self) -> None:
-        """RunError unless every file is there and has the recorded size and sha256."""
+        """DamagedFileError unless every file is there and has the recorded size and sha256."""
         for record in self.records:
-            read_verified(self.folder, record)
+            self.read(record)
 
-    def _tensors(self, name: str) -> dict[str, Tensor]:
-        loaded: dict[str, Tensor] = load_safetensors(read_verified(self.folder, self.record(name)))
-        return loaded
+    def read(self, record: FileRecord) -> bytes:
+        """The bytes of one of :attr:`records`; DamagedFileError where they are not those that were recorded."""
+        return read_verified(self.root, record)
 
-
-class CheckpointWriter:
-    """Commits checkpoints of one run; every process that writes has an attempt of its own.
-
-    Args:
-        settings: of the run.
-        statistics: of its bands.
-        data_fingerprint: of its shards.
-        lease: held on the run; its epoch fences off who held it before.
-        first_step: at which this process began.
-
-    """
-
-    def __init__(
-        self,
-        settings: RunSettings,
-        statistics: BandStatistics,
-        data_fingerprint: str,
-        lease: Lease | None = None,
-        first_step: int = 0,
-    ) -> None:
-        self.settings, self.statistics, self.data_fingerprint = settings, statistics, data_fingerprint
-        self.lease, self.first_step = lease, first_step
-        self.root = open_folder(settings.run).child("checkpoints")
-        self.attempt = uuid.uuid4().hex[:12]
-
-    def folder(self, step: int) -> Folder:
-        """Where the stages write their files of ``step``."""
-        return self.root.child(f"{step:09d}", self.attempt)
-
-    def commit(self, step: int, records: list[FileRecord]) -> Checkpoint:
-        """Makes the files of ``step`` a checkpoint: statistics, manifest, LATEST, in this order; then prunes.
-
-        Raises:
-            RunError: another process has taken over this run; nothing that it can see has changed.
-
-        """
-        folder = self.folder(step)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.statistics.tensors().items()}
-        records = [*records, write_recorded(folder, STATISTICS, save_safetensors(tensors))]
-        images = step * self.settings.batch
-        dump = self.settings.model_dump(mode="json")
-        manifest = {
-            "format": FORMAT,
-            "version": __version__,
-            "step": step,
-            "epoch": self.lease.epoch if self.lease else 0,
-            "images": images,
-            "data": {"fingerprint": self.data_fingerprint, "position": images},
-            "settings": dump,
-            "settings_sha256": _settings_sha256(dump),
-            "plan": [gan.name for gan in self.settings.band_plan().gans],
-            "files": [asdict(record) for record in sorted(records, key=lambda r: r.name)],
-        }
-        text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-        if self.lease is not None:
-            self.lease.check()
-        folder.write(MANIFEST, text)
-        self._point_to(step, hashlib.sha256(text).hexdigest())
-        self._prune()
-        return Checkpoint(step, folder, manifest)
-
-    def _point_to(self, step: int, manifest_sha256: str) -> None:
-        """Moves LATEST, unless somebody with a later epoch has moved it."""
-        epoch = self.lease.epoch if self.lease else 0
-        pointer = {
-            "step": step,
-            "attempt": self.attempt,
-            "manifest_sha256": manifest_sha256,
-            "epoch": epoch,
-            "first_step": self.first_step,
-            "at_s": time.time(),
-        }
-
-        def moved(before: bytes | None) -> bytes:
-            theirs = 0 if before is None else _epoch(before)
-            if theirs > epoch:
-                raise RunError(
-                    f"{self.root.url}/{LATEST} was moved by a process with a later lease (epoch {theirs}, ours is "
-                    f"{epoch}); the checkpoint of step {step} is not committed. Is the same run started twice?"
-                )
-            return json.dumps(pointer).encode()
-
-        self.root.update(LATEST, moved)
-
-    def mark(self, step: int, fit: float) -> bool:
-        """Makes ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; whether it is."""
-        best = best_checkpoint(self.root)
-        if best is not None and best[1] <= fit and best[0] != step:
-            return False
-        self.root.write(BEST, json.dumps({"step": step, "fit": fit}).encode())
-        return True
-
-    def _prune(self) -> None:
-        """Deletes all but the newest checkpoints and the best, manifest first: half a deletion is no checkpoint."""
-        committed = _candidates(self.root)[::-1]
-        best = best_checkpoint(self.root)
-        for step, attempt in committed[: -self.settings.keep_checkpoints]:
-            if best is not None and step == best[0]:
-                continue
-            folder = self.root.child(f"{step:09d}", attempt)
-            folder.delete(MANIFEST)
-            folder.delete_tree()
-            if not (step_folder := self.root.child(f"{step:09d}")).list():
-                step_folder.delete_tree()
-        self.prune_unfinished()
-
-    def prune_unfinished(self) -> None:
-        """Deletes the attempts of others that came to no manifest, while the lease says that nobody else writes."""
-        if self.lease is None:
-            return
-        names = self.root.list()
-        committed = set(_committed_among(names))
-        attempts = _attempts_on_disk(self.root) if self.root.is_local else _attempts_among(names)
-        unfinished = {a for a in attempts if a[1] != self.attempt and (int(a[0]), a[1]) not in committed}
-        if unfinished:
-            self.lease.check()
-        for step, attempt in unfinished:
-            self.root.child(step, attempt).delete_tree()
-            self.root.child(step).delete_if_empty()
-
-
-def _epoch(pointer: bytes) -> int:
-    """The epoch that a LATEST carries; 0 for one of before there were leases, or a torn one."""
-    try:
-        return int(json.loads(pointer).get("epoch", 0))
-    except (ValueError, AttributeError, TypeError):
-        return 0
+    def _own(self, name: str) -> str:
+        return checkpoint_path(self.step, self.attempt, name)
 
 
 def best_checkpoint(root: Folder) -> tuple[int, float] | None:
@@ -244,64 +154,97 @@ def best_checkpoint(root: Folder) -> tuple[int, float] | None:
 
 
 def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) -> Checkpoint:
-    """The newest checkpoint of ``run`` that verifies; those passed over are in its ``notes``.
+    """The newest checkpoint of ``run`` whose manifest can be read and whose files have the recorded sizes.
 
-    Of the folder of a model it is that of the version in use. ``step`` asks for that one alone, ``best`` for the one
-    that was scored best.
+    Nothing else of it is read; see :func:`open_checkpoint` for the arguments and errors.
+    """
+    return open_checkpoint(run, lambda checkpoint: checkpoint, step=step, best=best)
+
+
+def open_checkpoint(
+    run: str,
+    read: Callable[[Checkpoint], Found],
+    *,
+    step: int | None = None,
+    best: bool = False,
+    damaged: Mapping[tuple[int, str], str] | None = None,
+) -> Found:
+    """What ``read`` makes of the newest checkpoint of ``run`` in which it meets no damage.
+
+    Args:
+        run: the folder of a run; of the folder of a model it is that of the version in use.
+        read: reads what is needed. The ``notes`` of the checkpoint it gets say which ones were passed over, and why.
+        step: asks for the checkpoint of that step alone.
+        best: asks for the checkpoint that was scored best.
+        damaged: checkpoints to pass over, as {(step, attempt): what is wrong with it}.
 
     Raises:
-        InputError: the run has no such checkpoint, or none that verifies.
+        InputError: the run has no such checkpoint, or none that can be used.
 
     """
-    notes: list[str] = []
-    root = (_version_in_use(run) or open_folder(run)).child("checkpoints")
+    root = checkpoints_of(run)
     if best:
         marked = best_checkpoint(root)
         if marked is None:
             raise InputError(f"{run} has no best checkpoint: train with watch.data=SHARDS to have checkpoints scored")
         step = marked[0]
-    for found, attempt in _candidates(root):
-        if step is not None and found != step:
+    notes: list[str] = []
+    sizes = root.sizes()
+    for candidate in candidates(root, sizes):
+        if step is not None and candidate[0] != step:
             continue
-        folder = root.child(f"{found:09d}", attempt)
         try:
-            checkpoint = _read(folder, found)
-            checkpoint.verify()
-        except FreqganError as error:
-            notes.append(f"checkpoint of step {found} passed over: {error}")
-            continue
-        checkpoint.notes = notes
-        return checkpoint
+            if damaged and candidate in damaged:
+                raise _UnusableError(damaged[candidate])
+            checkpoint = _read_manifest(root, *candidate)
+            _check_sizes(checkpoint, sizes)
+            checkpoint.notes = list(notes)
+            return read(checkpoint)
+        except (DamagedFileError, _UnusableError) as error:
+            notes.append(f"checkpoint of step {candidate[0]} passed over: {error}")
     if notes:
         raise InputError("no checkpoint can be used; " + "; ".join(notes) + "; give another run folder")
     if step is not None:
-        raise InputError(
-            f"{run} holds no checkpoint of step {step}; there are {sorted({s for s, _ in _committed(root)})}"
-        )
+        there = sorted({number for number, _ in committed_among(sizes)})
+        raise InputError(f"{run} holds no checkpoint of step {step}; there are {there}")
     fault = "holds no checkpoint" if open_folder(run).is_there() else "is not there"
     raise InputError(f"{run} {fault}: name the run folder of a training that has saved a checkpoint")
 
 
-def _version_in_use(run: str) -> Folder | None:
-    """Where CURRENT leads, in the folder of a model."""
-    found = open_folder(run).read_tagged(CURRENT)
-    if found is None:
-        return None
-    try:
-        return open_folder(run).child(VERSIONS, f"{int(json.loads(found[0])['version']):0{VERSION_DIGITS}d}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run}/{CURRENT} is damaged ({error}): name a version below {run}/{VERSIONS}") from error
+def open_model(run: str, *, best: bool = False) -> tuple[Checkpoint, Synthesiser]:
+    """The newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
+
+    Nothing is read but what a picture needs; see :func:`open_checkpoint` for the arguments and errors.
+    """
+    return open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.synthesiser()), best=best)
 
 
 def has_checkpoints(run: str) -> bool:
     """Whether ``run``, or the version in use of a model, holds a committed checkpoint, sound or not."""
-    return any(True for _ in _committed((_version_in_use(run) or open_folder(run)).child("checkpoints")))
+    return any(True for _ in committed_among(checkpoints_of(run).list()))
 
 
-def _candidates(root: Folder) -> list[tuple[int, str]]:
+def checkpoints_of(run: str) -> Folder:
+    """The folder of the checkpoints of a run, or of the version in use of a model."""
+    return (_version_in_use(run) or open_folder(run)).child(CHECKPOINTS)
+
+
+def _version_in_use(run: str) -> Folder | None:
+    """Where CURRENT leads, in the folder of a model."""
+    stored = open_folder(run).read_tagged(CURRENT)
+    if stored is None:
+        return None
+    try:
+        return open_folder(run).child(VERSIONS, f"{int(json.loads(stored[0])['version']):0{VERSION_DIGITS}d}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run}/{CURRENT} is damaged ({error}): name a version below {run}/{VERSIONS}") from error
+
+
+def candidates(root: Folder, names: Iterable[str]) -> list[tuple[int, str]]:
     """(step, attempt) from the newest; of one step, the attempt that LATEST names first.
 
-    Left out are steps that a process committed after another had taken the run over from an earlier one.
+    Left out are steps that a process committed after another had taken the run over from an earlier one. ``names``
+    are those of all objects below ``root``.
     """
     try:
         pointer = json.loads(root.read(LATEST)) if root.exists(LATEST) else {}
@@ -309,7 +252,7 @@ def _candidates(root: Folder) -> list[tuple[int, str]]:
         epoch, first_step = int(pointer.get("epoch", 0)), int(pointer.get("first_step", 0))
     except (ValueError, AttributeError, TypeError):
         preferred, epoch, first_step = (None, None), 0, 0
-    found = sorted(_committed(root), key=lambda c: (c[0], c == preferred), reverse=True)
+    found = sorted(committed_among(names), key=lambda c: (c[0], c == preferred), reverse=True)
     return [c for c in found if c[0] <= first_step or c == preferred or not _is_fenced(root, *c, epoch)]
 
 
@@ -318,20 +261,17 @@ def _is_fenced(root: Folder, step: int, attempt: str, epoch: int) -> bool:
     if epoch <= 1:
         return False
     try:
-        return int(json.loads(root.read(f"{step:09d}/{attempt}/{MANIFEST}")).get("epoch", 0)) < epoch
+        return int(json.loads(root.read(checkpoint_path(step, attempt, MANIFEST))).get("epoch", 0)) < epoch
     except (FreqganError, ValueError, AttributeError, TypeError):
         return False  # whoever reads it says what is wrong with it
 
 
-def _committed(root: Folder) -> Iterator[tuple[int, str]]:
-    return _committed_among(root.list())
+def committed_among(names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """(step, attempt) of every manifest among ``names``, of objects below the folder of checkpoints."""
+    return ((int(step), attempt) for step, attempt in attempts_among(names, MANIFEST))
 
 
-def _committed_among(names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    return ((int(step), attempt) for step, attempt in _attempts_among(names, MANIFEST))
-
-
-def _attempts_among(names: Sequence[str], having: str | None = None) -> Iterator[tuple[str, str]]:
+def attempts_among(names: Iterable[str], having: str | None = None) -> Iterator[tuple[str, str]]:
     """(folder of a step, attempt) of the objects ``names``, or of those called ``having`` alone."""
     for name in names:
         step, *rest = name.split("/")
@@ -339,32 +279,42 @@ def _attempts_among(names: Sequence[str], having: str | None = None) -> Iterator
             yield step, rest[0]
 
 
-def _attempts_on_disk(root: Folder) -> Iterator[tuple[str, str]]:
-    """The same of all, also of those that hold nothing but temporary files."""
-    for step in filter(str.isdecimal, root.subfolders()):
-        yield from ((step, attempt) for attempt in root.child(step).subfolders())
+class _UnusableError(RunError):
+    """A manifest or a listing that says that a checkpoint cannot be used."""
 
 
-def _read(folder: Folder, step: int) -> Checkpoint:
+def _check_sizes(checkpoint: Checkpoint, sizes: Mapping[str, int]) -> None:
+    for record in checkpoint.records:
+        size = sizes.get(record.name)
+        if size != record.size_bytes:
+            there = "is not there" if size is None else f"has {size} bytes"
+            raise _UnusableError(
+                f"{checkpoint.root.url}/{record.name} {there}; the manifest says {record.size_bytes} bytes"
+            )
+
+
+def _read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
+    """The checkpoint of a manifest; _UnusableError for one that is damaged, or was not written by this program."""
+    name = f"{root.url}/{checkpoint_path(step, attempt, MANIFEST)}"
     try:
-        manifest = json.loads(folder.read(MANIFEST))
-        if manifest["format"] != FORMAT:
-            raise RunError(f"{folder.url}/{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}")
-        checkpoint = Checkpoint(step, folder, manifest)
+        manifest = json.loads(root.read(checkpoint_path(step, attempt, MANIFEST)))
+        if manifest["format"] not in (FORMAT, ONE_FILE_FORMAT):
+            raise _UnusableError(
+                f"{name} has format {manifest['format']}, this version reads {ONE_FILE_FORMAT} and {FORMAT}"
+            )
+        checkpoint = Checkpoint(step, root, attempt, manifest)
         _ = checkpoint.settings
-        if manifest["step"] != step or _settings_sha256(manifest["settings"]) != manifest["settings_sha256"]:
-            raise RunError(f"{folder.url}/{MANIFEST} does not belong to step {step} of these settings")
-        _ = checkpoint.records, checkpoint.images
-    except (ValueError, KeyError, TypeError) as error:
+        if manifest["step"] != step or settings_sha256(manifest["settings"]) != manifest["settings_sha256"]:
+            raise _UnusableError(f"{name} does not belong to step {step} of these settings")
+        _ = checkpoint.records, checkpoint.images, checkpoint.stage_steps
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FreqganError):
-            raise
-        raise RunError(
-            f"{folder.url}/{MANIFEST} is no manifest of this program: {type(error).__name__}: {error}"
-        ) from error
+            raise _UnusableError(str(error)) from error
+        raise _UnusableError(f"{name} is no manifest of this program: {type(error).__name__}: {error}") from error
     return checkpoint
 
 
-def _settings_sha256(settings: Mapping[str, Any]) -> str:
-    """Of the settings as they are stored: one that a later version adds must not make a checkpoint unreadable."""
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """The sha256 of settings as they are stored: one that a later version adds must not make it differ."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -12,11 +12,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.run.checkpoints import CURRENT, LATEST, MANIFEST, VERSION_DIGITS, VERSIONS, Checkpoint, find_checkpoint
-from cluster.storage.checksummed_files import read_verified
+from cluster.run.checkpoints import FORMAT as CHECKPOINT_FORMAT
+from cluster.run.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
+from cluster.run.layout import CHECKPOINTS, CURRENT, LATEST, MANIFEST, VERSION_DIGITS, VERSIONS, checkpoint_path
+from cluster.storage.checksummed_files import write_recorded
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import Lease
 from freqgan.errors import FreqganError, InputError, RunError
@@ -35,8 +37,12 @@ class Version:
     record: dict[str, Any]
 
     def checkpoint(self) -> Checkpoint:
-        """Its checkpoint, verified."""
+        """Its checkpoint; what is read of it is verified then."""
         return find_checkpoint(self.folder.url)
+
+    def verify(self) -> None:
+        """InputError unless all of its files are those that were recorded."""
+        open_checkpoint(self.folder.url, Checkpoint.verify)
 
 
 @dataclass(frozen=True)
@@ -110,12 +116,13 @@ class ModelRegistry:
     def add(self, number: int, checkpoint: Checkpoint, record: dict[str, Any]) -> Version:
         """Copies ``checkpoint`` to the version of ``number``; the record comes last. Doing it again does no harm."""
         folder = self._version_folder(number)
-        step = f"{checkpoint.step:09d}"
-        target = folder.child("checkpoints", step, "model")
+        target, records = folder.child(CHECKPOINTS), []
         for one in checkpoint.records:
-            target.write(one.name, read_verified(checkpoint.folder, one))
-        manifest = json.dumps(checkpoint.manifest, indent=1, sort_keys=True).encode()
-        target.write(MANIFEST, manifest)
+            name = checkpoint_path(checkpoint.step, "model", one.name.rpartition("/")[2])
+            records.append(write_recorded(target, name, checkpoint.read(one)))
+        named = {"format": CHECKPOINT_FORMAT, "files": [asdict(one) for one in records]}
+        manifest = json.dumps(checkpoint.manifest | named, indent=1, sort_keys=True).encode()
+        target.write(checkpoint_path(checkpoint.step, "model", MANIFEST), manifest)
         pointer = {
             "step": checkpoint.step,
             "attempt": "model",
@@ -123,7 +130,7 @@ class ModelRegistry:
             "epoch": int(checkpoint.manifest.get("epoch", 0)),
             "first_step": checkpoint.step,
         }
-        folder.child("checkpoints").write(LATEST, json.dumps(pointer).encode())
+        target.write(LATEST, json.dumps(pointer).encode())
         now_s = time.time()
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s))
         whole = {"format": FORMAT, "number": number, "finished_at": finished, "finished_at_s": now_s, **record}
@@ -138,7 +145,7 @@ class ModelRegistry:
             RunError: another process has taken over the lease.
 
         """
-        self.version(number).checkpoint()
+        self.version(number).verify()
         return self._move(lease, why, lambda stack: (*[n for n in stack if n != number], number))
 
     def roll_back(self, lease: Lease) -> Current:
@@ -146,7 +153,7 @@ class ModelRegistry:
         before = self.current()
         if before is None or len(before.stack) < 2:
             raise InputError(f"{self.folder.url} has no version that was in use before: nothing to roll back to")
-        self.version(before.stack[-2]).checkpoint()
+        self.version(before.stack[-2]).verify()
         return self._move(lease, f"rolled back from {before.number}", lambda stack: stack[:-1])
 
     def prune(self, keep: int) -> list[int]:
@@ -195,7 +202,7 @@ class ModelRegistry:
 def is_sound(version: Version) -> bool:
     """Whether all of its files verify."""
     try:
-        version.checkpoint()
+        version.verify()
     except FreqganError:
         return False
     return True

@@ -6,22 +6,24 @@ device here; arrays, which cross the borders of processes, are the actors' busin
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from cluster.data.decoding import Pixels
+from cluster.run.layout import CHECKPOINTS, checkpoint_path, parse_rollback_file, rollback_path, state_file
 from cluster.run.settings import RunSettings
+from cluster.run.stage_files import pack_stage, read_counters, read_tensors, rollback_record
 from cluster.stages.lag_buffer import LagBuffer
 from cluster.stages.process_group import ReplicaGroup
 from cluster.stages.replicas import StageReplica
@@ -99,6 +101,7 @@ class StageHost:
         self.kept = LagBuffer(settings.feedback.lag)
         self._last: HostedStep | None = None
         self._good_written = -1
+        self._rollback_record: FileRecord | None = None
         self._ended_s: float | None = None
 
     def step(
@@ -191,24 +194,33 @@ class StageHost:
         """
         return tensor.detach().contiguous().to(self._exchanged)
 
-    def save(self, folder_url: str, step: int) -> list[FileRecord]:
+    def save(self, step: int, attempt: str) -> list[FileRecord]:
         """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
-        return write_files(folder_url, self.packed(step))
+        return write_files(open_folder(self.settings.run).child(CHECKPOINTS).url, self.packed(step, attempt))
 
-    def packed(self, step: int) -> dict[str, bytes]:
-        """The files of a checkpoint after ``step`` steps, by name.
+    def packed(self, step: int, attempt: str) -> dict[str, bytes | FileRecord]:
+        """The files of the checkpoint of ``step`` that the process ``attempt`` writes.
 
-        The first of several replicas has those of all, the others none; and all have to be called.
+        By names relative to the folder of checkpoints. A state to go back to that was packed before is its record. The
+        first of several replicas has the files of all, the others none; and all have to be called.
         """
         tensors, scalars = self._state(step)
-        tensors |= self.guard.tensors()
         tensors |= {key: torch.cat(self.share.gather(tensors[key])) for key in self.kept.keys_of(self.name)}
         if self.member.index:
             return {}
-        return {
-            f"{self.name}.safetensors": save_safetensors(tensors),
-            f"{self.name}.json": json.dumps(scalars, sort_keys=True).encode(),
-        }
+        files: dict[str, bytes | FileRecord] = {}
+        for name, data in pack_stage(self.name, tensors, scalars).items():
+            files[checkpoint_path(step, attempt, name)] = data
+        return files | self._packed_rollback_state(attempt)
+
+    def _packed_rollback_state(self, attempt: str) -> dict[str, bytes | FileRecord]:
+        written = self._rollback_record
+        if written is not None and parse_rollback_file(written.name) == (self.name, self.guard.good_step):
+            return {written.name: written}
+        name = rollback_path(self.name, self.guard.good_step, attempt)
+        data = save_safetensors(self.guard.tensors())
+        self._rollback_record = FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
+        return {name: data}
 
     def snapshot(self, step: int) -> Path:
         """Writes the state after ``step`` steps to a file on this machine; returns its path.
@@ -247,21 +259,28 @@ class StageHost:
         self.guard.load(tensors, scalars, step)
         self.done, self._last = step, None
 
-    def load(self, folder_url: str, records: list[FileRecord], step: int) -> None:
-        """The state that :meth:`save` wrote; RunError when a file is not the one that was recorded."""
-        folder = open_folder(folder_url)
-        by_name = {record.name: record for record in records}
-        scalars = json.loads(read_verified(folder, by_name[f"{self.name}.json"]))
-        tensors = load_safetensors(read_verified(folder, by_name[f"{self.name}.safetensors"]))
+    def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
+        """The state that :meth:`save` wrote, from the folder of checkpoints.
+
+        Raises:
+            DamagedFileError: a file is not the one that was recorded.
+            RunError: it is not the state of this stage.
+
+        """
+        read = partial(read_verified, open_folder(root_url))
+        scalars = json.loads(read_counters(self.name, records, read))
+        tensors = read_tensors(self.name, records, read)
         if scalars["step"] != step:
-            raise RunError(f"{folder_url}/{self.name}.json is not the state of step {step}: the checkpoint is mixed up")
+            raise RunError(f"{root_url}: {self.name} is at step {scalars['step']}, not at {step}: files are mixed up")
+        self._rollback_record = rollback_record(self.name, records)
         try:
             self._load(tensors, scalars)
             self.kept.cut(self.name, self.share.rows(self.settings.batch))
         except (KeyError, RuntimeError) as error:
             raise RunError(
-                f"{folder_url}/{self.name}.safetensors is not the state of this stage ({_first_line(error)}): it was "
-                "written by another version, which can go on with it; this one can only generate from it"
+                f"{root_url}, step {step}: {state_file(self.name)} is not the state of this stage "
+                f"({_first_line(error)}): it was written by another version, which can go on with it; this one can "
+                "only generate from it"
             ) from error
 
 

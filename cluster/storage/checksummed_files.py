@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.storage.folder import Folder, open_folder
-from freqgan.errors import RunError
+from freqgan.errors import InputError, RunError
+
+
+class DamagedFileError(RunError):
+    """A file is not what was recorded when it was written, or is not there."""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file of a checkpoint as the manifest lists it."""
+    """A file as a manifest lists it; ``name`` is relative to the folder that it is written to."""
 
     name: str
     size_bytes: int
@@ -25,19 +29,29 @@ def write_recorded(folder: Folder, name: str, data: bytes) -> FileRecord:
     return FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def write_files(folder_url: str, files: Mapping[str, bytes]) -> list[FileRecord]:
-    """Writes ``files`` by name into a folder; their records."""
+def write_files(folder_url: str, files: Mapping[str, bytes | FileRecord]) -> list[FileRecord]:
+    """Writes ``files`` by name into a folder; their records. What is a record already was written before."""
     folder = open_folder(folder_url)
-    return [write_recorded(folder, name, data) for name, data in files.items()]
+    return [
+        data if isinstance(data, FileRecord) else write_recorded(folder, name, data) for name, data in files.items()
+    ]
 
 
 def read_verified(folder: Folder, record: FileRecord) -> bytes:
-    """The bytes of a recorded file; RunError with what was expected and found when they differ."""
-    data = folder.read(record.name)
-    found = hashlib.sha256(data).hexdigest()
-    if len(data) != record.size_bytes or found != record.sha256:
-        raise RunError(
-            f"{folder.url}/{record.name} is damaged: {len(data)} bytes with sha256 {found[:12]}..., "
+    """The bytes of a recorded file.
+
+    Raises:
+        DamagedFileError: it is not there, or its bytes are not those that were recorded.
+
+    """
+    try:
+        data = folder.read(record.name)
+    except InputError as error:
+        raise DamagedFileError(str(error)) from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if len(data) != record.size_bytes or sha256 != record.sha256:
+        raise DamagedFileError(
+            f"{folder.url}/{record.name} is damaged: {len(data)} bytes with sha256 {sha256[:12]}..., "
             f"the manifest says {record.size_bytes} bytes with {record.sha256[:12]}..."
         )
     return data

@@ -153,6 +153,18 @@ class Folder:
             keys = _walk_disk(top) if self.is_local else files.find(top.rstrip("/"))
             return sorted(key[len(base) :] for key in keys if key.startswith(base + prefix) and key[-1] != "/")
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every object below by its name; {} when there is no such folder. One listing of a bucket."""
+        base, sizes = self._path.rstrip("/") + "/", {}
+        with self._storage("list") as files:
+            if not self.is_local:
+                found = files.find(self._path, detail=True).items()
+                return {k[len(base) :]: int(x["size"]) for k, x in found if k.startswith(base) and k[-1] != "/"}
+            for path in _walk_disk(base):
+                with suppress(FileNotFoundError):  # somebody else has deleted it meanwhile
+                    sizes[path[len(base) :]] = os.stat(path).st_size
+        return sizes
+
     def files(self) -> Names:
         """Sorted names of the objects directly in the folder; [] when there is no such folder."""
         return [name for name in self._entries("file") if not _UNFINISHED.fullmatch(name)]

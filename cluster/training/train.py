@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -19,11 +19,14 @@ from cluster.execution.coordinator import Coordinator
 from cluster.execution.executors import Executor, InlineExecutor, RecoveryBudget, RestorePoint, RollBackError
 from cluster.execution.failure_policy import Recovery
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, given_address
-from cluster.run.checkpoints import LATEST, LEASE, Checkpoint, CheckpointWriter, find_checkpoint, has_checkpoints
+from cluster.run.checkpoint_writer import CheckpointWriter
+from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_checkpoint
 from cluster.run.data_source import DataSource, measure_statistics, open_source
+from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.leftovers import remove_leftovers
 from cluster.run.settings import RunSettings, differing_keys
 from cluster.stages.host import choose_device, emulates_precision
+from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
 from freqgan.errors import InputError
@@ -51,7 +54,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     """
     open_folder(settings.run).check_writable()
     open_folder(settings.run).check_conditions()
-    checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
+    checkpoint = _newest(settings)
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)
     left_out = () if checkpoint is None else None  # what a start without a checkpoint has left out means nothing
@@ -74,13 +77,28 @@ def train(settings: RunSettings, reporter: TrainingCallback, *, address: str | N
     """
     if settings.executor == "inline" or given_address(address) is None:
         choose_device(settings.device)  # no other machine will come with the GPU that this one lacks
-    root = open_folder(settings.run).child("checkpoints")
+    root = open_folder(settings.run).child(CHECKPOINTS)
     before = root.read_tagged(LATEST)
     source, checkpoint = preflight(settings)
     with Lease(root, LEASE, settings.run, note=reporter.on_note) as lease:
         if root.read_tagged(LATEST) != before:  # somebody else trained it until a moment ago
             source, checkpoint = preflight(settings)
         return _train(settings, source, checkpoint, reporter, lease, address)
+
+
+def _newest(settings: RunSettings, damaged: Mapping[tuple[int, str], str] | None = None) -> Checkpoint | None:
+    """The newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
+
+    Its other files are verified by the stages that read them; all of them here where no stage will.
+    """
+
+    def read(checkpoint: Checkpoint) -> Checkpoint:
+        checkpoint.statistics()
+        if checkpoint.step >= settings.last_step:
+            checkpoint.verify()
+        return checkpoint
+
+    return open_checkpoint(settings.run, read, damaged=damaged) if has_checkpoints(settings.run) else None
 
 
 def _train(
@@ -135,6 +153,7 @@ def _attempts(
     """Trains with one executor after the other, each from the last checkpoint, until one comes to an end; the step."""
     carried = RecoveryBudget()
     rolled_back: Recovery | None = None
+    damaged: dict[tuple[int, str], str] = {}
     while True:
         first_step = 0 if checkpoint is None else checkpoint.step
         executor: Executor | None = None
@@ -154,9 +173,15 @@ def _attempts(
                 quarantine = source.quarantine
                 return Coordinator(settings, executor, writer, reporter, first_step, stopping, quarantine).run()
         except RollBackError as error:
-            checkpoint = find_checkpoint(settings.run) if has_checkpoints(settings.run) else None
+            checkpoint = _newest(settings, damaged)
             carried, notes = error.carried, []
             rolled_back = error.recovery(0 if checkpoint is None else checkpoint.step)
+        except DamagedFileError as error:  # a stage has met it: files are verified by who reads them
+            if checkpoint is None:
+                raise
+            damaged[checkpoint.step, checkpoint.attempt] = str(error)
+            checkpoint = _newest(settings, damaged)
+            notes, writer.first_step = _notes(checkpoint, source), 0 if checkpoint is None else checkpoint.step
         finally:
             if executor is not None:
                 executor.close()
@@ -170,7 +195,7 @@ def _executor(
     address: str | None,
     carried: RecoveryBudget,
 ) -> Executor:
-    restore = None if checkpoint is None else RestorePoint(checkpoint.step, checkpoint.folder.url, checkpoint.records)
+    restore = None if checkpoint is None else RestorePoint(checkpoint.step, checkpoint.root.url, checkpoint.records)
     arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
     if settings.executor == "inline":
         return InlineExecutor(settings, source, arrays, restore)

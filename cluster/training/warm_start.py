@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from safetensors.torch import save as save_safetensors
-
-from cluster.run.checkpoints import Checkpoint, CheckpointWriter
+from cluster.run.checkpoint_writer import CheckpointWriter
+from cluster.run.checkpoints import Checkpoint
 from cluster.run.data_source import DataSource
+from cluster.run.layout import checkpoint_path
 from cluster.run.settings import RunSettings
+from cluster.run.stage_files import pack_stage
 from cluster.stages.lag_buffer import PART
-from cluster.storage.checksummed_files import read_verified, write_files
+from cluster.storage.checksummed_files import write_files
 from freqgan.training.rollback import GOOD
 
 SHAPING = (
@@ -46,12 +47,12 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
 
     """
     writer = CheckpointWriter(settings, model.statistics(), source.fingerprint())
-    folder_url, records = writer.folder(0).url, []
+    records = []
     for name, tensors in model.states().items():
-        scalars = json.loads(read_verified(model.folder, model.record(f"{name}.json")))
+        scalars = json.loads(model.counters(name))
         own = {key: x for key, x in tensors.items() if key.split(".")[0] not in (PART, GOOD)}
         begun = {key: x for key, x in scalars.items() if key.split(".")[0] != GOOD}
         begun |= {"step": 0, "signs": 0, "setbacks": 0, "good_step": 0}
-        files = {f"{name}.safetensors": save_safetensors(own), f"{name}.json": json.dumps(begun).encode()}
-        records += write_files(folder_url, files)
+        files = {checkpoint_path(0, writer.attempt, k): data for k, data in pack_stage(name, own, begun).items()}
+        records += write_files(writer.root.url, files)
     writer.commit(0, records)

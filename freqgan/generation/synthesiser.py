@@ -12,7 +12,7 @@ from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
-from freqgan.model.generators import ImageGenerator, build_band_generator, coarse_noise
+from freqgan.model.generators import AVERAGE, ImageGenerator, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
@@ -84,7 +84,7 @@ class Synthesiser(nn.Module):
         self.generators = nn.ModuleList(build_band_generator(self.chain, gan) for gan in self.chain.plan.gans)
         self.image = ImageGenerator(self.chain)
         for name, module in zip([*names, IMAGE_STAGE], [*self.generators, self.image], strict=True):
-            module.load_state_dict(strip_prefix("average", states[name]))
+            module.load_state_dict(strip_prefix(AVERAGE, states[name]))
         self.to(self.chain.device).eval().requires_grad_(False)
 
     @property

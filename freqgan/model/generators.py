@@ -15,6 +15,9 @@ from freqgan.networks.blocks import grid_patch
 from freqgan.networks.generators import GeneratorShape, RootGenerator, build_generator
 from freqgan.seeds import seeded
 
+AVERAGE = "average"
+"""The part of a stage's state, by the names of its tensors, that holds the averaged weights of its generator."""
+
 
 def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
     """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""

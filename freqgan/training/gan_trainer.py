@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from freqgan.model.generators import AVERAGE
 from freqgan.model.settings import ModelSettings
 from freqgan.recipe.weight_average import average_decay, update_average
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
@@ -103,7 +104,7 @@ class GanTrainer:
         """Weights, moving average and optimiser moments by name."""
         parts = {
             "generator": self.generator.state_dict(),
-            "average": self.average.state_dict(),
+            AVERAGE: self.average.state_dict(),
             "generator_adam": self.generator_adam.tensors(),
         }
         return add_prefix(parts) | self.critic.tensors()
@@ -115,6 +116,6 @@ class GanTrainer:
     def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         """The state that :meth:`tensors` and :meth:`scalars` gave."""
         self.generator.load_state_dict(strip_prefix("generator", tensors))
-        self.average.load_state_dict(strip_prefix("average", tensors))
+        self.average.load_state_dict(strip_prefix(AVERAGE, tensors))
         self.generator_adam.load(strip_prefix("generator_adam", tensors), scalars["generator_updates"])
         self.critic.load(tensors, scalars)

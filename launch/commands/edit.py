@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels, decode_image, fit_image
 from cluster.data.settings import ImagePolicy
-from cluster.run.checkpoints import find_checkpoint
+from cluster.run.checkpoints import open_model
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, redraw, super_resolve, weigh
@@ -44,10 +44,9 @@ def super_resolve_command(
         InputError: files, sizes, level or label that cannot be used.
 
     """
-    checkpoint = find_checkpoint(run)
+    checkpoint, synthesiser = open_model(run)
     for text in checkpoint.notes:
         note(text)
-    synthesiser = checkpoint.synthesiser()
     settings = synthesiser.settings
     if not 1 <= level <= settings.levels:
         raise InputError(f"--from-level {level}: the model has levels 1 (finest) to {settings.levels}")
@@ -185,10 +184,9 @@ def edit_command(
     factors = _factors(gains)
     if not factors and not resample:
         raise InputError("nothing to do: give --resample HL1,LH1 or --gain HH1=1.5")
-    checkpoint = find_checkpoint(run)
+    checkpoint, synthesiser = open_model(run)
     for text in checkpoint.notes:
         note(text)
-    synthesiser = checkpoint.synthesiser()
     folder = open_folder(out)
     folder.check_writable()
     draws = synthesiser.draws(seed, count)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from
-from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
@@ -51,11 +51,13 @@ def evaluate_command(
     if not zipped and has_checkpoints(source):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint = find_checkpoint(source)
+        checkpoint, synthesiser = open_model(source)
         for text in checkpoint.notes:
             note(text)
         wanted: tuple[Part, ...] = ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
-        scores = evaluate_checkpoint(checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra)
+        scores = evaluate_checkpoint(
+            checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra, synthesiser=synthesiser
+        )
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
     elif not zipped and not open_folder(source).is_there():

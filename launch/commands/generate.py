@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cluster.data.decoding import Pixels
-from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.checkpoints import Checkpoint, open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK
@@ -31,13 +31,12 @@ def generate(
         InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
 
     """
-    checkpoint = find_checkpoint(run, best=best)
+    checkpoint, synthesiser = open_model(run, best=best)
     for text in checkpoint.notes:
         note(text)
     _check_label(checkpoint, label)
     folder = open_folder(out)
     folder.check_writable()
-    synthesiser = checkpoint.synthesiser()
     digits = max(5, len(str(count - 1)))
     others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
     if others:

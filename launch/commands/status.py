@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from cluster.data.quarantine import QUARANTINE
+from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
@@ -97,7 +98,7 @@ def _known(run: str) -> dict[str, str]:
 def _state(folder: Folder, checkpoint: Checkpoint | None, last: MetricsLine | None) -> str:
     if checkpoint is not None and checkpoint.step >= checkpoint.settings.last_step:
         return "done"
-    root = folder.child("checkpoints")
+    root = folder.child(CHECKPOINTS)
     holder, age_s = holder_of(root, LEASE), root.age_s(LEASE)
     if holder is not None and not holder.is_free and age_s is not None and age_s < DURATION_S:
         return f"training, {holder.name}"
@@ -136,7 +137,7 @@ def _lag(last: MetricsLine) -> str:
 
 def _age(folder: Folder) -> float | None:
     """Seconds since LATEST was moved, where that is known."""
-    root = folder.child("checkpoints")
+    root = folder.child(CHECKPOINTS)
     found = root.read_tagged(LATEST)
     try:
         pointer: dict[str, Any] = json.loads(found[0]) if found else {}

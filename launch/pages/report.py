@@ -14,11 +14,13 @@ from torch import Tensor
 
 from cluster.data.quarantine import Quarantine, QuarantinedImage, read_quarantine, reasons_text
 from cluster.evaluation.background import Evaluation
-from cluster.run.checkpoints import Checkpoint, best_checkpoint, find_checkpoint
+from cluster.run.checkpoints import Checkpoint, best_checkpoint, open_model
 from cluster.run.data_source import DataSource, open_source
+from cluster.run.layout import CHECKPOINTS
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
+from freqgan.generation.synthesiser import Synthesiser
 from launch.console.plan_table import plan_rows
 from launch.console.progress import duration_text
 from launch.drawing.figures import make_figures, sample_count
@@ -55,7 +57,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
         InputError: no sound checkpoint; ``data`` cannot be read.
 
     """
-    checkpoint = find_checkpoint(run)
+    checkpoint, synthesiser = open_model(run)
     for text in checkpoint.notes:
         note(text)
     folder = open_folder(run)
@@ -65,10 +67,10 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
         note(f"the report shows no real images: {real.missing}")
     evaluations = _read_evaluations(folder)
     failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
-    pictures, facts = _content(checkpoint, _read_metrics(folder), evaluations, real)
+    pictures, facts = _content(checkpoint, synthesiser, _read_metrics(folder), evaluations, real)
     facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
     facts["left_out"] = left_out
-    facts["best"] = best_checkpoint(folder.child("checkpoints"))
+    facts["best"] = best_checkpoint(folder.child(CHECKPOINTS))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
     for name, picture in pictures.items():
@@ -80,10 +82,14 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
 
 
 def _content(
-    checkpoint: Checkpoint, lines: list[MetricsLine], evaluations: list[Evaluation], real: RealImages
+    checkpoint: Checkpoint,
+    synthesiser: Synthesiser,
+    lines: list[MetricsLine],
+    evaluations: list[Evaluation],
+    real: RealImages,
 ) -> tuple[dict[str, Image.Image], dict[str, Any]]:
     """The pictures by name and everything else that the page says."""
-    settings, synthesiser = checkpoint.settings, checkpoint.synthesiser()
+    settings = checkpoint.settings
     lines = [line for line in lines if line.step <= checkpoint.step]
     # With classes, the generated image at each place has the class of the real one there.
     generated = synthesiser.sample(SEED, sample_count(settings.image_size), labels=real.labels)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
 from freqgan.bands import SubImages
-from freqgan.transforms import BandTransform, parse_transform
+from freqgan.transforms import BandTransform
 
 SPECS = ("dwt:haar", "dwt:db4", "dwt:bior4.4", "dct", "fft:shannon", "fft:meyer", "radial:2,3")
 
 
 def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype) * 2 - 1
-
-
-@pytest.fixture(params=SPECS)
-def transform(request: pytest.FixtureRequest) -> BandTransform:
-    return parse_transform(request.param, 2)
 
 
 def assert_same(ours: SubImages, expected: SubImages) -> None:

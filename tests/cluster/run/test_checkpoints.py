@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from cluster.run.checkpoints import LEASE, CheckpointWriter, find_checkpoint, has_checkpoints
+from cluster.run.checkpoint_writer import CheckpointWriter
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints, open_checkpoint, open_model
+from cluster.run.layout import LEASE, parse_rollback_file
 from cluster.storage.folder import Folder
 from cluster.storage.lease import Lease
+from cluster.training.train import train
 from freqgan.errors import InputError, RunError
-from tests.support.runs import tiny_run_settings, trained
+from tests.support.runs import Events, tiny_run_settings, trained
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,9 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+STAGES = ("LL1", "HL1", "LH1", "HH1", "image")
+
+
 def newest(run: Path) -> Path:
     return Path(find_checkpoint(str(run)).folder.url)
 
@@ -37,12 +43,9 @@ def test_layout_and_manifest(run: Path) -> None:
     checkpoint = find_checkpoint(str(run))
     assert checkpoint.step == 6
     names = sorted(path.name for path in newest(run).iterdir())
-    stages = ["HH1", "HL1", "LH1", "LL1", "image"]
-    expected = [f"{s}.{e}" for s in stages for e in ("json", "safetensors")] + [
-        "manifest.json",
-        "statistics.safetensors",
-    ]
-    assert names == sorted(expected)
+    files = [f"{s}.{e}" for s in STAGES for e in ("json", "safetensors", "generator.safetensors")]
+    assert names == sorted([*files, "manifest.json", "statistics.safetensors"])
+    assert checkpoint.stage_steps == dict.fromkeys(STAGES, 6)
     assert checkpoint.manifest["data"]["position"] == 48
     assert json.loads((run / "checkpoints" / "LATEST").read_text())["step"] == 6
     updates = {"generator_updates": 6, "discriminator_updates": 6}
@@ -53,7 +56,7 @@ def test_layout_and_manifest(run: Path) -> None:
 
 def test_only_the_newest_are_kept(small_shards: Path, tmp_path: Path) -> None:
     trained(tiny_run_settings(tmp_path / "run", small_shards, keep_checkpoints=2))
-    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.is_dir()) == [4, 6]
+    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").glob("0*")) == [4, 6]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest", "foreign manifest", "other settings"])
@@ -73,20 +76,151 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(run: Path, damage: str) -
         manifest.write_text('{"metadata": "of something else"}')
     else:
         manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
-    checkpoint = find_checkpoint(str(run))
+    checkpoint, digest = open_checkpoint(str(run), lambda checkpoint: (checkpoint, checkpoint.digest()))
     assert checkpoint.step == 4
+    assert len(digest) == 64
     assert len(checkpoint.notes) == 1
     assert "checkpoint of step 6 passed over" in checkpoint.notes[0]
     assert ("HL1.safetensors" in checkpoint.notes[0]) == (damage in ("flip", "truncate", "remove"))
+    found = find_checkpoint(str(run))  # which reads no file but manifests
+    assert (found.step, found.notes) == ((6, []) if damage == "flip" else (4, checkpoint.notes))
+    assert open_model(str(run))[0].step == (6 if damage == "flip" else 4)  # pictures need no live state
 
 
-def test_training_goes_on_from_the_last_good_one_and_says_so(run: Path, small_shards: Path) -> None:
-    quiet = find_checkpoint(str(run)).digest()
-    (newest(run) / "image.json").write_text("{}")
-    _, events, digest = trained(tiny_run_settings(run, small_shards))
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("damaged", ["LL1.json", "LL1.safetensors", "image.generator.safetensors"])
+def test_training_goes_on_from_the_last_good_one_and_says_so(
+    run: Path, small_shards: Path, damaged: str, executor: str, request: pytest.FixtureRequest
+) -> None:
+    """A file of another size is seen before training starts, one of the same size by the stage that reads it."""
+    if executor == "ray":
+        if damaged == "LL1.json":
+            pytest.skip("nothing is started for a file of another size")
+        request.getfixturevalue("ray_cluster")
+    data = bytearray((newest(run) / damaged).read_bytes())
+    data[len(data) // 2] ^= 1
+    (newest(run) / damaged).write_bytes(data + b" " * (damaged == "LL1.json"))
+    _, events, digest = trained(tiny_run_settings(run, small_shards, executor=executor, max_steps=8))
     assert events.first_step == 4
     assert "step 6 passed over" in events.notes[0]
-    assert digest == quiet
+    assert f"{damaged} " in events.notes[0]
+    shutil.rmtree(run / "checkpoints")
+    assert trained(tiny_run_settings(run, small_shards, max_steps=8))[2] == digest
+
+
+def test_no_sound_checkpoint_ends_the_training_with_every_reason(run: Path, small_shards: Path) -> None:
+    for weights in run.glob("checkpoints/*/*/HL1.safetensors"):
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    with pytest.raises(InputError, match=r"no checkpoint can be used; .*step 6.*step 4.*step 2"):
+        trained(tiny_run_settings(run, small_shards, max_steps=8))
+
+
+# -- files by purpose ---------------------------------------------------------------------------------
+
+
+def files_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Grows by the name and the size of every file that is read from now on."""
+    reads: list[tuple[str, int]] = []
+    read = Folder.read
+
+    def recorded(self: Folder, name: str) -> bytes:
+        data = read(self, name)
+        reads.append((name.rpartition("/")[2], len(data)))
+        return data
+
+    monkeypatch.setattr(Folder, "read", recorded)
+    return reads
+
+
+def test_looking_a_checkpoint_up_reads_its_manifest(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = files_read(monkeypatch)
+    find_checkpoint(str(run))
+    assert {name for name, _ in reads} == {"LATEST", "manifest.json"}
+    assert len(reads) == 2
+
+
+def test_a_picture_needs_the_averages_alone_and_reads_them_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = files_read(monkeypatch)
+    open_model(str(run))
+    weights = sorted(name for name, _ in reads if name.endswith(".safetensors"))
+    assert weights == sorted([*(f"{stage}.generator.safetensors" for stage in STAGES), "statistics.safetensors"])
+    everything = sum(record.size_bytes for record in find_checkpoint(str(run)).records)
+    assert sum(size for name, size in reads if name in weights) < everything / 5
+
+
+def test_a_resume_reads_every_file_once(run: Path, small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(record.name.rpartition("/")[2] for record in find_checkpoint(str(run)).records)
+    reads = files_read(monkeypatch)
+    settings = tiny_run_settings(run, small_shards, max_steps=7, checkpoint_every=100)
+    train(settings, Events())
+    assert sorted(name for name, _ in reads if name in names) == names
+
+
+def rollback_files(run: Path) -> list[str]:
+    return sorted(path.name for path in run.glob("checkpoints/rollback/*/*"))
+
+
+def test_a_state_to_go_back_to_that_does_not_change_is_written_once(run: Path, small_shards: Path) -> None:
+    assert rollback_files(run) == sorted(f"{stage}.good-000000000.safetensors" for stage in STAGES)
+    written = {path: path.stat().st_mtime_ns for path in run.glob("checkpoints/rollback/*/*")}
+    trained(tiny_run_settings(run, small_shards, max_steps=10))  # by another process, which names them again
+    assert {path: path.stat().st_mtime_ns for path in run.glob("checkpoints/rollback/*/*")} == written
+    named = [[r.name for r in find_checkpoint(str(run), step=step).records] for step in (8, 10)]
+    assert all(sum(name.startswith("rollback/") for name in names) == len(STAGES) for names in named)
+
+
+def test_states_to_go_back_to_that_nobody_names_are_deleted(small_shards: Path, tmp_path: Path) -> None:
+    often = {"health": {"every": 2}, "keep_checkpoints": 2}
+    settings = tiny_run_settings(tmp_path / "run", small_shards, max_steps=8, **often)
+    digest = trained(settings)[2]
+    steps = {parse_rollback_file(name) for name in rollback_files(tmp_path / "run")}
+    assert steps == {(stage, step) for stage in STAGES for step in (4, 6)}
+    assert len({path.parent for path in (tmp_path / "run").glob("checkpoints/rollback/*/*")}) == 1
+    trained(tiny_run_settings(tmp_path / "run", small_shards, max_steps=12, **often))
+    steps = {parse_rollback_file(name) for name in rollback_files(tmp_path / "run")}
+    assert steps == {(stage, step) for stage in STAGES for step in (8, 10)}
+    for last in (3, 8):
+        trained(tiny_run_settings(tmp_path / "other", small_shards, max_steps=last, **often))
+    assert find_checkpoint(str(tmp_path / "other")).digest() == digest
+
+
+def in_one_file(run: Path) -> None:
+    """Rewrites all checkpoints of a run as the first format had them: everything of a stage in one file."""
+    for path in run.glob("checkpoints/0*/*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        checkpoint = find_checkpoint(str(run), step=manifest["step"])
+        states = checkpoint.states()
+        for stage, tensors in states.items():
+            save_file(tensors, path.parent / f"{stage}.safetensors")
+            (path.parent / f"{stage}.generator.safetensors").unlink()
+        names = [f"{stage}.{kind}" for stage in states for kind in ("json", "safetensors")]
+        contents = {name: (path.parent / name).read_bytes() for name in [*names, "statistics.safetensors"]}
+        manifest["files"] = [
+            {"name": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in contents.items()
+        ]
+        del manifest["stages"]
+        path.write_text(json.dumps(manifest | {"format": 1}))
+    shutil.rmtree(run / "checkpoints" / "rollback")
+
+
+def test_checkpoints_of_the_first_format_are_read_and_gone_on_with(
+    run: Path, small_shards: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "new")
+    checkpoint, synthesiser = open_model(str(run))
+    digest, images = checkpoint.digest(), synthesiser.sample(0, 3).images
+    in_one_file(run)
+    old, synthesiser = open_model(str(run))
+    assert (old.manifest["format"], old.step, old.stage_steps) == (1, 6, dict.fromkeys(STAGES, 6))
+    assert old.digest() == digest
+    assert (synthesiser.sample(0, 3).images == images).all()
+    old.verify()
+    ends = [trained(tiny_run_settings(path, small_shards, max_steps=10))[2] for path in (run, tmp_path / "new")]
+    assert ends[0] == ends[1]
+    assert find_checkpoint(str(run)).manifest["format"] == 2
 
 
 def test_a_folder_without_manifest_is_no_checkpoint(run: Path) -> None:
@@ -179,7 +313,7 @@ def test_attempts_that_came_to_nothing_are_deleted_by_who_has_the_lease(
         assert root.list() == sorted({*before, *own, LEASE})
         unfinished_attempt(root.child("000000007", "of-another"))
         writer.commit(8, [])
-        assert root.subfolders() == ["000000004", "000000006", "000000008"]
+        assert root.subfolders() == ["000000004", "000000006", "000000008", "rollback"]
         assert not any("of-another" in name for name in root.list())
 
 

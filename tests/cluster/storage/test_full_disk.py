@@ -185,7 +185,7 @@ def test_on_a_full_disk_it_is_told_and_the_same_command_goes_on(small_shards: Pa
     may_mount = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*may_mount, "true"], check=False).returncode:
         pytest.skip("no mount namespaces here")
-    script = "import sys; from pathlib import Path; from tests import test_full_disk as t; "
+    script = "import sys; from pathlib import Path; from tests.cluster.storage import test_full_disk as t; "
     script += "t.on_a_small_disk(Path(sys.argv[1]), sys.argv[2])"
     with tempfile.TemporaryDirectory(dir="/tmp") as disk:  # a short path, as Ray needs it
         done = subprocess.run(

@@ -565,7 +565,7 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
     with pytest.raises(RunError, match="LL1 has done 1 steps and was asked for step 2"):
         host.step(2, batch.images, batch.labels, {})
     with pytest.raises(RunError, match="asked to save step 3"):
-        host.save(str(tmp_path), 3)
+        host.save(3, "attempt")
 
 
 def test_a_second_run_of_one_name_is_refused_while_the_first_lives(small_shards: Path, tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from torch import Tensor
 from freqgan.bands import Band
 from freqgan.errors import InputError
 from freqgan.transforms import BandTransform, Quad, parse_transform
-from tests.support.transforms import assert_same, coarsest_and_high, derivatives, image
+from tests.support.transforms import SPECS, assert_same, coarsest_and_high, derivatives, image
+
+
+@pytest.fixture(params=SPECS)
+def transform(request: pytest.FixtureRequest) -> BandTransform:
+    return parse_transform(request.param, 2)
 
 
 def test_the_spec_names_family_and_wavelet() -> None:

@@ -1,0 +1,63 @@
+"""Every file and folder of a run and of a model, by name.
+
+Below a run::
+
+    checkpoints/LATEST, BEST, LEASE
+    checkpoints/<step>/<attempt>/manifest.json          what makes the files that it names a checkpoint
+    checkpoints/<step>/<attempt>/statistics.safetensors the statistics of the bands
+    checkpoints/<step>/<attempt>/<stage>.generator.safetensors   averaged weights: what a picture needs
+    checkpoints/<step>/<attempt>/<stage>.safetensors    the live state: what goes on with the training needs as well
+    checkpoints/<step>/<attempt>/<stage>.json           counters
+    checkpoints/rollback/<attempt>/<stage>.good-<step>.safetensors  the state that a stage goes back to
+
+A state to go back to seldom changes: every checkpoint names the file, which is written once.
+"""
+
+from __future__ import annotations
+
+import re
+
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"
+LATEST = "LATEST"
+LEASE = "LEASE"
+BEST = "BEST"
+STATISTICS = "statistics.safetensors"
+ROLLBACK = "rollback"
+CURRENT = "CURRENT"
+VERSIONS = "versions"
+VERSION_DIGITS = 6
+"""Of the number of a version of a model, see :mod:`cluster.run.model_registry`."""
+
+_ROLLBACK_FILE = re.compile(r"(.+)\.good-(\d+)\.safetensors")
+
+
+def checkpoint_path(step: int, attempt: str, name: str = "") -> str:
+    """The path of a checkpoint, or of a file of it, relative to the folder of checkpoints."""
+    return f"{step:09d}/{attempt}/{name}".rstrip("/")
+
+
+def averages_file(stage: str) -> str:
+    """The file of the averaged weights of ``stage``."""
+    return f"{stage}.generator.safetensors"
+
+
+def state_file(stage: str) -> str:
+    """The file of the live state of ``stage``; in checkpoints of format 1, of everything."""
+    return f"{stage}.safetensors"
+
+
+def counters_file(stage: str) -> str:
+    """The file of the counters of ``stage``."""
+    return f"{stage}.json"
+
+
+def rollback_path(stage: str, good_step: int, attempt: str) -> str:
+    """The path of the state of ``good_step`` that ``stage`` goes back to, relative to the folder of checkpoints."""
+    return f"{ROLLBACK}/{attempt}/{stage}.good-{good_step:09d}.safetensors"
+
+
+def parse_rollback_file(name: str) -> tuple[str, int] | None:
+    """The stage and the step of a file of :func:`rollback_path`, by its name alone; None for any other file."""
+    parts = _ROLLBACK_FILE.fullmatch(name.rpartition("/")[2])
+    return None if parts is None else (parts[1], int(parts[2]))

@@ -36,11 +36,10 @@ storage = typer.Typer(help="Where runs and shards are kept.", no_args_is_help=Tr
 app.add_typer(storage, name="storage")
 
 
-
 def _check_run(run: str) -> str:
-    from cluster.run.presence import check_run
+    from cluster.run.presence import check_model
 
-    check_run(run)
+    check_model(run)
     return run
 
 
@@ -260,6 +259,10 @@ def status_command(
     ],
 ) -> None:
     """Prints how a run is doing, from what it has stored; or the jobs of a cluster."""
+    if not target.startswith(("http://", "https://")):
+        from cluster.run.presence import check_run
+
+        check_run(target)
     from launch.commands.status import print_status
 
     print_status(target)
@@ -489,6 +492,10 @@ def evaluate_command(
     ] = False,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio."""
+    from cluster.run.presence import check_data, check_images
+
+    check_images(source)
+    check_data(data)
     from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(

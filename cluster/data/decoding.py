@@ -42,8 +42,6 @@ Pixels = NDArray[np.uint8 | np.uint16]
 STEP = 257
 """Of 16-bit levels for one of 8 bits: 255 is 65535."""
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
-
 _EXIF_ORIENTATION = 0x0112
 _APP1 = re.compile(rb"\xff\xe1")
 """Begins what may tell the orientation of a JPEG, EXIF or XMP; data of scans do not have it. ``in`` is slower."""

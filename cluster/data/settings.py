@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # settings are checked without NumPy
     import numpy as np
 
 Channel = Annotated[int, Field(ge=0, le=255)]
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 WHITE = (255, 255, 255)
 MAX_PIXELS = 64 * 2**20
 """Images above this are refused from their header: at 4 bytes a pixel this is 256 MiB."""

@@ -19,7 +19,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
-from cluster.data.decoding import IMAGE_EXTENSIONS
+from cluster.data.settings import IMAGE_EXTENSIONS
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 

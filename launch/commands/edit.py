@@ -22,7 +22,7 @@ from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
-from launch.commands.generate import images_text
+from launch.console.text import images_text
 from launch.drawing.grids import encode_png, headed, tile, to_image
 
 SIDE_BY_SIDE = "side_by_side.png"

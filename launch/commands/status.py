@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from cluster.data.quarantine import QUARANTINE
+from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
+from cluster.run.presence import no_run
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
 from freqgan.model.stage_names import IMAGE_STAGE
-from launch.console.progress import duration_text
 from launch.console.tables import facts_table, result_console
+from launch.console.text import duration_text
 from launch.run_folder.failures import FAILURES, parse_failures
 from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
 
@@ -50,7 +52,7 @@ def run_facts(run: str) -> list[tuple[str, str]]:
     lines = _last_metrics(folder)
     checkpoint = find_checkpoint(run) if has_checkpoints(run) else None
     if checkpoint is None and not lines:
-        raise InputError(f"{run} holds no run: name the folder, or the s3:// URL, that a training was given as run=")
+        raise no_run(run)
     last = lines[-1] if lines else None
     facts = [("run", folder.url), ("state", _state(folder, checkpoint, last))]
     if last is not None:

@@ -20,6 +20,7 @@ from cluster.run.checkpoints import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError
 from launch.console.tables import plain_console
+from launch.console.text import duration_text, images_text
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.folder import RunFolder
 from launch.run_folder.metrics import mean_alpha
@@ -140,7 +141,9 @@ class ProgressReporter:
     def on_end(self, step: int, reason: str) -> None:
         """Closes the bar and the run folder."""
         self.close()
-        self.say(f"{reason} at step {step} of {self.settings.last_step}, {step * self.settings.batch} images seen")
+        self.say(
+            f"{reason} at step {step} of {self.settings.last_step}, {images_text(step * self.settings.batch)} seen"
+        )
 
     # -- plain lines ---------------------------------------------------------------------------
 
@@ -205,11 +208,3 @@ def losses_text(record: StepRecord) -> str:
     """Per stage "<name> <loss of D>/<loss of G>", two spaces apart."""
     parts = [(name, m["loss_d"], m["loss_g"]) for name, m in record.stages.items() if "loss_d" in m and "loss_g" in m]
     return "  ".join(f"{name} {d:.2f}/{g:.2f}" for name, d, g in parts)
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds as "2 h 05 min", "3 min 20 s" or "12 s"."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -36,7 +36,7 @@ def _fault(error: Any) -> str:
 
 def _refused_value(error: Any) -> Any:
     """Return what pydantic says of a value that is none of its option; None for any other error."""
-    details = getattr(error.__cause__, "errors", list)()
+    details: list[Any] = getattr(error.__cause__, "errors", list)()
     return details[0] if details and getattr(error, "param", None) is not None else None
 
 

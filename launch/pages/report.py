@@ -22,7 +22,7 @@ from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser
 from launch.console.plan_table import plan_rows
-from launch.console.progress import duration_text
+from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
 from launch.pages.curves import alpha_curve, loss_curves, score_curves, speed_curve, timeline

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from cluster.planning.bounds import StageCost
-from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
+from cluster.planning.cost_model import counted_work, estimated, measure, prepare_measurement, with_speeds
 from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
 from cluster.planning.plan import Constraints, Plan
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
@@ -71,6 +71,8 @@ def plan_command(
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
     devices = parse_nodes(nodes) if nodes is not None else own_devices(settings.device)
+    if measured and any(device.accelerator == CPU for device in devices):
+        prepare_measurement(settings)
     work = counted_work(settings, note)
     priced = price(settings, work, devices, measured=measured, note=note)
     console = result_console(LOG_COLUMNS)

@@ -27,7 +27,8 @@ def usage_message(error: Any) -> str:
 def _fault(error: Any) -> str:
     detail = _refused_value(error)
     if detail is not None:
-        return f"{_name(error.param)} {detail['input']}: must be {detail['msg'].removeprefix('Input should be ')}"
+        wanted = detail["msg"].partition(",")[0].removeprefix("Input should be ")
+        return f"{_name(error.param)} {detail['input']}: must be {wanted}"
     message = re.sub(r"^Invalid value for '?([^':]+)'?: ", r"\1: ", error.format_message().strip())
     message = _SUGGESTION.sub(lambda match: f" (did you mean {match[1].replace(chr(39), '')}?)", message)
     message = message.removesuffix(".")
@@ -43,4 +44,4 @@ def _refused_value(error: Any) -> Any:
 def _name(parameter: Any) -> str:
     """Return an option as it is written, or the name of an argument in capitals."""
     option = parameter.param_type_name == "option"
-    return str(parameter.opts[0] if option else parameter.human_readable_name)
+    return str(parameter.opts[0]) if option else str(parameter.metavar or parameter.name).upper()

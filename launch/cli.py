@@ -216,7 +216,9 @@ def train_command(
             "leave --address out"
         )
     from cluster.run.presence import check_data
+    from cluster.storage.folder import open_folder
 
+    open_folder(loaded.run)
     check_data(loaded.data)
     from launch.commands.train import run_training
 

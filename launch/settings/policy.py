@@ -104,4 +104,5 @@ def load_policy(source: str) -> Policy:
 
 def _problem(detail: Any) -> str:
     hint = " (put it in quotes)" if detail["type"] == "string_type" else ""
-    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}{hint}"
+    message = detail["msg"].removeprefix("Value error, ")  # of our own validators
+    return f"{'.'.join(map(str, detail['loc']))}: {message}{hint}"

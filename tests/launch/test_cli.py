@@ -136,10 +136,10 @@ def test_debugging_shows_tracebacks(capsys: Capsys, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_interrupt_exits_130(capsys: Capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupt(_: str) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cluster.run.checkpoints.find_checkpoint", interrupt)
+    monkeypatch.setattr("cluster.run.checkpoints.open_checkpoint", interrupt)
     outcome = run_command(capsys, "digest", tmp_path)
     assert outcome.code == 130
     assert "Traceback" not in outcome.err

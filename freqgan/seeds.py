@@ -7,12 +7,16 @@ a checkpoint holds no random state. torch is imported when it is needed: readers
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+_global_generator = threading.RLock()
+"""Pictures of a checkpoint are drawn in a thread beside the training, and both start networks."""
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -42,10 +46,10 @@ def generator_for(*parts: int | str) -> torch.Generator:
 def seeded(*parts: int | str) -> Iterator[None]:
     """A context in which torch's global CPU generator is seeded by ``parts``; it is restored afterwards.
 
-    For the start of networks, whose initialisers draw from the global generator.
+    For the start of networks, whose initialisers draw from the global generator. One thread at a time is in it.
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with _global_generator, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*parts))
         yield

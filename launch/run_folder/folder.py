@@ -19,20 +19,16 @@ from cluster.run.checkpoints import Checkpoint
 from cluster.run.settings import RunSettings
 from cluster.storage.errors import disk_errors
 from cluster.storage.folder import open_folder
-from freqgan.pixels import to_pixels
-from launch.drawing.grids import encode_png, tile
 from launch.run_folder.evaluations import EVALUATIONS, EvaluationLog
 from launch.run_folder.event_log import EventLog
 from launch.run_folder.failures import FAILURES, append_failure
 from launch.run_folder.metrics import METRICS, MetricsLog
+from launch.run_folder.samples import SampleGrids
 from launch.settings.load import dump_settings
 
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
-SAMPLES = "samples"
 TRACEBACK = "error.txt"  # of an error that nobody foresaw; written by whoever catches it
-SAMPLE_SEED = 0
-SAMPLE_COUNT = 64
 
 
 class RunFolder:
@@ -58,6 +54,7 @@ class RunFolder:
         self._metrics = MetricsLog(self.local / METRICS, first_step)
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
         self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
+        self._samples = SampleGrids(self.folder, settings.keep_checkpoints - 1)
 
     def record(self, record: StepRecord) -> None:
         """One step: a line of metrics and one TensorBoard event with all of its numbers."""
@@ -69,10 +66,8 @@ class RunFolder:
         self._events.add(scalars, record.step)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """A checkpoint: its sample grid, made by its averaged weights, and everything else brought up to date."""
-        generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
-        grid = tile(to_pixels(generated.images).numpy())
-        self.folder.write(f"{SAMPLES}/{checkpoint.images:09d}.png", encode_png(grid))
+        """A checkpoint: its sample grid, which is drawn beside the training, and everything else brought up to date."""
+        self._samples.add(checkpoint)
         self.flush()
 
     def evaluate(self, evaluation: Evaluation) -> None:
@@ -100,6 +95,7 @@ class RunFolder:
                 closing.callback(self._staging.cleanup)
             closing.callback(self._events.close)
             closing.callback(self._metrics.close)
+            closing.callback(self._samples.close)
             self.flush()
 
     def _upload(self, path: Path) -> None:

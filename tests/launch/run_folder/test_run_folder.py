@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,15 +16,17 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.execution.callbacks import StepRecord
-from cluster.run.checkpoints import find_checkpoint
+from cluster.run.checkpoints import Checkpoint, find_checkpoint
 from cluster.run.settings import RunSettings
-from cluster.storage.folder import open_folder
+from cluster.storage.folder import Folder, open_folder
 from cluster.training.train import train
+from freqgan.errors import RunError
 from freqgan.pixels import to_pixels
 from launch.console.progress import ProgressReporter, losses_text
 from launch.console.text import duration_text
 from launch.run_folder.folder import RunFolder
 from launch.run_folder.metrics import METRICS, MetricsLog, mean_alpha, parse_metrics
+from launch.run_folder.samples import SampleGrids, draw_samples
 from launch.settings.load import load_settings
 from tests.support.s3_server import BUCKET
 
@@ -187,6 +191,45 @@ def test_samples_are_those_of_the_checkpoint(resumed_run: Path) -> None:
     images = to_pixels(find_checkpoint(str(resumed_run)).synthesiser().sample(0, 64).images).numpy()
     assert grid.shape == (8 * 16, 8 * 16, 3)
     assert np.array_equal(grid[16:32, 32:48], images[10].transpose(1, 2, 0))
+
+
+def test_grids_are_drawn_beside_the_training_which_waits_for_no_more_than_it_must(
+    resumed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, drawing, may_go_on = find_checkpoint(str(resumed_run)), threading.Event(), threading.Event()
+
+    def slow(folder: Folder, checkpoint: Checkpoint) -> None:
+        drawing.set()
+        assert may_go_on.wait(60)
+        draw_samples(folder, checkpoint)
+
+    monkeypatch.setattr("launch.run_folder.samples.draw_samples", slow)
+    folder = open_folder(str(tmp_path))
+    grids = SampleGrids(folder, most_waiting=2)
+    grids.add(checkpoint)
+    grids.add(checkpoint)  # returns although the first is still drawn
+    assert drawing.wait(60)
+    assert folder.list() == []
+    third = threading.Thread(target=grids.add, args=(checkpoint,))
+    third.start()
+    third.join(0.3)
+    assert third.is_alive()  # a third would be deleted before it is drawn
+    may_go_on.set()
+    third.join(60)
+    grids.close()
+    assert folder.list() == ["samples/000000048.png"]
+    assert folder.read("samples/000000048.png") == (resumed_run / "samples" / "000000048.png").read_bytes()
+
+
+def test_a_grid_that_cannot_be_drawn_is_told(resumed_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(resumed_run, tmp_path / "run")
+    checkpoint = find_checkpoint(str(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    grids = SampleGrids(open_folder(str(tmp_path)), most_waiting=2)
+    with pytest.raises(RunError, match=r"generator\.safetensors|statistics\.safetensors"):
+        grids.add(checkpoint)
+        grids.close()
+    grids.close()
 
 
 def test_the_settings_written_are_those_used(

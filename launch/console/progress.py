@@ -167,14 +167,14 @@ class LiveProgress:
         self.settings, self.first_step = settings, first_step
         self.left_out = 0
         columns: tuple[Any, ...] = (
-            BarColumn(),
+            BarColumn(bar_width=None),  # what the other columns leave of the terminal's width
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             TextColumn("{task.fields[rate]:.1f} images/s"),
             TextColumn("alpha {task.fields[alpha]}"),
             TextColumn("{task.fields[damaged]}"),
             TextColumn("{task.fields[left]}"),
         )
-        self.bar = Progress(*columns, console=console)
+        self.bar = Progress(*columns, console=console, expand=True)
         total, done = settings.last_step * settings.batch, first_step * settings.batch
         self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="", left="")
         self._live = Live(self.bar, console=console, refresh_per_second=4)

@@ -66,7 +66,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
     if real.missing:
         note(f"the report shows no real images: {real.missing}")
     evaluations = _read_evaluations(folder)
-    failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
+    failures = parse_failures(folder.read(FAILURES).splitlines(keepends=True)) if folder.exists(FAILURES) else []
     pictures, facts = _content(checkpoint, synthesiser, _read_metrics(folder), evaluations, real)
     facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
     facts["left_out"] = left_out
@@ -197,7 +197,7 @@ def _read_metrics(folder: Folder) -> list[MetricsLine]:
 
 
 def _read_evaluations(folder: Folder) -> list[Evaluation]:
-    return parse_evaluations(folder.read(EVALUATIONS).splitlines()) if folder.exists(EVALUATIONS) else []
+    return parse_evaluations(folder.read(EVALUATIONS).splitlines(keepends=True)) if folder.exists(EVALUATIONS) else []
 
 
 def _template() -> Any:

@@ -9,7 +9,7 @@ DEMO := build/demo
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining lint types clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining lint types docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -101,6 +101,10 @@ object-stores: ceph
 # Memory of the actor that reads shards over 100 epochs of CIFAR-10. Fewer: make epochs EPOCHS=10
 epochs: $(INSTALLED)
 	$(RUN) tests.campaigns.epochs $(EPOCHS)
+
+# docs/commands.md and docs/settings.md, from the command line and the settings.
+docs: $(INSTALLED)
+	$(RUN) launch.tools.reference
 
 clean:
 	rm -rf build runs bench.json

@@ -155,7 +155,7 @@ def index_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS
 
 @shards.command("verify")
 def verify_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)]) -> None:
-    """Reads every shard and holds it against the index beside it; exits 3 when anything is damaged.
+    """Reads every shard and compares it with the index beside it; exits 3 when anything is damaged.
 
     Shards that no index knows are walked, and all of their images decoded.
     """
@@ -228,13 +228,15 @@ def train_command(
 @app.command("submit")
 def submit_command(
     settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
-    address: Annotated[str, typer.Option(metavar="URL", help="of the cluster's dashboard, http://head:8265")],
+    address: Annotated[str, typer.Option(metavar="URL", help="address of the cluster's dashboard, http://head:8265")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="print the job's log and exit with its exit code")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="print the job's log to its end and exit with its exit code")
+    ] = False,
     installed: Annotated[
-        bool, typer.Option("--installed", help="use the freqgan of the cluster, in place of a copy of this one")
+        bool, typer.Option("--installed", help="use the freqgan that the cluster has, in place of a copy of this one")
     ] = False,
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="a variable of this environment that the job gets")
@@ -257,7 +259,8 @@ def submit_command(
 @app.command("status")
 def status_command(
     target: Annotated[
-        str, typer.Argument(metavar="RUN|URL", help="run folder, a path or s3:// URL; or that of a cluster's dashboard")
+        str,
+        typer.Argument(metavar="RUN|URL", help="run folder, a path or s3:// URL; or the URL of a cluster's dashboard"),
     ],
 ) -> None:
     """Prints how a run is doing, from what it has stored; or the jobs of a cluster."""
@@ -306,17 +309,22 @@ def models_list_command(model: Model) -> None:
 
 @models.command("show")
 def models_show_command(
-    model: Model, number: Annotated[int | None, typer.Argument(min=1, show_default="the one in use")] = None
+    model: Model,
+    number: Annotated[
+        int | None, typer.Argument(min=1, help="number of the version", show_default="the one in use")
+    ] = None,
 ) -> None:
-    """Prints where a version comes from: data, code, settings, metrics, verdict, and when it was put in use. JSON."""
+    """Prints as JSON where a version comes from: data, code, settings, metrics, verdict, and when it was put in use."""
     from launch.commands.models import show_model
 
     show_model(model, number)
 
 
 @models.command("promote")
-def models_promote_command(model: Model, number: Annotated[int, typer.Argument(min=1)]) -> None:
-    """Puts a version in use, whatever the gate said of it."""
+def models_promote_command(
+    model: Model, number: Annotated[int, typer.Argument(min=1, help="number of the version")]
+) -> None:
+    """Puts a version in use, whatever the gate said about it."""
     from launch.commands.models import promote_model
 
     print(promote_model(model, number))
@@ -359,13 +367,24 @@ def plan_command(
             callback=_check_nodes,
         ),
     ] = None,
-    link_gbit: Annotated[float, typer.Option(min=0.001, callback=_finite, help="what a node can send, Gbit/s")] = 10.0,
-    cut: Annotated[bool, typer.Option("--cut/--whole", help="whether a stage may have replicas")] = True,
+    link_gbit: Annotated[
+        float, typer.Option(min=0.001, callback=_finite, help="what a machine can send, Gbit/s")
+    ] = 10.0,
+    cut: Annotated[
+        bool, typer.Option("--cut/--whole", help="whether stages may be cut into replicas, or stay whole")
+    ] = True,
     measured: Annotated[
-        bool, typer.Option("--measure/--estimate", help="time the stages here if this is what NODES has")
+        bool,
+        typer.Option(
+            "--measure/--estimate",
+            help="measure the stages here if this machine has what NODES names, or estimate them from data sheets",
+        ),
     ] = True,
     simulate: Annotated[
-        str | None, typer.Option(metavar="A..B", help="simulate so many devices of the first type; needs --out")
+        str | None,
+        typer.Option(
+            metavar="A..B", help="simulate numbers of devices of the first type, such as 1..1024; needs --out"
+        ),
     ] = None,
     failures: Annotated[
         float, typer.Option(min=0, callback=_finite, help="failures per device and hour, for --simulate")
@@ -409,7 +428,7 @@ def super_resolve_command(
     from_level: Annotated[
         int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
     ] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="of the detail that is made up")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the detail that is made up")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
@@ -423,10 +442,10 @@ def super_resolve_command(
 def edit_command(
     run: Run,
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the images before and after")],
-    seed: Annotated[int, typer.Option(min=0, help="of the images to edit, as for generate")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the images to edit, as for generate")] = 0,
     count: Annotated[int, typer.Option(min=1, max=64, help="how many images")] = 8,
     resample: Annotated[str, typer.Option(metavar="BANDS", help="bands to draw anew, such as HL1,LH1")] = "",
-    resample_seed: Annotated[int, typer.Option(min=0, help="of what is drawn anew")] = 1,
+    resample_seed: Annotated[int, typer.Option(min=0, help="seed of what is drawn anew")] = 1,
     gain: Annotated[list[str] | None, typer.Option(metavar="BAND=X", help="multiplies a band; may be repeated")] = None,
 ) -> None:
     """Changes single bands of generated images and leaves all others as they are."""
@@ -448,7 +467,7 @@ def decompose_command(
     transform: Annotated[
         str, typer.Option(help="dwt:<wavelet>, dct, fft:shannon, fft:meyer or radial:P,Q")
     ] = "dwt:haar",
-    levels: Annotated[int, typer.Option(min=1, max=10, help="resolutions; P of radial:P,Q")] = 3,
+    levels: Annotated[int, typer.Option(min=1, max=10, help="number of resolutions; P of radial:P,Q")] = 3,
     packets: Annotated[
         str, typer.Option(metavar="LEVEL=TIMES,...", help="split the high bands of these levels again")
     ] = "",
@@ -480,7 +499,7 @@ def evaluate_command(
     source: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder or .zip of images")],
     data: Annotated[str, typer.Option(help="shards of real images: folder, glob or s3:// URL")],
     count: Annotated[int, typer.Option(min=1, help="how many images to compare")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="of the images of a run")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the images of a run")] = 0,
     size: Annotated[
         int | None,
         typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
@@ -490,10 +509,13 @@ def evaluate_command(
         str | None, typer.Option(metavar="FILE", help="TorchScript network for FID, KID, precision and recall")
     ] = None,
     parts: Annotated[
-        bool, typer.Option("--parts", help="of a run also the chain and the other generator alone")
+        bool, typer.Option("--parts", help="score the chain and the conventional generator of a run alone as well")
     ] = False,
 ) -> None:
-    """Measures how far images are from real ones: value, floor (real against real) and their ratio."""
+    """Measures how far images are from real ones: value, floor (real against real) and their ratio.
+
+    At least 64 generated and 128 real images are needed; below 1,000 the values are mostly noise.
+    """
     from cluster.run.presence import check_data, check_images
 
     check_images(source)

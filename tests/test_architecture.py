@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,8 +25,8 @@ FLOORS = {
         "training": 7,
     },
     "launch": {
-        "tools": 1, "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "commands": 5, "cli": 6,
-        "__main__": 7,
+        "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "commands": 5, "cli": 6,
+        "__main__": 7, "tools": 7,
     },
     "freqgan": {
         "errors": 1, "bands": 1, "tensor_dicts": 1, "bit_depth": 1, "seeds": 2, "pixels": 2, "setting_group": 2,
@@ -33,6 +35,7 @@ FLOORS = {
     },
 }  # fmt: skip
 """The packages of a layer, and modules beside them: each imports those on lower floors alone."""
+CODE = re.compile("`([a-z_]+)`")
 VAGUE = {"utils", "util", "helpers", "common", "misc", "manager"}
 
 
@@ -97,6 +100,30 @@ def test_packages_import_those_on_lower_floors(layer: str) -> None:
         if home in floors and other in floors and other != home and floors[other] >= floors[home]
     ]
     assert wrong == []
+
+
+def test_the_page_on_development_shows_these_floors() -> None:
+    page = (ROOT / "docs" / "development.md").read_text("utf-8")
+    for layer, floors in FLOORS.items():
+        table = page.partition(f"\n`{layer}/` ")[2].partition("|---|---|---|\n")[2]
+        rows = re.findall(r"^\| ([\d, ]+) \| (.*?) \|", table.partition("\n\n")[0], re.MULTILINE)
+        shown = {name: set(map(int, numbers.split(", "))) for numbers, names in rows for name in CODE.findall(names)}
+        assert shown.keys() == floors.keys() - {"__main__"}
+        assert [name for name, numbers in shown.items() if floors[name] not in numbers] == []
+
+
+@pytest.mark.parametrize("layer", FLOORS)
+def test_every_package_says_what_is_in_it(layer: str) -> None:
+    """In at most six lines, with names of modules that are there."""
+    for package in [path.parent for path in modules(layer) if path.name == "__init__.py"]:
+        name = ".".join(package.relative_to(ROOT).parts)
+        text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+        assert 1 <= len([line for line in text.splitlines() if line.strip()]) <= 6, name
+        for word in re.findall(r"``([a-z0-9_]+)``", text):
+            path = next((home / word for home in (package, ROOT) if (home / word).is_dir()), package / f"{word}.py")
+            assert path.exists() or hasattr(importlib.import_module(name), word), f"{name} names {word}"
+        for word in re.findall(r":mod:`([\w.]+)`", text):
+            assert importlib.util.find_spec(word), f"{name} names {word}"
 
 
 def test_the_check_sees_what_it_should(tmp_path: Path) -> None:

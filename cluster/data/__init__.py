@@ -1,4 +1,6 @@
-"""From an object to a batch of pixels: shards, their index, packing, decoding, the order of images, damaged ones.
+"""From an object in storage to a batch of pixels.
 
-It runs in processes that only read, so nothing here imports torch or Ray.
+``shards`` and ``shard_index`` know which images a tar holds, ``sampler`` and ``skip_list`` in which order they come,
+``reader`` fetches, checks and decodes them, ``packing`` writes shards, ``quarantine`` lists damaged images. It runs in
+processes that only read, so nothing here imports torch or Ray.
 """

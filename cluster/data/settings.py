@@ -52,13 +52,17 @@ class ImagePolicy:
 class DataSettings(SettingGroup):
     """How images become pixels, and in which order they come."""
 
-    crop: Literal["center", "random"] = "center"
-    shuffle: bool = True
-    shuffle_shards: int = Field(4, ge=1, description="shards whose samples are mixed, and which are held at a time")
-    background: tuple[Channel, Channel, Channel] = Field(
-        WHITE, description="the colour behind transparent pixels: red, green, blue, 0 to 255"
+    crop: Literal["center", "random"] = Field(
+        "center", description="Which square of an image that is not square is taken."
     )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="of an image; a larger one is refused before it is decoded")
+    shuffle: bool = Field(True, description="Whether images come in a new random order in every epoch.")
+    shuffle_shards: int = Field(4, ge=1, description="Shards whose images are mixed, and which are held at a time.")
+    background: tuple[Channel, Channel, Channel] = Field(
+        WHITE, description="Colour behind transparent pixels: red, green, blue, 0 to 255."
+    )
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, description="Pixels of an image; a larger one is refused before it is decoded."
+    )
 
     def image_policy(self, size: int, channels: Literal[1, 3] = 3, bit_depth: BitDepth = 8) -> ImagePolicy:
         """Return the policy that makes ``channels`` x ``size`` x ``size`` images of ``bit_depth`` by these settings."""

@@ -1,4 +1,5 @@
-"""Scores of checkpoints and of images against real ones, at once or beside a training.
+"""Scores of checkpoints and of image files against real images.
 
-The metrics themselves are those of :mod:`freqgan.metrics`.
+``evaluate`` collects both sets of images and measures them; ``background`` does so beside a training, newest checkpoint
+first. The metrics themselves are in :mod:`freqgan.metrics`, tables and pages of scores in ``launch``.
 """

@@ -1,4 +1,6 @@
-"""Which device gets which stage, and how fast that is: costs, placement, proven bounds, simulation.
+"""Which device gets which stage, and how fast that is.
 
-All of it is arithmetic on values but for the profiler, which takes the time of steps on this machine.
+``devices`` describes machines, ``cost_model`` says what stages cost, ``plan`` and ``placement`` assign them, ``bounds``
+proves how good a plan can be, ``simulation`` predicts images per second, ``rebalancing`` moves stages between machines.
+All of it computes on values, except the profiler and what calls it, which time steps on this machine.
 """

@@ -12,117 +12,140 @@ from freqgan.metrics.catalogue import FEWEST
 from freqgan.model.settings import ModelSettings
 from freqgan.setting_group import SettingGroup
 
-FREE_SETTINGS = (
-    "run",
-    "data",
-    "executor",
-    "window",
-    "device",
-    "cuda_graphs",
-    "max_steps",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "watch",
-    "max_failures",
-    "max_preemption_failures",
-    "heartbeat_timeout_s",
-    "machines_timeout_s",
-    "object_store_mib",
-    "snapshot_every",
-    "step_deadline_s",
-    "replicas",
-    "replica_timeout_s",
-    "storage_timeout_s",
-    "readers",
-    "max_damaged",
-    "shard_cache",
-    "shard_cache_mib",
-)
-"""Settings that may differ when a run is resumed: they do not change the arithmetic of a step.
-
-Except that replicas add up gradients in another order: R of them equal one to rounding, and each other to the bit.
-
-``data`` may be another copy of the same shards; a fingerprint of their contents is compared instead.
-"""
-
 
 class WatchSettings(SettingGroup):
     """Scores of every checkpoint; none without ``data``."""
 
-    data: str = Field("", description="shards of real images to score checkpoints against, best not trained on")
-    count: int = Field(1_000, ge=FEWEST, description="images per score; the real ones must be twice as many")
+    data: str = Field(
+        "",
+        description="Shards of real images to score checkpoints against; best not those that are trained on. "
+        "Empty: no scores.",
+    )
+    count: int = Field(
+        1_000, ge=FEWEST, description="Generated images per score. The shards must hold twice as many real ones."
+    )
 
 
-class RunSettings(ModelSettings):
-    """All settings of ``freqgan train``; see each field's description."""
+class ExecutionSettings(SettingGroup):
+    """Where, how long and how fast a run trains: these may differ when it is resumed, everything else may not.
 
-    run: str = Field("runs/default", description="folder or s3:// URL of everything the run writes")
-    data: str = Field("", description="folder, glob or s3:// URL of WebDataset shards")
-    ingest: DataSettings = DataSettings()
-    executor: Literal["inline", "ray"] = Field("ray", description="one process, or one Ray actor per GAN")
-    window: int = Field(8, ge=1, le=64, description="steps in flight (ray)")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    They do not change the arithmetic of a step. Replicas alone add up gradients in another order, so that R of them
+    equal one up to rounding, and each other to the bit. ``data`` may be another copy of the same shards: a fingerprint
+    of their contents is compared instead.
+    """
+
+    run: str = Field("runs/default", description="Folder or s3:// URL of everything that the run writes.")
+    data: str = Field("", description="Folder, glob or s3:// URL of the WebDataset shards to train on.")
+    executor: Literal["inline", "ray"] = Field(
+        "ray", description="inline: everything in one process. ray: one Ray actor per GAN, on one machine or many."
+    )
+    window: int = Field(8, ge=1, le=64, description="Steps in flight at a time (ray).")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     cuda_graphs: bool = Field(
         False,
-        description="on a GPU, record the kernels of a step as CUDA graphs and replay them: small networks wait for "
-        "launches; no effect on a CPU and on stages with replicas",
-    )
-    threads: int = Field(1, ge=1, le=1024, description="threads inside one operation; part of the arithmetic on a CPU")
-    exchange: Literal["float32", "float16"] = Field(
-        "float32", description="of sub-images and feedback between stages; float16 halves the bytes and rounds"
+        description="On a GPU, record the kernels of a step as CUDA graphs and replay them: small networks spend "
+        "most of a step on launching kernels, and a replay spares most launches. It is off because "
+        "it has not been timed on a GPU yet. CPUs, and stages with replicas, run as always.",
     )
     max_steps: int | None = Field(
-        None, ge=1, description="stop here, before `images` are seen; schedules stay as they are"
+        None, ge=1, description="Stop at this step, before `images` are seen. Schedules stay as they are."
     )
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints that are kept; the best one is as well")
+    checkpoint_every: int = Field(
+        500, ge=1, description="Steps between checkpoints. What is lost with a machine is at most this much work."
+    )
+    keep_checkpoints: int = Field(
+        3, ge=1, description="The newest checkpoints that are kept. The best scored one is kept as well."
+    )
     watch: WatchSettings = WatchSettings()
     max_failures: int = Field(
-        16, ge=-1, description="deaths of actors to recover from by replay before the run fails; -1 is no limit (ray)"
+        16, ge=-1, description="Deaths of actors that the run recovers from before it fails; -1 is no limit (ray)."
     )
     max_preemption_failures: int = Field(
-        -1, ge=-1, description="losses of machines to recover from before the run fails; -1 is no limit (ray)"
+        -1, ge=-1, description="Losses of machines that the run recovers from before it fails; -1 is no limit (ray)."
     )
     heartbeat_timeout_s: float = Field(
-        10, gt=0, description="a machine, or Ray's head, that cannot be reached for this long is taken for lost (ray)"
+        10,
+        gt=0,
+        description="A machine, or Ray's head, that cannot be reached for so many seconds counts as lost. Ray "
+        "itself needs over a minute to notice (ray).",
     )
     machines_timeout_s: float = Field(
-        600, ge=0, description="how long to wait for a machine where none can be used (ray)"
+        600, ge=0, description="Seconds to wait for a machine when none can be used (ray)."
     )
     object_store_mib: int = Field(
         4096,
         ge=1,
-        description="most that is kept in the object store for replays; snapshots are taken more often, and fewer "
-        "steps are in flight, where it would be more (ray)",
+        description="Most memory, in MiB, that the last steps take in the object store so that they can be "
+        "replayed. Where they are larger, snapshots are taken more often and fewer steps are in "
+        "flight (ray).",
     )
     replicas: dict[str, int] = Field(
-        {}, description="actors that share the batches of a GAN, by its name, 1 where not given (ray)"
+        {},
+        description="Actors that share the batches of a GAN, by its name (replicas.HL1=2); 1 where not given. "
+        "They exchange gradients by NCCL on GPUs and gloo on CPUs. R replicas compute what one "
+        "would, up to rounding (ray).",
     )
     replica_timeout_s: float = Field(
-        30, gt=0, description="a replica that the others have waited for this long is taken for dead (ray)"
+        30,
+        gt=0,
+        description="A replica that keeps the others waiting for so many seconds counts as dead; its group forms "
+        "anew and repeats the steps since the snapshot (ray).",
     )
     readers: int = Field(
-        1, ge=1, description="processes that read and decode shards, in turns; more where one is not enough (ray)"
+        1,
+        ge=1,
+        description="Processes that read and decode shards, in turns. The batches are the same for any number of "
+        "them (ray).",
     )
     max_damaged: int = Field(
         16,
         ge=0,
-        description="images that stay damaged however often they are fetched and are left out before the run fails",
+        description="Images that may be left out because they stay damaged however often they are fetched, or "
+        "cannot be decoded. One more ends the run with exit code 3.",
     )
     shard_cache: str = Field(
-        "", description="local folder that keeps copies of the shards of a bucket, for all readers of a machine"
+        "",
+        description="Local folder that keeps copies of the shards of a bucket, for all readers of a machine. It "
+        "needs an index beside the shards.",
     )
-    shard_cache_mib: int = Field(32_768, ge=1, description="most that these copies take; the last used ones stay")
+    shard_cache_mib: int = Field(
+        32_768, ge=1, description="Most that these copies take, in MiB; those that were not used for longest go first."
+    )
     storage_timeout_s: float = Field(
-        120, gt=0, description="storage of shards that gives nothing for this long, however often asked, is given up"
+        120,
+        gt=0,
+        description="Storage of shards that gives not a byte for so many seconds, however often it is asked, "
+        "ends the run with exit code 3.",
     )
     step_deadline_s: float = Field(
         600,
         gt=0,
-        description="a stage that takes longer for a step is ended and replayed; its stacks are logged (ray)",
+        description="A stage that takes longer than this for a step, or is frozen, is ended and replaced. Ray's "
+        "log holds where it was stuck (ray).",
     )
     snapshot_every: int = Field(
-        10, ge=1, description="steps between snapshots on local disks, from which a dead stage is replayed (ray)"
+        10,
+        ge=1,
+        description="Steps between the snapshots of a stage on local disks. A dead stage is replayed from the "
+        "last one (ray).",
+    )
+
+
+class RunSettings(ExecutionSettings, ModelSettings):
+    """All settings of ``freqgan train``; see each field's description."""
+
+    ingest: DataSettings = DataSettings()
+    threads: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Threads inside one operation. They are part of the arithmetic on a CPU, so the digest "
+        "depends on them.",
+    )
+    exchange: Literal["float32", "float16"] = Field(
+        "float32",
+        description="Numbers that travel between stages: float16 halves the bytes of sub-images and feedback, "
+        "and rounds differently.",
     )
 
     @model_validator(mode="after")
@@ -148,7 +171,7 @@ class RunSettings(ModelSettings):
 
     def identity(self) -> dict[str, Any]:
         """The settings that must not differ when a run is resumed, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(FREE_SETTINGS))
+        return self.model_dump(mode="json", exclude=set(ExecutionSettings.model_fields))
 
 
 def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -1,4 +1,6 @@
-"""One stage of a model in one process: its host, its snapshots, the replicas that share its batches.
+"""One stage of a model in one process.
 
-The only home of torch.distributed. Nothing here knows which other stages there are, or what executes them.
+``host`` runs the calls of a stage and holds its state, ``snapshots`` keeps it on the local disk, ``lag_buffer`` keeps
+the inputs that feedback will need, ``process_group`` lets replicas share a batch: the only home of torch.distributed.
+Nothing here knows which other stages there are, or what executes them.
 """

@@ -1,1 +1,4 @@
-"""Pictures of a trained model: drawing them, super-resolving and editing. No training code is imported here."""
+"""Pictures of a trained model: ``synthesiser`` draws them, ``editing`` super-resolves and changes single bands.
+
+No training code is imported here: a synthesiser holds generators and no discriminators.
+"""

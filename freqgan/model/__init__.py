@@ -1,4 +1,6 @@
-"""What a model is: its settings, the plan of its generators, noises, the chain, statistics of bands, generators.
+"""What a model is, as far as it takes to draw a picture.
 
-Everything here is needed to draw a picture. Nothing here trains, and nothing knows discriminators or optimisers.
+``settings`` says what is trained, ``plan`` which GANs there are and what each sees, ``noise`` draws their noises,
+``chain`` puts bands together, ``band_statistics`` normalises them, ``generators`` builds the networks, ``step_graph``
+lists the calls of a step. Nothing here trains, and nothing knows discriminators or optimisers.
 """

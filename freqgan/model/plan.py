@@ -23,17 +23,37 @@ class PlanSettings(SettingGroup):
     """The choice of GANs and of the edges between them."""
 
     bands: Literal["all", "none"] | list[str] = Field(
-        "all", description="bands that get a GAN, the others being zero or derived; none: the conventional GAN alone"
+        "all",
+        description="Bands that get a GAN; others are zero, or follow from the coarser level. none: only the "
+        "conventional GAN.",
     )
-    low_gans: dict[int, int] = Field({}, description="S_q: low-frequency GANs at level q (1 where not given)")
+    low_gans: dict[int, int] = Field(
+        {}, description="S_q: GANs for the low band of level q; 1 where not given. Several form an ensemble."
+    )
     high_gans: dict[int, int] = Field(
-        {}, description="W_q: high-frequency GANs at level q (one for every high band where not given: 3 of quadrants)"
+        {},
+        description="W_q: GANs for the high bands of level q; one per band where not given. plan.high_gans.1=1: "
+        "one network for HL, LH and HH of level 1. plan.high_gans.1=6: ensembles of two "
+        "(noise.generation=haar where hurwitz has too few noises).",
     )
     condition: Literal["all", "none"] | dict[str, list[str]] = Field(
-        "all", description="bands each GAN sees: all earlier ones, none, or a list per GAN (others see all)"
+        "all",
+        description="Which bands a GAN sees: all earlier ones, none, or a list per GAN (GANs that are not listed "
+        "see all).",
     )
-    cycles: int = Field(1, ge=1, le=8, description="passes through the chain; from the second on it is a ring")
-    strict_nesting: bool = Field(False, description="no refiners: LL_q is exactly the synthesis of level q+1")
+    cycles: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Passes through the chain. From the second on it is a ring: a GAN also sees later bands of "
+        "the pass before.",
+    )
+    strict_nesting: bool = Field(
+        False,
+        description="Train no refiners: LL_q is exactly the synthesis of level q+1, and the transform of a "
+        "generated image returns exactly the generated bands (where its side is a multiple of "
+        "2^levels; other sides are padded and cropped).",
+    )
 
 
 @dataclass(frozen=True)

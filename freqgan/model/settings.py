@@ -30,89 +30,122 @@ SMALLEST_SIDE = 4
 class DiscriminatorSettings(NetworkSettings):
     """A band discriminator's sizes, and whether it sees the condition beside the band; its patch is the generator's."""
 
-    condition: bool = Field(True, description="show the discriminator of a high band what its generator saw")
+    condition: bool = Field(True, description="Show the discriminator of a high band the bands that its generator saw.")
 
 
 class AverageSettings(SettingGroup):
     """The moving average of every generator; all share one age."""
 
-    halflife_images: float = Field(10_000, gt=0, description="half-life of the average once it is warm")
-    ramp: float = Field(0.05, gt=0, description="half-life is at most this share of the images seen so far")
+    halflife_images: float = Field(10_000, gt=0, description="Half-life of the average, in images, once it is warm.")
+    ramp: float = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
 
 
 class FeedbackSettings(SettingGroup):
     """What the image stage tells the bands' generators: the gradients of its discriminators' losses."""
 
-    weight: float = Field(0.5, ge=0, description="of the feedback beside a band's own discriminator; 0 is none")
+    weight: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of the feedback beside the loss of a band's own discriminator. 0 trains every band "
+        "for itself.",
+    )
     lag: int = Field(
         8,
         ge=1,
         le=64,
-        description="steps after which it is applied; part of the arithmetic, no less than window",
+        description="Steps after which feedback is applied. It is part of the arithmetic, and must be no less "
+        "than `window`.",
     )
     reach: float = Field(
-        0.2, gt=0, description="how far feedback of one step may move an output, in deviations of the band"
+        0.2,
+        gt=0,
+        description="How far the feedback of one step may move an output, in standard deviations of the band.",
     )
     balance: bool = Field(
-        True, description="scale it to the strength of the band's own gradient first; if not, losses just add up"
+        True,
+        description="Scale the feedback to the strength of the band's own gradient first. If not, the losses "
+        "just add up.",
     )
     discriminator: NetworkSettings = Field(
-        NetworkSettings(width=32, coarse_width=64), description="of the reconstruction at every level from 2 on"
+        NetworkSettings(width=32, coarse_width=64),
+        description="Sizes of the discriminator of the reconstruction at every level from 2 on.",
     )
 
 
 class ImageStageSettings(SettingGroup):
     """The inverse transform's output blended with another, conventional generator."""
 
-    generator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="G_o")
-    discriminator: NetworkSettings = Field(NetworkSettings(width=32, coarse_width=64), description="D_o")
-    attention: bool = Field(True, description="max-attention inside G_o")
-    alpha: Literal["scalar", "per_band"] = Field("scalar", description="one blend weight, or one per band")
-    alpha_learning_rate: float = Field(2e-2, ge=0, description="learning rate of the blend weight")
+    generator: NetworkSettings = Field(
+        NetworkSettings(width=32, coarse_width=64), description="Sizes of G_o, the conventional generator."
+    )
+    discriminator: NetworkSettings = Field(
+        NetworkSettings(width=32, coarse_width=64), description="Sizes of D_o, the discriminator of whole images."
+    )
+    attention: bool = Field(True, description="Use max-attention inside G_o.")
+    alpha: Literal["scalar", "per_band"] = Field(
+        "scalar", description="scalar: one blend weight for the whole image. per_band: one for every band."
+    )
+    alpha_learning_rate: float = Field(2e-2, ge=0, description="Learning rate of the blend weight.")
     solo_share: float = Field(
-        0.25, ge=0, le=1, description="share of the batch on which G_o is judged alone, by a discriminator of its own"
+        0.25, ge=0, le=1, description="Share of the batch on which G_o is judged alone, by a discriminator of its own."
     )
     chain_share: float = Field(
-        0.25, ge=0, le=1, description="share on which the chain's image is judged alone; the rest is the blend"
+        0.25,
+        ge=0,
+        le=1,
+        description="Share of the batch on which the chain's image is judged alone. The rest is the blend.",
     )
-    tie: float = Field(1.0, ge=0, description="weight of |LL_L(G_o) - LL_L of the chain|^2 (normalised band)")
+    tie: float = Field(1.0, ge=0, description="Weight of |LL_L of G_o's image - LL_L of the chain|^2, both normalised.")
 
 
 class ModelSettings(SettingGroup):
     """Everything that decides the arithmetic of a training step."""
 
-    seed: int = Field(0, ge=0, description="of every draw: noise, order, crops, start of the networks")
-    image_size: int = Field(32, ge=4, le=4096, description="side of the square training images, pixels")
-    channels: Literal[1, 3] = Field(3, description="1 gray, 3 colour")
-    bit_depth: BitDepth = Field(8, description="of the pixels of images; 16 needs channels=1 (16-bit grey PNGs)")
-    classes: int = Field(0, ge=0, le=10_000_000, description="classes in the labels; 0 ignores labels")
+    seed: int = Field(
+        0, ge=0, description="Decides every draw: noise, the order of images, crops, the start of the networks."
+    )
+    image_size: int = Field(32, ge=4, le=4096, description="Side of the square training images, in pixels.")
+    channels: Literal[1, 3] = Field(3, description="1 grey, 3 colour.")
+    bit_depth: BitDepth = Field(
+        8,
+        description="Bits of a pixel. 16 needs channels=1: 16-bit grey PNGs are then trained on, generated and "
+        "written with 16 bits.",
+    )
+    classes: int = Field(0, ge=0, le=10_000_000, description="Number of classes in the labels; 0 ignores labels.")
     transform: str = Field(
         "dwt:haar",
-        description="dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer, or radial:P,Q: P levels of Q "
-        "frequency classes",
+        description="dwt:<a discrete wavelet of PyWavelets>, dct, fft:shannon, fft:meyer, or radial:P,Q with "
+        "levels=P: P levels of Q classes by distance from frequency zero (LL and the rings RA, RB "
+        "...).",
     )
     packets: dict[int, int] = Field(
-        {}, description="level: how often its high bands are split again, each into 4 to that power packets (0)"
+        {},
+        description="How often the high bands of a level are split again, each into 4 to that power packets: "
+        "packets.1=1 gives HLLL1, HLHL1 ..., each with a GAN of its own.",
     )
-    levels: int = Field(2, ge=1, le=10, description="resolutions; 1 is the finest")
-    batch: int = Field(64, ge=1, le=1_000_000, description="images in one step")
+    levels: int = Field(2, ge=1, le=10, description="Number of resolutions; level 1 is the finest.")
+    batch: int = Field(64, ge=1, le=1_000_000, description="Images in one step.")
     images: int = Field(
         500_000,
         ge=1,
-        description="images to see in all (epochs times those there are); schedules are functions of this count",
+        description="Images to see in all: epochs times the images there are. Schedules are functions of this "
+        "number, so a finished run cannot be made longer.",
     )
-    statistics_images: int = Field(10_000, ge=1, description="images from which band means and scales are measured")
+    statistics_images: int = Field(
+        10_000, ge=1, description="Images from which means and scales of the bands are measured."
+    )
     plan: PlanSettings = PlanSettings()
     noise: NoiseSettings = NoiseSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     coarse_generator: NetworkSettings = Field(
-        NetworkSettings(width=64, coarse_width=96), description="of the band that everything starts from, LL_L"
+        NetworkSettings(width=64, coarse_width=96),
+        description="Sizes for the band that everything starts from, the coarsest low band.",
     )
     coarse_discriminator: NetworkSettings = Field(
-        NetworkSettings(width=64, coarse_width=96), description="of the band that everything starts from, LL_L"
+        NetworkSettings(width=64, coarse_width=96), description="Sizes for the discriminator of that band."
     )
-    band_generator: NetworkSettings = Field(NetworkSettings(), description="of all other bands")
-    band_discriminator: DiscriminatorSettings = Field(DiscriminatorSettings(), description="of all other bands")
+    band_generator: NetworkSettings = Field(NetworkSettings(), description="Sizes for all other bands.")
+    band_discriminator: DiscriminatorSettings = Field(DiscriminatorSettings(), description="Sizes for all other bands.")
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     teacher_forcing: TeacherForcingSettings = TeacherForcingSettings()
@@ -121,7 +154,10 @@ class ModelSettings(SettingGroup):
     feedback: FeedbackSettings = FeedbackSettings()
     health: HealthSettings = HealthSettings()
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of convolutions in training; gradient penalties and generation are float32 always"
+        "float32",
+        description="Of convolutions in training; gradient penalties and generation are always float32. bfloat16 "
+        "is faster where the machine has instructions for it, and several times slower where it has "
+        "not.",
     )
 
     @model_validator(mode="after")

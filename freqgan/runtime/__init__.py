@@ -1,1 +1,5 @@
-"""How a computation is run: captured as a graph, or shared by several replicas. Nothing here knows a GAN."""
+"""How a computation is run, whatever it computes.
+
+``graph_capture`` records the kernels of a function and replays them, ``data_parallel`` says which part of a batch a
+replica has. Nothing here knows a GAN, and nothing knows how replicas reach each other.
+"""

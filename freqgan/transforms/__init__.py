@@ -1,4 +1,9 @@
-"""Exactly invertible transforms of an image into the sub-images that the band GANs learn."""
+"""Exactly invertible transforms of an image into the sub-images that the band GANs learn; a library by itself.
+
+``parse_transform`` makes one by its name; ``wavedec2`` and ``waverec2`` are the functions of PyWavelets. ``protocol``
+is what every transform gives, ``dwt``, ``spectral`` and ``radial`` are the families, ``packets`` splits high bands
+again. Nothing here knows a network: it needs PyTorch, NumPy, SciPy and PyWavelets alone.
+"""
 
 from __future__ import annotations
 

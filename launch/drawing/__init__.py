@@ -1,1 +1,4 @@
-"""Arrays of pixels to pictures: grids of images, figures of bands, plots. Nothing here reads a run."""
+"""Arrays of pixels to pictures: ``grids`` of images, ``figures`` of bands, ``scaling`` plots.
+
+Functions of arrays and models alone: nothing here reads or writes a run.
+"""

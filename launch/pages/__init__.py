@@ -1,1 +1,4 @@
-"""Pages of HTML and Markdown, with their curves and templates. They are written from what is stored about a run."""
+"""Pages of HTML and Markdown: reports of runs, comparisons, summaries of retrainings; with curves and templates.
+
+They are written from what is stored about a run, so each can be written anew at any time. No page is read by a program.
+"""

@@ -22,24 +22,28 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 class Policy(SettingGroup):
     """One YAML file; ``freqgan retrain POLICY.yaml`` runs it."""
 
-    name: str = Field(description="of the model")
-    models: str = Field(description="folder or s3:// URL; the model's is <models>/<name>")
-    data: str = Field(description="folder or s3:// URL of shards with an index.json, which may grow")
-    held_out: str = Field(description="shards that candidate and current model are both measured on; never trained on")
-    settings: str = Field(description="preset, or YAML file of settings of a training")
-    overrides: list[str] = Field([], description="key=value settings that replace those of `settings`")
-    images: int = Field(ge=1, description="images that a retraining sees")
+    name: str = Field(description="Name of the model.")
+    models: str = Field(description="Folder or s3:// URL of all models; this one is kept in <models>/<name>.")
+    data: str = Field(description="Folder or s3:// URL of shards with an index.json; it may grow.")
+    held_out: str = Field(
+        description="Shards that the candidate and the model in use are both measured on; never trained on."
+    )
+    settings: str = Field(description="Preset, or YAML file of settings of a training.")
+    overrides: list[str] = Field([], description="Settings as key=value that replace those of `settings`.")
+    images: int = Field(ge=1, description="Images that a retraining sees.")
     first_images: int | None = Field(
-        None, ge=1, description="images that the first training sees, `images` if not given"
+        None, ge=1, description="Images that the first training sees; `images` where not given."
     )
-    min_new_images: int = Field(1, ge=1, description="fewer new images than this are nothing new")
+    min_new_images: int = Field(1, ge=1, description="Fewer new images than this count as nothing new.")
     gate: dict[str, float] = Field(
-        description="metric: how much worse than the current model a candidate may be, as a share (0.05), or has to be "
-        "better (-0.02)"
+        description="For each metric, how much worse than the model in use a candidate may be, as a share "
+        "(0.05), or how much better it has to be (-0.02)."
     )
-    count: int = Field(1_000, ge=FEWEST, description="images a model is measured on, twice as many real ones")
-    keep: int = Field(5, ge=1, description="newest versions that are kept, beside those in use")
-    webhook: str = Field("", description="URL that is told the outcome as JSON; ${NAME} is read from the environment")
+    count: int = Field(
+        1_000, ge=FEWEST, description="Images that a model is measured on; twice as many real ones are needed."
+    )
+    keep: int = Field(5, ge=1, description="Newest versions that are kept, beside those in use.")
+    webhook: str = Field("", description="URL that is told the outcome as JSON; ${NAME} is read from the environment.")
 
     @field_validator("name")
     @classmethod

@@ -1,4 +1,4 @@
-"""Compiled kernels of the transforms, for CPUs and GPUs, and which of them takes which tensor.
+"""Compiled kernels of the transforms, for CPUs (Numba) and GPUs (Triton), and the choice of one for a tensor.
 
 Every kernel computes what the plain tensor operations of the package above compute; none is imported before it is used.
 """

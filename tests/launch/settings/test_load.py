@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from cluster.run.settings import FREE_SETTINGS, RunSettings
+from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from freqgan.setting_group import AS_STORED
 from launch.settings.load import dump_settings, load_settings, preset_names, setting_names, validate_settings
@@ -241,13 +241,6 @@ def test_the_models_own_messages_are_kept_as_they_are(overrides: list[str], expe
     assert expected in message
     assert "value_error" not in message.lower()
     assert "Value error" not in message
-
-
-def test_the_readme_names_the_settings_that_may_change_when_a_run_is_resumed() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    named = re.search(r"only where, how long and how fast may change \(([^)]*)\)", readme)
-    assert named is not None
-    assert re.findall(r"`(\w+)`", named[1]) == list(FREE_SETTINGS)
 
 
 # -- kinds of values -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cluster.planning.traffic import Traffic, best_plan, traffic
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from freqgan.costing.operator_count import StepWork
-from freqgan.errors import InputError
+from freqgan.errors import InputError, counted
 from launch.console.plan_table import LOG_COLUMNS, plan_rows
 from launch.console.tables import result_console
 from launch.drawing.scaling import ScalingPoint, scaling_plot
@@ -80,6 +80,7 @@ def plan_command(
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
     parameters = {name: w.parameters for name, w in work.items()}
     rules = Constraints(cut=cut)
+    note(f"plans {counted(len(devices), 'device')}")
     plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, rules)
     moved = traffic(settings, plan, parameters)
     console.print(device_table(plan))
@@ -89,6 +90,7 @@ def plan_command(
         folder.write("plan.json", json.dumps(plan_json(plan, moved, priced), indent=1).encode())
         print(f"{folder.url}/plan.json")
     if counts and folder is not None:
+        note(f"simulates {', '.join(map(str, counts))} devices")
         points = scaling(settings, priced, parameters, counts, conditions, rules)
         folder.write("simulation.json", json.dumps([asdict(point) for point in points], indent=1).encode())
         kind = plan.devices[0].accelerator

@@ -23,6 +23,7 @@ demo: $(INSTALLED)
 	test -d $(DEMO)/shards || $(BIN)/freqgan shards pack $(DEMO)/images $(DEMO)/shards
 	$(BIN)/freqgan train demo
 	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated
+	@echo "pictures: $(CURDIR)/$(DEMO)/generated/grid.png"
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 
 # Processes of several threads each, on cores that they share, wait for each other's threads most of the time.

@@ -11,9 +11,10 @@ RA, RB ... from the inner to the outer. LL is the low band of every transform.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # settings name bands, and are checked without torch
+    from torch import Tensor
 
 Orientation = str
 ORIENTATIONS: tuple[Orientation, ...] = ("LL", "HL", "LH", "HH")
@@ -33,7 +34,7 @@ class Band(NamedTuple):
         return f"{self.orientation}{self.level}"
 
 
-SubImages = dict[Band, Tensor]
+SubImages = dict[Band, "Tensor"]
 """Sub-images by band, each of shape (B, C, h_q, w_q) with h_q = H / 2^q; packets are smaller, rings larger."""
 
 

@@ -36,3 +36,8 @@ def nearest(word: str, known: list[str], count: int = 3) -> str:
 
     near = difflib.get_close_matches(word, known, n=count, cutoff=0.5)
     return f" (did you mean {', '.join(near)}?)" if near else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``count`` and the ``noun``, with an s where there is not just one: "1 image", "2 images"."""
+    return f"{count} {noun}" + "s" * (count != 1)

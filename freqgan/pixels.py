@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 
-BitDepth = Literal[8, 16]
 HALF_RANGE: dict[torch.dtype, float] = {torch.uint8: 255 / 2, torch.uint16: 65535 / 2}
 
 

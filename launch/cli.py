@@ -7,14 +7,16 @@ import math
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from freqgan import __version__
 from freqgan.errors import FreqganError, InputError
+from launch.console.usage import UsageError, is_call_for_help, usage_message
 
 DEBUG = "FREQGAN_DEBUG"
+USAGE_EXIT_CODE = 2
 UNEXPECTED_EXIT_CODE = 3
 PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing the folder would cost --help an import of torch
 SYSTEMS = "bands,literal,joint-hf,single"
@@ -33,7 +35,6 @@ app.add_typer(models, name="models")
 storage = typer.Typer(help="Where runs and shards are kept.", no_args_is_help=True)
 app.add_typer(storage, name="storage")
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL")]
 Settings = Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
@@ -46,6 +47,16 @@ Shards = Annotated[str, typer.Argument(metavar="URL", help="folder, .tar, glob o
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="<models>/<name>, a path or s3:// URL")]
 
 
+def _check_run(run: str) -> str:
+    from cluster.run.presence import check_model
+
+    check_model(run)
+    return run
+
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL", callback=_check_run)]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The console entry point: runs a command and always leaves by SystemExit.
 
@@ -54,14 +65,20 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
-        app(args=arguments, prog_name="freqgan")
+        code = app(args=arguments, prog_name="freqgan", standalone_mode=False)
     except FreqganError as error:
         _show_traceback()
         _fail(str(error), error.exit_code)
+    except UsageError as error:
+        if is_call_for_help(error):
+            error.show()  # type: ignore[attr-defined]  # typer's own
+            raise SystemExit(USAGE_EXIT_CODE) from error
+        _fail(usage_message(error), USAGE_EXIT_CODE)
     except Exception as error:
         shown = _show_traceback()
         hint = "" if shown else f"; set {DEBUG}=1 to see where"
         _fail(f"unexpected {type(error).__name__}: {error}{hint}", UNEXPECTED_EXIT_CODE)
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _check_text(arguments: list[str]) -> None:
@@ -92,7 +109,7 @@ def _show_traceback() -> bool:
     return wanted
 
 
-def _fail(message: str, exit_code: int) -> None:
+def _fail(message: str, exit_code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(exit_code)
 
@@ -199,6 +216,11 @@ def train_command(
             f"--address {address}: executor=inline trains in this process and joins no cluster; add executor=ray, or "
             "leave --address out"
         )
+    from cluster.run.presence import check_data
+    from cluster.storage.folder import open_folder
+
+    open_folder(loaded.run)
+    check_data(loaded.data)
     from launch.commands.train import run_training
 
     raise typer.Exit(run_training(loaded, address))
@@ -223,10 +245,11 @@ def submit_command(
 
     With --follow it exits as the training does: 0, 2, 3, or 75 when it was stopped.
     """
-    from launch.commands.submit import submit
     from launch.settings.load import load_settings
 
     loaded = load_settings(settings, overrides or [])
+    from launch.commands.submit import submit
+
     raise typer.Exit(
         submit(loaded, address=address, follow=follow, installed=installed, variables=env or [], say=_say, note=_note)
     )
@@ -240,6 +263,10 @@ def status_command(
     ],
 ) -> None:
     """Prints how a run is doing, from what it has stored; or the jobs of a cluster."""
+    if not target.startswith(("http://", "https://")):
+        from cluster.run.presence import check_run
+
+        check_run(target)
     from launch.commands.status import print_status
 
     print_status(target)
@@ -255,10 +282,12 @@ def retrain_command(
     Safe to run on a schedule, twice at once, and after being killed: it goes on where it was. Exits 75 when a signal
     stopped it.
     """
-    from launch.commands.retrain import retrain
     from launch.settings.policy import load_policy
 
-    raise typer.Exit(retrain(load_policy(policy), print, _note, address))
+    loaded = load_policy(policy)
+    from launch.commands.retrain import retrain
+
+    raise typer.Exit(retrain(loaded, print, _note, address))
 
 
 @models.command("list")
@@ -306,13 +335,26 @@ def _finite(value: float) -> float:
     return value
 
 
+def _check_nodes(nodes: str | None) -> str | None:
+    from cluster.planning.devices import parse_nodes
+
+    if nodes is not None:
+        parse_nodes(nodes)
+    return nodes
+
+
 @app.command("plan")
 def plan_command(
     settings: Settings,
     overrides: Overrides = None,
     nodes: Annotated[
         str | None,
-        typer.Option(metavar="NODES", help="such as 4xH100,2xT4:spot,16*8xA100", show_default="this machine"),
+        typer.Option(
+            metavar="NODES",
+            help="such as 4xH100,2xT4:spot,16*8xA100",
+            show_default="this machine",
+            callback=_check_nodes,
+        ),
     ] = None,
     link_gbit: Annotated[
         float, typer.Option(min=0.001, callback=_finite, help="what a machine can send, Gbit/s")
@@ -339,11 +381,13 @@ def plan_command(
     out: Annotated[str | None, typer.Option(help="folder or s3:// URL for plan.json and simulation.png")] = None,
 ) -> None:
     """Prints the GANs, what they cost, where they would run and how fast that would be. Trains nothing."""
-    from launch.commands.plan import plan_command as plan
     from launch.settings.load import load_settings
 
+    loaded = load_settings(settings, overrides or [])
+    from launch.commands.plan import plan_command as plan
+
     plan(
-        load_settings(settings, overrides or []), nodes=nodes, link_gbit=link_gbit, cut=cut, measured=measured,
+        loaded, nodes=nodes, link_gbit=link_gbit, cut=cut, measured=measured,
         simulated=simulate, failures_per_hour=failures, out=out, note=_note,
     )  # fmt: skip
 
@@ -459,6 +503,10 @@ def evaluate_command(
 
     At least 64 generated and 128 real images are needed; below 1,000 the values are mostly noise.
     """
+    from cluster.run.presence import check_data, check_images
+
+    check_images(source)
+    check_data(data)
     from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(
@@ -480,6 +528,11 @@ def compare_command(
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
 ) -> None:
     """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
+    from cluster.run.presence import check_data
+    from launch.settings.load import load_settings
+
+    load_settings(settings, overrides or [])
+    check_data(data)
     from launch.commands.compare import compare, comparison_of
 
     comparison = comparison_of(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -22,44 +22,12 @@ from cluster.data.pillow_images import TooLargeError as TooLargeError
 from cluster.data.pillow_images import is_transparent, open_image, orientation_of, to_pixels, turn_upright
 from cluster.data.png_decoding import decode_png, despite_texts, to_sixteen_bits
 from cluster.data.png_samples import PngForm
+from cluster.data.settings import MAX_PIXELS, WHITE, ImagePolicy
+from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 
-if TYPE_CHECKING:  # reading shards is to need no torch
-    from freqgan.pixels import BitDepth
-
-MAX_PIXELS = 64 * 2**20
-"""Images above this are refused from their header: at 4 bytes a pixel this is 256 MiB."""
-
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
-
-WHITE = (255, 255, 255)
-
-
-@dataclass(frozen=True)
-class ImagePolicy:
-    """How an image becomes ``channels`` x ``size`` x ``size``: short side to ``size`` pixels, then a square crop."""
-
-    size: int
-    channels: Literal[1, 3] = 3
-    crop: Literal["center", "random"] = "center"
-    background: tuple[int, int, int] = WHITE
-    max_pixels: int = MAX_PIXELS
-    bit_depth: BitDepth = 8
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.channels not in (1, 3) or self.crop not in ("center", "random"):
-            raise InputError(
-                f"images of {self.size} pixels, {self.channels} channels and crop {self.crop!r} cannot be made: "
-                "size must be at least 1, channels 1 or 3, crop center or random"
-            )
-        if self.bit_depth == 16 and self.channels != 1:
-            raise InputError(f"images of 16 bits and {self.channels} channels cannot be made: channels must be 1")
-
-    @property
-    def dtype(self) -> type[np.uint8 | np.uint16]:
-        """The type of the pixels."""
-        return np.uint8 if self.bit_depth == 8 else np.uint16
 
 
 def image_format(data: bytes) -> Literal["jpg", "png", "webp"] | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 
-from cluster.data.decoding import IMAGE_EXTENSIONS
 from cluster.data.image_trees import is_hidden, walk_tree
+from cluster.data.settings import IMAGE_EXTENSIONS
 from cluster.data.zip_files import open_zip
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import webdataset
-
 from cluster.data.decoding import decode_image, image_format
 from cluster.data.image_folders import ImageFiles, Listing, list_images, open_images
 from cluster.data.sampler import permutation
@@ -151,6 +149,8 @@ def _write_shards(
             folder.mkdir(parents=True, exist_ok=True)
             pattern = str(folder).replace("%", "%%") + "/shard-%05d.tar"
             limits = {"maxcount": shard_samples, "maxsize": shard_size_bytes}
+            import webdataset  # which loads torch: not for a source that cannot be used
+
             writer = webdataset.ShardWriter(pattern, **limits, post=finish, verbose=0, encoder=False, mtime=0)
             with writer:
                 for sample in samples:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from cluster.data.pillow_images import STEP, Pixels, open_image, orientation_of, to_pixels, turn_upright
 from cluster.data.png_samples import END, PngForm, luma, wide_luma, wide_samples, without_texts
+from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
-
-if TYPE_CHECKING:  # reading shards is to need no torch
-    from freqgan.pixels import BitDepth
 
 T = TypeVar("T")
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cluster.data.decoding import MAX_PIXELS, ImagePolicy, Pixels, TooLargeError, decode_image, fit_image
+from cluster.data.decoding import Pixels, TooLargeError, decode_image, fit_image
 from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, QuarantinedImage, check_some_are_left, images_of
 from cluster.data.sampler import BlockShuffle
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged
 from cluster.data.shard_store import ShardStore, UnusableError
@@ -27,36 +26,10 @@ from cluster.data.shards import ShardSet
 from cluster.data.skip_list import SkipList
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import InputError
-from freqgan.setting_group import SettingGroup
-
-if TYPE_CHECKING:  # reading shards is to need no torch
-    from freqgan.pixels import BitDepth
 
 NO_LABEL = -1
 LABELS = np.iinfo(np.int64)
 """What a batch can hold; one beyond, such as 2**64 - 1, is none (a training with classes refuses it before)."""
-
-Channel = Annotated[int, Field(ge=0, le=255)]
-
-
-class DataSettings(SettingGroup):
-    """How images become pixels, and in which order they come."""
-
-    crop: Literal["center", "random"] = Field(
-        "center", description="Which square of an image that is not square is taken."
-    )
-    shuffle: bool = Field(True, description="Whether images come in a new random order in every epoch.")
-    shuffle_shards: int = Field(4, ge=1, description="Shards whose images are mixed, and which are held at a time.")
-    background: tuple[Channel, Channel, Channel] = Field(
-        (255, 255, 255), description="Colour behind transparent pixels: red, green, blue, 0 to 255."
-    )
-    max_pixels: int = Field(
-        MAX_PIXELS, ge=1, description="Pixels of an image; a larger one is refused before it is decoded."
-    )
-
-    def image_policy(self, size: int, channels: Literal[1, 3] = 3, bit_depth: BitDepth = 8) -> ImagePolicy:
-        """The policy that makes ``channels`` x ``size`` x ``size`` images of ``bit_depth`` by these settings."""
-        return ImagePolicy(size, channels, self.crop, self.background, self.max_pixels, bit_depth)
 
 
 @dataclass

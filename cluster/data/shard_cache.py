@@ -7,15 +7,16 @@ not used for longest go first; who has one mapped keeps it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 LOCK_DIGITS = 2
 """Of the sha256: shards that share them wait for each other; there are as many lock files as such beginnings."""
@@ -97,14 +98,11 @@ class ShardCache:
         """Removes unfinished copies of processes that have died: their locks are free."""
         for path in list(self.folder.iterdir()):
             if (match := _UNFINISHED.fullmatch(path.name)) is not None:
-                with suppress(BlockingIOError), self._lock(match[1][:LOCK_DIGITS], fcntl.LOCK_NB):
+                with suppress(Timeout), self._lock(match[1][:LOCK_DIGITS]).acquire(blocking=False):
                     path.unlink(missing_ok=True)
 
-    @contextmanager
-    def _lock(self, name: str, flags: int = 0) -> Iterator[None]:
-        with (self.folder / f"lock-{name}").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | flags)
-            yield
+    def _lock(self, name: str) -> BaseFileLock:
+        return FileLock(self.folder / f"lock-{name}")
 
 
 def _sound(path: Path, sha256: str) -> mmap.mmap | None:

@@ -19,7 +19,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
-from cluster.data.decoding import IMAGE_EXTENSIONS
+from braceexpand import braceexpand
+
+from cluster.data.settings import IMAGE_EXTENSIONS
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 
@@ -35,6 +37,7 @@ JOINED = "joined tars"
 ZEROS = "MiB of zeros"
 
 _LABEL = re.compile(rb"\s*[+-]?[0-9]+\s*")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _SPECIAL = re.compile(r"[*?\[{]")
 _LONGEST_KEY_BYTES = 1024
 """Of an object in a bucket; asking for a longer one is an error."""
@@ -123,21 +126,16 @@ def split_extension(name: str) -> tuple[str, str] | None:
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
-    match = re.search(r"\{([^{}]*)\}", pattern)
-    if match is None:
+    """Yield what the braces of ``pattern`` stand for, as a shell does; one that is not closed is a letter."""
+    for first, last in _RANGE.findall(pattern):
+        if int(first) > int(last):
+            raise InputError(
+                f"{{{first}..{last}}} in {pattern} counts downwards and names no shard: write the lower number first"
+            )
+    try:
+        yield from braceexpand(pattern, escape=False)
+    except ValueError:
         yield pattern
-        return
-    span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
-    if span:
-        choices = [f"{number:0{len(span[1])}d}" for number in range(int(span[1]), int(span[2]) + 1)]
-    else:
-        choices = match[1].split(",")
-    if not choices:
-        raise InputError(
-            f"{{{match[1]}}} in {pattern} counts downwards and names no shard: write the lower number first"
-        )
-    for choice in choices:
-        yield from _expand_braces(pattern[: match.start()] + choice + pattern[match.end() :])
 
 
 def _length_there(data: str) -> int:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.data.decoding import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.data.decoding import Pixels, decode_image, fit_image
 from cluster.data.image_folders import list_images, open_images
 from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
 from cluster.data.sampler import permutation
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
 from cluster.run.checkpoints import Checkpoint
@@ -26,7 +27,8 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
-from freqgan.metrics.evaluation import FEWEST, Measure, Score, inception_measure, is_one_picture, measure, scored
+from freqgan.metrics.catalogue import FEWEST
+from freqgan.metrics.evaluation import Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.inception import extractor_of
 from freqgan.pixels import to_pixels
 

@@ -9,9 +9,10 @@ one of two processes, 1.2 times in one of four, and 1.2 to 1.26 times in the act
 from __future__ import annotations
 
 import multiprocessing
-import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.synchronize import Event
 from typing import Any
 
@@ -22,32 +23,44 @@ from cluster.run.settings import RunSettings
 from freqgan.model.stage_names import stage_names
 
 MOST_PROCESSES = 8
-"""Processes at most, this one among them: each takes some hundred MB; more are assumed to slow down no further."""
-STEPS = 6
-"""Steps that are compared, between two penalties."""
+"""Processes at most, this one among them: each takes some hundred MB; more are taken to be as crowded as 8."""
 START_TIMEOUT_S = 120.0
 
 
-def contention_factor(settings: RunSettings) -> float:
-    """Return how many times more of a core a step takes in a pipeline that keeps all cores busy than alone."""
-    processes = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
-    alone = _seconds(settings)
-    with _busy(settings, processes - 1):
-        together = _seconds(settings)
-    return max(1.0, together / alone)
+def contention_factor(settings: RunSettings, alone_s: float, step_s: Callable[[], float]) -> float:
+    """Return how many times more of a core a step takes in a pipeline that keeps all cores busy than alone.
+
+    Args:
+        settings: of the run whose stages share the cores.
+        alone_s: seconds of a core for a step of all stages while nothing else runs.
+        step_s: measures the same again.
+
+    """
+    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
+    with _busy(settings, crowd - 1):
+        together_s = step_s()
+    return max(1.0, together_s / alone_s)
 
 
-def _seconds(settings: RunSettings) -> float:
-    """Return the seconds of one step of all stages, one after the other: the median after a step that warms up."""
-    steps = profile_steps(settings, settings.batch)
-    next(steps)
-    return statistics.median(sum(next(steps).values()) for _ in range(STEPS))
+def prepare() -> None:
+    """Begin to load in a process of its own what those of the crowd need, which are then copies of it."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_forkserver_preload([__name__])
+        forkserver.ensure_running()
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """Return how processes are started: torch's threads do not survive a fork, so by one that has none, or anew."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
 
 
 @contextmanager
 def _busy(settings: RunSettings, count: int) -> Iterator[None]:
-    """Run ``count`` other processes that train steps of all stages over and over."""
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    """``count`` other processes that make steps of all stages over and over."""
+    prepare()
+    context = _context()
     begun = [context.Event() for _ in range(count)]
     model = settings.model_dump(mode="json")
     others = [context.Process(target=_work, args=(model, event), daemon=True) for event in begun]

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from cluster.planning.contention import contention_factor
+from cluster.planning.contention import contention_factor, prepare
 from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
 from cluster.planning.profiler import profile_steps
 from cluster.planning.stage_cost import StageCost
@@ -29,6 +29,7 @@ from cluster.stages.host import choose_device
 from cluster.storage.folder import Folder, open_folder
 from freqgan.costing.operator_count import StepWork, step_work
 from freqgan.errors import FreqganError
+from freqgan.model.stage_names import stage_names
 
 LAUNCH_S = 6e-6
 """Seconds of one operator from Python, which small networks wait for on a large GPU: a guess until measured."""
@@ -37,9 +38,11 @@ EFFICIENCY = 0.25
 LEAST_SLOPE = 0.1
 """At least this share of a step grows with the batch, whatever noise there is in the measurement."""
 UNUSABLE = (FreqganError, ValueError, TypeError, AttributeError)
-"""Errors of a cached file that is absent, damaged or of another version: its contents are then computed again."""
-ROUNDS = 2
-"""Rounds of as many steps as there are from one penalty to the next."""
+"""What a cached file that is absent, damaged or of another version raises: its contents are then made anew."""
+PROFILED_INTERVAL = 3
+"""Steps from one penalty to the next while they are timed; those of the run are often further apart."""
+GPU_ROUNDS = 4
+"""Of so many steps each; the first ones on a GPU wait for kernels to be chosen, or recorded."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +94,17 @@ def measure(
 
     ``note`` hears what is being measured. Every part is cached once it is done: after an interruption the rest is left.
     """
-    device = choose_device(settings.device)
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"a core of {_processor()}"
-    accelerator = accelerator_of(hardware) if device.type == "cuda" else CPU
+    hardware, accelerator = _own_hardware(settings)
     half = max(1, settings.batch // 2)
+    known: dict[str, Any] = {}
     parts: dict[str, tuple[str, Callable[[], Any]]] = {
         "few": (f"steps of {half} images", lambda: _seconds(settings, half)),
         "many": (f"steps of {settings.batch} images", lambda: _seconds(settings, settings.batch)),
     }
-    if device.type == "cpu" and settings.threads == 1:
-        parts["crowding"] = ("steps while all cores are busy", lambda: contention_factor(settings))
+    if _has_contention(settings):
+        parts["crowding"] = ("steps while all cores are busy", lambda: _contention(settings, known["many"]))
     name = f"seconds-{_key(settings, hardware)}.json"
-    known = _known(name, list(work))
+    known |= _known(name, list(work))
     for number, (part, (what, seconds)) in enumerate(parts.items(), 1):
         if part not in known:
             note(f"measures {what} ({number} of {len(parts)})")
@@ -115,6 +117,28 @@ def measure(
         image_s = min(max(slope_s, LEAST_SLOPE * many[stage] / settings.batch), many[stage] / settings.batch)
         stages.append(StageCost(stage, many[stage] - image_s * settings.batch, image_s, w.fixed_bytes, w.image_bytes))
     return Measured(accelerator, hardware, tuple(stages), known.get("crowding", 1.0))
+
+
+def prepare_measurement(settings: RunSettings) -> None:
+    """Begin to load what :func:`measure` needs besides this process, where the cache does not spare it."""
+    if _has_contention(settings):
+        name = f"seconds-{_key(settings, _own_hardware(settings)[0])}.json"
+        if "crowding" not in _known(name, stage_names(settings.band_plan())):
+            prepare()
+
+
+def _own_hardware(settings: RunSettings) -> tuple[str, str]:
+    """Return the name of this machine's GPU, or of a core of it, and the type of accelerator that it is."""
+    device = choose_device(settings.device)
+    if device.type != "cuda":
+        return f"a core of {_processor()}", CPU
+    name = torch.cuda.get_device_name(device)
+    return name, accelerator_of(name)
+
+
+def _has_contention(settings: RunSettings) -> bool:
+    """Return whether stages would share this machine's cores, one thread each."""
+    return choose_device(settings.device).type == "cpu" and settings.threads == 1
 
 
 def _known(name: str, stages: list[str]) -> dict[str, Any]:
@@ -137,13 +161,31 @@ def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], other
     return [replace(device, speed=speeds[device.accelerator]) for device in devices]
 
 
+def _contention(settings: RunSettings, alone_s: Mapping[str, float]) -> float:
+    """Return :func:`contention_factor` beside ``alone_s``, the seconds of a step by stage that were measured alone."""
+    return contention_factor(settings, sum(alone_s.values()), lambda: sum(_seconds(settings, settings.batch).values()))
+
+
 def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
-    """Return the seconds of a step with ``batch`` images by stage: the mean of whole rounds, whose steps differ."""
+    """Return the seconds of a step with ``batch`` images by stage, as a mean over a run.
+
+    Few steps are timed, with penalties in every third, and weighed by how often such steps come in the run: a plan
+    is to be had in seconds, where the steps between two penalties can take a minute.
+    """
     interval = settings.loss.penalty_interval
-    steps = profile_steps(settings, batch)
-    next(steps)  # warms up
-    seconds = [next(steps) for _ in range(ROUNDS * interval)]
-    return {name: statistics.fmean(step[name] for step in seconds) for name in seconds[0]}
+    profiled = min(interval, PROFILED_INTERVAL)
+    loss = settings.loss.model_copy(update={"penalty_interval": profiled})
+    steps = profile_steps(settings.model_copy(update={"loss": loss}), batch)
+    rounds = 1 if choose_device(settings.device).type == "cpu" else GPU_ROUNDS
+    for _ in range(1 + (rounds - 1) * profiled):  # they warm up; the last of them has penalties
+        next(steps)
+    spent = [next(steps) for _ in range(rounds * profiled)]
+    share, plain = 1 / interval, [step for number, step in enumerate(spent, 1) if number % profiled]
+    return {
+        name: share * statistics.fmean(step[name] for step in spent[profiled - 1 :: profiled])
+        + (1 - share) * statistics.fmean(step[name] for step in plain or spent)
+        for name in spent[0]
+    }
 
 
 def _key(settings: RunSettings, hardware: str = "") -> str:

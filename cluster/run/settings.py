@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.data.reader import DataSettings
+from cluster.data.settings import DataSettings
 from freqgan.errors import InputError, nearest
-from freqgan.metrics.evaluation import FEWEST
+from freqgan.metrics.catalogue import FEWEST
 from freqgan.model.settings import ModelSettings
 from freqgan.setting_group import SettingGroup
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock
+
+POLL_S = 0.002
+"""Between two looks at a lock: it is held for as long as a small file takes to be written."""
 
 
 def replace_file(path: Path, fill: Callable[[Path], object]) -> None:
@@ -34,8 +38,7 @@ def read_file(path: Path) -> tuple[bytes, str]:
 def replace_if(path: Path, data: bytes, tag: str | None) -> str | None:
     """Write ``data`` if the file is still that of ``tag`` (None: if there is none); its tag, or None if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock.part"), "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.with_name(f".{path.name}.lock.part"), poll_interval=POLL_S):
         if _tag_of(path) != tag:
             return None
         replace_file(path, lambda unfinished: unfinished.write_bytes(data))

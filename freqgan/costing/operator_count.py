@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
@@ -73,9 +74,8 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         counter = COUNTERS.get(func)
         if counter is not None:
             self.multiply_accumulates += counter(args, out)
-        aliases = [result.alias_info for result in func._schema.returns]
-        self.launches += all(alias is None or alias.is_write for alias in aliases)
-        for leaf in tree_leaves(out):
+        self.launches += _computes(func)
+        for leaf in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._hold(leaf.untyped_storage())
         return out
@@ -89,6 +89,13 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
     def _let_go(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes
+
+
+@cache
+def _computes(func: Any) -> bool:
+    """Return whether an operator does more than give another view of its input."""
+    aliases = [result.alias_info for result in func._schema.returns]
+    return all(alias is None or alias.is_write for alias in aliases)
 
 
 def _convolution(args: tuple[Any, ...], out: Tensor) -> int:
@@ -128,8 +135,8 @@ def training_cost(settings: ModelSettings) -> dict[str, float]:
 
 
 def step_work(settings: ModelSettings) -> dict[str, StepWork]:
-    """Return all that is counted of a step, by stage; it is run on two small batches on the CPU."""
-    small, large = _counted(settings, BATCH), _counted(settings, 2 * BATCH)
+    """All that is counted of a step, by stage; from steps on two small batches on the CPU."""
+    small, large = _counted(settings, BATCH), _counted(settings, 2 * BATCH, only_penalties=True)
     work = {}
     for name, count in small.items():
         image_bytes = (large[name].peak_bytes - count.peak_bytes) // BATCH
@@ -160,7 +167,8 @@ class _Counts:
         self.peak_bytes = max(self.peak_bytes, count.peak_bytes)
 
 
-def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
+def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = False) -> dict[str, _Counts]:
+    """Return the counts of a step by stage; of a step with penalties alone where only its peak, the highest, counts."""
     small = settings.model_copy(update={"batch": batch, "precision": "float32"})
     statistics = BandStatistics.from_tensors(unit_statistics(small))
     plan, device, interval = small.band_plan(), torch.device("cpu"), small.loss.penalty_interval
@@ -170,7 +178,8 @@ def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
     image = ImageStage(Chain(small, statistics, device))
     stages: list[BandGan | ImageStage] = [*gans.values(), image]
     totals = {stage.name: _Counts(*_sizes(stage)) for stage in stages}
-    for step, weight in ((half, 1), (half + 1, interval - 1)):  # one with penalties, the others without
+    others = 0 if only_penalties else interval - 1
+    for step, weight in ((half, 1), (half + 1, others)):  # one with penalties, the others without
         for name, count in _step_counts(step, small, gans, image) if weight else ():
             totals[name].add(count, weight / interval)
     return totals

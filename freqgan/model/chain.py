@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from freqgan.bands import Band, SubImages
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.model.noise import NoiseMode, draw_noise
+from freqgan.model.noise import draw_noise
+from freqgan.model.noise_settings import NoiseMode
 from freqgan.model.plan import BandPlan, Gan
 from freqgan.model.real_batch import RealBatch
 from freqgan.model.settings import ModelSettings
-from freqgan.networks.blocks import NetworkSettings, compressed, grid_patch
+from freqgan.networks.blocks import compressed, grid_patch
+from freqgan.networks.settings import NetworkSettings
 from freqgan.pixels import from_pixels
 from freqgan.recipe.augmentation import augment
 from freqgan.seeds import generator_for

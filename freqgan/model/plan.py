@@ -15,8 +15,8 @@ from pydantic import Field
 
 from freqgan.bands import Band, Orientation, parse_band
 from freqgan.errors import InputError, nearest
+from freqgan.layouts import BandLayout
 from freqgan.setting_group import SettingGroup
-from freqgan.transforms import BandTransform
 
 
 class PlanSettings(SettingGroup):
@@ -129,24 +129,20 @@ class BandPlan:
         return self.has_low(gan, gan.level + 1 if gan.is_low else gan.level)
 
 
-def build_plan(transform: BandTransform, settings: PlanSettings) -> BandPlan:
-    """Return the plan of ``settings`` over the bands of ``transform``.
-
-    Raises:
-        InputError: a setting does not fit; the message names its key and the remedy.
-    """
-    levels = transform.levels
+def build_plan(layout: BandLayout, settings: PlanSettings) -> BandPlan:
+    """The plan of ``settings`` over the bands of ``layout``; InputError names the key at fault and the remedy."""
+    levels = layout.levels
     if settings.bands == "none":
         return BandPlan(levels, ())
-    known = transform.bands()
-    bands = _chosen_bands(known, settings)
+    known = layout.bands()
+    chosen = _chosen_bands(known, settings)
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)
     gans: list[Gan] = []
     for level in range(levels, 0, -1):
-        gans += _low_gans(level, levels, settings, bands)
-        high = transform.orientations(level)[1:]
-        gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), bands)
+        gans += _low_gans(level, levels, settings, chosen)
+        high = layout.orientations(level)[1:]
+        gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), chosen)
     if not gans or Band(levels, "LL") not in gans[0].bands:
         raise InputError(
             f"plan: LL{levels} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans"

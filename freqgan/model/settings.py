@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
-from freqgan.model.noise import NoiseSettings, check_noise
+from freqgan.layouts import BandLayout, parse_layout
+from freqgan.model.noise_settings import NoiseSettings, check_noise
 from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan
-from freqgan.networks.blocks import NetworkSettings
-from freqgan.pixels import BitDepth
-from freqgan.recipe.augmentation import AugmentationSettings
-from freqgan.recipe.health import HealthSettings
-from freqgan.recipe.losses import LossSettings
-from freqgan.recipe.schedules import OptimiserSettings, TeacherForcingSettings
+from freqgan.networks.settings import NetworkSettings
+from freqgan.recipe.settings import (
+    AugmentationSettings,
+    HealthSettings,
+    LossSettings,
+    OptimiserSettings,
+    TeacherForcingSettings,
+)
 from freqgan.setting_group import SettingGroup
-from freqgan.transforms import BandTransform, parse_transform
+
+if TYPE_CHECKING:  # settings are checked without torch
+    from freqgan.transforms import BandTransform
 
 SMALLEST_SIDE = 4
 
@@ -156,8 +162,8 @@ class ModelSettings(SettingGroup):
 
     @model_validator(mode="after")
     def _combinations(self) -> ModelSettings:
-        """Refuse what does not go together, with both numbers and the remedy."""
-        self.band_transform()
+        """Refuses what does not go together, with both numbers and the remedy."""
+        self.band_layout()
         fits = largest_levels(self.image_size)
         if self.levels > fits:
             raise InputError(
@@ -184,9 +190,9 @@ class ModelSettings(SettingGroup):
         return self
 
     def _check_packets(self) -> None:
-        transform, size = self.band_transform(), (self.image_size, self.image_size)
-        smallest = min(transform.bands(), key=lambda band: transform.band_size(size, band))
-        side = transform.band_size(size, smallest)[0]
+        layout, size = self.band_layout(), (self.image_size, self.image_size)
+        smallest = min(layout.bands(), key=lambda band: layout.band_size(size, band))
+        side = layout.band_size(size, smallest)[0]
         if side < SMALLEST_SIDE:
             raise InputError(
                 f"packets: {smallest} would be {side} pixels wide and {SMALLEST_SIDE} is the least; split level "
@@ -212,11 +218,17 @@ class ModelSettings(SettingGroup):
         return self.band_discriminator if self.band_plan().has_base(gan) else self.coarse_discriminator
 
     def band_plan(self) -> BandPlan:
-        """Return the GANs of these settings."""
-        return build_plan(self.band_transform(), self.plan)
+        """The GANs of these settings."""
+        return build_plan(self.band_layout(), self.plan)
+
+    def band_layout(self) -> BandLayout:
+        """Return which bands the transform of these settings has, and how large they are; it needs no torch."""
+        return parse_layout(self.transform, self.levels, self.packets)
 
     def band_transform(self) -> BandTransform:
-        """Return the transform of these settings."""
+        """The transform of these settings."""
+        from freqgan.transforms import parse_transform
+
         return parse_transform(self.transform, self.levels, self.packets)
 
 

@@ -7,11 +7,10 @@ variance (He et al. 2015), keep activations in range, as in R3GAN (Huang et al. 
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freqgan.setting_group import SettingGroup
+from freqgan.networks.settings import NetworkSettings
 
 SLOPE = 0.2
 SMALLEST_GRID = 8
@@ -20,17 +19,6 @@ EMBEDDING_DEVIATION = 0.1
 """Deviation of a label's features at the start, beside noise of deviation 1. With 1 the label is most of a style,
 and generators gave one image per class. CIFAR-10, 24,000 images: a single GAN's cross-band distance is 345 with 1 and
 162 with 0.3; bands with feedback have a sliced Wasserstein distance of 31.6 with 0.3 (lag 4), 28.6 with 0.1 (lag 8)."""
-
-
-class NetworkSettings(SettingGroup):
-    """Sizes of one kind of network; widths are channels."""
-
-    width: int = Field(48, ge=4, le=65_536, description="Channels on the network's own grid.")
-    coarse_width: int = Field(64, ge=4, le=65_536, description="Channels at every coarser resolution.")
-    blocks: int = Field(1, ge=1, le=16, description="Residual blocks on the network's own grid.")
-    patch: int = Field(2, ge=1, le=4, description="Pixels along a side that share one grid cell, as channels.")
-    expansion: int = Field(2, ge=1, le=8, description="Channels inside a block over channels outside.")
-    group_width: int = Field(16, ge=1, le=65_536, description="Channels in one group of the 3x3 convolution.")
 
 
 def activate(x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from freqgan.networks.blocks import (
     RECTIFIER_GAIN,
-    NetworkSettings,
     PatchStem,
     ResidualBlock,
     activate,
@@ -17,6 +16,7 @@ from freqgan.networks.blocks import (
     grid_patch,
     halving_sides,
 )
+from freqgan.networks.settings import NetworkSettings
 
 RESIDUAL_GAIN = 0.5
 """Residual branches of a discriminator do not start at zero: the network would start as a nearly linear function."""

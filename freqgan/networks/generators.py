@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from freqgan.networks.attention import MaxAttention
 from freqgan.networks.blocks import (
-    NetworkSettings,
     PatchHead,
     ResidualBlock,
     StyledBlocks,
@@ -20,6 +19,7 @@ from freqgan.networks.blocks import (
     dense,
     halving_sides,
 )
+from freqgan.networks.settings import NetworkSettings
 from freqgan.seeds import generator_for
 
 NOISE_MAPS = 4

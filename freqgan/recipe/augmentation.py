@@ -7,24 +7,11 @@ because those alone move every sub-image by whole coefficients.
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from freqgan.errors import InputError
+from freqgan.recipe.settings import AugmentationSettings
 from freqgan.seeds import generator_for
-from freqgan.setting_group import SettingGroup
-
-
-class AugmentationSettings(SettingGroup):
-    """How real images are varied while training."""
-
-    flip: bool = Field(default=True, description="Mirror each image left to right with probability one half.")
-    shift: int = Field(
-        default=0,
-        ge=0,
-        description="Shift each image by up to this many coefficients of the coarsest band, that is units of "
-        "2^levels pixels, along both axes; the border is filled by reflection. 0 means no shift.",
-    )
 
 
 def augment(images: Tensor, settings: AugmentationSettings, levels: int, *seed_parts: int | str) -> Tensor:

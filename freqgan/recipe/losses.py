@@ -6,49 +6,14 @@ R1 is :func:`gradient_penalty` at real samples, R2 at generated ones. Everything
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from freqgan.setting_group import SettingGroup
-
-LossKind = Literal["relativistic", "hinge"]
+from freqgan.recipe.settings import LossKind
 
 REFERENCE_SIDE = 32
 """The side of a band, in pixels, at which ``gamma`` acts as it is written in the settings."""
-
-
-class LossSettings(SettingGroup):
-    """The adversarial loss of a band and the strength of its gradient penalties."""
-
-    kind: LossKind = Field(
-        default="relativistic",
-        description="relativistic: the critic compares a real with a generated sample (the default); "
-        "hinge: it scores each alone, and is to be used with spectral norm.",
-    )
-    gamma: float = Field(
-        default=10.0,
-        ge=0,
-        description="Strength of the R1 and R2 gradient penalties at the start, for a band of 32 x 32 pixels; "
-        "other bands scale it by their area.",
-    )
-    gamma_final: float = Field(default=1.0, ge=0, description="Strength of the penalties at the end of training.")
-    penalty: Literal["exact", "noise"] = Field(
-        default="exact",
-        description="exact: squared gradient, by a second derivative; noise: the squared change of the critic's score "
-        "under small noise, the same in the mean, and cheaper.",
-    )
-    penalty_noise: float = Field(
-        default=0.05, gt=0, description="Deviation of the noise of penalty: noise, in deviations of the band."
-    )
-    penalty_interval: int = Field(
-        default=4,
-        ge=1,
-        description="Compute the penalties every k-th step only, multiplied by k: cheaper, a little less stable.",
-    )
 
 
 def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -8,44 +8,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field
-
-from freqgan.setting_group import SettingGroup
-
-
-class OptimiserSettings(SettingGroup):
-    """Adam with beta1 = 0; the learning rate and beta2 go by a half cosine from first to final value."""
-
-    learning_rate: float = Field(
-        default=8e-3, gt=0, description="Adam's learning rate (lr) at the start, relative to each layer's weights."
-    )
-    learning_rate_final: float = Field(default=1e-3, gt=0, description="Adam's learning rate at the end of training.")
-    generator_rate: float = Field(
-        default=0.7, gt=0, description="The generators' learning rate over the discriminators'."
-    )
-    beta2: float = Field(
-        default=0.99, ge=0, lt=1, description="Adam's beta2 (memory of squared gradients) at the start."
-    )
-    beta2_final: float = Field(default=0.99, ge=0, lt=1, description="Adam's beta2 at the end of training.")
-    warmup_images: int = Field(
-        default=0,
-        ge=0,
-        description="Over this many images the learning rate first rises linearly from 0; 0 means no warm-up.",
-    )
-
-
-class TeacherForcingSettings(SettingGroup):
-    """Which share of a batch is conditioned on real bands, the rest being conditioned on generated ones."""
-
-    start: float = Field(
-        default=1.0, ge=0, le=1, description="Share of each batch conditioned on real bands at the start."
-    )
-    end: float = Field(default=0.5, ge=0, le=1, description="Share of each batch conditioned on real bands at the end.")
-    noise: float = Field(
-        default=0.3,
-        ge=0,
-        description="Largest strength of the Gaussian noise on real conditions, in standard deviations of their band.",
-    )
+from freqgan.recipe.settings import OptimiserSettings, TeacherForcingSettings
 
 
 def cosine(start: float, end: float, images: int, over_images: int) -> float:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from freqgan.recipe.schedules import OptimiserSettings, beta2_at, learning_rate_at
+from freqgan.recipe.schedules import beta2_at, learning_rate_at
+from freqgan.recipe.settings import OptimiserSettings
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 VECTOR_RATE = 0.1

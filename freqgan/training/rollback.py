@@ -11,7 +11,8 @@ from typing import Literal, Protocol, TypeVar
 from torch import Tensor
 
 from freqgan.errors import DivergedError
-from freqgan.recipe.health import HealthSettings, shows_collapse
+from freqgan.recipe.health import shows_collapse
+from freqgan.recipe.settings import HealthSettings
 from freqgan.tensor_dicts import Metrics, State, Stateful, add_prefix, strip_prefix, tensors_of
 
 GOOD = "good"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from freqgan.errors import InputError, nearest
+from freqgan.layouts import PacketLayout, parse_layout
 from freqgan.transforms.dwt import WaveletTransform
 from freqgan.transforms.lifting import integer_wavedec2, integer_waverec2
 from freqgan.transforms.packets import PacketTransform
@@ -56,19 +56,9 @@ def parse_transform(spec: str, levels: int, packets: Mapping[int, int] | None = 
     there are packets of rings.
 
     """
-    family, _, member = spec.partition(":")
-    if family not in _FAMILIES:
-        known = list(_FAMILIES)
-        raise InputError(
-            f"transform {spec!r}: unknown family {family!r}{nearest(family, known)}; known: {', '.join(known)}; "
-            "write for example dwt:haar"
-        )
+    layout = parse_layout(spec, levels, packets)
+    family, _, member = layout.spec.partition(":")
     transform = _FAMILIES[family](member, levels)
-    if not packets or not any(packets.values()):
-        return transform
-    if not isinstance(transform, QuadrantTransform):
-        raise InputError(
-            f"packets: the bands of {spec} are rings, which are not split again; give it more classes, "
-            f"or choose dwt:<wavelet>, dct or fft:<taper>"
-        )
-    return PacketTransform(transform, packets)
+    if isinstance(layout, PacketLayout) and isinstance(transform, QuadrantTransform):
+        return PacketTransform(transform, layout.splits)
+    return transform

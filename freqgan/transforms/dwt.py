@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pywt
 
-from freqgan.errors import InputError, nearest
+from freqgan.layouts.members import wavelet_named
 from freqgan.transforms.banks import Bank, HaarBank
 from freqgan.transforms.filters import PeriodicBank
 from freqgan.transforms.quadrants import QuadrantTransform
@@ -34,21 +34,8 @@ class WaveletTransform(QuadrantTransform):
 
 
 def wavelet_filters(name: str) -> pywt.Wavelet:
-    """Return PyWavelets' wavelet ``name`` (in any case of letters); InputError when there is none."""
-    discrete = pywt.wavelist(kind="discrete")
-    if name.lower() in discrete:
-        return pywt.Wavelet(name.lower())
-    scene = f"transform 'dwt:{name}'"
-    if not name:
-        raise InputError(f"{scene}: no wavelet named; write for example dwt:haar")
-    if any(name.lower().startswith(family) for family in pywt.wavelist(kind="continuous")):
-        raise InputError(
-            f"{scene}: {name} is a continuous wavelet, which has no inverse; use a discrete one, as dwt:haar"
-        )
-    families = [family for family in pywt.families() if any(wavelet.startswith(family) for wavelet in discrete)]
-    raise InputError(
-        f"{scene}: unknown wavelet {name!r}{nearest(name.lower(), discrete)}; families: {', '.join(families)}"
-    )
+    """PyWavelets' wavelet ``name`` (in any case of letters); InputError when there is no such discrete wavelet."""
+    return pywt.Wavelet(wavelet_named(name))
 
 
 def wavelet_banks(filter_bank: Sequence[Sequence[float]]) -> tuple[Bank, Bank]:

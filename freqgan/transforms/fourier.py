@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from freqgan.layouts.members import Taper
 from freqgan.transforms.banks import plane_chunks
 from freqgan.transforms.protocol import Quad
-
-Taper = Literal["shannon", "meyer"]
 
 
 @dataclass(frozen=True)

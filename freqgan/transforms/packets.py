@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from freqgan.bands import HIGH_ORIENTATIONS, ORIENTATIONS, Band, Orientation
-from freqgan.errors import InputError
+from freqgan.bands import HIGH_ORIENTATIONS, Band
+from freqgan.layouts import PacketLayout
 from freqgan.transforms.arrays import ArrayLike, as_tensor
 from freqgan.transforms.protocol import LOW_RANGE, BandTransform, Quad
 from freqgan.transforms.quadrants import QuadrantTransform
 
-MOST_SPLITS = 3
 
-
-class PacketTransform(BandTransform):
+class PacketTransform(PacketLayout, BandTransform):
     """``base``, with each high band of a level split ``splits[level]`` times more, into 4 to that power packets.
 
     A packet is named by every step to it: HLLH1 is the LH of HL1. Its sides are halved once more per split. The low
@@ -23,22 +21,9 @@ class PacketTransform(BandTransform):
     """
 
     def __init__(self, base: QuadrantTransform, splits: Mapping[int, int]) -> None:
-        """Raise InputError for a level that ``base`` does not have, and for more than 3 splits."""
-        for level, times in splits.items():
-            if not 1 <= level <= base.levels:
-                raise InputError(f"packets: level {level} does not exist; levels are 1 (finest) to {base.levels}")
-            if not 0 <= times <= MOST_SPLITS:
-                raise InputError(f"packets: {times} splits at level {level}; give a number from 0 to {MOST_SPLITS}")
-        super().__init__(base.spec, base.levels)
-        self.base, self.splits = base, dict(splits)
-
-    def orientations(self, level: int) -> tuple[Orientation, ...]:
-        """Return LL, then the packets of HL, of LH and of HH."""
-        return ("LL", *(name for o in HIGH_ORIENTATIONS for name in _names(o, self.splits.get(level, 0))))
-
-    def halvings(self, band: Band) -> int:
-        """Return one more for every two letters after the first two."""
-        return band.level + len(band.orientation) // 2 - 1
+        """Raises InputError for a level that ``base`` does not have, and for more than 3 splits."""
+        super().__init__(base.spec, base.levels, splits)
+        self.base = base
 
     def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
         """Return one level of ``low`` (B, C, H, W).
@@ -77,12 +62,3 @@ class PacketTransform(BandTransform):
         quarter = len(packets) // 4
         parts = (self._merged(packets[i * quarter : (i + 1) * quarter], times - 1) for i in range(4))
         return self.base.synthesise_level(Quad(*parts))
-
-
-def _names(orientation: Orientation, times: int) -> Iterator[Orientation]:
-    """Yield names in the order of :meth:`PacketTransform.analyse_level`."""
-    if times == 0:
-        yield orientation
-    else:
-        for further in ORIENTATIONS:
-            yield from _names(orientation + further, times - 1)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from freqgan.bands import ORIENTATIONS, Band, Orientation, SubImages
+from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
+from freqgan.layouts import BandLayout
 from freqgan.transforms.arrays import ArrayLike, as_float, as_tensor
 
 LOW_RANGE = 2.0
@@ -35,7 +36,7 @@ class Quad(NamedTuple):
     hh: Tensor
 
 
-class BandTransform(ABC):
+class BandTransform(BandLayout, ABC):
     """An image (B, C, H, W) as a low band and high bands per level, and back; level 1 is the finest.
 
     Differentiable any number of times, backwards and forwards, and a subject of torch.func: vmap, jvp, hessian and so
@@ -48,15 +49,8 @@ class BandTransform(ABC):
 
     def __init__(self, spec: str, levels: int) -> None:
         """``spec`` is the name the transform is parsed from; InputError when ``levels`` is not 1 or more."""
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise InputError(f"transform {spec}: levels is {levels!r}, but must be a whole number, 1 or more")
-        self.spec = spec
-        self.levels = levels
-        self._depth: int | None = None
+        super().__init__(spec, levels)
         self._sizes: dict[tuple[int, int], dict[Band, tuple[int, int]]] = {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.spec!r}, levels={self.levels})"
 
     # -- one level -----------------------------------------------------------------------------
 
@@ -77,18 +71,6 @@ class BandTransform(ABC):
 
     # -- bands ---------------------------------------------------------------------------------
 
-    def orientations(self, level: int) -> tuple[Orientation, ...]:
-        """Return the orientations of the bands of ``level``, LL first."""
-        return ORIENTATIONS
-
-    def bands(self) -> list[Band]:
-        """Return all bands in the order of the chain: level L down to 1; within a level LL, then the high ones."""
-        return [Band(level, o) for level in range(self.levels, 0, -1) for o in self.orientations(level)]
-
-    def halvings(self, band: Band) -> int:
-        """Return how often the sides of the image are halved for the sub-images of ``band``."""
-        return band.level
-
     def projected(self, band: Band, x: ArrayLike) -> Tensor:
         """Return ``x`` (B, C, h, w) without what no sub-image of ``band`` can hold.
 
@@ -99,45 +81,6 @@ class BandTransform(ABC):
     def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
         """Return LL of the level of ``band``, (B, C, h, w), brought to the size of the sub-images of ``band``."""
         return as_tensor(low)
-
-    # -- sizes ---------------------------------------------------------------------------------
-
-    @property
-    def depth(self) -> int:
-        """How often sides are halved at most; they are padded to multiples of 2**depth."""
-        if self._depth is None:  # no cached_property: torch.compile does not take the lock that it has
-            self._depth = max(self.halvings(band) for band in self.bands())
-        return self._depth
-
-    def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return ``size`` (H, W) in pixels with each side rounded up to a multiple of 2**levels.
-
-        With packets that is 2**depth.
-
-        Raises InputError when a side is under that: the coarsest band would be padding only.
-        """
-        unit = 2**self.depth
-        if min(size) < unit:
-            raise InputError(_too_small(self.spec, size, self.levels, self.depth - self.levels))
-        return -(-size[0] // unit) * unit, -(-size[1] // unit) * unit
-
-    def band_size(self, size: tuple[int, int], band: Band | int) -> tuple[int, int]:
-        """Return the (h, w) of the sub-images of ``band``, or of the low band of a level.
-
-        ``size`` is that of the images, (H, W) in pixels.
-
-        Errors as for :meth:`padded_size`, and for bands that the transform does not have.
-        """
-        band = Band(band, "LL") if isinstance(band, int) else band
-        if not 1 <= band.level <= self.levels:
-            raise InputError(f"transform {self.spec}: level {band.level} is not among its levels 1 to {self.levels}")
-        known = self.orientations(band.level)
-        if band.orientation not in known:
-            raise InputError(
-                f"transform {self.spec} has no band {band}; at level {band.level} it has {', '.join(known)}"
-            )
-        height, width = self.padded_size(size)
-        return height >> self.halvings(band), width >> self.halvings(band)
 
     # -- all levels ----------------------------------------------------------------------------
 
@@ -287,15 +230,3 @@ def _reflected(image: Tensor, axis: int, side: int) -> Tensor:
         return image
     mirrored = image.narrow(axis, image.shape[axis] - 1 - extra, extra).flip(axis)
     return torch.cat((image, mirrored), axis)
-
-
-def _too_small(spec: str, size: tuple[int, int], levels: int, packets: int) -> str:
-    fits = max(0, max(min(size), 1).bit_length() - 1 - packets)
-    least = 2 ** (levels + packets)
-    remedy = f"no level fits, sides start at {2 ** (1 + packets)}"
-    if fits:
-        remedy = f"at most {fits} level{'s' if fits > 1 else ''} fit"
-    return (
-        f"transform {spec}: an image of {size[0]} x {size[1]} pixels is too small for {levels} levels"
-        f"{f' and packets {packets} deep' if packets else ''}, which need sides of at least {least}; {remedy}"
-    )

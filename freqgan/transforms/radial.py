@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from freqgan.bands import MOST_RINGS, RINGS, Band, Orientation
-from freqgan.errors import InputError
+from freqgan.bands import RINGS, Band
+from freqgan.layouts import RingLayout
 from freqgan.transforms.arrays import ArrayLike, as_float, as_tensor, without_autocast
 from freqgan.transforms.protocol import LOW_RANGE, BandTransform, check_even_sides
 
@@ -28,30 +28,12 @@ LOW_EDGE = 0.5
 """Share of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
 
 
-class RadialTransform(BandTransform):
+class RadialTransform(RingLayout, BandTransform):
     """Per level LL (class 0) with half the sides, and Q - 1 rings with the sides of the level's image.
 
     Analysis: LL = 2 crop(m_0 x) at half the size, R_i = m_i x. Synthesis: x = lift(m_0 LL) / 2 + sum_i m_i R_i, so that
     each band is projected by its mask. LL_q / 2^q is in the range of the pixels.
     """
-
-    def __init__(self, member: str, levels: int) -> None:
-        """Raise InputError unless ``member`` is "P,Q" with P = ``levels`` and Q from 2 to 9."""
-        resolutions, classes = _parse(member)
-        if resolutions != levels:
-            raise InputError(
-                f"transform 'radial:{member}' has {resolutions} resolutions, but levels is {levels}: make them equal"
-            )
-        super().__init__(f"radial:{resolutions},{classes}", levels)
-        self.rings = classes - 1
-
-    def orientations(self, level: int) -> tuple[Orientation, ...]:
-        """Return LL, and the rings from the inner to the outer."""
-        return ("LL", *RINGS[: self.rings])
-
-    def halvings(self, band: Band) -> int:
-        """Return a ring is as large as the image that it is part of."""
-        return band.level if band.orientation == "LL" else band.level - 1
 
     def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
         """Return one level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
@@ -101,21 +83,6 @@ class RadialTransform(BandTransform):
         size = (2 * coarse.shape[-2], 2 * coarse.shape[-1])
         with without_autocast(coarse.device):
             return _image(_lifted(_spectrum(coarse), size), size)
-
-
-def _parse(member: str) -> tuple[int, int]:
-    first, comma, second = member.partition(",")
-    if not (comma and first.strip().isdecimal() and second.strip().isdecimal()):
-        raise InputError(
-            f"transform 'radial:{member}': write the number of resolutions and that of frequency classes, "
-            "for example radial:2,3"
-        )
-    resolutions, classes = int(first), int(second)
-    if not 2 <= classes <= MOST_RINGS + 1:
-        raise InputError(
-            f"transform 'radial:{member}': {classes} frequency classes; give from 2 (low, high) to {MOST_RINGS + 1}"
-        )
-    return resolutions, classes
 
 
 def low_pass_edges(rings: int) -> list[float]:

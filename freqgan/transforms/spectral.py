@@ -17,7 +17,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from freqgan.errors import InputError, nearest
+from freqgan.layouts.members import check_cosine, taper_named
 from freqgan.transforms.banks import by_level, merge_by
 from freqgan.transforms.cosine import Cosine
 from freqgan.transforms.filters import AxisPlan, MatrixBank
@@ -123,9 +123,8 @@ class CosineTransform(QuadrantTransform):
     """``spec`` is "dct"; see :class:`Cosine`."""
 
     def __init__(self, member: str, levels: int) -> None:
-        """Raise InputError when there is a ``member``, or levels < 1."""
-        if member:
-            raise InputError(f"transform 'dct:{member}': there is one cosine transform; write dct")
+        """Raises InputError when there is a ``member``, or levels < 1."""
+        check_cosine(member)
         super().__init__("dct", levels, SpectralBank("dct"))
 
 
@@ -133,11 +132,6 @@ class FourierTransform(QuadrantTransform):
     """``spec`` is "fft:shannon" or "fft:meyer": see :class:`Fourier`."""
 
     def __init__(self, member: str, levels: int) -> None:
-        """Raise InputError when ``member`` is not the name of a taper, or levels < 1."""
-        taper = next((taper for taper in TAPERS if taper == member.lower()), None)
-        if taper is None:
-            raise InputError(
-                f"transform 'fft:{member}': {f'unknown taper {member!r}' if member else 'no taper named'}"
-                f"{nearest(member, list(TAPERS))}; write fft:shannon or fft:meyer"
-            )
+        """Raises InputError when ``member`` is not the name of a taper, or levels < 1."""
+        taper = taper_named(member)
         super().__init__(f"fft:{taper}", levels, SpectralBank(f"fft:{taper}"))

@@ -11,7 +11,7 @@ from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.editing import redraw, weigh
 from freqgan.pixels import to_pixels
-from launch.commands.generate import images_text
+from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import write_side_by_side
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from
 from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_model
-from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
-from freqgan.metrics.evaluation import HIGH_IS_GOOD, MEASURES, Score
+from freqgan.metrics.catalogue import HIGH_IS_GOOD
+from freqgan.metrics.evaluation import MEASURES, Score
 from launch.commands.generate import GRID
 from launch.console.tables import plain_console
 from launch.drawing.side_by_side import SIDE_BY_SIDE
@@ -66,8 +66,6 @@ def evaluate_command(
         )
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
-    elif not zipped and not open_folder(source).is_there():
-        raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
     else:
         scores = {
             "image": evaluate_files(

@@ -13,6 +13,7 @@ from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.pixels import to_pixels
+from launch.console.text import images_text
 from launch.drawing.grids import encode_png, tile, to_image
 
 GRID = "grid.png"
@@ -57,11 +58,6 @@ def _is_ours(name: str, digits: int, count: int) -> bool:
     number = name.removesuffix(".png")
     numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
     return numbered or name == GRID
-
-
-def images_text(count: int) -> str:
-    """Return ``count`` for people: "1 image", "2 images"."""
-    return f"{count} image" + "s" * (count != 1)
 
 
 def _check_label(checkpoint: Checkpoint, label: int | None) -> None:

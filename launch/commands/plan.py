@@ -11,7 +11,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
+from cluster.planning.cost_model import counted_work, estimated, measure, prepare_measurement, with_speeds
 from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
 from cluster.planning.plan import Constraints, Plan
 from cluster.planning.planner import best_plan
@@ -21,7 +21,7 @@ from cluster.planning.traffic import Traffic, traffic
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from freqgan.costing.operator_count import StepWork
-from freqgan.errors import InputError
+from freqgan.errors import InputError, counted
 from launch.console.plan_table import LOG_COLUMNS, plan_rows
 from launch.console.tables import result_console
 from launch.drawing.scaling import ScalingPoint, scaling_plot
@@ -72,6 +72,8 @@ def plan_command(
     if counts and folder is None:
         raise InputError("--simulate draws a picture: give --out FOLDER for it")
     devices = parse_nodes(nodes) if nodes is not None else own_devices(settings.device)
+    if measured and any(device.accelerator == CPU for device in devices):
+        prepare_measurement(settings)
     work = counted_work(settings, note)
     priced = price(settings, work, devices, measured=measured, note=note)
     console = result_console(LOG_COLUMNS)
@@ -79,6 +81,7 @@ def plan_command(
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
     parameters = {name: w.parameters for name, w in work.items()}
     constraints = Constraints(cut=cut)
+    note(f"plans {counted(len(devices), 'device')}")
     plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, constraints)
     sent = traffic(settings, plan, parameters)
     console.print(device_table(plan))
@@ -88,6 +91,7 @@ def plan_command(
         folder.write("plan.json", json.dumps(plan_json(plan, sent, priced), indent=1).encode())
         print(f"{folder.url}/plan.json")
     if counts and folder is not None:
+        note(f"simulates {', '.join(map(str, counts))} devices")
         points = scaling(settings, priced, parameters, counts, conditions, constraints)
         folder.write("simulation.json", json.dumps([asdict(point) for point in points], indent=1).encode())
         kind = plan.devices[0].accelerator

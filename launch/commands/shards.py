@@ -11,16 +11,15 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
-from cluster.data.decoding import ImagePolicy, Pixels
+from cluster.data.decoding import Pixels
 from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
-from cluster.evaluation.evaluate import MIXED_SHARDS
-from cluster.run.data_source import sound_batch
-from freqgan.errors import RunError
+from freqgan.errors import RunError, counted
 from launch.console.tables import facts_table, plain_console
-from launch.drawing.grids import encode_png, tile
+from launch.console.text import images_text
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -37,7 +36,7 @@ def index_with_progress(data: str) -> str:
         shards = index_shards(data, advance)
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
     count, others = sum(len(shard.samples) for shard in shards), passed_over_text(shards)
-    line = f"{count} images in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
+    line = f"{images_text(count)} in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
     line += f"; passed over: {others}" if others else ""
     return "\n".join([line, *(f"{name}: {text}" for name, text in _joined_facts(shards).items())])
 
@@ -82,15 +81,20 @@ def show_info(data: str, grid: str | None) -> None:
     index = build_index(data)
     plain_console(PRINTED_WIDTH).print(facts_table(_facts(index).items()))
     if target is not None:
+        from launch.drawing.grids import encode_png, tile
+
         images, left_out = _random_images(index)
         target[0].write(target[1], encode_png(tile(images, gap=1)))
-        print(f"{len(images)} random images: {printable(grid or '')}")
+        print(f"{counted(len(images), 'random image')}: {printable(grid or '')}")
         if left_out:
             print(f"damaged, and not among them: {reasons_text(left_out)}", file=sys.stderr)
 
 
 def _random_images(index: ShardSet) -> tuple[Pixels, Sequence[QuarantinedImage]]:
     """Return different images (B, C, N, N), and the damaged ones that were met."""
+    from cluster.evaluation.evaluate import MIXED_SHARDS  # which loads torch: the other commands do without
+    from cluster.run.data_source import sound_batch
+
     policy, order = ImagePolicy(size=SHOWN_SIDE), DataSettings(shuffle_shards=MIXED_SHARDS)
     with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         batch, damaged = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
@@ -122,7 +126,7 @@ def _facts(index: ShardSet) -> dict[str, str]:
         facts["passed over"] = others
     facts |= _joined_facts(index.shards)
     if unlabelled:
-        facts["without a label"] = f"{unlabelled:,} images"
+        facts["without a label"] = images_text(unlabelled)
     return facts
 
 

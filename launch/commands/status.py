@@ -13,14 +13,18 @@ from rich.table import Table
 from cluster.data.quarantine import QUARANTINE
 from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
+from cluster.run.presence import no_run
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
 from freqgan.model.stage_names import IMAGE_STAGE
-from launch.console.progress import duration_text
 from launch.console.tables import facts_table, result_console
+from launch.console.text import duration_text
 from launch.run_folder.failures import FAILURES, parse_failures
+from launch.run_folder.folder import CONFIG
 from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+from launch.settings.load import validate_settings
+from launch.settings.yaml_text import parse_yaml
 
 RATE_STEPS = 100
 WIDTH = 120
@@ -51,11 +55,12 @@ def run_facts(run: str) -> list[tuple[str, str]]:
     lines = _last_metrics(folder)
     checkpoint = find_checkpoint(run) if has_checkpoints(run) else None
     if checkpoint is None and not lines:
-        raise InputError(f"{run} holds no run: name the folder, or the s3:// URL, that a training was given as run=")
+        raise no_run(run)
     last = lines[-1] if lines else None
     facts = [("run", folder.url), ("state", _state(folder, checkpoint, last))]
     if last is not None:
-        of = "" if checkpoint is None else f" of {checkpoint.settings.last_step:,}"
+        last_step = _last_step(folder, checkpoint)
+        of = "" if last_step is None else f" of {last_step:,}"
         facts.append(("step", f"{last.step:,}{of}, {last.images:,} images, trained for {duration_text(last.wall_s)}"))
         facts.append(("images/s", f"{_rate(lines):.1f} over the last {len(lines)} steps"))
         facts.append(("lag", _lag(last)))
@@ -68,6 +73,19 @@ def run_facts(run: str) -> list[tuple[str, str]]:
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
     facts.append(("images left out", str(sum(1 for _ in _lines(folder, QUARANTINE))) or "0"))
     return facts
+
+
+def _last_step(folder: Folder, checkpoint: Checkpoint | None) -> int | None:
+    """Return the last step of a run: before its first checkpoint by the settings beside it, None where they are not."""
+    if checkpoint is not None:
+        return checkpoint.settings.last_step
+    if not folder.exists(CONFIG):
+        return None
+    try:
+        values = parse_yaml(folder.read(CONFIG).decode(), f"{folder.url}/{CONFIG} is no valid YAML")
+        return validate_settings(values, stored=True).last_step
+    except (FreqganError, ValueError, AttributeError):  # what somebody has changed says nothing of the run
+        return None
 
 
 def _jobs_table(address: str) -> Table:

@@ -10,16 +10,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.data.decoding import ImagePolicy, Pixels, decode_image, fit_image
+from cluster.data.decoding import Pixels, decode_image, fit_image
+from cluster.data.settings import ImagePolicy
 from cluster.run.checkpoints import open_model
 from cluster.storage.folder import open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, super_resolve
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
-from freqgan.metrics.evaluation import FEWEST
+from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
-from launch.commands.generate import images_text
+from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
 

@@ -20,6 +20,7 @@ from cluster.run.checkpoints import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError
 from launch.console.tables import plain_console
+from launch.console.text import duration_text, images_text
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.folder import RunFolder
 from launch.run_folder.metrics import mean_alpha
@@ -140,7 +141,9 @@ class ProgressReporter:
     def on_end(self, step: int, reason: str) -> None:
         """Close the bar and the run folder."""
         self.close()
-        self.say(f"{reason} at step {step} of {self.settings.last_step}, {step * self.settings.batch} images seen")
+        self.say(
+            f"{reason} at step {step} of {self.settings.last_step}, {images_text(step * self.settings.batch)} seen"
+        )
 
     # -- plain lines ---------------------------------------------------------------------------
 
@@ -164,14 +167,14 @@ class LiveProgress:
         self.settings, self.first_step = settings, first_step
         self.left_out = 0
         columns: tuple[Any, ...] = (
-            BarColumn(),
+            BarColumn(bar_width=None),  # what the other columns leave of the terminal's width
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             TextColumn("{task.fields[rate]:.1f} images/s"),
             TextColumn("alpha {task.fields[alpha]}"),
             TextColumn("{task.fields[damaged]}"),
             TextColumn("{task.fields[left]}"),
         )
-        self.bar = Progress(*columns, console=console)
+        self.bar = Progress(*columns, console=console, expand=True)
         total, done = settings.last_step * settings.batch, first_step * settings.batch
         self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="", left="")
         self._live = Live(self.bar, console=console, refresh_per_second=4)
@@ -208,11 +211,3 @@ def losses_text(record: StepRecord) -> str:
     """Return "<name> <loss of D>/<loss of G>" per stage, two spaces apart."""
     parts = [(name, m["loss_d"], m["loss_g"]) for name, m in record.stages.items() if "loss_d" in m and "loss_g" in m]
     return "  ".join(f"{name} {d:.2f}/{g:.2f}" for name, d, g in parts)
-
-
-def duration_text(seconds: float) -> str:
-    """Return seconds as "2 h 05 min", "3 min 20 s" or "12 s"."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

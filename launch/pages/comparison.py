@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cluster.run.settings import RunSettings
-from freqgan.metrics.evaluation import HIGH_IS_GOOD
+from freqgan.metrics.catalogue import HIGH_IS_GOOD
 from launch.drawing.grids import encode_png
 from launch.pages.curves import rendered
 

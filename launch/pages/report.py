@@ -22,7 +22,7 @@ from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser
 from launch.console.plan_table import plan_rows
-from launch.console.progress import duration_text
+from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
 from launch.pages.curves import alpha_curve, loss_curves, score_curves, speed_curve, timeline
@@ -64,7 +64,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
     if real.missing:
         note(f"the report shows no real images: {real.missing}")
     evaluations = _read_evaluations(folder)
-    failures = parse_failures(folder.read(FAILURES).splitlines()) if folder.exists(FAILURES) else []
+    failures = parse_failures(folder.read(FAILURES).splitlines(keepends=True)) if folder.exists(FAILURES) else []
     pictures, facts = _content(checkpoint, synthesiser, _read_metrics(folder), evaluations, real)
     facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
     facts["left_out"] = left_out
@@ -198,7 +198,7 @@ def _read_metrics(folder: Folder) -> list[MetricsLine]:
 
 
 def _read_evaluations(folder: Folder) -> list[Evaluation]:
-    return parse_evaluations(folder.read(EVALUATIONS).splitlines()) if folder.exists(EVALUATIONS) else []
+    return parse_evaluations(folder.read(EVALUATIONS).splitlines(keepends=True)) if folder.exists(EVALUATIONS) else []
 
 
 def _template() -> Any:

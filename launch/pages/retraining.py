@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cluster.run.model_registry import Version
-from launch.console.progress import duration_text
+from launch.console.text import duration_text
 from launch.settings.yaml_text import dump_yaml
 
 ANNOUNCED = "ANNOUNCED"

@@ -39,12 +39,3 @@ class AppendedFile:
         """Closes the file."""
         with disk_errors(f"write {self.path}"):
             self._file.close()
-
-
-def append_record(path: Path, record: bytes) -> None:
-    """Appends to a file that seldom grows."""
-    file = AppendedFile(path)
-    try:
-        file.append(record)
-    finally:
-        file.close()

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cluster.execution.failure_policy import Recovery
-from launch.run_folder.appending import append_record
+from launch.run_folder.json_lines import JsonLines, JsonLinesFile
 
 FAILURES = "failures.jsonl"
 
 
-def append_failure(path: Path, recovery: Recovery) -> None:
-    """Adds the line of one failure; lines of earlier starts stay."""
-    append_record(path, json.dumps(asdict(recovery), separators=(",", ":")).encode() + b"\n")
+def _recovery(values: dict[str, Any]) -> Recovery:
+    return Recovery(**(values | {"stages": tuple(values["stages"])}))
+
+
+_LINES = JsonLines(asdict, _recovery)
+
+
+class FailureLog(JsonLinesFile[Recovery]):
+    """Appends to a local ``failures.jsonl``; lines of earlier starts stay, a torn one is cut first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _LINES)
 
 
 def parse_failures(lines: Iterable[bytes]) -> list[Recovery]:
-    """In the order in which they happened; lines that are torn or foreign are left out."""
-    found = []
-    for line in lines:
-        try:
-            values = json.loads(line)
-            found.append(Recovery(**(values | {"stages": tuple(values["stages"])})))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
+    """Return the failures of ``lines`` in the order in which they happened."""
+    return list(_LINES.read(lines))
 
 
 def recovery_text(recovery: Recovery) -> str:

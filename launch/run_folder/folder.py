@@ -21,7 +21,7 @@ from cluster.storage.errors import disk_errors
 from cluster.storage.folder import open_folder
 from launch.run_folder.evaluations import EVALUATIONS, EvaluationLog
 from launch.run_folder.event_log import EventLog
-from launch.run_folder.failures import FAILURES, append_failure
+from launch.run_folder.failures import FAILURES, FailureLog
 from launch.run_folder.metrics import METRICS, MetricsLog
 from launch.run_folder.samples import SampleGrids
 from launch.settings.load import dump_settings
@@ -53,6 +53,7 @@ class RunFolder:
         self.folder.write(CONFIG, dump_settings(settings).encode())
         self._metrics = MetricsLog(self.local / METRICS, first_step)
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
+        self._failures = FailureLog(self.local / FAILURES)
         self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
         self._samples = SampleGrids(self.folder, settings.keep_checkpoints - 1)
 
@@ -78,8 +79,8 @@ class RunFolder:
         self._events.add(scalars, evaluation.step)
 
     def record_recovery(self, recovery: Recovery) -> None:
-        """Write a line of what went wrong and what was done."""
-        append_failure(self.local / FAILURES, recovery)
+        """A line of what went wrong and what was done."""
+        self._failures.append(recovery)
 
     def flush(self) -> None:
         """Bring everything recorded so far into the folder."""
@@ -94,7 +95,8 @@ class RunFolder:
             if self._staging:
                 closing.callback(self._staging.cleanup)
             closing.callback(self._events.close)
-            closing.callback(self._metrics.close)
+            for log in (self._metrics, self._evaluations, self._failures):
+                closing.callback(log.close)
             closing.callback(self._samples.close)
             self.flush()
 

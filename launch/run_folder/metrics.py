@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.execution.callbacks import StepRecord
-from cluster.storage.errors import disk_errors
 from freqgan.bands import parse_band
 from freqgan.model.stage_names import IMAGE_STAGE
-from launch.run_folder.appending import AppendedFile
+from launch.run_folder.json_lines import JsonLines, JsonLinesFile
 
 METRICS = "metrics.jsonl"
 DIGITS = 6
@@ -29,6 +27,13 @@ class MetricsLine:
     stages: dict[str, dict[str, float]]
 
 
+def _metrics_line(values: dict[str, Any]) -> MetricsLine:
+    return MetricsLine(**values)
+
+
+_LINES = JsonLines(asdict, _metrics_line)
+
+
 class MetricsLog:
     """Appends to a local ``metrics.jsonl``; lines of steps after ``first_step``, and a torn one, are cut first.
 
@@ -36,22 +41,14 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
-        self._file = AppendedFile(path)
-        with disk_errors(f"cut {path}"):
-            self._wall_before_s = _cut(path, first_step)
+        self._file = JsonLinesFile(path, _LINES, lambda line: line.step <= first_step)
+        self._wall_before_s = 0.0 if self._file.last is None else self._file.last.wall_s
 
     def append(self, record: StepRecord) -> None:
         """Writes the line of one step."""
-        values: dict[str, Any] = {
-            "step": record.step,
-            "images": record.images,
-            "wall_s": round(self._wall_before_s + record.elapsed_s, 3),
-            "images_per_s": _short(record.images_per_s),
-            "stages": {
-                name: {key: _short(x, key) for key, x in numbers.items()} for name, numbers in record.stages.items()
-            },
-        }
-        self._file.append(json.dumps(values, separators=(",", ":")).encode() + b"\n")
+        stages = {name: {key: _short(x, key) for key, x in numbers.items()} for name, numbers in record.stages.items()}
+        wall_s = round(self._wall_before_s + record.elapsed_s, 3)
+        self._file.append(MetricsLine(record.step, record.images, wall_s, _short(record.images_per_s), stages))
 
     def close(self) -> None:
         """Closes the file."""
@@ -59,12 +56,8 @@ class MetricsLog:
 
 
 def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
-    """The lines up to the first one that is torn or foreign."""
-    for line in lines:
-        parsed = _parse(line)
-        if parsed is None:
-            return
-        yield parsed
+    """Yields the lines up to the first one that is torn or foreign."""
+    return _LINES.read(lines)
 
 
 def alphas_of(numbers: Mapping[str, float]) -> dict[str, float]:
@@ -88,23 +81,3 @@ def mean_alpha(stages: Mapping[str, Mapping[str, float]]) -> float | None:
 
 def _short(value: float, key: str = "") -> float:
     return round(value, 4) if key.endswith("_s") else float(f"{value:.{DIGITS}g}")
-
-
-def _parse(line: bytes) -> MetricsLine | None:
-    try:
-        return MetricsLine(**json.loads(line)) if line.endswith(b"\n") else None
-    except (ValueError, TypeError):
-        return None
-
-
-def _cut(path: Path, first_step: int) -> float:
-    """Truncates the file after the line of ``first_step``; returns that line's wall_s, or 0."""
-    kept_bytes, wall_s = 0, 0.0
-    with path.open("rb+") as file:
-        for line in file:
-            parsed = _parse(line)
-            if parsed is None or parsed.step > first_step:
-                break
-            kept_bytes, wall_s = kept_bytes + len(line), parsed.wall_s
-        file.truncate(kept_bytes)
-    return wall_s

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
-from freqgan.metrics.evaluation import FEWEST, MEASURES
+from freqgan.metrics.catalogue import FAMILIES, FEWEST
 from freqgan.setting_group import SettingGroup
 from launch.settings.load import load_settings, validate
 from launch.settings.yaml_text import parse_yaml, read_text
@@ -54,7 +54,7 @@ class Policy(SettingGroup):
     @field_validator("gate")
     @classmethod
     def _known(cls, gate: dict[str, float]) -> dict[str, float]:
-        known = [measure.name for measure in MEASURES]
+        known = list(FAMILIES)
         for metric in gate:
             if metric.partition(".")[0] not in known:
                 raise ValueError(

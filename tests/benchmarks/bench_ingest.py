@@ -23,9 +23,9 @@ import boto3
 import simplejpeg
 from PIL import Image, ImageOps
 
-from cluster.data.decoding import ImagePolicy
 from cluster.data.packing import pack
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.storage.folder import open_folder
 from tests.benchmarks.harness import Comparison

@@ -15,8 +15,8 @@ from typing import Any
 
 import ray
 
-from cluster.data.decoding import ImagePolicy
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.ray_engine.connection import start_local_ray
 from cluster.ray_engine.io_actors import IngestActor

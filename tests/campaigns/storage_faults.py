@@ -21,8 +21,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.decoding import Pixels
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index, index_shards
 from cluster.data.shards import ShardSet
 from cluster.storage.folder import open_folder

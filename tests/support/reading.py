@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from cluster.data.decoding import ImagePolicy
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shards import ShardSet
 

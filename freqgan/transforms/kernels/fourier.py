@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freqgan.transforms.fourier import Taper, gains_of
+from freqgan.layouts.members import Taper
+from freqgan.transforms.fourier import gains_of
 from freqgan.transforms.kernels.flat_arrays import (
     Array,
     _0,

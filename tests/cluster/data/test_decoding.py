@@ -10,15 +10,8 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
-from cluster.data.decoding import (
-    ImageForm,
-    ImagePolicy,
-    TooLargeError,
-    decode_image,
-    fit_image,
-    image_format,
-    natural_form,
-)
+from cluster.data.decoding import ImageForm, TooLargeError, decode_image, fit_image, image_format, natural_form
+from cluster.data.settings import ImagePolicy
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 from tests.support.jpegs import RARE

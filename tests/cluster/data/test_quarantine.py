@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from cluster.data.decoding import ImagePolicy
 from cluster.data.packing import pack
 from cluster.data.quarantine import (
     QUARANTINE,
@@ -26,8 +25,9 @@ from cluster.data.quarantine import (
     read_around_damage,
     reasons_text,
 )
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
 from cluster.data.sampler import BlockShuffle
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index, index_shards
 from cluster.data.shards import ShardSet
 from cluster.data.skip_list import SkipList

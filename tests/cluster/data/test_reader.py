@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from cluster.data.decoding import ImagePolicy, decode_image, fit_image
-from cluster.data.reader import NO_LABEL, Batch, BatchReader, DataSettings
+from cluster.data.decoding import decode_image, fit_image
+from cluster.data.reader import NO_LABEL, Batch, BatchReader
 from cluster.data.sampler import BlockShuffle, permutation
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
 from cluster.storage.folder import open_folder

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cluster.data.decoding import ImagePolicy, Pixels
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.decoding import Pixels
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
 from cluster.data.shard_store import FETCHES
 from cluster.data.shards import Shard, ShardSet, find_shards

@@ -67,7 +67,7 @@ def test_the_log_is_cut_on_resume_and_survives_torn_lines(tmp_path: Path) -> Non
     with path.open("a") as file:
         file.write('{"step": 8, "ima')
     EvaluationLog(path, 4).append(Evaluation(6, 48, scores_of(1.0)))
-    found = parse_evaluations(path.read_bytes().splitlines())
+    found = parse_evaluations(path.read_bytes().splitlines(keepends=True))
     assert [(e.step, round(e.fit, 6)) for e in found] == [(2, 2), (4, 4), (6, 1)]
     assert score_curves(found).width > 500
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.execution.failure_policy import UNLIMITED, Recovery, Symptoms, decide
-from launch.run_folder.failures import append_failure, parse_failures, recovery_text
+from launch.run_folder.failures import FailureLog, parse_failures, recovery_text
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,16 @@ def test_failures_are_written_read_and_said(tmp_path: Path) -> None:
         Recovery(30, ("LL1",), "to 10.0.0.7", "move", 30, 0, 4.0),
     ]
     path = tmp_path / "failures.jsonl"
-    for recovery in found:
-        append_failure(path, recovery)
+    for recovery in found[:2]:
+        FailureLog(path).append(recovery)
     with path.open("a") as file:
         file.write('{"step": 3}\n{"torn')
-    assert parse_failures(path.read_bytes().splitlines()) == found
+    log = FailureLog(path)
+    for recovery in found[2:]:
+        log.append(recovery)
+    with path.open("a") as file:
+        file.write('{"step": 3}\n{"torn')
+    assert parse_failures(path.read_bytes().splitlines(keepends=True)) == found
     assert recovery_text(found[0]) == (
         "HL1, image died at step 12; replaced within 3.2 s, 9 steps of it are done again; all others go on"
     )

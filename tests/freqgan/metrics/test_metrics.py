@@ -16,8 +16,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.data.decoding import ImagePolicy
-from cluster.data.reader import BatchReader, DataSettings
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.evaluate import check_real

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from freqgan.errors import InputError
 from freqgan.model import noise
-from freqgan.model.noise import (
+from freqgan.model.noise import draw_noise, orthogonal_noises
+from freqgan.model.noise_settings import (
     NoiseMode,
     NoiseSettings,
     check_noise,
-    draw_noise,
-    orthogonal_noises,
+    hurwitz_radon_number,
     smallest_dimensions,
 )
 
@@ -41,7 +41,7 @@ def matrices(dimensions: int, count: int) -> list[NDArray[np.int64]]:
 @pytest.mark.parametrize("mode", ["haar", "hurwitz", "split"])
 @pytest.mark.parametrize(("count", "dimensions"), [(1, 3), (4, 12), (8, 8), (9, 32), (12, 64), (16, 128)])
 def test_noises_of_a_sample_are_orthogonal(mode: NoiseMode, count: int, dimensions: int) -> None:
-    if mode == "hurwitz" and noise.hurwitz_radon_number(dimensions) < count:
+    if mode == "hurwitz" and hurwitz_radon_number(dimensions) < count:
         dimensions = smallest_dimensions(mode, count)
     noises = draw_noise(mode, 7, 3, 20, count, dimensions)
     assert noises.shape == (count, 20, dimensions)
@@ -104,7 +104,7 @@ def test_split_blocks_are_normal_and_disjoint() -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 2, 4, 6, 8, 16, 24, 32, 64, 128, 256, 512])
 def test_hurwitz_families_are_exact(dimensions: int) -> None:
-    family = matrices(dimensions, noise.hurwitz_radon_number(dimensions))
+    family = matrices(dimensions, hurwitz_radon_number(dimensions))
     assert np.array_equal(family[0], np.eye(dimensions))
     for member in family:
         assert np.array_equal(member.T @ member, np.eye(dimensions))
@@ -115,12 +115,12 @@ def test_hurwitz_families_are_exact(dimensions: int) -> None:
 
 def test_hurwitz_radon_numbers() -> None:
     known = {1: 1, 2: 2, 3: 1, 4: 4, 8: 8, 12: 4, 16: 9, 32: 10, 64: 12, 128: 16, 256: 17, 512: 18, 4096: 25, 99: 1}
-    assert {n: noise.hurwitz_radon_number(n) for n in known} == known
+    assert {n: hurwitz_radon_number(n) for n in known} == known
 
 
 def test_smallest_dimensions_is_the_first_that_fits() -> None:
     for count in range(1, 19):
-        first = next(n for n in itertools.count(1) if noise.hurwitz_radon_number(n) >= count)
+        first = next(n for n in itertools.count(1) if hurwitz_radon_number(n) >= count)
         assert smallest_dimensions("hurwitz", count) == first
     assert [smallest_dimensions(mode, 12) for mode in ("haar", "split", "independent")] == [12, 12, 1]
 

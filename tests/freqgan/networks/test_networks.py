@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from freqgan.networks.attention import MaxAttention
-from freqgan.networks.blocks import NetworkSettings, PatchHead, PatchStem, ResidualBlock, grid_patch, halving_sides
+from freqgan.networks.blocks import PatchHead, PatchStem, ResidualBlock, grid_patch, halving_sides
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import ConditionalGenerator, GeneratorShape, RootGenerator
+from freqgan.networks.settings import NetworkSettings
 from freqgan.training.discriminator_trainer import with_spectral_norm
 
 SMALL = NetworkSettings(width=8, coarse_width=12, group_width=4)

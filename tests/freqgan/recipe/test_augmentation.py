@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from freqgan.errors import InputError
-from freqgan.recipe.augmentation import AugmentationSettings, augment
+from freqgan.recipe.augmentation import augment
+from freqgan.recipe.settings import AugmentationSettings
 
 FLIP = AugmentationSettings(flip=True)
 SHIFT = AugmentationSettings(flip=False, shift=2)

@@ -9,14 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from freqgan.recipe.losses import (
-    LossKind,
-    LossSettings,
-    discriminator_loss,
-    generator_loss,
-    gradient_penalty,
-    penalty_strength,
-)
+from freqgan.recipe.losses import discriminator_loss, generator_loss, gradient_penalty, penalty_strength
+from freqgan.recipe.settings import LossKind, LossSettings
 
 KINDS: list[LossKind] = ["relativistic", "hinge"]
 

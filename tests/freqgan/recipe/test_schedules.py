@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from freqgan.recipe.schedules import (
-    OptimiserSettings,
-    TeacherForcingSettings,
-    beta2_at,
-    cosine,
-    learning_rate_at,
-    teacher_forced_count,
-)
+from freqgan.recipe.schedules import beta2_at, cosine, learning_rate_at, teacher_forced_count
+from freqgan.recipe.settings import OptimiserSettings, TeacherForcingSettings
 
 TOTAL = 1_000_000
 RATES = OptimiserSettings(learning_rate=2e-4, learning_rate_final=5e-5, beta2=0.9, beta2_final=0.99)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cluster.execution.failure_policy import setbacks
 from freqgan.errors import DivergedError
-from freqgan.recipe.health import HealthSettings, deviations, shows_collapse
+from freqgan.recipe.health import deviations, shows_collapse
+from freqgan.recipe.settings import HealthSettings
 from freqgan.tensor_dicts import counters_of, tensors_of, to_numbers
 from freqgan.training.band_gan import BandGan, StepResult
 from freqgan.training.rollback import DivergenceGuard

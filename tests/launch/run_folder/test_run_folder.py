@@ -22,7 +22,8 @@ from cluster.storage.folder import Folder, open_folder
 from cluster.training.train import train
 from freqgan.errors import RunError
 from freqgan.pixels import to_pixels
-from launch.console.progress import ProgressReporter, duration_text, losses_text
+from launch.console.progress import ProgressReporter, losses_text
+from launch.console.text import duration_text
 from launch.run_folder.folder import RunFolder
 from launch.run_folder.metrics import METRICS, MetricsLog, mean_alpha, parse_metrics
 from launch.run_folder.samples import SampleGrids, draw_samples

@@ -1,0 +1,39 @@
+"""Whether what a command names is there at all: asked first, before anything that takes a while to load."""
+
+from __future__ import annotations
+
+from cluster.data.image_folders import is_zip
+from cluster.data.shards import find_shards
+from cluster.storage.folder import open_folder
+from freqgan.errors import InputError
+
+
+def check_model(run: str) -> None:
+    """Raise InputError when there is no folder ``run``, a path or s3:// URL, to take generators from."""
+    if not open_folder(run).is_there():
+        raise InputError(f"{run} is not there: name the run folder of a training that has saved a checkpoint")
+
+
+def check_run(run: str) -> None:
+    """Raise InputError when there is no folder ``run``, a path or s3:// URL, of a training."""
+    if not open_folder(run).is_there():
+        raise no_run(run)
+
+
+def no_run(run: str) -> InputError:
+    """Return the error that ``run`` is no run, or not yet one."""
+    return InputError(f"{run} holds no run: name the folder, or the s3:// URL, that a training was given as run=")
+
+
+def check_images(source: str) -> None:
+    """Raise InputError when ``source`` is neither a folder, of images or of a run, nor a zip."""
+    if not is_zip(source) and not open_folder(source).is_there():
+        raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
+
+
+def check_data(data: str) -> None:
+    """Raise InputError when ``data`` names no shards. A bucket is not asked: its reader lists it anyway."""
+    if not data:
+        raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
+    if not data.startswith("s3://"):
+        find_shards(data)

@@ -1,0 +1,18 @@
+"""The sizes of networks, without the networks: settings are checked with it, and need no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from freqgan.setting_group import SettingGroup
+
+
+class NetworkSettings(SettingGroup):
+    """Sizes of one kind of network; widths are channels."""
+
+    width: int = Field(48, ge=4, le=65_536, description="Channels on the network's own grid.")
+    coarse_width: int = Field(64, ge=4, le=65_536, description="Channels at every coarser resolution.")
+    blocks: int = Field(1, ge=1, le=16, description="Residual blocks on the network's own grid.")
+    patch: int = Field(2, ge=1, le=4, description="Pixels along a side that share one grid cell, as channels.")
+    expansion: int = Field(2, ge=1, le=8, description="Channels inside a block over channels outside.")
+    group_width: int = Field(16, ge=1, le=65_536, description="Channels in one group of the 3x3 convolution.")

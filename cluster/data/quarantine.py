@@ -147,9 +147,9 @@ def reasons_text(images: Iterable[QuarantinedImage]) -> str:
     return "; ".join(texts)
 
 
-def images_of(found: Iterable[QuarantinedImage]) -> list[QuarantinedImage]:
-    """Those of ``found`` that are images and not shards."""
-    return [one for one in found if one.sample_number != WHOLE_SHARD]
+def images_of(entries: Iterable[QuarantinedImage]) -> list[QuarantinedImage]:
+    """Return those entries that are images and not shards."""
+    return [entry for entry in entries if entry.sample_number != WHOLE_SHARD]
 
 
 def check_some_are_left(images: Iterable[QuarantinedImage], total: int) -> None:

@@ -87,7 +87,10 @@ class ShardSet:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of labels 0, 1 ... in all folders; () where no folder names any, or two call one label differently."""
+        """The names of labels 0, 1 ... in all folders.
+
+        They are () where no folder names any, or two call one label differently.
+        """
         return () if self.ambiguous_label is not None else max(self.classes.values(), key=len, default=())
 
     @property
@@ -191,7 +194,7 @@ def _match_parts(folder: Folder, parts: list[str]) -> list[str]:
 
 
 def matching_names(names: Collection[str], pattern: str) -> list[str]:
-    """Those of ``names`` that match; the one that is the pattern itself alone, where there is one."""
+    """Return those of ``names`` that match; the one that is the pattern itself alone, where there is one."""
     return [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
 
 

@@ -22,23 +22,23 @@ from cluster.run.settings import RunSettings
 from freqgan.model.stage_names import stage_names
 
 MOST_PROCESSES = 8
-"""Processes at most, this one among them: each takes some hundred MB; more are taken to be as crowded as 8."""
+"""Processes at most, this one among them: each takes some hundred MB; more are assumed to slow down no further."""
 STEPS = 6
-"""That are compared: between two penalties."""
+"""Steps that are compared, between two penalties."""
 START_TIMEOUT_S = 120.0
 
 
 def contention_factor(settings: RunSettings) -> float:
-    """How many times more of a core a step takes in a pipeline that keeps all cores busy than alone."""
-    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
+    """Return how many times more of a core a step takes in a pipeline that keeps all cores busy than alone."""
+    processes = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
     alone = _seconds(settings)
-    with _busy(settings, crowd - 1):
+    with _busy(settings, processes - 1):
         together = _seconds(settings)
     return max(1.0, together / alone)
 
 
 def _seconds(settings: RunSettings) -> float:
-    """Of one step of all stages, one after the other: the median after one that warms up."""
+    """Return the seconds of one step of all stages, one after the other: the median after a step that warms up."""
     steps = profile_steps(settings, settings.batch)
     next(steps)
     return statistics.median(sum(next(steps).values()) for _ in range(STEPS))
@@ -46,7 +46,7 @@ def _seconds(settings: RunSettings) -> float:
 
 @contextmanager
 def _busy(settings: RunSettings, count: int) -> Iterator[None]:
-    """``count`` other processes that make steps of all stages over and over."""
+    """Run ``count`` other processes that train steps of all stages over and over."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     begun = [context.Event() for _ in range(count)]
     model = settings.model_dump(mode="json")
@@ -64,7 +64,7 @@ def _busy(settings: RunSettings, count: int) -> Iterator[None]:
 
 
 def _work(model: Mapping[str, Any], begun: Event) -> None:
-    """Steps until it is killed, or the process that started it is gone: a killed one cannot end its children."""
+    """Train steps until killed, or until the process that started this one is gone: a killed one ends no children."""
     settings, parent = RunSettings.model_validate(model), multiprocessing.parent_process()
     for _ in profile_steps(settings, settings.batch):
         begun.set()

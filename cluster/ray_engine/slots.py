@@ -10,10 +10,10 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated
 from cluster.planning.placement import Node, Slot, place
 from cluster.planning.rebalancing import rebalance
+from cluster.planning.stage_cost import StageCost
 from cluster.ray_engine.nodes import LEAST_SHARE, draining, pinned_to_node, usable_nodes
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import replicas_of
@@ -91,7 +91,7 @@ class Allocation:
         if {slot.node_id for slot in self.by_actor.values()} - {node.node_id for node in there}:
             return {}  # a machine is lost: a failure, not a move
         self.nodes = nodes
-        return rebalance(self.by_actor, self._costs, nodes, self.settings.batch, members=replicas_of(self.settings))
+        return rebalance(self.by_actor, self._costs, nodes, self.settings.batch, replicas=replicas_of(self.settings))
 
     def take(self, slots: Mapping[str, Slot]) -> None:
         """Makes these the slots of their actors; GPUs that nobody has any more are given back."""
@@ -115,7 +115,7 @@ class Allocation:
             self.nodes,
             self.settings.batch,
             use_gpus=self.use_gpus,
-            members=replicas_of(self.settings),
+            replicas=replicas_of(self.settings),
         )
 
     def _awaited_nodes(self) -> list[Node]:

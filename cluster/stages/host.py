@@ -36,7 +36,7 @@ from freqgan.model.chain import Chain
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
-from freqgan.tensor_dicts import Metrics
+from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.rollback import GOOD, DivergenceGuard
@@ -197,7 +197,7 @@ class StageHost(ABC):
         if written is not None and parse_rollback_file(written.name) == (self.name, self.guard.good_step):
             return {written.name: written}
         name = rollback_path(self.name, self.guard.good_step, attempt)
-        data = save_safetensors(self.guard.tensors())
+        data = save_safetensors(tensors_of(self.guard.state_dict()))
         self._rollback_record = FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
         return {name: data}
 
@@ -209,7 +209,8 @@ class StageHost(ABC):
         tensors, scalars = self._state(step)
         run, kept = self.settings.run, self._snapshots_kept
         if self.guard.good_step != self._good_written:  # it seldom changes, and is as large as the state itself
-            write_snapshot(run, f"{self.replica.name}.{GOOD}", self.guard.good_step, self.guard.tensors(), {}, kept)
+            good = tensors_of(self.guard.state_dict())
+            write_snapshot(run, f"{self.replica.name}.{GOOD}", self.guard.good_step, good, {}, kept)
             self._good_written = self.guard.good_step
         return write_snapshot(run, self.replica.name, step, tensors, scalars, kept)
 
@@ -222,9 +223,10 @@ class StageHost(ABC):
     def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, int]]:
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
-        state = self.stage.tensors() | self.kept.tensors()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        return tensors, {"step": self.done, **self.stage.scalars(), **self.guard.scalars()}
+        state = self.stage.state_dict()
+        tensors = tensors_of(state) | self.kept.tensors()
+        counters = {"step": self.done, **counters_of(state), **counters_of(self.guard.state_dict())}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, counters
 
     @property
     def _snapshots_kept(self) -> int:
@@ -234,8 +236,8 @@ class StageHost(ABC):
     def _load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         step = scalars.pop("step")
         self.kept.load(tensors)
-        self.stage.load(tensors, scalars)
-        self.guard.load(tensors, scalars, step)
+        self.stage.load_state_dict({**tensors, **scalars})
+        self.guard.load_state_dict({**tensors, **scalars}, step)
         self.done, self._last = step, None
 
     def load(self, root_url: str, records: list[FileRecord], step: int) -> None:

@@ -23,6 +23,7 @@ from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
+from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 
@@ -67,7 +68,7 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Runs ``func``, and counts what it does."""
+        """Run ``func``, and count what it does."""
         out = func(*args, **(kwargs or {}))
         counter = COUNTERS.get(func)
         if counter is not None:
@@ -119,7 +120,7 @@ COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
 
 
 def training_cost(settings: ModelSettings) -> dict[str, float]:
-    """Multiply-accumulates per image of a step half-way through training, by stage, on the CPU.
+    """Return multiply-accumulates per image of a step half-way through training, by stage, on the CPU.
 
     Penalties come every few steps; their cost is shared out over all of them.
     """
@@ -127,7 +128,7 @@ def training_cost(settings: ModelSettings) -> dict[str, float]:
 
 
 def step_work(settings: ModelSettings) -> dict[str, StepWork]:
-    """All that is counted of a step, by stage; from steps on two small batches on the CPU."""
+    """Return all that is counted of a step, by stage; it is run on two small batches on the CPU."""
     small, large = _counted(settings, BATCH), _counted(settings, 2 * BATCH)
     work = {}
     for name, count in small.items():
@@ -145,7 +146,7 @@ def step_work(settings: ModelSettings) -> dict[str, StepWork]:
 
 @dataclass
 class _Counts:
-    """Of one stage: means over the steps between penalties, and the peak of all."""
+    """Counts of one stage: means over the steps between penalties, and the peak of all."""
 
     parameters: int
     state_bytes: int
@@ -176,8 +177,8 @@ def _counted(settings: ModelSettings, batch: int) -> dict[str, _Counts]:
 
 
 def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
-    """Parameters that are trained, and bytes of the whole state with a gradient for each of them."""
-    state = stage.tensors()
+    """Return the number of trained parameters, and the bytes of the whole state with a gradient for each of them."""
+    state = tensors_of(stage.state_dict())
     moments = [tensor.numel() for name, tensor in state.items() if "_adam.exp_avg_sq." in name]
     return sum(moments), sum(tensor.numel() * tensor.element_size() for tensor in state.values()) + 4 * sum(moments)
 
@@ -220,7 +221,7 @@ def _unit_feedback(gan: BandGan, step: int, labels: Tensor, inputs: dict[str, Te
 
 
 def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
-    """Mean 0 and deviation 1 for every band: what is counted does not depend on values."""
+    """Return mean 0 and deviation 1, (C,) each, for every band: what is counted does not depend on values."""
     names = [str(band) for band in settings.band_transform().bands()]
     zeros, ones = torch.zeros(settings.channels), torch.ones(settings.channels)
     return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}

@@ -156,7 +156,7 @@ class ModelSettings(SettingGroup):
 
     @model_validator(mode="after")
     def _combinations(self) -> ModelSettings:
-        """Refuses what does not go together, with both numbers and the remedy."""
+        """Refuse what does not go together, with both numbers and the remedy."""
         self.band_transform()
         fits = largest_levels(self.image_size)
         if self.levels > fits:
@@ -204,24 +204,24 @@ class ModelSettings(SettingGroup):
         return self.feedback.weight > 0 and bool(self.band_plan().gans)
 
     def generator_sizes(self, gan: Gan) -> NetworkSettings:
-        """The sizes of the generator of ``gan``."""
+        """Return the sizes of the generator of ``gan``."""
         return self.band_generator if self.band_plan().has_base(gan) else self.coarse_generator
 
     def discriminator_sizes(self, gan: Gan) -> NetworkSettings:
-        """The sizes of the discriminator of ``gan``."""
+        """Return the sizes of the discriminator of ``gan``."""
         return self.band_discriminator if self.band_plan().has_base(gan) else self.coarse_discriminator
 
     def band_plan(self) -> BandPlan:
-        """The GANs of these settings."""
+        """Return the GANs of these settings."""
         return build_plan(self.band_transform(), self.plan)
 
     def band_transform(self) -> BandTransform:
-        """The transform of these settings."""
+        """Return the transform of these settings."""
         return parse_transform(self.transform, self.levels, self.packets)
 
 
 def largest_levels(image_size: int) -> int:
-    """The most levels for which the coarsest band is at least 4 pixels wide (at least 1)."""
+    """Return the most levels for which the coarsest band is at least 4 pixels wide (at least 1)."""
     levels = 1
     while image_size / 2 ** (levels + 1) >= SMALLEST_SIDE:
         levels += 1

@@ -14,6 +14,7 @@ from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.runtime.graph_capture import GraphCapture
+from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 from freqgan.transforms import parse_transform
@@ -97,7 +98,7 @@ class TinyRun:
         return outputs, metrics
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        return {stage.name: stage.tensors() for stage in self.stages}
+        return {stage.name: tensors_of(stage.state_dict()) for stage in self.stages}
 
     @property
     def stages(self) -> list[BandGan | ImageStage]:

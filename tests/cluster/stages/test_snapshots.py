@@ -11,6 +11,7 @@ from cluster.run.data_source import measure_statistics, open_source
 from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import SnapshotLostError, delete_snapshots, read_snapshot, snapshot_folder, write_snapshot
+from freqgan.tensor_dicts import tensors_of
 from tests.support.runs import tiny_run_settings
 
 
@@ -57,5 +58,5 @@ def test_a_stage_goes_on_from_its_snapshot_as_if_nothing_had_happened(small_shar
         first.step(step, images, labels, {})
     second.step(2, images, labels, {})
     assert second.done == first.done == 3
-    theirs = second.stage.tensors()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in first.stage.tensors().items())
+    theirs = tensors_of(second.stage.state_dict())
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in tensors_of(first.stage.state_dict()).items())

@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
-# A file of tests is one process's, so that one cluster serves all of it.
-IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# All tests with a Ray cluster are one process's, so that there is one cluster; of the others each file (tests/conftest.py).
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
 .PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining lint types docs clean
@@ -28,8 +28,10 @@ demo: $(INSTALLED)
 # Processes of several threads each, on cores that they share, wait for each other's threads most of the time.
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export OPENBLAS_NUM_THREADS := 1
-test: $(INSTALLED) lint types
-	$(RUN) pytest $(IN_PARALLEL) $(SLOWEST) -m "not alone and not long"
+test: $(INSTALLED) lint
+	nice $(BIN)/mypy & types=$$!; \
+	$(RUN) pytest $(IN_PARALLEL) $(SLOWEST) -m "not alone and not long"; tests=$$?; \
+	wait $$types && exit $$tests
 	$(RUN) pytest $(SLOWEST) -m "alone and not long"
 
 # And the tests that take long: rarer faults, and other ways to those of make test.

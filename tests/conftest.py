@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from cluster.data.packing import pack
 from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.storage.folder import Folder, open_folder
+from tests.support.manifests import manifest_variables
+from tests.support.ray_head import Head, running_head
 from tests.support.runs import write_small_shards
 from tests.support.s3_server import BUCKET, s3_server
 
@@ -26,10 +32,48 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands that tests start, b
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+SLOWEST_FILES = 10
+WITH_RAY = "ray"
+"""The group of all tests that share the Ray cluster or the Ray head."""
+
+
+class FileScheduling(LoadGroupScheduling):  # type: ignore[misc]  # xdist is not annotated
+    """Gives a group of tests to one process, and of the others each file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return str(super()._split_scope(nodeid)).partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    """Returns the scheduler of ``--dist loadgroup``."""
+    return FileScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with a cluster come first: they take longest, and of several processes none is to begin one last."""
-    with_cluster = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in with_cluster)
+    """Puts tests with the Ray cluster or head into one group, so that there is one of each, and before all others.
+
+    They take longest: of several processes none is to begin them last. Among them those marked "last" are the last.
+    """
+    with_ray = {item for item in items if {"ray_cluster", "ray_head"} & set(getattr(item, "fixturenames", ()))}
+    for item in with_ray:
+        item.add_marker(pytest.mark.xdist_group(WITH_RAY))
+    items.sort(key=lambda item: (item not in with_ray, item.get_closest_marker("last") is not None))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the files that took longest, where the slowest tests are asked for."""
+    if not config.getoption("durations"):
+        return
+    seconds: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.partition("::")[0]] += report.duration
+    terminalreporter.section(f"slowest {SLOWEST_FILES} files")
+    for path, duration_s in sorted(seconds.items(), key=lambda item: -item[1])[:SLOWEST_FILES]:
+        terminalreporter.line(f"{duration_s:6.1f}s {path}")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -78,6 +122,12 @@ def one_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture
+def brief_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network of the two-sample test learns for three steps: for tests of what is done with scores."""
+    monkeypatch.setattr("freqgan.metrics.two_sample_test.STEPS", 3)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(s3_server: str) -> Iterator[None]:
     """A Ray instance on loopback that all tests of the session share; its processes know the S3 server."""
@@ -90,6 +140,15 @@ def ray_cluster(s3_server: str) -> Iterator[None]:
     start_local_ray(256 * 2**20, cpus=4)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_head(s3_server: str) -> Iterator[Head]:
+    """A Ray head with a dashboard and a token, with the variables of the manifests; its jobs know the S3 server."""
+    variables = manifest_variables("train.yaml")
+    # In /tmp: Ray's sockets have paths that may be no longer than 107 characters.
+    with TemporaryDirectory(prefix="rh-", dir="/tmp") as folder, running_head(Path(folder), **variables) as head:
+        yield head
 
 
 @pytest.fixture(params=["disk", "bucket"])

@@ -77,7 +77,7 @@ def pack_job(folder: Path, settings: RunSettings, *, installed: bool) -> None:
     Data, runs, tests and whatever else lies beside it stay here.
     """
     (folder / SETTINGS).write_text(dump_settings(settings), "utf-8")
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for package in PACKAGES if not installed else ():
         shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
 

@@ -11,10 +11,10 @@ from tests.campaigns.chaos.memory import Sample, Trend, slope_per_hour, trends
 from tests.campaigns.chaos.rows import Row
 from tests.campaigns.chaos.trainings import Moments, lost_s
 
-pytestmark = pytest.mark.alone
 LONG = pytest.mark.long
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", [pytest.param("machine", marks=LONG), pytest.param("calls", marks=LONG), "racing"])
 def test_one_moment_of_a_fault(fault: str, tmp_path: Path) -> None:
     row = run_case(fault, tmp_path, moments=1)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +16,8 @@ from cluster.storage.folder import open_folder
 from launch.commands.submit import pack_job
 from tests.campaigns.retraining import GOOD_ENOUGH, NEVER_GOOD_ENOUGH, Bench
 from tests.support.commands import ROOT
-from tests.support.ray_head import Head, running_head
+from tests.support.manifests import head_container, manifest, manifest_variables
+from tests.support.ray_head import Head
 from tests.support.runs import tiny_run_settings
 from tests.support.s3_server import BUCKET
 
@@ -35,26 +33,6 @@ name = jobs.submit(sys.argv[2], Path(sys.argv[3]), sys.argv[4], {}, "")
 job = jobs.follow(name, sys.stdout.write)
 sys.exit(job.exit_code if job.exit_code is not None else 99)
 """
-
-
-def manifest(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "k8s" / "base" / name).read_text())
-    return loaded
-
-
-def container(job: dict[str, Any]) -> dict[str, Any]:
-    (found,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
-    assert isinstance(found, dict)
-    return found
-
-
-@pytest.fixture(scope="module")
-def head(s3_server: str) -> Iterator[Head]:
-    """With the variables of the manifests, and those of the bucket in place of a service account."""
-    variables = {one["name"]: one["value"] for one in container(manifest("train.yaml"))["env"]}
-    assert variables["RAY_JOB_STOP_WAIT_TIME_S"] == "60"
-    with tempfile.TemporaryDirectory(prefix="re-", dir="/tmp") as folder, running_head(Path(folder), **variables) as it:
-        yield it
 
 
 def run_entry_point(head: Head, entry_point: str, mounted: Path, code: Path) -> subprocess.CompletedProcess[str]:
@@ -75,7 +53,7 @@ def code(tmp_path: Path) -> Path:
     return tmp_path / "code"
 
 
-def test_the_training_job(head: Head, small_shards: Path, code: Path, tmp_path: Path) -> None:
+def test_the_training_job(ray_head: Head, small_shards: Path, code: Path, tmp_path: Path) -> None:
     bucket = open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
     for path in small_shards.iterdir():
         bucket.child("shards").upload(path, path.name)
@@ -83,14 +61,15 @@ def test_the_training_job(head: Head, small_shards: Path, code: Path, tmp_path: 
               "device": "cpu"}  # fmt: skip
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
     job = manifest("train.yaml")
-    done = run_entry_point(head, job["spec"]["entrypoint"], tmp_path, code)
+    assert manifest_variables("train.yaml")["RAY_JOB_STOP_WAIT_TIME_S"] == "60"
+    done = run_entry_point(ray_head, job["spec"]["entrypoint"], tmp_path, code)
     assert done.returncode == 0, done.stdout + done.stderr
     assert find_checkpoint(f"{bucket.url}/run").step == 6
 
 
 @pytest.mark.long
 def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
-    head: Head, small_shards: Path, held_out: Path, code: Path, tmp_path: Path
+    ray_head: Head, small_shards: Path, held_out: Path, code: Path, tmp_path: Path
 ) -> None:
     bench = Bench(tmp_path, small_shards, held_out)
     entry_point = manifest("retrain.yaml")["spec"]["entrypoint"]
@@ -99,7 +78,7 @@ def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
     def retrain(shards: int, gate: dict[str, float]) -> str:
         bench.grow(shards)
         bench.policy(gate=gate, overrides=overrides)
-        done = run_entry_point(head, entry_point, tmp_path, code)
+        done = run_entry_point(ray_head, entry_point, tmp_path, code)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -131,12 +110,13 @@ print("before", before, "after", node in draining())
 """
 
 
-def test_the_drain_hook(head: Head) -> None:
-    """Last: the head of this module is to go afterwards."""
-    hook = container(manifest("retrain.yaml"))["lifecycle"]["preStop"]["exec"]["command"]
+@pytest.mark.last
+def test_the_drain_hook(ray_head: Head) -> None:
+    """The head is to go afterwards."""
+    hook = head_container(manifest("retrain.yaml"))["lifecycle"]["preStop"]["exec"]["command"]
     assert hook[0] == "freqgan-drain"
-    variables = os.environ | head.variables | {
-        "RAY_ADDRESS": head.gcs_address, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    variables = os.environ | ray_head.variables | {
+        "RAY_ADDRESS": ray_head.gcs_address, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
 
     def run(*command: str) -> str:

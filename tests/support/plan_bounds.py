@@ -24,14 +24,17 @@ PATTERN_LIMIT_S, ASSIGNMENT_LIMIT_S = 10.0, 300.0
 EXACT_TERMS = 600
 """Stages times devices up to which the program of assignments is tried; beyond, patterns are the better choice."""
 PRECISION = 0.01
-"""The program of assignments stops where its bound is so near to the best it has found."""
+"""The program of assignments stops where its bound is so near to the best it has found, as a share of it."""
 INFEASIBLE = 2
 
 
-def best_known_bound_s(plan: Plan, stages: Sequence[StageCost], within: float = 0.05) -> float:
+def best_known_bound_s(
+    plan: Plan, stages: Sequence[StageCost], within: float = 0.05, precision: float = PRECISION
+) -> float:
     """A lower bound of the step of any plan: the planner's own where ``plan`` is ``within`` it, else what is proven.
 
-    Proven is first that no plan is more than ``within`` better; where the solver gives up on that, a bound as such.
+    Proven is first that no plan is more than ``within`` better; where the solver gives up on that, a bound as such, of
+    that ``precision``.
     """
     if plan.step_s <= (1 + within) * plan.lower_bound_s:
         return plan.lower_bound_s
@@ -39,7 +42,7 @@ def best_known_bound_s(plan: Plan, stages: Sequence[StageCost], within: float = 
     if rules_out(stages, [device.speed for device in plan.devices], plan.batch, shorter_s * (1 + SAFETY)):
         return max(plan.lower_bound_s, shorter_s)
     if len(stages) * len(plan.devices) <= EXACT_TERMS:
-        return max(plan.lower_bound_s, assignment_bound_s(plan, stages))
+        return max(plan.lower_bound_s, assignment_bound_s(plan, stages, precision=precision))
     return plan.lower_bound_s
 
 
@@ -70,7 +73,7 @@ class _Program:
         self.factors += factors.values()
         return column
 
-    def solve(self, cost: dict[int, float], limit_s: float) -> tuple[int, float]:
+    def solve(self, cost: dict[int, float], limit_s: float, precision: float = PRECISION) -> tuple[int, float]:
         """SciPy's status, and the bound of the least cost that is proven."""
         matrix = coo_matrix((self.factors, (self.rows, self.columns)), shape=(len(self.least), len(self.most)))
         costs = np.zeros(len(self.most))
@@ -80,7 +83,7 @@ class _Program:
             constraints=LinearConstraint(matrix.tocsc(), self.least, self.greatest),
             integrality=np.array(self.whole),
             bounds=Bounds(np.zeros(len(self.most)), np.array(self.most)),
-            options={"time_limit": limit_s, "mip_rel_gap": PRECISION},
+            options={"time_limit": limit_s, "mip_rel_gap": precision},
         )
         return int(found.status), float(found.mip_dual_bound or 0.0)
 
@@ -125,7 +128,9 @@ def _patterns(stages: Sequence[StageCost], available_s: float) -> Iterator[tuple
         yield np.flatnonzero(member[pattern]), available_s - fixed_s[pattern]
 
 
-def assignment_bound_s(plan: Plan, stages: Sequence[StageCost], limit_s: float = ASSIGNMENT_LIMIT_S) -> float:
+def assignment_bound_s(
+    plan: Plan, stages: Sequence[StageCost], limit_s: float = ASSIGNMENT_LIMIT_S, precision: float = PRECISION
+) -> float:
     """The least step by a program that names devices: better where a few devices have many stages each.
 
     Shares of every stage on every device, a binary that pays for a stage on a device, and the length of a step.
@@ -140,5 +145,5 @@ def assignment_bound_s(plan: Plan, stages: Sequence[StageCost], limit_s: float =
             program.column(1.0, {batches[s]: 1.0, times[d]: -stage.image_s * plan.batch / unit_s, paid: -1.0})
             program.column(1.0, {times[d]: -stage.fixed_s / unit_s, paid: 1.0}, whole=True)
     length = program.column(1.001, {times[d]: device.speed for d, device in enumerate(plan.devices)})
-    _, bound = program.solve({length: 1.0}, limit_s)
+    _, bound = program.solve({length: 1.0}, limit_s, precision)
     return bound * unit_s * (1 - SAFETY)

@@ -24,7 +24,9 @@ CASES = (
     ("haar", 1, (16, 80), 4, torch.float32),
     ("db4", 1, (2, 4), 1, torch.float64),
     ("db2", 2, (20, 140), 2, torch.float32),
-    ("bior4.4", 1, (18, 136), 1, torch.float64),
+    ("db2", 1, (6, 136), 1, torch.float64),
+    ("bior4.4", 1, (18, 136), 1, torch.float32),
+    ("bior4.4", 1, (4, 12), 1, torch.float64),
     ("sym5", 1, (18, 6), 1, torch.float32),
 )
 """Wavelet, planes, size, levels: more than one tile, tiles that are cut off, two launches, filters that wrap."""

@@ -231,7 +231,8 @@ def test_stopped_and_resumed(tmp_path: Path, data: Path, right: str) -> None:
     assert any("damaged images stay left out, as quarantine.jsonl" in note for note in events.notes)
 
 
-def test_actors_with_several_readers(tmp_path: Path, data: Path, right: str, ray_cluster: None) -> None:
+def test_actors_with_several_readers(tmp_path: Path, data: Path, ray_cluster: None) -> None:
+    damaged_images(data, DAMAGED)
     run = tmp_path / "run"
     settings = settings_for(run, data, executor="ray", readers=3, window=4, max_failures=0, statistics_images=8)
     inline = settings_for(tmp_path / "inline", data, statistics_images=8)

@@ -15,6 +15,7 @@ from launch.pages.curves import score_curves
 from launch.run_folder.evaluations import EvaluationLog, parse_evaluations
 from tests.support.commands import refused, run_command
 from tests.support.runs import tiny_run_settings, trained
+from tests.support.scripts import PAIR, UNSPARED
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -73,16 +74,14 @@ def test_the_log_is_cut_on_resume_and_survives_torn_lines(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("executor", [pytest.param("inline", marks=pytest.mark.long), "ray"])
 def test_checkpoints_are_scored_and_the_best_is_kept(
-    executor: str, small_shards: Path, held_out: Path, tmp_path: Path, ray_cluster: None
+    executor: str, quiet_pair: str, small_shards: Path, held_out: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    pair = {"plan": {"bands": ["LL1", "HL1"]}}
-    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **pair))[2]
     watch = {"data": str(held_out), "count": 64}
     settings = tiny_run_settings(
-        tmp_path / "run", small_shards, **pair, watch=watch, executor=executor, keep_checkpoints=1
+        tmp_path / "run", small_shards, **PAIR, **UNSPARED, watch=watch, executor=executor, keep_checkpoints=1
     )
     _, events, digest = trained(settings)
-    assert digest == quiet  # scores do not touch the arithmetic
+    assert digest == quiet_pair  # scores do not touch the arithmetic
     steps = [evaluation.step for evaluation, _ in events.evaluations]
     assert steps, events.notes
     assert steps[-1] == 6
@@ -101,6 +100,7 @@ def test_a_score_that_fails_costs_a_note_and_no_training(small_shards: Path, tmp
         find_checkpoint(str(tmp_path / "run"), best=True)
 
 
+@pytest.mark.usefixtures("brief_critic")
 def test_scores_reach_the_run_folder_and_the_report(
     capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path
 ) -> None:

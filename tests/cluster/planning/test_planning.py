@@ -127,13 +127,13 @@ def test_memory_is_kept_or_refused_with_demand_beside_supply() -> None:
 
 
 def test_plans_are_near_the_bound_for_random_inventories() -> None:
-    """A short ``make plans``."""
+    """A short ``make plans``; a bound that is proven to 3 % is enough to tell what is within 5 % of it."""
     rng = random.Random(7)
     for _ in range(24):
         stages, found, batch = random_problem(rng)
         plan = make_plan(stages, found, batch)
         check_plan(plan, stages)
-        assert plan.step_s <= 1.05 * best_known_bound_s(plan, stages) * (1 + 1e-9)
+        assert plan.step_s <= 1.05 * best_known_bound_s(plan, stages, precision=0.03) * (1 + 1e-9)
     assert plan == make_plan(stages, found, batch)
 
 

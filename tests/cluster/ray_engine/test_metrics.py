@@ -15,7 +15,7 @@ from cluster.training.train import train
 from tests.campaigns.chaos import killing
 from tests.support.runs import Events, tiny_run_settings
 
-PATIENCE_S = 60.0
+PATIENCE_S, PAUSE_S = 60.0, 0.1
 
 
 def served() -> str:
@@ -46,7 +46,8 @@ class SeenError(Exception):
 class Scraping(Events):
     """Looks every second, as training goes on, until all of ``wanted`` is served, and ends the training then.
 
-    A process tells Ray's agent every few seconds, and not once more at its end.
+    A process tells Ray's agent every few seconds, and not once more at its end. Steps wait for each other, so that the
+    processor is not busy with steps that nobody needs.
     """
 
     def __init__(self, run: str, wanted: set[tuple[str, str]]) -> None:
@@ -55,6 +56,7 @@ class Scraping(Events):
         self.begun_s = self.looked_s = time.monotonic()
 
     def on_step(self, record: StepRecord) -> None:
+        time.sleep(PAUSE_S)
         now_s = time.monotonic()
         if now_s - self.looked_s < 1:
             return

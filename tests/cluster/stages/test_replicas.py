@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -252,7 +253,7 @@ def replicated(run: Path, data: Path, **changes: Any) -> RunSettings:
 def undisturbed(small_shards: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Checkpoint:
     """The last checkpoint of a run with replicas to which nothing happened."""
     run = tmp_path_factory.mktemp("replicas") / "run"
-    trained(replicated(run, small_shards))
+    trained(replicated(run, small_shards, max_failures=0))
     return find_checkpoint(str(run))
 
 
@@ -272,10 +273,11 @@ def test_a_run_with_replicas_is_one_without_but_for_rounding(
             if not name.endswith(FREE):
                 about = _about(f"{stage} {name}")
                 torch.testing.assert_close(tensor, theirs[stage][name], rtol=RELATIVE, atol=5 * ABSOLUTE, msg=about)
-    half = tmp_path / "half"
-    trained(replicated(half, small_shards).model_copy(update={"max_steps": 6}))
-    trained(replicated(half, small_shards).model_copy(update={"replicas": {"HL1": 4}}))
-    assert find_checkpoint(str(half)).step == 12
+    other = tmp_path / "other"
+    copytree(run, other)
+    more = {"replicas": {"HL1": 4}, "max_steps": 14}
+    _, events, _ = trained(replicated(other, small_shards, max_failures=0).model_copy(update=more))
+    assert (events.first_step, find_checkpoint(str(other)).step) == (12, 14)
 
 
 @pytest.mark.long

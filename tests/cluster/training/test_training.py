@@ -1,106 +1,34 @@
-"""Training end to end: every executor, window, cluster and interruption gives the same bytes."""
+"""Training end to end in one process: every interruption gives the same bytes. (In Ray: cluster/ray_engine.)"""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster.execution.callbacks import StepRecord
-from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.replicas import StageReplica
-from cluster.stages.snapshots import delete_snapshots
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import InputError, RunError
 from freqgan.tensor_dicts import tensors_of
-from tests.campaigns.chaos import killing, killing_writers, reading
 from tests.support.runs import Events, tiny_run_settings, trained
 from tests.support.s3_server import BUCKET as S3_BUCKET
-from tests.support.scripts import PAIR, run_script
+from tests.support.scripts import start_training, wait_for_step
 
-"""Two GANs: a Ray training takes as long as its actors take to import torch."""
 LONG = pytest.mark.long
-UNSPARED = {"max_failures": 0}
-"""No actor that waits to take the place of another, where none is to die."""
-
-
-@pytest.fixture(scope="module")
-def quiet(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The digest of an uninterrupted inline run."""
-    run = tmp_path_factory.mktemp("quiet") / "run"
-    result, events, digest = trained(tiny_run_settings(run, small_shards))
-    assert (result.step, result.reason) == (6, "done")
-    assert events.checkpoints == [2, 4, 6]
-    assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
-    assert events.records[-1].images == 48
-    assert set(events.records[0].stages) == {"LL1", "HL1", "LH1", "HH1", "image"}
-    return digest
-
-
-@pytest.fixture(scope="module")
-def quiet_pair(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same with two GANs."""
-    return trained(tiny_run_settings(tmp_path_factory.mktemp("quiet") / "run", small_shards, **PAIR))[2]
 
 
 def test_the_digest_sees_every_setting_that_counts(quiet: str, small_shards: Path, tmp_path: Path) -> None:
     assert trained(tiny_run_settings(tmp_path / "a", small_shards))[2] == quiet
     assert trained(tiny_run_settings(tmp_path / "b", small_shards, seed=1))[2] != quiet
-
-
-def test_ray_equals_inline(quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
-    """With the usual window; tests of failures below use smaller ones."""
-    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray")
-    result, events, digest = trained(settings)
-    assert digest == quiet
-    assert events.checkpoints == [2, 4, 6]
-    assert result.step == 6
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "cycles and ensembles": {"plan": {"cycles": 2, "low_gans": {1: 2}, "high_gans": {1: 4}}},
-    "two levels, joint high bands, labels": {
-        "levels": 2, "classes": 2, "plan": {"high_gans": {1: 1, 2: 1}}, "image_stage": {"alpha": "per_band"},
-    },
-    "no feedback": {"feedback": {"weight": 0.0}, **PAIR},
-    "float16 between stages": {"exchange": "float16", **PAIR},
-    "one GAN": {"plan": {"bands": ["LL1"]}},
-    "no GANs": {"plan": {"bands": "none"}},
-}  # fmt: skip
-SHORT_VARIANTS = ("cycles and ensembles", "two levels, joint high bands, labels")
-
-
-@pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=[LONG] * (name not in SHORT_VARIANTS)) for name in VARIANTS]
-)
-def test_ray_equals_inline_for_other_plans(variant: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
-    changes = VARIANTS[variant] | {"max_steps": 3} | UNSPARED
-    inline = trained(tiny_run_settings(tmp_path / "inline", small_shards, **changes))[2]
-    assert trained(tiny_run_settings(tmp_path / "ray", small_shards, executor="ray", **changes))[2] == inline
-
-
-def test_resume_in_steps_and_across_executors_equals_one_go(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    run = tmp_path / "run"
-    assert trained(tiny_run_settings(run, small_shards, max_steps=3, **PAIR))[0].step == 3
-    result, events, _ = trained(tiny_run_settings(run, small_shards, max_steps=5, executor="ray", **PAIR, **UNSPARED))
-    assert (events.first_step, result.step) == (3, 5)
-    assert "resumes after step 3" in events.notes[-1]
-    assert trained(tiny_run_settings(run, small_shards, **PAIR))[2] == quiet_pair
 
 
 def test_float16_between_stages_resumes_and_rounds_little(quiet: str, small_shards: Path, tmp_path: Path) -> None:
@@ -124,185 +52,19 @@ def test_a_finished_run_is_left_as_it_is(quiet: str, small_shards: Path, tmp_pat
     assert (result.step, events.records, events.checkpoints, digest) == (6, [], [], quiet)
 
 
-SCRIPT = """
-import json, sys
-from tests.support.runs import Events, tiny_run_settings
-from cluster.training.train import train
-class Slow(Events):
-    def on_step(self, record):
-        super().on_step(record)
-        print(record.step, flush=True)
-steps = int(sys.argv[3])
-changes = {"max_steps": steps, "images": max(400, 8 * steps), "executor": sys.argv[4]} | json.loads(sys.argv[5])
-result = train(tiny_run_settings(sys.argv[1], sys.argv[2], **changes), Slow())
-print(result.reason, result.step, flush=True)
-"""
-
-
-def start_training(
-    run: Path, shards: Path, steps: int, executor: str = "inline", **changes: Any
-) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[3]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(run), str(shards), str(steps), executor, json.dumps(changes)],
-        cwd=root, env=environment, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("kill_at", [pytest.param(1, marks=LONG), 3, pytest.param(4, marks=LONG)])
 def test_kill_9_and_resume_equals_one_go(kill_at: int, quiet: str, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start_training(run, small_shards, 6)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == str(kill_at):
-            break
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
+    with start_training(run, small_shards, 6) as process:
+        wait_for_step(process, kill_at)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     _, events, digest = trained(tiny_run_settings(run, small_shards))
     assert digest == quiet
     assert events.first_step <= kill_at + 2
 
 
-@LONG
-def test_kill_9_of_a_driver_and_the_same_command_at_once(quiet_pair: str, small_shards: Path, tmp_path: Path) -> None:
-    """What the killed run's Ray has left running must not be in the way."""
-    run = tmp_path / "run"
-    process = start_training(run, small_shards, 6, "ray", **PAIR)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "3":
-            break
-    process.kill()
-    process.wait()
-    again = start_training(run, small_shards, 6, "ray", **PAIR)
-    assert again.communicate()[0].split()[-2:] == ["done", "6"]
-    assert find_checkpoint(str(run)).digest() == quiet_pair
-
-
-@pytest.mark.parametrize("executor", ["inline", "ray"])
-def test_sigterm_ends_at_a_step_boundary_with_a_checkpoint(executor: str, small_shards: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start_training(run, small_shards, 50, executor, **PAIR, **UNSPARED)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "1":
-            break
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)  # a group and its process both get one
-    rest = process.stdout.read().split()
-    assert process.wait() == 0
-    step = int(rest[-1])
-    assert rest[-2] == "stopped"
-    assert 1 <= step < 50
-    assert find_checkpoint(str(run)).step == step
-
-
-@LONG
-def test_three_nodes_give_the_same_digest(quiet_pair: str, small_shards: Path, tmp_path: Path) -> None:
-    """In a process of its own: one process can be the driver of one cluster only."""
-    script = """
-import sys
-import ray
-from ray.cluster_utils import Cluster
-from tests.support.runs import tiny_run_settings, trained
-from tests.support.s3_server import BUCKET as S3_BUCKET
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
-for _ in range(2):
-    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_engine.worker_group import Allocation
-seats = {}
-place = Allocation._place
-Allocation._place = lambda self: seats.update(place(self)) or dict(seats)
-pair = {"plan": {"bands": ["LL1", "HL1"]}, "max_failures": 0}
-digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **pair))[2]
-print(len({seat.node_id for seat in seats.values()}), digest)
-ray.shutdown()
-cluster.shutdown()
-"""
-    assert run_script(script, tmp_path / "run", small_shards)[-2:] == ["3", quiet_pair]
-
-
-def test_stages_share_whole_gpus_of_a_placement_group(quiet: str, small_shards: Path, tmp_path: Path) -> None:
-    """GPUs that Ray believes in: where the stages sit is real, what they compute on is the CPU."""
-    script = """
-import os, sys
-import ray
-from ray.cluster_utils import Cluster
-os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-from tests.support.runs import tiny_run_settings, trained
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
-for gpus in (1, 2):
-    labels = {"ray.io/accelerator-type": "T4", "ray.io/market-type": "spot" if gpus == 2 else "on-demand"}
-    cluster.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=100 * 2**20, labels=labels)
-ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
-from cluster.ray_engine.executor import RayExecutor
-seats, close = {}, RayExecutor.close
-def look(self):
-    seats.update(self.workers.allocation.by_actor)
-    print("free", ray.available_resources().get("GPU", 0))
-    close(self)
-RayExecutor.close = look
-digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", device="auto"))[2]
-image = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == seats["image"].node_id)
-print(len({(seat.node_id, seat.gpu) for seat in seats.values()}), image["ray.io/market-type"], digest)
-ray.shutdown()
-cluster.shutdown()
-"""
-    assert run_script(script, tmp_path / "run", small_shards)[-5:] == ["free", "0", "3", "on-demand", quiet]
-
-
-def test_a_ray_of_our_own_listens_on_loopback_alone_and_is_gone_afterwards(
-    quiet: str, small_shards: Path, tmp_path: Path
-) -> None:
-    script = """
-import os, sys
-from cluster.training.train import train
-from tests.campaigns.chaos.processes import below, listening
-from tests.support.runs import Events, tiny_run_settings
-
-LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
-class Watch(Events):
-    def on_step(self, record):
-        found = listening([os.getpid(), *below(os.getpid())])
-        print(len(found) > 3, sum(not row.startswith(LOOPBACK) for row in found))
-settings = tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", max_steps=1, max_failures=0)
-train(settings, Watch())
-import ray
-print(ray.is_initialized())
-"""
-    assert run_script(script, tmp_path / "run", small_shards) == ["True", "0", "False"]
-
-
-@LONG
-def test_a_ray_that_does_not_start_is_started_again_and_then_an_error() -> None:
-    script = """
-import os, sys, threading
-folder = sys.argv[2]
-os.environ |= {"RAY_TMPDIR": f"{folder}/ray", sys.argv[1]: "0"}
-from cluster.ray_engine import connection as ray_start
-from freqgan.errors import RunError
-open(f"{folder}/ray", "w").close()  # a file where Ray wants a folder
-try:
-    ray_start.start_local_ray(100 * 2**20, cpus=1)
-except RunError as error:
-    print("3 times in a row" in str(error) and "executor=inline" in str(error))
-threading.Timer(1, os.remove, [f"{folder}/ray"]).start()
-ray_start.start_local_ray(100 * 2**20, cpus=1)
-print(ray_start.ray.cluster_resources()["CPU"])
-ray_start.ray.shutdown()
-"""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Ray's sockets lie in it: a short path
-        assert run_script(script, LOOPBACK_VARIABLE, folder) == ["True", "1.0"]
-
-
-def test_reads_shards_from_and_writes_checkpoints_to_s3(
-    quiet: str, small_shards: Path, s3_server: str, ray_cluster: None
-) -> None:
-
+def test_reads_shards_from_and_writes_checkpoints_to_s3(quiet: str, small_shards: Path, s3_server: str) -> None:
     bucket = f"s3://{S3_BUCKET}"
     source, target = open_folder(str(small_shards)), open_folder(f"{bucket}/data/small")
     for name in source.list():
@@ -314,230 +76,6 @@ def test_reads_shards_from_and_writes_checkpoints_to_s3(
     assert events.first_step == 3
     assert digest == quiet
     assert "checkpoints/LATEST" in open_folder(run).list()
-
-
-def test_an_actor_that_dies_without_a_budget_is_a_clear_error_and_the_run_resumes(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", max_failures=0)
-    with (
-        killing({2: ["HL1"]}),
-        pytest.raises(RunError, match=r"an actor died.*run the same command again"),
-    ):
-        train(settings, Events())
-    assert trained(settings)[2] == quiet_pair
-
-
-@pytest.mark.parametrize(
-    ("deaths", "snapshot_every"),
-    [
-        pytest.param({1: ["LL1"], 4: ["HL1"]}, 2, marks=LONG),  # before there is a snapshot, and after
-        ({2: ["ingest"], 4: ["image"]}, 1),
-        pytest.param({5: ["LL1", "HL1", "image", "ingest"]}, 2, marks=LONG),  # all at once
-    ],
-)
-def test_dead_stages_are_replayed_and_the_others_go_on(
-    deaths: dict[int, list[str]],
-    snapshot_every: int,
-    quiet_pair: str,
-    small_shards: Path,
-    tmp_path: Path,
-    ray_cluster: None,
-) -> None:
-    settings = tiny_run_settings(
-        tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=snapshot_every, window=3
-    )
-    with killing(deaths) as replaced:
-        _, events, digest = trained(settings)
-    assert digest == quiet_pair
-    killed = {name for names in deaths.values() for name in names}
-    assert replaced == killed  # all others kept their process and their state
-    assert {name for recovery in events.recoveries for name in recovery.stages} == killed
-    assert all(recovery.decision == "replay" for recovery in events.recoveries)
-    assert [record.step for record in events.records] == [1, 2, 3, 4, 5, 6]
-
-
-@LONG
-def test_a_stage_that_dies_again_while_it_is_replaced(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-
-    from cluster.ray_engine.worker_group import WorkerGroup
-
-    settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=2, window=3)
-    build, built, killed = WorkerGroup.build, list[str](), list[int]()
-
-    def build_and_kill(self: WorkerGroup, member: StageReplica) -> Any:
-        ref = build(self, member)
-        built.append(member.name)
-        if built.count(member.name) > 1 and len(killed) < 2:
-            killed.append(ray.get(self.actors[member.name].pid.remote()))
-            os.kill(killed[-1], signal.SIGKILL)
-        return ref
-
-    monkeypatch.setattr(WorkerGroup, "build", build_and_kill)
-    with killing({4: ["HL1"]}):
-        _, events, digest = trained(settings)
-    assert digest == quiet_pair
-    assert len(set(killed)) == 2
-    assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
-
-
-def lost_reply() -> Any:
-    """A reference to the result of a call whose reply was lost."""
-    import ray
-    from ray.exceptions import ActorUnavailableError
-
-    def lose() -> None:
-        raise ActorUnavailableError("lost on its way", None)
-
-    return ray.remote(num_cpus=0)(lose).remote()
-
-
-@LONG
-def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_need_it(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cluster.ray_engine.replay_log import ReplayLog
-
-    call_replica, lost = ReplayLog._call_replica, list[int]()
-
-    def call_and_lose(self: ReplayLog, step: int, call: Any, replica: StageReplica, refs: Any, *arguments: Any) -> Any:
-        again = replica.name in refs.metrics
-        parts = call_replica(self, step, call, replica, refs, *arguments)
-        if again and not lost and (step, replica.name) == (0, "LL1"):
-            lost.append(step)
-            return {replica.index: lost_reply()}
-        return parts
-
-    monkeypatch.setattr(ReplayLog, "_call_replica", call_and_lose)
-    settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=50, window=2)
-    with killing({2: ["LL1"], 4: ["HL1"]}):  # who comes second takes what the first has given for step 0
-        _, events, digest = trained(settings)
-    assert lost == [0]
-    assert digest == quiet_pair
-    assert [recovery.stages for recovery in events.recoveries] == [("LL1",), ("HL1",)]
-
-
-@LONG
-def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lost(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cluster.ray_engine.replay_log import ReplayLog
-
-    remember, asked = ReplayLog.remember_gradients, list[list[int]]()
-
-    def remember_and_lose(self: ReplayLog, steps: Any) -> None:
-        asked.append(list(steps))
-        remember(self, asked[-1])
-        if len(asked) == 1:
-            for told in self.earlier_gradients.values():
-                told["HL1"] = lost_reply()
-
-    base = tiny_run_settings(tmp_path / "run", small_shards, **PAIR)
-    trained(base.model_copy(update={"max_steps": 3}))
-    monkeypatch.setattr(ReplayLog, "remember_gradients", remember_and_lose)
-    _, events, digest = trained(base.model_copy(update={"executor": "ray"}))
-    assert digest == quiet_pair
-    assert len(asked) == 2
-    assert asked[0] == asked[1] != []
-    assert len(events.recoveries) == 1
-
-
-@LONG
-def test_a_stage_that_hangs_is_ended_and_replayed(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    settings = tiny_run_settings(
-        tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=2, step_deadline_s=8
-    )
-    with killing({3: ["HL1"]}, signal.SIGSTOP) as replaced:
-        _, events, digest = trained(settings)
-    assert digest == quiet_pair
-    assert replaced == {"HL1"}
-    assert [recovery.stages for recovery in events.recoveries] == [("HL1",)]
-
-
-def test_a_step_beyond_its_deadline_writes_where_it_is(small_shards: Path, tmp_path: Path) -> None:
-    script = """
-import os, sys
-import numpy as np
-from cluster.ray_engine.actors import StageActor
-from cluster.stages.replicas import replicas_of
-from cluster.run.data_source import measure_statistics, open_source
-from tests.support.runs import tiny_run_settings
-
-os.dup2(1, 2)  # where Ray's log is in an actor
-settings = tiny_run_settings(sys.argv[1], sys.argv[2], step_deadline_s=float(sys.argv[3]))
-statistics = {name: tensor.numpy() for name, tensor in measure_statistics(open_source(settings)).tensors().items()}
-actor = StageActor()
-actor.build(settings.model_dump(mode="json"), replicas_of(settings)["LL1"][0], statistics)
-actor.step(0, [], np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64), None)
-"""
-    late = " ".join(run_script(script, tmp_path / "run", small_shards, "0.001"))
-    assert "most recent call first" in late
-    assert "host.py" in late
-    assert run_script(script, tmp_path / "run", small_shards, "600") == []
-
-
-@LONG
-def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cluster.ray_engine.recovery import Replayer
-
-    settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=1, window=1)
-    revive = Replayer._restart
-
-    def lose_snapshots_and_revive(self: Replayer, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
-        delete_snapshots(settings.run)
-        revive(self, dead, alone)
-
-    monkeypatch.setattr(Replayer, "_restart", lose_snapshots_and_revive)
-    with killing({4: ["HL1"]}):
-        _, events, digest = trained(settings)
-    assert digest == quiet_pair
-    (recovery,) = events.recoveries
-    assert (recovery.decision, recovery.stages) == ("roll back", ("HL1",))
-    assert recovery.from_step in (0, 2, 4)  # the newest whose upload was over by then
-    assert "cannot be read" in recovery.cause
-
-
-def test_a_killed_uploader_costs_no_checkpoint_and_nobody_sees_half_of_one(
-    quiet_pair: str, small_shards: Path, s3_server: str, ray_cluster: None
-) -> None:
-    run = f"s3://{S3_BUCKET}/uploads/{time.time_ns()}"
-    settings = tiny_run_settings(run, small_shards, **PAIR, executor="ray", checkpoint_every=1, keep_checkpoints=9)
-    with killing_writers(most=3) as killed, reading(run) as found:
-        _, events, digest = trained(settings)
-    assert digest == quiet_pair
-    assert events.checkpoints == [1, 2, 3, 4, 5, 6]
-    assert killed
-    # There is always another checkpoint to write, so each death is noticed; no stage loses a step.
-    assert {(r.decision, r.stages, r.steps) for r in events.recoveries} == {("replay", ("uploader",), 0)}
-    assert -1 not in found
-
-
-@LONG
-def test_dead_uploaders_count_in_the_budget_and_the_run_resumes(
-    quiet_pair: str, small_shards: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    run = tmp_path / "run"
-    settings = tiny_run_settings(run, small_shards, **PAIR, executor="ray", checkpoint_every=1, max_failures=0)
-    with killing_writers(most=1), pytest.raises(RunError, match=r"writes checkpoints.*resume"):
-        trained(settings)
-    assert trained(settings)[2] == quiet_pair
-
-
-@LONG
-def test_a_ring_is_replayed_too(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
-    ring = {"plan": {"cycles": 2, **PAIR["plan"]}, "max_steps": 4}
-    quiet = trained(tiny_run_settings(tmp_path / "quiet", small_shards, **ring))[2]
-    settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", snapshot_every=2, window=2, **ring)
-    with killing({3: ["HL1"]}) as replaced:
-        assert trained(settings)[2] == quiet
-    assert replaced == {"HL1"}
 
 
 def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path) -> None:
@@ -560,7 +98,7 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
 
 def test_a_second_run_of_one_name_is_refused_while_the_first_lives(small_shards: Path, tmp_path: Path) -> None:
     run, steps = tmp_path / "run", 100_000
-    process = start_training(run, small_shards, steps)
+    process = start_training(run, small_shards, steps, pause_s=0.1)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "1"
     reader = threading.Thread(target=process.stdout.read)  # a full pipe would stop it

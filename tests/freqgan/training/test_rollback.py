@@ -18,6 +18,7 @@ from freqgan.training.rollback import DivergenceGuard
 from launch.run_folder.failures import recovery_text
 from tests.support.models import TinyRun, pictures, tiny_settings
 from tests.support.runs import tiny_run_settings, trained
+from tests.support.scripts import PAIR, UNSPARED
 
 HEALTH = HealthSettings(every=2, patience=3, rate=0.25, most=2)
 
@@ -146,7 +147,7 @@ def test_a_run_whose_rate_is_absurd_gets_over_it_and_says_so(small_shards: Path,
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_sets_the_same_stages_back(small_shards: Path, tmp_path: Path) -> None:
-    wild = WILD | {"plan": {"bands": ["LL1", "HL1"]}}
+    wild = WILD | PAIR | UNSPARED
     _, there, digest = trained(tiny_run_settings(tmp_path / "inline", small_shards, **wild))
     settings = tiny_run_settings(tmp_path / "ray", small_shards, **wild, executor="ray")
     _, here, found = trained(settings)

@@ -56,6 +56,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, object]]]]:
         server.shutdown()
 
 
+@pytest.mark.usefixtures("brief_critic")
 def test_promote_refuse_nothing_new_and_roll_back(
     capsys: Capsys, bench: Bench, webhook: tuple[str, list[dict[str, object]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_promote_refuse_nothing_new_and_roll_back(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("brief_critic")
 def test_a_warm_start_goes_on_from_the_weights_of_the_model(capsys: Capsys, bench: Bench) -> None:
     bench.grow(1)
     assert retrain(capsys, bench.policy()).code == 0
@@ -192,6 +194,7 @@ def test_shards_that_are_replaced_while_a_version_is_trained(capsys: Capsys, ben
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("brief_critic")
 def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> None:
     bench.grow(1)
     assert retrain(capsys, bench.policy()).code == 0

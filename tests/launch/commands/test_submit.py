@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +13,8 @@ import pytest
 from cluster.run.checkpoints import find_checkpoint
 from launch.commands.submit import pack_job
 from launch.settings.load import load_settings
-from tests.support.commands import ROOT, Outcome, command_line
-from tests.support.ray_head import Head, free_ports, running_head
-
-pytestmark = pytest.mark.alone
-
-
-@pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    # In /tmp: Ray's sockets have paths that may be no longer than 107 characters.
-    with tempfile.TemporaryDirectory(prefix="rh-", dir="/tmp") as folder, running_head(Path(folder)) as running:
-        yield running
+from tests.support.commands import ROOT, Outcome, command_line, refused, run_command
+from tests.support.ray_head import Head, free_ports
 
 
 def command(head: Head, *arguments: object, token: str | None = None) -> Outcome:
@@ -41,56 +30,59 @@ def submit(head: Head, data: Path, run: Path, *more: object) -> Outcome:
     return command(head, "submit", "smoke", f"data={data}", f"run={run}", "--address", head.address, "--follow", *more)
 
 
-def test_followed_to_the_end_and_submitted_again(head: Head, small_shards: Path, tmp_path: Path) -> None:
-    first = submit(head, small_shards, tmp_path / "run", "max_steps=3")
+@pytest.mark.alone
+def test_followed_to_the_end_and_submitted_again(
+    capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
+) -> None:
+    first = submit(ray_head, small_shards, tmp_path / "run", "max_steps=3")
     assert first.code == 0, first
     assert "checkpoint of step 3" in first.out  # of the job's own log
     assert "report:" in first.out
     assert "submitted freqgan-" in first.err
-    again = submit(head, small_shards, tmp_path / "run")
+    again = submit(ray_head, small_shards, tmp_path / "run")
     assert again.code == 0, again
     assert "resumes after step 3" in again.out
     assert find_checkpoint(str(tmp_path / "run")).step == 6
     quiet = tmp_path / "quiet"
-    subprocess.run(
-        command_line("train", "smoke", f"data={small_shards}", f"run={quiet}"), cwd=ROOT, check=True, timeout=120
-    )
+    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={quiet}").code == 0
     assert find_checkpoint(str(quiet)).digest() == find_checkpoint(str(tmp_path / "run")).digest()
-    status = command(head, "status", head.address)
+    status = command(ray_head, "status", ray_head.address)
     assert "SUCCEEDED" in status.out
     assert "step 6" in status.out
-    assert "done" in command(head, "status", tmp_path / "run").out
+    assert "done" in run_command(capsys, "status", tmp_path / "run").out
 
 
-def test_the_exit_code_of_the_training_comes_through(head: Head, small_shards: Path, tmp_path: Path) -> None:
-    refused = submit(head, small_shards / "missing", tmp_path / "run")
-    assert refused.code == 2, refused
-    assert f"error: no .tar shards in {small_shards}/missing" in refused.out
-    assert "ended with exit code 2" in refused.err
+@pytest.mark.alone
+def test_the_exit_code_of_the_training_comes_through(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
+    outcome = submit(ray_head, small_shards / "missing", tmp_path / "run")
+    assert outcome.code == 2, outcome
+    assert f"error: no .tar shards in {small_shards}/missing" in outcome.out
+    assert "ended with exit code 2" in outcome.err
 
 
+@pytest.mark.alone
 @pytest.mark.long
-def test_stopped_is_no_success_and_goes_on(head: Head, small_shards: Path, tmp_path: Path) -> None:
+def test_stopped_is_no_success_and_goes_on(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     longer = ("images=400000", "checkpoint_every=20")
-    following = ("--address", head.address, "--follow")
+    following = ("--address", ray_head.address, "--follow")
     process = subprocess.Popen(
         command_line("submit", "smoke", f"data={small_shards}", f"run={run}", *longer, *following),
-        cwd=ROOT, env=os.environ | head.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=os.environ | ray_head.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     wait_for_checkpoint(run)
     script = (
         "import sys; from ray.job_submission import JobSubmissionClient as C; c = C(sys.argv[1]); "
         "[c.stop_job(j.submission_id) for j in c.list_jobs() if j.submission_id and j.status == 'RUNNING']"
     )
-    stopping = [sys.executable, "-c", script, head.address]
-    subprocess.run(stopping, env=os.environ | head.variables, check=True, timeout=120)
+    stopping = [sys.executable, "-c", script, ray_head.address]
+    subprocess.run(stopping, env=os.environ | ray_head.variables, check=True, timeout=120)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 75, (out, err)
     assert "was stopped; submitting the same run again goes on from its last checkpoint" in err
     step = find_checkpoint(str(run)).step
     assert step > 0
-    again = submit(head, small_shards, run, *longer, f"max_steps={step + 4}")
+    again = submit(ray_head, small_shards, run, *longer, f"max_steps={step + 4}")
     assert again.code == 0, again
     assert f"resumes after step {step}" in again.out
 
@@ -104,35 +96,35 @@ def wait_for_checkpoint(run: Path) -> None:
     raise AssertionError(f"no checkpoint in {run}")
 
 
-def test_a_wrong_token_and_an_address_where_nothing_is(head: Head, small_shards: Path, tmp_path: Path) -> None:
-    wrong = command(
-        head,
-        "submit",
-        "smoke",
-        f"data={small_shards}",
-        f"run={tmp_path}/run",
-        "--address",
-        head.address,
-        token="f" * 32,
-    )
+@pytest.mark.alone
+def test_a_wrong_token_and_an_address_where_nothing_is(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
+    training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
+    wrong = command(ray_head, *training, "--address", ray_head.address, token="f" * 32)
     assert wrong.code == 2, wrong
     assert "refuses the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in wrong.err
     nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
-    training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
-    missing = command(head, *training, "--address", nowhere)
+    missing = command(ray_head, *training, "--address", nowhere)
     assert missing.code == 2, missing
     assert f"no Ray dashboard answers at {nowhere}" in missing.err
     for outcome in (wrong, missing):
         assert "Traceback" not in outcome.err
-        assert head.token not in outcome.out + outcome.err
+        assert ray_head.token not in outcome.out + outcome.err
     train = ("train", "smoke", f"data={small_shards}", f"run={tmp_path}/other", "executor=ray", "--address")
-    joining = command(head, *train, head.gcs_address, token="f" * 32)
+    joining = command(ray_head, *train, ray_head.gcs_address, token="f" * 32)
     assert joining.code == 2, joining
-    assert f"--address {head.gcs_address}: the cluster there refuses the token" in joining.err
-    relative = command(head, "submit", "smoke", "data=shards", f"run={tmp_path}/run", "--address", head.address)
-    assert "data=shards: a job runs elsewhere; give an absolute path" in relative.err
-    unset = submit(head, small_shards, tmp_path / "run", "--env", "NOT_THERE")
-    assert "this environment has no such variable" in unset.err
+    assert f"--address {ray_head.gcs_address}: the cluster there refuses the token" in joining.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_submitted_is_refused_before_anybody_is_asked(
+    capsys: pytest.CaptureFixture[str], small_shards: Path, tmp_path: Path
+) -> None:
+    to = ("--address", f"http://127.0.0.1:{free_ports(1)[0]}")
+    relative = run_command(capsys, "submit", "smoke", "data=shards", f"run={tmp_path}/run", *to)
+    assert "data=shards: a job runs elsewhere; give an absolute path" in refused(relative)
+    training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
+    unset = run_command(capsys, *training, *to, "--follow", "--env", "NOT_THERE")
+    assert "this environment has no such variable" in refused(unset)
     assert not (tmp_path / "run").exists()
 
 
@@ -142,7 +134,7 @@ def test_what_a_job_takes_with_it(small_shards: Path, tmp_path: Path) -> None:
     pack_job(tmp_path / "code", settings, installed=False)
     names = {path.relative_to(tmp_path / "code").parts[0] for path in (tmp_path / "code").rglob("*") if path.is_file()}
     assert names == {"settings.yaml", "freqgan", "cluster", "launch"}
-    assert (tmp_path / "code" / "launch" / "templates" / "report.html").is_file()
+    assert (tmp_path / "code" / "launch" / "pages" / "templates" / "report.html").is_file()
     size = sum(path.stat().st_size for path in (tmp_path / "code").rglob("*") if path.is_file())
     assert size < 2**21
     (tmp_path / "bare").mkdir()

@@ -39,12 +39,15 @@ SubImages = dict[Band, "Tensor"]
 
 
 def all_bands(levels: int) -> list[Band]:
-    """All 4L bands of four quadrants a level in the order of the chain: level L down to 1; there LL, HL, LH, HH."""
+    """Return all 4L bands of four quadrants a level in the order of the chain.
+
+    It goes from level L down to 1; within a level LL, HL, LH, HH.
+    """
     return [Band(level, orientation) for level in range(levels, 0, -1) for orientation in ORIENTATIONS]
 
 
 def parse_band(name: str) -> Band:
-    """The band called ``name`` ("HL1", "HLHH1", "RA2"); ValueError when it is not a band's name."""
+    """Return the band called ``name`` ("HL1", "HLHH1", "RA2"); ValueError when it is not a band's name."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} is not a band: write an orientation and a level, for example LL2 or HH1")

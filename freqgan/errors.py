@@ -31,7 +31,7 @@ class DivergedError(RunError):
 
 
 def nearest(word: str, known: list[str], count: int = 3) -> str:
-    """The ``known`` words most like ``word`` as " (did you mean a, b?)", or "" when none is near."""
+    """Return the ``known`` words most like ``word`` as " (did you mean a, b?)", or "" when none is near."""
     import difflib
 
     near = difflib.get_close_matches(word, known, n=count, cutoff=0.5)

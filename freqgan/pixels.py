@@ -12,7 +12,9 @@ HALF_RANGE: dict[torch.dtype, float] = {torch.uint8: 255 / 2, torch.uint16: 6553
 
 
 def from_pixels(pixels: Tensor, device: torch.device | None = None) -> Tensor:
-    """uint8 or uint16, of any shape -> float32 in [-1, 1] on ``device`` (where it is, if not given): 0 is -1.
+    """Return uint8 or uint16 ``images``, of any shape (...), as float32 in [-1, 1] on ``device``: 0 is -1.
+
+    They stay where they are if no device is given.
 
     Raises InputError for other types.
     """
@@ -21,7 +23,7 @@ def from_pixels(pixels: Tensor, device: torch.device | None = None) -> Tensor:
 
 
 def to_pixels(images: Tensor, bit_depth: BitDepth = 8) -> Tensor:
-    """Images in [-1, 1] -> uint8 or uint16, rounded to nearest, clipped; InputError for another ``bit_depth``."""
+    """Return images (...) in [-1, 1] as uint8 or uint16, rounded to nearest, clipped; InputError for another depth."""
     if bit_depth not in (8, 16):
         raise InputError(f"bit_depth is {bit_depth!r}, but must be 8 or 16")
     dtype = torch.uint8 if bit_depth == 8 else torch.uint16
@@ -31,7 +33,7 @@ def to_pixels(images: Tensor, bit_depth: BitDepth = 8) -> Tensor:
 
 
 def to_eight_bits(pixels: Tensor) -> Tensor:
-    """uint8 as it is; of uint16 the nearest uint8, 65535 to 255; InputError for other types."""
+    """Return uint8 (...) as it is, and of uint16 the nearest uint8, 65535 to 255; InputError for other types."""
     _half_range(pixels)
     if pixels.dtype == torch.uint8:
         return pixels

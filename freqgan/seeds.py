@@ -20,7 +20,7 @@ _global_generator = threading.RLock()
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from ``parts``; different parts (or another order of them) give unrelated seeds.
+    """Return a 63-bit seed from ``parts``; different parts (or another order of them) give unrelated seeds.
 
     The parts are hashed with BLAKE2b over their type, length and text, so that ("a", "bc") and
     ("ab", "c"), or 1 and "1", differ.
@@ -33,7 +33,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def generator_for(*parts: int | str) -> torch.Generator:
-    """A fresh CPU generator seeded by :func:`derive_seed`; draw on the CPU, then move the tensor.
+    """Return a fresh CPU generator seeded by :func:`derive_seed`; draw on the CPU, then move the tensor.
 
     Drawing on the CPU keeps the values the same on every device.
     """
@@ -44,7 +44,7 @@ def generator_for(*parts: int | str) -> torch.Generator:
 
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
-    """A context in which torch's global CPU generator is seeded by ``parts``; it is restored afterwards.
+    """Seed torch's global CPU generator by ``parts`` in this context, and restore it afterwards.
 
     For the start of networks, whose initialisers draw from the global generator. One thread at a time is in it.
     """

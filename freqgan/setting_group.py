@@ -33,7 +33,7 @@ class SettingGroup(BaseModel):
 
 
 def _check_kind(value: Any, kind: Any) -> None:
-    """Looks into tables and lists; what is of another kind altogether is left to pydantic, which names the place."""
+    """Look into tables and lists; what is of another kind altogether is left to pydantic, which names the place."""
     inner = get_args(kind)
     if hasattr(kind, "__metadata__"):  # of Annotated
         _check_kind(value, inner[0])
@@ -53,21 +53,21 @@ def _check_kind(value: Any, kind: Any) -> None:
 
 
 def _check_key(key: Any, kind: Any) -> None:
-    """A whole number may be text as a key, for in JSON all keys are."""
+    """Check a key; a whole number may be text, for in JSON all keys are."""
     if kind is int and not isinstance(key, str):
         _check_number(key, "whole number")
 
 
-def _check_number(value: Any, wanted: str) -> None:
+def _check_number(value: Any, expected: str) -> None:
     if isinstance(value, bool):
-        raise _refused(f"a {wanted}, not true or false")
+        raise _refused(f"a {expected}, not true or false")
     number = _read(value) if isinstance(value, str) else value
     if isinstance(number, float) and not math.isfinite(number):
-        raise _refused(f"a finite {wanted}")
+        raise _refused(f"a finite {expected}")
     if isinstance(value, str) and number is not None:
-        raise _refused(f"a {wanted}, not text: without quotes, and without a 0 before it")
+        raise _refused(f"a {expected}, not text: without quotes, and without a 0 before it")
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        raise _refused(f"a {wanted} of at most {MOST_BITS} bits")
+        raise _refused(f"a {expected} of at most {MOST_BITS} bits")
 
 
 def _read(text: str) -> float | None:
@@ -77,5 +77,5 @@ def _read(text: str) -> float | None:
         return None
 
 
-def _refused(wanted: str) -> PydanticCustomError:
-    return PydanticCustomError("kind", "Input should be {wanted}", {"wanted": wanted})
+def _refused(expected: str) -> PydanticCustomError:
+    return PydanticCustomError("kind", "Input should be {expected}", {"expected": expected})

@@ -44,6 +44,16 @@ def _check_run(run: str) -> str:
 
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL", callback=_check_run)]
+Settings = Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", help='address of a Ray cluster, for executor=ray; "auto" for the one this runs in'),
+]
+Shards = Annotated[str, typer.Argument(metavar="URL", help="folder, .tar, glob or s3:// URL of shards")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="<models>/<name>, a path or s3:// URL")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -139,11 +149,8 @@ def pack_command(
     print(pack_with_progress(source, destination, shard_size_mib, shard_samples))
 
 
-SHARDS_HELP = "folder, .tar, glob or s3:// URL of shards"
-
-
 @shards.command("index")
-def index_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)]) -> None:
+def index_command(data: Shards) -> None:
     """Reads shards that were made elsewhere and writes index.json beside them: sizes, sha256, crc32 of every image.
 
     With it any damage is noticed, and a training starts without walking the shards.
@@ -154,7 +161,7 @@ def index_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS
 
 
 @shards.command("verify")
-def verify_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)]) -> None:
+def verify_command(data: Shards) -> None:
     """Reads every shard and compares it with the index beside it; exits 3 when anything is damaged.
 
     Shards that no index knows are walked, and all of their images decoded.
@@ -166,7 +173,7 @@ def verify_command(data: Annotated[str, typer.Argument(metavar="URL", help=SHARD
 
 @shards.command("info")
 def info_command(
-    data: Annotated[str, typer.Argument(metavar="URL", help=SHARDS_HELP)],
+    data: Shards,
     grid: Annotated[str | None, typer.Option(metavar="FILE", help="PNG of 64 random images, local or s3://")] = None,
 ) -> None:
     """Prints how many images shards hold, of which kinds and classes, and whether damage would be noticed."""
@@ -187,19 +194,12 @@ def storage_check_command(
 
 @app.command("train")
 def train_command(
-    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
-    ] = None,
+    settings: Settings,
+    overrides: Overrides = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print all settings and the plan of GANs, and stop.")
     ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help='address of a Ray cluster, for executor=ray; "auto" for the one this runs in'
-        ),
-    ] = None,
+    address: Address = None,
 ) -> None:
     """Trains; run the same command again to resume. Exits 75 when a signal stopped it at a checkpoint."""
     from launch.settings.load import load_settings
@@ -227,11 +227,9 @@ def train_command(
 
 @app.command("submit")
 def submit_command(
-    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
+    settings: Settings,
     address: Annotated[str, typer.Option(metavar="URL", help="address of the cluster's dashboard, http://head:8265")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
-    ] = None,
+    overrides: Overrides = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="print the job's log to its end and exit with its exit code")
     ] = False,
@@ -276,12 +274,7 @@ def status_command(
 @app.command("retrain")
 def retrain_command(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="YAML file, a path or s3:// URL")],
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help='address of a Ray cluster, for executor=ray; "auto" for the one this runs in'
-        ),
-    ] = None,
+    address: Address = None,
 ) -> None:
     """Trains a model on shards that are new since its last version, and puts it in use if it is good enough.
 
@@ -294,9 +287,6 @@ def retrain_command(
     from launch.commands.retrain import retrain
 
     raise typer.Exit(retrain(loaded, print, _note, address))
-
-
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="<models>/<name>, a path or s3:// URL")]
 
 
 @models.command("list")
@@ -354,10 +344,8 @@ def _check_nodes(nodes: str | None) -> str | None:
 
 @app.command("plan")
 def plan_command(
-    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
-    ] = None,
+    settings: Settings,
+    overrides: Overrides = None,
     nodes: Annotated[
         str | None,
         typer.Option(
@@ -432,7 +420,7 @@ def super_resolve_command(
     label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
-    from launch.commands.edit import super_resolve_command as super_resolve
+    from launch.commands.super_resolve import super_resolve_command as super_resolve
 
     for line in super_resolve(run, images, level=from_level, out=out, seed=seed, label=label, note=_note):
         print(line)
@@ -488,9 +476,7 @@ def digest_command(run: Run) -> None:
     """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""
     from cluster.run.checkpoints import open_checkpoint
 
-    checkpoint, digest = open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.digest()))
-    for note in checkpoint.notes:
-        _note(note)
+    checkpoint, digest = open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.digest()), note=_note)
     print(f"step {checkpoint.step} sha256 {digest}")
 
 
@@ -530,12 +516,10 @@ def evaluate_command(
 
 @app.command("compare")
 def compare_command(
-    settings: Annotated[str, typer.Argument(metavar="SETTINGS", help=f"YAML file, or a preset: {PRESETS}")],
+    settings: Settings,
     data: Annotated[str, typer.Option(help="shards of real images that are not trained on, to measure against")],
     out: Annotated[str, typer.Option(help="local folder for all runs, the table and the page")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="key=value", help="settings that replace those of SETTINGS")
-    ] = None,
+    overrides: Overrides = None,
     presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = SYSTEMS,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,

@@ -63,7 +63,7 @@ class Listing:
 
 
 def is_zip(source: str) -> bool:
-    """Whether ``source`` is to be read as a zip: by its name, unless there is a folder of this name."""
+    """Return whether ``source`` is to be read as a zip: by its name, unless there is a folder of this name."""
     if not source.lower().endswith(".zip"):
         return False
     folder, name = split_object(source)
@@ -72,16 +72,16 @@ def is_zip(source: str) -> bool:
 
 @contextmanager
 def open_images(source: str) -> Iterator[ImageFiles]:
-    """The files of ``source``, readable inside the context; InputError when there is no such folder or zip."""
+    """Open the files of ``source``; InputError when there is no such folder or zip."""
     if not is_zip(source):
         yield _in_folder(source)
         return
     folder, name = split_object(source)
     if not folder.exists(name):
         raise InputError(f"there is no file {source}: {_GIVE}")
-    with open_zip(source) as found:
-        links = dict.fromkeys((link for link in found.links if not is_hidden(link)), "a file of another name")
-        yield ImageFiles(source, sorted(found.files), found.read, found.folders, links)
+    with open_zip(source) as archive:
+        links = dict.fromkeys((link for link in archive.links if not is_hidden(link)), "a file of another name")
+        yield ImageFiles(source, sorted(archive.files), archive.read, archive.folders, links)
 
 
 def _in_folder(source: str) -> ImageFiles:
@@ -107,32 +107,37 @@ def _read_file(folder: Folder, name: str) -> bytes:
 
 
 def list_images(files: ImageFiles) -> Listing:
-    """The images among ``files``; InputError for none, for other formats, and for images beside class folders."""
+    """Return the images among ``files``.
+
+    Raises:
+        InputError: there are none, or there are other formats, or images beside class folders.
+
+    """
     for link, target in sorted(files.broken.items()):
         raise InputError(
             f"{link} in {files.url} is a link to {target}, which cannot be followed"
             f"{f' (so are {len(files.broken) - 1} more)' if len(files.broken) > 1 else ''}: "
             "put what it leads to in its place, or remove it"
         )
-    shown = [name for name in files.names if not is_hidden(name)]
-    refused = [name for name in shown if _OTHER_FORMATS.fullmatch(_extension(name))]
+    visible = [name for name in files.names if not is_hidden(name)]
+    refused = [name for name in visible if _OTHER_FORMATS.fullmatch(_extension(name))]
     if refused:
         raise InputError(
             f"{files.url} holds {len(refused)} images that are no JPEG, PNG or WebP, the first is {refused[0]}: "
             "convert or remove them"
         )
-    images = sorted(name for name in shown if _extension(name) in IMAGE_EXTENSIONS)
+    images = sorted(name for name in visible if _extension(name) in IMAGE_EXTENSIONS)
     if not images:
-        wanted = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
-        raise InputError(f"{files.url} holds no images ({wanted}) but {len(files.names)} other files: {_GIVE}")
+        known = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
+        raise InputError(f"{files.url} holds no images ({known}) but {len(files.names)} other files: {_GIVE}")
     labels, classes = _label(images, files.url)
-    hidden, others = len(files.names) - len(shown), len(shown) - len(images)
-    empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in shown)], images)
+    hidden, others = len(files.names) - len(visible), len(visible) - len(images)
+    empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in visible)], images)
     return Listing(images, labels, classes, hidden, others, empty, sorted(files.returning))
 
 
 def _without_images(folders: Sequence[str], images: Sequence[str]) -> list[str]:
-    """The topmost of the folders in which there are no images, sorted."""
+    """Return the topmost of the folders in which there are no images, sorted."""
     with_images = {""}
     for folder in {image.rpartition("/")[0] for image in images}:
         while folder not in with_images:
@@ -151,7 +156,7 @@ def _extension(name: str) -> str:
 
 
 def _label(images: list[str], url: str) -> tuple[list[int] | None, list[str]]:
-    """Labels and classes by the first folder in which the names differ."""
+    """Return labels and classes by the first folder in which the names differ."""
     parts = [PurePosixPath(name).parts for name in images]
     while min(map(len, parts)) > 1 and len({names[0] for names in parts}) == 1:
         parts = [names[1:] for names in parts]
@@ -170,13 +175,16 @@ def _label(images: list[str], url: str) -> tuple[list[int] | None, list[str]]:
 
 
 def natural_key(name: str) -> tuple[list[tuple[str, int, str]], str]:
-    """Sorts numbers in names by their value, "2" before "10" and "a9" before "a10", and all else as it is."""
+    """Return a key that sorts numbers in names by their value, "2" before "10" and "a9" before "a10".
+
+    All else it sorts as it is.
+    """
     numbers_and_letters = re.findall("[0-9]+|[^0-9]", name)
     return [_weight(part) for part in numbers_and_letters], name
 
 
 def _weight(part: str) -> tuple[str, int, str]:
-    """A number stands where its digits would; its value is told by its length first, which may be any."""
+    """Return a number stands where its digits would; its value is told by its length first, which may be any."""
     if not "0" <= part[0] <= "9":
         return part, 0, ""
     digits = part.lstrip("0")

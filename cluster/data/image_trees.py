@@ -13,7 +13,7 @@ Identity = tuple[int, int]
 
 
 def is_hidden(name: str) -> bool:
-    """Dot files and the resource forks that macOS adds to copies and zips (AppleDouble)."""
+    """Return whether ``name`` is that of a dot file, or of a resource fork that macOS adds to copies (AppleDouble)."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
@@ -36,7 +36,7 @@ class Tree:
 
 
 def walk_tree(top: str) -> Tree:
-    """What is below ``top``, an absolute path.
+    """Return what is below ``top``, an absolute path.
 
     A link to a folder elsewhere is read as a folder; of several links to one, each. It ends whatever leads where: a
     folder is read once on its own, and once for every link that stands in the folder itself.
@@ -65,7 +65,7 @@ def _above(path: str) -> Iterable[str]:
 
 
 def _read(tree: Tree, top: str, pending: list[str], known: Set[Identity], seen: set[Identity]) -> list[str]:
-    """Adds all that is below the folders ``pending`` but not behind links; the links to folders, sorted.
+    """Add all that is below the folders ``pending`` but not behind links; the links to folders, sorted.
 
     Folders that are in ``known`` or ``seen`` are not read; those that are read are put in ``seen``.
     """
@@ -97,5 +97,5 @@ def _sort_in(tree: Tree, entry: os.DirEntry[str], name: str, folders: list[str],
 
 
 def _identity(path: str) -> Identity:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    status = os.stat(path)
+    return status.st_dev, status.st_ino

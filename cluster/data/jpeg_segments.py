@@ -52,12 +52,12 @@ class Segment(NamedTuple):
 
 
 def is_junk(warning: str) -> bool:
-    """Whether a warning of libjpeg tells of junk; the others tell of damage."""
+    """Return whether a warning of libjpeg tells of junk; the others tell of damage."""
     return _JUNK.search(warning) is not None
 
 
 def read_segments(data: bytes) -> list[Segment]:
-    """All of a JPEG but its beginning and its end, without junk between them; ValueError where it ends early.
+    """Return all of a JPEG but its beginning and its end, without junk between them; ValueError where it ends early.
 
     Data of scans follow SOS, and the restart markers after it.
     """
@@ -82,21 +82,27 @@ def _next_marker(data: bytes, position: int) -> re.Match[bytes]:
 
 
 def without_junk(data: bytes) -> bytes:
-    """A copy that decodes to the same pixels, with junk left only behind data of scans, where a decoder alone knows it.
+    """Return a copy that decodes to the same pixels.
+
+    Junk is left only behind data of scans, where a decoder alone knows it.
 
     It has no EXIF and no profile either. Raises ValueError where the file ends early.
     """
     segments = read_segments(data)
     frame = _frame(segments)
-    return _joined(one._replace(body=_corrected(one, frame)) for one in segments if not _is_metadata(one.marker))
+    return _joined(
+        segment._replace(body=_corrected(segment, frame)) for segment in segments if not _is_metadata(segment.marker)
+    )
 
 
 def _frame(segments: list[Segment]) -> Segment | None:
-    return next((one for one in segments if one.marker in _FRAMES and len(one.body) > _COMPONENTS), None)
+    return next(
+        (segment for segment in segments if segment.marker in _FRAMES and len(segment.body) > _COMPONENTS), None
+    )
 
 
 def why_not_decodable(data: bytes) -> str | None:
-    """What of a JPEG that does not end early no decoder here knows."""
+    """Return what of a JPEG that does not end early no decoder here knows."""
     try:
         frame = _frame(read_segments(data))
     except ValueError:
@@ -114,12 +120,12 @@ def why_not_decodable(data: bytes) -> str | None:
 
 
 def _is_metadata(marker: int) -> bool:
-    """Whether a segment says nothing about pixels; those of JFIF and Adobe tell the colour space."""
+    """Return whether a segment says nothing about pixels; those of JFIF and Adobe tell the colour space."""
     return marker == _COMMENT or (marker in _APPLICATIONS and marker not in (_JFIF, _ADOBE))
 
 
 def _corrected(segment: Segment, frame: Segment | None) -> bytes:
-    """The body with numbers that libjpeg does not warn of, and which it takes the others for."""
+    """Return the body with numbers that libjpeg does not warn of, and which it takes the others for."""
     body = segment.body
     if segment.marker == _JFIF and body[2:7] == b"JFIF\0":
         return body[:7] + b"\1" + body[8:]
@@ -131,12 +137,12 @@ def _corrected(segment: Segment, frame: Segment | None) -> bytes:
 
 
 def _joined(segments: Iterable[Segment]) -> bytes:
-    parts = (b"\xff%c%b%b" % (one.marker, one.body, one.data or b"") for one in segments)
+    parts = (b"\xff%c%b%b" % (segment.marker, segment.body, segment.data or b"") for segment in segments)
     return b"".join([_SOI, *parts, _EOI])
 
 
 def decode_without_junk(data: bytes, decode: Callable[[bytes], _Decoded]) -> _Decoded:
-    """What ``decode``, which raises ValueError at each warning of libjpeg, makes of a JPEG with junk.
+    """Return what ``decode``, which raises ValueError at each warning of libjpeg, makes of a JPEG with junk.
 
     Junk behind data of a scan is cut off there, and the rest decoded again until there is nothing to warn of: damage
     behind it shows as it does elsewhere. Raises ValueError for damage, and for junk that cannot be cut off: an unusual
@@ -159,7 +165,9 @@ def decode_without_junk(data: bytes, decode: Callable[[bytes], _Decoded]) -> _De
 
 
 def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], object]) -> bytes | None:
-    """Without so many bytes at the end of the first data that have junk: the first warning of all is about those.
+    """Return the file without ``junk_bytes`` at the end of the first data that have junk.
+
+    The first warning of all is about those.
 
     None where the data would end early then.
     """
@@ -171,7 +179,7 @@ def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], obj
             return str(error)
         return ""
 
-    with_data = [number for number, one in enumerate(segments) if one.data is not None]
+    with_data = [number for number, segment in enumerate(segments) if segment.data is not None]
     first = with_data[
         bisect_left(
             with_data,
@@ -185,7 +193,7 @@ def _cut(segments: list[Segment], junk_bytes: int, decode: Callable[[bytes], obj
 
 
 def decode_to_the_end(data: bytes, decode: Callable[[bytes], NDArray[_Level]]) -> NDArray[_Level]:
-    """What ``decode`` makes of a JPEG although it tells of no damage; ValueError where data of a scan end early.
+    """Return the pixels (H, W, C) or (H, W) that ``decode`` makes of a JPEG; ValueError where a scan ends early.
 
     A decoder that has all it needs passes over what is behind: with more data behind each scan it gives the same
     pixels, unless the scan ended early. It runs thrice, and codes that do not exist stay unnoticed; in arithmetic
@@ -198,16 +206,18 @@ def decode_to_the_end(data: bytes, decode: Callable[[bytes], NDArray[_Level]]) -
     if frame is not None and frame.marker in _ARITHMETIC:
         return pixels
     for filling in _FILLINGS:
-        filled = _joined(one if one.data is None else one._replace(data=one.data + filling) for one in segments)
+        filled = _joined(
+            segment if segment.data is None else segment._replace(data=segment.data + filling) for segment in segments
+        )
         if not np.array_equal(pixels, decode(filled)):
             raise ValueError("premature end of a data segment")
     return pixels
 
 
 def _check_restarts(segments: list[Segment]) -> None:
-    """They are numbered 0 to 7 over and over in each scan."""
-    wanted = 0
-    for one in segments:
-        if one.marker in _RESTARTS and one.marker - _RESTARTS.start != wanted:
-            raise ValueError(f"restart marker {one.marker - _RESTARTS.start} instead of {wanted}")
-        wanted = (wanted + 1) % 8 if one.marker in _RESTARTS else 0
+    """Raise ValueError unless restart markers are numbered 0 to 7 over and over in each scan."""
+    expected = 0
+    for segment in segments:
+        if segment.marker in _RESTARTS and segment.marker - _RESTARTS.start != expected:
+            raise ValueError(f"restart marker {segment.marker - _RESTARTS.start} instead of {expected}")
+        expected = (expected + 1) % 8 if segment.marker in _RESTARTS else 0

@@ -93,13 +93,13 @@ def pack(
 def _check_destination(target: Folder) -> None:
     taken = [name for name in target.files() if name.endswith(".tar") or name == INDEX_NAME]
     if taken:
-        found = f"{len(taken)} files of shards ({', '.join(taken[:3])})"
-        raise InputError(f"{target.url} already holds {found}: name an empty folder")
+        others = f"{len(taken)} files of shards ({', '.join(taken[:3])})"
+        raise InputError(f"{target.url} already holds {others}: name an empty folder")
     target.check_writable()
 
 
 def _samples(files: ImageFiles, listing: Listing, progress: Progress) -> Iterator[dict[str, str | bytes]]:
-    """The samples in the order of writing, as webdataset wants them; each image is decoded once, to check it.
+    """Return the samples in the order of writing, as webdataset wants them; each image is decoded once, to check it.
 
     After one that cannot be decoded, the others are only looked at, so that one error names all of them.
     """

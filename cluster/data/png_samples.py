@@ -1,5 +1,6 @@
-"""What Pillow does not tell of a PNG: all 16 bits of its samples, which value is transparent, and what stays of one
-whose texts or profile it refuses.
+"""All 16 bits of the samples of a PNG, and which value is transparent: what Pillow does not say of one.
+
+Also what is left of a PNG without the texts or the profile that Pillow refuses.
 
 See "Portable Network Graphics (PNG) Specification (Third Edition)", W3C: chunks in section 5, tRNS in 11.3.1.1.
 """
@@ -38,7 +39,7 @@ class Chunk(NamedTuple):
 
 
 def read_chunks(data: bytes) -> Iterator[Chunk]:
-    """Up to IEND, or to where the file is cut off."""
+    """Yield the chunks up to IEND, or to where the file is cut off."""
     position, view = _SIGNATURE_BYTES, memoryview(data)
     while position + 12 <= len(data):
         stop = position + 12 + int.from_bytes(data[position : position + 4], "big")
@@ -63,14 +64,14 @@ class PngForm:
         return self.colour in (GREY, GREY_ALPHA)
 
     def key_among_samples(self) -> tuple[int, ...] | None:
-        """The key as the samples are read: those of less than 8 bits are scaled to 8."""
+        """Return the key as the samples are read: those of less than 8 bits are scaled to 8."""
         if self.key is None or self.bits >= 8:
             return self.key
         return tuple(value * 255 // (2**self.bits - 1) for value in self.key)
 
     @classmethod
     def of(cls, data: bytes) -> PngForm:
-        """Only the lowest ``bits`` of the key's 16 count; ValueError without a header."""
+        """Return the form of the PNG ``data``, its key cut to the bits that count; ValueError without a header."""
         if data[12:16] != b"IHDR":
             raise ValueError("its header is missing")
         bits, colour, key = data[24], data[25], None
@@ -85,7 +86,7 @@ class PngForm:
 
 
 def wide_samples(data: bytes, form: PngForm) -> NDArray[np.uint16]:
-    """(H, W, samples a pixel) of a PNG of 16 bits.
+    """Return the pixels (H, W, samples a pixel) of a PNG of 16 bits.
 
     Pillow has modes for grey ones alone. Of the others, it gives the high bytes, or the low bytes where it takes the
     samples for little-endian ones; grey with alpha has as many bytes a pixel as red, green, blue and alpha of 8 bits.
@@ -100,14 +101,14 @@ def wide_samples(data: bytes, form: PngForm) -> NDArray[np.uint16]:
 
 
 def luma(colours: NDArray[np.integer]) -> NDArray[np.uint32]:
-    """(..., 3) red, green and blue -> (...) as Pillow weighs them (ITU-R BT.601), for up to 16 bits."""
+    """Return red, green and blue (..., 3) as grey (...), as Pillow weighs them (ITU-R BT.601), for up to 16 bits."""
     red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
     grey: NDArray[np.uint32] = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
     return grey
 
 
 def wide_luma(data: bytes, form: PngForm, paper: int) -> NDArray[np.uint16]:
-    """(H, W, 1) grey levels of a PNG of 16 bits, its transparency laid on the grey level ``paper``."""
+    """Return grey levels (H, W, 1) of a PNG of 16 bits, its transparency laid on the grey level ``paper``."""
     samples = wide_samples(data, form)
     grey = samples[:, :, 0].astype(np.uint32) if form.is_grey else luma(samples[:, :, :3])
     if form.key is not None:
@@ -119,7 +120,7 @@ def wide_luma(data: bytes, form: PngForm, paper: int) -> NDArray[np.uint16]:
 
 
 def _pixels(data: bytes, layout: str | None) -> NDArray[np.generic]:
-    """(H, W) or (H, W, bands) as Pillow reads it; ``layout`` is what it is told of the samples of a pixel."""
+    """Return (H, W) or (H, W, bands) as Pillow reads it; ``layout`` tells it the samples of a pixel."""
     with PngImageFile(io.BytesIO(data)) as image:
         if layout is not None:
             image.tile = [(*image.tile[0][:3], layout)]  # type: ignore[list-item]
@@ -127,7 +128,9 @@ def _pixels(data: bytes, layout: str | None) -> NDArray[np.generic]:
 
 
 def without_texts(data: bytes) -> bytes | None:
-    """A copy without what says nothing about pixels, or too much; None where a chunk is damaged or the end is missing.
+    """Return a copy without what says nothing about pixels, or too much.
+
+    It is None where a chunk is damaged or the end is missing.
 
     Texts that tell how to turn the image stay, if they are small: nothing is inflated beyond that.
     """
@@ -135,12 +138,12 @@ def without_texts(data: bytes) -> bytes | None:
     if not chunks or chunks[-1].kind != b"IEND":
         return None
     if any(
-        zlib.crc32(one.content, zlib.crc32(one.kind)) != int.from_bytes(data[one.stop - 4 : one.stop], "big")
-        for one in chunks
+        zlib.crc32(chunk.content, zlib.crc32(chunk.kind)) != int.from_bytes(data[chunk.stop - 4 : chunk.stop], "big")
+        for chunk in chunks
     ):
         return None
-    chunks = [one for one in chunks if one.kind in _PIXELS or _tells_orientation(one)]
-    return data[:_SIGNATURE_BYTES] + b"".join(data[one.start : one.stop] for one in chunks)
+    chunks = [chunk for chunk in chunks if chunk.kind in _PIXELS or _tells_orientation(chunk)]
+    return data[:_SIGNATURE_BYTES] + b"".join(data[chunk.start : chunk.stop] for chunk in chunks)
 
 
 def _tells_orientation(chunk: Chunk) -> bool:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from cluster.storage.folder import Folder
 from freqgan.errors import InputError, RunError
+
+Result = TypeVar("Result")
 
 QUARANTINE = "quarantine.jsonl"
 WHOLE_SHARD = -1
@@ -120,6 +123,18 @@ class Quarantine:
         )
 
 
+def read_around_damage(read: Callable[[], Result], exclude: Callable[[tuple[QuarantinedImage, ...]], None]) -> Result:
+    """Returns what ``read`` gives in the end: while it finds damaged images, ``exclude`` gets them and it reads again.
+
+    ``exclude`` has to see to it that the next call of ``read`` passes over them, or raise.
+    """
+    while True:
+        try:
+            return read()
+        except DamageFoundError as error:
+            exclude(error.found)
+
+
 def reasons_text(images: Iterable[QuarantinedImage]) -> str:
     """The commonest reasons, each with the number of images and an example."""
     kinds: dict[str, list[QuarantinedImage]] = {}
@@ -132,9 +147,9 @@ def reasons_text(images: Iterable[QuarantinedImage]) -> str:
     return "; ".join(texts)
 
 
-def images_of(found: Iterable[QuarantinedImage]) -> list[QuarantinedImage]:
-    """Those of ``found`` that are images and not shards."""
-    return [one for one in found if one.sample_number != WHOLE_SHARD]
+def images_of(entries: Iterable[QuarantinedImage]) -> list[QuarantinedImage]:
+    """Return those entries that are images and not shards."""
+    return [entry for entry in entries if entry.sample_number != WHOLE_SHARD]
 
 
 def check_some_are_left(images: Iterable[QuarantinedImage], total: int) -> None:

@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 
 def permutation(count: int, *seed_parts: int | str) -> Indices:
-    """A permutation of 0..count-1 that is a pure function of its arguments.
+    """Return a permutation of 0..count-1 that is a pure function of its arguments.
 
     It sorts raw PCG64 output, whose stream NumPy promises never to change; ``Generator.permutation``
     has no such promise, and an upgrade between two restarts would then mix two orders.
@@ -73,24 +73,24 @@ class BlockShuffle:
         self._block: _Block | None = None
 
     def locate(self, position: int) -> tuple[int, int]:
-        """(shard number, sample number in that shard) of the sample at ``position`` >= 0."""
+        """Return (shard number, sample number in that shard) of the sample at ``position`` >= 0."""
         block = self._block
         if block is None or not block.start <= position < block.stop:
             block = self._block = self._make_block(position)
         return int(block.shards[position - block.start]), int(block.samples[position - block.start])
 
     def block_of(self, position: int) -> tuple[int, ...]:
-        """Numbers of the shards that are read around ``position``, in order."""
+        """Return numbers of the shards that are read around ``position``, in order."""
         epoch, index = self._find_block(position)
         return tuple(self._shards_of(epoch, index).tolist())
 
     def block_end(self, position: int) -> int:
-        """The first position behind the block of ``position``; ``block_of`` it is what to fetch next."""
+        """Return the first position behind the block of ``position``; ``block_of`` it is what to fetch next."""
         epoch, index = self._find_block(position)
         return epoch.number * self.sample_count + int(epoch.block_starts[index + 1])
 
     def position_of(self, epoch: int, shard: int, sample: int) -> int:
-        """Where a sample of a shard comes in ``epoch`` (from 0): the inverse of :meth:`locate`."""
+        """Return where a sample of a shard comes in ``epoch`` (from 0): the inverse of :meth:`locate`."""
         shards = self._epoch_at(epoch)
         index = int(np.flatnonzero(shards.shards == shard)[0]) // self._block_shards
         block = self._make_block(epoch * self.sample_count + int(shards.block_starts[index]))
@@ -114,7 +114,7 @@ class BlockShuffle:
         return _Block(start, start + len(pairs), pairs[:, 0], pairs[:, 1])
 
     def _samples_of(self, shards: Indices) -> Indices:
-        """(samples, 2): shard and sample number of all samples of ``shards``, in their order."""
+        """Return shard and sample number (samples, 2) of all samples of ``shards``, in their order."""
         counts = self._counts[shards]
         firsts = np.repeat(np.cumsum(counts) - counts, counts)
         return np.stack([np.repeat(shards, counts), np.arange(counts.sum()) - firsts], axis=1)

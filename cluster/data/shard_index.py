@@ -46,7 +46,9 @@ class DamagedError(RunError):
 
 
 def build_index(data: str) -> ShardSet:
-    """The shards that ``data`` names (see :func:`cluster.data.shards.find_shards`), as the index beside them has them.
+    """Return the shards that ``data`` names, as the index beside them has them.
+
+    How they are named :func:`cluster.data.shards.find_shards` says.
 
     Shards that no index knows are walked, header by header. InputError for a damaged one, or a damaged index. A bucket
     is not listed where its index names shards: what was added since is found once it is indexed.
@@ -60,11 +62,14 @@ def build_index(data: str) -> ShardSet:
         if folder.url not in known:
             known[folder.url] = _known(folder)
         shards.append(known[folder.url].shards.get(name) or read_shard(url))
-    return ShardSet(tuple(shards), {url: one.classes for url, one in known.items() if one.classes})
+    return ShardSet(tuple(shards), {url: index.classes for url, index in known.items() if index.classes})
 
 
 def _from_index_alone(data: str) -> ShardSet | None:
-    """The shards of a folder of a bucket, or those that a pattern of names in it matches, as its index has them."""
+    """Return the shards of a folder of a bucket, as its index has them.
+
+    Of a pattern of names they are those that it matches.
+    """
     url = data.rstrip("/")
     if not data.startswith("s3://"):
         return None
@@ -96,7 +101,7 @@ class _Known:
 
 
 def read_index(folder: Folder) -> dict[str, Shard]:
-    """The shards that the index of ``folder`` describes, by name; none where there is no such index.
+    """Return the shards that the index of ``folder`` describes, by name; none where there is no such index.
 
     InputError when the file is no index.
     """
@@ -117,7 +122,7 @@ def _known(folder: Folder) -> _Known:
 
 
 def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str]) -> None:
-    """Replaces the index of ``folder``, where ``shards`` lie."""
+    """Replace the index of ``folder``, where ``shards`` lie."""
     entries = [
         {
             "shard": shard.url.rpartition("/")[2],
@@ -134,7 +139,7 @@ def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str])
 
 
 def index_shards(data: str, progress: Progress = lambda done, total: None) -> list[Shard]:
-    """Reads all shards that ``data`` names and writes an index beside them; the shards.
+    """Read all shards that ``data`` names, write an index beside them, and return them.
 
     Entries of other shards, and the names of the classes, stay as they were.
     """
@@ -153,13 +158,16 @@ def index_shards(data: str, progress: Progress = lambda done, total: None) -> li
 
 
 def described_shard(url: str) -> Shard:
-    """The shard with the checksums of what it holds now, every image having been decoded once."""
+    """Return the shard with the checksums of what it holds now, every image having been decoded once."""
     with mapped(url) as data:
         return with_checksums(read_shard(url), data, decode=True)
 
 
 def with_checksums(shard: Shard, data: mmap.mmap, *, decode: bool = False) -> Shard:
-    """``shard``, whose bytes are ``data``, with sha256 and crc32; ``decode`` makes sure that each image can be."""
+    """Return ``shard``, whose bytes are ``data``, with sha256 and crc32.
+
+    ``decode`` makes sure that each image can be decoded.
+    """
     samples = []
     for sample in shard.samples:
         image = data[sample.offset : sample.offset + sample.size_bytes]
@@ -170,7 +178,10 @@ def with_checksums(shard: Shard, data: mmap.mmap, *, decode: bool = False) -> Sh
 
 
 def damage_of(url: str, known: Shard | None) -> str | None:
-    """What is wrong with a shard, or None: against its index entry where there is one, else as far as it shows."""
+    """Return what is wrong with a shard, or None.
+
+    It is held against its index entry where there is one, else it is looked at as far as it shows.
+    """
     try:
         if known is None:
             described_shard(url)
@@ -182,13 +193,13 @@ def damage_of(url: str, known: Shard | None) -> str | None:
 
 
 def _overlooked(shard: Shard, data: mmap.mmap) -> str | None:
-    """An index that was written when only the first of joined tars was read knows not all images."""
+    """Return an index that was written when only the first of joined tars was read knows not all images."""
     count = images_behind(shard, cast(BinaryIO, data))
     return f"{count} images in it are not in the index: index it again (`freqgan shards index`)" if count else None
 
 
 def difference(shard: Shard, data: mmap.mmap) -> str | None:
-    """How ``data`` differs from the shard that was indexed, and in which image first; None where it does not."""
+    """Return how ``data`` differs from the shard that was indexed, and in which image first; None where it does not."""
     if len(data) != shard.size_bytes:
         return f"{len(data)} bytes, but {shard.size_bytes} when it was indexed"
     if shard.sha256 is None or hashlib.sha256(data).hexdigest() == shard.sha256:
@@ -202,7 +213,7 @@ def difference(shard: Shard, data: mmap.mmap) -> str | None:
 
 @contextmanager
 def mapped(url: str) -> Iterator[mmap.mmap]:
-    """All bytes of a shard; those of a bucket by way of a temporary file."""
+    """Read all bytes of a shard; those of a bucket by way of a temporary file."""
     folder, name = split_object(url)
     with tempfile.TemporaryDirectory(prefix="freqgan-shard-") as temporary:
         path = Path(folder.url) / name if folder.is_local else Path(temporary) / "shard.tar"
@@ -218,7 +229,7 @@ def mapped(url: str) -> Iterator[mmap.mmap]:
 
 
 def verify_shards(data: str, progress: Progress = lambda done, total: None) -> list[tuple[str, bool, str | None]]:
-    """(URL, whether an index knows it, what is wrong with it) of every shard that ``data`` names.
+    """Return (URL, whether an index knows it, what is wrong with it) of every shard that ``data`` names.
 
     A shard that an index knows and that is not there any more is wrong, too, where ``data`` is its folder.
     """
@@ -241,7 +252,10 @@ def verify_shards(data: str, progress: Progress = lambda done, total: None) -> l
 
 
 def _shards_or_none(data: str) -> list[str]:
-    """The shards that ``data`` names; none where it is a folder whose index names some, and all of them are gone."""
+    """Return the shards that ``data`` names.
+
+    There are none where it is a folder whose index names some, and all of them are gone.
+    """
     try:
         return find_shards(data)
     except InputError:
@@ -251,7 +265,7 @@ def _shards_or_none(data: str) -> list[str]:
 
 
 def damaged(shard: Shard, what: str) -> DamagedError:
-    """The error of a shard that stays damaged however often it is read."""
+    """Return the error of a shard that stays damaged however often it is read."""
     return DamagedError(
         f"{shard.url} is damaged: {what}. Restore it, or index the data again if it was replaced on purpose "
         "(`freqgan shards index`); `freqgan shards verify` names every shard that is damaged"

@@ -37,6 +37,7 @@ JOINED = "joined tars"
 ZEROS = "MiB of zeros"
 
 _LABEL = re.compile(rb"\s*[+-]?[0-9]+\s*")
+_SINGLE = re.compile(r"\{([^{},]*)\}")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _SPECIAL = re.compile(r"[*?\[{]")
 _LONGEST_KEY_BYTES = 1024
@@ -90,7 +91,10 @@ class ShardSet:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of labels 0, 1 ... in all folders; () where no folder names any, or two call one label differently."""
+        """The names of labels 0, 1 ... in all folders.
+
+        They are () where no folder names any, or two call one label differently.
+        """
         return () if self.ambiguous_label is not None else max(self.classes.values(), key=len, default=())
 
     @property
@@ -123,14 +127,18 @@ def split_extension(name: str) -> tuple[str, str] | None:
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
-    """Yield what the braces of ``pattern`` stand for, as a shell does; one that is not closed is a letter."""
+    """Yield what the braces of ``pattern`` stand for, as a shell does; one that is not closed is a letter.
+
+    Unlike in a shell a single name in braces stands for itself, for a list of names may have only one.
+    """
     for first, last in _RANGE.findall(pattern):
         if int(first) > int(last):
             raise InputError(
                 f"{{{first}..{last}}} in {pattern} counts downwards and names no shard: write the lower number first"
             )
+    several = _SINGLE.sub(lambda match: match[0] if _RANGE.fullmatch(match[0]) else match[1], pattern)
     try:
-        yield from braceexpand(pattern, escape=False)
+        yield from braceexpand(several, escape=False)
     except ValueError:
         yield pattern
 
@@ -189,7 +197,7 @@ def _match_parts(folder: Folder, parts: list[str]) -> list[str]:
 
 
 def matching_names(names: Collection[str], pattern: str) -> list[str]:
-    """Those of ``names`` that match; the one that is the pattern itself alone, where there is one."""
+    """Return those of ``names`` that match; the one that is the pattern itself alone, where there is one."""
     return [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
 
 

@@ -24,7 +24,7 @@ class SkipList:
         return len(self._since)
 
     def add(self, samples: Iterable[tuple[int, int, int]]) -> None:
-        """Passes over every (shard number, sample number) from the first position on at which it was found."""
+        """Skip every (shard number, sample number) from the first position on at which it was found."""
         for shard, sample, position in samples:
             self._since[shard, sample] = min(position, self._since.get((shard, sample), position))
         self._epochs.clear()
@@ -32,21 +32,24 @@ class SkipList:
             raise RunError(f"all {self._order.sample_count} images are damaged: restore the shards")
 
     def passes_over(self, position: int) -> bool:
-        """Whether the sample at ``position`` is left out there."""
+        """Return whether the sample at ``position`` is left out there."""
         return bool(self._since) and position in self._passed(position // self._order.sample_count)
 
     def position_of(self, number: int) -> int:
-        """The position of the order at which sample ``number`` (from 0) of those that are given out lies."""
+        """Return the position of the order at which sample ``number`` (from 0) of those that are given out lies."""
         total, first, left = self._order.sample_count, 0, number
         for missing, epoch in enumerate(sorted(position // total for position in self._since.values())):
-            given = (epoch - first) * (total - missing)
-            if left < given:
+            present = (epoch - first) * (total - missing)
+            if left < present:
                 return self._within(first, left, total - missing)
-            first, left = epoch, left - given
+            first, left = epoch, left - present
         return self._within(first, left, total - len(self._since))
 
     def _within(self, first_epoch: int, number: int, samples: int) -> int:
-        """Of sample ``number`` since the start of ``first_epoch``, where every epoch gives so many ``samples``."""
+        """Return the position of sample ``number`` since the start of ``first_epoch``.
+
+        Every epoch has so many ``samples``.
+        """
         epoch = first_epoch + number // samples
         position = epoch * self._order.sample_count + number % samples
         for passed in sorted(self._passed(epoch)):
@@ -56,7 +59,7 @@ class SkipList:
         return position
 
     def _passed(self, epoch: int) -> frozenset[int]:
-        """The positions of ``epoch`` that are passed over; kept for two epochs."""
+        """Return the positions of ``epoch`` that are passed over; kept for two epochs."""
         if epoch not in self._epochs:
             total = self._order.sample_count
             self._epochs = dict([*self._epochs.items()][-1:])

@@ -44,7 +44,7 @@ class ZipFiles:
     links: list[str] = field(default_factory=list)
 
     def read(self, name: str) -> bytes:
-        """A whole file; InputError where it cannot be had, or two have this name."""
+        """Return a whole file; InputError where it cannot be had, or two have this name."""
         entry, *others = self.files[name]
         if others:
             raise InputError(f"{self.source} holds {len(others) + 1} files called {name}: rename them and zip again")
@@ -67,7 +67,7 @@ class ZipFiles:
 
 @contextmanager
 def open_zip(source: str) -> Iterator[ZipFiles]:
-    """The files of a zip, readable in the ``with``; one in a bucket is copied first: they are read in a mixed order.
+    """Open the files of a zip; one in a bucket is copied first: they are read in a mixed order.
 
     Raises:
         InputError: no such file, no zip, one that is cut off, or two that were joined.
@@ -130,28 +130,30 @@ def _check_complete(source: str, data: mmap.mmap, archive: zipfile.ZipFile) -> N
 
 
 def _ends_directory(data: mmap.mmap, end: int) -> bool:
-    """Whether an end record at ``end`` comes after a directory, or after the end record of one of zip64."""
+    """Return whether an end record at ``end`` comes after a directory, or after the end record of one of zip64."""
     start = max(0, end - _END_RECORD.unpack(data[end : end + _END_RECORD.size])[5])
     return data[start : start + 4] == _DIRECTORY or data[max(0, end - 20) : end][:4] == _ZIP64_LOCATOR
 
 
 def _sorted_out(source: str, archive: zipfile.ZipFile) -> ZipFiles:
-    """Names have their parts divided by "/": "." is left out, ".." taken back, and "\\" divides as well.
+    """Return the files of ``archive``, the parts of their names divided by "/".
+
+    "." is left out, ".." taken back, and "\\" divides as well.
 
     But where a name of some other encoding has it behind a letter that is not ASCII, in a zip that uses "/", it is
     half of a letter (of Shift-JIS, Big5 or GBK).
     """
-    found = ZipFiles(source, archive)
+    files = ZipFiles(source, archive)
     uses_slashes = any("/" in entry.filename for entry in archive.infolist())
     for entry in archive.infolist():
         divider = _ANY_SLASH if entry.flag_bits & _UTF8_FLAG or not uses_slashes else _SURE_SLASH
         written = divider.split(entry.filename)
         name = "/".join(_parts(written))
         if written[-1] in ("", ".", ".."):
-            found.folders.add(name)
+            files.folders.add(name)
         else:
-            found._add(entry, name)
-    return found
+            files._add(entry, name)
+    return files
 
 
 def _parts(written: list[str]) -> list[str]:

@@ -59,12 +59,15 @@ class BackgroundEvaluator:
         self._waiting: tuple[int, int] | None = None
 
     def offer(self, step: int, images: int) -> None:
-        """A checkpoint is there."""
+        """Take note of a checkpoint, to be scored when the one before is.
+
+        One that waits is replaced by a later one.
+        """
         self._waiting = (step, images)
         self._next()
 
     def ready(self, *, wait: bool = False) -> Iterator[Evaluation]:
-        """The evaluations that have come since; with ``wait``, all that are still to come."""
+        """Return the evaluations that have come since; with ``wait``, all that are still to come."""
         while self._running is not None and (wait or self._running[2].done()):
             step, images, future = self._running
             try:
@@ -84,7 +87,7 @@ class BackgroundEvaluator:
 
 
 def score_checkpoint(run: str, step: int, data: str, count: int) -> ScoreValues:
-    """Every metric of the checkpoint of ``step``; runs in a process of its own, politely."""
+    """Return every metric of the checkpoint of ``step``; runs in a process of its own, politely."""
     from cluster.evaluation.evaluate import evaluate_checkpoint
     from cluster.run.checkpoints import find_checkpoint
 
@@ -95,6 +98,6 @@ def score_checkpoint(run: str, step: int, data: str, count: int) -> ScoreValues:
 
 
 def best_of(evaluations: Mapping[int, float]) -> int | None:
-    """The step with the least fit; of equals the newest. None where there is no finite one."""
+    """Return the step with the least fit; of equals the newest. None where there is no finite one."""
     finite = {step: fit for step, fit in evaluations.items() if math.isfinite(fit)}
     return min(finite, key=lambda step: (finite[step], -step)) if finite else None

@@ -38,7 +38,7 @@ TELLING = 1_000
 """What ``watch`` takes. Of 64, images of the demo came out nearer to real ones than real ones do (packets, .96)."""
 
 _known_floors: dict[tuple[object, ...], dict[str, float]] = {}
-"""By the contents of the real images."""
+"""Floors by the contents of the real images."""
 
 
 Part = Literal["image", "chain", "other"]
@@ -56,7 +56,7 @@ def evaluate_checkpoint(
     extra: Sequence[Measure] = (),
     synthesiser: Synthesiser | None = None,
 ) -> dict[Part, dict[str, Score]]:
-    """Every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
+    """Return every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
 
     ``synthesiser`` has its generators, where they are in memory already.
     Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
@@ -70,7 +70,7 @@ def evaluate_checkpoint(
     images: dict[Part, list[Tensor]] = {
         "image": [block.images for block in blocks],
         "chain": [block.frequency for block in blocks],
-        "other": [block.other for block in blocks],
+        "other": [block.conventional for block in blocks],
     }
     floors = _floors(reference, other_real, extra, note)
     scores: dict[Part, dict[str, Score]] = {}
@@ -90,7 +90,7 @@ def evaluate_files(
     extra: Sequence[Measure] = (),
     overviews: Sequence[str] = (),
 ) -> dict[str, Score]:
-    """Every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
+    """Return every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
     ``size`` is the short side of the first file, cut to a multiple of 8, unless given. Of more files than ``count``
     some are drawn. Files called as one of ``overviews`` are left out: they show other files.
@@ -99,9 +99,9 @@ def evaluate_files(
         raise InputError(f"--size {size}: wavelet bands need an even number of pixels; take {size - 1} or {size + 1}")
     index = build_index(data)
     with open_images(source) as files:
-        found = list_images(files).images
-        names = [name for name in found if name.rpartition("/")[2] not in overviews]
-        if left_out := sorted(set(found) - set(names)):
+        listed = list_images(files).images
+        names = [name for name in listed if name.rpartition("/")[2] not in overviews]
+        if left_out := sorted(set(listed) - set(names)):
             note(f"left out {', '.join(left_out)}: an overview of others")
         number = _fitting(min(count, len(names)), index, data, note)
         note(f"reading {number} of {len(names)} files")
@@ -119,7 +119,7 @@ def evaluate_files(
 
 
 def inception_from(url: str) -> Measure:
-    """FID and its relatives with the TorchScript network in the file ``url``, a path or s3:// URL.
+    """Return FID and its relatives with the TorchScript network in the file ``url``, a path or s3:// URL.
 
     TorchScript is read by an unpickler of torch's own that knows tensors and its own types only: no Python code of the
     file is run.
@@ -143,7 +143,10 @@ def inception_from(url: str) -> Measure:
 def _floors(
     reference: Tensor, other_real: Tensor, extra: Sequence[Measure], note: Callable[[str], None]
 ) -> dict[str, float]:
-    """Every metric of real images, which takes as long as of others: of the latest ones measured it is remembered."""
+    """Return every metric of real images against others, remembered for the images measured last.
+
+    It takes as long as the metrics of generated images.
+    """
     telling = _telling("real images against each other", note)
     if extra:
         return measure(reference, other_real, note=telling, extra=extra)
@@ -159,12 +162,12 @@ TAKES_LONG = {"critic_accuracy": ", for which a small network is trained: this t
 
 
 def _telling(what: str, note: Callable[[str], None]) -> Callable[[str], None]:
-    """Tells ``note`` which family of metrics is measured, and of what."""
+    """Tell ``note`` which family of metrics is measured, and of what."""
     return lambda family: note(f"measuring {what}: {family}{TAKES_LONG.get(family, '')}")
 
 
 def _fitting(count: int, index: ShardSet, data: str, note: Callable[[str], None]) -> int:
-    """``count``, or half of the real images where that is less: the floor needs as many again."""
+    """Return ``count``, or half of the real images where that is less: the floor needs as many again."""
     available = index.sample_count // 2
     if min(available, count) < FEWEST:
         raise InputError(
@@ -181,7 +184,9 @@ def _fitting(count: int, index: ShardSet, data: str, note: Callable[[str], None]
 def real_images(
     index: ShardSet, policy: ImagePolicy, count: int, data: str, note: Callable[[str], None]
 ) -> tuple[Tensor, Tensor]:
-    """Twice ``count`` different real images in a shuffled order that depends on the shards alone.
+    """Return two sets of ``count`` different real images, uint8 (count, C, size, size) each.
+
+    Their shuffled order depends on the shards alone.
 
     Those that are damaged are left out, and told; there are fewer where no others are left, and InputError where they
     are too few.
@@ -192,9 +197,9 @@ def real_images(
     with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         for first in range(0, 2 * count, READ):
             if first < 2 * count:  # may have become less
-                batch, found = sound_batch(ingest, first, min(READ, 2 * count - first))
+                batch, damaged = sound_batch(ingest, first, min(READ, 2 * count - first))
                 batches.append(batch.images)
-                left_out += found
+                left_out += damaged
                 count = min(count, (index.sample_count - len(images_of(left_out))) // 2)
     if left_out:
         note(f"{data}: {len(left_out)} damaged images are left out: {reasons_text(left_out)}")
@@ -213,7 +218,7 @@ def real_images(
 
 
 def check_real(data: str, settings: RunSettings, count: int) -> None:
-    """Refuses real images that nothing can be measured against, before hours go into what is to be measured.
+    """Refuse real images that nothing can be measured against, before hours go into what is to be measured.
 
     Raises:
         InputError: no such shards, too few images in them, or all of them the same.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cluster.data.quarantine import Quarantine
 from cluster.evaluation.background import BackgroundEvaluator
 from cluster.execution.callbacks import StepRecord, TrainingCallback
-from cluster.execution.executors import Executor, RestorePoint
+from cluster.execution.executor import Executor, RestorePoint
 from cluster.execution.failure_policy import setbacks
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.checkpoints import Checkpoint
@@ -30,7 +30,7 @@ class Coordinator:
         settings: of the run.
         executor: with its state at ``first_step``.
         writer: commits checkpoints.
-        reporter: is told of every step and checkpoint.
+        callback: receives the events of the run.
         first_step: finished steps so far.
         stopping: asked before every step; True ends the run at that boundary, with a checkpoint.
         quarantine: of images, where the executor leaves out those that are damaged.
@@ -42,15 +42,15 @@ class Coordinator:
         settings: RunSettings,
         executor: Executor,
         writer: CheckpointWriter,
-        reporter: TrainingCallback,
+        callback: TrainingCallback,
         first_step: int,
         stopping: Callable[[], bool],
         quarantine: Quarantine | None = None,
     ) -> None:
-        self.settings, self.executor, self.writer, self.reporter = settings, executor, writer, reporter
+        self.settings, self.executor, self.writer, self.callback = settings, executor, writer, callback
         self.submitted = self.finished = first_step
         self.stopping, self.quarantine = stopping, quarantine
-        self.watcher = BackgroundEvaluator(executor.score, reporter.on_note) if settings.watch.data else None
+        self.evaluator = BackgroundEvaluator(executor.score, callback.on_note) if settings.watch.data else None
         self.saves: deque[int] = deque()
         self.last_saved = first_step
         self.last_checkpoint: Checkpoint | None = None
@@ -97,24 +97,24 @@ class Coordinator:
         self._report_damage()
         self.finished += 1
         for recovery in setbacks(self.finished, metrics):
-            self.reporter.on_recovery(recovery)
-        self.reporter.on_step(self._record(metrics))
+            self.callback.on_recovery(recovery)
+        self.callback.on_step(self._record(metrics))
         self._commit_finished(wait=len(self.saves) > MOST_SAVES)
         self._report_scores()
 
     def _report_damage(self) -> None:
         """Passes on what the executor got over, and which images it has left out."""
         while self.executor.recoveries:
-            self.reporter.on_recovery(self.executor.recoveries.popleft())
+            self.callback.on_recovery(self.executor.recoveries.popleft())
         while self.quarantine is not None and self.quarantine.unreported:
             one = self.quarantine.unreported.popleft()
-            self.reporter.on_quarantine(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
+            self.callback.on_quarantine(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
 
     def _report_scores(self, *, wait: bool = False) -> None:
         """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""
-        for evaluation in self.watcher.ready(wait=wait) if self.watcher else ():
+        for evaluation in self.evaluator.ready(wait=wait) if self.evaluator else ():
             best = self.writer.mark(evaluation.step, evaluation.fit)
-            self.reporter.on_evaluation(evaluation, best=best)
+            self.callback.on_evaluation(evaluation, best=best)
 
     def _save(self) -> None:
         self.last_saved = self.submitted
@@ -128,9 +128,9 @@ class Coordinator:
             if records is None:
                 return
             checkpoint = self.last_checkpoint = self.writer.commit(self.saves.popleft(), records)
-            self.reporter.on_checkpoint(checkpoint)
-            if self.watcher is not None:
-                self.watcher.offer(checkpoint.step, checkpoint.images)
+            self.callback.on_checkpoint(checkpoint)
+            if self.evaluator is not None:
+                self.evaluator.offer(checkpoint.step, checkpoint.images)
 
     def _record(self, stages: dict[str, Metrics]) -> StepRecord:
         now = time.perf_counter()

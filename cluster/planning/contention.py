@@ -23,7 +23,7 @@ from cluster.run.settings import RunSettings
 from freqgan.model.stage_names import stage_names
 
 MOST_PROCESSES = 8
-"""Processes at most, this one among them: each takes some hundred MB; more are taken to be as crowded as 8."""
+"""Processes at most, this one among them: each takes some hundred MB; more are assumed to slow down no further."""
 START_TIMEOUT_S = 120.0
 
 
@@ -36,8 +36,8 @@ def contention_factor(settings: RunSettings, alone_s: float, step_s: Callable[[]
         step_s: measures the same again.
 
     """
-    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
-    with _busy(settings, crowd - 1):
+    processes = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
+    with _busy(settings, processes - 1):
         together_s = step_s()
     return max(1.0, together_s / alone_s)
 
@@ -58,7 +58,7 @@ def _context() -> ForkServerContext | SpawnContext:
 
 @contextmanager
 def _busy(settings: RunSettings, count: int) -> Iterator[None]:
-    """``count`` other processes that make steps of all stages over and over."""
+    """Run ``count`` other processes that train steps of all stages over and over."""
     prepare()
     context = _context()
     begun = [context.Event() for _ in range(count)]
@@ -77,7 +77,7 @@ def _busy(settings: RunSettings, count: int) -> Iterator[None]:
 
 
 def _work(model: Mapping[str, Any], begun: Event) -> None:
-    """Steps until it is killed, or the process that started it is gone: a killed one cannot end its children."""
+    """Train steps until killed, or until the process that started this one is gone: a killed one ends no children."""
     settings, parent = RunSettings.model_validate(model), multiprocessing.parent_process()
     for _ in profile_steps(settings, settings.batch):
         begun.set()

@@ -1,4 +1,4 @@
-"""What every stage costs: measured on the hardware at hand, estimated for any other.
+"""The cost of every stage: measured on the hardware at hand, estimated for any other.
 
 A measurement takes seconds to minutes and is kept in the user's cache, by everything it depends on. For types of
 accelerators that are not at hand, costs come from the work that is counted on the networks themselves and from data
@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.contention import contention_factor, prepare
 from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
 from cluster.planning.profiler import profile_steps
+from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from cluster.stages.host import choose_device
 from cluster.storage.folder import Folder, open_folder
@@ -32,13 +32,13 @@ from freqgan.errors import FreqganError
 from freqgan.model.stage_names import stage_names
 
 LAUNCH_S = 6e-6
-"""Of one operator from Python, which is what small networks wait for on a large GPU: a guess until measured."""
+"""Seconds of one operator from Python, which small networks wait for on a large GPU: a guess until measured."""
 EFFICIENCY = 0.25
 """Share of a data sheet's speed that convolutions of tens of channels reach: a guess until measured."""
 LEAST_SLOPE = 0.1
 """At least this share of a step grows with the batch, whatever noise there is in the measurement."""
 UNUSABLE = (FreqganError, ValueError, TypeError, AttributeError)
-"""What a cached file that is absent, damaged or of another version raises: its contents are then made anew."""
+"""Errors of a cached file that is absent, damaged or of another version: its contents are then computed again."""
 PROFILED_INTERVAL = 3
 """Steps from one penalty to the next while they are timed; those of the run are often further apart."""
 GPU_ROUNDS = 4
@@ -47,9 +47,14 @@ GPU_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """Costs of all stages on one accelerator, and how it is called.
+    """Costs of all stages on one accelerator.
 
-    ``crowding``: how many times more of a core a step takes in a pipeline that keeps all cores busy than alone.
+    Attributes:
+        accelerator: its type.
+        hardware: its name as a person reads it.
+        stages: their costs.
+        contention: how many times more of a core a step takes in a pipeline that keeps all cores busy than alone.
+
     """
 
     accelerator: str
@@ -59,18 +64,18 @@ class Measured:
 
 
 def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
-    """What :func:`step_work` counts, from the cache where it is known; ``note`` is told where it is not."""
+    """Return what :func:`step_work` counts, from the cache where it is known; ``note`` hears of it where it is not."""
     name = f"work-{_key(settings)}.json"
     with suppress(*UNUSABLE):
-        return {stage: StepWork(**kept) for stage, kept in json.loads(_cache().read(name)).items()}
+        return {stage: StepWork(**values) for stage, values in json.loads(_cache().read(name)).items()}
     note(f"counts the work of {len(settings.band_plan().gans)} GANs, once for these settings: of large ones in minutes")
     work = step_work(settings)
-    _keep(name, {stage: asdict(w) for stage, w in work.items()})
+    _store(name, {stage: asdict(w) for stage, w in work.items()})
     return work
 
 
 def estimated(settings: RunSettings, work: Mapping[str, StepWork], accelerator: str) -> tuple[StageCost, ...]:
-    """Costs on one device of type ``accelerator``, from counted work and its data sheet."""
+    """Return the costs on one device of type ``accelerator``, from counted work and its data sheet."""
     kind = ACCELERATORS[accelerator]
     speed = kind.bfloat16 if settings.precision == "bfloat16" else kind.float32
     per_multiply_add_s = 2 / (speed * 1e12 * (EFFICIENCY if accelerator != CPU else 1.0))
@@ -85,9 +90,9 @@ def estimated(settings: RunSettings, work: Mapping[str, StepWork], accelerator: 
 def measure(
     settings: RunSettings, work: Mapping[str, StepWork], note: Callable[[str], None] = lambda text: None
 ) -> Measured:
-    """Costs on this machine's GPU, or on a core of it; from the cache where they are known.
+    """Return the costs on this machine's GPU, or on a core of it; from the cache where they are known.
 
-    ``note`` is told what is being measured. Every part is kept once it is done: after an interruption the rest is left.
+    ``note`` hears what is being measured. Every part is cached once it is done: after an interruption the rest is left.
     """
     hardware, accelerator = _own_hardware(settings)
     half = max(1, settings.batch // 2)
@@ -104,7 +109,7 @@ def measure(
         if part not in known:
             note(f"measures {what} ({number} of {len(parts)})")
             known[part] = seconds()
-            _keep(name, known)
+            _store(name, known)
     few, many = known["few"], known["many"]
     stages = []
     for stage, w in work.items():
@@ -137,7 +142,7 @@ def _has_contention(settings: RunSettings) -> bool:
 
 
 def _known(name: str, stages: list[str]) -> dict[str, Any]:
-    """The parts of a measurement that the cache has, whole ones only."""
+    """Return the parts of a measurement that the cache has, whole ones only."""
     known: dict[str, Any] = {}
     with suppress(*UNUSABLE):
         for part, value in json.loads(_cache().read(name)).items():
@@ -150,7 +155,7 @@ def _known(name: str, stages: list[str]) -> dict[str, Any]:
 
 def with_speeds(devices: Sequence[Device], reference: Sequence[StageCost], others: Mapping[str, Sequence[StageCost]],
                 batch: int) -> list[Device]:  # fmt: skip
-    """``devices`` with their speeds relative to the one that ``reference`` is of; ``others`` by accelerator."""
+    """Return ``devices`` with speeds relative to the one that ``reference`` costs are of; ``others`` by accelerator."""
     whole = sum(stage.seconds(batch) for stage in reference)
     speeds = {name: whole / sum(stage.seconds(batch) for stage in stages) for name, stages in others.items()}
     return [replace(device, speed=speeds[device.accelerator]) for device in devices]
@@ -184,7 +189,7 @@ def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
 
 
 def _key(settings: RunSettings, hardware: str = "") -> str:
-    """Of everything that the work of a step, or the time for it on ``hardware``, depends on."""
+    """Return a digest of all that the work of a step, or the time for it on ``hardware``, depends on."""
     model = settings.identity()
     for name in ("seed", "statistics_images", "ingest"):
         model.pop(name, None)
@@ -197,14 +202,14 @@ def _cache() -> Folder:
     return open_folder(f"{base}/freqgan/costs")
 
 
-def _keep(name: str, values: object) -> None:
-    """Into the cache, where there is one: a container may have no home that can be written."""
+def _store(name: str, values: object) -> None:
+    """Write to the cache, where there is one: a container may have no home that can be written."""
     with suppress(FreqganError):
         _cache().write(name, json.dumps(values).encode())
 
 
 def _processor() -> str:
-    """The processor's name as the system tells it."""
+    """Return the name of the processor as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -24,7 +24,7 @@ class Task:
 
 
 READY_PER_DEVICE = 2
-"""Tasks that run or wait for each device where all are as crowded as can be: more of them make no difference."""
+"""Tasks for each device, running or waiting, from which on more of them slow the others down no further."""
 
 
 class Pool:
@@ -32,9 +32,9 @@ class Pool:
 
     Args:
         capacity: tasks that run at the same time.
-        crowding: how many times longer a task takes while READY_PER_DEVICE tasks for each device run or wait than while
-            it is alone; in between by the number of the others, in a straight line. Cores share caches and the way to
-            the memory, and are shared by those who wait: an operating system lets them take turns.
+        contention: how many times longer a task takes while READY_PER_DEVICE tasks for each device run or wait than
+            while it is alone; with fewer others it grows with their number, in a straight line. Cores share caches and
+            the way to the memory, and an operating system lets all tasks that are ready take turns on them.
 
     """
 
@@ -46,28 +46,28 @@ class Pool:
         self._since_s, self._pace = 0.0, 1.0
 
     def start(self, now_s: float) -> Iterable[tuple[float, Task]]:
-        """Begins what there is room for; those tasks whose end is new or has changed, with it."""
-        self._go_on(now_s)
-        begun = []
+        """Begin what there is room for; return the tasks whose end is new or has changed, each with its end."""
+        self._advance(now_s)
+        started = []
         while not self.is_down and self.queue and len(self.running) < self.capacity:
             task = self.queue.popleft()
             task.started_s, task.left_s = now_s, task.seconds
             self.running.append(task)
-            begun.append(task)
+            started.append(task)
         pace = self._pace_of(len(self.running) + len(self.queue))
-        changed = begun if pace == self._pace else self.running
+        changed = started if pace == self._pace else self.running
         self._pace = pace
         for task in changed:
             task.attempt += 1
         return [(now_s + task.left_s / pace, task) for task in changed]
 
     def finish(self, task: Task, now_s: float) -> None:
-        """``task`` is done; see :meth:`start` for what comes next."""
-        self._go_on(now_s)
+        """Take ``task``, which is done, off its device; :meth:`start` begins the next one."""
+        self._advance(now_s)
         self.running.remove(task)
 
     def fail(self, now_s: float) -> float:
-        """All devices stop until they are ``is_down`` no more; seconds of work that are lost."""
+        """Stop all devices until they are ``is_down`` no more; return the seconds of work that are lost."""
         lost_s = sum(now_s - task.started_s for task in self.running)
         for task in self.running:
             task.attempt += 1
@@ -76,12 +76,12 @@ class Pool:
         self.is_down = True
         return lost_s
 
-    def _go_on(self, now_s: float) -> None:
+    def _advance(self, now_s: float) -> None:
         for task in self.running:
             task.left_s -= (now_s - self._since_s) * self._pace
         self._since_s = now_s
 
     def _pace_of(self, ready: int) -> float:
-        """Seconds of work that a task does in a second while so many run or wait."""
+        """Return the seconds of work that a task does in a second while so many run or wait."""
         most = READY_PER_DEVICE * self.capacity
         return 1 / (1 + (self.contention - 1) * (min(max(ready, 1), most) - 1) / (most - 1))

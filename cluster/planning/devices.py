@@ -1,4 +1,4 @@
-"""The machines there are: what a plan is made for. From a description such as ``4xH100,2xT4``, or from a cluster.
+"""The devices that a plan is made for: from a description such as ``4xH100,2xT4``, or those of this machine.
 
 Speeds are those of the data sheets, dense, and serve to compare types; how fast a type really is on these networks is
 measured (:mod:`cluster.planning.cost_model`) where one is at hand.
@@ -21,8 +21,12 @@ LARGEST_INVENTORY = 65_536
 class Accelerator:
     """A type of processor under the name that Ray gives it.
 
-    ``float32`` and ``bfloat16``: 10^12 multiply-adds a second, times two, of a dense convolution in that precision:
-    on tensor cores where it has them for it (TF32 for float32).
+    Attributes:
+        name: such as H100.
+        float32: 10^12 multiply-adds a second, times two, of a dense convolution, on tensor cores in TF32 if it has any.
+        bfloat16: the same in bfloat16.
+        memory_bytes: of one device.
+
     """
 
     name: str
@@ -55,7 +59,7 @@ ACCELERATORS = {
         _accelerator(CPU, 0.1, 0.1, 4),  # one core with 256-bit vectors, and its share of the machine's memory
     )
 }
-"""NVIDIA's data sheets; without sparsity."""
+"""Numbers of NVIDIA's data sheets, without sparsity."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """Such as "n2/H100.0"."""
+        """A name such as "n2/H100.0"."""
         return f"{self.node}/{self.accelerator}.{self.index}"
 
 
@@ -82,7 +86,7 @@ NODE = re.compile(r"(?:(?P<nodes>\d+)\*)?(?P<count>\d+)x(?P<type>[A-Za-z][A-Za-z
 
 
 def parse_nodes(description: str) -> list[Device]:
-    """The devices of ``4xH100,2xT4:spot,16*8xA100``: a node with 4 H100, a spot node with 2 T4, 16 nodes with 8 A100.
+    """Return the devices of ``4xH100,2xT4:spot,16*8xA100``: a node with 4 H100, a spot node with 2 T4, 16 with 8 A100.
 
     Speeds are all 1 here: see :func:`with_speeds`.
 
@@ -99,7 +103,7 @@ def parse_nodes(description: str) -> list[Device]:
                 f"nodes: {part!r} is not a description of nodes; write COUNTxTYPE for one node, N*COUNTxTYPE for N of "
                 "them, with :spot behind it where they may be taken away, such as 4xH100,2xT4:spot"
             )
-        kind = _known(match["type"])
+        kind = _accelerator_called(match["type"])
         nodes, count = int(match["nodes"] or 1), int(match["count"])
         if len(devices) + nodes * count > LARGEST_INVENTORY:
             raise InputError(f"nodes: {part!r} makes more than {LARGEST_INVENTORY} devices; give fewer")
@@ -114,7 +118,7 @@ def parse_nodes(description: str) -> list[Device]:
     return devices
 
 
-def _known(name: str) -> Accelerator:
+def _accelerator_called(name: str) -> Accelerator:
     by_name = {key.lower(): accelerator for key, accelerator in ACCELERATORS.items()}
     if name.lower() not in by_name:
         names = list(ACCELERATORS)
@@ -124,7 +128,7 @@ def _known(name: str) -> Accelerator:
 
 
 def own_devices(wanted: str) -> list[Device]:
-    """The GPUs of this machine, or its cores where it has none or ``wanted`` (a ``device`` setting) is cpu."""
+    """Return the GPUs of this machine, or its cores where it has none or ``wanted`` (a ``device`` setting) is cpu."""
     import torch  # only here: a description needs none of it
 
     count = 0 if wanted == "cpu" else torch.cuda.device_count()
@@ -138,12 +142,12 @@ def own_devices(wanted: str) -> list[Device]:
 
 
 def own_cores() -> int:
-    """Of this machine, those that this process may use."""
+    """Return how many cores of this machine this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accelerator_of(hardware: str) -> str:
-    """The type of a GPU by the name its driver gives it: the longest that fits, H100 where none does."""
+    """Return the type of a GPU by the name its driver gives it: the longest that fits, H100 where none does."""
     upper = hardware.upper().replace(" ", "-")
     fitting = [name for name in ACCELERATORS if name != CPU and name.upper() in upper]
     return max(fitting, key=len, default="H100")

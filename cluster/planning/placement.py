@@ -1,14 +1,14 @@
-"""Which stage lives on which device of a cluster that is there: a plan of whole stages, as seats for actors."""
+"""Which stage lives on which device of a cluster that is there: a plan of whole stages, as slots for actors."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.planning.bounds import StageCost
+from cluster.planning.bin_packing import make_plan
 from cluster.planning.devices import ACCELERATORS, CPU, Device
-from cluster.planning.plan import Constraints, make_plan
+from cluster.planning.plan import Assignment, Constraints, Plan
+from cluster.planning.stage_cost import StageCost
 from cluster.stages.replicas import StageReplica
 from freqgan.errors import InputError
 from freqgan.model.stage_names import IMAGE_STAGE
@@ -20,9 +20,17 @@ RESOLUTION = 10_000
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster with what it can give; ``spot`` machines may be taken away at any time.
+    """A machine of the cluster with what it can give.
 
-    ``port``: where its part of Ray listens.
+    Attributes:
+        node_id: Ray's name of it.
+        address: its IP address.
+        cpus: cores that it offers.
+        gpus: GPUs that it offers.
+        accelerator: the type of its GPUs as Ray calls it, or nothing.
+        spot: it may be taken away at any time.
+        port: where its part of Ray listens.
+
     """
 
     node_id: str
@@ -36,9 +44,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one stage lives: a node, and which of the node's GPUs and how much of it (None and 0 on a CPU).
+    """The place of one actor: a node, and which of the node's GPUs and how much of it (None and 0 on a CPU).
 
-    Which of them Ray gives is Ray's choice; stages with the same number share one.
+    Which GPU that really is, Ray chooses; actors with the same number share one.
     """
 
     node_id: str
@@ -48,18 +56,18 @@ class Slot:
 
 
 def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], batch: int, *, use_gpus: bool,
-          members: Mapping[str, Sequence[StageReplica]]) -> dict[str, Slot]:  # fmt: skip
-    """A seat for every actor, by its name, so that the busiest device is as little busy as can be.
+          replicas: Mapping[str, Sequence[StageReplica]]) -> dict[str, Slot]:  # fmt: skip
+    """Return a slot for every actor, by its name, so that the busiest device is as little busy as can be.
 
     The image stage, which all others wait for, stays off spot machines where there are others; replicas of one stage
     never share a device where there are enough of them.
 
     Args:
-        costs: of the stages on a type of device, by its name; asked for only where there is a choice.
-        nodes: alive nodes.
+        costs: returns those of the stages on a type of device; called only where there is a choice.
+        nodes: those that are alive.
         batch: images of a step.
         use_gpus: place by GPUs, on nodes that have some.
-        members: the actors of every stage, in the order of the chain.
+        replicas: the actors of every stage, in the order of the chain.
 
     Raises:
         InputError: no node can take a stage.
@@ -72,54 +80,56 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
     by_id = {node.node_id: node for node in nodes}
     if len({device.node for device in devices}) == 1 and not use_gpus:
         only = by_id[devices[0].node]
-        return {m.name: Slot(only.node_id, only.address, None, 0.0) for group in members.values() for m in group}
+        return {r.name: Slot(only.node_id, only.address, None, 0.0) for group in replicas.values() for r in group}
     kinds = sorted({device.accelerator for device in devices})
-    stages = {kind: by_member(costs(kind), members) for kind in kinds}
+    stages = {kind: costs_by_replica(costs(kind), replicas) for kind in kinds}
     whole = {kind: sum(stage.seconds(batch) for stage in stages[kind]) for kind in kinds}
     devices = [
         Device(d.node, d.index, d.accelerator, whole[kinds[0]] / whole[d.accelerator], UNLIMITED_BYTES, d.spot)
         for d in devices
     ]
     steady = any(not device.spot for device in devices)
-    by_name = {member.name: member for group in members.values() for member in group}
+    by_name = {replica.name: replica for group in replicas.values() for replica in group}
     numbers = {(device.node, device.index): number for number, device in enumerate(devices)}
 
     def allowed(actor: str, device: Device) -> bool:
         if actor == IMAGE_STAGE:
             return not device.spot or not steady
-        member = by_name[actor]  # each replica has its own part of the devices, so that no two share one
+        replica = by_name[actor]  # each replica has its own part of the devices, so that no two share one
         number = numbers[device.node, device.index]
-        return len(devices) < member.count or number % member.count == member.index
+        return len(devices) < replica.count or number % replica.count == replica.index
 
-    rules = Constraints(cut=False, allowed=allowed)
-    plan = make_plan(stages[kinds[0]], devices, batch, rules)
-    crowd = Counter(replica.device for replica in plan.replicas)
-    seats = {}
-    for replica in plan.replicas:
-        node = by_id[plan.devices[replica.device].node]
-        share = RESOLUTION // crowd[replica.device] / RESOLUTION
-        seats[replica.stage] = Slot(
-            node.node_id,
-            node.address,
-            plan.devices[replica.device].index if use_gpus else None,
-            share if use_gpus else 0.0,
-        )
-    return seats
+    plan = make_plan(stages[kinds[0]], devices, batch, Constraints(cut=False, allowed=allowed))
+    return {whole.stage: _slot(plan, whole, by_id, use_gpus) for whole in plan.replicas}
 
 
-def by_member(costs: Sequence[StageCost], members: Mapping[str, Sequence[StageReplica]]) -> list[StageCost]:
-    """A replica does everything but its images' share as the whole stage does."""
+def _slot(plan: Plan, assignment: Assignment, nodes: Mapping[str, Node], use_gpus: bool) -> Slot:
+    """Return the slot of an actor, which has an equal share of its GPU with all others there."""
+    device = plan.devices[assignment.device]
+    node = nodes[device.node]
+    if not use_gpus:
+        return Slot(node.node_id, node.address, None, 0.0)
+    return Slot(node.node_id, node.address, device.index, gpu_share(len(plan.on(assignment.device))))
+
+
+def gpu_share(actors: int) -> float:
+    """Return what each of so many actors has of a GPU, rounded down to what Ray can count."""
+    return RESOLUTION // actors / RESOLUTION
+
+
+def costs_by_replica(costs: Sequence[StageCost], replicas: Mapping[str, Sequence[StageReplica]]) -> list[StageCost]:
+    """Return the cost of every replica: what does not depend on images is that of the whole stage, the rest a share."""
     return [
         replace(
-            cost, name=member.name, image_s=cost.image_s / member.count, image_bytes=cost.image_bytes // member.count
+            cost, name=replica.name, image_s=cost.image_s / replica.count, image_bytes=cost.image_bytes // replica.count
         )
         for cost in costs
-        for member in members[cost.name]
+        for replica in replicas[cost.name]
     ]
 
 
 def devices_of(nodes: Sequence[Node], use_gpus: bool) -> list[Device]:
-    """One for every whole GPU, or for every core (at least one where a node offers any part of one)."""
+    """Return a device for every whole GPU, or for every core (at least one where a node offers any part of one)."""
     devices = []
     for node in nodes:
         count = int(node.gpus) if use_gpus else max(int(node.cpus), int(node.cpus > 0))

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
-from cluster.stages.host import StageHost, choose_device
+from cluster.stages.host import build_chain, build_host, choose_device, tensor_of
 from cluster.stages.malloc import keep_freed_pages
+from cluster.stages.replicas import StageReplica
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
-from freqgan.model.step_graph import step_graph
+from freqgan.model.step_graph import StageCall, run_step, step_graph
 
 
 def clock(settings: RunSettings) -> Callable[[], float]:
@@ -37,28 +38,31 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
     plan, interval, now_s = small.band_plan(), small.loss.penalty_interval, clock(small)
     start = small.images // (2 * batch) // interval * interval
     flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
-    hosts = {name: StageHost(small, name, flat) for name in stage_names(plan)}
+    # A chain for each stage: one that has a process to itself shares no work on a batch.
+    hosts = {name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat)) for name in stage_names(plan)}
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
-    shape = (batch, small.channels, small.image_size, small.image_size)
-    images: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
-    labels = rng.integers(0, max(1, small.classes), batch)
-    told: dict[str, Tensor] = {}
+    shape = (batch, small.image_size, small.image_size, small.channels)
+    pixels: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
+    labels = tensor_of(rng.integers(0, max(1, small.classes), batch))
+    graph, gradients = step_graph(plan), dict[str, Tensor]()
     for step in itertools.count(start):
-        outputs: dict[tuple[str, int], Tensor] = {}
-        spent: dict[str, float] = {}
-        for call in step_graph(plan):
-            inputs = {name: outputs[name, pass_number] for name, pass_number in call.inputs}
+        spent_s: dict[str, float] = {}
+
+        def run_call(
+            call: StageCall, inputs: dict[str, Tensor], step: int = step, spent_s: dict[str, float] = spent_s
+        ) -> Tensor | None:
             host = hosts[call.stage]
             if call.kind == "forward":
-                outputs[call.stage, call.pass_number] = host.forward(step, labels, inputs)
-                continue
+                return host.forward(step, labels, inputs)
             begun_s = now_s()
-            result = host.step(step, images, labels, inputs, told.get(call.stage))
-            spent[call.stage] = now_s() - begun_s
+            images = tensor_of(pixels.transpose(0, 3, 1, 2))
+            result = host.step(step, images, labels, inputs, gradients.get(call.stage))
+            spent_s[call.stage] = now_s() - begun_s
             if call.stage == IMAGE_STAGE:
-                told = result.outputs
-            else:
-                outputs[call.stage, call.pass_number] = result.outputs[call.stage]
-        yield spent
+                gradients.update(result.outputs)
+            return result.outputs.get(call.stage)
+
+        run_step(graph, run_call)
+        yield spent_s

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.planning.bounds import StageCost
-from cluster.planning.device_pool import Pool, Task
-from cluster.planning.devices import CPU
+from cluster.planning.device_pool import Task
+from cluster.planning.pipeline import Pipeline
 from cluster.planning.plan import Plan
-from cluster.planning.traffic import output_bytes, rows_of
+from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from freqgan.model.stage_names import IMAGE_STAGE
-from freqgan.model.step_graph import StageCall, step_graph
 
 HOUR_S = 3600.0
 WARM_UP = 0.25
@@ -40,7 +38,7 @@ class Conditions:
         latency_s: from node to node.
         call_s: of a device for a call beside its arithmetic: what Ray and the copies take. Measured on two machines,
             from the end of one stage to the start of the next: 4.3 and 6.1 ms; of all cores together, 6 ms a call.
-        crowding: how many times more of a core a stage takes in a pipeline that keeps all cores busy than alone.
+        contention: how many times more of a core a stage takes in a pipeline that keeps all cores busy than alone.
         failures_per_device_hour: at random, independent of each other.
         restart_s: from a failure until the stage is there again with its last snapshot.
         snapshot_every: steps between snapshots of a stage.
@@ -58,7 +56,15 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``lost``: device seconds of work done twice or thrown away, as a share of all work."""
+    """What a simulation gives.
+
+    Attributes:
+        images_per_s: of a full pipeline.
+        lost: device seconds of work done twice or thrown away, as a share of all work.
+        failures: of devices.
+        seconds: that all steps took.
+
+    """
 
     images_per_s: float
     lost: float
@@ -74,220 +80,200 @@ def simulate(
     steps: int = 200,
     seed: int = 0,
 ) -> Outcome:
-    """Runs ``steps`` steps of ``plan``; ``costs`` by stage are those the plan was made for."""
-    simulation = _Simulation(settings, plan, costs, conditions, steps, random.Random(seed))
-    return simulation.run()
+    """Return what ``steps`` steps of ``plan`` give.
+
+    Args:
+        settings: of the run.
+        plan: which device does what.
+        costs: by stage, those the plan was made for.
+        conditions: links, failures and what a call takes.
+        steps: how many are simulated.
+        seed: of the failures.
+
+    """
+    pipeline = Pipeline(settings, plan, costs, conditions.call_s)
+    return _Simulation(pipeline, conditions, steps, random.Random(seed)).run()
+
+
+@dataclass(frozen=True)
+class InputArrived:
+    """One thing that a call of ``step`` waits for has come."""
+
+    step: int
+    call: int
+
+
+@dataclass(frozen=True)
+class TaskEnded:
+    """A task is done, if its attempt is still that."""
+
+    task: Task
+    attempt: int
+
+
+@dataclass(frozen=True)
+class PoolFailed:
+    """The devices of a pool stop."""
+
+    pool: str
+
+
+@dataclass(frozen=True)
+class PoolRestarted:
+    """The devices of a pool are there again."""
+
+    pool: str
+
+
+Event = InputArrived | TaskEnded | PoolFailed | PoolRestarted
+
+
+@dataclass
+class CallState:
+    """What a call of one step still waits for.
+
+    Attributes:
+        missing_inputs: below zero while more has come of a step that is not open yet than was expected.
+        unfinished_tasks: of the call's replicas, from when it runs.
+
+    """
+
+    missing_inputs: int = 0
+    unfinished_tasks: int = 0
 
 
 class _Simulation:
-    def __init__(
-        self,
-        settings: RunSettings,
-        plan: Plan,
-        costs: Mapping[str, StageCost],
-        conditions: Conditions,
-        steps: int,
-        rng: random.Random,
-    ) -> None:
-        self.settings, self.plan, self.conditions, self.steps, self.rng = settings, plan, conditions, steps, rng
-        self.calls: tuple[StageCall, ...] = step_graph(settings.band_plan())
-        self.parts = [self._parts(call, costs) for call in self.calls]
-        self.readers = self._readers()
-        self.told = [
-            index
-            for index, call in enumerate(self.calls)
-            if settings.feeds_back and call.kind == "step" and call.stage != IMAGE_STAGE
-        ]
-        self.sizes = {gan.name: output_bytes(settings, gan.name) for gan in settings.band_plan().gans}
-        self._known_transfers: dict[tuple[str, str], list[tuple[int, str, str, int]]] = {}
-        self.pools = self._pools()
-        self.events: list[tuple[float, int, str, object]] = []
-        self.count = 0
+    def __init__(self, pipeline: Pipeline, conditions: Conditions, steps: int, rng: random.Random) -> None:
+        self.pipeline, self.conditions, self.steps, self.rng = pipeline, conditions, steps, rng
+        self.pools = pipeline.pools(conditions.contention)
+        self.events: list[tuple[float, int, Event]] = []  # by time, and those of one time in the order of their numbers
+        self.event_count = 0
         self.now = 0.0
-        self.waiting: dict[tuple[int, int], int] = {}
-        self.left: dict[tuple[int, int], int] = {}
+        self.states: dict[tuple[int, int], CallState] = defaultdict(CallState)
         self.link_free_s: dict[str, float] = defaultdict(float)
         self.finished_calls: dict[int, int] = defaultdict(int)
-        self.finished_s: dict[int, float] = {}
+        self.finished_s: list[float] = []
         self.opened = self.failures = 0
         self.lost_s = self.worked_s = 0.0
 
-    # -- the plan as tasks ---------------------------------------------------------------------
-
-    def _pools(self) -> dict[str, Pool]:
-        pools = {self._pool(replica.device): Pool(1, 1.0) for replica in self.plan.replicas}
-        cores = Counter(device.node for device in self.plan.devices if device.accelerator == CPU)
-        return pools | {node: Pool(count, self.conditions.contention) for node, count in cores.items()}
-
-    def _pool(self, device: int) -> str:
-        chosen = self.plan.devices[device]
-        return chosen.node if chosen.accelerator == CPU else chosen.name
-
-    def _parts(self, call: StageCall, costs: Mapping[str, StageCost]) -> list[tuple[str, str, float]]:
-        """(pool, node, seconds) of every replica; a pass that only looks ahead is a third of a step."""
-        share = 1.0 if call.kind == "step" else 1 / 3
-        return [
-            (
-                self._pool(replica.device),
-                self.plan.devices[replica.device].node,
-                share * costs[call.stage].seconds(replica.images) / self.plan.devices[replica.device].speed
-                + self.conditions.call_s,
-            )
-            for replica in self.plan.by_stage[call.stage]
-        ]
-
-    def _readers(self) -> list[list[int]]:
-        """The calls that take the output of each call, in the same step."""
-        place = {(call.stage, call.pass_number): i for i, call in enumerate(self.calls)}
-        readers: list[list[int]] = [[] for _ in self.calls]
-        for i, call in enumerate(self.calls):
-            for key in call.inputs:
-                readers[place[key]].append(i)
-        return readers
-
-    def _inputs(self, index: int, step: int) -> int:
-        """How many things call ``index`` of ``step`` waits for: outputs, its own step before, feedback."""
-        call = self.calls[index]
-        told = index in self.told and step >= self.settings.feedback.lag
-        return len(call.inputs) + (step > 0) + told
-
-    # -- events --------------------------------------------------------------------------------
-
-    def _at(self, time_s: float, kind: str, what: object) -> None:
-        self.count += 1
-        heapq.heappush(self.events, (time_s, self.count, kind, what))
-
     def run(self) -> Outcome:
-        """Until all steps are finished."""
-        if self.conditions.failures_per_device_hour > 0:
-            for pool in self.pools:
-                self._expect_failure(pool)
+        """Run from event to event until all steps are finished."""
+        for pool in self.pools:
+            self._expect_failure(pool)
         self._open_steps()
         while len(self.finished_s) < self.steps:
-            self.now, _, kind, what = heapq.heappop(self.events)
-            if kind == "input":
-                assert isinstance(what, tuple)
-                self._input(*what)
-            elif kind == "done":
-                assert isinstance(what, tuple)
-                self._done(*what)
-            elif kind == "fail":
-                self._fail(str(what))
-            else:
-                self.pools[str(what)].is_down = False
-                self._expect_failure(str(what))
-                self._start(str(what))
+            self.now, _, event = heapq.heappop(self.events)
+            self._handle(event)
         first = int(WARM_UP * self.steps)
         seconds = self.finished_s[self.steps - 1] - (self.finished_s[first - 1] if first else 0.0)
-        rate = (self.steps - first) * self.plan.batch / seconds
+        rate = (self.steps - first) * self.pipeline.plan.batch / seconds
         return Outcome(rate, self.lost_s / (self.worked_s + self.lost_s), self.failures, self.now)
 
+    def _handle(self, event: Event) -> None:
+        match event:
+            case InputArrived(step, call):
+                self._take_input(step, call)
+            case TaskEnded(task, attempt):
+                if task.attempt == attempt:  # else its device failed meanwhile, or became faster or slower
+                    self._finish_task(task)
+            case PoolFailed(pool):
+                self._fail(pool)
+            case PoolRestarted(pool):
+                self.pools[pool].is_down = False
+                self._expect_failure(pool)
+                self._start(pool)
+
+    def _schedule(self, time_s: float, event: Event) -> None:
+        self.event_count += 1
+        heapq.heappush(self.events, (time_s, self.event_count, event))
+
     def _open_steps(self) -> None:
-        """Lets steps begin, ``window`` of them beyond those that all stages have finished."""
-        while self.opened < min(self.steps, len(self.finished_s) + self.settings.window):
+        """Let steps begin, ``window`` of them beyond those that all stages have finished."""
+        while self.opened < min(self.steps, len(self.finished_s) + self.pipeline.window):
             step, self.opened = self.opened, self.opened + 1
-            for index in range(len(self.calls)):
-                key = step, index
-                self.waiting[key] = self.waiting.get(key, 0) + self._inputs(index, step)
-                if self.waiting[key] == 0:
-                    self._ready(step, index)
+            for index in range(len(self.pipeline.calls)):
+                self._expect_inputs(step, index, self.pipeline.input_count(index, step))
 
-    def _input(self, step: int, index: int) -> None:
-        """One thing that call ``index`` of ``step`` waits for has come; it may come before the step is opened."""
-        key = step, index
-        self.waiting[key] = self.waiting.get(key, 0) - 1
-        if self.waiting[key] == 0 and step < self.opened:
-            self._ready(step, index)
+    def _take_input(self, step: int, index: int) -> None:
+        """Count one input of call ``index`` of ``step``; it may come before the step is opened."""
+        self._expect_inputs(step, index, -1)
 
-    def _ready(self, step: int, index: int) -> None:
-        del self.waiting[step, index]
-        self.left[step, index] = len(self.parts[index])
-        for pool, _, seconds in self.parts[index]:
-            self.pools[pool].queue.append(Task(step, index, pool, seconds))
-            self._start(pool)
+    def _expect_inputs(self, step: int, index: int, count: int) -> None:
+        state = self.states[step, index]
+        state.missing_inputs += count
+        if state.missing_inputs == 0 and step < self.opened:
+            self._run_call(step, index, state)
+
+    def _run_call(self, step: int, index: int, state: CallState) -> None:
+        state.unfinished_tasks = len(self.pipeline.parts[index])
+        for part in self.pipeline.parts[index]:
+            self.pools[part.pool].queue.append(Task(step, index, part.pool, part.seconds))
+            self._start(part.pool)
 
     def _start(self, pool: str) -> None:
         for end_s, task in self.pools[pool].start(self.now):
-            self._at(end_s, "done", (task, task.attempt))
+            self._schedule(end_s, TaskEnded(task, task.attempt))
 
-    def _done(self, task: Task, attempt: int) -> None:
-        if task.attempt != attempt:
-            return  # its device failed meanwhile, or became faster or slower
+    def _finish_task(self, task: Task) -> None:
         self.pools[task.pool].finish(task, self.now)
         self.worked_s += task.seconds
         self._start(task.pool)
-        key = task.step, task.call
-        self.left[key] -= 1
-        if self.left[key]:
-            return
-        del self.left[key]
-        self._pass_on(task.step, task.call)
-        self.finished_calls[task.step] += 1
-        if self.finished_calls[task.step] == len(self.calls):
-            del self.finished_calls[task.step]
-            self.finished_s[len(self.finished_s)] = self.now
+        state = self.states[task.step, task.call]
+        state.unfinished_tasks -= 1
+        if state.unfinished_tasks == 0:
+            del self.states[task.step, task.call]
+            self._finish_call(task.step, task.call)
+
+    def _finish_call(self, step: int, index: int) -> None:
+        self._pass_on(step, index)
+        self.finished_calls[step] += 1
+        if self.finished_calls[step] == len(self.pipeline.calls):
+            del self.finished_calls[step]
+            self.finished_s.append(self.now)
             self._open_steps()
 
     def _pass_on(self, step: int, index: int) -> None:
-        call = self.calls[index]
+        """Send what call ``index`` of ``step`` gives to those that take it, its own next step among them."""
+        call, later = self.pipeline.calls[index], step + self.pipeline.lag
         if step + 1 < self.steps:
-            self._at(self.now, "input", (step + 1, index))
+            self._schedule(self.now, InputArrived(step + 1, index))
         arrivals: dict[tuple[int, str], float] = {}
-        for reader in self.readers[index]:
-            self._at(self._arrival_s(call.stage, call.stage, reader, arrivals), "input", (step, reader))
-        later = step + self.settings.feedback.lag
+        for reader in self.pipeline.readers[index]:
+            self._schedule(self._arrival_s(call.stage, call.stage, reader, arrivals), InputArrived(step, reader))
         if call.stage == IMAGE_STAGE and later < self.steps:
-            for reader in self.told:
-                arrival_s = self._arrival_s(IMAGE_STAGE, self.calls[reader].stage, reader, {})
-                self._at(arrival_s, "input", (later, reader))
+            for reader in self.pipeline.fed_back:
+                arrival_s = self._arrival_s(IMAGE_STAGE, self.pipeline.calls[reader].stage, reader, {})
+                self._schedule(arrival_s, InputArrived(later, reader))
 
-    def _arrival_s(self, source: str, about: str, reader: int, arrivals: dict[tuple[int, str], float]) -> float:
-        """When all that ``reader`` needs of ``source`` is there; ``about`` is the GAN whose sub-images it is about.
+    def _arrival_s(self, source: str, gan: str, reader: int, arrivals: dict[tuple[int, str], float]) -> float:
+        """Return when all that call ``reader`` needs of stage ``source`` is there: sub-images of ``gan``, or feedback.
 
         ``arrivals`` by part of the source and node: what has come to a node for one reader is there for all.
         """
         latest_s = self.now
-        for part, sender, target, images in self._transfers(source, self.calls[reader].stage):
-            if (part, target) not in arrivals:
-                start_s = max(self.link_free_s[sender], self.now)
-                self.link_free_s[sender] = start_s + images * self.sizes[about] / self.conditions.link_bytes_per_s
-                arrivals[part, target] = self.link_free_s[sender] + self.conditions.latency_s
-            latest_s = max(latest_s, arrivals[part, target])
+        for transfer in self.pipeline.transfers(source, self.pipeline.calls[reader].stage):
+            key = transfer.part, transfer.target
+            if key not in arrivals:
+                start_s = max(self.link_free_s[transfer.sender], self.now)
+                size_bytes = self.pipeline.transfer_bytes(transfer, gan)
+                self.link_free_s[transfer.sender] = start_s + size_bytes / self.conditions.link_bytes_per_s
+                arrivals[key] = self.link_free_s[transfer.sender] + self.conditions.latency_s
+            latest_s = max(latest_s, arrivals[key])
         return latest_s
-
-    def _transfers(self, source: str, reader: str) -> list[tuple[int, str, str, int]]:
-        """(part of the source, its node, another node, images): parts with a row that ``reader`` needs there."""
-        if (source, reader) not in self._known_transfers:
-            rows = {stage: list(rows_of(self.plan.by_stage[stage])) for stage in (source, reader)}
-            nodes = {
-                stage: [self.plan.devices[replica.device].node for replica in self.plan.by_stage[stage]]
-                for stage in (source, reader)
-            }
-            self._known_transfers[source, reader] = sorted(
-                {
-                    (part, sender, target, end - start)
-                    for part, ((start, end), sender) in enumerate(zip(rows[source], nodes[source], strict=True))
-                    for (first, last), target in zip(rows[reader], nodes[reader], strict=True)
-                    if sender != target and start < last and first < end
-                }
-            )
-        return self._known_transfers[source, reader]
-
-    # -- failures ------------------------------------------------------------------------------
 
     def _expect_failure(self, pool: str) -> None:
         if self.conditions.failures_per_device_hour > 0:
             rate = self.pools[pool].capacity * self.conditions.failures_per_device_hour / HOUR_S
-            self._at(self.now + self.rng.expovariate(rate), "fail", pool)
+            self._schedule(self.now + self.rng.expovariate(rate), PoolFailed(pool))
 
     def _fail(self, pool: str) -> None:
-        """Work begun is lost; the device comes back after the restart and what its stages must do again."""
+        """Lose the work begun; the pool comes back after the restart and what its stages must do again."""
         self.failures += 1
         again_s = 0.0
         self.lost_s += self.pools[pool].fail(self.now)
-        for index, parts in enumerate(self.parts):
-            for part_pool, _, seconds in parts:
-                if part_pool == pool and len(parts) == 1 and self.calls[index].kind == "step":
-                    again_s += (len(self.finished_s) % self.conditions.snapshot_every) * seconds
+        for call, parts in zip(self.pipeline.calls, self.pipeline.parts, strict=True):
+            for part in parts:
+                if part.pool == pool and len(parts) == 1 and call.kind == "step":
+                    again_s += (len(self.finished_s) % self.conditions.snapshot_every) * part.seconds
         self.lost_s += again_s
-        self._at(self.now + self.conditions.restart_s + again_s, "back", pool)
+        self._schedule(self.now + self.conditions.restart_s + again_s, PoolRestarted(pool))

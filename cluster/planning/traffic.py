@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from cluster.planning.bounds import StageCost
-from cluster.planning.devices import Device
-from cluster.planning.plan import Assignment, Constraints, Plan, make_plan
+from cluster.planning.plan import Assignment, Plan
 from cluster.run.settings import RunSettings
-from freqgan.errors import InputError
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import step_graph
 
 FLOAT_BYTES = 4
 EXCHANGE_BYTES = {"float32": 4, "float16": 2}
-
-
-TOLERANCES = (0.05, 0.2, 0.5)
-"""Of the plans with replicas among which the links decide: fewer replicas move less."""
 
 
 @dataclass(frozen=True)
@@ -50,35 +42,8 @@ class Traffic:
         return self.images + self.sub_images + self.feedback + self.replicas
 
 
-def best_plan(
-    settings: RunSettings,
-    stages: Sequence[StageCost],
-    devices: Sequence[Device],
-    parameters: Mapping[str, int],
-    link_bytes_per_s: float,
-    rules: Constraints | None = None,
-) -> Plan:
-    """The plan for the batch of ``settings`` that is fastest with its links: whole stages, or replicas of them.
-
-    Raises:
-        InputError: as :func:`cluster.planning.plan.make_plan`.
-
-    """
-    rules = rules or Constraints()
-    if not rules.cut:
-        return make_plan(stages, devices, settings.batch, rules)
-    choices = [make_plan(stages, devices, settings.batch, replace(rules, tolerance=t)) for t in TOLERANCES]
-    with suppress(InputError):  # whole stages may not fit where their parts do
-        choices.append(make_plan(stages, devices, settings.batch, replace(rules, cut=False)))
-
-    def seconds(plan: Plan) -> float:
-        return max(plan.step_s, max(traffic(settings, plan, parameters).by_node.values()) / link_bytes_per_s)
-
-    return min(choices, key=seconds)
-
-
 def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) -> Traffic:
-    """Bytes of a step of ``plan``; ``parameters`` by stage.
+    """Return the bytes of a step of ``plan``; ``parameters`` is the number of weights by stage.
 
     An object goes to a node once, however many stages there read it: that is how Ray's object store works. Gradients
     of parameters are reduced in a ring of nodes: each sends and receives 2 (M - 1) / M of them.
@@ -112,7 +77,7 @@ def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) ->
 
 
 def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, float]]:
-    """(from node, to node, bytes) of outputs: what a replica made, to each node that needs a row of it."""
+    """Yield (from node, to node, bytes) of outputs: that of a replica to each node that needs a row of it."""
     rows = {stage: list(rows_of(replicas)) for stage, replicas in plan.by_stage.items()}
     needed: dict[tuple[str, int, int], set[str]] = defaultdict(set)
     for call in step_graph(settings.band_plan()):
@@ -128,7 +93,7 @@ def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, f
 
 
 def rows_of(replicas: tuple[Assignment, ...]) -> Iterator[tuple[int, int]]:
-    """The rows of the batch that each replica has: first, and the one behind the last."""
+    """Yield the rows of the batch that each replica has: the first, and the one behind the last."""
     start = 0
     for replica in replicas:
         yield start, start + replica.images
@@ -136,14 +101,14 @@ def rows_of(replicas: tuple[Assignment, ...]) -> Iterator[tuple[int, int]]:
 
 
 def output_bytes(settings: RunSettings, stage: str) -> float:
-    """Of one image's output of a band GAN."""
+    """Return the bytes of the output of the band GAN ``stage`` for one image."""
     gan = settings.band_plan().gan(stage)
     height, width = settings.band_transform().band_size((settings.image_size, settings.image_size), gan.bands[0])
     return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)
 
 
 def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, float], None]) -> None:
-    """A ring reduction of ``size_bytes`` over ``nodes``."""
+    """Move what a ring reduction of ``size_bytes`` over ``nodes`` sends."""
     for source, target in zip(nodes, nodes[1:] + nodes[:1], strict=True):
         move("replicas", source, target, 2 * (len(nodes) - 1) / len(nodes) * size_bytes)
 

@@ -1,6 +1,7 @@
 """The executor whose stages are Ray actors; the only package that imports Ray.
 
-``executor`` submits the calls of a step, ``actors`` and ``io_actors`` run them, ``worker_group`` and ``slots`` start
-them on machines, ``replay_log`` and ``recovery`` repeat what a failure took, ``connection`` joins or starts a cluster,
-``jobs`` talks to its dashboard and ``metrics`` to Prometheus. Nothing here computes: actors call :mod:`cluster.stages`.
+``executor`` submits the calls of a step, ``actors`` and ``io_actors`` run them, ``worker_group`` starts these in
+``slots`` on ``nodes``, ``replay_log`` keeps the calls, ``recovery`` finds out what a failure took and does what
+``recovery_plan`` says about it, ``connection`` joins or starts a cluster, ``jobs`` talks to its dashboard and
+``metrics`` to Prometheus. Nothing here computes: actors call :mod:`cluster.stages`.
 """

@@ -24,7 +24,7 @@ from cluster.data.decoding import Pixels
 from cluster.evaluation.background import ScoreValues, score_checkpoint
 from cluster.ray_engine.metrics import StageTelemetry
 from cluster.run.settings import RunSettings
-from cluster.stages.host import StageHost, tensor_of
+from cluster.stages.host import StageHost, build_chain, build_host, tensor_of
 from cluster.stages.malloc import keep_freed_pages
 from cluster.stages.process_group import Meeting, ReplicaGroup
 from cluster.stages.replicas import StageReplica
@@ -37,7 +37,7 @@ Array = NDArray[np.float32] | NDArray[np.float16]
 
 
 def _returned(values: list[Any]) -> Any:
-    """What Ray takes for as many results: one by itself, more in a list."""
+    """Returns ``values`` as Ray takes so many results: one by itself, more in a list."""
     return values[0] if len(values) == 1 else values
 
 
@@ -71,7 +71,7 @@ def _stacks_after(deadline_s: float) -> Iterator[None]:
 class StageActor:
     """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
 
-    It is nobody until it is told who it is, so that a spare can wait with everything imported.
+    It is no stage before :meth:`build`, so that a spare can wait with everything imported.
     """
 
     def __init__(self) -> None:
@@ -80,11 +80,12 @@ class StageActor:
         keep_freed_pages()
         faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
-    def build(self, settings: dict[str, Any], member: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
+    def build(self, settings: dict[str, Any], replica: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
         """Makes it a replica of a stage; answers once the networks are built."""
-        self._host = StageHost(RunSettings.model_validate(settings), member.stage, statistics, member)
-        self._telemetry = StageTelemetry(self._host.settings.run, member.name)
-        return member.name
+        own = RunSettings.model_validate(settings)
+        self._host = build_host(own, replica, build_chain(own, statistics))
+        self._telemetry = StageTelemetry(own.run, replica.name)
+        return replica.name
 
     @property
     def group(self) -> ReplicaGroup:
@@ -94,15 +95,15 @@ class StageActor:
         return self.host.group
 
     def open_store(self, address: str, generation: int) -> Meeting:
-        """See :meth:`ReplicaGroup.open_store`; ``address`` is that of this machine."""
+        """Opens a store for its group at ``address``, this machine's, as :meth:`ReplicaGroup.open_store` does."""
         return self.group.open_store(address, generation)
 
     def join(self, meeting: Meeting) -> None:
-        """See :meth:`ReplicaGroup.join`."""
+        """Joins its group, as :meth:`ReplicaGroup.join` does."""
         self.group.join(meeting)
 
     def has_lost_others(self) -> bool:
-        """Whether its group is broken."""
+        """Returns whether its group is broken."""
         return self._host is not None and self._host.group is not None and not self.group.is_whole
 
     @property
@@ -121,54 +122,55 @@ class StageActor:
         gradient: Array | None,
         *outputs: Array,
     ) -> Any:
-        """See :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
+        """Runs :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
 
         ``pixels`` (B, N, N, C) are those of the images. Metrics come first, then outputs.
         """
         with _stacks_after(self.host.settings.step_deadline_s):
-            told = None if gradient is None else tensor_of(gradient)
-            result = self.host.step(step, pixels.transpose(0, 3, 1, 2), labels, _joined(names, outputs), told)
-            made = [_array(tensor) for tensor in result.outputs.values()]
+            images = tensor_of(pixels.transpose(0, 3, 1, 2))
+            given = None if gradient is None else tensor_of(gradient)
+            result = self.host.step(step, images, tensor_of(labels), _joined(names, outputs), given)
+            results = [_array(tensor) for tensor in result.outputs.values()]
         if self._telemetry is not None:
-            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *made])
-        return _returned([result.metrics, *made])
+            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *results])
+        return _returned([result.metrics, *results])
 
     def gradients(self, step: int) -> Any:
-        """See :meth:`StageHost.gradients`; in the order of the chain."""
+        """Returns what :meth:`StageHost.gradients` gives, in the order of the chain."""
         kept = self.host.gradients(step)
         return _returned([_array(kept[gan.name]) for gan in self.host.settings.band_plan().gans])
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
-        """See :meth:`StageHost.forward`."""
-        return _array(self.host.forward(step, labels, _joined(names, outputs)))
+        """Returns what :meth:`StageHost.forward` gives."""
+        return _array(self.host.forward(step, tensor_of(labels), _joined(names, outputs)))
 
     def pack(self, step: int, attempt: str) -> dict[str, NDArray[np.uint8] | FileRecord]:
-        """See :meth:`StageHost.packed`; as arrays, which the object store hands on without a copy."""
+        """Returns what :meth:`StageHost.packed` gives, as arrays, which the object store hands on without a copy."""
         files = self.host.packed(step, attempt)
         return {n: x if isinstance(x, FileRecord) else np.frombuffer(x, np.uint8) for n, x in files.items()}
 
     def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
-        """See :meth:`StageHost.load`."""
+        """Loads a checkpoint, as :meth:`StageHost.load` does."""
         self.host.load(root_url, records, step)
 
     def pid(self) -> int:
-        """Of its process."""
+        """Returns the number of its process."""
         return os.getpid()
 
     def done(self) -> int:
-        """How many steps it has done, once it has gone through all calls before this one."""
+        """Returns how many steps it has done, once it has gone through all calls before this one."""
         return 0 if self._host is None else self._host.done
 
     def snapshot(self, step: int) -> Path:
-        """See :meth:`StageHost.snapshot`."""
+        """Writes a snapshot, as :meth:`StageHost.snapshot` does."""
         return self.host.snapshot(step)
 
     def restore(self, path: Path) -> None:
-        """See :meth:`StageHost.restore`."""
+        """Takes the state of a snapshot, as :meth:`StageHost.restore` does."""
         self.host.restore(path)
 
     def delete_snapshots(self) -> None:
-        """Those of all stages of the run on this machine."""
+        """Deletes the snapshots of all stages of the run on this machine."""
         delete_snapshots(self.host.settings.run)
 
 

@@ -22,9 +22,9 @@ from ray.exceptions import RayError
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_fixed
 
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, RayAddress, given_address
+from cluster.ray_engine.nodes import is_reachable
 from cluster.ray_engine.object_store_budget import kept_steps_count, step_bytes
 from cluster.ray_engine.session_folder import ray_folder
-from cluster.ray_engine.slots import is_reachable
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError, InputError, RunError
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from cluster.ray_engine.connection import head_answers
 from cluster.ray_engine.heartbeat import Heartbeat
+from cluster.ray_engine.nodes import is_reachable
 from cluster.ray_engine.results import LOOK_EVERY_S, wait_all
-from cluster.ray_engine.slots import is_reachable
 from cluster.ray_engine.worker_group import WorkerGroup
 
 HEAD = "head"
@@ -23,19 +23,19 @@ class FailureDetector:
     in an actor's queue, and all that come after it wait.
 
     Args:
-        crew: the actors.
+        workers: the actors.
         timeout_s: silence after which a machine is given up.
         lose_head: raises what a lost head means.
 
     """
 
-    def __init__(self, crew: WorkerGroup, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
-        self.crew, self._lose_head = crew, lose_head
+    def __init__(self, workers: WorkerGroup, timeout_s: float, lose_head: Callable[[], NoReturn]) -> None:
+        self.workers, self._lose_head = workers, lose_head
         self._looked_s = 0.0
         self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
 
     def wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
-        """What ``refs`` stand for.
+        """Waits for ``refs`` and returns their values.
 
         Raises:
             GetTimeoutError: they are not there after ``deadline_s``; None is no deadline.
@@ -50,23 +50,23 @@ class FailureDetector:
             self._look()
 
     def await_head(self) -> None:
-        """Until Ray's head can be asked: whoever asks it while it is away waits for a minute, and is ended by Ray."""
+        """Waits until Ray's head can be asked: who asks it while it is away waits for a minute, and is ended by Ray."""
         while not head_answers():
             self._look()
             time.sleep(HEAD_EVERY_S)
 
     def _look(self) -> None:
         self._looked_s = time.monotonic()
-        for name in self._heartbeat.silent([HEAD, *self.crew.seats.occupied()]):
+        for name in self._heartbeat.silent([HEAD, *self.workers.allocation.occupied()]):
             if name == HEAD:
                 self._lose_head()
-            for actor, seat in self.crew.seats.by_actor.items():
-                if seat.node_id == name and actor in self.crew.actors:
-                    self.crew.kill(actor)
+            for actor, slot in self.workers.allocation.by_actor.items():
+                if slot.node_id == name and actor in self.workers.actors:
+                    self.workers.kill(actor)
 
     def _knock(self, name: str) -> bool:
-        """Whether somebody is there; a machine that nobody sits on any more counts as there."""
+        """Returns whether a machine answers; one that no actor is on any more counts as if it did."""
         if name == HEAD:
             return head_answers()
-        node = self.crew.seats.occupied().get(name)
+        node = self.workers.allocation.occupied().get(name)
         return node is None or is_reachable(node.address, node.port)

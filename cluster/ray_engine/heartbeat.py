@@ -26,7 +26,7 @@ class Heartbeat:
 
     Args:
         ask: sends a question to somebody, by name; what it gives is handed to ``answered``.
-        answered: whether the answer is there; an error is one: that somebody died is told elsewhere.
+        answered: whether the answer is there; an error is one: a death is reported elsewhere.
         timeout_s: silence after which somebody is given up.
         clock: in seconds.
 
@@ -43,7 +43,7 @@ class Heartbeat:
         self._open: dict[str, _Question] = {}
 
     def silent(self, names: Collection[str]) -> list[str]:
-        """Those of ``names`` that have not answered for ``timeout_s``; to be called every second or so.
+        """Returns those of ``names`` that have not answered for ``timeout_s``; to be called every second or so.
 
         Each is reported once: the next time it is asked anew, for there will be somebody else of that name.
         """

@@ -22,15 +22,15 @@ class IngestActor:
         self.ingest = reader_factory()
 
     def ready(self) -> int:
-        """Answers; a number, as the stages do."""
+        """Returns a number, as the stages do, once it is built."""
         return 0
 
     def pid(self) -> int:
-        """Of its process."""
+        """Returns the number of its process."""
         return os.getpid()
 
     def leave_out(self, images: Sequence[QuarantinedImage]) -> None:
-        """See :meth:`BatchReader.leave_out`; does no harm twice."""
+        """Passes over ``images``, as :meth:`BatchReader.leave_out` does; does no harm twice."""
         self.ingest.leave_out(images)
 
     def batch(self, step: int) -> tuple[Pixels, NDArray[np.int64]]:
@@ -54,5 +54,5 @@ class UploadActor:
         return write_files(root_url, data)
 
     def pid(self) -> int:
-        """Of its process."""
+        """Returns the number of its process."""
         return os.getpid()

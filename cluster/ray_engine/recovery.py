@@ -1,14 +1,9 @@
-"""What is done again after a failure, and in which actors.
-
-A stage that died gets a new actor, the state of the last snapshot and its own calls since then. So does, in the actor
-that it has, one that did a step whose reply was lost on the way. Stages that live and were not reached by some calls
-get those.
-"""
+"""How a failure is found out about, and how what :mod:`cluster.ray_engine.recovery_plan` says is done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,9 +18,23 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from cluster.execution.executors import RecoveryBudget, RestorePoint
-from cluster.execution.failure_policy import Decision, Recovery, Symptoms, decide
+from cluster.data.quarantine import QuarantinedImage
+from cluster.execution.executor import RecoveryBudget, RestorePoint
+from cluster.execution.failure_policy import Recovery, Symptoms, decide
 from cluster.ray_engine.failure_detector import FailureDetector
+from cluster.ray_engine.recovery_plan import (
+    Action,
+    CallAgain,
+    CountFailure,
+    Diagnosis,
+    ExcludeImages,
+    Fail,
+    RenewReader,
+    RepeatCounter,
+    Restart,
+    RollBack,
+    plan_recovery,
+)
 from cluster.ray_engine.replay_log import ReplayLog
 from cluster.ray_engine.results import (
     damage_in,
@@ -48,8 +57,6 @@ from freqgan.errors import RunError
 from freqgan.model.stage_names import IMAGE_STAGE
 
 ANSWER_TIMEOUT_S = 600.0
-MOST_IN_VAIN = 20
-"""Recoveries in a row that have changed nothing; more than replies that chance loses."""
 
 
 class ReplayImpossible(Exception):  # noqa: N818  # no error yet: the executor makes a roll-back of it
@@ -65,35 +72,34 @@ class Replayer:
 
     Args:
         settings: of the run.
-        crew: its actors.
-        ledger: of its calls.
+        workers: its actors.
+        replay_log: of its calls.
         restore: state that the actors began from, or None for a new run.
-        watch: to wait with.
-        carried: budgets used so far.
+        detector: to wait with.
+        used: budgets used so far.
 
     """
 
     def __init__(
         self,
         settings: RunSettings,
-        crew: WorkerGroup,
-        ledger: ReplayLog,
+        workers: WorkerGroup,
+        replay_log: ReplayLog,
         restore: RestorePoint | None,
-        watch: FailureDetector,
-        carried: RecoveryBudget,
+        detector: FailureDetector,
+        used: RecoveryBudget,
     ) -> None:
-        self.settings, self.crew, self.ledger, self.restore = settings, crew, ledger, restore
-        self.watch, self._wait = watch, watch.wait
-        self.carried = replace(carried, use_gpus=crew.seats.use_gpus)
-        self._reviving: set[str] = set()
-        self._seen: tuple[int, dict[str, int | None]] | None = None
-        self._in_vain = 0
+        self.settings, self.workers, self.replay_log, self.restore = settings, workers, replay_log, restore
+        self._wait = detector.wait
+        self.used = replace(used, use_gpus=workers.allocation.use_gpus)
+        self._restarting: frozenset[str] = frozenset()
+        self._repeats = RepeatCounter()
 
     def recover(self, error: RayError, finished: int, submitted: int) -> Recovery | None:
-        """Replays what ``error`` has cost, or raises what the user is to read; None where only images were damaged.
+        """Replays what ``error`` has cost; returns None where only images were damaged, of which others tell.
 
         Raises:
-            Lost: all stages have to begin again at the last checkpoint.
+            ReplayImpossible: all stages have to begin again at the last checkpoint.
             RunError: it is the run's own error, or a budget is spent.
             RayError: something else failed meanwhile: to be called again with that.
 
@@ -102,91 +108,112 @@ class Replayer:
         homeless = self._end_homeless()
         if not homeless:
             self._end_idle(error, finished, submitted)
-        done = {} if homeless else self._done_steps()
-        dead = tuple(name for name, steps in done.items() if steps is None)
-        again = () if homeless else self._to_do_again(dead, done, submitted)
-        damaged = self._damaged_step()
-        cause = self._cause(error, homeless)
-        decision: Decision = "replay"
-        failed = damaged is None or dead or again or homeless  # else only data are damaged: they have their own limit
-        if failed:
-            symptoms = self._symptoms(error, dead, again, homeless)
-            decision = decide(symptoms, self.settings.max_failures, self.settings.max_preemption_failures)
-            if decision == "fail":
-                raise_as_ours(error)
-            self._count(homeless)
-        if decision == "roll back":
-            raise ReplayImpossible(cause if homeless else f"inputs to replay are gone ({cause})", dead or homeless)
-        self._count_in_vain(finished, done, bool(dead or again or damaged is not None), cause)
-        base = self.ledger.snapshot.step
-        self._revive(dead, again)
-        if damaged is not None:
-            self._leave_out(damaged, done)
-        readers = self.crew.readers.keys()
-        anew = {*dead, *again} - readers
-        positions = {name: base if name in anew else steps or 0 for name, steps in done.items() if name not in readers}
-        for step in range(min(positions.values()), submitted):
-            names = {name for name, position in positions.items() if step >= position}
-            shifted = damaged is not None and step >= damaged
-            lost = self.crew.reader_of(step) in dead or self._batch_is_lost(step)
-            self.ledger.call_again(step, names, shifted or lost)
-        if not failed:
-            return None  # whoever reports what is left out tells of it
-        from_step, steps = (base, submitted - base) if anew else (finished, 0)
-        return Recovery(finished, dead, cause, decision, from_step, steps, time.monotonic() - begun_s)
+        diagnosis = self.diagnose(error, finished, submitted, homeless)
+        limits = self.settings.max_failures, self.settings.max_preemption_failures
+        self.apply(plan_recovery(diagnosis, *limits), error)
+        if not diagnosis.is_failure:
+            return None
+        from_step = diagnosis.snapshot_step if diagnosis.restarted else finished
+        steps = submitted - from_step if diagnosis.restarted else 0
+        seconds = time.monotonic() - begun_s
+        return Recovery(finished, diagnosis.dead, diagnosis.cause, "replay", from_step, steps, seconds)
+
+    def diagnose(self, error: RayError, finished: int, submitted: int, homeless: tuple[str, ...]) -> Diagnosis:
+        """Finds out what ``error`` has cost, by asking all actors once they have gone through their queues.
+
+        Args:
+            error: of the result that was waited for.
+            finished: steps that are finished.
+            submitted: steps whose calls were made.
+            homeless: actors whose machine is lost; then nobody is asked.
+
+        """
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        steps_done = {} if homeless else self._steps_done()  # first: then all batches are there that were asked for
+        damaged_step = self._damaged_step()
+        diagnosis = Diagnosis(
+            cause=first_line(error),
+            finished=finished,
+            submitted=submitted,
+            snapshot_step=self.replay_log.snapshot.step,
+            groups={stage: tuple(replica.name for replica in group) for stage, group in self.workers.groups.items()},
+            readers=tuple(self.workers.readers),
+            steps_done=steps_done,
+            homeless=homeless,
+            used=self.used,
+            lost_call=is_unavailable(error) or isinstance(cause, OutOfStepError),
+            lost_object=isinstance(error, ObjectLostError),
+            dead_call=is_death(error),
+            restarting=self._restarting,
+            damaged_step=damaged_step,
+            damage="" if damaged_step is None else self._damage_at(damaged_step)[0].reason,
+        )
+        if homeless:
+            where = f"the machine of {', '.join(homeless)} is gone or cannot be reached"
+            return replace(diagnosis, cause=where)
+        diagnosis = replace(
+            diagnosis,
+            broken_groups=self._broken_groups(diagnosis.dead),
+            lost_replies=self._lost_replies(diagnosis.steps_done, submitted),
+            lost_gradients=bool(self.replay_log.lost_gradients()),
+            lost_saves=self._lost_saves(),
+            lost_batches=self._lost_batches(diagnosis.dead, submitted),
+        )
+        return replace(diagnosis, repeats=self._repeats.count(diagnosis))
+
+    def apply(self, actions: Collection[Action], error: RayError) -> None:
+        """Does ``actions`` in order.
+
+        Raises:
+            ReplayImpossible: for RollBack.
+            RunError: for Fail, as what ``error`` means.
+            RayError: something else failed meanwhile.
+
+        """
+        for action in actions:
+            match action:
+                case Fail():
+                    raise_as_ours(error)
+                case RollBack(cause, stages):
+                    raise ReplayImpossible(cause, stages)
+                case CountFailure(preempted):
+                    self._count(preempted=preempted)
+                case RenewReader(name):
+                    self.workers.renew_reader(name)
+                case Restart(replaced, set_back):
+                    self._restart(replaced, set_back)
+                case ExcludeImages(step):
+                    self._exclude_images(step)
+                case CallAgain(step, stages, read_again):
+                    self.replay_log.call_again(step, stages, read_again)
 
     def may_begin_again(self) -> bool:
         """Counts a failure that cost everything; False where the budget is spent."""
-        return self._within_budget(Symptoms((), False, True, self.carried.failures))
+        return self._within_budget(Symptoms((), False, True, self.used.failures))
 
     def may_upload_again(self) -> bool:
         """Counts a death of who writes checkpoints; False where the budget is spent."""
-        return self._within_budget(Symptoms((UPLOADER,), False, False, self.carried.failures))
+        return self._within_budget(Symptoms((UPLOADER,), False, False, self.used.failures))
 
     def _within_budget(self, symptoms: Symptoms) -> bool:
         if decide(symptoms, self.settings.max_failures) == "fail":
             return False
-        self._count(())
+        self._count(preempted=False)
         return True
 
-    # -- what happened ---------------------------------------------------------------------------
-
-    def _symptoms(
-        self, error: RayError, dead: tuple[str, ...], again: tuple[str, ...], homeless: tuple[str, ...]
-    ) -> Symptoms:
-        cause = error.cause if isinstance(error, RayTaskError) else None
-        lost_calls = is_unavailable(error) or isinstance(cause, OutOfStepError) or bool(again)
-        # An actor that died, and none that is dead: what is gone belonged to one that was replaced long ago.
-        lost_objects = isinstance(error, ObjectLostError) or (is_death(error) and not dead)
-        used = self.carried
-        return Symptoms(dead, lost_calls, lost_objects, used.failures, homeless, used.preemptions)
-
-    def _count(self, homeless: tuple[str, ...]) -> None:
-        used = self.carried
-        if homeless:
-            self.carried = replace(used, preemptions=used.preemptions + 1)
+    def _count(self, *, preempted: bool) -> None:
+        if preempted:
+            self.used = replace(self.used, preemptions=self.used.preemptions + 1)
         else:
-            self.carried = replace(used, failures=used.failures + 1)
+            self.used = replace(self.used, failures=self.used.failures + 1)
 
-    def _count_in_vain(self, finished: int, done: dict[str, int | None], changes: bool, cause: str) -> None:
-        """Lost where the same calls were made over and over and nothing has come of it: they would be for ever."""
-        seen = finished, done
-        self._in_vain = self._in_vain + 1 if seen == self._seen and not changes else 0
-        self._seen = seen
-        if self._in_vain >= MOST_IN_VAIN:
-            self._in_vain = 0
-            raise ReplayImpossible(f"calls were made {MOST_IN_VAIN} times and nothing came of it ({cause})", ())
-
-    def _cause(self, error: RayError, homeless: tuple[str, ...]) -> str:
-        if homeless:
-            return f"the machine of {', '.join(homeless)} is gone or cannot be reached"
-        return first_line(error)
+    # -- ending who keeps the others waiting -----------------------------------------------------
 
     def _end_homeless(self) -> tuple[str, ...]:
         """Ends the actors on machines that are gone: what waits for them would wait until Ray has noticed as well."""
-        homeless = tuple(self.crew.seats.homeless())
+        homeless = tuple(self.workers.allocation.homeless())
         for name in homeless:
-            self.crew.kill(name)
+            self.workers.kill(name)
         return homeless
 
     def _end_idle(self, error: RayError, finished: int, submitted: int) -> None:
@@ -199,11 +226,11 @@ class Replayer:
     def _end_stuck(self, finished: int, submitted: int) -> None:
         """Ends the actor that keeps the oldest step from being finished: the first that has all it needs."""
         step = min(finished, submitted - 1)
-        refs = self.ledger.steps[step]
-        for call in self.ledger.program:
-            for member in self.crew.groups[call.stage] if call.kind == "step" else ():
-                if not is_ready(refs.metrics[member.name]):
-                    self.crew.kill(member.name if is_ready(refs.images) else self.crew.reader_of(step))
+        refs = self.replay_log.steps[step]
+        for call in self.replay_log.graph:
+            for replica in self.workers.groups[call.stage] if call.kind == "step" else ():
+                if not is_ready(refs.metrics[replica.name]):
+                    self.workers.kill(replica.name if is_ready(refs.images) else self.workers.reader_of(step))
                     return
 
     def _end_silent_replicas(self, finished: int, submitted: int) -> None:
@@ -211,31 +238,33 @@ class Replayer:
 
         Asking them would not do: their queues may wait for results that depend on the very step that hangs.
         """
-        for group in [group for group in self.crew.groups.values() if len(group) > 1]:
+        for group in [group for group in self.workers.groups.values() if len(group) > 1]:
             for step in range(finished, submitted):
-                refs = {member.name: self.ledger.steps[step].metrics[member.name] for member in group}
+                refs = {replica.name: self.replay_log.steps[step].metrics[replica.name] for replica in group}
                 if any(is_broken_group(ref) for ref in refs.values()):
                     ray.wait(list(refs.values()), num_returns=len(refs), timeout=self.settings.replica_timeout_s)
                     for name in [name for name, ref in refs.items() if not is_ready(ref)]:
-                        self.crew.kill(name)
+                        self.workers.kill(name)
                     break
 
-    def _done_steps(self) -> dict[str, int | None]:
-        """How many steps every actor has done, once it has gone through its queue; None for the dead."""
-        asks = {name: actor.done.remote for name, actor in self.crew.actors.items()}
-        asks |= {name: reader.ready.remote for name, reader in self.crew.readers.items()}
-        first = {name: ask() for name, ask in asks.items()}  # all at once: each waits for its queue
-        return {name: self._done(name, iter([first[name]]), ask) for name, ask in asks.items()}
+    # -- what happened ---------------------------------------------------------------------------
 
-    def _done(self, name: str, first: Iterator[Any], ask: Callable[[], Any]) -> int | None:
-        """The answer ``first``, or that to the same question again where it was lost."""
+    def _steps_done(self) -> dict[str, int | None]:
+        """Returns how many steps every actor has done, once it has gone through its queue; None for the dead."""
+        asks = {name: actor.done.remote for name, actor in self.workers.actors.items()}
+        asks |= {name: reader.ready.remote for name, reader in self.workers.readers.items()}
+        first = {name: ask() for name, ask in asks.items()}  # all at once: each waits for its queue
+        return {name: self._answer(name, iter([first[name]]), ask) for name, ask in asks.items()}
+
+    def _answer(self, name: str, first: Iterator[Any], ask: Callable[[], Any]) -> int | None:
+        """Returns the answer ``first``, or that to the same question again where it was lost; None from the dead."""
         try:
             (steps,) = retry_lost_calls(
                 [lambda: next(first, None) or ask()], lambda refs: self._wait(refs, ANSWER_TIMEOUT_S)
             )
             return int(steps)
         except ActorUnavailableError:
-            self.crew.kill(name)
+            self.workers.kill(name)
             return None
         except RayActorError:
             return None
@@ -244,109 +273,99 @@ class Replayer:
                 f"{name} has not answered for {ANSWER_TIMEOUT_S:g} s after a failure; run the same command again"
             ) from error
 
-    def _to_do_again(self, dead: tuple[str, ...], done: dict[str, int | None], submitted: int) -> tuple[str, ...]:
-        """Living stages that go back to the snapshot: with their group, by a lost reply, or by a failed recovery."""
-        found = self._left_alone(dead) | self._unheard(done, submitted) | self._reviving
-        for group in self.crew.groups.values():
-            names = {member.name for member in group}
-            found |= names if names & found else set()
-        return tuple(member.name for member in self.crew.members if member.name in found - {*dead})
+    def _broken_groups(self, dead: tuple[str, ...]) -> frozenset[str]:
+        """Returns the replicas that say that their group is broken: a step may have been applied in some alone.
 
-    def _left_alone(self, dead: tuple[str, ...]) -> set[str]:
-        """Living replicas whose group has broken, or has lost a member: a step may have been applied in some alone."""
-        found: set[str] = set()
-        for group in self.crew.groups.values():
-            living = [member.name for member in group if member.name not in dead]
-            if len(group) > 1 and living:
-                asked = [self.crew.actors[name].has_lost_others.remote() for name in living]
-                if len(living) < len(group) or any(self._wait(asked, ANSWER_TIMEOUT_S)):
-                    found |= set(living)
-        return found
-
-    def _unheard(self, done: dict[str, int | None], submitted: int) -> set[str]:
-        """Living stages that have done a step of which no results have come: the reply was lost, not the call.
-
-        Of finished steps as well: a stage that has done them once more has given new results, and others that go back
-        to the snapshot take those.
-
-        Raises:
-            Lost: so was the reply to a save of before the last snapshot: there is no state to make it of.
-
+        Those are not asked who have lost a replica: they are of no whole group anyway.
         """
-        found = {
-            member.name
-            for step in range(self.ledger.snapshot.step, submitted)
-            for member in self.crew.members
-            if step < (done[member.name] or 0)
-            and any(not is_there(ref) for ref in self.ledger.steps[step].made_by(member))
-        }
-        if self.ledger.lost_gradients():
-            found |= {member.name for member in self.crew.groups[IMAGE_STAGE]}
-        for save in self.ledger.saves:
-            lost = {name for name, ref in save.by_actor.items() if is_ready(ref) and is_unavailable(error_of(ref))}
-            if lost and save.step < self.ledger.snapshot.step:
-                raise ReplayImpossible(f"a reply of {', '.join(sorted(lost))} was lost", tuple(sorted(lost)))
-            found |= {name for name in lost if done[name] is not None}
-        return found
+        names = [
+            replica.name
+            for group in self.workers.groups.values()
+            if len(group) > 1 and not any(replica.name in dead for replica in group)
+            for replica in group
+        ]
+        answers = self._wait([self.workers.actors[name].has_lost_others.remote() for name in names], ANSWER_TIMEOUT_S)
+        return frozenset(name for name, is_broken in zip(names, answers, strict=True) if is_broken)
+
+    def _lost_replies(self, steps_done: Mapping[str, int | None], submitted: int) -> frozenset[str]:
+        """Returns the stages that have done a step of which no results have come: the reply was lost, not the call."""
+        return frozenset(
+            replica.name
+            for step in range(self.replay_log.snapshot.step, submitted)
+            for replica in self.workers.replicas
+            if step < (steps_done[replica.name] or 0)
+            and any(not is_there(ref) for ref in self.replay_log.steps[step].refs_of(replica))
+        )
+
+    def _lost_saves(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """Returns the saves of which replies were lost: their steps, and whose replies."""
+        lost = [
+            (
+                save.step,
+                tuple(name for name, ref in save.by_actor.items() if is_ready(ref) and is_unavailable(error_of(ref))),
+            )
+            for save in self.replay_log.saves
+        ]
+        return tuple((step, names) for step, names in lost if names)
+
+    def _lost_batches(self, dead: tuple[str, ...], submitted: int) -> frozenset[int]:
+        """Returns the steps since the snapshot whose batch was lost, with its reader or with the reader's reply."""
+        steps = range(self.replay_log.snapshot.step, submitted)
+        return frozenset(step for step in steps if self.workers.reader_of(step) in dead or self._batch_is_lost(step))
 
     def _batch_is_lost(self, step: int) -> bool:
-        """Whether the reader's reply was lost; it reads the same again."""
-        images = self.ledger.steps[step].images
+        images = self.replay_log.steps[step].images
         return is_ready(images) and error_of(images) is not None
 
     def _damaged_step(self) -> int | None:
-        """The first step of whose batch there is nothing but the account of images that are damaged for good."""
-        return next((step for step, refs in sorted(self.ledger.steps.items()) if damage_in(refs.images)), None)
+        """Returns the first step of whose batch there is nothing but the account of damaged images."""
+        return next((step for step in sorted(self.replay_log.steps) if self._damage_at(step)), None)
+
+    def _damage_at(self, step: int) -> tuple[QuarantinedImage, ...]:
+        return damage_in(self.replay_log.steps[step].images)
 
     # -- what is done about it -------------------------------------------------------------------
 
-    def _leave_out(self, step: int, done: dict[str, int | None]) -> None:
-        """Puts the damaged images of ``step`` into quarantine and has all readers know it.
+    def _exclude_images(self, step: int) -> None:
+        """Puts the damaged images of ``step`` into quarantine and has all readers know it; RunError if too many."""
 
-        No batch from that step on has been trained on, so all of them can be had anew without these images.
+        def leave_out(images: tuple[QuarantinedImage, ...]) -> None:
+            asks = [partial(reader.leave_out.remote, images) for reader in self.workers.readers.values()]
+            retry_lost_calls(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
 
-        Raises:
-            Lost: it has: the images were whole when it was read first.
-            RunError: they are too many.
+        self.workers.source.exclude(self._damage_at(step), leave_out)
 
-        """
-        found = damage_in(self.ledger.steps[step].images)
-        if any(steps is not None and steps > step for name, steps in done.items() if name not in self.crew.readers):
-            raise ReplayImpossible(
-                f"images of step {step}, which is to be done again, have been damaged since ({found[0].reason})", ()
-            )
-        if self.crew.source.quarantine is not None:
-            self.crew.source.quarantine.add(found, self.crew.source.index.sample_count)
-        asks = [partial(reader.leave_out.remote, found) for reader in self.crew.readers.values()]
-        retry_lost_calls(asks, lambda refs: self._wait(refs, ANSWER_TIMEOUT_S))
-
-    def _revive(self, dead: tuple[str, ...], again: tuple[str, ...]) -> None:
-        """New actors for ``dead``; they and those in ``again`` get the state of the last snapshot or of the start."""
-        for name in self.crew.readers.keys() & dead:
-            self.crew.renew_reader(name)
-        point = self.ledger.snapshot
-        lost = [member for member in self.crew.members if member.name in dead]
-        anew = [member for member in self.crew.members if member.name in {*dead, *again}]
-        ready = [self.crew.seat(member) for member in lost]
+    def _restart(self, replaced: tuple[str, ...], set_back: tuple[str, ...]) -> None:
+        """Gives ``replaced`` stages new actors; they and ``set_back`` get the state of the snapshot or of the start."""
+        point = self.replay_log.snapshot
+        replicas = [replica for replica in self.workers.replicas if replica.name in {*replaced, *set_back}]
+        names = frozenset(replica.name for replica in replicas)
+        ready = [self.workers.place(replica) for replica in replicas if replica.name in replaced]
         ready += [  # a state of the start has no other way to be had; and that call may be what was lost the last time
-            self.crew.build(member)
-            for member in anew
-            if member not in lost and (not point.by_actor or member.name in self._reviving)
+            self.workers.build(replica)
+            for replica in replicas
+            if replica.name not in replaced and (not point.by_actor or replica.name in self._restarting)
         ]
-        if point.by_actor:
-            ready += [self.crew.actors[m.name].restore.remote(point.by_actor[m.name]) for m in anew]
-        elif self.restore is not None:
-            arguments = (self.restore.root_url, self.restore.records, self.restore.step)
-            ready += [self.crew.actors[member.name].load.remote(*arguments) for member in anew]
-        self._reviving = {member.name for member in anew}
+        ready += self._restore(names)
+        self._restarting = names
         try:
-            self._wait(ready, None)  # first: a group waits for its members no longer than its timeout
-            self._wait(self.crew.form_groups({member.stage for member in anew}), None)
+            self._wait(ready, None)  # first: a group waits for its replicas no longer than its timeout
+            self._wait(self.workers.form_groups({replica.stage for replica in replicas}), None)
         except RayTaskError as error:
             if isinstance(error.cause, SnapshotLostError):
-                raise ReplayImpossible(f"inputs to replay are gone ({error.cause})", dead) from error
+                raise ReplayImpossible(f"inputs to replay are gone ({error.cause})", replaced) from error
             raise
-        self._reviving = set()
-        if IMAGE_STAGE in {member.name for member in anew}:
-            self.ledger.remember_gradients(self.ledger.lost_gradients())
-        self.ledger.write_again(point.step, {member.name for member in anew})
+        self._restarting = frozenset()
+        if IMAGE_STAGE in names:
+            self.replay_log.remember_gradients(self.replay_log.lost_gradients())
+        self.replay_log.write_again(point.step, names)
+
+    def _restore(self, names: Collection[str]) -> list[Any]:
+        """Has stages take the state of the snapshot, or of the checkpoint of the start; references to wait for."""
+        point, actors = self.replay_log.snapshot, self.workers.actors
+        if point.by_actor:
+            return [actors[name].restore.remote(point.by_actor[name]) for name in names]
+        if self.restore is None:
+            return []
+        arguments = (self.restore.root_url, self.restore.records, self.restore.step)
+        return [actors[name].load.remote(*arguments) for name in names]

@@ -7,7 +7,7 @@ dead actor has returned is still there for those that come after it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,10 @@ from cluster.ray_engine.worker_group import WorkerGroup
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import StageReplica
 from freqgan.model.stage_names import IMAGE_STAGE
-from freqgan.model.step_graph import StageCall, step_graph
+from freqgan.model.step_graph import StageCall, run_step, step_graph
+
+Parts = dict[int, Any]
+"""References to the parts of an output by the index of the replica that gives them."""
 
 
 @dataclass
@@ -28,16 +31,16 @@ class StepRefs:
 
     images: Any
     labels: Any
-    outputs: dict[tuple[str, int], dict[int, Any]] = field(default_factory=dict)
+    outputs: dict[tuple[str, int], Parts] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
 
-    def made_by(self, member: StageReplica) -> list[Any]:
+    def refs_of(self, replica: StageReplica) -> list[Any]:
         """References to what an actor has given, in any pass: all of one call come together or not at all."""
         parts = [
-            made[member.index] for (s, _), made in self.outputs.items() if s == member.stage and member.index in made
+            made[replica.index] for (s, _), made in self.outputs.items() if s == replica.stage and replica.index in made
         ]
-        return [*parts, *(ref for name, ref in self.metrics.items() if name == member.name)]
+        return [*parts, *(ref for name, ref in self.metrics.items() if name == replica.name)]
 
 
 @dataclass
@@ -58,22 +61,22 @@ class ReplayLog:
 
     Args:
         settings: of the run.
-        crew: its actors.
+        workers: its actors.
         first_step: finished steps so far.
 
     """
 
-    def __init__(self, settings: RunSettings, crew: WorkerGroup, first_step: int) -> None:
+    def __init__(self, settings: RunSettings, workers: WorkerGroup, first_step: int) -> None:
         plan = settings.band_plan()
-        self.settings, self.crew = settings, crew
-        self.program = step_graph(plan)
+        self.settings, self.workers = settings, workers
+        self.graph = step_graph(plan)
         self.receivers = [gan.name for gan in plan.gans] if settings.feeds_back else []
         self.steps: dict[int, StepRefs] = {}
-        self.kept_gradients: dict[int, dict[str, Any]] = {}
+        self.earlier_gradients: dict[int, dict[str, Any]] = {}
         """Of steps before the first one here: what the image stage has kept of them."""
         self.snapshot = StateRefs(first_step, {})
         """The one to begin again from; of the very start where it names no files."""
-        self.taking: deque[StateRefs] = deque()
+        self.pending_snapshots: deque[StateRefs] = deque()
         self.saves: deque[StateRefs] = deque()
 
     # -- making calls --------------------------------------------------------------------------
@@ -81,48 +84,53 @@ class ReplayLog:
     def open(self, step: int) -> None:
         """Asks for the batch of ``step`` and makes all of its calls."""
         self.steps[step] = StepRefs(*self._batch(step))
-        self.call(step, self.crew.actors)
+        self.call(step, self.workers.actors)
 
     def call(self, step: int, actors: Collection[str]) -> None:
         """Makes the calls of ``step`` that belong to ``actors``, with the references that there are."""
         refs = self.steps[step]
-        told = self._told(step - self.settings.feedback.lag)
-        for call in self.program:
-            for member in self.crew.groups[call.stage]:
-                if member.name in actors:
-                    self._call_member(step, call, member, refs, told)
+        gradients = self._gradients_of(step - self.settings.feedback.lag)
 
-    def call_again(self, step: int, actors: set[str], batch: bool) -> None:
-        """What was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
+        def run_call(call: StageCall, inputs: dict[str, Parts]) -> Parts:
+            parts = refs.outputs.get((call.stage, call.pass_number), {})
+            for replica in self.workers.groups[call.stage]:
+                if replica.name in actors:
+                    parts = parts | self._call_replica(step, call, replica, refs, inputs, gradients)
+            return parts
+
+        run_step(self.graph, run_call, refs.outputs)
+
+    def call_again(self, step: int, actors: Collection[str], batch: bool) -> None:
+        """Does again what was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
         if batch:
             refs = self.steps[step]
             refs.images, refs.labels = self._batch(step)
         self.call(step, actors)
-        for taking in self.taking:
-            if taking.step == step + 1:
-                taking.by_actor |= self._snapshots(taking.step, actors)
+        for snapshot in self.pending_snapshots:
+            if snapshot.step == step + 1:
+                snapshot.by_actor |= self._snapshots(snapshot.step, actors)
         self.write_again(step + 1, actors)
 
     def take_snapshot(self, step: int) -> None:
         """Has every actor write its state after ``step`` steps, behind the calls made so far."""
-        self.taking.append(StateRefs(step, self._snapshots(step, self.crew.actors)))
+        self.pending_snapshots.append(StateRefs(step, self._snapshots(step, self.workers.actors)))
 
     def save(self, step: int, attempt: str) -> None:
         """Has every actor hand over its state after ``step`` steps to its uploader."""
         save = StateRefs(step, {}, attempt)
-        self._write(save, self.crew.actors)
+        self._write(save, self.workers.actors)
         self.saves.append(save)
 
     def write_again(self, step: int, actors: Collection[str]) -> None:
-        """The save that was to be made after ``step`` steps, if there is one that is not collected yet."""
+        """Makes again the save of after ``step`` steps, if there is one that is not collected yet."""
         for save in self.saves:
             if save.step == step:
                 self._write(save, actors)
 
     def lost_uploads(self) -> set[str]:
-        """The machines whose uploader died over what there is to write."""
+        """Returns the machines whose uploader died over what there is to write."""
         return {
-            self.crew.home_of(name)
+            self.workers.home_of(name)
             for save in self.saves
             for name, ref in save.by_actor.items()
             if _has_died(ref) and not _has_died(save.packed[name])
@@ -135,26 +143,26 @@ class ReplayLog:
         in the midst of a call waits for ever for a call that does not come.
         """
         for node_id in lost:
-            self.crew.renew_uploader(node_id)
+            self.workers.renew_uploader(node_id)
         for save in self.saves:
             for name, ref in save.by_actor.items():
-                if self.crew.home_of(name) in lost and (not is_ready(ref) or _has_died(ref)):
-                    save.by_actor[name] = self.crew.upload(name, save.packed[name])
+                if self.workers.home_of(name) in lost and (not is_ready(ref) or _has_died(ref)):
+                    save.by_actor[name] = self.workers.upload(name, save.packed[name])
 
     def remember_gradients(self, steps: Iterable[int]) -> None:
-        """Asks the image stage for what it told at ``steps``, which were before the first one here."""
-        actor = self.crew.actors[IMAGE_STAGE]
+        """Asks the image stage for its gradients of ``steps``, which were before the first one here."""
+        actor = self.workers.actors[IMAGE_STAGE]
         for step in steps:
             refs = actor.gradients.options(num_returns=len(self.receivers)).remote(step)
-            told = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
-            self.kept_gradients[step] = told
+            gradients = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
+            self.earlier_gradients[step] = gradients
 
     def lost_gradients(self) -> list[int]:
-        """The steps before the first one here, of which the image stage's answer was lost."""
+        """Returns the steps before the first one here of which the image stage's answer was lost."""
         return [
             step
-            for step, told in self.kept_gradients.items()
-            if any(is_ready(ref) and error_of(ref) is not None for ref in told.values())
+            for step, gradients in self.earlier_gradients.items()
+            if any(is_ready(ref) and error_of(ref) is not None for ref in gradients.values())
         ]
 
     # -- forgetting ----------------------------------------------------------------------------
@@ -164,52 +172,57 @@ class ReplayLog:
         self.snapshot = snapshot
         oldest = snapshot.step - self.settings.feedback.lag
         self.steps = {step: refs for step, refs in self.steps.items() if step >= min(oldest, finished)}
-        self.kept_gradients = {step: refs for step, refs in self.kept_gradients.items() if step >= oldest}
+        self.earlier_gradients = {step: refs for step, refs in self.earlier_gradients.items() if step >= oldest}
 
     def forget_all(self) -> None:
-        """When every step is finished and a new beginning is made."""
-        self.steps, self.kept_gradients = {}, {}
-        self.taking.clear()
+        """Forgets all steps: they are finished, and a new beginning is made."""
+        self.steps, self.earlier_gradients = {}, {}
+        self.pending_snapshots.clear()
 
     # -- parts ---------------------------------------------------------------------------------
 
     def _batch(self, step: int) -> Any:
-        return self.crew.readers[self.crew.reader_of(step)].batch.options(num_returns=2).remote(step)
+        return self.workers.readers[self.workers.reader_of(step)].batch.options(num_returns=2).remote(step)
 
     def _snapshots(self, step: int, actors: Collection[str]) -> dict[str, Any]:
-        return {name: self.crew.actors[name].snapshot.remote(step) for name in actors}
+        return {name: self.workers.actors[name].snapshot.remote(step) for name in actors}
 
     def _write(self, save: StateRefs, actors: Collection[str]) -> None:
         """Has ``actors`` pack what they have to save, and others write it."""
         for name in actors:
-            save.packed[name] = self.crew.actors[name].pack.remote(save.step, save.attempt)
-            save.by_actor[name] = self.crew.upload(name, save.packed[name])
+            save.packed[name] = self.workers.actors[name].pack.remote(save.step, save.attempt)
+            save.by_actor[name] = self.workers.upload(name, save.packed[name])
 
-    def _call_member(
-        self, step: int, call: StageCall, member: StageReplica, refs: StepRefs, told: dict[str, Any]
-    ) -> None:
-        parts = [(name, part) for name, number in call.inputs for _, part in sorted(refs.outputs[name, number].items())]
-        names, inputs = [name for name, _ in parts], [part for _, part in parts]
-        actor = self.crew.actors[member.name]
-        made_here = refs.outputs.setdefault((call.stage, call.pass_number), {})
+    def _call_replica(
+        self,
+        step: int,
+        call: StageCall,
+        replica: StageReplica,
+        refs: StepRefs,
+        inputs: Mapping[str, Parts],
+        gradients: Mapping[str, Any],
+    ) -> Parts:
+        """Makes a replica's call; returns the reference to its part of the output, none of the image stage."""
+        parts = [(name, part) for name, by_index in inputs.items() for _, part in sorted(by_index.items())]
+        names, arrays = [name for name, _ in parts], [part for _, part in parts]
+        actor = self.workers.actors[replica.name]
         if call.kind == "forward":
-            made_here[member.index] = actor.forward.remote(step, names, refs.labels, *inputs)
-            return
+            return {replica.index: actor.forward.remote(step, names, refs.labels, *arrays)}
         receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
-        arguments = (step, names, refs.images, refs.labels, told.get(call.stage), *inputs)
+        arguments = (step, names, refs.images, refs.labels, gradients.get(call.stage), *arrays)
         returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
-        refs.metrics[member.name], *made = returned if receivers else [returned]
-        if call.stage == IMAGE_STAGE:
-            refs.gradients = dict(zip(receivers, made, strict=True))
-        else:
-            made_here[member.index] = made[0]
+        refs.metrics[replica.name], *outputs = returned if receivers else [returned]
+        if call.stage != IMAGE_STAGE:
+            return {replica.index: outputs[0]}
+        refs.gradients = dict(zip(receivers, outputs, strict=True))
+        return {}
 
-    def _told(self, step: int) -> dict[str, Any]:
-        """What the image stage said at ``step``, by GAN."""
-        return self.steps[step].gradients if step in self.steps else self.kept_gradients.get(step, {})
+    def _gradients_of(self, step: int) -> dict[str, Any]:
+        """References to the image stage's gradients of ``step``, by GAN."""
+        return self.steps[step].gradients if step in self.steps else self.earlier_gradients.get(step, {})
 
 
 def _has_died(ref: Any) -> bool:
-    """Whether who was to give it is dead, or cannot be reached."""
+    """Returns whether the actor that was to give ``ref`` is dead, or cannot be reached."""
     error = error_of(ref) if is_ready(ref) else None
     return error is not None and (is_death(error) or is_unavailable(error))

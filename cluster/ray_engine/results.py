@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def wait_all(refs: list[Any], deadline_s: float | None, look: Callable[[], None] = lambda: None) -> list[Any]:
-    """What ``refs`` stand for; an error among them is raised although others may never come.
+    """Returns the values of ``refs``; an error among them is raised although others may never come.
 
     Args:
         refs: references to results.
@@ -47,7 +47,7 @@ def wait_all(refs: list[Any], deadline_s: float | None, look: Callable[[], None]
 
 
 def retry_lost_calls(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any]], list[Any]]) -> list[Any]:
-    """The answers to calls that do no harm when made twice; those that are lost on the way are made again.
+    """Returns the answers to calls that do no harm when made twice; those that are lost on the way are made again.
 
     Args:
         asks: make a call each and give its reference.
@@ -70,7 +70,7 @@ def retry_lost_calls(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any
 
 
 def translate_errors(action: Callable[[], Result]) -> Result:
-    """What ``action`` returns; Ray's errors as ours, with what happened inside the actor in front."""
+    """Returns what ``action`` does; raises Ray's errors as ours, with what happened inside the actor in front."""
     try:
         return action()
     except RayError as error:
@@ -78,7 +78,7 @@ def translate_errors(action: Callable[[], Result]) -> Result:
 
 
 def raise_as_ours(error: RayError) -> NoReturn:
-    """Ray's error as ours."""
+    """Raises Ray's error as ours."""
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, FreqganError):
             raise error.cause from error
@@ -92,7 +92,7 @@ def raise_as_ours(error: RayError) -> NoReturn:
 
 
 def is_alive(actor: Any) -> bool:
-    """Whether an actor answers, or is only slow to."""
+    """Returns whether an actor answers, or is only slow to."""
     try:
         ray.get(actor.pid.remote(), timeout=ALIVE_TIMEOUT_S)
     except GetTimeoutError:
@@ -103,12 +103,12 @@ def is_alive(actor: Any) -> bool:
 
 
 def is_ready(ref: Any) -> bool:
-    """Whether there is a result, be it an error."""
+    """Returns whether there is a result, be it an error."""
     return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
 
 
 def error_of(ref: Any) -> RayError | None:
-    """The error that a result is, of those that are there."""
+    """Returns the error that a result is; None where it is a value, or not there."""
     try:
         ray.get(ref, timeout=0)
     except GetTimeoutError:
@@ -119,35 +119,35 @@ def error_of(ref: Any) -> RayError | None:
 
 
 def is_there(ref: Any) -> bool:
-    """Whether there is a result and no error; waits a little for one that may be on its way."""
+    """Returns whether there is a value; waits a little for one that may be on its way."""
     return bool(ray.wait([ref], timeout=REPLY_TIMEOUT_S, fetch_local=False)[0]) and error_of(ref) is None
 
 
 def is_broken_group(ref: Any) -> bool:
-    """Whether there is a result, and it is that other replicas could not be reached."""
+    """Returns whether there is a result, and it is that other replicas could not be reached."""
     error = error_of(ref) if is_ready(ref) else None
     return isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
 
 
 def damage_in(ref: Any) -> tuple[QuarantinedImage, ...]:
-    """The images that are damaged for good, where a batch is there and is nothing but the account of those."""
+    """Returns the images that are damaged for good, where a batch is nothing but the account of those."""
     error = error_of(ref) if is_ready(ref) else None
     cause = error.cause if isinstance(error, RayTaskError) else None
     return cause.found if isinstance(cause, DamageFoundError) else ()
 
 
 def is_unavailable(error: RayError | None) -> bool:
-    """Whether a call or its reply was lost on the way, be it that of a call whose result is an argument of this one."""
+    """Returns whether a call or its reply was lost, be it that of a call whose result is an argument of this one."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, ActorUnavailableError)
 
 
 def is_death(error: RayError) -> bool:
-    """Whether an actor died, be it that of the call or one that the call's arguments come from."""
+    """Returns whether an actor died, be it that of the call or one that the call's arguments come from."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, RayActorError) and not isinstance(cause, ActorUnavailableError)
 
 
 def first_line(error: BaseException) -> str:
-    """Of its message; its type where it has none."""
+    """Returns the first line of its message; its type where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -168,6 +168,7 @@ def open_checkpoint(
     step: int | None = None,
     best: bool = False,
     damaged: Mapping[tuple[int, str], str] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """What ``read`` makes of the newest checkpoint of ``run`` in which it meets no damage.
 
@@ -177,6 +178,7 @@ def open_checkpoint(
         step: asks for the checkpoint of that step alone.
         best: asks for the checkpoint that was scored best.
         damaged: checkpoints to pass over, as {(step, attempt): what is wrong with it}.
+        note: gets the ``notes`` of the checkpoint that is opened.
 
     Raises:
         InputError: the run has no such checkpoint, or none that can be used.
@@ -199,9 +201,13 @@ def open_checkpoint(
             checkpoint = _read_manifest(root, *candidate)
             _check_sizes(checkpoint, sizes)
             checkpoint.notes = list(notes)
-            return read(checkpoint)
+            result = read(checkpoint)
         except (DamagedFileError, _UnusableError) as error:
             notes.append(f"checkpoint of step {candidate[0]} passed over: {error}")
+            continue
+        for text in notes:
+            note(text)
+        return result
     if notes:
         raise InputError("no checkpoint can be used; " + "; ".join(notes) + "; give another run folder")
     if step is not None:
@@ -211,12 +217,14 @@ def open_checkpoint(
     raise InputError(f"{run} {fault}: name the run folder of a training that has saved a checkpoint")
 
 
-def open_model(run: str, *, best: bool = False) -> tuple[Checkpoint, Synthesiser]:
+def open_model(
+    run: str, *, best: bool = False, note: Callable[[str], None] = lambda text: None
+) -> tuple[Checkpoint, Synthesiser]:
     """The newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
 
     Nothing is read but what a picture needs; see :func:`open_checkpoint` for the arguments and errors.
     """
-    return open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.synthesiser()), best=best)
+    return open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.synthesiser()), best=best, note=note)
 
 
 def has_checkpoints(run: str) -> bool:

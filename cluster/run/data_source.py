@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cluster.data.quarantine import DamageFoundError, Quarantine, QuarantinedImage
+from cluster.data.quarantine import Quarantine, QuarantinedImage, read_around_damage
 from cluster.data.reader import Batch, BatchReader, reader_without
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import build_index
@@ -59,15 +59,26 @@ class DataSource:
         return self.reader_factory()()
 
     def batch(self, ingest: BatchReader, first_image: int, count: int) -> Batch:
-        """That of ``ingest``; images that are damaged for good go to the quarantine first, and are not in it."""
-        while True:
-            try:
-                return ingest.batch(first_image, count)
-            except DamageFoundError as error:
-                if self.quarantine is None:
-                    raise
-                self.quarantine.add(error.found, self.index.sample_count)
-                ingest.leave_out(error.found)
+        """Returns a batch of ``ingest`` without the images that are damaged for good: they go to the quarantine first.
+
+        RunError where they are too many, or where there is no quarantine.
+        """
+        if self.quarantine is None:
+            return ingest.batch(first_image, count)
+        return read_around_damage(
+            lambda: ingest.batch(first_image, count), lambda images: self.exclude(images, ingest.leave_out)
+        )
+
+    def exclude(
+        self, images: tuple[QuarantinedImage, ...], leave_out: Callable[[tuple[QuarantinedImage, ...]], None]
+    ) -> None:
+        """Puts damaged ``images`` into the quarantine, then has readers pass over them by ``leave_out``.
+
+        RunError where they are too many; no reader learns of them then.
+        """
+        if self.quarantine is not None:
+            self.quarantine.add(images, self.index.sample_count)
+        leave_out(images)
 
     def fingerprint(self) -> str:
         """sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere."""
@@ -99,13 +110,13 @@ def sound_batch(ingest: BatchReader, first_image: int, count: int) -> tuple[Batc
 
     For who only looks at images. RunError where all are damaged.
     """
-    found: tuple[QuarantinedImage, ...] = ()
-    while True:
-        try:
-            return ingest.batch(first_image, count), found
-        except DamageFoundError as error:
-            ingest.leave_out(error.found)
-            found += error.found
+    damaged: list[QuarantinedImage] = []
+
+    def leave_out(images: tuple[QuarantinedImage, ...]) -> None:
+        ingest.leave_out(images)
+        damaged.extend(images)
+
+    return read_around_damage(lambda: ingest.batch(first_image, count), leave_out), tuple(damaged)
 
 
 def shard_cache(settings: RunSettings) -> ShardCache | None:

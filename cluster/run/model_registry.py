@@ -13,28 +13,27 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cluster.run.checkpoints import FORMAT as CHECKPOINT_FORMAT
 from cluster.run.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
 from cluster.run.layout import CHECKPOINTS, CURRENT, LATEST, MANIFEST, VERSION_DIGITS, VERSIONS, checkpoint_path
+from cluster.run.model_record import FORMAT, CurrentRecord, Lineage, Move, VersionRecord, damaged_record, read_record
 from cluster.storage.checksummed_files import write_recorded
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import Lease
 from freqgan.errors import FreqganError, InputError, RunError
 
-FORMAT = 1
 RECORD = "model.json"
 LEASE = "LEASE"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A finished model; ``record`` is its lineage: data, code, settings, metrics, verdict."""
+    """A finished model, the folder that holds it, and its record."""
 
     number: int
     folder: Folder
-    record: dict[str, Any]
+    record: VersionRecord
 
     def checkpoint(self) -> Checkpoint:
         """Its checkpoint; what is read of it is verified then."""
@@ -47,18 +46,22 @@ class Version:
 
 @dataclass(frozen=True)
 class Current:
-    """What CURRENT says: the versions in use, the last one now; a roll-back takes the last one off.
+    """What CURRENT says.
 
-    ``log`` is every move, as {"version", "at_s", "why"}; ``epoch`` that of the lease of who moved it last.
+    Attributes:
+        stack: the versions in use, the last one now; a roll-back takes the last one off.
+        epoch: that of the lease of the process that moved it last.
+        log: every move.
+
     """
 
     stack: tuple[int, ...]
     epoch: int
-    log: tuple[dict[str, Any], ...]
+    log: tuple[Move, ...]
 
     @property
     def number(self) -> int:
-        """Of the version in use."""
+        """The number of the version in use."""
         return self.stack[-1]
 
 
@@ -69,52 +72,51 @@ class ModelRegistry:
         self.folder = open_folder(url)
 
     def lease(self, note: Callable[[str], None] = lambda text: None) -> Lease:
-        """On the name: whoever trains, promotes or rolls back holds it."""
+        """Return the lease on the name, which whoever trains, promotes or rolls back holds."""
         return Lease(self.folder, LEASE, f"model {self.folder.url}", note=note)
 
     # -- reading -------------------------------------------------------------------------------
 
     def numbers(self) -> list[int]:
-        """Of the finished versions, in order."""
+        """Return the numbers of the finished versions, in order."""
         names = [name for name in self.folder.child(VERSIONS).subfolders() if name.isdecimal()]
         return sorted(int(name) for name in names if self._version_folder(int(name)).exists(RECORD))
 
     def version(self, number: int) -> Version:
-        """InputError where there is no such version, or its record is damaged."""
+        """Return a version; InputError where there is none of that number, or its record is damaged."""
         folder = self._version_folder(number)
         if not folder.exists(RECORD):
             there = ", ".join(map(str, self.numbers())) or "none"
             raise InputError(f"{self.folder.url} has no version {number}; there are: {there}")
-        try:
-            record = json.loads(folder.read(RECORD))
-            if record["format"] != FORMAT or record["number"] != number:
-                raise ValueError(f"it says format {record['format']}, number {record['number']}")
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder.url}/{RECORD} is no record of version {number}: {error}") from error
+        name = f"{folder.url}/{RECORD}"
+        record = read_record(VersionRecord, folder.read(RECORD), name)
+        if record.format != FORMAT or record.number != number:
+            reason = f"it says format {record.format}, number {record.number}, not {FORMAT} and {number}"
+            raise damaged_record(name, reason)
         return Version(number, folder, record)
 
     def newest(self) -> Version | None:
-        """The version of the highest number, in use or not."""
+        """Return the version of the highest number, in use or not; None where there is none."""
         numbers = self.numbers()
         return self.version(numbers[-1]) if numbers else None
 
     def current(self) -> Current | None:
-        """Which version is in use; None where none ever was."""
+        """Return which version is in use; None where none ever was."""
         there = self.folder.read_tagged(CURRENT)
         return None if there is None else self._read_current(there[0])
 
     def attempt(self, number: int) -> Folder:
-        """Where the version of ``number`` is trained."""
+        """Return the folder where the version of ``number`` is trained."""
         return self.folder.child("attempts", f"{number:0{VERSION_DIGITS}d}")
 
     def attempts(self) -> list[int]:
-        """Numbers of all attempts that left something."""
+        """Return the numbers of all attempts that left something."""
         return sorted(int(name) for name in self.folder.child("attempts").subfolders() if name.isdecimal())
 
     # -- writing -------------------------------------------------------------------------------
 
-    def add(self, number: int, checkpoint: Checkpoint, record: dict[str, Any]) -> Version:
-        """Copies ``checkpoint`` to the version of ``number``; the record comes last. Doing it again does no harm."""
+    def add(self, number: int, checkpoint: Checkpoint, lineage: Lineage) -> Version:
+        """Copy ``checkpoint`` to the version of ``number``; the record comes last. Doing it again does no harm."""
         folder = self._version_folder(number)
         target, records = folder.child(CHECKPOINTS), []
         for one in checkpoint.records:
@@ -133,12 +135,14 @@ class ModelRegistry:
         target.write(LATEST, json.dumps(pointer).encode())
         now_s = time.time()
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s))
-        whole = {"format": FORMAT, "number": number, "finished_at": finished, "finished_at_s": now_s, **record}
-        folder.write(RECORD, json.dumps(whole, indent=1, sort_keys=True).encode())
+        record = VersionRecord(
+            format=FORMAT, number=number, finished_at=finished, finished_at_s=now_s, **lineage.values()
+        )
+        folder.write(RECORD, json.dumps(record.values(), indent=1, sort_keys=True).encode())
         return self.version(number)
 
     def promote(self, number: int, lease: Lease, why: str) -> Current:
-        """Makes a version the one in use, once all of its files have been verified.
+        """Make a version the one in use, once all of its files have been verified.
 
         Raises:
             InputError: no such version, or one that does not verify.
@@ -149,7 +153,7 @@ class ModelRegistry:
         return self._move(lease, why, lambda stack: (*[n for n in stack if n != number], number))
 
     def roll_back(self, lease: Lease) -> Current:
-        """Makes the version that was in use before the one that is the one in use; errors as for :meth:`promote`."""
+        """Put the version in use that was in use before; errors as for :meth:`promote`."""
         before = self.current()
         if before is None or len(before.stack) < 2:
             raise InputError(f"{self.folder.url} has no version that was in use before: nothing to roll back to")
@@ -157,7 +161,7 @@ class ModelRegistry:
         return self._move(lease, f"rolled back from {before.number}", lambda stack: stack[:-1])
 
     def prune(self, keep: int) -> list[int]:
-        """Deletes all but the newest ``keep`` versions and attempts and the versions in use now or next in line."""
+        """Delete all but the newest ``keep`` versions and attempts and those in use now or next; return versions."""
         current = self.current()
         needed = set(current.stack[-max(2, keep) :]) if current else set()
         gone = [number for number in self.numbers()[:-keep] if number not in needed]
@@ -172,35 +176,32 @@ class ModelRegistry:
     def _version_folder(self, number: int) -> Folder:
         return self.folder.child(VERSIONS, f"{number:0{VERSION_DIGITS}d}")
 
-    def _read_current(self, said: bytes) -> Current:
-        try:
-            record = json.loads(said)
-            stack = tuple(int(number) for number in record["stack"])
-            if not stack or stack[-1] != record["version"]:
-                raise ValueError("it names no version")
-            return Current(stack, int(record["epoch"]), tuple(record["log"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.folder.url}/{CURRENT} is damaged ({error}): restore it from a copy") from error
+    def _read_current(self, data: bytes) -> Current:
+        name = f"{self.folder.url}/{CURRENT}"
+        record = read_record(CurrentRecord, data, name)
+        if record.stack[-1] != record.version:
+            raise damaged_record(name, f"it names version {record.version}, and {record.stack[-1]} as the last in use")
+        return Current(record.stack, record.epoch, record.log)
 
     def _move(self, lease: Lease, why: str, stack_after: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Current:
-        def moved(said: bytes | None) -> bytes:
-            before = None if said is None else self._read_current(said)
+        def moved(data: bytes | None) -> bytes:
+            before = None if data is None else self._read_current(data)
             if before is not None and before.epoch > lease.epoch:
                 raise RunError(
                     f"{self.folder.url}/{CURRENT} was moved by a process with a later lease (epoch {before.epoch}, "
                     f"ours is {lease.epoch}): it is left as it is"
                 )
             stack = stack_after(before.stack if before else ())
-            log = (*(before.log if before else ()), {"version": stack[-1], "at_s": time.time(), "why": why})
+            log = (*(before.log if before else ()), Move(version=stack[-1], at_s=time.time(), why=why))
             lease.check()
-            record = {"version": stack[-1], "epoch": lease.epoch, "stack": stack, "log": log}
-            return json.dumps(record, indent=1).encode()
+            record = CurrentRecord(version=stack[-1], epoch=lease.epoch, stack=stack, log=log)
+            return json.dumps(record.values(), indent=1).encode()
 
         return self._read_current(self.folder.update(CURRENT, moved))
 
 
 def is_sound(version: Version) -> bool:
-    """Whether all of its files verify."""
+    """Return whether all files of ``version`` are those that were recorded."""
     try:
         version.verify()
     except FreqganError:

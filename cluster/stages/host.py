@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +21,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from cluster.data.decoding import Pixels
 from cluster.run.layout import CHECKPOINTS, checkpoint_path, parse_rollback_file, rollback_path, state_file
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage, read_counters, read_tensors, rollback_record
-from cluster.stages.lag_buffer import LagBuffer
+from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer, LagBuffer
 from cluster.stages.process_group import ReplicaGroup
 from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import read_snapshot, snapshot_path, write_snapshot
@@ -36,14 +36,13 @@ from freqgan.model.chain import Chain
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
-from freqgan.tensor_dicts import Metrics
+from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.rollback import GOOD, DivergenceGuard
 
 GRADIENT_SCALE = 1024.0
 """Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""
-LABELS = "labels"
 
 
 class OutOfStepError(RunError):
@@ -60,45 +59,31 @@ class HostedStep(NamedTuple):
     outputs: dict[str, Tensor]
 
 
-class StageHost:
-    """One band GAN or a replica of one, or the image stage, with the count of the steps it has done.
-
-    A replica's outputs, and those that it keeps, are of its own rows of the batch; a checkpoint has those of all.
+class StageHost(ABC):
+    """A stage or a replica of one, with the count of the steps it has done; see :class:`BandHost`, :class:`ImageHost`.
 
     Args:
         settings: of the run.
-        name: of the GAN, or "image".
-        statistics: of the bands, as numpy arrays by name (what crosses process borders).
-        member: which replica of the stage; the only one where not given.
+        replica: which replica of which stage.
+        stage: as it is at the very start.
+        lag_buffer: for the last steps of the stage.
+        group: of its replicas, where there are several.
 
     """
 
     def __init__(
         self,
         settings: RunSettings,
-        name: str,
-        statistics: Mapping[str, NDArray[np.float32]],
-        member: StageReplica | None = None,
+        replica: StageReplica,
+        stage: BandGan | ImageStage,
+        lag_buffer: LagBuffer[Any],
+        group: ReplicaGroup | None = None,
     ) -> None:
-        torch.set_num_threads(settings.threads)
-        self.settings, self.name = settings, name
-        self.member = member or StageReplica(name, 0, 1)
-        self.device = choose_device(settings.device)
-        self.group: ReplicaGroup | None = None
-        if self.member.count > 1:
-            self.group = ReplicaGroup(self.member.index, self.member.count, self.device, settings.replica_timeout_s)
-        self.share = self.group or SINGLE
-        tensors = {key: torch.from_numpy(np.array(value)) for key, value in statistics.items()}
-        capture = cuda_graphs() if settings.cuda_graphs and self.device.type == "cuda" else None
-        chain = Chain(settings, BandStatistics.from_tensors(tensors), self.device)
-        self.stage: BandGan | ImageStage
-        if name == IMAGE_STAGE:
-            self.stage = ImageStage(chain, capture)
-        else:
-            self.stage = BandGan(chain, chain.plan.gan(name), self.share, capture)
-        self.guard = DivergenceGuard(self.stage, settings.health)
+        self.settings, self.replica, self.name = settings, replica, replica.stage
+        self.group, self.share = group, group or SINGLE
+        self.stage, self.kept = stage, lag_buffer
+        self.guard = DivergenceGuard(stage, settings.health)
         self.done = 0
-        self.kept = LagBuffer(settings.feedback.lag)
         self._last: HostedStep | None = None
         self._good_written = -1
         self._rollback_record: FileRecord | None = None
@@ -107,15 +92,27 @@ class StageHost:
     def step(
         self,
         step: int,
-        images: Pixels,
-        labels: NDArray[np.int64],
+        images: Tensor,
+        labels: Tensor,
         outputs: Mapping[str, Tensor],
         gradient: Tensor | None = None,
     ) -> HostedStep:
-        """Step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
+        """Runs step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
 
-        Metrics also have ``begun_s`` (seconds since 1970), ``seconds`` it took and ``waited_s`` since the step before.
-        ``gradient`` is the image stage's for this band, of ``feedback.lag`` steps ago.
+        Args:
+            step: number of steps done before this one.
+            images: uint8 or uint16 (B, C, N, N) in C order, of the whole batch, not yet augmented.
+            labels: int64 (B,).
+            outputs: of the GANs whose outputs the stage takes, by name, as they are exchanged.
+            gradient: the image stage's for this band, of ``feedback.lag`` steps ago.
+
+        Returns:
+            The outputs, and metrics that also have ``begun_s`` (seconds since 1970), ``seconds`` that the step took
+            and ``waited_s`` since the step before.
+
+        Raises:
+            OutOfStepError: it is neither the next step nor the last one.
+
         """
         if step == self.done - 1 and self._last is not None:
             return self._last
@@ -124,52 +121,37 @@ class StageHost:
                 f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order"
             )
         begun_s, start_s = time.time(), time.perf_counter()
-        metrics, made = self._step(step, images, labels, outputs, gradient)
+        result = self._train(step, images.to(self.device), labels, outputs, gradient)
         end_s = time.perf_counter()
         times = {"begun_s": begun_s, "seconds": end_s - start_s, "waited_s": start_s - (self._ended_s or start_s)}
         self._ended_s = end_s
-        self._last = HostedStep(metrics | times, made)
+        self._last = HostedStep(result.metrics | times, result.outputs)
         self.done += 1
         return self._last
 
-    def _step(
-        self,
-        step: int,
-        images: Pixels,
-        labels: NDArray[np.int64],
-        outputs: Mapping[str, Tensor],
-        gradient: Tensor | None,
-    ) -> tuple[Metrics, dict[str, Tensor]]:
-        batch = tensor_of(images).to(self.device), tensor_of(labels)
-        if isinstance(self.stage, ImageStage):
-            stage = self.stage
-            judged = self.guard.run(step, lambda: stage.step(step, *batch, self._inputs(outputs)))
-            # Its pictures have no reader: not sending them keeps them out of the object store.
-            made = {name: self._sent(tensor * self._gradient_scale) for name, tensor in judged.feedback.items()}
-            if made:
-                self.kept.add(step, dict(made))
-            return judged.metrics, made
-        feedback = None
-        if gradient is not None:
-            before = step - self.settings.feedback.lag
-            inputs = self._inputs(self.kept.at(before))
-            feedback = Feedback(before, inputs.pop(LABELS), inputs, inputs.pop(self.name), self._gradient(gradient))
-        band = self.stage
-        trained = self.guard.run(step, lambda: band.step(step, *batch, self._inputs(outputs), feedback))
-        made = {self.name: self._sent(trained.output)}
-        if self.settings.feeds_back:
-            self.kept.add(step, {**outputs, **made, LABELS: batch[1]})
-        return trained.metrics, made
+    @abstractmethod
+    def _train(
+        self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
+    ) -> HostedStep:
+        """Trains the stage on one batch, as :meth:`step` says."""
+
+    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Returns the output of an earlier pass of a chain with cycles, by the weights before step ``step``.
+
+        OutOfStepError where it is not the next step, or not a band that is asked.
+        """
+        raise OutOfStepError(f"{self.name} is no band and was asked to look ahead at step {step}")
 
     def gradients(self, step: int) -> dict[str, Tensor]:
-        """What the image stage told every band at ``step``, one of the last ``feedback.lag``."""
-        return {name: tensor.to(self._exchanged) for name, tensor in self.kept.at(step).items()}
+        """Returns the gradients of ``step``, one of the last ``feedback.lag``, by GAN; RunError of any but the image
+        stage.
+        """
+        raise RunError(f"{self.name} was asked for gradients of step {step}: the image stage alone gives them")
 
-    def forward(self, step: int, labels: NDArray[np.int64], outputs: Mapping[str, Tensor]) -> Tensor:
-        """The output of an earlier pass of a chain with cycles, at step ``step``, by the weights before that step."""
-        if step != self.done or not isinstance(self.stage, BandGan):
-            raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        return self._sent(self.stage.forward(step, tensor_of(labels), self._inputs(outputs)))
+    @property
+    def device(self) -> torch.device:
+        """The device that it trains on."""
+        return self.stage.chain.device
 
     @property
     def _gradient_scale(self) -> float:
@@ -179,16 +161,13 @@ class StageHost:
     def _exchanged(self) -> torch.dtype:
         return torch.float16 if self.settings.exchange == "float16" else torch.float32
 
-    def _gradient(self, sent: Tensor) -> Tensor:
-        return sent.to(self.device).float() / self._gradient_scale
-
-    def _inputs(self, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What other stages made, on the device of this one, as numbers to compute with."""
-        here = {name: tensor.to(self.device) for name, tensor in sent.items()}
+    def _received(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what other stages sent, on the device of this one, as numbers to compute with."""
+        here = {name: tensor.to(self.device) for name, tensor in outputs.items()}
         return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in here.items()}
 
     def _sent(self, tensor: Tensor) -> Tensor:
-        """``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
+        """Returns ``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
 
         Convolutions leave channels last; the object store and checkpoints do not keep that.
         """
@@ -206,7 +185,7 @@ class StageHost:
         """
         tensors, scalars = self._state(step)
         tensors |= {key: torch.cat(self.share.gather(tensors[key])) for key in self.kept.keys_of(self.name)}
-        if self.member.index:
+        if self.replica.index:
             return {}
         files: dict[str, bytes | FileRecord] = {}
         for name, data in pack_stage(self.name, tensors, scalars).items():
@@ -218,7 +197,7 @@ class StageHost:
         if written is not None and parse_rollback_file(written.name) == (self.name, self.guard.good_step):
             return {written.name: written}
         name = rollback_path(self.name, self.guard.good_step, attempt)
-        data = save_safetensors(self.guard.tensors())
+        data = save_safetensors(tensors_of(self.guard.state_dict()))
         self._rollback_record = FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
         return {name: data}
 
@@ -230,22 +209,24 @@ class StageHost:
         tensors, scalars = self._state(step)
         run, kept = self.settings.run, self._snapshots_kept
         if self.guard.good_step != self._good_written:  # it seldom changes, and is as large as the state itself
-            write_snapshot(run, f"{self.member.name}.{GOOD}", self.guard.good_step, self.guard.tensors(), {}, kept)
+            good = tensors_of(self.guard.state_dict())
+            write_snapshot(run, f"{self.replica.name}.{GOOD}", self.guard.good_step, good, {}, kept)
             self._good_written = self.guard.good_step
-        return write_snapshot(run, self.member.name, step, tensors, scalars, kept)
+        return write_snapshot(run, self.replica.name, step, tensors, scalars, kept)
 
     def restore(self, path: Path) -> None:
         """The state that :meth:`snapshot` wrote; SnapshotLostError where the file is gone."""
         tensors, scalars = read_snapshot(path)
-        good, _ = read_snapshot(snapshot_path(self.settings.run, f"{self.member.name}.{GOOD}", scalars["good_step"]))
+        good, _ = read_snapshot(snapshot_path(self.settings.run, f"{self.replica.name}.{GOOD}", scalars["good_step"]))
         self._load(tensors | good, scalars)
 
     def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, int]]:
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to save step {step}")
-        state = self.stage.tensors() | self.kept.tensors()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        return tensors, {"step": self.done, **self.stage.scalars(), **self.guard.scalars()}
+        state = self.stage.state_dict()
+        tensors = tensors_of(state) | self.kept.tensors()
+        counters = {"step": self.done, **counters_of(state), **counters_of(self.guard.state_dict())}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, counters
 
     @property
     def _snapshots_kept(self) -> int:
@@ -255,8 +236,8 @@ class StageHost:
     def _load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         step = scalars.pop("step")
         self.kept.load(tensors)
-        self.stage.load(tensors, scalars)
-        self.guard.load(tensors, scalars, step)
+        self.stage.load_state_dict({**tensors, **scalars})
+        self.guard.load_state_dict({**tensors, **scalars}, step)
         self.done, self._last = step, None
 
     def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
@@ -275,7 +256,6 @@ class StageHost:
         self._rollback_record = rollback_record(self.name, records)
         try:
             self._load(tensors, scalars)
-            self.kept.cut(self.name, self.share.rows(self.settings.batch))
         except (KeyError, RuntimeError) as error:
             raise RunError(
                 f"{root_url}, step {step}: {state_file(self.name)} is not the state of this stage "
@@ -284,21 +264,130 @@ class StageHost:
             ) from error
 
 
+class BandHost(StageHost):
+    """One band GAN or a replica of one.
+
+    A replica's outputs, and those in its lag buffer, are of its own rows of the batch; a checkpoint has those of all.
+
+    Args:
+        settings: of the run.
+        replica: which replica of which GAN.
+        chain: of the model, on the device to train on.
+        group: of the replicas, where there are several.
+
+    """
+
+    stage: BandGan
+    kept: BandBuffer
+
+    def __init__(
+        self, settings: RunSettings, replica: StageReplica, chain: Chain, group: ReplicaGroup | None = None
+    ) -> None:
+        gan = chain.plan.gan(replica.stage)
+        stage = BandGan(chain, gan, group or SINGLE, _capture(settings, chain))
+        super().__init__(settings, replica, stage, BandBuffer(settings.feedback.lag, gan.name), group)
+
+    def _train(
+        self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
+    ) -> HostedStep:
+        inputs = self._received(outputs)
+        feedback = None if gradient is None else self._feedback(step - self.settings.feedback.lag, gradient)
+        result = self.guard.run(step, lambda: self.stage.step(step, images, labels, inputs, feedback))
+        output = self._sent(result.output)
+        if self.settings.feeds_back:
+            self.kept.add(step, BandStep(labels, dict(outputs), output))
+        return HostedStep(result.metrics, {self.name: output})
+
+    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """See :meth:`StageHost.forward`."""
+        if step != self.done:
+            raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
+        return self._sent(self.stage.forward(step, labels, self._received(outputs)))
+
+    def _feedback(self, step: int, gradient: Tensor) -> Feedback:
+        """Returns the image stage's gradient of ``step`` with what this GAN did at that step."""
+        labels, inputs, output = self.kept.at(step)
+        received = self._received({**inputs, self.name: output})
+        unscaled = gradient.to(self.device).float() / self._gradient_scale
+        return Feedback(step, labels, received, received.pop(self.name), unscaled)
+
+    def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
+        """See :meth:`StageHost.load`; of the outputs of all replicas it takes its own rows."""
+        super().load(root_url, records, step)
+        self.kept.cut(self.share.rows(self.settings.batch))
+
+
+class ImageHost(StageHost):
+    """The image stage.
+
+    Args:
+        settings: of the run.
+        chain: of the model, on the device to train on.
+
+    """
+
+    stage: ImageStage
+    kept: GradientBuffer
+
+    def __init__(self, settings: RunSettings, chain: Chain) -> None:
+        stage = ImageStage(chain, _capture(settings, chain))
+        super().__init__(settings, StageReplica(IMAGE_STAGE, 0, 1), stage, GradientBuffer(settings.feedback.lag))
+
+    def _train(
+        self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
+    ) -> HostedStep:
+        inputs = self._received(outputs)
+        result = self.guard.run(step, lambda: self.stage.step(step, images, labels, inputs))
+        # Its pictures have no reader: not sending them keeps them out of the object store.
+        gradients = {name: self._sent(tensor * self._gradient_scale) for name, tensor in result.feedback.items()}
+        if gradients:
+            self.kept.add(step, gradients)
+        return HostedStep(result.metrics, gradients)
+
+    def gradients(self, step: int) -> dict[str, Tensor]:
+        """See :meth:`StageHost.gradients`."""
+        return {name: tensor.to(self._exchanged) for name, tensor in self.kept.at(step).items()}
+
+
+def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float32]]) -> Chain:
+    """Returns the chain of ``settings`` on the device that they choose; ``statistics`` of the bands by name."""
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in statistics.items()}
+    return Chain(settings, BandStatistics.from_tensors(tensors), choose_device(settings.device))
+
+
+def build_host(settings: RunSettings, replica: StageReplica, chain: Chain) -> StageHost:
+    """Returns the host of ``replica``, as it is at the very start.
+
+    Stages of one process should share ``chain``: then they share the work on a batch.
+    """
+    torch.set_num_threads(settings.threads)
+    if replica.stage == IMAGE_STAGE:
+        return ImageHost(settings, chain)
+    group = None
+    if replica.count > 1:
+        group = ReplicaGroup(replica.index, replica.count, chain.device, settings.replica_timeout_s)
+    return BandHost(settings, replica, chain, group)
+
+
+def _capture(settings: RunSettings, chain: Chain) -> CudaGraphs | None:
+    return cuda_graphs() if settings.cuda_graphs and chain.device.type == "cuda" else None
+
+
 @cache
 def cuda_graphs() -> CudaGraphs:
-    """The graphs that all stages of this process capture."""
+    """Returns the graphs that all stages of this process capture."""
     return CudaGraphs()
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
+    """Returns the device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def emulates_precision(settings: RunSettings) -> bool:
-    """Whether this machine has no instructions for ``precision`` and would be several times slower for it."""
+    """Returns whether this machine lacks instructions for ``precision`` and would be several times slower."""
     if settings.precision != "bfloat16" or choose_device(settings.device).type != "cpu":
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -309,7 +398,7 @@ def _first_line(error: Exception) -> str:
 
 
 def tensor_of(array: NDArray[np.generic]) -> Tensor:
-    """A copy of ``array``, in C order.
+    """Returns a copy of ``array``, in C order.
 
     Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt the
     stored object. Images come with their channels last: the arithmetic of a step depends on the order of memory.

@@ -60,7 +60,7 @@ class ReplicaGroup(ReplicaContext):
         return self._joined
 
     def open_store(self, host: str, generation: int) -> Meeting:
-        """For the first replica: a store that listens on ``host`` alone, for one generation."""
+        """Opens a store, at the first replica, that listens on ``host`` alone, for one generation."""
         self.leave()
         server = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         port = int(server.getsockname()[1])
@@ -137,7 +137,7 @@ class ReplicaGroup(ReplicaContext):
         return [means[i] for i in range(len(tensors))]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """The tensor of every replica, in their order; all are of one shape."""
+        """Returns the tensor of every replica, in their order; all are of one shape."""
         mine = tensor.to(self.device).contiguous()
         parts = [torch.empty_like(mine) for _ in range(self.count)]
         self._check_joined()
@@ -167,5 +167,5 @@ def _broken(error: Exception) -> GroupBrokenError:
 
 
 def _loopback_interface() -> str:
-    """Its name: lo on Linux, lo0 on macOS."""
+    """Returns the name of the loopback interface: lo on Linux, lo0 on macOS."""
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")

@@ -28,13 +28,13 @@ class SnapshotLostError(RunError):
 
 
 def snapshot_folder(run: str) -> Path:
-    """Of all stages of ``run`` on this machine, readable by this user alone."""
+    """Returns the folder of all stages of ``run`` on this machine, readable by this user alone."""
     name = hashlib.sha256(open_folder(run).url.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"freqgan-{getpass.getuser()}" / name
 
 
 def snapshot_path(run: str, stage: str, step: int) -> Path:
-    """Of the state of ``stage`` after ``step`` steps."""
+    """Returns the path of the state of ``stage`` after ``step`` steps."""
     return snapshot_folder(run) / f"{stage}-{step:09d}.safetensors"
 
 
@@ -54,7 +54,7 @@ def write_snapshot(
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """What :func:`write_snapshot` wrote; SnapshotLostError where it is gone or damaged."""
+    """Returns what :func:`write_snapshot` wrote; SnapshotLostError where it is gone or damaged."""
     try:
         with safe_open(path, "pt") as file:
             scalars = {name: int(value) for name, value in json.loads(file.metadata()[SCALARS]).items()}
@@ -64,5 +64,5 @@ def read_snapshot(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
 
 
 def delete_snapshots(run: str) -> None:
-    """Deletes those of ``run`` on this machine."""
+    """Deletes the snapshots of ``run`` on this machine."""
     shutil.rmtree(snapshot_folder(run), ignore_errors=True)

@@ -24,13 +24,13 @@ class FileRecord:
 
 
 def write_recorded(folder: Folder, name: str, data: bytes) -> FileRecord:
-    """Writes ``data`` and returns its record."""
+    """Write ``data`` and return its record."""
     folder.write(name, data)
     return FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
 
 
 def write_files(folder_url: str, files: Mapping[str, bytes | FileRecord]) -> list[FileRecord]:
-    """Writes ``files`` by name into a folder; their records. What is a record already was written before."""
+    """Write ``files`` by name into a folder; their records. What is a record already was written before."""
     folder = open_folder(folder_url)
     return [
         data if isinstance(data, FileRecord) else write_recorded(folder, name, data) for name, data in files.items()
@@ -38,7 +38,7 @@ def write_files(folder_url: str, files: Mapping[str, bytes | FileRecord]) -> lis
 
 
 def read_verified(folder: Folder, record: FileRecord) -> bytes:
-    """The bytes of a recorded file.
+    """Return the bytes of a recorded file.
 
     Raises:
         DamagedFileError: it is not there, or its bytes are not those that were recorded.

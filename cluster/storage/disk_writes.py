@@ -16,7 +16,7 @@ POLL_S = 0.002
 
 
 def replace_file(path: Path, fill: Callable[[Path], object]) -> None:
-    """Writes ``path`` through a temporary file beside it, so that no reader and no crash sees a part."""
+    """Write ``path`` through a temporary file beside it, so that no reader and no crash sees a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -30,13 +30,13 @@ def replace_file(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def read_file(path: Path) -> tuple[bytes, str]:
-    """The bytes of a file, and the tag of them for :func:`replace_if`."""
+    """Return the bytes of a file, and the tag of them for :func:`replace_if`."""
     data = path.read_bytes()
     return data, _tag(data)
 
 
 def replace_if(path: Path, data: bytes, tag: str | None) -> str | None:
-    """Writes ``data`` if the file is still that of ``tag`` (None: if there is none); its tag, or None if not."""
+    """Write ``data`` if the file is still that of ``tag`` (None: if there is none); its tag, or None if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock.part"), poll_interval=POLL_S):
         if _tag_of(path) != tag:
@@ -46,7 +46,7 @@ def replace_if(path: Path, data: bytes, tag: str | None) -> str | None:
 
 
 def sync(path: Path) -> None:
-    """Makes a file, or the names in a folder, survive a power cut."""
+    """Make a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

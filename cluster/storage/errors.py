@@ -13,27 +13,27 @@ from freqgan.errors import FreqganError, InputError, RunError
 
 
 def endpoint() -> str | None:
-    """Of the S3 service, where it is not AWS's own."""
+    """Return the URL of the S3 service; None for AWS's own."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def plain_endpoint() -> str:
-    """The endpoint for messages: without credentials, "AWS" where it is AWS's own."""
+    """Return the endpoint for messages: without credentials, "AWS" for AWS's own."""
     return re.sub(r"//[^/@]*@", "//", endpoint() or "AWS")
 
 
 def error_code(error: BaseException) -> str:
-    """The server's error code behind an exception of s3fs, or ""."""
+    """Return the server's error code behind an exception of s3fs, or ""."""
     return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def status_code(error: BaseException) -> int:
-    """The HTTP status behind an exception of s3fs, or 0."""
+    """Return the HTTP status behind an exception of s3fs, or 0."""
     return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _response(error: BaseException) -> dict[str, Any]:
-    """What botocore parsed of the server's answer; s3fs keeps it in the cause of its own error."""
+    """Return what botocore parsed of the server's answer; s3fs keeps it in the cause of its own error."""
     return getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
 
 
@@ -48,7 +48,7 @@ def missing_is_fine() -> Iterator[None]:
 
 
 def bucket_reason(error: Exception, bucket: str) -> tuple[type[FreqganError], str] | None:
-    """The class and the wording, cause and remedy, of what s3fs or botocore raised; None for anything else."""
+    """Return the class and the wording, cause and remedy, of what s3fs or botocore raised; None for anything else."""
     package = type(error).__module__.partition(".")[0]
     if not isinstance(error, OSError) and package not in ("botocore", "aiobotocore", "aiohttp", "fsspec", "asyncio"):
         return None
@@ -95,14 +95,14 @@ _DISK_REASONS: dict[int | None, tuple[type[FreqganError], str]] = {
 
 
 def disk_reason(error: Exception) -> tuple[type[FreqganError], str] | None:
-    """The class and the wording of what the operating system raised; None for anything else."""
+    """Return the class and the wording of what the operating system raised; None for anything else."""
     otherwise = RunError, f"{error}; check the disk"
     return _DISK_REASONS.get(error.errno, otherwise) if isinstance(error, OSError) else None
 
 
 @contextmanager
 def disk_errors(action: str) -> Iterator[None]:
-    """What the operating system raises in the block as an error of storage: "cannot <action>: <cause>; <remedy>"."""
+    """Raise what the operating system raises in the block as "cannot <action>: <cause>; <remedy>"."""
     try:
         yield
     except OSError as error:

@@ -34,7 +34,7 @@ READ_AHEAD_BYTES = 4 * 2**20
 """Block of a seekable bucket file: headers of small images share a GET, large images are skipped."""
 
 PART_BYTES = 50 * 2**20
-"""Of an upload in parts; what is smaller than two is uploaded at once."""
+"""Size of a part of an upload, bytes; what is smaller than two is uploaded at once."""
 LARGEST_PUT_BYTES = 5 * 2**30
 """What S3 takes in one request: the way for a store that takes no parts."""
 
@@ -56,17 +56,17 @@ class Folder:
         self.url = path if is_local else f"s3://{path}"
 
     def child(self, *parts: str) -> Folder:
-        """The folder below this one."""
+        """Return the folder below this one."""
         return Folder(self._key("/".join(parts)), self.is_local)
 
     def read(self, name: str) -> bytes:
-        """The whole object."""
+        """Return the whole object."""
         with self._storage("read", name) as files:
             return cast(bytes, files.cat_file(self._key(name)))
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """A seekable binary file for reading; errors of reads inside the ``with`` are translated too."""
+        """Open a seekable binary file for reading; errors of reads inside the ``with`` are translated too."""
         options = {} if self.is_local else {"block_size": READ_AHEAD_BYTES, "cache_type": "readahead"}
         with self._storage("read", name) as files, files.open(self._key(name), "rb", **options) as file:
             yield file
@@ -80,7 +80,7 @@ class Folder:
                 upload(lambda: files.pipe_file(self._key(name), data, chunksize=self._part_bytes()))
 
     def read_tagged(self, name: str) -> tuple[bytes, str] | None:
-        """The whole object and a tag of its contents for :meth:`write_if`; None where there is no object."""
+        """Return the whole object and a tag of its contents for :meth:`write_if`; None where there is no object."""
         with self._storage("read", name) as files, missing_is_fine():
             if self.is_local:
                 return read_file(Path(self._key(name)))
@@ -88,7 +88,9 @@ class Folder:
         return None
 
     def write_if(self, name: str, data: bytes, tag: str | None) -> str | None:
-        """Writes ``data`` if the object is still that of ``tag`` (None: if there is none); its tag, or None if not.
+        """Write ``data`` if the object is still that of ``tag`` (None: if there is none).
+
+        Return its new tag, or None if it was another object.
 
         Of several writers with one tag exactly one succeeds, if their data differ. On a disk they hold a lock.
 
@@ -103,7 +105,7 @@ class Folder:
             return put_if(files, *self._bucket_and_key(name), data, tag, form)
 
     def update(self, name: str, change: Callable[[bytes | None], bytes]) -> bytes:
-        """Replaces the object by ``change`` of what it holds (None: there is none), however many do so at once.
+        """Replace the object by ``change`` of what it holds (None: there is none), however many do so at once.
 
         ``change`` is called again where another writer was faster; what it raises ends it. Returns what was written.
         RunError where others were faster every time.
@@ -123,7 +125,7 @@ class Folder:
             ) from error
 
     def profile(self) -> BucketProfile:
-        """What the store of this bucket can do; tried out here by the first call of the process."""
+        """Return what the store of this bucket can do; tried out here by the first call of the process."""
         bucket, _, prefix = self._path.partition("/")
         try:
             return profile_of(bucket, prefix)
@@ -136,17 +138,17 @@ class Folder:
             ) from error
 
     def exists(self, name: str) -> bool:
-        """Whether ``name`` is an object (a folder is not)."""
+        """Return whether ``name`` is an object (a folder is not)."""
         with self._storage("look for", name) as files, missing_is_fine():
             return bool(files.info(self._key(name))["type"] == "file")
         return False
 
     def is_there(self) -> bool:
-        """Whether it is a folder on a disk, or anything in a bucket is below it."""
+        """Return whether it is a folder on a disk, or anything in a bucket is below it."""
         return os.path.isdir(self._path) if self.is_local else bool(self._entries("file") or self.subfolders())
 
     def list(self, prefix: str = "") -> Names:
-        """Sorted names of all objects below that begin with ``prefix``; [] when there is no such folder."""
+        """Return the sorted names of all objects below that begin with ``prefix``; [] when there is no such folder."""
         base = self._path.rstrip("/") + "/"
         top = base + prefix.rpartition("/")[0]
         with self._storage("list") as files:
@@ -154,30 +156,33 @@ class Folder:
             return sorted(key[len(base) :] for key in keys if key.startswith(base + prefix) and key[-1] != "/")
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every object below by its name; {} when there is no such folder. One listing of a bucket."""
+        """Return the size of every object below, bytes, by its name; {} when there is no such folder.
+
+        In a bucket it takes one listing.
+        """
         base, sizes = self._path.rstrip("/") + "/", {}
         with self._storage("list") as files:
             if not self.is_local:
-                found = files.find(self._path, detail=True).items()
-                return {k[len(base) :]: int(x["size"]) for k, x in found if k.startswith(base) and k[-1] != "/"}
+                entries = files.find(self._path, detail=True).items()
+                return {k[len(base) :]: int(x["size"]) for k, x in entries if k.startswith(base) and k[-1] != "/"}
             for path in _walk_disk(base):
                 with suppress(FileNotFoundError):  # somebody else has deleted it meanwhile
                     sizes[path[len(base) :]] = os.stat(path).st_size
         return sizes
 
     def files(self) -> Names:
-        """Sorted names of the objects directly in the folder; [] when there is no such folder."""
+        """Return the sorted names of the objects directly in the folder; [] when there is no such folder."""
         return [name for name in self._entries("file") if not _UNFINISHED.fullmatch(name)]
 
     def subfolders(self) -> Names:
-        """Sorted names of the folders one level down; [] when there is no such folder."""
+        """Return the sorted names of the folders one level down; [] when there is no such folder."""
         return self._entries("directory")
 
     def _entries(self, kind: str) -> Names:
         with self._storage("list") as files, missing_is_fine():
             if self.is_local:  # links are what they lead to; fsspec takes them for neither
-                with os.scandir(self._path) as found:
-                    return sorted(x.name for x in found if (x.is_file() if kind == "file" else x.is_dir()))
+                with os.scandir(self._path) as entries:
+                    return sorted(x.name for x in entries if (x.is_file() if kind == "file" else x.is_dir()))
             paths = (entry["name"].rstrip("/") for entry in files.ls(self._path, detail=True) if entry["type"] == kind)
             return sorted(path.rpartition("/")[2] for path in paths if path != self._path)
         return []
@@ -224,19 +229,19 @@ class Folder:
                 files.rm_file(self._key(name))
 
     def size(self, name: str) -> int:
-        """Bytes of the object."""
+        """Return the size of the object, bytes."""
         with self._storage("measure", name) as files:
             return int(files.info(self._key(name))["size"])
 
     def age_s(self, name: str) -> float | None:
-        """Seconds since the object was written, by the clock of the storage itself; None where there is no object."""
+        """Return the seconds since the object was written, by the clock of the storage; None where there is none."""
         with self._storage("look at", name) as files, missing_is_fine():
             if self.is_local:
                 return time.time() - os.stat(self._key(name)).st_mtime
             return object_age_s(files, *self._bucket_and_key(name))
         return None
 
-    def download(self, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
+    def download(self, name: str, path: Path, timeouts: ReadTimeouts = USUAL_PATIENCE) -> None:
         """Copy the object to a local file, which appears only when it is whole; see :mod:`cluster.storage.s3_reads`."""
         with self._storage("download", name) as files:
 
@@ -244,7 +249,7 @@ class Folder:
                 if self.is_local:
                     shutil.copyfile(self._key(name), unfinished)
                 else:
-                    copy_object_to(files, *self._bucket_and_key(name), unfinished, patience)
+                    copy_object_to(files, *self._bucket_and_key(name), unfinished, timeouts)
 
             replace_file(path, fill)
 
@@ -271,14 +276,14 @@ class Folder:
             raise InputError(f"cannot write to {self.url}: {cause}") from error
 
     def check_conditions(self) -> None:
-        """InputError naming the store and what it lacks, where a bucket cannot be trusted with conditional writes."""
+        """Raise InputError, naming the store and what it lacks, where conditional writes cannot be trusted."""
         if not self.is_local:
             with self._storage("write to", writes=True):
                 self.profile().require_conditions(self.url)
 
     @contextmanager
     def new_folders_removed(self) -> Iterator[None]:
-        """Removes from a disk, in the end, this folder and those above it that were not there, if they are empty."""
+        """Remove from a disk, in the end, this folder and those above it that were not there, if they are empty."""
         path = Path(self._path)
         new = [part for part in (path, *path.parents) if not os.path.isdir(part)] if self.is_local else []
         try:
@@ -289,7 +294,7 @@ class Folder:
                     part.rmdir()
 
     def _key(self, name: str) -> str:
-        """The path of ``name``, which stays inside the folder: it may come from a file somebody else wrote."""
+        """Return the path of ``name``, which stays inside the folder: it may come from a file somebody else wrote."""
         if not name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise InputError(f"{name!r} is not a name inside {self.url}: write parts divided by '/', without '..'")
         return f"{self._path.rstrip('/')}/{name}"
@@ -306,7 +311,7 @@ class Folder:
 
     @contextmanager
     def _storage(self, action: str, name: str = "", *, writes: bool = False) -> Iterator[Any]:
-        """The file system of this process, with its errors translated for ``name``."""
+        """Yield the file system of this process, and translate its errors for ``name``."""
         bucket = self._path.partition("/")[0]
         try:
             if writes and not self.is_local:
@@ -320,7 +325,7 @@ class Folder:
 
 
 def open_folder(url: str) -> Folder:
-    """The folder at a local path (made absolute, "~" expanded) or at "s3://bucket/prefix"; touches nothing."""
+    """Return the folder at a local path (made absolute, "~" expanded) or at "s3://bucket/prefix"; touches nothing."""
     scheme, separator, rest = url.partition("://")
     if not url or "\0" in url:
         raise InputError(f"{url!r} names no folder: give a path or s3://bucket/prefix")
@@ -341,7 +346,7 @@ def open_folder(url: str) -> Folder:
 
 
 def split_object(url: str) -> tuple[Folder, str]:
-    """The folder and the name of one object: "s3://b/x/y.tar" is ("s3://b/x", "y.tar")."""
+    """Return the folder and the name of one object: "s3://b/x/y.tar" is ("s3://b/x", "y.tar")."""
     folder_url, _, name = open_folder(url).url.rpartition("/")
     if folder_url in ("s3:/", "s3:") or not name:
         raise InputError(f"{url!r} names no object: write s3://bucket/name or a path to a file")
@@ -349,7 +354,7 @@ def split_object(url: str) -> tuple[Folder, str]:
 
 
 def _walk_disk(top: str) -> Iterator[str]:
-    """All files below; unfinished ones are not seen, as an unfinished upload to a bucket is not."""
+    """Return all files below; unfinished ones are not seen, as an unfinished upload to a bucket is not."""
 
     def refuse(error: OSError) -> None:  # os.walk else skips what it may not read
         if not isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -28,7 +28,7 @@ POLL_S = 0.5
 MOST_RACES = 20
 """Times that others may be faster to write a record that is free, before it is given up."""
 NONCES = 16
-"""That a holder remembers to know its own records by, where the answer to a write was lost."""
+"""Records that a holder remembers to know its own by, where the answer to a write was lost."""
 
 
 class HeldError(InputError):
@@ -60,7 +60,7 @@ class Holder:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """How messages call the holder."""
         return f"process {self.pid} on {self.host}"
 
     @property
@@ -99,7 +99,7 @@ class Lease:
         self._renewer = threading.Thread(target=self._renew_for_long, name=f"lease {name}", daemon=True)
 
     def __enter__(self) -> Lease:
-        """Takes it.
+        """Take the lease.
 
         Raises:
             HeldError: somebody else holds it and lives.
@@ -113,7 +113,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives it back, for the next one to take at once."""
+        """Give the lease back, for the next one to take at once."""
         self._ending.set()
         self._renewer.join()
         with self._guard:
@@ -126,7 +126,7 @@ class Lease:
                     raise
 
     def check(self) -> None:
-        """RunError unless it is still held: to be asked right before anything is committed."""
+        """Raise RunError unless the lease is still held: to be asked right before anything is committed."""
         with self._guard:
             if self._tag is None or time.monotonic() >= self._good_until_s:
                 self._renew()
@@ -134,7 +134,10 @@ class Lease:
     # -- taking --------------------------------------------------------------------------------
 
     def _take(self) -> None:
-        """Watches a record that is not free for one duration: a holder that lives renews it within a third of that."""
+        """Take a record that is free, or watch one that is not for one duration.
+
+        A holder that lives renews it within a third of that.
+        """
         watched, since_s, races = "", 0.0, 0
         while races < MOST_RACES:
             holder, tag = self._read()
@@ -162,9 +165,9 @@ class Lease:
         return holder.nonce == watched and time.monotonic() - since_s >= self.duration_s
 
     def _read(self) -> tuple[Holder | None, str | None]:
-        """The record, where there is one that can be read, and the tag of what is there."""
-        there = self.folder.read_tagged(self.name)
-        return (None, None) if there is None else (_parsed(there[0]), there[1])
+        """Return the record, where there is one that can be read, and the tag of what is there."""
+        tagged = self.folder.read_tagged(self.name)
+        return (None, None) if tagged is None else (_parsed(tagged[0]), tagged[1])
 
     def _write(self, tag: str | None) -> bool:
         began_s = time.monotonic()
@@ -188,7 +191,7 @@ class Lease:
                     continue
 
     def _renew(self) -> None:
-        """One more duration; RunError when somebody else has it.
+        """Extend the lease by one more duration; RunError when somebody else has it.
 
         A record that only ran out is taken back, and so is one that is ours by nonce and epoch under another tag.
         """
@@ -215,19 +218,22 @@ class Lease:
 
 
 def holder_of(folder: Folder, name: str) -> Holder | None:
-    """Who has, or last had, the lease of ``name``; None where nobody ever did."""
-    found = folder.read_tagged(name)
-    return _parsed(found[0]) if found else None
+    """Return who has, or last had, the lease of ``name``; None where nobody ever did."""
+    record = folder.read_tagged(name)
+    return _parsed(record[0]) if record else None
 
 
 _FIELDS = {field.name for field in fields(Holder)}
 
 
 def _parsed(data: bytes) -> Holder | None:
-    """The record; None for what is none, which nobody can hold. A later version may say more in it."""
+    """Return the record of ``data``; None for what is none, which nobody can hold.
+
+    A later version may say more in it.
+    """
     try:
-        said = json.loads(data)
-        holder = Holder(**{name: value for name, value in said.items() if name in _FIELDS})
+        record = json.loads(data)
+        holder = Holder(**{name: value for name, value in record.items() if name in _FIELDS})
         int(holder.pid), int(holder.epoch), float(holder.until_s)
         return holder
     except (ValueError, TypeError, AttributeError):

@@ -33,13 +33,13 @@ class ProcessIdentity:
 
 
 def own_identity() -> ProcessIdentity:
-    """That of this process."""
+    """Return the identity of this process."""
     pid = os.getpid()
     return ProcessIdentity(pid, *_surroundings(), _start_of(pid) or 0)
 
 
 def is_gone(process: ProcessIdentity) -> bool:
-    """Whether ``process`` is known to have ended; False for all that cannot be seen from here."""
+    """Return whether ``process`` is known to have ended; False for all that cannot be seen from here."""
     if not process.boot_id or not process.pid_namespace or not process.started:
         return False
     if (process.boot_id, process.pid_namespace) != _surroundings():
@@ -50,7 +50,7 @@ def is_gone(process: ProcessIdentity) -> bool:
 
 @lru_cache(maxsize=1)
 def _surroundings() -> tuple[str, int]:
-    """Boot and pid namespace of this process."""
+    """Return boot and pid namespace of this process."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return boot_id, os.stat("/proc/self/ns/pid").st_ino
@@ -59,7 +59,7 @@ def _surroundings() -> tuple[str, int]:
 
 
 def _start_of(pid: int) -> int | None:
-    """When the process of that number began; ZOMBIE for what is left of one, None for none that can be seen."""
+    """Return when the process of that number began; ZOMBIE for what is left of one, None for none that can be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -68,7 +68,7 @@ def _start_of(pid: int) -> int | None:
 
 
 def _exists(pid: int) -> bool:
-    """Whether there is such a process; /proc may hide those of other users."""
+    """Return whether there is such a process; /proc may hide those of other users."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

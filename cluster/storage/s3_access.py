@@ -43,7 +43,10 @@ _known: dict[tuple[str | None, str], Access] = {}
 
 
 def access_of(bucket: str) -> Access:
-    """The access that is known to work for ``bucket``; the first call may list the bucket, to learn the addressing."""
+    """Return the access that is known to work for ``bucket``.
+
+    The first call may list the bucket, to learn the addressing.
+    """
     place = endpoint(), bucket
     if place not in _known:
         _known[place] = Access(_addressing(bucket))
@@ -51,12 +54,12 @@ def access_of(bucket: str) -> Access:
 
 
 def remember_access(bucket: str, access: Access) -> None:
-    """Makes ``access`` that of all later requests of this process to ``bucket``."""
+    """Make ``access`` that of all later requests of this process to ``bucket``."""
     _known[endpoint(), bucket] = access
 
 
 def bucket_files(bucket: str, access: Access | None = None, *, once: bool = False) -> Any:
-    """s3fs's file system for ``bucket``; s3fs caches it per process and thread, so it is right after a fork.
+    """Return s3fs's file system for ``bucket``; s3fs caches it per process and thread, so it is right after a fork.
 
     With ``once`` botocore does not try again where nobody answers: for names that may not exist.
     botocore reads neither AWS_REGION nor, before 1.31, AWS_ENDPOINT_URL: both are passed.
@@ -85,40 +88,46 @@ def bucket_files(bucket: str, access: Access | None = None, *, once: bool = Fals
 
 
 def await_on(files: Any, work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of ``work`` on the event loop of ``files``, which runs in a thread of its own."""
+    """Return the result of ``work`` on the event loop of ``files``, which runs in a thread of its own."""
     return asyncio.run_coroutine_threadsafe(work, files.loop).result()
 
 
 def get_object(files: Any, bucket: str, key: str, **options: str) -> dict[str, Any]:
-    """The answer to a GET, its ``Body`` read to the end as bytes."""
+    """Return the answer to a GET, its ``Body`` read to the end as bytes."""
     answer: dict[str, Any] = files.call_s3("get_object", Bucket=bucket, Key=key, **options)
     return {**answer, "Body": bytes(await_on(files, answer["Body"].read()))}
 
 
 def object_age_s(files: Any, bucket: str, key: str) -> float:
-    """Seconds since an object was written: both moments are told by the store, whose clock may be another than ours."""
+    """Return how many seconds ago an object was written.
+
+    The store tells both moments: its clock may be another than ours.
+    """
     answer = files.call_s3("head_object", Bucket=bucket, Key=key)
     return seconds_before(answer, answer["LastModified"])
 
 
 def seconds_before(answer: dict[str, Any], moment: datetime) -> float:
-    """Seconds from ``moment`` to when the store gave ``answer``, by its clock."""
+    """Return the seconds from ``moment`` to when the store gave ``answer``, by its clock."""
     now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
     return (now - moment).total_seconds()
 
 
-def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, patience: ReadTimeouts) -> None:
-    """Copies an object to a local file; see :mod:`cluster.storage.s3_reads`."""
+def copy_object_to(files: Any, bucket: str, key: str, unfinished: Path, timeouts: ReadTimeouts) -> None:
+    """Copy an object to a local file; see :mod:`cluster.storage.s3_reads`."""
     from s3fs.errors import translate_boto_error  # late, as s3fs itself: it takes a while to import
 
     from cluster.storage.s3_reads import read_object
 
     with unfinished.open("wb") as sink:
-        await_on(files, read_object(files, bucket, key, sink, patience, translate_boto_error))
+        await_on(files, read_object(files, bucket, key, sink, timeouts, translate_boto_error))
 
 
 def may_be_virtual(bucket: str) -> bool:
-    """Whether a store elsewhere than AWS could know ``bucket`` as a part of its host name: not at a bare address."""
+    """Return whether a store elsewhere than AWS could know ``bucket`` as a part of its host name.
+
+    At a bare address none can.
+    """
     host = urlsplit(endpoint() or "").hostname
     if host is None or host == "localhost":  # AWS: botocore does it by itself
         return False
@@ -156,5 +165,5 @@ def _list_one(bucket: str, access: Access) -> None:
 
 
 def without_checksums(access: Access) -> Access:
-    """``access`` with the checksums that operations demand, and no others."""
+    """Return ``access`` with the checksums that operations demand, and no others."""
     return replace(access, checksums="when_required")

@@ -40,12 +40,15 @@ _DEFINITE = ("InvalidAccessKeyId", "ExpiredToken", "TokenRefreshRequired", "Requ
 
 
 def opaque_tag(header: str) -> str:
-    """The entity tag of an ``ETag`` header without quotes and mark of weakness: what is the same in all spellings."""
+    """Return the entity tag of an ``ETag`` header without quotes and mark of weakness.
+
+    That is what all spellings have in common.
+    """
     return re.sub(r'^(W/)?"?(.*?)"?$', r"\2", header.strip())
 
 
 def spelled(tag: str, form: TagForm) -> str:
-    """``tag`` as the value of an ``If-Match`` header."""
+    """Return ``tag`` as the value of an ``If-Match`` header."""
     return {"quoted": f'"{tag}"', "bare": tag, "weak": f'W/"{tag}"'}[form]
 
 
@@ -83,14 +86,19 @@ class BucketProfile:
     @property
     def missing(self) -> list[Capability]:
         """What a run needs and the store does not do."""
-        return [one for one in self.capabilities if one.needed and not one.holds]
+        return [capability for capability in self.capabilities if capability.needed and not capability.holds]
 
     def require_conditions(self, url: str) -> TagForm:
-        """The spelling of tags; InputError naming store, capability and remedy where ``url`` cannot hold a run."""
+        """Return the spelling of tags.
+
+        Raises:
+            InputError: ``url`` cannot hold a run; the message names the store, what it lacks and the remedy.
+
+        """
         if self.missing:
-            one = self.missing[0]
+            first = self.missing[0]
             raise InputError(
-                f"{url}: the store at {self.store} lacks what a run needs: {one.name} ({one.detail}); keep the run "
+                f"{url}: the store at {self.store} lacks what a run needs: {first.name} ({first.detail}); keep the run "
                 "on a store that honours If-Match and If-None-Match, or on a disk; `freqgan storage check "
                 f"{url}` shows what was tried"
             )
@@ -103,7 +111,7 @@ _lock = threading.Lock()
 
 
 def profile_of(bucket: str, prefix: str) -> BucketProfile:
-    """The profile of ``bucket``, tried out below ``prefix`` by the first call of this process.
+    """Return the profile of ``bucket``, tried out below ``prefix`` by the first call of this process.
 
     Raises what s3fs raises where nothing can be written at all.
     """
@@ -115,7 +123,7 @@ def profile_of(bucket: str, prefix: str) -> BucketProfile:
 
 
 def probe(bucket: str, prefix: str) -> BucketProfile:
-    """Tries everything, on objects below ``prefix`` that are gone afterwards; raises as :func:`profile_of`."""
+    """Try everything, on objects below ``prefix`` that are gone afterwards; raise as :func:`profile_of`."""
     key = f"{prefix.rstrip('/')}/{SCRATCH}{secrets.token_hex(6)}".lstrip("/")
     access, written = _negotiated(bucket, key)
     remember_access(bucket, access)
@@ -127,7 +135,7 @@ def probe(bucket: str, prefix: str) -> BucketProfile:
 
 
 def _negotiated(bucket: str, key: str) -> tuple[Access, Capability]:
-    """The first access with which what is written is read again; the error of the first where there is none."""
+    """Return the first access with which what is written is read again; the error of the first where there is none."""
     first: Exception | None = None
     wrong = ""
     known = access_of(bucket)
@@ -187,7 +195,7 @@ class _Trial:
     def _reading(self) -> None:
         with self._row("list what was just written") as row:
             answer = self._call("list_objects_v2", None, Prefix=self.key)
-            keys = [one["Key"] for one in answer.get("Contents", ())]
+            keys = [entry["Key"] for entry in answer.get("Contents", ())]
             row(self.key in keys, f"{len(keys)} objects are listed, and not this one")
         with self._row("read a range") as row:
             answer = get_object(self.files, self.bucket, self.key, Range="bytes=2-5")
@@ -207,22 +215,22 @@ class _Trial:
             row(done is None and self._body(new) == b"first", "the condition is ignored: the object was overwritten")
 
     def _put_if_match(self) -> TagForm | None:
-        """Each spelling on an object of its own; the first that is right in everything."""
+        """Return the first spelling that is right in everything; each is tried on an object of its own."""
         results = {form: self._tries_of(form) for form in TAG_FORMS}
-        chosen = min(TAG_FORMS, key=lambda form: sum(map(bool, results[form].values())))  # the first of equals
-        detail = "" if chosen == "quoted" else f"the tag is written {chosen}"
-        for name, fault in results[chosen].items():
+        best = min(TAG_FORMS, key=lambda form: sum(map(bool, results[form].values())))  # the first of equals
+        detail = "" if best == "quoted" else f"the tag is written {best}"
+        for name, fault in results[best].items():
             self.rows.append(Capability(name, not fault, fault or (detail if name == _MATCH else "")))
-        return None if any(results[chosen].values()) else chosen
+        return None if any(results[best].values()) else best
 
     def _tries_of(self, form: TagForm) -> dict[str, str]:
-        """What is tried with tags of that spelling, and what was wrong with it: "" for nothing."""
+        """Return, for each thing that is tried with tags of that spelling, what was wrong with it: "" for nothing."""
         name, faults = self._name(form), dict.fromkeys((_MATCH, _STALE, _MISSING), "not tried: nothing was written")
         try:
             tag = self._put(name, b"first")
-            found = self._tag(name)
-            if tag is None or tag != found:
-                return faults | {_MATCH: f"a write gives {tag or 'no tag'}, and a read {found}"}
+            read_tag = self._tag(name)
+            if tag is None or tag != read_tag:
+                return faults | {_MATCH: f"a write gives {tag or 'no tag'}, and a read {read_tag}"}
             second = self._put(name, b"second", IfMatch=spelled(tag, form))
             faults[_MATCH] = _unless(second is not None and self._body(name) == b"second", f"{form} tags are refused")
             stale = self._put(name, b"third", IfMatch=spelled(tag if second else "0" * 32, form))
@@ -232,7 +240,7 @@ class _Trial:
         except Exception as error:
             if not _is_answer(error):
                 raise
-            return {what: fault and _said(error) for what, fault in faults.items()}
+            return {what: fault and _answer_text(error) for what, fault in faults.items()}
         return faults
 
     def _uploading_parts(self) -> bool:
@@ -262,17 +270,17 @@ class _Trial:
 
     @contextmanager
     def _row(self, name: str, *, needed: bool = True) -> Iterator[Callable[[bool, str], None]]:
-        """A row of what the block says, or of the refusal that it ends with."""
+        """Yield a function that adds a row; a refusal by the store that ends the block adds one too."""
 
-        def said(holds: bool, otherwise: str) -> None:
+        def add(holds: bool, otherwise: str) -> None:
             self.rows.append(Capability(name, holds, "" if holds else otherwise, needed))
 
         try:
-            yield said
+            yield add
         except Exception as error:
             if not _is_answer(error):
                 raise
-            said(False, _said(error))
+            add(False, _answer_text(error))
 
     def _name(self, suffix: str) -> str:
         self.names.add(f"{self.key}-{suffix}")
@@ -283,7 +291,7 @@ class _Trial:
         return self.files.call_s3(method, Bucket=self.bucket, **where, **options)
 
     def _put(self, name: str, data: bytes, **condition: str) -> str | None:
-        """The tag of what was written, "" where the store gives none; None where the condition did not hold."""
+        """Return the tag of what was written, "" where the store gives none; None where the condition did not hold."""
         try:
             return opaque_tag(str(self._call("put_object", name, Body=data, **condition).get("ETag", "")))
         except Exception as error:
@@ -313,14 +321,14 @@ def _unless(right: bool, fault: str) -> str:
 
 
 def _is_answer(error: Exception) -> bool:
-    """Whether it tells what the store can do: not the network, nor a server that is busy or broken just now."""
+    """Return whether it tells what the store can do: not the network, nor a server that is busy or broken just now."""
     return 0 < status_code(error) < 500 or status_code(error) == 501
 
 
-def _said(error: Exception) -> str:
+def _answer_text(error: Exception) -> str:
     return f"the answer is {status_code(error)} {error_code(error)}".rstrip()
 
 
 def _server_of(answer: dict[str, Any]) -> str:
-    """The name that a server gives itself."""
+    """Return the name that a server gives itself."""
     return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("server", ""))

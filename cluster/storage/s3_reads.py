@@ -48,26 +48,26 @@ async def read_object(
     bucket: str,
     key: str,
     sink: BinaryIO,
-    patience: ReadTimeouts,
+    timeouts: ReadTimeouts,
     translate: Callable[[ClientError], BaseException | None],
 ) -> None:
-    """Copies an object to ``sink``, from its present position on.
+    """Copy an object to ``sink``, from its present position on.
 
     Args:
         files: s3fs's file system.
         bucket: of the object.
         key: of the object.
         sink: a file that can be cut.
-        patience: with storage that gives nothing.
+        timeouts: of storage that gives nothing.
         translate: a refusal of the server's to s3fs's own error.
 
     Raises:
-        OSError: storage refused, or has given nothing for ``patience.budget_s``; as s3fs words it, with the bytes that
+        OSError: storage refused, or has given nothing for ``timeouts.budget_s``; as s3fs words it, with the bytes that
             are missing.
 
     """
     await files.set_session()
-    read = _Read(await files.get_s3(bucket), bucket, key, sink, patience)
+    read = _Read(await files.get_s3(bucket), bucket, key, sink, timeouts)
     tries = AsyncRetrying(
         stop=read.is_over,
         wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
@@ -89,24 +89,24 @@ async def read_object(
 class _Read:
     """How far one object has come."""
 
-    def __init__(self, client: Any, bucket: str, key: str, sink: BinaryIO, patience: ReadTimeouts) -> None:
-        self.client, self.bucket, self.key, self.sink, self.patience = client, bucket, key, sink, patience
+    def __init__(self, client: Any, bucket: str, key: str, sink: BinaryIO, timeouts: ReadTimeouts) -> None:
+        self.client, self.bucket, self.key, self.sink, self.timeouts = client, bucket, key, sink, timeouts
         self.start, self.done, self.farthest, self.total = sink.tell(), 0, 0, -1
         self.tag: str | None = None
         self.progress_s, self.tries, self.damaged = time.monotonic(), 0, 0
 
     def is_over(self, _: RetryCallState) -> bool:
-        """Whether the budget is spent."""
-        return self.damaged >= MOST_DAMAGED or time.monotonic() - self.progress_s > self.patience.budget_s
+        """Return whether the budget is spent."""
+        return self.damaged >= MOST_DAMAGED or time.monotonic() - self.progress_s > self.timeouts.budget_s
 
     def missing(self) -> str:
-        """Of which range nothing came, how often it was asked for, and for how long."""
+        """Return of which range nothing came, how often it was asked for, and for how long."""
         end = "its end" if self.total < 0 else f"{self.total} bytes"
         idle_s = time.monotonic() - self.progress_s
         return f"nothing came from byte {self.done} to {end} for {idle_s:.0f} s (tries: {self.tries})"
 
     async def go_on(self) -> None:
-        """Reads from where it was to the end; raises where that is not reached."""
+        """Read from where it was to the end; raise where that is not reached."""
         self.tries += 1
         rest = {} if self.tag is None else {"Range": f"bytes={self.done}-"}
         try:
@@ -124,7 +124,7 @@ class _Read:
             if self.done and not str(answer.get("ContentRange", "")).startswith(f"bytes {self.done}-"):
                 self._begin_again()  # one that knows no ranges, and gives all of it
             self.tag, self.total = answer["ETag"], self.done + answer["ContentLength"]
-            while chunk := await asyncio.wait_for(body.read(CHUNK_BYTES), self.patience.stall_s):
+            while chunk := await asyncio.wait_for(body.read(CHUNK_BYTES), self.timeouts.stall_s):
                 self.take(chunk)
         except FlexibleChecksumError:
             self.damaged += 1
@@ -136,7 +136,7 @@ class _Read:
             raise ConnectionError(f"the connection was closed after {self.done} of {self.total} bytes")
 
     def take(self, chunk: bytes) -> None:
-        """Writes what has come; bytes that had come before are no progress, or one that begins again never ends."""
+        """Write what has come; bytes that had come before are no progress, or one that begins again never ends."""
         self.sink.write(chunk)
         self.done += len(chunk)
         if self.done > self.farthest:
@@ -149,7 +149,7 @@ class _Read:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether another try may succeed: the network's or the server's fault, not that of what was asked for."""
+    """Return whether another try may succeed: the network's or the server's fault, not that of what was asked for."""
     if not isinstance(error, ClientError):
         return isinstance(error, (*TRANSIENT, FlexibleChecksumError))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

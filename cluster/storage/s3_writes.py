@@ -14,7 +14,7 @@ from cluster.storage.s3_probe import TagForm, opaque_tag, spelled
 LOST = ("PreconditionFailed", "ConditionalRequestConflict", "OperationAborted", "412", "409", "NoSuchKey", "404")
 """How a bucket says that somebody else was first; the last two for an object that was to be replaced and is gone."""
 MOST_TRIES = 12
-"""Of a conditional write whose condition holds and which is refused, and of a change that others are faster with."""
+"""Tries of a conditional write that is refused though its condition holds, and of a change that others do faster."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 """Between them: at random up to the first, doubled from one to the next, up to the last ("full jitter")."""
 MOST_DELETED = 1000
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 def get_tagged(files: Any, bucket: str, key: str) -> tuple[bytes, str] | None:
-    """The bytes of an object, and the tag of them for :func:`put_if`; None where there is no object."""
+    """Return the bytes of an object, and the tag of them for :func:`put_if`; None where there is no object."""
     with missing_is_fine():
         answer = get_object(files, bucket, key)
         return answer["Body"], opaque_tag(str(answer["ETag"]))
@@ -34,7 +34,7 @@ def get_tagged(files: Any, bucket: str, key: str) -> tuple[bytes, str] | None:
 
 
 def put_if(files: Any, bucket: str, key: str, data: bytes, tag: str | None, form: TagForm) -> str | None:
-    """Writes ``data`` if the object is still that of ``tag`` (None: if there is none); its tag, or None if not.
+    """Write ``data`` if the object is still that of ``tag`` (None: if there is none); its tag, or None if not.
 
     It is tried again where the condition was refused and holds: 409 tells that two writes met, not which one won.
     Raises what s3fs raises, and OSError where an unchanged object is refused as changed every time.
@@ -48,10 +48,10 @@ def put_if(files: Any, bucket: str, key: str, data: bytes, tag: str | None, form
         except Exception as error:
             if error_code(error) not in LOST:
                 raise
-        there = get_tagged(files, bucket, key)
-        if there and there[0] == data:  # a put whose answer was lost was tried again, and met itself
-            return (there[1],)
-        return None if (there and there[1]) == tag else (None,)
+        current = get_tagged(files, bucket, key)
+        if current and current[0] == data:  # a put whose answer was lost was tried again, and met itself
+            return (current[1],)
+        return None if (current and current[1]) == tag else (None,)
 
     try:
         return patiently(once)[0]
@@ -60,7 +60,7 @@ def put_if(files: Any, bucket: str, key: str, data: bytes, tag: str | None, form
 
 
 def upload(begin: Callable[[], object]) -> None:
-    """Uploads by ``begin``, in parts where it is large; once more where the answer to its last request was lost."""
+    """Upload by ``begin``, in parts where it is large; once more where the answer to its last request was lost."""
     for remaining in reversed(range(UPLOADS)):
         try:
             begin()
@@ -71,7 +71,7 @@ def upload(begin: Callable[[], object]) -> None:
 
 
 def delete_objects(files: Any, bucket: str, keys: Sequence[str]) -> None:
-    """Deletes objects, many in a request; OSError naming the first that the store keeps.
+    """Delete objects, many in a request; OSError naming the first that the store keeps.
 
     s3fs's own ``rm`` takes names for patterns: of a folder ``run[12]`` it would delete what lies in ``run1``.
     """
@@ -83,15 +83,15 @@ def delete_objects(files: Any, bucket: str, keys: Sequence[str]) -> None:
 
 
 def abort_uploads(files: Any, bucket: str, prefix: str, older_s: float) -> None:
-    """Aborts uploads in parts, to keys that begin with ``prefix``, that the store says began longer ago than that."""
+    """Abort uploads in parts, to keys that begin with ``prefix``, that the store says began longer ago than that."""
     answer = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
-    for one in answer.get("Uploads", ()):
-        if seconds_before(answer, one["Initiated"]) > older_s:
-            files.call_s3("abort_multipart_upload", Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
+    for upload in answer.get("Uploads", ()):
+        if seconds_before(answer, upload["Initiated"]) > older_s:
+            files.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 def patiently(once: Callable[[], Result | None]) -> Result:
-    """What ``once`` returns, called again while that is None; RetryError after MOST_TRIES."""
+    """Return what ``once`` returns, called again while that is None; RetryError after MOST_TRIES."""
     tries = Retrying(
         retry=retry_if_result(lambda result: result is None),
         wait=wait_random_exponential(FIRST_WAIT_S, LONGEST_WAIT_S),

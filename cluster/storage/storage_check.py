@@ -25,11 +25,11 @@ class StorageCheck:
     @property
     def missing(self) -> list[Capability]:
         """What a run needs and the storage does not do."""
-        return [one for one in self.capabilities if one.needed and not one.holds]
+        return [capability for capability in self.capabilities if capability.needed and not capability.holds]
 
 
 def check_storage(url: str) -> StorageCheck:
-    """Tries out the storage at ``url`` on scratch objects that are gone afterwards.
+    """Try out the storage at ``url`` on scratch objects that are gone afterwards.
 
     Raises:
         InputError, RunError: nothing can be written there at all.
@@ -59,21 +59,23 @@ def _on_disk(folder: Folder) -> Iterator[Capability]:
             holds, detail = False, str(error)
         return Capability(what, holds, "" if holds else detail)
 
-    def written() -> bool:
+    def reads_back() -> bool:
         folder.write(name, b"0123456789")
         return folder.read(name) == b"0123456789"
 
-    def replaced() -> bool:
+    def compares_tags() -> bool:
         tag = (folder.read_tagged(name) or (b"", None))[1]
         return folder.write_if(name, b"second", tag) is not None and folder.write_if(name, b"third", tag) is None
 
-    yield trial("write, and read what was written", written, "other bytes came back")
+    yield trial("write, and read what was written", reads_back, "other bytes came back")
     yield trial("list what was just written", lambda: name in folder.list(), "it is not listed")
-    yield trial("write only if it is still the same", replaced, "it was overwritten all the same")
+    yield trial("write only if it is still the same", compares_tags, "it was overwritten all the same")
 
 
 def race(folder: Folder, name: str, tag: str | None, number: int, writers: int = WRITERS) -> list[str]:
-    """The tags of those who succeed when ``writers`` replace one object at once, each taking it for that of ``tag``.
+    """Return the tags of those who succeed when ``writers`` replace one object at once.
+
+    Each of them writes on condition that the object still has ``tag``.
 
     ``number`` tells one round from the next: what they write must differ.
     """
@@ -84,11 +86,11 @@ def race(folder: Folder, name: str, tag: str | None, number: int, writers: int =
 
 
 def _race(folder: Folder) -> Capability:
-    """Exactly one may succeed."""
+    """Return whether exactly one writer succeeds."""
     tag, what = None, f"of {WRITERS} writers at once one wins ({ROUNDS} rounds)"
     for number in range(1, ROUNDS + 1):
-        won = race(folder, "race", tag, number)
-        if len(won) != 1:
-            return Capability(what, False, f"{len(won)} won in round {number}")
-        tag = won[0]
+        winners = race(folder, "race", tag, number)
+        if len(winners) != 1:
+            return Capability(what, False, f"{len(winners)} won in round {number}")
+        tag = winners[0]
     return Capability(what, True)

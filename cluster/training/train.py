@@ -1,13 +1,11 @@
-"""``train``: opens the data, resumes or starts, builds the executor, runs the coordinator, closes."""
+"""``train``: opens the data, resumes or begins a run, builds the executor, runs the coordinator and closes."""
 
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -16,8 +14,9 @@ from numpy.typing import NDArray
 from cluster.data.quarantine import QUARANTINE, Quarantine
 from cluster.execution.callbacks import TrainingCallback
 from cluster.execution.coordinator import Coordinator
-from cluster.execution.executors import Executor, InlineExecutor, RecoveryBudget, RestorePoint, RollBackError
+from cluster.execution.executor import Executor, RecoveryBudget, RestorePoint, RollBackError
 from cluster.execution.failure_policy import Recovery
+from cluster.execution.inline import InlineExecutor
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, given_address
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_checkpoint
@@ -29,6 +28,7 @@ from cluster.stages.host import choose_device, emulates_precision
 from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
+from cluster.training.stop_signals import stop_requests
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.stage_names import stage_names
@@ -43,7 +43,7 @@ class TrainResult:
 
 
 def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
-    """Everything that can be refused before machines are taken: data, run folder, settings of an earlier start.
+    """Checks all that can be refused before machines are taken: data, run folder, settings of an earlier start.
 
     Returns:
         The data, and the checkpoint to resume from or None for a new run.
@@ -64,7 +64,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     return source, checkpoint
 
 
-def train(settings: RunSettings, reporter: TrainingCallback, *, address: str | None = None) -> TrainResult:
+def train(settings: RunSettings, callback: TrainingCallback, *, address: str | None = None) -> TrainResult:
     """Trains ``settings`` to its end, resuming where its run folder left off.
 
     SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped"). Where a failure has cost more
@@ -77,17 +77,35 @@ def train(settings: RunSettings, reporter: TrainingCallback, *, address: str | N
     """
     if settings.executor == "inline" or given_address(address) is None:
         choose_device(settings.device)  # no other machine will come with the GPU that this one lacks
+    given, settings = settings, effective_settings(settings)
     root = open_folder(settings.run).child(CHECKPOINTS)
     before = root.read_tagged(LATEST)
     source, checkpoint = preflight(settings)
-    with Lease(root, LEASE, settings.run, note=reporter.on_note) as lease:
+    with Lease(root, LEASE, settings.run, note=callback.on_note) as lease:
         if root.read_tagged(LATEST) != before:  # somebody else trained it until a moment ago
             source, checkpoint = preflight(settings)
-        return _train(settings, source, checkpoint, reporter, lease, address)
+        if settings != given:
+            callback.on_note(
+                f"object_store_mib: {settings.object_store_mib} MiB hold window={settings.window} and "
+                f"snapshot_every={settings.snapshot_every}, in place of {given.window} and {given.snapshot_every}"
+            )
+        return _train(settings, source, checkpoint, callback, lease, address)
+
+
+def effective_settings(settings: RunSettings) -> RunSettings:
+    """Returns ``settings`` as they are used: with Ray, ``window`` and ``snapshot_every`` fit its object store.
+
+    InputError where not even single steps fit.
+    """
+    if settings.executor == "inline":
+        return settings
+    from cluster.ray_engine.object_store_budget import fit_to_object_store  # only here: inline runs have no such store
+
+    return fit_to_object_store(settings)
 
 
 def _newest(settings: RunSettings, damaged: Mapping[tuple[int, str], str] | None = None) -> Checkpoint | None:
-    """The newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
+    """Returns the newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
 
     Its other files are verified by the stages that read them; all of them here where no stage will.
     """
@@ -105,137 +123,151 @@ def _train(
     settings: RunSettings,
     source: DataSource,
     checkpoint: Checkpoint | None,
-    reporter: TrainingCallback,
+    callback: TrainingCallback,
     lease: Lease,
     address: str | None,
 ) -> TrainResult:
-    """:func:`train`, while nobody else trains the same run."""
+    """Trains as :func:`train` says, while nobody else trains the same run."""
     notes = _notes(checkpoint, source)
     if checkpoint is not None and checkpoint.step >= settings.last_step:  # machines would have nothing to do
-        reporter.on_start(checkpoint.step, notes)
-        reporter.on_end(checkpoint.step, "done")
+        callback.on_start(checkpoint.step, notes)
+        callback.on_end(checkpoint.step, "done")
         return TrainResult(checkpoint.step, "done")
-    if settings.executor == "ray" and (there := given_address(address)) is not None:
+    if settings.executor == "ray" and (ray_address := given_address(address)) is not None:
         from cluster.ray_engine.connection import check_cluster  # only here: importing Ray takes a second
 
-        check_cluster(there)  # before anything is measured for it
-    if checkpoint is None:
-        if source.quarantine is not None:
-            source.quarantine.begin_anew()  # here, where nobody else trains the same run
-        count = min(settings.statistics_images, source.index.sample_count)
-        reporter.on_prepare(f"measuring the bands of {count} images")
-        statistics = measure_statistics(source)
-    else:
-        statistics = checkpoint.statistics()
-    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, checkpoint.step if checkpoint else 0)
+        check_cluster(ray_address)  # before anything is measured for it
+    statistics = _statistics(source, callback) if checkpoint is None else checkpoint.statistics()
+    start = Start(checkpoint, notes)
+    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
     with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well
-        step = _attempts(settings, source, statistics, checkpoint, reporter, writer, address, notes, stopped)
+        step = Run(settings, source, statistics, writer, callback, address, stopped).train(start)
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
-    reporter.on_end(step, reason)
+    callback.on_end(step, reason)
     return TrainResult(step, reason)
 
 
-def _attempts(
-    settings: RunSettings,
-    source: DataSource,
-    statistics: BandStatistics,
-    checkpoint: Checkpoint | None,
-    reporter: TrainingCallback,
-    writer: CheckpointWriter,
-    address: str | None,
-    notes: list[str],
-    stopped: threading.Event,
-) -> int:
-    """Trains with one executor after the other, each from the last checkpoint, until one comes to an end; the step."""
-    carried = RecoveryBudget()
-    rolled_back: Recovery | None = None
-    damaged: dict[tuple[int, str], str] = {}
-    while True:
-        first_step = 0 if checkpoint is None else checkpoint.step
-        executor: Executor | None = None
-        try:
-            if settings.executor == "ray":
-                actors = f"an actor for each of {len(stage_names(settings.band_plan()))} stages"
-                there = given_address(address)
-                reporter.on_prepare(
-                    f"starting {actors} on the Ray at {there.text}" if there else f"starting Ray and {actors}"
-                )
-            executor = _executor(settings, source, statistics, checkpoint, address, carried)
-            with stop_requests(stopped):  # again: Ray has installed handlers of its own when it started
-                reporter.on_start(first_step, notes)
-                if rolled_back is not None:
-                    reporter.on_recovery(rolled_back)
-                stopping = _either(stopped.is_set, executor.is_leaving)
-                quarantine = source.quarantine
-                return Coordinator(settings, executor, writer, reporter, first_step, stopping, quarantine).run()
-        except RollBackError as error:
-            checkpoint = _newest(settings, damaged)
-            carried, notes = error.carried, []
-            rolled_back = error.recovery(0 if checkpoint is None else checkpoint.step)
-        except DamagedFileError as error:  # a stage has met it: files are verified by who reads them
-            if checkpoint is None:
-                raise
-            damaged[checkpoint.step, checkpoint.attempt] = str(error)
-            checkpoint = _newest(settings, damaged)
-            notes, writer.first_step = _notes(checkpoint, source), 0 if checkpoint is None else checkpoint.step
-        finally:
-            if executor is not None:
-                executor.close()
+def _statistics(source: DataSource, callback: TrainingCallback) -> BandStatistics:
+    """Returns the statistics of a new run, which begins with nothing in quarantine."""
+    if source.quarantine is not None:
+        source.quarantine.begin_anew()  # here, where nobody else trains the same run
+    count = min(source.settings.statistics_images, source.index.sample_count)
+    callback.on_prepare(f"measuring the bands of {count} images")
+    return measure_statistics(source)
 
 
-def _executor(
-    settings: RunSettings,
-    source: DataSource,
-    statistics: BandStatistics,
-    checkpoint: Checkpoint | None,
-    address: str | None,
-    carried: RecoveryBudget,
-) -> Executor:
-    restore = None if checkpoint is None else RestorePoint(checkpoint.step, checkpoint.root.url, checkpoint.records)
-    arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in statistics.tensors().items()}
-    if settings.executor == "inline":
-        return InlineExecutor(settings, source, arrays, restore)
-    if given_address(address) is None:
-        os.environ.setdefault(LOOPBACK_VARIABLE, "0")
-    from cluster.ray_engine.executor import RayExecutor  # only here: importing Ray takes a second that inline runs save
+@dataclass(frozen=True)
+class Start:
+    """Where an attempt begins.
 
-    return RayExecutor(settings, source, arrays, restore, address, carried)
+    Attributes:
+        checkpoint: with the state to begin from; None for a new run.
+        notes: for the user.
+        budget: what attempts before it have used.
+        rolled_back: what ended the attempt before it, where that was rolled back.
 
-
-def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:
-    return lambda: first() or second()
-
-
-@contextmanager
-def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Event]:
-    """An event, a new one if none is given, that SIGTERM or SIGINT sets. Main thread only.
-
-    A second SIGINT does what it always did.
-
-    SIGTERM may come twice (to a process and to its group): the second one must not cost the checkpoint.
     """
-    event = event or threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def request(number: int, _frame: object) -> None:
-        event.set()
-        if number == signal.SIGINT:
-            signal.signal(number, before[signal.SIGINT])
+    checkpoint: Checkpoint | None
+    notes: list[str]
+    budget: RecoveryBudget = field(default_factory=RecoveryBudget)
+    rolled_back: Recovery | None = None
 
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @property
+    def step(self) -> int:
+        """The number of finished steps."""
+        return 0 if self.checkpoint is None else self.checkpoint.step
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all attempts of a training have in common.
+
+    Attributes:
+        settings: of the run, as they are used.
+        source: its training images.
+        statistics: of the bands of these images.
+        writer: commits its checkpoints.
+        callback: receives its events.
+        address: of the Ray that it is to use; None starts one.
+        stopped: is set when the training is to end with a checkpoint.
+
+    """
+
+    settings: RunSettings
+    source: DataSource
+    statistics: BandStatistics
+    writer: CheckpointWriter
+    callback: TrainingCallback
+    address: str | None
+    stopped: threading.Event
+
+    def train(self, start: Start) -> int:
+        """Trains with one executor after the other, each from the last checkpoint; returns the finished steps."""
+        damaged: dict[tuple[int, str], str] = {}
+        while True:
+            try:
+                return self.attempt(start)
+            except RollBackError as error:
+                checkpoint = _newest(self.settings, damaged)
+                start = Start(checkpoint, [], error.budget)
+                start = replace(start, rolled_back=error.recovery(start.step))
+            except DamagedFileError as error:  # a stage has met it: files are verified by who reads them
+                if start.checkpoint is None:
+                    raise
+                damaged[start.checkpoint.step, start.checkpoint.attempt] = str(error)
+                checkpoint = _newest(self.settings, damaged)
+                start = replace(start, checkpoint=checkpoint, notes=_notes(checkpoint, self.source))
+                self.writer.first_step = start.step
+
+    def attempt(self, start: Start) -> int:
+        """Trains with one executor, to the end or to a stop; returns the finished steps.
+
+        Raises:
+            RollBackError: all stages have to begin again at the last checkpoint.
+            DamagedFileError: the checkpoint cannot be read.
+
+        """
+        if self.settings.executor == "ray":
+            actors = f"an actor for each of {len(stage_names(self.settings.band_plan()))} stages"
+            there = given_address(self.address)
+            self.callback.on_prepare(
+                f"starting {actors} on the Ray at {there.text}" if there else f"starting Ray and {actors}"
+            )
+        executor = self._executor(start)
+        try:
+            with stop_requests(self.stopped):  # again: Ray has installed handlers of its own when it started
+                self.callback.on_start(start.step, start.notes)
+                if start.rolled_back is not None:
+                    self.callback.on_recovery(start.rolled_back)
+                return Coordinator(
+                    self.settings,
+                    executor,
+                    self.writer,
+                    self.callback,
+                    start.step,
+                    stopping=lambda: self.stopped.is_set() or executor.is_leaving(),
+                    quarantine=self.source.quarantine,
+                ).run()
+        finally:
+            executor.close()
+
+    def _executor(self, start: Start) -> Executor:
+        checkpoint, restore = start.checkpoint, None
+        if checkpoint is not None:
+            restore = RestorePoint(checkpoint.step, checkpoint.root.url, checkpoint.records)
+        arrays: dict[str, NDArray[np.float32]] = {k: v.cpu().numpy() for k, v in self.statistics.tensors().items()}
+        if self.settings.executor == "inline":
+            return InlineExecutor(self.settings, self.source, arrays, restore)
+        if given_address(self.address) is None:
+            os.environ.setdefault(LOOPBACK_VARIABLE, "0")
+        from cluster.ray_engine.executor import RayExecutor  # only here: importing Ray takes a second
+
+        return RayExecutor(self.settings, self.source, arrays, restore, self.address, start.budget)
 
 
 def _check_same_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:

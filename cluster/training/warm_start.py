@@ -23,7 +23,7 @@ SHAPING = (
 
 
 def shape_of(settings: RunSettings) -> dict[str, Any]:
-    """What must be equal for one model to begin with the state of another."""
+    """Returns what must be equal for one model to begin with the state of another."""
     dump = settings.model_dump(mode="json")
     shape = {key: dump[key] for key in SHAPING}
     stage = dump["image_stage"]

@@ -26,7 +26,7 @@ TRIES, TOLERANCE = 8, 0.02
 
 
 def _bands(values: dict[str, Any]) -> None:
-    """As they are."""
+    """Leave the settings as they are."""
 
 
 def _literal(values: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ VARIANTS: dict[str, Callable[[dict[str, Any]], None]] = {
 
 
 def variant(settings: Settings, name: str) -> Settings:
-    """``settings`` as system ``name``, with networks of the same widths.
+    """Return ``settings`` as system ``name``, with networks of the same widths.
 
     Raises:
         InputError: no system has that name.
@@ -69,7 +69,9 @@ def variant(settings: Settings, name: str) -> Settings:
 
 
 def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
-    """``settings`` with widths scaled until a training step costs about ``target`` multiply-accumulates per image.
+    """Return ``settings`` with scaled widths, at which a training step costs about ``target``, and that cost.
+
+    ``target`` counts multiply-accumulates per image.
 
     All widths grow by one factor, in steps of 8 channels. The image stage is left alone where there are bands: every
     system has the same one.
@@ -78,28 +80,28 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
         The settings and their cost: the least found that is not under ``target``, so that nobody is given less.
 
     """
-    factor, found = 1.0, dict[float, Settings]()
+    factor, by_cost = 1.0, dict[float, Settings]()
     for _ in range(TRIES):
         scaled = _scaled(settings, factor)
         cost = sum(training_cost(scaled).values())
-        found.setdefault(cost, scaled)
+        by_cost.setdefault(cost, scaled)
         if target <= cost <= (1 + TOLERANCE) * target:
             break
         factor *= ((1 + TOLERANCE / 2) * target / cost) ** (1 / GROWTH)
-    enough = [cost for cost in found if cost >= target]
-    best = min(enough) if enough else max(found)
-    return found[best], best
+    enough = [cost for cost in by_cost if cost >= target]
+    best = min(enough) if enough else max(by_cost)
+    return by_cost[best], best
 
 
 def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
-    """Where the settings of the networks that grow are."""
+    """Return where the settings of the networks that grow are."""
     if not settings.band_plan().gans:
         return [("image_stage", "generator"), ("image_stage", "discriminator")]
     return [("coarse_generator",), ("coarse_discriminator",), ("band_generator",), ("band_discriminator",)]
 
 
 def _scaled(settings: Settings, factor: float) -> Settings:
-    """Every width times ``factor``, rounded at thresholds of its own: no two widths step at the same factor."""
+    """Return every width times ``factor``, rounded at thresholds of its own: no two widths step at the same factor."""
     values = settings.model_dump()
     fields = [(_at(values, path), key) for path in _networks(settings) for key in ("width", "coarse_width")]
     for number, (network, key) in enumerate(fields):

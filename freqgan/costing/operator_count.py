@@ -7,7 +7,7 @@ convolution as if it were a full one, and does not survive ``torch.autograd.grad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,7 +22,9 @@ from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
+from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 
@@ -67,7 +69,7 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Runs ``func``, and counts what it does."""
+        """Run ``func``, and count what it does."""
         out = func(*args, **(kwargs or {}))
         counter = COUNTERS.get(func)
         if counter is not None:
@@ -125,7 +127,7 @@ COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
 
 
 def training_cost(settings: ModelSettings) -> dict[str, float]:
-    """Multiply-accumulates per image of a step half-way through training, by stage, on the CPU.
+    """Return multiply-accumulates per image of a step half-way through training, by stage, on the CPU.
 
     Penalties come every few steps; their cost is shared out over all of them.
     """
@@ -133,7 +135,7 @@ def training_cost(settings: ModelSettings) -> dict[str, float]:
 
 
 def step_work(settings: ModelSettings) -> dict[str, StepWork]:
-    """All that is counted of a step, by stage; from steps on two small batches on the CPU."""
+    """Return all that is counted of a step, by stage; it is run on two small batches on the CPU."""
     small, large = _counted(settings, BATCH), _counted(settings, 2 * BATCH, only_penalties=True)
     work = {}
     for name, count in small.items():
@@ -151,7 +153,7 @@ def step_work(settings: ModelSettings) -> dict[str, StepWork]:
 
 @dataclass
 class _Counts:
-    """Of one stage: means over the steps between penalties, and the peak of all."""
+    """Counts of one stage: means over the steps between penalties, and the peak of all."""
 
     parameters: int
     state_bytes: int
@@ -169,11 +171,12 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
     """Return the counts of a step by stage; of a step with penalties alone where only its peak, the highest, counts."""
     small = settings.model_copy(update={"batch": batch, "precision": "float32"})
     statistics = BandStatistics.from_tensors(unit_statistics(small))
-    chain = Chain(small, statistics, torch.device("cpu"))
-    interval = small.loss.penalty_interval
+    plan, device, interval = small.band_plan(), torch.device("cpu"), small.loss.penalty_interval
     half = small.images // (2 * batch) // interval * interval
-    gans, image = [BandGan(chain, gan) for gan in chain.plan.gans], ImageStage(chain)
-    stages: list[BandGan | ImageStage] = [*gans, image]
+    # A chain for each stage: a stage that has a device to itself shares no work with others.
+    gans = {gan.name: BandGan(Chain(small, statistics, device), gan) for gan in plan.gans}
+    image = ImageStage(Chain(small, statistics, device))
+    stages: list[BandGan | ImageStage] = [*gans.values(), image]
     totals = {stage.name: _Counts(*_sizes(stage)) for stage in stages}
     others = 0 if only_penalties else interval - 1
     for step, weight in ((half, 1), (half + 1, others)):  # one with penalties, the others without
@@ -183,40 +186,51 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
 
 
 def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
-    """Parameters that are trained, and bytes of the whole state with a gradient for each of them."""
-    state = stage.tensors()
+    """Return the number of trained parameters, and the bytes of the whole state with a gradient for each of them."""
+    state = tensors_of(stage.state_dict())
     moments = [tensor.numel() for name, tensor in state.items() if "_adam.exp_avg_sq." in name]
     return sum(moments), sum(tensor.numel() * tensor.element_size() for tensor in state.values()) + 4 * sum(moments)
 
 
 def _step_counts(
-    step: int, settings: ModelSettings, gans: list[BandGan], image: ImageStage
-) -> Iterator[tuple[str, OperatorCount]]:
+    step: int, settings: ModelSettings, gans: Mapping[str, BandGan], image: ImageStage
+) -> list[tuple[str, OperatorCount]]:
+    """The stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
     labels = torch.zeros(batch, dtype=torch.int64)
-    outputs: dict[str, Tensor] = {}
-    for _ in range(settings.plan.cycles - 1):
-        for gan in gans:
+    counts = []
+
+    def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
+        output = None
+        if call.stage == IMAGE_STAGE:
             with OperatorCount() as count:
-                outputs[gan.name] = gan.forward(step, labels, outputs)
-            yield gan.name, count
-    for gan in gans:
-        side = gan.chain.gan_side(gan.gan)
-        shape = (batch, settings.channels * len(gan.gan.bands), side, side)
-        told = (
-            Feedback(step, labels, dict(outputs), torch.ones(shape), torch.ones(shape)) if settings.feeds_back else None
-        )
-        with OperatorCount() as count:
-            outputs[gan.name] = gan.step(step, images, labels, outputs, told).output
-        yield gan.name, count
-    with OperatorCount() as count:
-        image.step(step, images, labels, outputs)
-    yield IMAGE_STAGE, count
+                image.step(step, images, labels, inputs)
+        elif call.kind == "forward":
+            with OperatorCount() as count:
+                output = gans[call.stage].forward(step, labels, inputs)
+        else:
+            feedback = _unit_feedback(gans[call.stage], step, labels, inputs)
+            with OperatorCount() as count:
+                output = gans[call.stage].step(step, images, labels, inputs, feedback).output
+        counts.append((call.stage, count))
+        return output
+
+    run_step(step_graph(settings.band_plan()), run_call)
+    return counts
+
+
+def _unit_feedback(gan: BandGan, step: int, labels: Tensor, inputs: dict[str, Tensor]) -> Feedback | None:
+    """Feedback of ones on the inputs of this very step, where the settings have feedback."""
+    if not gan.settings.feeds_back:
+        return None
+    side = gan.chain.gan_side(gan.gan)
+    ones = torch.ones(len(labels), gan.settings.channels * len(gan.gan.bands), side, side)
+    return Feedback(step, labels, inputs, ones, ones)
 
 
 def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
-    """Mean 0 and deviation 1 for every band: what is counted does not depend on values."""
+    """Return mean 0 and deviation 1, (C,) each, for every band: what is counted does not depend on values."""
     names = [str(band) for band in settings.band_transform().bands()]
     zeros, ones = torch.zeros(settings.channels), torch.ones(settings.channels)
     return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}

@@ -16,7 +16,7 @@ from freqgan.transforms.protocol import LOW_RANGE
 
 @torch.no_grad()
 def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draws) -> Tensor:
-    """Images (B, C, N, N) whose coarse picture is ``low`` and whose detail the chain makes up.
+    """Return images (B, C, N, N) whose coarse picture is ``low`` and whose detail the chain makes up.
 
     Args:
         synthesiser: the model.
@@ -42,23 +42,28 @@ def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draw
 
 
 def known_bands(synthesiser: Synthesiser, low: Tensor, level: int) -> SubImages:
-    """LL of ``level`` and every coarser band, which are its own transform, normalised; see :func:`super_resolve`."""
+    """Return LL of ``level`` and every coarser band, normalised, of images whose coarse picture is ``low``.
+
+    They are the transform of ``low`` (B, C, h, h) itself; see :func:`super_resolve`.
+    """
     chain = synthesiser.chain
     raw: SubImages = {Band(level, "LL"): low * LOW_RANGE**level}
     for coarser in range(level + 1, synthesiser.settings.levels + 1):
-        found = chain.transform.analyse_level(raw[Band(coarser - 1, "LL")], coarser)
-        raw |= {Band(coarser, o): x for o, x in zip(chain.transform.orientations(coarser), found, strict=True)}
+        parts = chain.transform.analyse_level(raw[Band(coarser - 1, "LL")], coarser)
+        raw |= {Band(coarser, o): x for o, x in zip(chain.transform.orientations(coarser), parts, strict=True)}
     return {band: chain.statistics.normalise(band, x) for band, x in raw.items()}
 
 
 def low_band(synthesiser: Synthesiser, images: Tensor, level: int) -> Tensor:
-    """LL of ``level`` of images (B, C, N, N) in pixel range: what :func:`super_resolve` takes."""
+    """Return LL of ``level`` of images (B, C, N, N) in pixel range: what :func:`super_resolve` takes."""
     return synthesiser.chain.transform.analyse(images)[Band(level, "LL")] / LOW_RANGE**level
 
 
 @torch.no_grad()
 def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: Draws) -> Tensor:
-    """The images of ``draws`` with ``bands`` made anew from the noises of ``other``; all other bands stay.
+    """Return the images (B, C, N, N) of ``draws`` with ``bands`` made anew from the noises of ``other``.
+
+    All other bands stay as they are.
 
     Refiners of levels finer than a redrawn band are run again with their own noise: the low bands they make are
     corrections of the bands below.
@@ -74,24 +79,25 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
 
     """
     chain = synthesiser.chain
-    made = synthesiser(draws.noises, draws.labels, draws.choices)
-    wanted = _named(bands, list(made.sub_images) if chain.plan.gans else [])
-    coarsest = max((band.level for band in wanted), default=0)
+    before = synthesiser(draws.noises, draws.labels, draws.choices)
+    redrawn = _named(bands, list(before.sub_images) if chain.plan.gans else [])
+    coarsest = max((band.level for band in redrawn), default=0)
     fixed = {
         band: x
-        for band, x in made.sub_images.items()
-        if band not in wanted and not (band.orientation == "LL" and band.level < coarsest)
+        for band, x in before.sub_images.items()
+        if band not in redrawn and not (band.orientation == "LL" and band.level < coarsest)
     }
-    anew = torch.tensor([bool(set(gan.bands) & set(wanted)) for gan in chain.plan.gans], device=draws.noises.device)
-    noises = torch.where(anew[:, None, None], other.noises, draws.noises)
-    choices = {band: (other if band in wanted else draws).choices[band] for band in draws.choices}
+    takes_other = [bool(set(gan.bands) & set(redrawn)) for gan in chain.plan.gans]
+    by_gan = torch.tensor(takes_other, device=draws.noises.device)[:, None, None]
+    noises = torch.where(by_gan, other.noises, draws.noises)
+    choices = {band: (other if band in redrawn else draws).choices[band] for band in draws.choices}
     frequency = chain.image(synthesiser.run_chain(noises, draws.labels, choices, fixed))
-    out: Tensor = synthesiser.image.blend(frequency, made.other) if chain.plan.gans else made.images
+    out: Tensor = synthesiser.image.blend(frequency, before.conventional) if chain.plan.gans else before.images
     return out
 
 
 def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) -> Tensor:
-    """``images`` (B, C, N, N) with the coefficients of each named band times its gain, all others as they are.
+    """Return ``images`` (B, C, N, N) with the coefficients of each named band times its gain, all others as they are.
 
     A gain of a low band acts on everything coarser. Bands are all of those of the model's transform.
 
@@ -118,6 +124,6 @@ def _named(names: Sequence[str], known: Sequence[Band]) -> list[Band]:
     texts = [str(band) for band in known]
     for name in names:
         if name not in texts:
-            there = ", ".join(texts) if texts else "none: the model has no GANs of bands"
-            raise InputError(f"no band is called {name!r}{nearest(name, texts)}; there are {there}")
+            known_names = ", ".join(texts) if texts else "none: the model has no GANs of bands"
+            raise InputError(f"no band is called {name!r}{nearest(name, texts)}; there are {known_names}")
     return [parse_band(name) for name in names]

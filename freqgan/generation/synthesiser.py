@@ -28,23 +28,23 @@ class Generated(NamedTuple):
 
     images: Tensor
     frequency: Tensor
-    other: Tensor
+    conventional: Tensor
     sub_images: SubImages
 
-    def rows(self, chosen: slice) -> Generated:
-        """The samples of ``chosen`` alone."""
-        bands = {band: x[chosen] for band, x in self.sub_images.items()}
-        return Generated(self.images[chosen], self.frequency[chosen], self.other[chosen], bands)
+    def rows(self, rows: slice) -> Generated:
+        """Return the samples ``rows`` alone."""
+        bands = {band: x[rows] for band, x in self.sub_images.items()}
+        return Generated(self.images[rows], self.frequency[rows], self.conventional[rows], bands)
 
     @staticmethod
     def joined(parts: Sequence[Generated]) -> Generated:
-        """The samples of all ``parts``, in order."""
+        """Return the samples of all ``parts``, in order."""
 
         def cat(pick: Callable[[Generated], Tensor]) -> Tensor:
             return torch.cat([pick(part) for part in parts])
 
         bands = {band: torch.cat([part.sub_images[band] for part in parts]) for band in parts[0].sub_images}
-        return Generated(cat(lambda p: p.images), cat(lambda p: p.frequency), cat(lambda p: p.other), bands)
+        return Generated(cat(lambda p: p.images), cat(lambda p: p.frequency), cat(lambda p: p.conventional), bands)
 
 
 class Draws(NamedTuple):
@@ -61,7 +61,7 @@ class Synthesiser(nn.Module):
     Args:
         settings: of the model.
         statistics: of its bands.
-        states: tensors by stage name, as ``BandGan.tensors`` and ``ImageStage.tensors`` gave them; only
+        states: tensors by stage name, those of ``BandGan.state_dict`` and ``ImageStage.state_dict``; only
             the parts called ``average.`` are read.
         device: to generate on.
 
@@ -96,7 +96,7 @@ class Synthesiser(nn.Module):
     def forward(
         self, noises: Tensor, labels: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
     ) -> Generated:
-        """Runs the chain on given noises.
+        """Return the images that the chain makes of given noises.
 
         Args:
             noises: (GANs, B, n), one vector per GAN and sample, or a target vector (B, n) from which every
@@ -109,13 +109,13 @@ class Synthesiser(nn.Module):
         if noises.ndim == 2:
             noises = orthogonal_noises(noises, self.settings.noise_count)
         labels = None if labels is None else labels.to(self.chain.device)
-        picked = choices or self.chain.choices(0, 0, noises.shape[1])
-        other = self.image(coarse_noise(self.chain, noises, picked), labels)
+        members = choices or self.chain.choices(0, 0, noises.shape[1])
+        conventional = self.image(coarse_noise(self.chain, noises, members), labels)
         if not self.generators:  # a conventional GAN alone: its bands are those of its images
-            return Generated(other, other, other, self._analysed(other))
-        sub_images = self.run_chain(noises, labels, picked)
+            return Generated(conventional, conventional, conventional, self._analysed(conventional))
+        sub_images = self.run_chain(noises, labels, members)
         frequency = self.chain.image(sub_images)
-        return Generated(self.image.blend(frequency, other), frequency, other, sub_images)
+        return Generated(self.image.blend(frequency, conventional), frequency, conventional, sub_images)
 
     def _analysed(self, images: Tensor) -> SubImages:
         raw = self.chain.transform.analyse(images)
@@ -128,7 +128,7 @@ class Synthesiser(nn.Module):
         choices: Mapping[Band, Tensor],
         fixed: Mapping[Band, Tensor] | None = None,
     ) -> SubImages:
-        """Normalised sub-images of a pass of the chain.
+        """Return the normalised sub-images of a pass of the chain.
 
         Args:
             noises: (GANs, B, n).
@@ -139,23 +139,25 @@ class Synthesiser(nn.Module):
 
         """
         side, batch = self.chain.band_side, noises.shape[1]
-        strength = torch.zeros(batch, device=self.chain.device)
-        given = dict(fixed or {})
+        condition_noise = torch.zeros(batch, device=self.chain.device)
+        known = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
-            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=strength.device)
+            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=condition_noise.device)
             for gan in self.chain.plan.gans
             for band in gan.ring_condition
         }
         for _ in range(self.chain.plan.cycles):
             for gan, noise, generator in zip(self.chain.plan.gans, noises, self.generators, strict=True):
-                if not set(gan.bands) <= given.keys():
-                    seen = self.chain.condition(gan, zeros | self.chain.bands(outputs, choices) | given)
-                    outputs[gan.name] = generator(noise, seen.planes, seen.base, strength, labels)
-        return self.chain.bands(outputs, choices) | given
+                if not set(gan.bands) <= known.keys():
+                    seen = self.chain.condition(gan, zeros | self.chain.bands(outputs, choices) | known)
+                    outputs[gan.name] = generator(noise, seen.planes, seen.base, condition_noise, labels)
+        return self.chain.bands(outputs, choices) | known
 
     def sample(self, seed: int, count: int, first: int = 0, labels: Tensor | None = None) -> Generated:
-        """Samples ``first`` .. ``first + count`` of ``seed``; sample i has the same pixels whatever the count.
+        """Return samples ``first`` .. ``first + count`` of ``seed``, images of (count, C, N, N).
+
+        Sample i has the same pixels whatever the count.
 
         Args:
             seed: any non-negative integer.
@@ -171,20 +173,30 @@ class Synthesiser(nn.Module):
         return Generated.joined(parts)
 
     def draws(self, seed: int, count: int) -> Draws:
-        """What the first ``count`` (at most 64) samples of ``seed`` are made of, as :meth:`sample` draws it."""
+        """Return what the first ``count`` samples of ``seed`` are made of, as :meth:`sample` draws it.
+
+        Raises:
+            InputError: ``count`` is above 64, the samples whose noise is drawn together.
+
+        """
+        if count > BLOCK:
+            raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
         noises, labels, choices = self._block(seed, 0)
-        picked = {band: choice[:count] for band, choice in choices.items()}
-        chosen = labels[:count].to(self.chain.device) if self.settings.classes else None
-        return Draws(noises[:, :count].to(self.chain.device), chosen, picked)
+        own_choices = {band: choice[:count] for band, choice in choices.items()}
+        own_labels = labels[:count].to(self.chain.device) if self.settings.classes else None
+        return Draws(noises[:, :count].to(self.chain.device), own_labels, own_choices)
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, labels: Tensor | None) -> Generated:
-        """Samples ``begin`` .. ``end`` of one block; all of it is run, for convolutions round differently by batch."""
-        noises, drawn, choices = self._block(seed, block)
+        """Return samples ``begin`` .. ``end`` of one block.
+
+        All of the block is run, for convolutions round differently by batch.
+        """
+        noises, block_labels, choices = self._block(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
         if labels is not None:
-            drawn[rows] = labels[begin - first : end - first]
-        made: Generated = self(noises, drawn if self.settings.classes else None, choices)
-        return made.rows(rows)
+            block_labels[rows] = labels[begin - first : end - first]
+        generated: Generated = self(noises, block_labels if self.settings.classes else None, choices)
+        return generated.rows(rows)
 
     def _block(self, seed: int, block: int) -> tuple[Tensor, Tensor, dict[Band, Tensor]]:
         noise, count = self.settings.noise, self.settings.noise_count

@@ -22,7 +22,7 @@ LOW: Path = ("LL",)
 
 
 def packet_distances(reference: Tensor, candidate: Tensor) -> dict[str, float]:
-    """The Frechet distance per Haar wavelet packet, relative to the packet's real variance.
+    """Return the Frechet distance per Haar wavelet packet, relative to the packet's real variance.
 
     Images (N, C, H, W) uint8, H and W multiples of a power of two, are split fully until packets have sides of at most
     8 pixels. "" is the mean over all packets; "HL1" and so on that over the packets inside that band, "LL<depth>" the
@@ -43,7 +43,9 @@ def packet_distances(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 
 
 def cross_band_distance(reference: Tensor, candidate: Tensor) -> float:
-    """The Frechet distance of log band energies on a 4x4 grid, all bands and the small luminance jointly.
+    """Return the Frechet distance of (N, C, H, W) images by their log band energies on a 4x4 grid.
+
+    All bands and the small luminance are taken jointly.
 
     Bands that do not belong to one image leave every band's own distribution as it is, and change this one.
     """
@@ -51,7 +53,7 @@ def cross_band_distance(reference: Tensor, candidate: Tensor) -> float:
 
 
 def _energies(images: Tensor) -> Tensor:
-    """(N, F): per level (sides of at least 4), high band and cell the log of the mean square; and 4x4 luminances."""
+    """Return (N, F): the log mean square per level (of sides of at least 4), high band and cell; and 4x4 luminances."""
     levels = _depth(images, CELLS)
     transform = WaveletTransform("haar", levels)
     rows = []
@@ -68,7 +70,7 @@ def _energies(images: Tensor) -> Tensor:
 
 
 def _packets(images: Tensor, depth: int) -> dict[Path, Tensor]:
-    """The 4^depth packets of (N, C, H, W) by the orientations that lead to them."""
+    """Return the 4^depth packets of (N, C, H, W) by the orientations that lead to them."""
     transform = WaveletTransform("haar", 1)
     packets: dict[Path, Tensor] = {(): images.float()}
     for _ in range(depth):
@@ -81,7 +83,10 @@ def _packets(images: Tensor, depth: int) -> dict[Path, Tensor]:
 
 
 def _depth(images: Tensor, smallest: int) -> int:
-    """Halvings until the shorter side is at most ``smallest``, at least 1, as far as sides stay whole."""
+    """Return how often sides are halved until the shorter is at most ``smallest``, as far as they stay whole.
+
+    It is at least 1.
+    """
     sides, depth = images.shape[-2:], 0
     while min(sides) >> depth > smallest and all((side >> depth) % 2 == 0 for side in sides):
         depth += 1

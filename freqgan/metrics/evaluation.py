@@ -36,7 +36,7 @@ class Score:
 
     @property
     def ratio(self) -> float | None:
-        """value / floor."""
+        """The value over the floor; None where the floor is 0."""
         return self.value / self.floor if self.floor else None
 
 
@@ -49,14 +49,17 @@ class Measure:
     run: Callable[[Tensor, Tensor], dict[str, float]]
 
 
-def _one(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
+def _single_value(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
     return lambda reference, candidate: {"": distance(reference, candidate)}
 
 
 def _on_features(
     distance: Callable[[Tensor, Tensor], float], faintest: float
 ) -> Callable[[Tensor, Tensor], dict[str, float]]:
-    return _one(lambda real, made: distance(*whitened(random_features(real), random_features(made), faintest)))
+    def between_features(reference: Tensor, candidate: Tensor) -> float:
+        return distance(*whitened(random_features(reference), random_features(candidate), faintest))
+
+    return _single_value(between_features)
 
 
 def _neighbours(reference: Tensor, candidate: Tensor) -> dict[str, float]:
@@ -67,10 +70,10 @@ def _neighbours(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 
 MEASURES = (
     Measure("packet_frechet", FAMILIES["packet_frechet"], packet_distances),
-    Measure("cross_band_frechet", FAMILIES["cross_band_frechet"], _one(cross_band_distance)),
+    Measure("cross_band_frechet", FAMILIES["cross_band_frechet"], _single_value(cross_band_distance)),
     Measure("critic_accuracy", FAMILIES["critic_accuracy"], critic_scores),
     Measure("sliced_wasserstein", FAMILIES["sliced_wasserstein"], sliced_wasserstein),
-    Measure("spectrum_db", FAMILIES["spectrum_db"], _one(spectrum_distance)),
+    Measure("spectrum_db", FAMILIES["spectrum_db"], _single_value(spectrum_distance)),
     Measure("feature_frechet", FAMILIES["feature_frechet"], _on_features(frechet_distance, FRECHET_FAINTEST)),
     Measure("feature_kernel", FAMILIES["feature_kernel"], _on_features(kernel_distance, KERNEL_FAINTEST)),
     Measure("neighbours", FAMILIES["neighbours"], _neighbours),
@@ -78,7 +81,7 @@ MEASURES = (
 
 
 def inception_measure(extract: Extractor) -> Measure:
-    """FID and its relatives on the features of ``extract``, as one more family of metrics."""
+    """Return FID and its relatives on the features of ``extract``, as one more family of metrics."""
 
     def run(reference: Tensor, candidate: Tensor) -> dict[str, float]:
         scores = inception_scores(extract(reference), extract(candidate))
@@ -94,7 +97,7 @@ def measure(
     note: Callable[[str], None] = lambda _: None,
     extra: Sequence[Measure] = (),
 ) -> dict[str, float]:
-    """Every metric of ``candidate`` against ``reference`` by name.
+    """Return every metric of ``candidate`` against ``reference`` by name.
 
     Args:
         reference: real images, uint8 (N, C, H, W).
@@ -124,7 +127,9 @@ def measure(
 
 
 def is_one_picture(images: Tensor) -> bool:
-    """Whether all of (N, C, H, W) are equal: distances are relative to how real images differ, and then mean nothing.
+    """Return whether all of ``images`` (N, C, H, W) are equal.
+
+    Distances are relative to how real images differ, and mean nothing where these do not.
 
     Candidates may be: a generator that has collapsed is to get the scores it deserves.
     """
@@ -132,7 +137,7 @@ def is_one_picture(images: Tensor) -> bool:
 
 
 def scored(values: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, Score]:
-    """Values of a candidate beside those of other real images, both from :func:`measure`."""
+    """Return values of a candidate beside those of other real images, both from :func:`measure`."""
     return {name: Score(value, floors[name]) for name, value in values.items()}
 
 
@@ -144,6 +149,10 @@ def evaluate(
     note: Callable[[str], None] = lambda _: None,
     extra: Sequence[Measure] = (),
 ) -> dict[str, Score]:
-    """:func:`measure` of ``candidate``, with floors from ``other_real``, real images that are not in ``reference``."""
+    """Return every metric of ``candidate`` beside its floor, that of ``other_real``, both against ``reference``.
+
+    All are uint8 (N, C, H, W); ``other_real`` are real images that are not in ``reference``. Errors and the other
+    arguments are those of :func:`measure`.
+    """
     values = measure(reference, candidate, note=note, extra=extra)
     return scored(values, measure(reference, other_real, extra=extra))

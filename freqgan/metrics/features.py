@@ -15,7 +15,9 @@ CHUNK = 500
 
 
 def random_features(images: Tensor) -> Tensor:
-    """uint8 (N, C, H, W) -> (N, 32 + 64 + 128) float32: per stage the means of rectified random convolutions.
+    """Return float32 features (N, 32 + 64 + 128) of uint8 images (N, C, H, W).
+
+    They are, per stage, the means of rectified random convolutions.
 
     Stages halve the resolution by averaging. Grey images count as colour. Random features keep enough of an image to
     tell whether kinds of images are missing, and know nothing of what the images show.
@@ -25,17 +27,19 @@ def random_features(images: Tensor) -> Tensor:
     for chunk in torch.split(images, CHUNK):
         x = chunk.float() / 127.5 - 1
         x = x.expand(-1, STEM, -1, -1) if x.shape[1] == 1 else x
-        found = []
+        stages = []
         for kernel in kernels:
             x = functional.relu(functional.conv2d(x, kernel, padding=KERNEL // 2))
-            found.append(x.mean(dim=(2, 3)))
+            stages.append(x.mean(dim=(2, 3)))
             x = functional.avg_pool2d(x, 2, ceil_mode=True)
-        rows.append(torch.cat(found, dim=1))
+        rows.append(torch.cat(stages, dim=1))
     return torch.cat(rows)
 
 
 def whitened(reference: Tensor, candidate: Tensor, faintest: float) -> tuple[Tensor, Tensor]:
-    """(N, d) and (M, d) features, turned and scaled so that those of ``reference`` are nearly uncorrelated, in float64.
+    """Return both sets of features, (N, d) and (M, d), in float64, turned and scaled by the ``reference``.
+
+    Those of the reference are nearly uncorrelated then.
 
     As they come, nine tenths of the variance of random features are brightness and contrast: a distance between two
     halves of the same images is then the luck of one or two numbers, and varied by a factor of 3 (measured, CIFAR-10).
@@ -49,7 +53,7 @@ def whitened(reference: Tensor, candidate: Tensor, faintest: float) -> tuple[Ten
 
 
 def _kernels() -> list[Tensor]:
-    """Weights ~ N(0, 2 / fan_in), the same on every machine."""
+    """Return weights ~ N(0, 2 / fan_in), the same on every machine."""
     kernels, inputs = [], STEM
     for width in WIDTHS:
         rng = generator_for("random features", width)

@@ -9,7 +9,9 @@ KERNEL_ROWS = 1_000
 
 
 def frechet_distance(reference: Tensor, candidate: Tensor) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2) of (N, d) and (M, d) features, in float64.
+    """Return the Frechet distance of (N, d) and (M, d) features, computed in float64.
+
+    It is |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), of means m and covariances S.
 
     The trace of the root is a sum over eigenvalues of a symmetric matrix, so it is real and needs no epsilon, whatever
     the ranks are. Source: Dowson and Landau (1982); Heusel et al. (2017).
@@ -23,7 +25,9 @@ def frechet_distance(reference: Tensor, candidate: Tensor) -> float:
 
 
 def kernel_distance(reference: Tensor, candidate: Tensor) -> float:
-    """The squared maximum mean discrepancy of (N, d) and (M, d) features with kernel (x.y / d + 1)^3, in float64.
+    """Return the squared maximum mean discrepancy of (N, d) and (M, d) features, in float64.
+
+    The kernel is (x.y / d + 1)^3.
 
     The kernel is that of KID (Binkowski et al. 2018). The estimate is the biased one over all samples, never negative:
     an unbiased floor would be as often below zero as above, and a ratio to it would mean nothing.
@@ -33,7 +37,7 @@ def kernel_distance(reference: Tensor, candidate: Tensor) -> float:
 
 
 def total_variance(features: Tensor) -> float:
-    """The trace of the covariance of (N, d) features."""
+    """Return the trace of the covariance of (N, d) features."""
     return float(features.double().var(dim=0).sum())
 
 

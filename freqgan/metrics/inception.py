@@ -24,7 +24,7 @@ CHANNELS = 3
 
 
 def extractor_of(module: Any, name: str) -> Extractor:
-    """A function uint8 (N, C, H, W) -> (N, d) float64 around a TorchScript ``module``.
+    """Return a function uint8 (N, C, H, W) -> (N, d) float64 around a TorchScript ``module``.
 
     Raises:
         InputError: the module cannot be called; when first used, if it does not give finite features (N, d).
@@ -40,23 +40,24 @@ def extractor_of(module: Any, name: str) -> Extractor:
         for batch in torch.split(images, BATCH):
             colour = batch.expand(-1, CHANNELS, -1, -1) if batch.shape[1] == 1 else batch
             try:
-                found = module(colour, return_features=True) if takes_flag else module(colour)
+                features = module(colour, return_features=True) if takes_flag else module(colour)
             except RuntimeError as error:
                 last = str(error).strip().rpartition("\n")[2]
                 raise InputError(f"{name} does not take uint8 images {tuple(colour.shape)}: {last}") from error
-            if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(batch) or not found.numel():
-                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            is_table = isinstance(features, Tensor) and features.ndim == 2
+            if not is_table or len(features) != len(batch) or not features.numel():
+                shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
                 raise InputError(f"{name} gave {shape} for {len(batch)} images; features of shape (N, d) are needed")
-            if not torch.isfinite(found).all():
+            if not torch.isfinite(features).all():
                 raise InputError(f"{name} gave features that are no finite numbers; give a network whose weights are")
-            rows.append(found.double())
+            rows.append(features.double())
         return torch.cat(rows)
 
     return extract
 
 
 def inception_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
-    """FID, KID x 1000, precision and recall of (N, d) and (M, d) features.
+    """Return FID, KID x 1000, precision and recall of (N, d) and (M, d) features.
 
     * fid: Frechet distance (Heusel et al. 2017), float64; compare only at equal numbers of images.
     * kid: unbiased squared discrepancy with kernel (x.y / d + 1)^3, the mean of 100 subsets of 1,000 (Binkowski et al.

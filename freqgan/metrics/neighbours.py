@@ -11,7 +11,7 @@ COPY_QUANTILE = 0.02
 
 
 def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
-    """Density, coverage, recall, copies and duplicates of (N, d) and (M, d) features.
+    """Return density, coverage, recall, copies and duplicates of (N, d) and (M, d) features.
 
     * density, coverage (Naeem et al. 2020, k = 5): how many real neighbourhoods a candidate lies in, over k; the
       share of real neighbourhoods that hold a candidate.
@@ -33,7 +33,9 @@ def neighbour_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 
 
 def precision_recall(reference: Tensor, candidate: Tensor) -> tuple[float, float]:
-    """(precision, recall) of (N, d) and (M, d) features by neighbourhoods of k = 3 (Kynkaanniemi et al. 2019).
+    """Return (precision, recall) of (N, d) and (M, d) features by neighbourhoods of k = 3.
+
+    Source: Kynkaanniemi et al. 2019.
 
     The share of candidates inside some real neighbourhood, and the share of real points inside some candidate's.
     """
@@ -45,15 +47,15 @@ def precision_recall(reference: Tensor, candidate: Tensor) -> tuple[float, float
 
 
 def _distances(first: Tensor, second: Tensor) -> Tensor:
-    """(N, M) float64: products in single precision would leave noise where distances are near 0."""
+    """Return distances (N, M) in float64: products in single precision would leave noise where they are near 0."""
     return torch.cdist(first.double(), second.double())
 
 
 def _own_distances(points: Tensor) -> Tensor:
-    """(N, N), a point being infinitely far from itself."""
+    """Return distances (N, N), a point being infinitely far from itself."""
     return _distances(points, points).fill_diagonal_(float("inf"))
 
 
 def _kth(distances: Tensor, k: int) -> Tensor:
-    """(N,): the k-th smallest of every row; of all there are where there are fewer."""
+    """Return the k-th smallest of every row, (N,); of all there are where there are fewer."""
     return distances.topk(min(k, distances.shape[1] - 1), dim=1, largest=False).values[:, -1]

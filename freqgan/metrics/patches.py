@@ -20,7 +20,7 @@ of each of 5,000 CIFAR-10 images put the floor at 7.8; 128 of each of 1,024 cost
 
 
 def sliced_wasserstein(reference: Tensor, candidate: Tensor) -> dict[str, float]:
-    """The distance times 1,000 by level ("32", "16", the shorter side in pixels), and "" their mean.
+    """Return the distance times 1,000 by level ("32", "16", the shorter side in pixels), and "" their mean.
 
     Images (N, C, H, W) uint8. From every level 7x7 patches at random places, 128 an image (fewer of more than 1,024
     images), standardised per channel, are projected on 512 random directions, and the sorted projections compared.
@@ -46,7 +46,7 @@ def _pyramid(images: Tensor) -> list[Tensor]:
 
 
 def _patches(images: Tensor, name: str) -> Tensor:
-    """(patches, C * 49), each channel at mean 0 and deviation 1 over all patches."""
+    """Return patches (patches, C * 49), each channel at mean 0 and deviation 1 over all patches."""
     count, channels, height, width = images.shape
     each = min(PATCHES_PER_IMAGE, max(1, MOST_PATCHES // count))
     size = min(PATCH, height, width)
@@ -54,14 +54,14 @@ def _patches(images: Tensor, name: str) -> Tensor:
     rows = torch.randint(height - size + 1, (count, each, 1, 1, 1), generator=rng)
     columns = torch.randint(width - size + 1, (count, each, 1, 1, 1), generator=rng)
     offsets = torch.arange(size)
-    picked = images[
+    patches = images[
         torch.arange(count)[:, None, None, None, None],
         torch.arange(channels)[:, None, None],
         rows + offsets[:, None],
         columns + offsets,
     ].flatten(0, 1)
-    mean, deviation = picked.mean(dim=(0, 2, 3), keepdim=True), picked.std(dim=(0, 2, 3), keepdim=True)
-    return ((picked - mean) / deviation.clamp(min=1e-6)).flatten(1)
+    mean, deviation = patches.mean(dim=(0, 2, 3), keepdim=True), patches.std(dim=(0, 2, 3), keepdim=True)
+    return ((patches - mean) / deviation.clamp(min=1e-6)).flatten(1)
 
 
 def _distance(x: Tensor, y: Tensor, side: int) -> float:
@@ -72,5 +72,8 @@ def _distance(x: Tensor, y: Tensor, side: int) -> float:
 
 
 def _sorted(rows: Tensor) -> Tensor:
-    """Every row in ascending order; NumPy's sort of contiguous rows is several times as fast as torch's on a CPU."""
+    """Return every row in ascending order.
+
+    NumPy's sort of contiguous rows is several times as fast as torch's on a CPU.
+    """
     return torch.from_numpy(np.sort(rows.numpy(), axis=1))

@@ -10,7 +10,7 @@ POWER_FLOOR = 1e-3
 
 
 def spectrum_distance(reference: Tensor, candidate: Tensor) -> float:
-    """The root mean square over radii of the difference of the mean log-power spectra, in decibels.
+    """Return the root mean square over radii of the difference of the mean log-power spectra, in decibels.
 
     Images (N, C, H, W) uint8; power is that of the luminance's Fourier coefficients, averaged over images, then over
     rings one frequency step wide, up to the highest frequency along an axis. Source: Durall et al. (2020).
@@ -20,7 +20,7 @@ def spectrum_distance(reference: Tensor, candidate: Tensor) -> float:
 
 
 def radial_spectrum(images: Tensor) -> Tensor:
-    """(R,) float64, decibels: 10 log10 of the mean power at radii 1 .. min(H, W) / 2 (the mean grey is left out)."""
+    """Return the log mean power at radii 1 .. min(H, W) / 2, (R,) float64 in decibels; the mean grey is left out."""
     height, width = images.shape[-2:]
     power = torch.zeros(height, width, dtype=torch.float64)
     for chunk in torch.split(images, 1_000):

@@ -24,7 +24,7 @@ nearby, and learning from whole images took 15 minutes where they have 256 pixel
 
 
 def critic_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
-    """How well a small network learns to tell the two apart, on images held out from it.
+    """Return how well a small network learns to tell the two apart, on images held out from it.
 
     It sees the level-1 bands of Haar beside LL1, normalised, of images (N, C, H, W) uint8 with even sides; three
     quarters of each side to learn from, in parts of at most 32 pixels, a quarter to be tested on, whole.
@@ -49,12 +49,12 @@ def critic_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
 
 
 def critic_accuracy(reference: Tensor, candidate: Tensor) -> float:
-    """The share that :func:`critic_scores` gets right."""
+    """Return the share of (N, C, H, W) images that :func:`critic_scores` gets right."""
     return critic_scores(reference, candidate)[""]
 
 
 def _planes(images: Tensor) -> Tensor:
-    """(N, 4 C, H / 2, W / 2): LL1 and the three high bands, the latter as asinh(3 x), all normalised."""
+    """Return (N, 4 C, H / 2, W / 2): LL1 and the three high bands, the latter as asinh(3 x), all normalised."""
     bands = parse_transform("dwt:haar", 1).analyse(images.float() / 127.5 - 1)
     moments = BandMoments()
     moments.add(bands)
@@ -81,7 +81,7 @@ def _train(planes: Tensor, targets: Tensor) -> nn.Module:
 
 
 def _part(planes: Tensor, rng: torch.Generator) -> Tensor:
-    """The same part of all ``planes``, drawn at random; all of those that are no larger."""
+    """Return the same part of all ``planes``, drawn at random; all of those that are no larger."""
     for dimension in (2, 3):
         if planes.shape[dimension] > CROP:
             first = int(torch.randint(planes.shape[dimension] - CROP + 1, (), generator=rng))

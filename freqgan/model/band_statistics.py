@@ -31,36 +31,41 @@ class BandStatistics:
     stds: dict[Band, Tensor]
 
     def normalise(self, band: Band, x: Tensor) -> Tensor:
-        """(x - mean) / std for x (B, C, h, w), at least float32; InputError for an unknown band or channel count."""
+        """Return (x - mean) / std for x (B, C, h, w), at least float32.
+
+        Raises:
+            InputError: there are no statistics of ``band``, or for another number of channels.
+
+        """
         mean, std = self._of(band, x)
         return (x - mean) / std
 
     def denormalise(self, band: Band, x: Tensor) -> Tensor:
-        """x std + mean, the inverse of :meth:`normalise`; the same shapes and errors."""
+        """Return x std + mean for x (B, C, h, w), the inverse of :meth:`normalise`, with the same errors."""
         mean, std = self._of(band, x)
         return x * std + mean
 
     def normalise_all(self, sub_images: SubImages) -> SubImages:
-        """Every sub-image normalised by the statistics of its band."""
+        """Return every sub-image (B, C, h, w) normalised by the statistics of its band."""
         return {band: self.normalise(band, x) for band, x in sub_images.items()}
 
     def denormalise_all(self, sub_images: SubImages) -> SubImages:
-        """The inverse of :meth:`normalise_all`."""
+        """Return the inverse of :meth:`normalise_all`, of the same shapes (B, C, h, w)."""
         return {band: self.denormalise(band, x) for band, x in sub_images.items()}
 
     def to(self, device: torch.device | str) -> BandStatistics:
-        """The same statistics on ``device``."""
+        """Return the same statistics on ``device``."""
         means = {band: mean.to(device) for band, mean in self.means.items()}
         return BandStatistics(means, {band: std.to(device) for band, std in self.stds.items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name ("HL1.mean", "HL1.std"), as they are stored; see :meth:`from_tensors`."""
+        """Return all tensors (C,) by the names that they are stored under ("HL1.mean", "HL1.std")."""
         means = {f"{band}.mean": mean for band, mean in self.means.items()}
         return means | {f"{band}.std": std for band, std in self.stds.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> BandStatistics:
-        """The inverse of :meth:`tensors`.
+        """Return the statistics whose :meth:`tensors`, (C,) each, are ``tensors``.
 
         Raises:
             InputError: a name that is not of this form, a mean without its std, shapes that differ,
@@ -110,7 +115,7 @@ class BandMoments:
             self._squares[band] = self._squares.get(band, 0) + values.square().sum(dim=(0, 2, 3))
 
     def finish(self) -> BandStatistics:
-        """Mean and (population) standard deviation of all that was added; a std is never below STD_FLOOR.
+        """Return mean and (population) standard deviation of all that was added; a std is never below STD_FLOOR.
 
         Raises:
             InputError: nothing was added, or a value was not finite.
@@ -128,7 +133,7 @@ class BandMoments:
 
 
 def _parse_name(name: str) -> tuple[Band, str]:
-    """("HL1.mean") to (HL1, "mean")."""
+    """Return (HL1, "mean") for "HL1.mean"."""
     band, _, part = name.partition(".")
     try:
         if part in ("mean", "std"):
@@ -139,7 +144,7 @@ def _parse_name(name: str) -> tuple[Band, str]:
 
 
 def _check_band(band: Band, mean: Tensor | None, std: Tensor | None) -> None:
-    """InputError unless mean and std are there, of one shape (C,), finite, and the std positive."""
+    """Raise InputError unless mean and std are there, of one shape (C,), finite, and the std positive."""
     if mean is None or std is None or mean.shape != std.shape or mean.ndim != 1:
         raise InputError(f"the statistics of band {band} are incomplete: one mean and one std per channel are needed")
     usable = mean.isfinite() & std.isfinite() & (std > 0)

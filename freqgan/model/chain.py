@@ -20,10 +20,12 @@ from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.noise import draw_noise
 from freqgan.model.noise_settings import NoiseMode
 from freqgan.model.plan import BandPlan, Gan
+from freqgan.model.real_batch import RealBatch
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import compressed, grid_patch
 from freqgan.networks.settings import NetworkSettings
 from freqgan.pixels import from_pixels
+from freqgan.recipe.augmentation import augment
 from freqgan.seeds import generator_for
 
 LARGEST = 30.0
@@ -43,14 +45,23 @@ class Condition(NamedTuple):
     base: Tensor | None
     planes: Tensor | None
 
-    def rows(self, chosen: slice) -> Condition:
-        """That of the samples of ``chosen`` alone."""
-        return Condition(*(None if x is None else x[chosen] for x in self))
+    def rows(self, rows: slice) -> Condition:
+        """Return the condition of the samples ``rows`` alone."""
+        return Condition(*(None if x is None else x[rows] for x in self))
 
     def followed_by(self, other: Condition) -> Condition:
-        """That of these samples and then of those of ``other``, which sees the same bands."""
+        """Return the condition of these samples and then of those of ``other``, which sees the same bands."""
         pairs = zip(self, other, strict=True)
         return Condition(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
+
+
+class _Reals(NamedTuple):
+    """A batch, and what it was made of."""
+
+    step: int
+    source: Tensor
+    rows: slice
+    batch: RealBatch
 
 
 class Chain:
@@ -70,18 +81,19 @@ class Chain:
         self.statistics = statistics.to(device)
         self.device = device
         self.size = (settings.image_size, settings.image_size)
+        self._last_reals: _Reals | None = None
         self._patches = {gan: grid_patch(self.gan_side(gan), self._sizes(gan).patch) for gan in self.plan.gans}
 
     def band_side(self, band: Band | int) -> int:
-        """Side of the sub-images of ``band``, or of the low band of a level, pixels."""
+        """Return the side of the sub-images of ``band``, or of the low band of a level, pixels."""
         return self.transform.band_size(self.size, band)[0]
 
     def gan_side(self, gan: Gan) -> int:
-        """Side of what ``gan`` generates, pixels."""
+        """Return the side of what ``gan`` generates, pixels."""
         return self.band_side(gan.bands[0])
 
     def patch(self, gan: Gan) -> int:
-        """Pixels along a side of one cell of the grid that ``gan`` works on."""
+        """Return the pixels along a side of one cell of the grid that ``gan`` works on."""
         return self._patches[gan]
 
     def _sizes(self, gan: Gan) -> NetworkSettings:
@@ -90,30 +102,52 @@ class Chain:
     # -- real images ---------------------------------------------------------------------------
 
     def real(self, images: Tensor) -> SubImages:
-        """Stored images (B, C, N, N), uint8 or uint16 -> all normalised sub-images."""
+        """Return all sub-images, normalised, of stored images (B, C, N, N), uint8 or uint16."""
         sub_images = self.transform.analyse(from_pixels(images, self.device))
         return {band: self.statistics.normalise(band, x) for band, x in sub_images.items()}
 
+    def real_batch(self, step: int, pixels: Tensor, rows: slice | None = None) -> RealBatch:
+        """Return the images of ``step``, augmented as that step has it.
+
+        The last batch is kept: stages that share this chain and are given the same tensor share the work on it.
+
+        Args:
+            step: number of steps done before this one.
+            pixels: stored images uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
+            rows: of the batch, that are wanted; all where not given.
+
+        """
+        rows, last = rows or slice(0, len(pixels)), self._last_reals
+        if last is None or (last.step, last.rows) != (step, rows) or last.source is not pixels:
+            self._last_reals = None  # before the next one takes memory
+            settings = self.settings
+            augmented = augment(pixels, settings.augmentation, settings.levels, settings.seed, step)
+            last = self._last_reals = _Reals(step, pixels, rows, RealBatch(augmented[rows], self.real, self.device))
+        return last.batch
+
     def stacked(self, gan: Gan, sub_images: SubImages) -> Tensor:
-        """The bands of ``gan`` stacked by channel: (B, C * bands, h, h)."""
+        """Return the bands of ``gan`` stacked by channel: (B, C * bands, h, h)."""
         return torch.cat([sub_images[band] for band in gan.bands], dim=1)
 
     # -- generated bands -----------------------------------------------------------------------
 
     def projected(self, gan: Gan, output: Tensor) -> Tensor:
-        """``output`` (B, C * bands, h, h) of ``gan`` without what the transform keeps in no or in other bands."""
+        """Return ``output`` (B, C * bands, h, h) of ``gan`` without what the transform cannot hold in its bands."""
         parts = output.chunk(len(gan.bands), dim=1)
-        kept = [self.transform.projected(band, part) for band, part in zip(gan.bands, parts, strict=True)]
-        same = all(new is old for new, old in zip(kept, parts, strict=True))
-        return output if same else torch.cat(kept, dim=1)
+        projected = [self.transform.projected(band, part) for band, part in zip(gan.bands, parts, strict=True)]
+        same = all(new is old for new, old in zip(projected, parts, strict=True))
+        return output if same else torch.cat(projected, dim=1)
 
     def noise(self, mode: NoiseMode, step: int, *, batch: int) -> Tensor:
-        """The noises of all GANs at ``step``: (GANs, B, n), pairwise orthogonal per sample; (1, B, n) without GANs."""
+        """Return the noises (GANs, B, n) of all GANs at ``step``, pairwise orthogonal per sample.
+
+        Without GANs there is one, (1, B, n).
+        """
         count, dimensions = self.settings.noise_count, self.settings.noise.dimensions
         return _drawn(mode, self.settings.seed, step, batch, count, dimensions).to(self.device)
 
     def choices(self, seed: int, step: int, batch: int) -> dict[Band, Tensor]:
-        """For every band made by an ensemble, which member each sample takes: (B,) int64."""
+        """Return, for every band made by an ensemble, which member each sample takes: (B,) int64."""
         bands = dict.fromkeys(band for gan in self.plan.gans for band in gan.bands)
         ensembles = {band: len(self.plan.members(band)) for band in bands}
         return {
@@ -125,32 +159,37 @@ class Chain:
         }
 
     def pick(self, members: list[Tensor], choice: Tensor) -> Tensor:
-        """(B, ...) of each member -> for every sample that of the member chosen for it."""
+        """Return (B, ...), for every sample that of the member chosen for it; ``members`` have (B, ...) each."""
         shape = (1, -1) + (1,) * (members[0].ndim - 1)
         index = choice.view(shape).expand(1, *members[0].shape)
         return torch.stack(members).gather(0, index)[0]
 
     def bands(self, outputs: Mapping[str, Tensor], choices: Mapping[Band, Tensor]) -> SubImages:
-        """Outputs by GAN name -> normalised sub-images by band; of an ensemble, the chosen member's.
+        """Return normalised sub-images (B, C, h, h) by band for the outputs (B, C * bands, h, h) of GANs by name.
+
+        Of an ensemble they are the chosen member's; ``choices`` (B,) are those of :meth:`choices`.
 
         Nothing in them lies outside of what the transform keeps in that band.
         """
-        found: dict[Band, list[Tensor]] = {}
+        by_band: dict[Band, list[Tensor]] = {}
         for gan in self.plan.gans:
             if gan.name in outputs:
                 parts = outputs[gan.name].chunk(len(gan.bands), dim=1)
                 for band, part in zip(gan.bands, parts, strict=True):
-                    found.setdefault(band, []).append(part)
-        picked = {
+                    by_band.setdefault(band, []).append(part)
+        members = {
             band: (parts[0] if len(parts) == 1 else self.pick(parts, choices[band])).clamp(-LARGEST, LARGEST)
-            for band, parts in found.items()
+            for band, parts in by_band.items()
         }
-        return {band: self.transform.projected(band, x) for band, x in picked.items()}
+        return {band: self.transform.projected(band, x) for band, x in members.items()}
 
     # -- conditions ----------------------------------------------------------------------------
 
     def low(self, level: int, sub_images: SubImages, *, derive: bool = False) -> Tensor:
-        """Normalised LL of ``level``: as given, or (``derive``, or where not given) the synthesis of level + 1."""
+        """Return normalised LL of ``level``, (B, C, h, h): as given, or the synthesis of level + 1.
+
+        It is the synthesis with ``derive``, or where ``sub_images`` have no LL of that level.
+        """
         band = Band(level, "LL")
         if band in sub_images and not derive:
             return sub_images[band]
@@ -161,7 +200,7 @@ class Chain:
         return self.transform.projected(band, self.statistics.normalise(band, low))
 
     def condition(self, gan: Gan, sub_images: SubImages) -> Condition:
-        """What ``gan`` sees of ``sub_images`` (normalised; at least the bands of ``gan.seen``).
+        """Return what ``gan`` sees of ``sub_images``, normalised (B, C, h, h), at least the bands of ``gan.seen``.
 
         The base comes first among the planes. Bands are brought to the GAN's grid without loss where they are
         finer (space to depth) and by repetition where they are coarser.
@@ -177,7 +216,7 @@ class Chain:
         return Condition(base, compressed(torch.cat(planes, dim=1)) if planes else None)
 
     def condition_channels(self, gan: Gan) -> int:
-        """Channels of ``Condition.planes`` for ``gan``."""
+        """Return the number of channels of ``Condition.planes`` for ``gan``."""
         grid = self.gan_side(gan) // self.patch(gan)
         sides = [self.band_side(band) for band in self._others(gan)] + [self.gan_side(gan)] * self.plan.has_base(gan)
         folds = (max(1, -(-side // grid)) for side in sides)
@@ -189,7 +228,7 @@ class Chain:
     # -- images --------------------------------------------------------------------------------
 
     def image(self, sub_images: SubImages) -> Tensor:
-        """Normalised sub-images of a pass of the chain -> images (B, C, N, N), pixels in [-1, 1] give or take.
+        """Return the images (B, C, N, N) of normalised sub-images of a pass of the chain, in [-1, 1] give or take.
 
         The finest low band is the chain's own (refined) where it has one; missing high bands count as zero.
         """
@@ -202,7 +241,10 @@ _drawn = lru_cache(maxsize=2)(draw_noise)
 
 
 def _on_grid(x: Tensor, grid: int) -> Tensor:
-    """(B, C, h, h) -> (B, C f^2, g, g): space to depth where h > g (zero-padded to f g), repetition where h < g."""
+    """Return (B, C f^2, g, g) for (B, C, h, h).
+
+    That is space to depth where h > g (zero-padded to f g), and repetition where h < g.
+    """
     side = x.shape[-1]
     if side < grid:
         return functional.interpolate(x, size=(grid, grid), mode="nearest")

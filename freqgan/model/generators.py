@@ -20,7 +20,7 @@ AVERAGE = "average"
 
 
 def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
-    """The generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
+    """Return the generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
     settings = chain.settings
     shape = GeneratorShape(
         side=chain.gan_side(gan),
@@ -37,7 +37,7 @@ def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
 
 
 class Blend(nn.Module):
-    """alpha x_freq + (1 - alpha) x_other with a learned alpha = sigmoid(a), a = 0 at the start.
+    """alpha x_frequency + (1 - alpha) x_conventional with a learned alpha = sigmoid(a), a = 0 at the start.
 
     ``per_band`` has one alpha for each of the bands that hold an image without repetition (3L + 1 of quadrants) and
     blends coefficients; with equal values that is exactly the scalar blend, the transform being linear.
@@ -52,16 +52,16 @@ class Blend(nn.Module):
         self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
 
     def alphas(self) -> dict[str, Tensor]:
-        """alpha, a scalar, by band name, or as {"alpha": value}."""
+        """Return alpha, a scalar, by band name, or as {"alpha": value}."""
         names = map(str, self.bands) if self.per_band else ["alpha"]
         return dict(zip(names, self.logits.detach().sigmoid().unbind(), strict=True))
 
-    def forward(self, frequency: Tensor, other: Tensor) -> Tensor:
-        """Two images (B, C, N, N) -> their blend."""
+    def forward(self, frequency: Tensor, conventional: Tensor) -> Tensor:
+        """Return the blend of the chain's images and G_o's, (B, C, N, N) each."""
         alpha = self.logits.sigmoid()
         if not self.per_band:
-            return other + alpha * (frequency - other)
-        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(other)
+            return conventional + alpha * (frequency - conventional)
+        first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(conventional)
         mixed = {b: second[b] + a * (first[b] - second[b]) for b, a in zip(self.bands, alpha, strict=True)}
         return self.chain.transform.synthesise(mixed, self.chain.size)
 
@@ -75,28 +75,29 @@ class ImageGenerator(nn.Module):
         stage = settings.image_stage
         patch = grid_patch(settings.image_size, stage.generator.patch)
         shape = GeneratorShape(
-            settings.image_size,
-            patch,
-            settings.channels,
-            0,
-            0,
-            settings.noise.dimensions,
-            settings.classes,
-            IMAGE_STAGE,
+            side=settings.image_size,
+            patch=patch,
+            channels=settings.channels,
+            base_channels=0,
+            condition_channels=0,
+            noise=settings.noise.dimensions,
+            classes=settings.classes,
+            name=IMAGE_STAGE,
         )
         with seeded(settings.seed, "generator", IMAGE_STAGE):
+            # Checkpoints name its weights "other.": the attribute keeps that name.
             self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
         self.blend = Blend(chain)
 
     def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, n), (B,) or None -> G_o's images (B, C, N, N)."""
-        strength = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self.other(noise, None, None, strength, labels)
+        """Return G_o's images (B, C, N, N) for noise (B, n) and labels, (B,) or None."""
+        condition_noise = torch.zeros(len(noise), device=noise.device)
+        out: Tensor = self.other(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
         return out
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:
-    """The noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
+    """Return the noise (B, n) of the GAN that made each sample's coarsest low band: what G_o shares with the chain.
 
     The only noise there is where the plan has no GANs.
     """

@@ -18,7 +18,7 @@ from freqgan.seeds import generator_for
 
 
 def draw_noise(mode: NoiseMode, seed: int, step: int, batch: int, count: int, dimensions: int) -> Tensor:
-    """Noises (count, batch, n), float32 on the CPU: [i, b] goes to generator i for sample b of the step.
+    """Return noises (count, batch, n), float32 on the CPU: [i, b] goes to generator i for sample b of the step.
 
     A pure function of its arguments. Row b belongs to sample b of the *whole* batch of the step: a replica
     that trains on part of the batch draws all of it and takes the rows of its samples, for a draw of
@@ -42,7 +42,9 @@ def draw_noise(mode: NoiseMode, seed: int, step: int, batch: int, count: int, di
 
 
 def orthogonal_noises(target: Tensor, count: int) -> Tensor:
-    """The ``hurwitz`` noises (count, B, n) of target vectors (B, n), on their device; the first is the target itself.
+    """Return the ``hurwitz`` noises (count, B, n) of target vectors (B, n), on their device.
+
+    The first is the target itself.
 
     Signed permutations: orthogonal to each other for any target, whatever its distribution, with its norm,
     and N(0, I_n) if it is. Differentiable.
@@ -58,7 +60,7 @@ def orthogonal_noises(target: Tensor, count: int) -> Tensor:
 
 
 def _orthogonalise(gaussian: Tensor) -> Tensor:
-    """Rows a_i (B, m, n) to z_i = ||a_i|| q_i, with q_i the Gram-Schmidt basis of the rows of each sample.
+    """Return rows a_i (B, m, n) to z_i = ||a_i|| q_i, with q_i the Gram-Schmidt basis of the rows of each sample.
 
     q_i is uniform on the sphere and independent of ||a_i||, which is chi with n degrees of freedom, so z_i
     is N(0, I_n). The diagonal of R would be wrong: |R_ii| is chi with n - i + 1 degrees.
@@ -83,7 +85,7 @@ def _orthonormal_rows(rows: Tensor) -> Tensor:
 
 
 def _householder_rows(rows: Tensor) -> Tensor:
-    """The same basis by LAPACK; its signs follow the data, and uncorrected they bias the distribution."""
+    """Return the same basis by LAPACK; its signs follow the data, and uncorrected they bias the distribution."""
     basis, triangle = torch.linalg.qr(rows.mT)
     signs = torch.where(triangle.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0).to(rows)
     corrected: Tensor = basis * signs[:, None]
@@ -91,7 +93,10 @@ def _householder_rows(rows: Tensor) -> Tensor:
 
 
 def _split(vectors: Tensor, count: int) -> Tensor:
-    """(B, n) to (count, B, n): consecutive blocks of n // count coordinates, the remainder to the first ones."""
+    """Return (count, B, n) for (B, n): consecutive blocks of n // count coordinates.
+
+    The remainder goes to the first ones.
+    """
     size, longer = divmod(vectors.shape[1], count)
     sizes = torch.tensor([size + (block < longer) for block in range(count)])
     owner = torch.repeat_interleave(torch.arange(count), sizes)
@@ -112,7 +117,7 @@ _SIXTEEN_WORDS = ("RRRQ", "RRRP", "RRIR", "RQII", "RPII", "QIRI", "QIQR", "QIPR"
 
 
 def _skew_words(length: int) -> list[str]:
-    """The rho(2^length) - 1 anticommuting skew words of this length.
+    """Return the rho(2^length) - 1 anticommuting skew words of this length.
 
     From order n to 16 n: S_i x I_n and T x M_j, with S_i the eight words of order 16, M_j those of order n,
     and T the product of the S_i, which is symmetric, squares to I and anticommutes with each of them.
@@ -125,7 +130,10 @@ def _skew_words(length: int) -> list[str]:
 
 
 def _product_word(words: tuple[str, ...]) -> str:
-    """The product of words up to its sign, which a family does not need: letters as (swaps, negates) bits, added."""
+    """Return the product of words up to its sign, which a family does not need.
+
+    Letters are (swaps, negates) bits, which are added.
+    """
     letters = "IPQR"  # I = 00, P = 01 swaps, Q = 10 negates the second, R = 11 both
     product = [0] * len(words[0])
     for word in words:
@@ -135,7 +143,7 @@ def _product_word(words: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=64)
 def _hurwitz_family(dimensions: int, count: int) -> tuple[Tensor, Tensor]:
-    """Permutations and signs, both (count, n): (U_i x)[k] = signs[i, k] * x[permutations[i, k]]; U_0 = I."""
+    """Return permutations and signs, both (count, n): (U_i x)[k] = signs[i, k] * x[permutations[i, k]]; U_0 = I."""
     length = twos(dimensions)
     words = ["I" * length, *_skew_words(length)][:count]
     pairs = [_signed_permutation(word, dimensions >> length) for word in words]
@@ -143,7 +151,7 @@ def _hurwitz_family(dimensions: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _signed_permutation(word: str, odd: int) -> tuple[Tensor, Tensor]:
-    """(permutation, signs), each (n,), of a word tensor I_odd, n = 2^len(word) * odd.
+    """Return (permutation, signs), each (n,), of a word tensor I_odd, n = 2^len(word) * odd.
 
     In binary k, a letter that swaps (P, R) flips its bit, and one that negates (Q, R) gives -1 where its bit is set.
     """

@@ -96,7 +96,7 @@ class BandPlan:
     cycles: int = 1
 
     def gan(self, name: str) -> Gan:
-        """The GAN called ``name``; InputError with the nearest names when there is none."""
+        """Return the GAN called ``name``; InputError with the nearest names when there is none."""
         for gan in self.gans:
             if gan.name == name:
                 return gan
@@ -104,20 +104,20 @@ class BandPlan:
         raise InputError(f"no GAN is called {name!r}{nearest(name, names)}; the plan has {', '.join(names)}")
 
     def index(self, gan: Gan) -> int:
-        """Its place in the chain, which is also the number of its noise."""
+        """Return the place of ``gan`` in the chain, which is also the number of its noise."""
         return self.gans.index(gan)
 
     def members(self, band: Band) -> list[Gan]:
-        """The GANs that generate ``band``: one, or the members of an ensemble."""
+        """Return the GANs that generate ``band``: one, or the members of an ensemble."""
         return [gan for gan in self.gans if band in gan.bands]
 
     def sources(self, gan: Gan, *, ring: bool = False) -> list[Gan]:
-        """The GANs whose outputs ``gan`` needs from this pass, or (``ring``) from the pass before."""
-        wanted = set(gan.ring_condition if ring else gan.condition)
-        return [other for other in self.gans if wanted.intersection(other.bands)]
+        """Return the GANs whose outputs ``gan`` needs from this pass, or (``ring``) from the pass before."""
+        bands = set(gan.ring_condition if ring else gan.condition)
+        return [other for other in self.gans if bands.intersection(other.bands)]
 
     def has_low(self, gan: Gan, level: int) -> bool:
-        """Whether ``gan`` can know LL of ``level``: it sees it, or can derive it from coarser bands it sees."""
+        """Return whether ``gan`` can know LL of ``level``: it sees it, or can derive it from coarser bands it sees."""
         if level > self.levels:
             return False
         if Band(level, "LL") in gan.seen:
@@ -125,24 +125,28 @@ class BandPlan:
         return not self.members(Band(level, "LL")) and self.has_low(gan, level + 1)
 
     def has_base(self, gan: Gan) -> bool:
-        """Whether ``gan`` starts from a low band: U_q for a refiner, LL_q for high bands."""
+        """Return whether ``gan`` starts from a low band: U_q for a refiner, LL_q for high bands."""
         return self.has_low(gan, gan.level + 1 if gan.is_low else gan.level)
 
 
 def build_plan(layout: BandLayout, settings: PlanSettings) -> BandPlan:
-    """The plan of ``settings`` over the bands of ``layout``; InputError names the key at fault and the remedy."""
+    """Return the plan of ``settings`` over the bands of ``layout``.
+
+    Raises:
+        InputError: a setting does not fit; the message names its key and the remedy.
+    """
     levels = layout.levels
     if settings.bands == "none":
         return BandPlan(levels, ())
     known = layout.bands()
-    chosen = _chosen_bands(known, settings)
+    bands = _chosen_bands(known, settings)
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)
     gans: list[Gan] = []
     for level in range(levels, 0, -1):
-        gans += _low_gans(level, levels, settings, chosen)
+        gans += _low_gans(level, levels, settings, bands)
         high = layout.orientations(level)[1:]
-        gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), chosen)
+        gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), bands)
     if not gans or Band(levels, "LL") not in gans[0].bands:
         raise InputError(
             f"plan: LL{levels} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans"
@@ -171,14 +175,16 @@ def _check_levels(setting: str, counts: Mapping[int, int], levels: int) -> None:
             raise InputError(f"{setting}: {count} GANs at level {level}; give a number from 0 to 64")
 
 
-def _low_gans(level: int, levels: int, settings: PlanSettings, chosen: set[Band]) -> list[Gan]:
-    if Band(level, "LL") not in chosen or (settings.strict_nesting and level < levels):
+def _low_gans(level: int, levels: int, settings: PlanSettings, bands: set[Band]) -> list[Gan]:
+    if Band(level, "LL") not in bands or (settings.strict_nesting and level < levels):
         return []
     return [_gan(level, ("LL",), member) for member in range(settings.low_gans.get(level, 1))]
 
 
-def _high_gans(level: int, high: tuple[Orientation, ...], count: int, chosen: set[Band]) -> list[Gan]:
-    """``count`` GANs for the bands ``high``: neighbours together where there are more bands, else ensembles in turn.
+def _high_gans(level: int, high: tuple[Orientation, ...], count: int, bands: set[Band]) -> list[Gan]:
+    """Return ``count`` GANs for the bands ``high``.
+
+    Neighbours share one where there are more bands than GANs; else bands get ensembles in turn.
 
     Of quadrants: 1: one GAN for the three bands; 2: HL and LH together, HH apart; from 3 on HL, LH, HH in turn. Only
     sub-images of one size can be stacked, which those of one level are.
@@ -189,8 +195,8 @@ def _high_gans(level: int, high: tuple[Orientation, ...], count: int, chosen: se
         groups = [high[first:end] for first, end in pairwise(ends)]
     else:
         groups = [(o,) for i, o in enumerate(high) for _ in range(i, count, len(high))]
-    kept = [tuple(o for o in group if Band(level, o) in chosen) for group in groups]
-    return [_gan(level, group, kept[:i].count(group)) for i, group in enumerate(kept) if group]
+    groups = [tuple(o for o in group if Band(level, o) in bands) for group in groups]
+    return [_gan(level, group, groups[:i].count(group)) for i, group in enumerate(groups) if group]
 
 
 def _gan(level: int, orientations: tuple[Orientation, ...], member: int) -> Gan:
@@ -214,14 +220,14 @@ def _connect(gan: Gan, order: list[Band], settings: PlanSettings, only: list[str
     earlier = order[:first]
     later = [band for band in order[first:] if band not in gan.bands] if settings.cycles > 1 else []
     if only is not None:
-        wanted = {_known_band(f"plan.condition.{gan.name}", name, earlier + later) for name in only}
+        seen = {_known_band(f"plan.condition.{gan.name}", name, earlier + later) for name in only}
     else:
-        wanted = set() if settings.condition == "none" else {*earlier, *later}
+        seen = set() if settings.condition == "none" else {*earlier, *later}
     return Gan(
         gan.name,
         gan.level,
         gan.orientations,
         gan.member,
-        tuple(band for band in earlier if band in wanted),
-        tuple(band for band in later if band in wanted),
+        tuple(band for band in earlier if band in seen),
+        tuple(band for band in later if band in seen),
     )

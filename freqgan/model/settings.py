@@ -162,7 +162,7 @@ class ModelSettings(SettingGroup):
 
     @model_validator(mode="after")
     def _combinations(self) -> ModelSettings:
-        """Refuses what does not go together, with both numbers and the remedy."""
+        """Refuse what does not go together, with both numbers and the remedy."""
         self.band_layout()
         fits = largest_levels(self.image_size)
         if self.levels > fits:
@@ -210,15 +210,15 @@ class ModelSettings(SettingGroup):
         return self.feedback.weight > 0 and bool(self.band_plan().gans)
 
     def generator_sizes(self, gan: Gan) -> NetworkSettings:
-        """The sizes of the generator of ``gan``."""
+        """Return the sizes of the generator of ``gan``."""
         return self.band_generator if self.band_plan().has_base(gan) else self.coarse_generator
 
     def discriminator_sizes(self, gan: Gan) -> NetworkSettings:
-        """The sizes of the discriminator of ``gan``."""
+        """Return the sizes of the discriminator of ``gan``."""
         return self.band_discriminator if self.band_plan().has_base(gan) else self.coarse_discriminator
 
     def band_plan(self) -> BandPlan:
-        """The GANs of these settings."""
+        """Return the GANs of these settings."""
         return build_plan(self.band_layout(), self.plan)
 
     def band_layout(self) -> BandLayout:
@@ -226,14 +226,14 @@ class ModelSettings(SettingGroup):
         return parse_layout(self.transform, self.levels, self.packets)
 
     def band_transform(self) -> BandTransform:
-        """The transform of these settings."""
+        """Return the transform of these settings."""
         from freqgan.transforms import parse_transform
 
         return parse_transform(self.transform, self.levels, self.packets)
 
 
 def largest_levels(image_size: int) -> int:
-    """The most levels for which the coarsest band is at least 4 pixels wide (at least 1)."""
+    """Return the most levels for which the coarsest band is at least 4 pixels wide (at least 1)."""
     levels = 1
     while image_size / 2 ** (levels + 1) >= SMALLEST_SIDE:
         levels += 1

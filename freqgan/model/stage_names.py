@@ -8,5 +8,5 @@ IMAGE_STAGE = "image"
 
 
 def stage_names(plan: BandPlan) -> list[str]:
-    """All stages in the order of the chain: the GANs, then the image stage."""
+    """Return all stages in the order of the chain: the GANs, then the image stage."""
     return [gan.name for gan in plan.gans] + [IMAGE_STAGE]

@@ -25,7 +25,7 @@ class MaxAttention(nn.Module):
         self.mix = convolution(width, width, 1, gain=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
+        """Return y (B, C, h, w) for x (B, C, h, w)."""
         positions = x.shape[-2] * x.shape[-1]
         scores = torch.maximum(self.first(x), self.second(x)).flatten(2)
         weights = scores.softmax(dim=2).view_as(x)

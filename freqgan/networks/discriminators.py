@@ -23,7 +23,7 @@ RESIDUAL_GAIN = 0.5
 
 
 class Discriminator(nn.Module):
-    """(band, condition, strength of the condition's noise, label) -> one logit per sample.
+    """(band, condition, deviation of the noise on the condition, label) -> one logit per sample.
 
     Resolution halves by averaging down to 4x4; a label enters by projection (Miyato and Koyama
     2018). ``emphasis`` applies asinh(3 h) to the band first: natural high bands have kurtosis 9-17,
@@ -62,11 +62,19 @@ class Discriminator(nn.Module):
         if self.embed is not None:  # a random start would be a random score that the generator exploits for long
             nn.init.zeros_(self.embed.weight)
 
-    def forward(self, band: Tensor, condition: Tensor | None, strength: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, C, h, h), (B, K, g, g) or None, (B,), (B,) or None -> (B,) logits; g = h / patch."""
+    def forward(self, band: Tensor, condition: Tensor | None, condition_noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Return logits (B,).
+
+        Args:
+            band: (B, C, h, h).
+            condition: (B, K, g, g) with g = h / patch, or None.
+            condition_noise: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, or None.
+
+        """
         x = self.pixels(torch.asinh(3 * band) if self.emphasis else band)
         if condition is not None:
-            plane = strength[:, None, None, None].expand(-1, 1, *x.shape[-2:])
+            plane = condition_noise[:, None, None, None].expand(-1, 1, *x.shape[-2:])
             x = torch.cat([x, condition, plane], dim=1)
         x = self.stem(x)
         for i, step in enumerate(self.steps):

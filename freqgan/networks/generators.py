@@ -26,7 +26,7 @@ NOISE_MAPS = 4
 POOLED_SIDE = 4
 ATTENTION_SIDE = 16
 ENLARGED_DEVIATION = 0.66
-"""Of independent cells, after any number of linear doublings; nearly all is lost in the first (measured)."""
+"""Deviation of independent cells after any number of linear doublings; nearly all is lost in the first (measured)."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,15 @@ class GeneratorShape:
 
 
 def pooled(x: Tensor) -> Tensor:
-    """(B, C, h, w) averaged to a 4x4 grid and flattened: (B, 16 C)."""
+    """Return ``x`` (B, C, h, w) averaged to a 4x4 grid and flattened: (B, 16 C)."""
     return functional.adaptive_avg_pool2d(x, POOLED_SIDE).flatten(1)
 
 
 def enlarged(x: Tensor, side: int) -> Tensor:
-    """(B, C, h, h) resampled linearly to (B, C, side, side): repetition leaves its squares in the images."""
+    """Return ``x`` (B, C, h, h) resampled linearly to (B, C, side, side).
+
+    Repetition would leave its squares in the images.
+    """
     return functional.interpolate(x, size=(side, side), mode="bilinear")
 
 
@@ -91,10 +94,24 @@ class RootGenerator(nn.Module):
         self.head = PatchHead(settings.width, shape.channels, shape.patch)
 
     def forward(
-        self, noise: Tensor, condition: Tensor | None, base: Tensor | None, strength: Tensor, labels: Tensor | None
+        self,
+        noise: Tensor,
+        condition: Tensor | None,
+        base: Tensor | None,
+        condition_noise: Tensor,
+        labels: Tensor | None,
     ) -> Tensor:
-        """(B, n), (B, K, g, g) or None, None, (B,), (B,) or None -> (B, C, h, h) in units of the normalised band."""
-        style = self.style(noise, strength[:, None], labels)
+        """Return the band (B, C, h, h) in units of the normalised band.
+
+        Args:
+            noise: (B, n).
+            condition: (B, K, g, g), or None.
+            base: None: there is no low band to start from.
+            condition_noise: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, or None.
+
+        """
+        style = self.style(noise, condition_noise[:, None], labels)
         x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
             if i:
@@ -139,12 +156,26 @@ class ConditionalGenerator(nn.Module):
         self.head = PatchHead(width, shape.channels, shape.patch, gain=0 if refine else 0.7)
 
     def forward(
-        self, noise: Tensor, condition: Tensor | None, base: Tensor | None, strength: Tensor, labels: Tensor | None
+        self,
+        noise: Tensor,
+        condition: Tensor | None,
+        base: Tensor | None,
+        condition_noise: Tensor,
+        labels: Tensor | None,
     ) -> Tensor:
-        """(B, n), (B, K, g, g), (B, C, h, h), (B,), (B,) or None -> (B, C', h, h) in units of the normalised band."""
+        """Return the band (B, C', h, h) in units of the normalised band.
+
+        Args:
+            noise: (B, n).
+            condition: planes (B, K, g, g).
+            base: (B, C, h, h), the low band that it starts from.
+            condition_noise: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, or None.
+
+        """
         if condition is None or base is None:
             raise ValueError("a conditional generator needs the bands before it and a low band to start from")
-        style = self.style(noise, torch.cat([strength[:, None], pooled(compressed(base))], dim=1), labels)
+        style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), labels)
         maps = torch.einsum("bn,nmhw->bmhw", noise, self.noise_maps)
         x = self.enter(self.stem(torch.cat([condition, maps], dim=1)), style)
         coarse = self.middle(self.down(functional.avg_pool2d(x, 2, ceil_mode=True)), style)
@@ -156,7 +187,7 @@ class ConditionalGenerator(nn.Module):
 
 
 def _projection(shape: GeneratorShape) -> Tensor:
-    """(n, M, g, g): for each map and cell a unit vector of R^n, a function of the GAN's name alone."""
+    """Return (n, M, g, g): for each map and cell a unit vector of R^n, a function of the GAN's name alone."""
     size = (shape.noise, NOISE_MAPS, shape.grid, shape.grid)
     directions = torch.randn(size, generator=generator_for("noise maps", shape.name), dtype=torch.float64)
     unit: Tensor = directions / torch.linalg.vector_norm(directions, dim=0, keepdim=True)
@@ -164,7 +195,7 @@ def _projection(shape: GeneratorShape) -> Tensor:
 
 
 def build_generator(shape: GeneratorShape, settings: NetworkSettings, *, refine: bool) -> nn.Module:
-    """The generator that ``shape`` calls for: from noise alone where there is no base, else conditional."""
+    """Return the generator that ``shape`` calls for: from noise alone where there is no base, else conditional."""
     if shape.base_channels == 0:
         return RootGenerator(shape, settings)
     return ConditionalGenerator(shape, settings, refine=refine)

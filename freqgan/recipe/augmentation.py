@@ -15,7 +15,7 @@ from freqgan.seeds import generator_for
 
 
 def augment(images: Tensor, settings: AugmentationSettings, levels: int, *seed_parts: int | str) -> Tensor:
-    """The images (B,C,H,W), of any dtype, each flipped and shifted at random; the same tensor if nothing is on.
+    """Return the images (B,C,H,W), of any dtype, each flipped and shifted at random; the same tensor if nothing is on.
 
     A pure function of ``seed_parts`` (run seed, step): sample b gets the same draw on every device and
     for every dtype. It draws for the whole batch of a step, so replicas augment it before they share it out.
@@ -41,7 +41,9 @@ def augment(images: Tensor, settings: AugmentationSettings, levels: int, *seed_p
 
 
 def _source_index(size: int, shifts: Tensor) -> Tensor:
-    """(B, size): where each pixel of the shifted axis comes from, mirrored at both ends without repeating the edge.
+    """Return where each pixel of the shifted axis comes from, (B, size), mirrored at both ends.
+
+    The edge is not repeated.
 
     Mirroring is a triangular wave of period 2 (size - 1).
     """

@@ -9,18 +9,23 @@ from torch import Tensor
 from freqgan.recipe.settings import HealthSettings
 
 
-def deviations(real: Tensor, made: Tensor) -> dict[str, Tensor]:
-    """How much samples (B, ...) differ: ``made`` among all its values, and both from sample to sample (0 if alike)."""
-    real, made = real.detach(), made.detach()
+def deviations(real: Tensor, generated: Tensor) -> dict[str, Tensor]:
+    """Return how much samples (B, ...) differ.
+
+    ``generated`` among all its values, and both sets from sample to sample (0 if all are alike); scalars.
+    """
+    real, generated = real.detach(), generated.detach()
     return {
-        "output_deviation": made.std(),
-        "sample_deviation": made.std(0, correction=0).mean(),
+        "output_deviation": generated.std(),
+        "sample_deviation": generated.std(0, correction=0).mean(),
         "real_deviation": real.std(0, correction=0).mean(),
     }
 
 
 def shows_collapse(metrics: Mapping[str, float], settings: HealthSettings) -> bool:
-    """Whether a step's numbers, those of :func:`deviations` and ``loss_d``, are a sign that the stage has collapsed.
+    """Return whether a step's numbers are a sign that the stage has collapsed.
+
+    ``metrics`` are those of :func:`deviations` and ``loss_d``.
 
     Samples are held against real ones: a band that is constant in all real images is so in good samples too.
     """

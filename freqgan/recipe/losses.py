@@ -1,6 +1,6 @@
-"""Losses of a critic and its generator, and the zero-centred gradient penalties R1 and R2.
+"""Losses of a discriminator and its generator, and the zero-centred gradient penalties R1 and R2.
 
-The critic minimises discriminator_loss + strength / 2 * (R1 + R2), the generator generator_loss;
+The discriminator minimises discriminator_loss + strength / 2 * (R1 + R2), the generator generator_loss;
 R1 is :func:`gradient_penalty` at real samples, R2 at generated ones. Everything is reduced in float32.
 """
 
@@ -17,7 +17,7 @@ REFERENCE_SIDE = 32
 
 
 def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the critic minimises, a float32 scalar; logits of any one shape, sample by sample in pairs.
+    """Return what the discriminator minimises, a float32 scalar; logits of one shape (...), sample by sample in pairs.
 
     relativistic: mean softplus(-(D(real) - D(fake))) (Jolicoeur-Martineau 2018, pairing form);
     hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017).
@@ -29,9 +29,9 @@ def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor)
 
 
 def generator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the generator minimises, a float32 scalar.
+    """Return what the generator minimises, a float32 scalar.
 
-    relativistic: mean softplus(-(D(fake) - D(real))), the mirror of the critic's; hinge: -mean D(fake),
+    relativistic: mean softplus(-(D(fake) - D(real))), the mirror of the discriminator's; hinge: -mean D(fake),
     which does not look at ``real_logits``.
     """
     real, fake = _paired(real_logits, fake_logits)
@@ -39,7 +39,7 @@ def generator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> 
 
 
 def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:
-    """The mean over the batch of the squared norm of d sum(logits) / d inputs, a differentiable float32 scalar.
+    """Return the mean over the batch of the squared norm of d sum(logits) / d inputs, a differentiable float32 scalar.
 
     ``inputs`` (B, ...) must require gradients and ``logits`` have been computed from them, in float32:
     squares of bfloat16 gradients are too coarse. Autocast is off in here, and the caller's backward belongs
@@ -52,7 +52,7 @@ def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:
 
 
 def noise_penalty(logits: Tensor, moved_logits: Tensor, deviation: float) -> Tensor:
-    """The mean over the batch of (D(x + deviation e) - D(x))^2 / deviation^2 with e ~ N(0, I), a float32 scalar.
+    """Return the mean over the batch of (D(x + deviation e) - D(x))^2 / deviation^2 with e ~ N(0, I), a float32 scalar.
 
     Its expectation is the squared norm of the gradient, up to O(deviation^2): e' g has variance |g|^2. No second
     derivative is needed. Source: Lin et al. 2025 (APT), there for R1.
@@ -61,15 +61,18 @@ def noise_penalty(logits: Tensor, moved_logits: Tensor, deviation: float) -> Ten
 
 
 def penalty_strength(gamma: float, side: int) -> float:
-    """``gamma`` for a band of ``side`` x ``side`` pixels: gamma * side^2 / 32^2.
+    """Return ``gamma`` for a band of ``side`` x ``side`` pixels: gamma * side^2 / 32^2.
 
-    The squared gradient of a critic falls with the number of pixels it is spread over.
+    The squared gradient of a discriminator falls with the number of pixels it is spread over.
     """
     return gamma * (side / REFERENCE_SIDE) ** 2
 
 
 def _paired(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32; unequal shapes are refused, since (B, 1) - (B,) would pair every sample with every other."""
+    """Return both in float32.
+
+    Unequal shapes are refused, since (B, 1) - (B,) would pair every sample with every other.
+    """
     if real_logits.shape != fake_logits.shape:
         raise ValueError(f"logits of shapes {tuple(real_logits.shape)} and {tuple(fake_logits.shape)} do not pair")
     return real_logits.float(), fake_logits.float()

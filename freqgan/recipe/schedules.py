@@ -12,7 +12,7 @@ from freqgan.recipe.settings import OptimiserSettings, TeacherForcingSettings
 
 
 def cosine(start: float, end: float, images: int, over_images: int) -> float:
-    """Half a cosine from ``start`` (at 0 images) to ``end`` (at ``over_images`` and ever after).
+    """Return half a cosine from ``start`` (at 0 images) to ``end`` (at ``over_images`` and ever after).
 
     w start + (1 - w) end with w = (1 + cos(pi images / over_images)) / 2; both ends are met exactly.
     A schedule over no images has already ended.
@@ -23,18 +23,21 @@ def cosine(start: float, end: float, images: int, over_images: int) -> float:
 
 
 def learning_rate_at(settings: OptimiserSettings, images: int, total_images: int) -> float:
-    """The learning rate after ``images`` of ``total_images``: the cosine, times images / warmup_images early on."""
+    """Return the learning rate after ``images`` of ``total_images``.
+
+    It is the cosine, times images / warmup_images early on.
+    """
     rate = cosine(settings.learning_rate, settings.learning_rate_final, images, total_images)
     return rate * images / settings.warmup_images if images < settings.warmup_images else rate
 
 
 def beta2_at(settings: OptimiserSettings, images: int, total_images: int) -> float:
-    """Adam's beta2 after ``images`` of ``total_images``."""
+    """Return Adam's beta2 after ``images`` of ``total_images``."""
     return cosine(settings.beta2, settings.beta2_final, images, total_images)
 
 
 def teacher_forced_count(settings: TeacherForcingSettings, images: int, total_images: int, batch: int) -> int:
-    """How many of the ``batch`` samples of this step are conditioned on real bands, 0 to ``batch``.
+    """Return how many of the ``batch`` samples of this step are conditioned on real bands, 0 to ``batch``.
 
     A rounded count, not a coin per sample: a replayed step, and every band of it, must agree on it.
     """

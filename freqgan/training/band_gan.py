@@ -14,13 +14,12 @@ from freqgan.model.generators import build_band_generator
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.discriminators import Discriminator
-from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
 from freqgan.recipe.schedules import teacher_forced_count
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
-from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
+from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import generator_for, seeded
-from freqgan.tensor_dicts import Metrics
+from freqgan.tensor_dicts import Metrics, State
 from freqgan.training.discriminator_trainer import DiscriminatorInput
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.updates import Gradients, StepUpdates
@@ -36,10 +35,15 @@ class StepResult(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """What the image stage says of an earlier step of this band.
+    """The gradient of the image stage's losses by this band's output at an earlier step, and what that step had.
 
-    The step's number, labels and inputs, and the gradient of the image stage's losses with respect to the band's output
-    (B, C * bands, h, h), of all rows; the ``output`` that the band gave for its own share of the rows.
+    Attributes:
+        step: the earlier step.
+        labels: (B,) int64, of the whole batch.
+        outputs: those of other GANs that the step was given.
+        output: (B / replicas, C * bands, h, h), what the band gave for its own rows of the batch.
+        gradient: (B, C * bands, h, h), of the mean loss, for all rows.
+
     """
 
     step: int
@@ -50,37 +54,67 @@ class Feedback(NamedTuple):
 
 
 class GeneratorInput(NamedTuple):
-    """What a generator makes its output from: noise (B, n), the condition, the strength (B,) of its noise, labels."""
+    """What a generator makes its output from.
+
+    Attributes:
+        noise: (B, n).
+        condition: what it sees of other bands.
+        condition_noise: (B,) deviation of the noise on the condition, in deviations of its band; 0 where the
+            condition is generated.
+        labels: (B,) int64, for a model with classes.
+
+    """
 
     noise: Tensor
-    seen: Condition
-    strength: Tensor
+    condition: Condition
+    condition_noise: Tensor
     labels: Tensor | None
 
-    def rows(self, chosen: slice) -> GeneratorInput:
-        """Of the samples of ``chosen`` alone."""
-        labels = None if self.labels is None else self.labels[chosen]
-        return GeneratorInput(self.noise[chosen], self.seen.rows(chosen), self.strength[chosen], labels)
+    def rows(self, rows: slice) -> GeneratorInput:
+        """Return the input of the samples ``rows`` alone."""
+        labels = None if self.labels is None else self.labels[rows]
+        return GeneratorInput(self.noise[rows], self.condition.rows(rows), self.condition_noise[rows], labels)
 
 
 class ReplayedFeedback(NamedTuple):
-    """Feedback with what the generator made its output from then, all on the device; see :class:`Feedback`."""
+    """A :class:`Feedback` with the generator's input of its step computed again, all on the device.
 
-    made_from: GeneratorInput
+    Attributes:
+        inputs: for this replica's rows.
+        output: (B / replicas, C * bands, h, h), what the generator made of them then.
+        gradient: (B, C * bands, h, h), for all rows.
+
+    """
+
+    inputs: GeneratorInput
     output: Tensor
     gradient: Tensor
 
 
-def feedback_loss(again: Tensor, before: Tensor, gradient: Tensor, strength: Tensor, reach: float) -> Tensor:
-    """A scalar whose derivative at ``again`` = ``before`` is ``gradient``, and which is least a little further on.
+class ForcedCount(NamedTuple):
+    """How many samples are teacher-forced: the first of the ``batch``, and the first of this ``replica``'s rows."""
 
-    <again, gradient> + k/2 |again - before|^2 with k = ``strength`` / reach, the strength being the root mean square of
-    the whole batch's gradient: the least is at a distance of ``reach``
-    (root mean square, in deviations of the band) against the gradient. The inner product alone has no least: by the
-    time a gradient arrives the generator has moved along the ones before it, nothing tells it that it has arrived, and
-    outputs grew to 10^5 deviations (measured with a lag of 4 steps).
+    batch: int
+    replica: int
+
+
+def feedback_loss(output: Tensor, previous: Tensor, gradient: Tensor, gradient_rms: Tensor, reach: float) -> Tensor:
+    """Return a scalar whose derivative at ``output`` = ``previous`` is ``gradient``, and whose least is near.
+
+    <output, gradient> + k/2 |output - previous|^2 with k = gradient_rms / reach: the least is at a distance of
+    ``reach`` (root mean square, in deviations of the band) against the gradient. The inner product alone has no least:
+    by the time a gradient arrives the generator has moved along the ones before it, nothing tells it that it has
+    arrived, and outputs grew to 10^5 deviations (measured with a lag of 4 steps).
+
+    Args:
+        output: (B, C * bands, h, h), of the present generator.
+        previous: the same samples by the generator that the gradient is of.
+        gradient: of the shape of ``output``.
+        gradient_rms: the root mean square of the whole batch's gradient, a scalar.
+        reach: in deviations of the band.
+
     """
-    return (again * gradient).sum() + 0.5 * strength / reach * (again - before).square().sum()
+    return (output * gradient).sum() + 0.5 * gradient_rms / reach * (output - previous).square().sum()
 
 
 class BandGan:
@@ -89,7 +123,7 @@ class BandGan:
     Args:
         chain: plan, transform and statistics on the device to train on.
         gan: which one.
-        share: of every batch, where it is one of several replicas.
+        replica: whose rows of every batch it is trained on.
         capture: captures the computations of a step, if given, to replay them.
 
     The condition that a high band's discriminator sees is the one its generator saw: without it, it
@@ -99,28 +133,34 @@ class BandGan:
     """
 
     def __init__(
-        self, chain: Chain, gan: Gan, share: ReplicaContext = SINGLE, capture: GraphCapture | None = None
+        self, chain: Chain, gan: Gan, replica: ReplicaContext = SINGLE, capture: GraphCapture | None = None
     ) -> None:
-        self.chain, self.gan, self.name, self.share = chain, gan, gan.name, share
-        settings = chain.settings
-        generator = build_band_generator(chain, gan).to(chain.device)
-        self.conditional = not gan.is_low and settings.band_discriminator.condition
-        sizes = settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)})
-        side, channels = chain.gan_side(gan), settings.channels * len(gan.bands)
-        seen = chain.condition_channels(gan) if self.conditional else 0
-        with seeded(settings.seed, "discriminator", gan.name):
-            discriminator = Discriminator(side, channels, seen, settings.classes, sizes, emphasis=not gan.is_low)
-        # Replicas talk to each other in the middle of what would be recorded.
-        self.capture = capture = capture if share.count == 1 else None
-        self.contest = GanTrainer(
-            gan.name, generator, discriminator.to(chain.device), settings, side, share=share, capture=capture
+        self.chain, self.gan, self.name, self.replica = chain, gan, gan.name, replica
+        self.conditional = not gan.is_low and chain.settings.band_discriminator.condition
+        # Replicas talk to each other in the middle of what would be captured.
+        self.capture = capture if replica.count == 1 else None
+        self.trainer = GanTrainer(
+            gan.name,
+            build_band_generator(chain, gan).to(chain.device),
+            self._build_discriminator().to(chain.device),
+            chain.settings,
+            chain.gan_side(gan),
+            replica=replica,
+            capture=self.capture,
         )
-        self._values = torch.no_grad()(self._made)
-        self._update = self._turn
-        if capture is not None:
-            self._values, self._update = (
-                CapturedFunction(self._values, capture),
-                CapturedFunction(self._turn, capture, keep=False),
+        self._generate = capture_values(self._compute_bands, self.capture)
+        self._generator_gradients = capture_gradients(self._compute_generator_gradients, self.capture)
+
+    def _build_discriminator(self) -> Discriminator:
+        chain, gan, settings = self.chain, self.gan, self.settings
+        with seeded(settings.seed, "discriminator", gan.name):
+            return Discriminator(
+                chain.gan_side(gan),
+                settings.channels * len(gan.bands),
+                condition_channels=chain.condition_channels(gan) if self.conditional else 0,
+                classes=settings.classes,
+                settings=settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)}),
+                emphasis=not gan.is_low,
             )
 
     @property
@@ -136,7 +176,7 @@ class BandGan:
         outputs: Mapping[str, Tensor],
         feedback: Feedback | None = None,
     ) -> StepResult:
-        """Trains on one batch and returns what this GAN adds to the chain.
+        """Train on one batch and return what this GAN adds to the chain.
 
         Args:
             step: number of steps done before this one.
@@ -145,191 +185,229 @@ class BandGan:
             outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before), whole.
             feedback: of the image stage, if there is any.
 
-        The output and the samples trained on are those of this replica's share of the rows.
+        The output and the samples trained on are those of this replica's rows.
+
+        Raises:
+            DivergedError: a loss or a gradient is not finite; the weights that it is for are unchanged.
 
         """
-        batch = len(images)
-        rows = self.share.rows(batch)
-        augmented = augment(images, self.settings.augmentation, self.settings.levels, self.settings.seed, step)
-        reals = self.chain.real(augmented[rows])
-        chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
-        noise = self._noise(step, batch)
-        generated = self.chain.condition(self.gan, self._given(step, outputs, batch))
-        forced_of_all = self._forced_count(step, batch)
-        forced = self.share.before(forced_of_all, batch)
-        strength = self._strengths(step, batch, forced_of_all)
-        seen = generated
-        if forced:
-            real_seen = self._real_condition(step, reals, strength, forced, forced_of_all)
-            seen = real_seen.followed_by(generated.rows(slice(forced, None)))
-        made_from = GeneratorInput(noise, seen, strength, chosen)
-        fakes = self._made(made_from) if self.capture is None else self._values(made_from)
-        real, fake = self._pairs(reals, made_from, fakes, forced)
-        updates = StepUpdates(self.settings, step, self.chain.device, self.share)
-        metrics = self.contest.train_discriminator(real, fake, updates)
-        output = self._output(made_from._replace(seen=generated), fakes, forced)
-        made = self._update(made_from, real, fake, self._advice(feedback), again=self.capture is not None)
-        self.contest.update_generator(made, updates)
-        numbers = updates.numbers(metrics | made.metrics | deviations(real.samples, output))
-        self.contest.update_average(step)
-        return StepResult(output, self.share.mean_metrics(numbers))
+        settings = self.settings
+        real_bands = self.chain.real_batch(step, images, self.replica.rows(len(images))).sub_images
+
+        # Conditions: the chain's own, and in its place that of real bands for teacher-forced samples.
+        chain_inputs = self._generator_input(step, labels, self._visible_bands(step, outputs, len(labels)))
+        forced = self._forced_count(step, len(images))
+        inputs = self._with_real_conditions(step, chain_inputs, real_bands, forced)
+
+        # Fakes.
+        fakes = self._generate(inputs)
+
+        # Discriminator.
+        updates = StepUpdates(settings, step, self.chain.device, self.replica)
+        real, fake = self._discriminator_inputs(real_bands, inputs, fakes, forced)
+        metrics = self.trainer.train_discriminator(real, fake, updates)
+
+        # Output, by the generator as it was before its update.
+        output = self._chain_output(chain_inputs, fakes, forced)
+
+        # Generator.
+        gradients = self._generator_gradients(inputs, real, fake, self._replayed(feedback))
+        self.trainer.update_generator(gradients, updates)
+        numbers = updates.numbers(metrics | gradients.metrics | deviations(real.samples, output))
+        self.trainer.update_average(step)
+        return StepResult(output, self.replica.mean_metrics(numbers))
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """The output of an earlier pass of a chain with cycles: bands not made yet count as zero. Trains nothing."""
-        return self._values(self._made_from(step, labels, outputs))
+        """Return the output (B, C * bands, h, h) of an earlier pass of a chain with cycles, and train nothing.
 
-    # -- the parts of a step -------------------------------------------------------------------
+        Args:
+            step: number of steps done before this one.
+            labels: (B,) int64, of the whole batch.
+            outputs: of other GANs in this pass and the one before; bands that they do not have yet count as zero.
 
-    def _made(self, made_from: GeneratorInput) -> Tensor:
-        """What the generator makes, as far as the transform keeps it in these bands."""
-        noise, seen, strength, labels = made_from
-        return self.chain.projected(self.gan, self.contest.generate(noise, seen.planes, seen.base, strength, labels))
-
-    def _made_from(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> GeneratorInput:
-        """The noise and the generated condition of ``step``; bands not given are zero."""
-        batch = len(labels)
-        rows = self.share.rows(batch)
-        mine = rows.stop - rows.start
-        condition = self.chain.condition(self.gan, self._with_zeros(self._given(step, outputs, batch), mine))
-        chosen = labels[rows].to(self.chain.device) if self.settings.classes else None
-        strength = torch.zeros(mine, device=self.chain.device)
-        return GeneratorInput(self._noise(step, batch), condition, strength, chosen)
-
-    def _advice(self, feedback: Feedback | None) -> ReplayedFeedback | None:
-        if feedback is None:
-            return None
-        made_from = self._made_from(feedback.step, feedback.labels, feedback.outputs)
-        device = self.chain.device
-        return ReplayedFeedback(made_from, feedback.output.to(device), feedback.gradient.to(device))
-
-    def _turn(
-        self,
-        made_from: GeneratorInput,
-        real: DiscriminatorInput,
-        fake: DiscriminatorInput,
-        advice: ReplayedFeedback | None,
-        again: bool,
-    ) -> Gradients:
-        """The generator's update for its own discriminator and, where there is feedback, for that of the images.
-
-        ``again``: ``fake`` is values alone, and has to be made once more to have a history.
         """
-        if again:
-            fake = fake._replace(samples=self._made(made_from))
-        loss = self.contest.generator_loss(real, fake)
-        metrics = {"loss_g": loss}
-        if advice is not None:
-            settings = self.settings.feedback
-            output = self._made(advice.made_from)
-            gradient = settings.weight * advice.gradient
-            if settings.balance:
-                (own,) = torch.autograd.grad(loss, fake.samples)
-                loss = (fake.samples * own).sum()  # the same gradient, not computed twice
-                gradient = gradient * self._norm_of_all(own) / advice.gradient.norm().clamp(min=SMALLEST_NORM)
-            strength = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
-            mine = gradient[self.share.rows(len(gradient))]
-            # A sum over the batch, where the other loss is a mean: replicas' losses are averaged.
-            loss = loss + self.share.count * feedback_loss(output, advice.output, mine, strength, settings.reach)
-            metrics["feedback"] = gradient.norm()
-        return self.contest.generator_update(loss, metrics)
+        bands = self._with_zeros(self._visible_bands(step, outputs, len(labels)), len(labels))
+        with torch.no_grad():
+            return self._generate(self._generator_input(step, labels, bands))
 
-    def _norm_of_all(self, own: Tensor) -> Tensor:
-        """The norm of the gradient of the whole batch's mean loss, from that of this share's."""
-        norm: Tensor = own.norm()
-        if self.share.count > 1:
-            (mean_square,) = self.share.mean([norm.square()])
-            norm = (mean_square / self.share.count).sqrt()
-        return norm
+    # -- conditions ----------------------------------------------------------------------------
 
-    def _noise(self, step: int, batch: int) -> Tensor:
-        noises = self.chain.noise(self.settings.noise.training, step, batch=batch)
-        return noises[self.chain.plan.index(self.gan)][self.share.rows(batch)]
-
-    def _given(self, step: int, outputs: Mapping[str, Tensor], batch: int) -> SubImages:
-        """This share's rows of the bands that other GANs made."""
-        rows = self.share.rows(batch)
+    def _visible_bands(self, step: int, outputs: Mapping[str, Tensor], batch: int) -> SubImages:
+        """Return this replica's rows of the bands in the ``outputs`` of other GANs, (B / replicas, C, h, h) each."""
+        rows = self.replica.rows(batch)
         choices = self.chain.choices(self.settings.seed, step, batch)
-        mine = {name: output[rows] for name, output in outputs.items()}
-        return self.chain.bands(mine, {band: choice[rows] for band, choice in choices.items()})
+        own_rows = {name: output[rows] for name, output in outputs.items()}
+        return self.chain.bands(own_rows, {band: choice[rows] for band, choice in choices.items()})
 
-    def _forced_count(self, step: int, batch: int) -> int:
-        """Teacher-forced samples come first in the batch; a GAN that sees no band has none."""
-        if not self.gan.seen:
-            return 0
-        return teacher_forced_count(
-            self.settings.teacher_forcing, step * self.settings.batch, self.settings.images, batch
+    def _with_zeros(self, bands: SubImages, batch: int) -> SubImages:
+        """Return ``bands`` and zeros for those that this GAN sees besides."""
+        rows = self.replica.rows(batch)
+        shape = (rows.stop - rows.start, self.settings.channels)
+        sides = {band: self.chain.band_side(band) for band in self.gan.seen if band not in bands}
+        return bands | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
+
+    def _generator_input(self, step: int, labels: Tensor, bands: SubImages) -> GeneratorInput:
+        """Return the noise of ``step`` and the condition of the chain's own ``bands``, which has no noise on it."""
+        batch = len(labels)
+        rows = self.replica.rows(batch)
+        noises = self.chain.noise(self.settings.noise.training, step, batch=batch)
+        return GeneratorInput(
+            noise=noises[self.chain.plan.index(self.gan)][rows],
+            condition=self.chain.condition(self.gan, bands),
+            condition_noise=torch.zeros(rows.stop - rows.start, device=self.chain.device),
+            labels=labels[rows].to(self.chain.device) if self.settings.classes else None,
         )
 
-    def _strengths(self, step: int, batch: int, forced: int) -> Tensor:
-        """(B,) strength of the noise on the condition: uniform where it is real, none where it is generated."""
+    def _forced_count(self, step: int, batch: int) -> ForcedCount:
+        """Return how many samples are teacher-forced; a GAN that sees no band has none."""
+        if not self.gan.seen:
+            return ForcedCount(0, 0)
+        settings = self.settings
+        count = teacher_forced_count(settings.teacher_forcing, step * settings.batch, settings.images, batch)
+        return ForcedCount(count, self.replica.count_within(count, batch))
+
+    def _with_real_conditions(
+        self, step: int, chain_inputs: GeneratorInput, real_bands: SubImages, forced: ForcedCount
+    ) -> GeneratorInput:
+        """Return ``chain_inputs`` with the condition of real bands plus noise for teacher-forced samples."""
+        if not forced.replica:
+            return chain_inputs
+        condition_noise = self._condition_noise(step, len(chain_inputs.noise), forced)
+        real_condition = self._real_condition(step, real_bands, condition_noise, forced)
+        others = chain_inputs.condition.rows(slice(forced.replica, None))
+        return chain_inputs._replace(condition=real_condition.followed_by(others), condition_noise=condition_noise)
+
+    def _condition_noise(self, step: int, rows: int, forced: ForcedCount) -> Tensor:
+        """Return the deviation (B,) of the noise on conditions: uniform where they are real, 0 where generated.
+
+        Conditioning augmentation (Ho et al. 2022): the networks are told the deviation.
+        """
+        batch = rows * self.replica.count
         uniform = torch.rand(batch, generator=generator_for(self.settings.seed, "strength", self.name, step))
-        uniform[forced:] = 0
-        return (uniform * self.settings.teacher_forcing.noise)[self.share.rows(batch)].to(self.chain.device)
+        uniform[forced.batch :] = 0
+        return (uniform * self.settings.teacher_forcing.noise)[self.replica.rows(batch)].to(self.chain.device)
 
-    def _real_condition(self, step: int, reals: SubImages, strength: Tensor, count: int, of_all: int) -> Condition:
-        """The condition of the first ``count`` samples, of ``of_all`` such in the batch: real bands plus noise.
+    def _real_condition(
+        self, step: int, real_bands: SubImages, condition_noise: Tensor, forced: ForcedCount
+    ) -> Condition:
+        """Return the condition of the teacher-forced samples: real bands plus noise of deviation ``condition_noise``.
 
-        With cycles, a share of the samples lacks the later bands, as they do in the first pass.
+        With cycles, some of the samples lack the later bands, as they do in the first pass.
         """
         rng = generator_for(self.settings.seed, "condition", self.name, step)
-        scale = strength[:count, None, None, None]
-        first = self.share.index * len(strength)
+        deviation = condition_noise[: forced.replica, None, None, None]
+        first = self.replica.index * len(condition_noise)
+        rows = slice(first, first + forced.replica)
         noisy: SubImages = {}
         for band in self.gan.seen:
-            real = reals[band][:count]
-            drawn = torch.randn(of_all, *real.shape[1:], generator=rng)[first : first + count]
-            noisy[band] = real + scale * drawn.to(real.device)
+            real = real_bands[band][: forced.replica]
+            noise = torch.randn(forced.batch, *real.shape[1:], generator=rng)[rows]
+            noisy[band] = real + deviation * noise.to(real.device)
         if self.gan.ring_condition:
-            cycles = self.chain.plan.cycles
-            drawn = torch.rand(of_all, generator=rng)[first : first + count]
-            first_pass = (drawn < 1 / cycles).to(scale.device)[:, None, None, None]
+            uniform = torch.rand(forced.batch, generator=rng)[rows]
+            first_pass = (uniform < 1 / self.chain.plan.cycles).to(deviation.device)[:, None, None, None]
             noisy |= {band: noisy[band] * ~first_pass for band in self.gan.ring_condition}
         return self.chain.condition(self.gan, noisy)
 
-    def _with_zeros(self, given: SubImages, batch: int) -> SubImages:
-        missing = [band for band in self.gan.seen if band not in given]
-        sides = {band: self.chain.band_side(band) for band in missing}
-        shape = (batch, self.settings.channels)
-        return given | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
+    # -- fakes and the discriminator -----------------------------------------------------------
 
-    def _pairs(
-        self, reals: SubImages, made_from: GeneratorInput, fakes: Tensor, forced: int
+    def _compute_bands(self, inputs: GeneratorInput) -> Tensor:
+        """Return what the generator makes, as far as the transform keeps it in these bands."""
+        output = self.trainer.generate(
+            inputs.noise,
+            condition=inputs.condition.planes,
+            base=inputs.condition.base,
+            condition_noise=inputs.condition_noise,
+            labels=inputs.labels,
+        )
+        return self.chain.projected(self.gan, output)
+
+    def _discriminator_inputs(
+        self, real_bands: SubImages, inputs: GeneratorInput, fakes: Tensor, forced: ForcedCount
     ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
-        """Real bands with real conditions, fakes with what they were made from; both with the same noise on it."""
-        _, seen, strength, labels = made_from
-        real_planes = seen_planes = None
-        if self.conditional and seen.planes is not None:
-            real_planes = seen_planes = seen.planes
-            if forced < len(fakes):
-                clean = self.chain.condition(self.gan, {band: real[forced:] for band, real in reals.items()})
-                real_planes = seen.rows(slice(forced)).followed_by(clean).planes
-        real = self.chain.stacked(self.gan, reals)
-        return DiscriminatorInput(real, real_planes, strength, labels), DiscriminatorInput(
-            fakes, seen_planes, strength, labels
+        """Return real bands with real conditions and fakes with their own; both with the same noise on them."""
+        real_planes = fake_planes = None
+        if self.conditional and inputs.condition.planes is not None:
+            real_planes = fake_planes = inputs.condition.planes
+            if forced.replica < len(fakes):
+                rest = {band: real[forced.replica :] for band, real in real_bands.items()}
+                forced_condition = inputs.condition.rows(slice(forced.replica))
+                real_planes = forced_condition.followed_by(self.chain.condition(self.gan, rest)).planes
+        real = self.chain.stacked(self.gan, real_bands)
+        return (
+            DiscriminatorInput(real, real_planes, inputs.condition_noise, inputs.labels),
+            DiscriminatorInput(fakes, fake_planes, inputs.condition_noise, inputs.labels),
         )
 
-    def _output(self, generated: GeneratorInput, fakes: Tensor, forced: int) -> Tensor:
-        """The chain's output: samples already made from generated conditions are kept, the others are made now."""
-        if not forced:
+    def _chain_output(self, chain_inputs: GeneratorInput, fakes: Tensor, forced: ForcedCount) -> Tensor:
+        """Return the chain's output: fakes of the chain's own conditions; forced samples are made of those now."""
+        if not forced.replica:
             return fakes.detach()
-        clean = generated.rows(slice(forced))
-        made = self._values(clean._replace(strength=torch.zeros_like(clean.strength)))
-        return torch.cat([made, fakes[forced:].detach()])
+        with torch.no_grad():
+            unforced = self._generate(chain_inputs.rows(slice(forced.replica)))
+        return torch.cat([unforced, fakes[forced.replica :].detach()])
+
+    # -- the generator -------------------------------------------------------------------------
+
+    def _replayed(self, feedback: Feedback | None) -> ReplayedFeedback | None:
+        """Return ``feedback`` with the generator's input of its step."""
+        if feedback is None:
+            return None
+        bands = self._visible_bands(feedback.step, feedback.outputs, len(feedback.labels))
+        inputs = self._generator_input(feedback.step, feedback.labels, bands)
+        device = self.chain.device
+        return ReplayedFeedback(inputs, feedback.output.to(device), feedback.gradient.to(device))
+
+    def _compute_generator_gradients(
+        self,
+        inputs: GeneratorInput,
+        real: DiscriminatorInput,
+        fake: DiscriminatorInput,
+        replayed: ReplayedFeedback | None,
+    ) -> Gradients:
+        """Return the gradients of the loss by the band's discriminator and, with feedback, by that of the images."""
+        recompute = not fake.samples.requires_grad  # a replayed graph gives values alone, without their history
+        if recompute:
+            fake = fake._replace(samples=self._compute_bands(inputs))
+        loss = self.trainer.generator_loss(real, fake)
+        metrics = {"loss_g": loss}
+        if replayed is not None:
+            loss, metrics["feedback"] = self._with_feedback(loss, fake.samples, replayed)
+        return self.trainer.generator_gradients(loss, metrics)
+
+    def _with_feedback(self, loss: Tensor, fakes: Tensor, replayed: ReplayedFeedback) -> tuple[Tensor, Tensor]:
+        """Return ``loss``, of ``fakes``, plus that of the feedback, and the norm of the feedback's gradient."""
+        settings = self.settings.feedback
+        output = self._compute_bands(replayed.inputs)
+        gradient = settings.weight * replayed.gradient
+        if settings.balance:
+            (own,) = torch.autograd.grad(loss, fakes)
+            loss = (fakes * own).sum()  # the same gradient, not computed twice
+            gradient = gradient * self._batch_norm(own) / replayed.gradient.norm().clamp(min=SMALLEST_NORM)
+        rms = gradient.square().mean().sqrt().clamp(min=SMALLEST_NORM)
+        own_rows = gradient[self.replica.rows(len(gradient))]
+        feedback = feedback_loss(output, replayed.output, own_rows, rms, settings.reach)
+        # A sum over the batch, where the other loss is a mean: replicas' losses are averaged.
+        return loss + self.replica.count * feedback, gradient.norm()
+
+    def _batch_norm(self, gradient: Tensor) -> Tensor:
+        """Return the norm of the gradient of the whole batch's mean loss, from this replica's ``gradient``."""
+        norm: Tensor = gradient.norm()
+        if self.replica.count > 1:
+            (mean_square,) = self.replica.mean([norm.square()])
+            norm = (mean_square / self.replica.count).sqrt()
+        return norm
 
     # -- state ---------------------------------------------------------------------------------
 
     def scale_rate(self, scale: float) -> None:
-        """See :meth:`GanTrainer.scale_rate`."""
-        self.contest.scale_rate(scale)
+        """Multiply all learning rates of the settings by ``scale`` from now on."""
+        self.trainer.scale_rate(scale)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See :meth:`GanTrainer.tensors`."""
-        return self.contest.tensors()
+    def state_dict(self) -> State:
+        """Return weights, moving average, the optimisers' moments and their counters."""
+        return self.trainer.state_dict()
 
-    def scalars(self) -> dict[str, int]:
-        """See :meth:`GanTrainer.scalars`."""
-        return self.contest.scalars()
-
-    def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
-        """See :meth:`GanTrainer.load`."""
-        self.contest.load(tensors, scalars)
+    def load_state_dict(self, state: State) -> None:
+        """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
+        self.trainer.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""A discriminator with its optimiser and penalties: one update on (real, fake) pairs."""
+"""A discriminator with its optimiser and penalties: one update on real and fake samples."""
 
 from __future__ import annotations
 
@@ -13,24 +13,39 @@ from freqgan.model.settings import ModelSettings
 from freqgan.recipe.losses import discriminator_loss, generator_loss, gradient_penalty, noise_penalty, penalty_strength
 from freqgan.recipe.schedules import cosine
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
-from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
+from freqgan.runtime.graph_capture import GraphCapture, capture_gradients
 from freqgan.seeds import generator_for, seeded
-from freqgan.tensor_dicts import add_prefix, strip_prefix
+from freqgan.tensor_dicts import State, add_prefix, strip_prefix, tensors_of
 from freqgan.training.adam import ScheduledAdam
 from freqgan.training.updates import Gradients, StepUpdates
 
 
 class DiscriminatorInput(NamedTuple):
-    """What a discriminator judges: samples (B, C, h, h), their condition, the strength (B,) of its noise."""
+    """What a discriminator judges.
+
+    Attributes:
+        samples: (B, C, h, h), real or generated.
+        condition: the planes (B, K, g, g) that they are judged beside, if it is conditional.
+        condition_noise: (B,) deviation of the noise on the condition, in deviations of its band.
+        labels: (B,) int64, for a model with classes.
+
+    """
 
     samples: Tensor
     condition: Tensor | None
-    strength: Tensor
+    condition_noise: Tensor
     labels: Tensor | None
 
 
 class Penalty(NamedTuple):
-    """What the penalties of a step depend on: their weight, a scalar; noise for both where they are approximate."""
+    """What the penalties of a step depend on.
+
+    Attributes:
+        weight: of their sum in the loss, a scalar.
+        r1_noise: (B, C, h, h) normal noise for the penalty at real samples, where it is approximate.
+        r2_noise: the same for the penalty at generated samples.
+
+    """
 
     weight: Tensor
     r1_noise: Tensor | None
@@ -38,14 +53,14 @@ class Penalty(NamedTuple):
 
 
 class DiscriminatorTrainer:
-    """A discriminator being trained.
+    """A discriminator, its optimiser and its penalties.
 
     Args:
-        name: of the band GAN or stage, for messages.
-        discriminator: already on its device, called as ``discriminator(samples, condition, strength, labels)``.
+        name: of the band GAN or stage, for messages and seeds.
+        discriminator: already on its device, called as ``discriminator(samples, condition, condition_noise, labels)``.
         settings: losses, schedules and the batch size.
-        side: of the samples in pixels; the penalties scale with its square.
-        share: of the batch that it is trained on here.
+        side: of the samples, pixels; the penalties scale with its square.
+        replica: whose rows of every batch it is trained on.
         capture: captures the computation of gradients to replay it, if given.
 
     """
@@ -56,39 +71,44 @@ class DiscriminatorTrainer:
         discriminator: nn.Module,
         settings: ModelSettings,
         side: int,
-        share: ReplicaContext = SINGLE,
+        replica: ReplicaContext = SINGLE,
         capture: GraphCapture | None = None,
     ) -> None:
-        self.name, self.settings, self.side, self.share = name, settings, side, share
+        self.name, self.settings, self.side, self.replica = name, settings, side, replica
         with seeded(settings.seed, "spectral norm", name):  # its power iterations begin with a random vector
             normed = with_spectral_norm(discriminator) if settings.loss.kind == "hinge" else discriminator
         self.discriminator = to_channels_last(normed)
         self.adam = ScheduledAdam(self.discriminator, settings.optimiser, settings.images)
-        self._update = self._computed if capture is None else CapturedFunction(self._computed, capture, keep=False)
+        self._gradients = capture_gradients(self._compute_gradients, capture)
 
-    def judge(self, pairs: DiscriminatorInput, *, exact: bool = False) -> Tensor:
-        """Float32 logits (B,); ``exact`` computes them in float32 whatever the settings say."""
-        with reduced_precision(self.settings, pairs.samples.device, exact=exact):
-            logits: Tensor = self.discriminator(pairs.samples, pairs.condition, pairs.strength, pairs.labels)
+    def judge(self, batch: DiscriminatorInput, *, exact: bool = False) -> Tensor:
+        """Return float32 logits (B,); ``exact`` computes them in float32 whatever the settings say."""
+        with reduced_precision(self.settings, batch.samples.device, exact=exact):
+            logits: Tensor = self.discriminator(batch.samples, batch.condition, batch.condition_noise, batch.labels)
         return logits.float()
 
     def generator_loss(self, real: DiscriminatorInput, fake: DiscriminatorInput) -> Tensor:
-        """The adversarial loss of the generator that made ``fake``, a scalar."""
+        """Return the adversarial loss of the generator whose samples (B, C, h, h) are in ``fake``, a scalar."""
         with torch.no_grad():
             real_logits = self.judge(real)
         return generator_loss(self.settings.loss.kind, real_logits, self.judge(fake))
 
     def train(self, real: DiscriminatorInput, fake: DiscriminatorInput, updates: StepUpdates) -> dict[str, Tensor]:
-        """The discriminator's update among those of the step; the fakes are detached here. Metrics."""
-        step = updates.step
-        penalty = self._penalty(real.samples, step) if self._penalised(step) else None
-        made = self._update(_detached(real), _detached(fake), penalty)
-        updates.apply(self.adam, made, f"{self.name}: the discriminator")
-        return made.metrics
+        """Update the discriminator, as one of the ``updates`` of a step, and return metrics, scalars of shape ().
 
-    def _computed(self, real: DiscriminatorInput, fake: DiscriminatorInput, penalty: Penalty | None) -> Gradients:
+        The samples (B, C, h, h) of ``fake`` are detached here.
+        """
+        step = updates.step
+        penalty = self._penalty(real.samples, step) if self._is_penalised(step) else None
+        gradients = self._gradients(_detached(real), _detached(fake), penalty)
+        updates.apply(self.adam, gradients, f"{self.name}: the discriminator")
+        return gradients.metrics
+
+    def _compute_gradients(
+        self, real: DiscriminatorInput, fake: DiscriminatorInput, penalty: Penalty | None
+    ) -> Gradients:
         exact = penalty is not None
-        real, fake = _leaf(real, exact), _leaf(fake, exact)
+        real, fake = _as_leaf(real, exact), _as_leaf(fake, exact)
         # One after the other: where the loss, of differences, does not depend on a weight, their gradients cancel
         # exactly. Summed over both at once, rounding is left, and Adam makes whole steps of it.
         real_logits, fake_logits = self.judge(real, exact=exact), self.judge(fake, exact=exact)
@@ -102,55 +122,59 @@ class DiscriminatorTrainer:
         gradients, _ = self.adam.gradients(loss)
         return Gradients(loss.detach(), gradients, [], {name: value.detach() for name, value in metrics.items()})
 
-    def _gradient_penalty(self, pairs: DiscriminatorInput, logits: Tensor, noise: Tensor | None) -> Tensor:
+    def _gradient_penalty(self, batch: DiscriminatorInput, logits: Tensor, noise: Tensor | None) -> Tensor:
         if noise is None:
-            return gradient_penalty(logits, pairs.samples)
+            return gradient_penalty(logits, batch.samples)
         deviation = self.settings.loss.penalty_noise
-        moved = self.judge(pairs._replace(samples=pairs.samples + deviation * noise), exact=True)
-        return noise_penalty(logits, moved, deviation)
+        moved_logits = self.judge(batch._replace(samples=batch.samples + deviation * noise), exact=True)
+        return noise_penalty(logits, moved_logits, deviation)
 
     def _penalty(self, samples: Tensor, step: int) -> Penalty:
-        weight = torch.tensor(0.5 * self._strength(step) * self.settings.loss.penalty_interval, device=samples.device)
+        weight = torch.tensor(0.5 * self._gamma(step) * self.settings.loss.penalty_interval, device=samples.device)
         if self.settings.loss.penalty == "exact":
             return Penalty(weight, None, None)
-        return Penalty(weight, *(self._drawn(which, samples, step) for which in ("r1", "r2")))
+        return Penalty(weight, *(self._penalty_noise(which, samples, step) for which in ("r1", "r2")))
 
-    def _drawn(self, which: str, samples: Tensor, step: int) -> Tensor:
-        """Normal noise like ``samples``, the rows of this share."""
+    def _penalty_noise(self, which: str, samples: Tensor, step: int) -> Tensor:
+        """Return normal noise of the shape of ``samples`` (B, C, h, h), this replica's rows of the batch's draw."""
         rng = generator_for(self.settings.seed, which, self.name, step)
-        batch = len(samples) * self.share.count
-        return torch.randn(batch, *samples.shape[1:], generator=rng)[self.share.rows(batch)].to(samples.device)
+        batch = len(samples) * self.replica.count
+        noise = torch.randn(batch, *samples.shape[1:], generator=rng)
+        return noise[self.replica.rows(batch)].to(samples.device)
 
-    def _penalised(self, step: int) -> bool:
+    def _is_penalised(self, step: int) -> bool:
         return self.settings.loss.kind != "hinge" and step % self.settings.loss.penalty_interval == 0
 
-    def _strength(self, step: int) -> float:
+    def _gamma(self, step: int) -> float:
+        """Return the strength of the penalties at ``step``, for samples of this size."""
         loss = self.settings.loss
         gamma = cosine(loss.gamma, loss.gamma_final, step * self.settings.batch, self.settings.images)
         return penalty_strength(gamma, self.side)
 
     def scale_rate(self, scale: float) -> None:
-        """Multiplies the learning rate of the settings by ``scale`` from now on."""
+        """Multiply the learning rate of the settings by ``scale`` from now on."""
         self.adam.scale = scale
 
-    # -- state ---------------------------------------------------------------------------------
+    def state_dict(self) -> State:
+        """Return weights, the optimiser's moments and its counter."""
+        return {
+            **add_prefix("discriminator", self.discriminator.state_dict()),
+            **add_prefix("discriminator_adam", self.adam.moments()),
+            "discriminator_updates": self.adam.updates,
+        }
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and optimiser moments by name."""
-        return add_prefix({"discriminator": self.discriminator.state_dict(), "discriminator_adam": self.adam.tensors()})
-
-    def scalars(self) -> dict[str, int]:
-        """The optimiser's counter."""
-        return {"discriminator_updates": self.adam.updates}
-
-    def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
-        """The state that :meth:`tensors` and :meth:`scalars` gave."""
-        self.discriminator.load_state_dict(strip_prefix("discriminator", tensors))
-        self.adam.load(strip_prefix("discriminator_adam", tensors), scalars["discriminator_updates"])
+    def load_state_dict(self, state: State) -> None:
+        """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
+        self.discriminator.load_state_dict(strip_prefix("discriminator", state))
+        moments = tensors_of(strip_prefix("discriminator_adam", state))
+        self.adam.load(moments, updates=int(state["discriminator_updates"]))
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
-    """``module`` with its kernels in channels-last order, which convolutions then keep (1.4 times faster on a CPU)."""
+    """Return ``module``, its kernels now in channels-last order.
+
+    Convolutions keep that order, and are 1.4 times faster in it on a CPU.
+    """
     out: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return out
 
@@ -158,27 +182,27 @@ def to_channels_last(module: nn.Module) -> nn.Module:
 def reduced_precision(
     settings: ModelSettings, device: torch.device, *, exact: bool = False
 ) -> AbstractContextManager[object]:
-    """Autocast to the precision of the settings; ``exact`` stays in float32."""
+    """Return a context that casts to the precision of the settings; ``exact`` stays in float32."""
     enabled = settings.precision == "bfloat16" and not exact
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def unconditional(samples: Tensor, labels: Tensor | None) -> DiscriminatorInput:
-    """``samples`` to be judged by themselves."""
+    """Return ``samples`` (B, C, h, h) with their ``labels`` (B,), to be judged without a condition."""
     return DiscriminatorInput(samples, None, torch.zeros(len(samples), device=samples.device), labels)
 
 
-def _detached(pairs: DiscriminatorInput) -> DiscriminatorInput:
-    return pairs._replace(samples=pairs.samples.detach())
+def _detached(batch: DiscriminatorInput) -> DiscriminatorInput:
+    return batch._replace(samples=batch.samples.detach())
 
 
-def _leaf(pairs: DiscriminatorInput, wanted: bool) -> DiscriminatorInput:
-    """With samples by which something can be differentiated, if that is ``wanted``."""
-    return pairs._replace(samples=pairs.samples.detach().requires_grad_(wanted))
+def _as_leaf(batch: DiscriminatorInput, requires_grad: bool) -> DiscriminatorInput:
+    """Return ``batch`` with samples (B, C, h, h) that are a leaf of the graph of derivatives."""
+    return batch._replace(samples=batch.samples.detach().requires_grad_(requires_grad))
 
 
 def with_spectral_norm(module: nn.Module) -> nn.Module:
-    """``module`` with spectral normalisation (Miyato et al. 2018) on every convolution and dense layer.
+    """Return ``module``, now with spectral normalisation (Miyato et al. 2018) on every convolution and dense layer.
 
     A layer that starts at zero has no spectral norm to divide by, so it starts small instead.
     """

@@ -15,24 +15,26 @@ from freqgan.model.generators import ImageGenerator, coarse_noise
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.discriminators import Discriminator
-from freqgan.pixels import from_pixels
-from freqgan.recipe.augmentation import augment
 from freqgan.recipe.health import deviations
-from freqgan.runtime.graph_capture import CapturedFunction, GraphCapture
+from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import seeded
-from freqgan.tensor_dicts import Metrics, add_prefix, strip_prefix
+from freqgan.tensor_dicts import Metrics, State, add_prefix, strip_prefix
 from freqgan.training.discriminator_trainer import DiscriminatorInput, DiscriminatorTrainer, unconditional
 from freqgan.training.gan_trainer import GanTrainer
-from freqgan.training.level_discriminators import LevelDiscriminators, Lows
+from freqgan.training.level_discriminators import LevelDiscriminators, LevelImages
 from freqgan.training.updates import Gradients, StepUpdates
 
 SOLO = "solo"
 
 
 class ImageStepResult(NamedTuple):
-    """``images`` (B, C, N, N) blended; plain numbers; gradients for the outputs of the bands, by name.
+    """The result of a step of the image stage.
 
-    A gradient has the shape of the band's output, and is that of the mean loss over the batch.
+    Attributes:
+        images: (B, C, N, N), blended.
+        metrics: plain numbers.
+        feedback: by name of a GAN, the gradient of the mean loss over the batch by its output, of that output's shape.
+
     """
 
     images: Tensor
@@ -41,7 +43,15 @@ class ImageStepResult(NamedTuple):
 
 
 class ImageStageInput(NamedTuple):
-    """What images are made from: G_o's noise (B, n), labels, the choices of ensemble members, the chain's outputs."""
+    """What images are made from.
+
+    Attributes:
+        noise: (B, n), of G_o.
+        labels: (B,) int64, for a model with classes.
+        choices: of ensemble members, (B,) int64 by band.
+        outputs: of the chain's GANs, (B, C * bands, h, h) by name.
+
+    """
 
     noise: Tensor
     labels: Tensor | None
@@ -50,27 +60,46 @@ class ImageStageInput(NamedTuple):
 
 
 class ImageStageOutput(NamedTuple):
-    """G_o's images, the blend (of no GANs: G_o's alone), what D_o judges, and the syntheses of the levels above 1.
+    """What the image stage makes and its discriminators judge.
 
-    ``low`` is the coarsest low band of the chain, which G_o's is tied to; none where there is no chain.
+    Attributes:
+        conventional: (B, C, N, N), G_o's images.
+        blended: (B, C, N, N), of G_o and the chain; G_o's alone where the plan has no GANs.
+        judged: what D_o judges: images (B - solo, C, N, N) of the chain alone and blended ones.
+        levels: the syntheses of the levels above 1, for the reconstruction discriminators.
+        coarsest: (B, C, h, h), the chain's coarsest low band, normalised, to which G_o's is tied; None without a chain.
+
     """
 
-    other: Tensor
+    conventional: Tensor
     blended: Tensor
     judged: Tensor
-    lows: Lows
-    low: Tensor | None
+    levels: LevelImages
+    coarsest: Tensor | None
 
 
 class RealTargets(NamedTuple):
     """Real images (B, C, N, N), and the low bands that the reconstruction discriminators compare with."""
 
     images: Tensor
-    lows: Lows
+    levels: LevelImages
+
+
+class LossTerm(NamedTuple):
+    """A term of the loss, ``weight * value``; ``value``, a scalar, is also the metric ``name``."""
+
+    name: str
+    weight: float
+    value: Tensor
+
+    @property
+    def weighted(self) -> Tensor:
+        """The term as it is in the sum, a scalar."""
+        return self.value if self.weight == 1 else self.weight * self.value
 
 
 class ImageStage:
-    """Trains G_o, alpha and D_o on the reconstruction of the chain's bands, and tells the bands what D_o thinks.
+    """Trains G_o, alpha and D_o on the reconstruction of the chain's bands, and sends the bands D_o's gradients.
 
     Part of each batch is G_o alone (``solo_share``), so that it stays a generator in its own right; a discriminator of
     its own judges it. D_o judges the rest: the chain's image alone (``chain_share``) and the blend. One discriminator
@@ -83,24 +112,38 @@ class ImageStage:
     def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
         self.chain, self.name, self.capture = chain, IMAGE_STAGE, capture
         settings = chain.settings
-        generator = ImageGenerator(chain).to(chain.device)
-        rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
-        self.contest = GanTrainer(
+        blend_rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
+        self.trainer = GanTrainer(
             IMAGE_STAGE,
-            generator,
-            self._discriminator(IMAGE_STAGE),
+            ImageGenerator(chain).to(chain.device),
+            self._build_discriminator(IMAGE_STAGE),
             settings,
             settings.image_size,
-            {"blend.logits": rate},
+            multipliers={"blend.logits": blend_rate},
             capture=capture,
         )
-        self.reconstructions = LevelDiscriminators(chain, capture)
+        self.level_discriminators = LevelDiscriminators(chain, capture)
         self.solo_count = round(settings.image_stage.solo_share * settings.batch) if chain.plan.gans else 0
-        self.solo = self._solo_critic() if self.solo_count else None
-        self._values, self._update = torch.no_grad()(self._made), self._turn
-        if capture is not None:
-            self._values = CapturedFunction(self._values, capture)
-            self._update = CapturedFunction(self._turn, capture, keep=False)
+        self.solo_trainer = self._build_solo_trainer() if self.solo_count else None
+        self._make_images = capture_values(self._compute_images, capture)
+        self._generator_gradients = capture_gradients(self._compute_generator_gradients, capture)
+
+    def _build_discriminator(self, name: str) -> Discriminator:
+        settings = self.settings
+        with seeded(settings.seed, "discriminator", name):
+            network = Discriminator(
+                settings.image_size,
+                settings.channels,
+                condition_channels=0,
+                classes=settings.classes,
+                settings=settings.image_stage.discriminator,
+                emphasis=False,
+            )
+        return network.to(self.chain.device)
+
+    def _build_solo_trainer(self) -> DiscriminatorTrainer:
+        network = self._build_discriminator(SOLO)
+        return DiscriminatorTrainer(SOLO, network, self.settings, self.settings.image_size, capture=self.capture)
 
     @property
     def settings(self) -> ModelSettings:
@@ -110,154 +153,178 @@ class ImageStage:
     @property
     def generator(self) -> ImageGenerator:
         """G_o and the blend, as trained (not averaged)."""
-        assert isinstance(self.contest.generator, ImageGenerator)
-        return self.contest.generator
+        assert isinstance(self.trainer.generator, ImageGenerator)
+        return self.trainer.generator
 
     def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
-        """Trains on one batch; ``outputs`` are those of every GAN of the chain at this step."""
+        """Train on one batch and return its images, metrics and the gradients for the bands.
+
+        Args:
+            step: number of steps done before this one.
+            images: uint8 or uint16 (B, C, N, N), not yet augmented.
+            labels: (B,) int64.
+            outputs: (B, C * bands, h, h) of every GAN of the chain at this step, by name.
+
+        Raises:
+            DivergedError: a loss or a gradient is not finite; the weights that it is for are unchanged.
+
+        """
         settings = self.settings
-        chosen = labels.to(self.chain.device) if settings.classes else None
-        augmented = augment(images, settings.augmentation, settings.levels, settings.seed, step)
-        reals = from_pixels(augmented, self.chain.device)
-        choices = self.chain.choices(settings.seed, step, len(images))
-        noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=len(images)), choices)
-        made_from = ImageStageInput(noise, chosen, choices, {name: out.detach() for name, out in outputs.items()})
-        again = self.capture is not None
-        if again:
-            made = self._values(made_from)
-        else:
-            made_from = self._with_leaves(made_from)
-            made = self._made(made_from)
-        real_bands = self.chain.real(augmented) if self.reconstructions.critics else {}
-        real = RealTargets(reals, self.reconstructions.reals(real_bands))
+        batch = self.chain.real_batch(step, images)
+        real_bands = batch.sub_images if self.level_discriminators.trainers else {}
+        real = RealTargets(batch.images, self.level_discriminators.reals(real_bands))
+
+        # Fakes.
+        inputs = self._inputs(step, labels, outputs)
+        fake = self._make_images(inputs)
+
+        # Discriminators.
         updates = StepUpdates(settings, step, self.chain.device)
-        metrics = self._train_discriminators(updates, real, made, chosen)
-        update = self._update(made_from, real, made, again=again)
-        self.contest.update_generator(update, updates)
-        metrics |= update.metrics | deviations(reals[self._judged], made.judged)
+        metrics = self._train_discriminators(updates, real, fake, inputs.labels)
+
+        # Generator, and the gradients for the bands.
+        gradients = self._generator_gradients(inputs, real, fake)
+        self.trainer.update_generator(gradients, updates)
+        metrics |= gradients.metrics | deviations(real.images[self._judged_rows], fake.judged)
         if self.chain.plan.gans:
             metrics |= self.generator.blend.alphas()
         numbers = updates.numbers(metrics)
-        self.contest.update_average(step)
-        told = zip(outputs, update.to_inputs, strict=True) if update.to_inputs else ()
-        return ImageStepResult(made.blended.detach(), numbers, {name: gradient.clone() for name, gradient in told})
+        self.trainer.update_average(step)
+        # A replayed graph overwrites its gradients at the next step. Without feedback there are none.
+        copies = [gradient.clone() for gradient in gradients.to_inputs]
+        feedback = dict(zip(outputs, copies, strict=settings.feeds_back))
+        return ImageStepResult(fake.blended.detach(), numbers, feedback)
+
+    # -- fakes ---------------------------------------------------------------------------------
+
+    def _inputs(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStageInput:
+        settings, batch = self.settings, len(labels)
+        choices = self.chain.choices(settings.seed, step, batch)
+        inputs = ImageStageInput(
+            noise=coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=batch), choices),
+            labels=labels.to(self.chain.device) if settings.classes else None,
+            choices=choices,
+            outputs=dict(outputs),
+        )
+        return self._with_leaves(inputs)
+
+    def _with_leaves(self, inputs: ImageStageInput) -> ImageStageInput:
+        """Return ``inputs`` with outputs by which losses can be differentiated, if the bands get feedback."""
+        feeds_back = self.settings.feeds_back
+        leaves = {name: output.detach().requires_grad_(feeds_back) for name, output in inputs.outputs.items()}
+        return inputs._replace(outputs=leaves)
+
+    def _compute_images(self, inputs: ImageStageInput) -> ImageStageOutput:
+        conventional = self.trainer.generate(inputs.noise, labels=inputs.labels)
+        if not self.chain.plan.gans:
+            return ImageStageOutput(conventional, conventional, conventional, levels={}, coarsest=None)
+        bands = self.chain.bands(inputs.outputs, inputs.choices)
+        frequency = self.chain.image(bands)
+        blended = self.generator.blend(frequency, conventional)
+        return ImageStageOutput(
+            conventional,
+            blended,
+            judged=self._judged_images(frequency, blended),
+            levels=self.level_discriminators.fakes(bands),
+            coarsest=bands[Band(self.settings.levels, "LL")].detach(),
+        )
 
     @property
-    def _judged(self) -> slice:
+    def _judged_rows(self) -> slice:
         """The samples that D_o judges; those before are judged as G_o's alone."""
         return slice(self.solo_count, None)
 
-    def _with_leaves(self, made_from: ImageStageInput) -> ImageStageInput:
-        """With outputs by which can be differentiated, where the bands are told."""
-        wanted = self.settings.feeds_back
-        leaves = {name: out.detach().requires_grad_(wanted) for name, out in made_from.outputs.items()}
-        return made_from._replace(outputs=leaves)
+    def _judged_images(self, frequency: Tensor, blended: Tensor) -> Tensor:
+        """Return what D_o judges: first some of the chain's images (B, C, N, N), then blended ones."""
+        end = self.solo_count + round(self.settings.image_stage.chain_share * len(blended))
+        return torch.cat([frequency[self.solo_count : end], blended[end:]])
 
-    def _made(self, made_from: ImageStageInput) -> ImageStageOutput:
-        other = self.contest.generate(made_from.noise, made_from.labels)
-        if not self.chain.plan.gans:
-            return ImageStageOutput(other, other, other, {}, None)
-        bands = self.chain.bands(made_from.outputs, made_from.choices)
-        frequency = self.chain.image(bands)
-        blended = self.generator.blend(frequency, other)
-        low = bands[Band(self.settings.levels, "LL")].detach()
-        return ImageStageOutput(
-            other, blended, self._shared(frequency, blended), self.reconstructions.fakes(bands), low
-        )
-
-    def _shared(self, frequency: Tensor, blended: Tensor) -> Tensor:
-        """What D_o judges: the chain's image of the first samples after those of G_o alone, the blend of the others."""
-        first = self.solo_count
-        chain = first + round(self.settings.image_stage.chain_share * len(blended))
-        return torch.cat([frequency[first:chain], blended[chain:]])
+    # -- discriminators ------------------------------------------------------------------------
 
     def _train_discriminators(
-        self, updates: StepUpdates, real: RealTargets, made: ImageStageOutput, labels: Tensor | None
+        self, updates: StepUpdates, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None
     ) -> dict[str, Tensor]:
-        """The updates of all of them: of G_o alone, of the levels and of whole images."""
+        """Update the discriminators of G_o alone, of the levels and of whole images, and return metrics."""
         metrics: dict[str, Tensor] = {}
-        if self.solo is not None:
-            metrics["loss_d_solo"] = self.solo.train(*self._solo_pairs(real, made, labels), updates)["loss_d"]
-        metrics |= self.reconstructions.train(updates, real.lows, made.lows, labels)
-        return metrics | self.contest.train_discriminator(*self._judged_pairs(real, made, labels), updates)
+        if self.solo_trainer is not None:
+            solo = self.solo_trainer.train(*self._solo_inputs(real, fake, labels), updates)
+            metrics["loss_d_solo"] = solo["loss_d"]
+        metrics |= self.level_discriminators.train(updates, real.levels, fake.levels, labels)
+        return metrics | self.trainer.train_discriminator(*self._judged_inputs(real, fake, labels), updates)
 
-    def _solo_pairs(
-        self, real: RealTargets, made: ImageStageOutput, labels: Tensor | None
+    def _solo_inputs(
+        self, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None
     ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
-        """What the discriminator of G_o alone judges."""
+        """Return real and fake samples for the discriminator of G_o alone."""
         rows = slice(self.solo_count)
-        chosen = None if labels is None else labels[rows]
-        return unconditional(real.images[rows], chosen), unconditional(made.other[rows], chosen)
+        own_labels = None if labels is None else labels[rows]
+        return unconditional(real.images[rows], own_labels), unconditional(fake.conventional[rows], own_labels)
 
-    def _judged_pairs(
-        self, real: RealTargets, made: ImageStageOutput, labels: Tensor | None
+    def _judged_inputs(
+        self, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None
     ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
-        """What D_o judges."""
-        chosen = None if labels is None else labels[self._judged]
-        return unconditional(real.images[self._judged], chosen), unconditional(made.judged, chosen)
+        """Return real and fake samples for D_o."""
+        own_labels = None if labels is None else labels[self._judged_rows]
+        return unconditional(real.images[self._judged_rows], own_labels), unconditional(fake.judged, own_labels)
 
-    def _turn(self, made_from: ImageStageInput, real: RealTargets, made: ImageStageOutput, again: bool) -> Gradients:
-        """The update of G_o and alpha, and the gradients of all losses with respect to the chain's outputs.
+    # -- generator -----------------------------------------------------------------------------
 
-        ``again``: ``made`` is values alone, and has to be made once more to have a history.
+    def _compute_generator_gradients(
+        self, inputs: ImageStageInput, real: RealTargets, fake: ImageStageOutput
+    ) -> Gradients:
+        """Return the gradients of all losses by the weights of G_o and alpha and by the chain's outputs."""
+        recompute = not fake.conventional.requires_grad  # a replayed graph gives values alone, without their history
+        if recompute:
+            inputs = self._with_leaves(inputs)
+            fake = self._compute_images(inputs)
+        terms = self._loss_terms(real, fake, inputs.labels)
+        first, *others = (term.weighted for term in terms)
+        loss = sum(others, first)
+        leaves = list(inputs.outputs.values()) if self.settings.feeds_back else []
+        return self.trainer.generator_gradients(loss, {term.name: term.value for term in terms}, leaves)
+
+    def _loss_terms(self, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None) -> list[LossTerm]:
+        """Return the terms of the loss in the order in which they are added up.
+
+        That order and the one in which the values are computed, in which autograd adds up gradients, decide the
+        last bits of every weight: to change either makes another training of the same settings.
         """
-        if again:
-            made_from = self._with_leaves(made_from)
-            made = self._made(made_from)
-        settings, labels = self.settings, made_from.labels
-        metrics: dict[str, Tensor] = {}
-        losses: list[Tensor] = []
-        solo_share = self.solo_count / settings.batch
-        if self.solo is not None:
-            metrics["loss_g_solo"] = self.solo.generator_loss(*self._solo_pairs(real, made, labels))
-            losses.append(solo_share * metrics["loss_g_solo"])
-        if made.low is not None:
-            metrics["tie"] = functional.mse_loss(self._low(made.other), made.low)
-            losses.insert(0, settings.image_stage.tie * metrics["tie"])
-        of_levels = self.reconstructions.losses(real.lows, made.lows, labels)
-        metrics["loss_g"] = self.contest.generator_loss(*self._judged_pairs(real, made, labels))
-        weighted = (1 - solo_share) * metrics["loss_g"]
-        leaves = list(made_from.outputs.values()) if settings.feeds_back else []
-        loss: Tensor = sum([*losses, *of_levels.values()], weighted)
-        return self.contest.generator_update(loss, metrics | of_levels, leaves)
+        solo_share = self.solo_count / self.settings.batch
+        solo: list[LossTerm] = []
+        tie: list[LossTerm] = []
+        if self.solo_trainer is not None:
+            value = self.solo_trainer.generator_loss(*self._solo_inputs(real, fake, labels))
+            solo = [LossTerm("loss_g_solo", solo_share, value)]
+        if fake.coarsest is not None:
+            value = functional.mse_loss(self._coarsest_band(fake.conventional), fake.coarsest)
+            tie = [LossTerm("tie", self.settings.image_stage.tie, value)]
+        by_level = self.level_discriminators.losses(real.levels, fake.levels, labels)
+        levels = [LossTerm(name, 1, value) for name, value in by_level.items()]
+        value = self.trainer.generator_loss(*self._judged_inputs(real, fake, labels))
+        return [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels]
 
-    def _discriminator(self, name: str) -> Discriminator:
-        settings = self.settings
-        sizes = settings.image_stage.discriminator
-        with seeded(settings.seed, "discriminator", name):
-            network = Discriminator(settings.image_size, settings.channels, 0, settings.classes, sizes, emphasis=False)
-        return network.to(self.chain.device)
-
-    def _solo_critic(self) -> DiscriminatorTrainer:
-        network = self._discriminator(SOLO)
-        return DiscriminatorTrainer(SOLO, network, self.settings, self.settings.image_size, capture=self.capture)
-
-    def _low(self, images: Tensor) -> Tensor:
-        """Normalised coarsest low band of images."""
+    def _coarsest_band(self, images: Tensor) -> Tensor:
+        """Return the normalised coarsest low band (B, C, h, h) of images (B, C, N, N)."""
         band = Band(self.settings.levels, "LL")
         return self.chain.statistics.normalise(band, self.chain.transform.analyse(images)[band])
 
+    # -- state ---------------------------------------------------------------------------------
+
     def scale_rate(self, scale: float) -> None:
-        """See :meth:`GanTrainer.scale_rate`."""
-        self.contest.scale_rate(scale)
-        self.reconstructions.scale_rate(scale)
-        if self.solo is not None:
-            self.solo.scale_rate(scale)
+        """Multiply all learning rates of the settings by ``scale`` from now on."""
+        self.trainer.scale_rate(scale)
+        self.level_discriminators.scale_rate(scale)
+        if self.solo_trainer is not None:
+            self.solo_trainer.scale_rate(scale)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See :meth:`GanTrainer.tensors`."""
-        solo = {} if self.solo is None else add_prefix({SOLO: self.solo.tensors()})
-        return self.contest.tensors() | self.reconstructions.tensors() | solo
+    def state_dict(self) -> State:
+        """Return the state of all networks, averages and optimisers."""
+        solo = {} if self.solo_trainer is None else add_prefix(SOLO, self.solo_trainer.state_dict())
+        return self.trainer.state_dict() | self.level_discriminators.state_dict() | solo
 
-    def scalars(self) -> dict[str, int]:
-        """See :meth:`GanTrainer.scalars`."""
-        solo = {} if self.solo is None else {f"{SOLO}.{name}": value for name, value in self.solo.scalars().items()}
-        return self.contest.scalars() | self.reconstructions.scalars() | solo
-
-    def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
-        """See :meth:`GanTrainer.load`."""
-        self.contest.load(tensors, scalars)
-        self.reconstructions.load(tensors, scalars)
-        if self.solo is not None:
-            own = {name.removeprefix(f"{SOLO}."): v for name, v in scalars.items() if name.startswith(f"{SOLO}.")}
-            self.solo.load(strip_prefix(SOLO, tensors), own)
+    def load_state_dict(self, state: State) -> None:
+        """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
+        self.trainer.load_state_dict(state)
+        self.level_discriminators.load_state_dict(state)
+        if self.solo_trainer is not None:
+            self.solo_trainer.load_state_dict(strip_prefix(SOLO, state))

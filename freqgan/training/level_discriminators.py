@@ -14,77 +14,90 @@ from freqgan.model.chain import Chain
 from freqgan.networks.discriminators import Discriminator
 from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.seeds import seeded
-from freqgan.tensor_dicts import add_prefix, strip_prefix
+from freqgan.tensor_dicts import State, add_prefix, strip_prefix
 from freqgan.training.discriminator_trainer import DiscriminatorTrainer, unconditional
 from freqgan.training.updates import StepUpdates
 
-Lows = dict[int, Tensor]
+LevelImages = dict[int, Tensor]
 """Normalised low bands (B, C, h, h) by the level that they are the synthesis of."""
 
 
 class LevelDiscriminators:
-    """One critic for the synthesis of every level from L down to 2; their losses are for the bands' generators."""
+    """A discriminator for the synthesis of every level from L down to 2; their losses train the bands' generators."""
 
     def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
         self.chain, self._capture = chain, capture
         levels = range(chain.settings.levels, 1, -1) if chain.settings.feeds_back else ()
-        self.critics = {level: self._critic(level) for level in levels}
+        self.trainers = {level: self._trainer(level) for level in levels}
 
-    def _critic(self, level: int) -> DiscriminatorTrainer:
+    def _trainer(self, level: int) -> DiscriminatorTrainer:
         settings, name = self.chain.settings, f"reconstruction {level}"
         side = self.chain.band_side(level - 1)
-        sizes = settings.feedback.discriminator
         with seeded(settings.seed, "discriminator", name):
-            network = Discriminator(side, settings.channels, 0, settings.classes, sizes, emphasis=False)
+            network = Discriminator(
+                side,
+                settings.channels,
+                condition_channels=0,
+                classes=settings.classes,
+                settings=settings.feedback.discriminator,
+                emphasis=False,
+            )
         return DiscriminatorTrainer(name, network.to(self.chain.device), settings, side, capture=self._capture)
 
-    def reals(self, sub_images: SubImages) -> Lows:
-        """What each critic sees of normalised sub-images of real images: their low band of the level below."""
-        return {level: sub_images[Band(level - 1, "LL")] for level in self.critics}
+    def reals(self, sub_images: SubImages) -> LevelImages:
+        """Return the real samples of each level, the low band (B, C, h, h) of the level below.
 
-    def fakes(self, sub_images: SubImages) -> Lows:
-        """The synthesis of each level of the chain's sub-images."""
-        return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.critics}
+        ``sub_images`` are normalised, of real images.
+        """
+        return {level: sub_images[Band(level - 1, "LL")] for level in self.trainers}
 
-    def train(self, updates: StepUpdates, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
-        """Trains every critic on :meth:`reals` and :meth:`fakes`, as part of a step's ``updates``; metrics."""
+    def fakes(self, sub_images: SubImages) -> LevelImages:
+        """Return the synthesis (B, C, h, h) of each level of the chain's normalised ``sub_images``."""
+        return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.trainers}
+
+    def train(
+        self, updates: StepUpdates, reals: LevelImages, fakes: LevelImages, labels: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Train every discriminator, as part of a step's ``updates``, and return their losses, "loss_d_<level>".
+
+        Args:
+            updates: of the step.
+            reals: what :meth:`reals` returned.
+            fakes: what :meth:`fakes` returned.
+            labels: (B,) int64, for a model with classes.
+
+        """
         metrics = {}
-        for level, critic in self.critics.items():
+        for level, trainer in self.trainers.items():
             real, fake = unconditional(reals[level], labels), unconditional(fakes[level], labels)
-            metrics[f"loss_d_{level}"] = critic.train(real, fake, updates)["loss_d"]
+            metrics[f"loss_d_{level}"] = trainer.train(real, fake, updates)["loss_d"]
         return metrics
 
-    def losses(self, reals: Lows, fakes: Lows, labels: Tensor | None) -> dict[str, Tensor]:
-        """The loss of the bands' generators by each critic, "loss_g_<level>"; the graphs of ``fakes`` lead to them."""
+    def losses(self, reals: LevelImages, fakes: LevelImages, labels: Tensor | None) -> dict[str, Tensor]:
+        """Return the loss of the bands' generators by each discriminator, scalars "loss_g_<level>".
+
+        The arguments are those of :meth:`train` (labels (B,)); gradients flow back through ``fakes``.
+        """
         return {
-            f"loss_g_{level}": critic.generator_loss(
+            f"loss_g_{level}": trainer.generator_loss(
                 unconditional(reals[level], labels), unconditional(fakes[level], labels)
             )
-            for level, critic in self.critics.items()
+            for level, trainer in self.trainers.items()
         }
 
     def scale_rate(self, scale: float) -> None:
-        """See :meth:`DiscriminatorTrainer.scale_rate`."""
-        for critic in self.critics.values():
-            critic.scale_rate(scale)
+        """Multiply all learning rates of the settings by ``scale`` from now on."""
+        for trainer in self.trainers.values():
+            trainer.scale_rate(scale)
 
-    # -- state ---------------------------------------------------------------------------------
+    def state_dict(self) -> State:
+        """Return the state of every discriminator under "reconstruction<level>."."""
+        state: State = {}
+        for level, trainer in self.trainers.items():
+            state |= add_prefix(f"reconstruction{level}", trainer.state_dict())
+        return state
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Those of every critic, under "reconstruction<level>."."""
-        return add_prefix({f"reconstruction{level}": critic.tensors() for level, critic in self.critics.items()})
-
-    def scalars(self) -> dict[str, int]:
-        """Likewise."""
-        return {
-            f"reconstruction{level}.{name}": value
-            for level, critic in self.critics.items()
-            for name, value in critic.scalars().items()
-        }
-
-    def load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
-        """The state that :meth:`tensors` and :meth:`scalars` gave."""
-        for level, critic in self.critics.items():
-            part = f"reconstruction{level}"
-            own = {name.removeprefix(f"{part}."): v for name, v in scalars.items() if name.startswith(f"{part}.")}
-            critic.load(strip_prefix(part, tensors), own)
+    def load_state_dict(self, state: State) -> None:
+        """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
+        for level, trainer in self.trainers.items():
+            trainer.load_state_dict(strip_prefix(f"reconstruction{level}", state))

@@ -18,7 +18,15 @@ from freqgan.training.adam import ScheduledAdam
 
 
 class Gradients(NamedTuple):
-    """What an update is made from: a loss, its gradients by parameter and by input, and what else is told of it."""
+    """A loss and its gradients, from which an update is made.
+
+    Attributes:
+        loss: a scalar.
+        gradients: by parameter, in the order of the network's parameters, of their shapes.
+        to_inputs: by the inputs that were asked for, of their shapes.
+        metrics: scalars that were computed on the way.
+
+    """
 
     loss: Tensor
     gradients: list[Tensor]
@@ -27,42 +35,50 @@ class Gradients(NamedTuple):
 
 
 class StepUpdates:
-    """Those of the networks of one stage at ``step``, of steps done before, of the mean of all replicas' losses.
+    """The updates of the networks of one stage in one step, by the mean of all replicas' losses.
 
-    Whether one is finite is found, and acted upon, where it is computed: if Python looked, a GPU would wait for it at
+    Whether an update is finite is computed, and acted upon, on its device: if Python looked, a GPU would wait for it at
     every update. Python looks once, in :meth:`numbers`. After one that is not finite none of the same step is applied.
+
+    Args:
+        settings: of the model.
+        step: the number of steps before this one.
+        device: of the networks.
+        replica: whose gradients are averaged with those of the others.
+
     """
 
     def __init__(
-        self, settings: ModelSettings, step: int, device: torch.device, share: ReplicaContext = SINGLE
+        self, settings: ModelSettings, step: int, device: torch.device, replica: ReplicaContext = SINGLE
     ) -> None:
-        self.settings, self.step, self.share = settings, step, share
+        self.settings, self.step, self.replica = settings, step, replica
         self._finite = torch.ones((), device=device)
-        self._made: dict[str, tuple[Tensor, Tensor]] = {}  # whether it and all before were finite, and its loss
+        self._losses: dict[str, tuple[Tensor, Tensor]] = {}  # whether it and all before were finite, and its loss
 
-    def apply(self, adam: ScheduledAdam, made: Gradients, who: str) -> None:
-        """One update of ``adam``; ``who`` is updated, for messages."""
-        *gradients, mean_loss = self.share.mean([*made.gradients, made.loss])
+    def apply(self, adam: ScheduledAdam, gradients: Gradients, label: str) -> None:
+        """Update the network of ``adam``, which messages call ``label``."""
+        *means, mean_loss = self.replica.mean([*gradients.gradients, gradients.loss])
         # The largest magnitude of all: one launch for all tensors on a GPU; one for each costs more than the update.
-        largest = get_total_norm([mean_loss, *gradients, *made.to_inputs], inf)
+        largest = get_total_norm([mean_loss, *means, *gradients.to_inputs], inf)
         self._finite = torch.minimum(self._finite, largest.isfinite().float())
-        adam.update(gradients, self.step * self.settings.batch, 1 - self._finite)
-        self._made[who] = self._finite, mean_loss.detach()
+        adam.update(means, self.step * self.settings.batch, 1 - self._finite)
+        self._losses[label] = self._finite, mean_loss.detach()
 
     def numbers(self, metrics: Mapping[str, Tensor]) -> Metrics:
-        """``metrics``, scalars, as Python's numbers.
+        """Return ``metrics``, scalars of shape (), as numbers of Python.
 
         Raises:
             DivergedError: an update was not finite; it and those after it have changed nothing.
 
         """
-        found = to_numbers({**metrics, **{f"{who} finite": finite for who, (finite, _) in self._made.items()}})
-        for who, (_, loss) in self._made.items():
-            if not found.pop(f"{who} finite"):
+        flags = {f"{label} finite": finite for label, (finite, _) in self._losses.items()}
+        numbers = to_numbers({**metrics, **flags})
+        for label, (_, loss) in self._losses.items():
+            if not numbers.pop(f"{label} finite"):
                 optimiser, gamma = self.settings.optimiser, self.settings.loss.gamma
                 raise DivergedError(
-                    f"{who}'s loss or gradient is not finite at step {self.step} (loss {float(loss):g}); its weights "
+                    f"{label}'s loss or gradient is not finite at step {self.step} (loss {float(loss):g}); its weights "
                     f"are unchanged. Run again with a lower optimiser.learning_rate (now {optimiser.learning_rate:g}) "
                     f"or a higher loss.gamma (now {gamma:g})"
                 )
-        return found
+        return numbers

@@ -43,7 +43,9 @@ _FAMILIES: dict[str, Callable[[str, int], BandTransform]] = {
 
 
 def parse_transform(spec: str, levels: int, packets: Mapping[int, int] | None = None) -> BandTransform:
-    """The transform called ``spec``, "<family>:<member>", with ``levels`` levels: ``parse_transform("dwt:db2", 3)``.
+    """Return the transform called ``spec``, "<family>:<member>", with ``levels`` levels.
+
+    For example ``parse_transform("dwt:db2", 3)``.
 
     Args:
         spec: dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer or radial:P,Q.

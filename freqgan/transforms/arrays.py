@@ -33,8 +33,8 @@ _LIFTED: dict[torch.dtype, torch.dtype] = {
 }
 
 
-def as_float(*given: ArrayLike) -> list[Tensor]:
-    """``given`` as dense tensors in the precision that holds all of them: float64 or float32, see above.
+def as_float(*arrays: ArrayLike) -> list[Tensor]:
+    """Return ``arrays`` (...) as dense tensors in the precision that holds all of them: float64 or float32, see above.
 
     Raises:
         InputError: what is no array, as for :func:`as_tensor`; complex and quantised numbers; sparse and nested
@@ -42,7 +42,7 @@ def as_float(*given: ArrayLike) -> list[Tensor]:
             torch.compile and vmap do not look for.
 
     """
-    tensors = [x if isinstance(x, Tensor) else as_tensor(x) for x in given]
+    tensors = [x if isinstance(x, Tensor) else as_tensor(x) for x in arrays]
     precision, device = torch.float32, tensors[0].device
     for tensor in tensors:
         if lifted(tensor) is torch.float64:
@@ -55,25 +55,27 @@ def as_float(*given: ArrayLike) -> list[Tensor]:
     return [x if x.dtype is precision else _converted(x, precision) for x in tensors]
 
 
-def as_tensor(given: ArrayLike) -> Tensor:
-    """``given`` as a tensor: itself, or that of an array or a list of numbers, which shares memory where it can.
+def as_tensor(array: ArrayLike) -> Tensor:
+    """Return ``array`` (...) as a tensor: itself, or that of an array or a list of numbers.
+
+    Memory is shared where it can be.
 
     Raises:
         InputError: another type; masks, complex numbers, objects, strings, more than 64 bits; lists of unequal length.
 
     """
-    if isinstance(given, Tensor):
-        return given
-    if not isinstance(given, np.ndarray | list | tuple):
+    if isinstance(array, Tensor):
+        return array
+    if not isinstance(array, np.ndarray | list | tuple):
         raise InputError(
-            f"a transform takes tensors, NumPy arrays and lists of numbers, not {_name(given)}; numpy.asarray makes an "
+            f"a transform takes tensors, NumPy arrays and lists of numbers, not {_name(array)}; numpy.asarray makes an "
             "array of much else: of an image with the axes y, x and, where it has colours, channels"
         )
-    return torch.from_numpy(_native(given if isinstance(given, np.ndarray) else _listed(given)))
+    return torch.from_numpy(_native(array if isinstance(array, np.ndarray) else _listed(array)))
 
 
 def lifted(tensor: Tensor) -> torch.dtype:
-    """The precision in which ``tensor`` is transformed; InputError for what is neither dense nor real."""
+    """Return the precision in which ``tensor`` (...) is transformed; InputError for what is neither dense nor real."""
     if tensor.layout is not torch.strided or tensor.is_nested:
         kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         raise InputError(
@@ -87,7 +89,7 @@ def lifted(tensor: Tensor) -> torch.dtype:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Where products of tensors on ``device`` are computed in their own precision, whatever surrounds them."""
+    """Return a context in which products of tensors on ``device`` are computed in their own precision."""
     if device.type == "meta" or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
@@ -110,18 +112,21 @@ def _is_rounded(floats: Tensor) -> bool:
         return False
 
 
-def _listed(given: Sequence[Any]) -> NDArray[Any]:
+def _listed(numbers: Sequence[Any]) -> NDArray[Any]:
     try:
-        return np.asarray(given)
+        return np.asarray(numbers)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"a list of {len(given)} is not an array of numbers: {error}; make all rows of one length, and put tensors "
-            "together with torch.stack"
+            f"a list of {len(numbers)} is not an array of numbers: {error}; make all rows of one length, and put "
+            "tensors together with torch.stack"
         ) from error
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """``array`` as torch reads it: in the byte order of this machine, forwards, writable; a copy where it is not so."""
+    """Return ``array`` as torch reads it: in the byte order of this machine, forwards, writable.
+
+    It is a copy where it is not so.
+    """
     if isinstance(array, np.ma.MaskedArray):
         raise InputError("a transform takes every number of an array, not a masked one: fill it with .filled(value)")
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
@@ -135,5 +140,5 @@ def _no_real_number(dtype: str, is_complex: bool) -> InputError:
     return InputError(f"a transform takes real numbers of up to 64 bits, not {dtype}: convert them to float64")
 
 
-def _name(given: object) -> str:
-    return f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
+def _name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -14,7 +14,7 @@ from freqgan.transforms.kernels.choice import kernels_for
 from freqgan.transforms.protocol import Quad
 
 CHUNK_BYTES = 2**21
-"""Of images that are transformed together on a CPU: about what the cache of a core holds."""
+"""Size of the images that are transformed together on a CPU: about what the cache of a core holds."""
 
 SPECTRAL_CHUNK_BYTES = 2**20
 """The same where the spectra between the steps are as large as the images; less or more slowed cosine banks."""
@@ -28,27 +28,30 @@ class Bank(ABC):
 
     @abstractmethod
     def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
+        """Return four quadrants (B, C, H/2, W/2) of ``image`` (B, C, H, W)."""
 
     @abstractmethod
     def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
+        """Return the image (B, C, H, W) of four quadrants (B, C, H/2, W/2); the transpose of ``split``."""
 
     @abstractmethod
     def channels(self, side: int) -> tuple[Tensor, Tensor]:
-        """The low and the high channel of an axis of N = ``side`` samples as matrices (N/2, N), float64."""
+        """Return the low and the high channel of an axis of N = ``side`` samples as matrices (N/2, N), float64."""
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
-        """The split of the image, of its low quadrant, and so on."""
+        """Return the quadrants of ``image`` (B, C, H, W), of its low quadrant, and so on, in a flat list."""
         return split_by(self.split, image, levels)
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
-        """The transpose of :meth:`split_levels`; low quadrants that are None, never the coarsest, count as zeros."""
+        """Return the image (B, C, H, W) of ``parts``: the transpose of :meth:`split_levels`.
+
+        Low quadrants that are None, never the coarsest, count as zeros.
+        """
         return merge_by(self.merge, parts)
 
 
 def split_by(split: Callable[[Tensor], Quad], image: Tensor, levels: int) -> list[Tensor]:
-    """The quadrants of ``levels`` levels by the split of one, see :meth:`Bank.split_levels`."""
+    """Return the quadrants of ``levels`` levels of ``image`` (B, C, H, W) by the split of one level."""
     parts: list[Tensor] = []
     for _ in range(levels):
         quad = split(image)
@@ -58,7 +61,7 @@ def split_by(split: Callable[[Tensor], Quad], image: Tensor, levels: int) -> lis
 
 
 def merge_by(merge: Callable[[Quad], Tensor], parts: Sequence[Tensor | None]) -> Tensor:
-    """The image of all levels by the merge of one, see :meth:`Bank.merge_levels`."""
+    """Return the image (B, C, H, W) of the parts of all levels by the merge of one level."""
     low: Tensor | None = None
     for own, hl, lh, hh in reversed(by_level(parts)):
         low = merge(Quad(added(own, low), hl, lh, hh))
@@ -69,7 +72,7 @@ Level = tuple[Tensor | None, Tensor, Tensor, Tensor]
 
 
 def by_level(parts: Sequence[Tensor | None]) -> list[Level]:
-    """A flat list of parts as four to a level."""
+    """Return a flat list of parts, (B, C, h, w) each, as four to a level."""
     levels: list[Level] = []
     for low, *high in (parts[i : i + 4] for i in range(0, len(parts), 4)):
         hl, lh, hh = (x for x in high if x is not None)
@@ -78,7 +81,7 @@ def by_level(parts: Sequence[Tensor | None]) -> list[Level]:
 
 
 def added(first: Tensor | None, second: Tensor | None) -> Tensor:
-    """Their sum; of two where one is None the other."""
+    """Return the sum of two tensors of one shape (...), or the only one where the other is None."""
     if first is None or second is None:
         only = second if first is None else first
         if only is None:
@@ -98,7 +101,7 @@ class HaarBank(Bank):
     """
 
     def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
+        """Return four quadrants (B, C, H/2, W/2) of ``image`` (B, C, H, W)."""
         batch, channels, height, width = image.shape
         quad = Quad(*(image.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
         rows: Tensor | None = None
@@ -116,7 +119,7 @@ class HaarBank(Bank):
         return quad
 
     def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the inverse and the transpose of ``split``."""
+        """Return the image (B, C, H, W) of four quadrants (B, C, H/2, W/2): the inverse of ``split``."""
         batch, channels, height, width = quad.ll.shape
         image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width)
         rows: Tensor | None = None
@@ -133,18 +136,18 @@ class HaarBank(Bank):
         return image
 
     def channels(self, side: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Bank`."""
+        """Return the matrices (N/2, N) of sums and of differences of pairs, over sqrt 2, for N = ``side``."""
         pairs = torch.eye(side, dtype=torch.float64).view(side // 2, 2, side) / math.sqrt(2)
         return pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
-        """See :class:`Bank`."""
+        """Return the quadrants of all levels of ``image`` (B, C, H, W), by one kernel for all, where there is one."""
         if (kernels := kernels_for(image)) is None:
             return super().split_levels(image, levels)
         return [x for quad in kernels.haar_split(image, levels) for x in quad]
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
-        """See :class:`Bank`."""
+        """Return the image (B, C, H, W) of ``parts``, by one kernel for all levels, where there is one."""
         levels = by_level(parts)
         if (kernels := kernels_for(levels[0][1], 4)) is None:
             return super().merge_levels(parts)
@@ -153,7 +156,9 @@ class HaarBank(Bank):
 
 
 def planes_of(x: Tensor, share: int) -> tuple[Tensor, ...]:
-    """(B, C, h, w) -> its planes (n, h, w), as many at a time as are 1 / ``share`` of a chunk; views where they can be.
+    """Return the planes (n, h, w) of ``x`` (B, C, h, w), as many at a time as are 1 / ``share`` of a chunk.
+
+    They are views where they can be.
 
     On a GPU all at once; so where there are none.
     """
@@ -168,6 +173,6 @@ def planes_of(x: Tensor, share: int) -> tuple[Tensor, ...]:
 
 
 def plane_chunks(planes: Tensor) -> list[slice]:
-    """Of planes (n, H, W), n at least 1, those that a cosine or Fourier bank transforms together."""
+    """Return which of planes (n, H, W), n at least 1, a cosine or Fourier bank transforms together."""
     count = max(1, SPECTRAL_CHUNK_BYTES // (planes[0].numel() * planes.element_size()))
     return [slice(start, min(start + count, len(planes))) for start in range(0, len(planes), count)]

@@ -29,7 +29,7 @@ class Place(NamedTuple):
     backwards_x: bool = False
 
     def of(self, coefficients: NDArray[Any]) -> NDArray[Any]:
-        """The view (..., height, width) of those of a whole image."""
+        """Return the view (..., height, width) of this block in the ``coefficients`` (..., H, W) of a whole image."""
         rows, columns = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
         block = coefficients[..., rows, columns]
         return block[..., :: -1 if self.backwards_y else 1, :: -1 if self.backwards_x else 1]
@@ -52,7 +52,7 @@ class Cosine:
     family: ClassVar[str] = "cosine"
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Return the low and the high channel, (..., N/2) each, of float64 ``rows`` (..., N)."""
         from scipy.fft import dct, idct  # loading it takes a third of torch's time, and few processes need it
 
         spectrum = dct(rows.numpy(), norm="ortho")
@@ -62,7 +62,7 @@ class Cosine:
         return low, high
 
     def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Write the bands (n, h, w) of every level of ``images`` (n, H, W) to ``quads``."""
         if kernels is not None:
             kernels.cosine_split(images, quads)
             return
@@ -73,7 +73,7 @@ class Cosine:
                     _to_image(place.of(coefficients), band[planes])
 
     def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Write the images (n, H, W) of ``quads`` to ``images``: the inverse of :meth:`split`."""
         if kernels is not None:
             kernels.cosine_merge(quads, images)
             return
@@ -87,7 +87,7 @@ class Cosine:
 
 
 def places_in_spectrum(height: int, width: int) -> list[Place]:
-    """Of LL, HL, LH and HH (height, width) in an image's coefficients, of whatever level.
+    """Return the places of LL, HL, LH and HH (height, width) in an image's coefficients, of whatever level.
 
     The first of them are those of its LL, and of those the first those of that one's.
     """
@@ -104,7 +104,7 @@ def _to_coefficients(images: Tensor) -> NDArray[Any]:
 
 
 def _to_image(coefficients: NDArray[Any], out: Tensor) -> None:
-    """In place, where SciPy can, which saves a tenth of the time."""
+    """Write the image of ``coefficients`` to ``out``; in place, where SciPy can, which saves a tenth of the time."""
     from scipy.fft import idctn
 
     pixels = out.numpy()
@@ -115,14 +115,17 @@ def _to_image(coefficients: NDArray[Any], out: Tensor) -> None:
 
 
 def gains_of(images: Tensor, *, inverse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Along x and along y."""
+    """Return the gains (2, N/2 + 1) along x and along y of ``images`` (n, H, W), as (re, im)."""
     height, width = images.shape[-2:]
     return _gains(width, images.dtype, inverse), _gains(height, images.dtype, inverse)
 
 
 @lru_cache(maxsize=64)
 def _gains(side: int, dtype: torch.dtype, inverse: bool) -> NDArray[Any]:
-    """(2, N/2 + 1): e^{it} as (re, im), scaled so that coefficients are orthonormal and a sum of two is a mean."""
+    """Return e^{it} as (re, im), (2, N/2 + 1).
+
+    They are scaled so that coefficients are orthonormal and a sum of two is a mean.
+    """
     k = torch.arange(side // 2 + 1, dtype=torch.float64)
     scale = torch.full_like(k, math.sqrt(1 / (2 * side if inverse else side)))
     scale[0] = math.sqrt(1 / (side if inverse else 2 * side))

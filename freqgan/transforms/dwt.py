@@ -28,20 +28,23 @@ class WaveletTransform(QuadrantTransform):
     """
 
     def __init__(self, wavelet: str, levels: int) -> None:
-        """Raises InputError when ``wavelet`` is not the name of a discrete wavelet, or levels < 1."""
+        """Raise InputError when ``wavelet`` is not the name of a discrete wavelet, or levels < 1."""
         filters = wavelet_filters(wavelet)
         super().__init__(f"dwt:{filters.name}", levels, *wavelet_banks(filters.filter_bank))
 
 
 def wavelet_filters(name: str) -> pywt.Wavelet:
-    """PyWavelets' wavelet ``name`` (in any case of letters); InputError when there is no such discrete wavelet."""
+    """Return PyWavelets' wavelet ``name`` (in any case of letters); InputError when there is none."""
     return pywt.Wavelet(wavelet_named(name))
 
 
 def wavelet_banks(filter_bank: Sequence[Sequence[float]]) -> tuple[Bank, Bank]:
-    """The analysis and the synthesis bank of (dec_lo, dec_hi, rec_lo, rec_hi); the Haar filters get the butterfly."""
-    taps = [tuple(float(tap) for tap in one) for one in filter_bank]
-    if taps == [tuple(one) for one in pywt.Wavelet("haar").filter_bank]:
+    """Return the analysis and the synthesis bank of (dec_lo, dec_hi, rec_lo, rec_hi).
+
+    The Haar filters get the butterfly.
+    """
+    taps = [tuple(float(tap) for tap in channel) for channel in filter_bank]
+    if taps == [tuple(channel) for channel in pywt.Wavelet("haar").filter_bank]:
         return HaarBank(), HaarBank()
     # The analysis formula runs through its filter backwards (x at 2k + F/2 - j), the synthesis formula forwards.
     dec_lo, dec_hi, rec_lo, rec_hi = taps

@@ -46,7 +46,7 @@ class AxisPlan:
 
     @classmethod
     def of(cls, length: int, side: int, merging: bool, matrices: tuple[Tensor, Tensor]) -> AxisPlan:
-        """With the matrices of filters of ``length`` taps for an axis of ``side`` samples."""
+        """Return the plan with ``matrices`` (n, m) of filters of ``length`` taps for an axis of ``side`` samples."""
         size, margin = _block_of(length, side, merging)
         return cls(*matrices, side // 2 // size, size if merging else 2 * size, margin)
 
@@ -59,7 +59,7 @@ class MatrixBank(Bank):
     """
 
     def split(self, image: Tensor) -> Quad:
-        """(B, C, H, W) -> four quadrants (B, C, H/2, W/2)."""
+        """Return four quadrants (B, C, H/2, W/2) of ``image`` (B, C, H, W)."""
         batch, channels, height, width = image.shape
         work = image.to(_exact_dtype(image))
         quad = Quad(*(work.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
@@ -74,7 +74,7 @@ class MatrixBank(Bank):
         return Quad(*(band.to(image.dtype) for band in quad))
 
     def merge(self, quad: Quad) -> Tensor:
-        """Four quadrants -> (B, C, H, W); the transpose of ``split``."""
+        """Return the image (B, C, H, W) of four quadrants (B, C, H/2, W/2); the transpose of ``split``."""
         batch, channels, height, width = quad.ll.shape
         dtype = _exact_dtype(quad.ll)
         image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width, dtype=dtype)
@@ -86,7 +86,7 @@ class MatrixBank(Bank):
 
     @abstractmethod
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
-        """The matrices for an axis of ``side`` samples, of the device and the precision of ``like``."""
+        """Return the matrices for an axis of ``side`` samples, of the device and the precision of ``like``."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ class PeriodicBank(MatrixBank):
     high: Taps
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
-        """See :class:`Bank`."""
+        """Return the quadrants of all levels of ``image`` (B, C, H, W), by kernels where there are any."""
         if (kernels := kernels_for(image, taps=len(self.low))) is None:
             return super().split_levels(image, levels)
         taps = _taps(self.low, self.high, image.device, image.dtype)
         return split_by(lambda low: kernels.bank_split(low, taps), image, levels)
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
-        """See :class:`Bank`."""
+        """Return the image (B, C, H, W) of ``parts``, by kernels where there are any."""
         finest = by_level(parts)[0][1]
         if (kernels := kernels_for(finest, 4, len(self.low))) is None:
             return super().merge_levels(parts)
@@ -112,7 +112,7 @@ class PeriodicBank(MatrixBank):
         return merge_by(lambda quad: kernels.bank_merge(quad, taps), parts)
 
     def channels(self, side: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Bank`."""
+        """Return the low and the high channel as circulant matrices (N/2, N) for N = ``side``, float64."""
         return _wrapped(self.low, side), _wrapped(self.high, side)
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
@@ -121,13 +121,13 @@ class PeriodicBank(MatrixBank):
 
 @lru_cache(maxsize=64)
 def _taps(low: Taps, high: Taps, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(2, F): those of the low and of the high channel."""
+    """Return the taps (2, F) of the low and of the high channel."""
     return torch.tensor((low, high), dtype=torch.float64).to(device, dtype)
 
 
 @lru_cache(maxsize=256)
 def _axis_plan(low: Taps, high: Taps, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> AxisPlan:
-    """The plan for an axis of ``side`` samples; cached, because a run uses a few sides over and over."""
+    """Return the plan for an axis of ``side`` samples; cached, because a run uses a few sides over and over."""
     size, margin = _block_of(len(low), side, merging)
     if size == side // 2:
         matrices = [_wrapped(taps, side) for taps in (low, high)]
@@ -140,7 +140,7 @@ def _axis_plan(low: Taps, high: Taps, side: int, merging: bool, device: torch.de
 
 
 def _block_of(length: int, side: int, merging: bool) -> tuple[int, int]:
-    """Coefficients of a block, and the entries that it borrows, for filters of so many taps."""
+    """Return coefficients of a block, and the entries that it borrows, for filters of so many taps."""
     half, reach = side // 2, length // 2
     size = half if side <= SHORT_SIDE or 2 * reach > side else _block_size(half)
     if size == half:
@@ -149,27 +149,30 @@ def _block_of(length: int, side: int, merging: bool) -> tuple[int, int]:
 
 
 def _block_size(half: int) -> int:
-    """The divisor of ``half`` nearest to BLOCK; ``half`` itself when none is of a useful size."""
+    """Return the divisor of ``half`` nearest to BLOCK; ``half`` itself when none is of a useful size."""
     divisors = [size for size in range(BLOCK // 2, 2 * BLOCK + 1) if half % size == 0]
     return min(divisors, key=lambda size: abs(size - BLOCK), default=half)
 
 
 def _banded(taps: Taps, rows: range, columns: range) -> Tensor:
-    """The part [rows, columns] of the endless matrix M[k, n] = taps[n - 2k + F/2 - 1], float64."""
+    """Return the part [rows, columns] of the endless matrix M[k, n] = taps[n - 2k + F/2 - 1], float64."""
     index = torch.tensor(columns)[None, :] - 2 * torch.tensor(rows)[:, None] + len(taps) // 2 - 1
     inside = (index >= 0) & (index < len(taps))
     return torch.tensor(taps, dtype=torch.float64)[index.clamp(0, len(taps) - 1)] * inside
 
 
 def _wrapped(taps: Taps, side: int) -> Tensor:
-    """The circulant (side / 2, side) matrix of one channel; a filter longer than the axis wraps several times."""
+    """Return the circulant (side / 2, side) matrix of one channel.
+
+    A filter longer than the axis wraps several times.
+    """
     turns = len(taps) // side + 1
     endless = _banded(taps, range(side // 2), range(-turns * side, (turns + 1) * side))
     return endless.view(side // 2, 2 * turns + 1, side).sum(1)
 
 
 def _exact_dtype(tensor: Tensor) -> torch.dtype:
-    """The precision to multiply in: float32 only where such a product is not silently rounded.
+    """Return the precision to multiply in: float32 only where such a product is not silently rounded.
 
     On CUDA float32 products may run in TF32 (3 digits), on a CPU in bfloat16 under "medium" precision; float64 is
     beyond the reach of both settings. It costs little there: these matrices are small.
@@ -182,7 +185,7 @@ def _exact_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _extended(image: Tensor, axis: int, margin: int) -> Tensor:
-    """``image`` with ``margin`` entries of the other end before and after ``axis``; contiguous."""
+    """Return ``image`` with ``margin`` entries of the other end before and after ``axis``; contiguous."""
     if margin == 0:
         return image.contiguous()
     side = image.shape[axis]
@@ -190,20 +193,20 @@ def _extended(image: Tensor, axis: int, margin: int) -> Tensor:
 
 
 def _windows(image: Tensor, plan: AxisPlan) -> Tensor:
-    """The blocks of rows of ``image`` (R, H, W) that ``plan`` reads: (R * blocks, rows of a window, W)."""
+    """Return the blocks of rows of ``image`` (R, H, W) that ``plan`` reads: (R * blocks, rows of a window, W)."""
     rows = plan.low.shape[1]
     windows = _extended(image, 1, plan.margin).unfold(1, rows, plan.step).transpose(2, 3)
     return windows.reshape(image.shape[0] * plan.blocks, rows, image.shape[2])
 
 
 def _multiply(matrix: Tensor, windows: Tensor, out: Tensor) -> None:
-    """Writes ``matrix`` times each of ``windows`` into ``out``, which has as many numbers."""
+    """Write ``matrix`` times each of ``windows`` into ``out``, which has as many numbers."""
     batched = out.view(len(windows), len(matrix), windows.shape[2])
     torch.bmm(matrix.expand(len(windows), -1, -1), windows, out=batched)
 
 
 def _split_columns(image: Tensor, plan: AxisPlan, channels: tuple[Tensor, Tensor]) -> None:
-    """Writes the low and the high channel of (R, H, W) along x, each (R, H, W/2) and contiguous."""
+    """Write the low and the high channel of (R, H, W) along x, each (R, H, W/2) and contiguous."""
     rows = image.shape[0] * image.shape[1]
     source = _extended(image.view(rows, image.shape[2]), 1, plan.margin)
     size, window = plan.low.shape
@@ -215,7 +218,7 @@ def _split_columns(image: Tensor, plan: AxisPlan, channels: tuple[Tensor, Tensor
 
 
 def _merge_columns(low: Tensor, high: Tensor, plan: AxisPlan) -> Tensor:
-    """The channels along x, each (R, H, W/2) -> (R, H, W)."""
+    """Return the channels along x, each (R, H, W/2) -> (R, H, W)."""
     count, height, half = low.shape
     low, high = (_extended(channel.reshape(count * height, half), 1, plan.margin) for channel in (low, high))
     size, window = plan.low.shape
@@ -228,7 +231,7 @@ def _merge_columns(low: Tensor, high: Tensor, plan: AxisPlan) -> Tensor:
 
 
 def _merge_rows(low: Tensor, high: Tensor, plan: AxisPlan, image: Tensor) -> None:
-    """Writes the merge along y of the channels, each (R, H/2, W), into ``image`` (R, H, W), contiguous."""
+    """Write the merge along y of the channels, each (R, H/2, W), into ``image`` (R, H, W), contiguous."""
     _multiply(plan.low, _windows(low, plan), image)
     windows = _windows(high, plan)
     image.view(len(windows), len(plan.low), image.shape[2]).baddbmm_(plan.high.expand(len(windows), -1, -1), windows)

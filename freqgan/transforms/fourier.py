@@ -42,13 +42,13 @@ class Fourier:
     taper: Taper
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Return the low and the high channel, (..., N/2) each, of float64 ``rows`` (..., N)."""
         gains = gains_of(self.taper, (rows.shape[-1], rows.shape[-1]), rows.dtype, inverse=False)
         channels = torch.fft.ifft(_mixed(torch.fft.fft(_pairs_of(rows)), gains, (-1,)))
         return channels.real, channels.imag
 
     def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Write the bands (n, h, w) of every level of ``images`` (n, H, W) to ``quads``."""
         if kernels is not None:
             kernels.fourier_split(images, quads, self.taper)
             return
@@ -63,7 +63,7 @@ class Fourier:
                 image = quad.ll[planes]
 
     def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
-        """See :class:`freqgan.transforms.spectral.Spectral`."""
+        """Write the images (n, H, W) of ``quads`` to ``images``: the inverse of :meth:`split`."""
         if kernels is not None:
             kernels.fourier_merge(quads, images, self.taper)
             return
@@ -79,7 +79,7 @@ class Fourier:
 
 
 def _pairs_of(images: Tensor) -> Tensor:
-    """Real (..., N) -> complex (..., N/2): samples 2m and 2m + 1."""
+    """Return real (..., N) as complex (..., N/2): samples 2m and 2m + 1."""
     return torch.view_as_complex(images.reshape(*images.shape[:-1], -1, 2))
 
 
@@ -100,7 +100,7 @@ class Gains(NamedTuple):
 
 @lru_cache(maxsize=64)
 def gains_of(taper: Taper, size: tuple[int, ...], dtype: torch.dtype, *, inverse: bool) -> Gains:
-    """For images of ``size``."""
+    """Return the gains for images of ``size`` (H, W)."""
     w, a, b = _responses(taper, size[1])
     sign = -1 if inverse else 1
     pairs = torch.stack(((a + b) / 2, -sign * (a - b) / 2 * w.cos(), -sign * (a - b) / 2 * w.sin()))
@@ -110,13 +110,13 @@ def gains_of(taper: Taper, size: tuple[int, ...], dtype: torch.dtype, *, inverse
 
 
 def _responses(taper: Taper, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """w, H0(w) and H0(pi - w) of the lower half of the frequencies of ``side`` samples."""
+    """Return w, H0(w) and H0(pi - w) of the lower half of the frequencies of ``side`` samples."""
     w = 2 * math.pi * torch.arange(side // 2, dtype=torch.float64) / side
     return w, TAPERS[taper](w), TAPERS[taper](math.pi - w)
 
 
 def _mixed(spectrum: Tensor, gains: Gains, axes: tuple[int, ...]) -> Tensor:
-    """Along x: of the spectrum Z of pairs of samples that of pairs of channels, or back; see :class:`Fourier`."""
+    """Return, along x, the spectrum of pairs of channels from that of pairs of samples, Z, or back."""
     re, im, opposite = gains.pairs
     negated = spectrum.flip(axes).roll((1,) * len(axes), axes)
     mixed: Tensor = torch.complex(re, im) * spectrum - opposite * negated.conj()
@@ -124,14 +124,14 @@ def _mixed(spectrum: Tensor, gains: Gains, axes: tuple[int, ...]) -> Tensor:
 
 
 def _split(spectrum: Tensor, gains: Gains) -> Tensor:
-    """Along y: (..., H, n) -> the low and the high channel (2, ..., H/2, n)."""
+    """Return the low and the high channel (2, ..., H/2, n) of (..., H, n) along y."""
     a, b, re, im = gains.y[..., None]
     upper, lower = spectrum.chunk(2, -2)
     return torch.stack((a * upper + b * lower, torch.complex(re, im) * (b * upper - a * lower)))
 
 
 def _merged(spectra: Tensor, gains: Gains) -> Tensor:
-    """The inverse of :func:`_split`, with the gains of the inverse."""
+    """Return the inverse of :func:`_split`, with the gains of the inverse."""
     a, b, re, im = gains.y[..., None]
     low, high = spectra[0], torch.complex(re, -im) * spectra[1]
     return torch.cat((a * low + b * high, b * low - a * high), -2)

@@ -21,7 +21,7 @@ _INTEGERS = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32)
 
 
 def integer_wavedec2(data: ArrayLike, level: int = 1) -> list[Tensor | Details]:
-    """The 5/3 transform of ``data`` (..., H, W), in the order of :func:`~freqgan.transforms.wavedec2`.
+    """Return the 5/3 transform of ``data`` (..., H, W), in the order of :func:`~freqgan.transforms.wavedec2`.
 
     The low band stays in the range of the pixels, give or take; details of b-bit pixels need b + 2 bits.
 
@@ -55,7 +55,7 @@ def integer_wavedec2(data: ArrayLike, level: int = 1) -> list[Tensor | Details]:
 
 
 def integer_waverec2(coeffs: Sequence[ArrayLike | Sequence[ArrayLike]]) -> Tensor:
-    """The exact inverse of :func:`integer_wavedec2`: int32 (..., H, W), equal to what was taken apart.
+    """Return int32 (..., H, W): the exact inverse of :func:`integer_wavedec2`.
 
     Raises InputError for what :func:`integer_wavedec2` cannot have given.
     """
@@ -92,17 +92,17 @@ def _fits(low: Tensor, details: Details) -> bool:
     )
 
 
-def _integers(given: ArrayLike) -> Tensor:
-    """``given`` as a tensor; of a list, which has no dtype, int32 where that holds it."""
-    tensor = as_tensor(given)
-    if tensor.dtype != torch.int64 or not isinstance(given, list | tuple):
+def _integers(array: ArrayLike) -> Tensor:
+    """Return ``given`` as a tensor; of a list, which has no dtype, int32 where that holds it."""
+    tensor = as_tensor(array)
+    if tensor.dtype != torch.int64 or not isinstance(array, list | tuple):
         return tensor
     narrow = tensor.to(torch.int32)
     return narrow if bool((narrow == tensor).all()) else tensor
 
 
 def _split(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """s and d along ``axis``; a single sample is its own s."""
+    """Return s and d along ``axis``; a single sample is its own s."""
     index = torch.arange(x.shape[axis], device=x.device)
     even, odd = x.index_select(axis, index[::2]), x.index_select(axis, index[1::2])
     if odd.shape[axis] == 0:

@@ -31,7 +31,7 @@ class Operators:
         _banks[self.name] = bank
 
     def split(self, image: Tensor, levels: int) -> tuple[Tensor, ...]:
-        """See :meth:`Bank.split_levels`."""
+        """Return the quadrants of ``levels`` levels of ``image`` (B, C, H, W), as :meth:`Bank.split_levels` does."""
         if not torch.compiler.is_compiling():
             return _split(image, self.bank, levels)
         if _is_derived_forwards():
@@ -39,14 +39,14 @@ class Operators:
         return tuple(torch.ops.freqgan.split_levels(image, levels, self.name))
 
     def merge(self, *parts: Tensor | None) -> Tensor:
-        """See :meth:`Bank.merge_levels`."""
+        """Return the image (B, C, H, W) of ``parts``, as :meth:`Bank.merge_levels` does."""
         if not torch.compiler.is_compiling():
             return _merge(self.bank, *parts)
         return _merge_densely(parts, self.name) if _is_derived_forwards() else _merge_traced(parts, self.name)
 
 
 _banks: dict[str, Bank] = {}
-"""By name: arguments of operators are tensors, numbers and strings."""
+"""Banks by name: arguments of operators are tensors, numbers and strings."""
 
 
 class _Split(torch.autograd.Function):
@@ -93,12 +93,12 @@ class _Merge(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.bank, ctx.given = inputs[0], [x is not None for x in inputs[1:]]
+        ctx.bank, ctx.present = inputs[0], [x is not None for x in inputs[1:]]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        parts = _parted(gradient, ctx.bank, len(ctx.given) // 4)
-        return None, *(x if given else None for x, given in zip(parts, ctx.given, strict=True))
+        parts = _parted(gradient, ctx.bank, len(ctx.present) // 4)
+        return None, *(x if present else None for x, present in zip(parts, ctx.present, strict=True))
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
@@ -131,7 +131,10 @@ def _merged(bank: Bank, parts: Sequence[Tensor | None]) -> Tensor:
 
 
 def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> list[Tensor | None]:
-    """With zeros where nothing was asked of a band; of low bands that were only on the way there is nothing to add."""
+    """Return ``parts`` with zeros where nothing was asked of a band.
+
+    Of low bands that were only on the way there is nothing to add.
+    """
     known, last = next(x for x in gradients if x is not None), len(gradients) - 4
     return [
         known.new_zeros(shape) if x is None and (i % 4 or i == last) else x
@@ -140,7 +143,7 @@ def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]
 
 
 def _batched(count: int, dim: int | None, x: Tensor) -> Tensor:
-    """(..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all -> (count, B, C, h, w)."""
+    """Return (count, B, C, h, w) for (..., B, C, h, w), with ``count`` of vmap's along ``dim``, or the same for all."""
     return x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
@@ -148,13 +151,16 @@ def _batched(count: int, dim: int | None, x: Tensor) -> Tensor:
 
 
 def _is_derived_forwards() -> bool:
-    """While torch.compile traces: within torch.func or forward mode, of which operators of one's own know nothing."""
+    """Return whether torch.compile traces within torch.func or forward mode.
+
+    Operators of one's own know nothing of those.
+    """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 @torch.library.custom_op("freqgan::channels", mutates_args=())
 def _channels(bank: str, side: int, device: torch.device) -> Tensor:
-    """(2, N/2, N) float64: the low and the high channel of an axis of N = ``side`` samples."""
+    """Return the low and the high channel of an axis of N = ``side`` samples, (2, N/2, N) float64."""
     return torch.stack(_banks[bank].channels(side)).to(device)
 
 
@@ -202,22 +208,22 @@ def _(image: Tensor, levels: int, bank: str) -> list[Tensor]:
 
 
 @torch.library.custom_op("freqgan::merge_levels", mutates_args=())
-def _merge_operator(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
-    """``parts`` are those that are ``given``: torch differentiates no list with gaps."""
+def _merge_operator(parts: list[Tensor], present: list[bool], bank: str) -> Tensor:
+    """Return the image of the ``parts`` that are ``present``: torch differentiates no list with gaps."""
     known = iter(parts)
     with without_autocast(parts[0].device):
-        return _banks[bank].merge_levels([next(known) if there else None for there in given])
+        return _banks[bank].merge_levels([next(known) if is_present else None for is_present in present])
 
 
 @_merge_operator.register_fake
-def _(parts: list[Tensor], given: list[bool], bank: str) -> Tensor:
-    batch, channels, height, width = parts[int(given[0])].shape  # HL of the finest level
+def _(parts: list[Tensor], present: list[bool], bank: str) -> Tensor:
+    batch, channels, height, width = parts[int(present[0])].shape  # HL of the finest level
     return parts[0].new_empty(batch, channels, 2 * height, 2 * width)
 
 
 def _merge_traced(parts: Sequence[Tensor | None], bank: str) -> Tensor:
-    known, given = [x for x in parts if x is not None], [x is not None for x in parts]
-    image: Tensor = torch.ops.freqgan.merge_levels(known, given, bank)
+    known, present = [x for x in parts if x is not None], [x is not None for x in parts]
+    image: Tensor = torch.ops.freqgan.merge_levels(known, present, bank)
     return image
 
 
@@ -233,12 +239,12 @@ def _split_backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Tensor | 
 
 
 def _keep_merge(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.given, ctx.bank = inputs[1:]
+    ctx.present, ctx.bank = inputs[1:]
 
 
 def _merge_backward(ctx: Any, gradient: Tensor) -> tuple[list[Tensor], None, None]:
-    parts = torch.ops.freqgan.split_levels(gradient, len(ctx.given) // 4, ctx.bank)
-    return [x for x, given in zip(parts, ctx.given, strict=True) if given], None, None
+    parts = torch.ops.freqgan.split_levels(gradient, len(ctx.present) // 4, ctx.bank)
+    return [x for x, present in zip(parts, ctx.present, strict=True) if present], None, None
 
 
 _split_operator.register_autograd(_split_backward, setup_context=_keep_split)

@@ -21,17 +21,20 @@ class PacketTransform(PacketLayout, BandTransform):
     """
 
     def __init__(self, base: QuadrantTransform, splits: Mapping[int, int]) -> None:
-        """Raises InputError for a level that ``base`` does not have, and for more than 3 splits."""
+        """Raise InputError for a level that ``base`` does not have, and for more than 3 splits."""
         super().__init__(base.spec, base.levels, splits)
         self.base = base
 
     def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
-        """One level of ``low`` (B, C, H, W); InputError unless H and W are even, and as often as they are halved."""
+        """Return one level of ``low`` (B, C, H, W).
+
+        Raises InputError unless H and W are even, and as often as they are halved.
+        """
         quad, times = self.base.analyse_level(low), self.splits.get(level, 0)
         return quad.ll, *(packet for high in quad[1:] for packet in self._split(high, times))
 
     def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
-        """The exact inverse of :meth:`analyse_level`."""
+        """Return the image (B, C, H, W) of ``bands``: the exact inverse of :meth:`analyse_level`."""
         low, *packets = self._checked_level(bands, level)
         times = self.splits.get(level, 0)
         of_each = len(packets) // len(HIGH_ORIENTATIONS)
@@ -39,11 +42,14 @@ class PacketTransform(PacketLayout, BandTransform):
         return self.base.synthesise_level(Quad(low, *highs))
 
     def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
-        """LL of the level, as often reduced by the transform's own low-pass as the packet was; in LL's range."""
-        given = as_tensor(low)
+        """Return LL of the level, (B, C, h, w), at the size of the packet ``band``, in LL's range.
+
+        It is as often reduced by the transform's own low-pass as the packet was.
+        """
+        reduced = as_tensor(low)
         for _ in range(self.halvings(band) - band.level):
-            given = self.base.analyse_level(given).ll / LOW_RANGE
-        return given
+            reduced = self.base.analyse_level(reduced).ll / LOW_RANGE
+        return reduced
 
     def _split(self, high: Tensor, times: int) -> list[Tensor]:
         if times == 0:

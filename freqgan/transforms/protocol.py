@@ -24,7 +24,7 @@ LOW_RANGE = 2.0
 
 
 MOST_SIZES = 64
-"""Of images, whose bands' sizes are remembered."""
+"""Sizes of images whose bands' sizes are remembered."""
 
 
 class Quad(NamedTuple):
@@ -56,14 +56,14 @@ class BandTransform(BandLayout, ABC):
 
     @abstractmethod
     def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
-        """The bands of ``level``, LL first, of ``low`` (B, C, H, W), the LL of the level before or the image.
+        """Return the bands of ``level``, LL first, of ``low`` (B, C, H, W), the LL of the level before or the image.
 
         Raises InputError unless H and W are even and at least 2.
         """
 
     @abstractmethod
     def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
-        """The (B, C, H, W) image of ``bands`` of ``level``: the exact inverse of :meth:`analyse_level`.
+        """Return the (B, C, H, W) image of ``bands`` of ``level``: the exact inverse of :meth:`analyse_level`.
 
         Raises InputError unless there is one for each of :meth:`orientations`, of one batch and of the sizes that go
         with LL's.
@@ -72,17 +72,20 @@ class BandTransform(BandLayout, ABC):
     # -- bands ---------------------------------------------------------------------------------
 
     def projected(self, band: Band, x: ArrayLike) -> Tensor:
-        """``x`` (B, C, h, w) without what no sub-image of ``band`` can hold; all of it where the bands are no frame."""
+        """Return ``x`` (B, C, h, w) without what no sub-image of ``band`` can hold.
+
+        That is all of it where the bands are no frame.
+        """
         return as_tensor(x)
 
     def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
-        """LL of the level of ``band``, (B, C, h, w), brought to the size of the sub-images of ``band``."""
+        """Return LL of the level of ``band``, (B, C, h, w), brought to the size of the sub-images of ``band``."""
         return as_tensor(low)
 
     # -- all levels ----------------------------------------------------------------------------
 
     def analyse(self, image: ArrayLike) -> SubImages:
-        """All sub-images of ``image`` (B, C, H, W), the LL of every level among them.
+        """Return all sub-images of ``image`` (B, C, H, W), the LL of every level among them.
 
         Sides that are not multiples of 2**levels are extended once by reflection, to the right and below.
         Raises InputError when the image has another number of axes or is too small.
@@ -90,14 +93,14 @@ class BandTransform(BandLayout, ABC):
         sub_images: SubImages = {}
         low = self._padded(image)
         for level in range(1, self.levels + 1):
-            found = self.analyse_level(low, level)
-            low = found[0]
-            for orientation, sub_image in zip(self.orientations(level), found, strict=True):
+            parts = self.analyse_level(low, level)
+            low = parts[0]
+            for orientation, sub_image in zip(self.orientations(level), parts, strict=True):
                 sub_images[Band(level, orientation)] = sub_image
         return sub_images
 
     def synthesise(self, sub_images: Mapping[Band, ArrayLike], size: tuple[int, int]) -> Tensor:
-        """The (B, C, H, W) image of ``size`` (H, W) made of ``sub_images``, from coarse to fine.
+        """Return the (B, C, H, W) image of ``size`` (H, W) made of ``sub_images``, from coarse to fine.
 
         The low band of a level is the LL given for it, else the synthesis of the next coarser level; so levels
         coarser than the finest LL given have no effect. A missing high band counts as zeros.
@@ -105,35 +108,35 @@ class BandTransform(BandLayout, ABC):
         not that of its band.
         """
         height, width = self._size(size)
-        given = self._checked_sub_images(sub_images, (height, width))
-        lows = [band.level for band in given if band.orientation == "LL"]
+        checked = self._checked_sub_images(sub_images, (height, width))
+        lows = [band.level for band in checked if band.orientation == "LL"]
         if not lows:
             raise InputError(f"transform {self.spec}: no low band given; give LL{self.levels}, the coarsest")
         start = min(lows)
-        return self._synthesised(given[Band(start, "LL")], given, start)[..., :height, :width]
+        return self._synthesised(checked[Band(start, "LL")], checked, start)[..., :height, :width]
 
     def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
-        """From ``low``, LL of level ``start``, and the high bands from there on."""
+        """Return the image made from ``low``, LL of level ``start``, and the high bands from there on."""
         for level in range(start, 0, -1):
             low = self.synthesise_onto(low, sub_images, level)
         return low
 
     def synthesise_onto(self, low: ArrayLike, sub_images: Mapping[Band, ArrayLike], level: int) -> Tensor:
-        """One level of :meth:`synthesise`: from ``low``, its LL, and those of its high bands that are given."""
+        """Return one level of :meth:`synthesise`, (B, C, 2h, 2w): of ``low``, its LL, and of given high bands."""
         coarse = as_tensor(low)
         bands: list[ArrayLike] = [coarse]
         for orientation in self.orientations(level)[1:]:
             band = Band(level, orientation)
-            given = sub_images.get(band)
-            bands.append(self._zeros(band, coarse) if given is None else given)
+            high = sub_images.get(band)
+            bands.append(self._zeros(band, coarse) if high is None else high)
         return self.synthesise_level(bands, level)
 
     def _zeros(self, band: Band, low: Tensor) -> Tensor:
-        """A sub-image of ``band`` beside ``low``, LL of its level."""
+        """Return a sub-image of ``band`` beside ``low``, LL of its level."""
         return low.new_zeros(*low.shape[:-2], *self._size_beside(band, low))
 
     def _size_beside(self, band: Band, low: Tensor) -> tuple[int, int]:
-        """Of the sub-images of ``band`` where those of LL of its level are as large as ``low``."""
+        """Return the size of the sub-images of ``band`` where those of LL of its level are as large as ``low``."""
         finer = band.level - self.halvings(band)
         height, width = (side << finer if finer > 0 else side >> -finer for side in low.shape[-2:])
         return height, width
@@ -153,38 +156,44 @@ class BandTransform(BandLayout, ABC):
             raise InputError(f"transform {self.spec}: size is {size!r}, but must be (H, W) in pixels") from error
 
     def _checked_sub_images(self, sub_images: Mapping[Band, ArrayLike], size: tuple[int, int]) -> SubImages:
-        """``sub_images`` in one precision; InputError unless all are of one batch and of the sizes of their bands."""
+        """Return ``sub_images`` in one precision.
+
+        Raises InputError unless all are of one batch and of the sizes of their bands.
+        """
         if not isinstance(sub_images, Mapping) or not all(isinstance(band, Band) for band in sub_images):
             raise InputError(f"transform {self.spec}: sub-images are given by band, as {{Band(1, 'LL'): ...}}")
         if not sub_images:
             return {}
         batch: tuple[int, ...] | None = None
-        known, given = self._known_sizes(size), dict(zip(sub_images, as_float(*sub_images.values()), strict=True))
-        for band, sub_image in given.items():
+        known, checked = self._known_sizes(size), dict(zip(sub_images, as_float(*sub_images.values()), strict=True))
+        for band, sub_image in checked.items():
             batch = batch or _batch_of(sub_image)
             expected = (*batch, *(known.get(band) or self.band_size(size, band)))
             if tuple(sub_image.shape) != expected:
                 scene = f"transform {self.spec}, images of {size[0]} x {size[1]}"
                 raise InputError(_other_shape(scene, band, sub_image, expected))
-        return given
+        return checked
 
     def _checked_level(self, bands: Sequence[ArrayLike], level: int) -> list[Tensor]:
-        """``bands`` of ``level`` in one precision; InputError unless they are all of them, and go together."""
+        """Return ``bands`` of ``level`` in one precision; InputError unless they are all of them, and go together."""
         known = self.orientations(level)
         if len(bands) != len(known):
             raise InputError(
                 f"transform {self.spec}: a level has {len(known)} bands, {', '.join(known)}, not {len(bands)}"
             )
-        given = as_float(*bands)
-        for orientation, x in zip(known, given, strict=True):
+        checked = as_float(*bands)
+        for orientation, x in zip(known, checked, strict=True):
             band = Band(level, orientation)
-            expected = (*_batch_of(given[0]), *self._size_beside(band, given[0]))
+            expected = (*_batch_of(checked[0]), *self._size_beside(band, checked[0]))
             if tuple(x.shape) != expected:
                 raise InputError(_other_shape(f"transform {self.spec}", band, x, expected))
-        return given
+        return checked
 
     def _known_sizes(self, size: tuple[int, int]) -> dict[Band, tuple[int, int]]:
-        """Of all bands of images of ``size``: counted once, for small images take no longer to transform."""
+        """Return the sizes of all bands of images of ``size``.
+
+        They are counted once, for small images take no longer to transform.
+        """
         if size not in self._sizes:
             if len(self._sizes) == MOST_SIZES:
                 self._sizes.clear()
@@ -193,7 +202,7 @@ class BandTransform(BandLayout, ABC):
 
 
 def _batch_of(sub_image: Tensor) -> tuple[int, ...]:
-    """Images and channels, as they have to be of all; none of two axes where it has fewer."""
+    """Return images and channels, as they have to be of all; none of two axes where it has fewer."""
     return tuple(sub_image.shape[:2]) if sub_image.dim() == 4 else (1, 1)
 
 
@@ -202,7 +211,7 @@ def _other_shape(scene: str, band: Band, sub_image: Tensor, expected: tuple[int,
 
 
 def check_even_sides(spec: str, low: Tensor) -> None:
-    """InputError unless ``low`` is (B, C, H, W) with H and W even and at least 2."""
+    """Raise InputError unless ``low`` is (B, C, H, W) with H and W even and at least 2."""
     height, width = low.shape[-2:] if low.dim() == 4 else (0, 0)
     if height < 2 or width < 2 or height % 2 or width % 2:
         raise InputError(
@@ -212,7 +221,7 @@ def check_even_sides(spec: str, low: Tensor) -> None:
 
 
 def _reflected(image: Tensor, axis: int, side: int) -> Tensor:
-    """``image`` extended at the end of ``axis`` to ``side`` by reflection that does not repeat the border.
+    """Return ``image`` extended at the end of ``axis`` to ``side`` by reflection that does not repeat the border.
 
     Written with flip and cat because the backward pass of F.pad(mode="reflect") is not deterministic on CUDA.
     """

@@ -21,34 +21,37 @@ class QuadrantTransform(BandTransform):
     """LL, HL, LH and HH per level by a bank for analysis and one for synthesis; the same where it is orthogonal."""
 
     def __init__(self, spec: str, levels: int, analysis: Bank, synthesis: Bank | None = None) -> None:
-        """Raises InputError when levels < 1."""
+        """Raise InputError when levels < 1."""
         super().__init__(spec, levels)
         self._analysis = Operators(analysis)
         self._synthesis = self._analysis if synthesis is None else Operators(synthesis)
 
     def analyse_level(self, low: ArrayLike, level: int = 1) -> Quad:
-        """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
+        """Return one level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
         (image,) = as_float(low)
         check_even_sides(self.spec, image)
         return Quad(*self._analysis.split(image, 1))
 
     def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
-        """The (B, C, H, W) image of the four quadrants, of one shape: the exact inverse of :meth:`analyse_level`."""
-        given = as_float(*bands) if len(bands) == len(ORIENTATIONS) else []
-        if not given or given[0].dim() != 4 or any(x.shape != given[0].shape for x in given):
-            given = self._checked_level(bands, level)  # which says what is wrong
-        return self._synthesis.merge(*given)
+        """Return the (B, C, H, W) image of four quadrants of one shape: the inverse of :meth:`analyse_level`."""
+        quadrants = as_float(*bands) if len(bands) == len(ORIENTATIONS) else []
+        if not quadrants or quadrants[0].dim() != 4 or any(x.shape != quadrants[0].shape for x in quadrants):
+            quadrants = self._checked_level(bands, level)  # which says what is wrong
+        return self._synthesis.merge(*quadrants)
 
     def analyse(self, image: ArrayLike) -> SubImages:
-        """See :meth:`BandTransform.analyse`; all levels are one operation."""
+        """Return all sub-images of ``image`` (B, C, H, W), in one operation for all levels.
+
+        Padding and errors are those of :meth:`BandTransform.analyse`.
+        """
         parts = self._analysis.split(self._padded(image), self.levels)
         names = (Band(level, o) for level in range(1, self.levels + 1) for o in ORIENTATIONS)
         return dict(zip(names, parts, strict=True))
 
     def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
-        given = [(level, sub_images.get(Band(level, o))) for level in range(1, start + 1) for o in HIGH_ORIENTATIONS]
+        high = [(level, sub_images.get(Band(level, o))) for level in range(1, start + 1) for o in HIGH_ORIENTATIONS]
         parts: list[Tensor | None] = []
-        for number, (level, x) in enumerate(given):
+        for number, (level, x) in enumerate(high):
             if number % len(HIGH_ORIENTATIONS) == 0:
                 parts.append(low if level == start else None)
             scale = start - level

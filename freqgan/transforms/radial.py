@@ -25,7 +25,7 @@ from freqgan.transforms.arrays import ArrayLike, as_float, as_tensor, without_au
 from freqgan.transforms.protocol import LOW_RANGE, BandTransform, check_even_sides
 
 LOW_EDGE = 0.5
-"""Of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
+"""Share of the Nyquist frequency of an axis: below it lies what half the resolution can hold."""
 
 
 class RadialTransform(RingLayout, BandTransform):
@@ -36,7 +36,7 @@ class RadialTransform(RingLayout, BandTransform):
     """
 
     def analyse_level(self, low: ArrayLike, level: int = 1) -> tuple[Tensor, ...]:
-        """One level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
+        """Return one level of ``low`` (B, C, H, W); InputError unless H and W are even and at least 2."""
         (image,) = as_float(low)
         check_even_sides(self.spec, image)
         height, width = image.shape[-2:]
@@ -48,7 +48,10 @@ class RadialTransform(RingLayout, BandTransform):
         return coarse, *rings
 
     def synthesise_level(self, bands: Sequence[ArrayLike], level: int = 1) -> Tensor:
-        """The (B, C, H, W) image of LL (B, C, H/2, W/2) and the rings (B, C, H, W), each projected by its mask."""
+        """Return the (B, C, H, W) image of LL (B, C, H/2, W/2) and the rings (B, C, H, W).
+
+        Each is projected by its mask.
+        """
         coarse, *rings = self._checked_level(bands, level)
         size = (rings[0].shape[-2], rings[0].shape[-1])
         with without_autocast(coarse.device):
@@ -58,38 +61,41 @@ class RadialTransform(RingLayout, BandTransform):
             return _image(spectrum, size)
 
     def projected(self, band: Band, x: ArrayLike) -> Tensor:
-        """``x`` (B, C, h, w) as far as a sub-image of ``band`` can hold it.
+        """Return ``x`` (B, C, h, w) as far as a sub-image of ``band`` can hold it.
 
         From the second level on the image of a level is itself a low class, without corners; so are its low band and
         its outermost ring.
         """
-        (given,) = as_float(x)
-        size = (given.shape[-2], given.shape[-1])
-        with without_autocast(given.device):
-            mask = _disc(size, given.device)
+        (band_image,) = as_float(x)
+        size = (band_image.shape[-2], band_image.shape[-1])
+        with without_autocast(band_image.device):
+            mask = _disc(size, band_image.device)
             if band.orientation != "LL":
-                ring = _masks(self.rings, size, given.device)[1 + RINGS.index(band.orientation)]
+                ring = _masks(self.rings, size, band_image.device)[1 + RINGS.index(band.orientation)]
                 mask = ring if band.level == 1 else ring * mask
-            return _image(_spectrum(given) * mask, size)
+            return _image(_spectrum(band_image) * mask, size)
 
     def low_beside(self, band: Band, low: ArrayLike) -> Tensor:
-        """LL on the grid of the rings of its level, with the values that it has there."""
+        """Return LL (B, C, 2h, 2w) on the grid of the rings of its level, with the values that it has there."""
         if band.orientation == "LL":
             return as_tensor(low)
-        (given,) = as_float(low)
-        size = (2 * given.shape[-2], 2 * given.shape[-1])
-        with without_autocast(given.device):
-            return _image(_lifted(_spectrum(given), size), size)
+        (coarse,) = as_float(low)
+        size = (2 * coarse.shape[-2], 2 * coarse.shape[-1])
+        with without_autocast(coarse.device):
+            return _image(_lifted(_spectrum(coarse), size), size)
 
 
 def low_pass_edges(rings: int) -> list[float]:
-    """The radii, over the Nyquist frequency of an axis, up to which L_1 ... L_{Q-1} pass: 1/2 to 1 at equal ratios."""
+    """Return the radii up to which L_1 ... L_{Q-1} pass, over the Nyquist frequency of an axis.
+
+    They go from 1/2 to 1 at equal ratios.
+    """
     return [LOW_EDGE * 2 ** (i / rings) for i in range(rings)]
 
 
 @lru_cache(maxsize=64)
 def _masks(rings: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, ...]:
-    """m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
+    """Return m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
     with torch.inference_mode(False):  # they are kept, and may serve training later
         radius = _radius(size)
         passed = [radius < edge - 1e-9 for edge in low_pass_edges(rings)]
@@ -99,19 +105,22 @@ def _masks(rings: int, size: tuple[int, int], device: torch.device) -> tuple[Ten
 
 @lru_cache(maxsize=64)
 def _disc(size: tuple[int, int], device: torch.device) -> Tensor:
-    """What a low class can hold at its own resolution: all below the Nyquist frequency of an axis."""
+    """Return what a low class can hold at its own resolution: all below the Nyquist frequency of an axis."""
     with torch.inference_mode(False):
         return (_radius(size) < 2 * LOW_EDGE - 1e-9).float().to(device)
 
 
 def _radius(size: tuple[int, int]) -> Tensor:
-    """Distance from frequency zero over the Nyquist frequency of an axis, (H, W/2 + 1) float64."""
+    """Return the distance from frequency zero over the Nyquist frequency of an axis, (H, W/2 + 1) float64."""
     rows, columns = torch.fft.fftfreq(size[0], 0.5), torch.fft.rfftfreq(size[1], 0.5)
     return torch.hypot(rows.double()[:, None], columns.double()[None, :])
 
 
 def _spectrum(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> the half of its Fourier coefficients that says all, (B, C, H, W/2 + 1); free of the size."""
+    """Return the half of the Fourier coefficients of (B, C, H, W) that says all, (B, C, H, W/2 + 1).
+
+    It is free of the size.
+    """
     if image.numel() == 0:  # which Fourier transforms refuse
         return image[..., : image.shape[-1] // 2 + 1].to(torch.promote_types(image.dtype, torch.complex64))
     spectrum: Tensor = torch.fft.rfft2(image, norm="forward")
@@ -119,7 +128,7 @@ def _spectrum(image: Tensor) -> Tensor:
 
 
 def _image(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse of :func:`_spectrum`."""
+    """Return the inverse of :func:`_spectrum`."""
     if spectrum.numel() == 0:
         return functional.pad(spectrum.real, (0, size[1] - spectrum.shape[-1]))
     image: Tensor = torch.fft.irfft2(spectrum, s=size, norm="forward")
@@ -127,15 +136,18 @@ def _image(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _cropped(spectrum: Tensor) -> Tensor:
-    """The half spectrum (H, W/2 + 1) without what half the size (H/2, W/4 + 1) cannot hold."""
+    """Return the half spectrum (H, W/2 + 1) without what half the size (H/2, W/4 + 1) cannot hold."""
     height, columns = spectrum.shape[-2] // 2, (spectrum.shape[-1] - 1) // 2 + 1
     first = (height + 1) // 2
-    kept = spectrum[..., :columns]
-    return torch.cat((kept[..., :first, :], kept[..., kept.shape[-2] - (height - first) :, :]), dim=-2)
+    left = spectrum[..., :columns]
+    return torch.cat((left[..., :first, :], left[..., left.shape[-2] - (height - first) :, :]), dim=-2)
 
 
 def _lifted(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
-    """The half spectrum of an image of half of ``size``, projected by its disc, as that of an image of ``size``."""
+    """Return the half spectrum of an image of half of ``size``, as that of an image of ``size``.
+
+    It is projected by its disc.
+    """
     height, columns = spectrum.shape[-2:]
     spectrum = spectrum * _disc((height, size[1] // 2), spectrum.device)
     first = (height + 1) // 2

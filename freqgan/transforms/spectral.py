@@ -34,16 +34,16 @@ class Spectral(Protocol):
     """An orthogonal split of axes of even length N into a low and a high channel of N/2, by their spectra."""
 
     family: ClassVar[str]
-    """Whose kernels it goes through, see :func:`freqgan.transforms.kernels.choice.spectral_kernels_for`."""
+    """The family of its kernels, see :func:`freqgan.transforms.kernels.choice.spectral_kernels_for`."""
 
     def split_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., N) float64 -> the low and the high channel, (..., N/2) each. Matrices are made by it."""
+        """Return the low and the high channel, (..., N/2) each, of float64 ``rows`` (..., N), to make matrices."""
 
     def split(self, images: Tensor, quads: Sequence[Quad], kernels: ModuleType | None) -> None:
-        """Writes LL, HL, LH and HH of images (n, H, W), and of LL, and so on; all contiguous, on a CPU."""
+        """Write LL, HL, LH and HH of ``images`` (n, H, W), and of LL, and so on; all contiguous, on a CPU."""
 
     def merge(self, quads: Sequence[Quad], images: Tensor, kernels: ModuleType | None) -> None:
-        """The inverse of :meth:`split`, which is also its transpose; writes to ``images``.
+        """Write the images (n, H, W) of ``quads``: the inverse of :meth:`split`, which is also its transpose.
 
         Of the low bands only the coarsest is read; the others may be overwritten.
         """
@@ -54,25 +54,25 @@ SPECTRA: dict[str, Spectral] = {"dct": Cosine()} | {f"fft:{taper}": Fourier(tape
 
 @dataclass(frozen=True)
 class SpectralBank(MatrixBank):
-    """Its ``merge`` is the inverse of its ``split``; ``name`` is one of SPECTRA."""
+    """An orthogonal bank: ``merge`` is the inverse of ``split``; ``name`` is one of SPECTRA."""
 
     name: str
 
     @property
     def spectral(self) -> Spectral:
-        """See :class:`Spectral`."""
+        """The split of axes that ``name`` stands for."""
         return SPECTRA[self.name]
 
     def split(self, image: Tensor) -> Quad:
-        """See :class:`Bank`."""
+        """Return four quadrants (B, C, H/2, W/2) of ``image`` (B, C, H, W)."""
         return super().split(image) if _goes_through_matrices(image) else Quad(*self.split_levels(image, 1))
 
     def merge(self, quad: Quad) -> Tensor:
-        """See :class:`Bank`."""
+        """Return the image (B, C, H, W) of four quadrants (B, C, H/2, W/2); the inverse of ``split``."""
         return super().merge(quad) if _goes_through_matrices(quad.ll, 2) else self.merge_levels(quad)
 
     def split_levels(self, image: Tensor, levels: int) -> list[Tensor]:
-        """See :class:`Bank`."""
+        """Return the quadrants of all levels of ``image`` (B, C, H, W), from one spectrum where that pays."""
         if _goes_through_matrices(image):
             return super().split_levels(image, levels)
         batch, channels, height, width = image.shape
@@ -84,7 +84,7 @@ class SpectralBank(MatrixBank):
         return [band for quad in quads for band in quad]
 
     def merge_levels(self, parts: Sequence[Tensor | None]) -> Tensor:
-        """See :class:`Bank`."""
+        """Return the image (B, C, H, W) of ``parts``, through one spectrum where that pays."""
         levels = by_level(parts)
         finest = levels[0][1]
         if _goes_through_matrices(finest, 2) or any(low is not None for low, *_ in levels[:-1]):
@@ -98,7 +98,7 @@ class SpectralBank(MatrixBank):
         return image
 
     def channels(self, side: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Bank`."""
+        """Return the low and the high channel as matrices (N/2, N) for N = ``side``, float64."""
         return _matrices(self.name, side, False, torch.device("cpu"), torch.float64)
 
     def _plan(self, side: int, merging: bool, like: Tensor) -> AxisPlan:
@@ -108,14 +108,14 @@ class SpectralBank(MatrixBank):
 
 @lru_cache(maxsize=64)
 def _matrices(name: str, side: int, merging: bool, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of both channels of an axis of N = ``side`` samples: (N/2, N) each, to merge (N, N/2); by their formulas."""
+    """Return both channels of an axis of N = ``side`` samples, (N/2, N) each, to merge (N, N/2), by their formulas."""
     channels = SPECTRA[name].split_rows(torch.eye(side, dtype=torch.float64))
     low, high = ((matrix if merging else matrix.T).to(device, dtype).contiguous() for matrix in channels)
     return low, high
 
 
 def _goes_through_matrices(x: Tensor, scale: int = 1) -> bool:
-    """Where fast transforms do not pay, or do not exist."""
+    """Return whether fast transforms do not pay, or do not exist."""
     return x.device.type != "cpu" or x.numel() == 0 or scale * max(x.shape[-2:]) <= DENSE_SIDE
 
 
@@ -123,7 +123,7 @@ class CosineTransform(QuadrantTransform):
     """``spec`` is "dct"; see :class:`Cosine`."""
 
     def __init__(self, member: str, levels: int) -> None:
-        """Raises InputError when there is a ``member``, or levels < 1."""
+        """Raise InputError when there is a ``member``, or levels < 1."""
         check_cosine(member)
         super().__init__("dct", levels, SpectralBank("dct"))
 
@@ -132,6 +132,6 @@ class FourierTransform(QuadrantTransform):
     """``spec`` is "fft:shannon" or "fft:meyer": see :class:`Fourier`."""
 
     def __init__(self, member: str, levels: int) -> None:
-        """Raises InputError when ``member`` is not the name of a taper, or levels < 1."""
+        """Raise InputError when ``member`` is not the name of a taper, or levels < 1."""
         taper = taper_named(member)
         super().__init__(f"fft:{taper}", levels, SpectralBank(f"fft:{taper}"))

@@ -29,7 +29,7 @@ _MODE = "periodization"
 def wavedec2(
     data: ArrayLike, wavelet: str | pywt.Wavelet, mode: str = _MODE, level: int | None = None, axes: Axes = (-2, -1)
 ) -> list[Tensor | Details]:
-    """The multilevel 2D discrete wavelet transform of ``data``; as ``pywt.wavedec2(..., mode="periodization")``.
+    """Return the multilevel 2D discrete wavelet transform of ``data``; as ``pywt.wavedec2(..., mode="periodization")``.
 
     Args:
         data: (..., H, W) of any number of axes from 2 on: a tensor, a NumPy array or lists, of any real dtype. No
@@ -67,7 +67,9 @@ def waverec2(
     mode: str = _MODE,
     axes: Axes = (-2, -1),
 ) -> Tensor:
-    """The inverse of :func:`wavedec2`; as ``pywt.waverec2(..., mode="periodization")``.
+    """Return the array (..., H, W) of ``coeffs``, the inverse of :func:`wavedec2`.
+
+    It is as ``pywt.waverec2(..., mode="periodization")``.
 
     Of an odd side one sample too many comes back, equal to the last, where the finest level alone cannot tell. For the
     same reason an approximation may have one row or column more than the details beside it, which is dropped, as
@@ -99,7 +101,10 @@ def waverec2(
 
 
 def nested_coefficients(scene: str, coeffs: Sequence[Any]) -> list[Any]:
-    """[cA_n, (cH_n, cV_n, cD_n), ...] as one list, cA_n, cH_n, cV_n ...; InputError for what is nested otherwise."""
+    """Return [cA_n, (cH_n, cV_n, cD_n), ...] as one list, cA_n, cH_n, cV_n ...
+
+    Raises InputError for what is nested otherwise.
+    """
     if not isinstance(coeffs, list | tuple) or not coeffs:
         raise InputError(f"{scene}: coeffs is a list [cA_n, (cH_n, cV_n, cD_n), ...]; it begins with a tensor")
     for number, details in enumerate(coeffs[1:], start=1):
@@ -109,7 +114,7 @@ def nested_coefficients(scene: str, coeffs: Sequence[Any]) -> list[Any]:
 
 
 def check_level(scene: str, level: int) -> None:
-    """InputError unless ``level`` is a whole number, 0 or more."""
+    """Raise InputError unless ``level`` is a whole number, 0 or more."""
     try:
         is_level = index(level) >= 0 and not isinstance(level, bool)
     except TypeError:
@@ -121,12 +126,15 @@ def check_level(scene: str, level: int) -> None:
 def _of_one_shape(
     low: Tensor, batch: torch.Size, parts: Sequence[tuple[Tensor, torch.Size] | None], number: int
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """``low`` as large as the details ``parts`` of level ``number``, and these; InputError where they do not match."""
-    given = [part for part in parts if part is not None]
-    shape = given[0][0].shape if given else low.shape
+    """Return ``low`` as large as the details ``parts`` of level ``number``, and these.
+
+    Raises InputError where they do not match.
+    """
+    present = [part for part in parts if part is not None]
+    shape = present[0][0].shape if present else low.shape
     # What was made even for the level above has one row or column too many.
     rows, columns = low.shape[-2] - shape[-2], low.shape[-1] - shape[-1]
-    if rows in (0, 1) and columns in (0, 1) and all(part.shape == shape and own == batch for part, own in given):
+    if rows in (0, 1) and columns in (0, 1) and all(part.shape == shape and own == batch for part, own in present):
         return low[..., : shape[-2], : shape[-1]], [None if part is None else part[0] for part in parts]
     shapes = [None if part is None else (*part[1], *part[0].shape[-2:]) for part in parts]
     raise InputError(
@@ -159,12 +167,12 @@ def _of_filters(name: str, *filter_bank: tuple[float, ...]) -> QuadrantTransform
 
 
 def _planes(data: Tensor, axes: Axes) -> tuple[Tensor, torch.Size]:
-    """``data`` as (1, planes, H, W), and the shape of its other axes."""
-    moved = data.movedim(_two_axes(axes, data), (-2, -1))
-    if min(moved.shape[-2:]) < 1:
+    """Return ``data`` as (1, planes, H, W), and the shape of its other axes."""
+    images = data.movedim(_two_axes(axes, data), (-2, -1))
+    if min(images.shape[-2:]) < 1:
         raise InputError(f"an array of shape {tuple(data.shape)} has no samples along axes {axes}")
-    planes = moved.shape[:-2].numel()
-    return moved.reshape(1, planes, *moved.shape[-2:]), moved.shape[:-2]
+    planes = images.shape[:-2].numel()
+    return images.reshape(1, planes, *images.shape[-2:]), images.shape[:-2]
 
 
 def _two_axes(axes: Axes, data: Tensor) -> Axes:
@@ -183,6 +191,6 @@ def _restored(planes: Tensor, batch: torch.Size, axes: Axes) -> Tensor:
 
 
 def _evened(image: Tensor, axis: int) -> Tensor:
-    """``image`` with its last row or column once more, where their number is odd."""
+    """Return ``image`` with its last row or column once more, where their number is odd."""
     side = image.shape[axis]
     return torch.cat((image, image.narrow(axis, side - 1, 1)), axis) if side % 2 else image

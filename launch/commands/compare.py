@@ -22,7 +22,7 @@ from cluster.evaluation.evaluate import check_real
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
-from cluster.training.train import stop_requests
+from cluster.training.stop_signals import stop_requests
 from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, RunError
@@ -46,11 +46,11 @@ class Entrant:
 
     @property
     def name(self) -> str:
-        """For files and messages."""
+        """The name of the run for files and messages."""
         return f"{self.system}-{self.seed}"
 
     def scores_file(self, count: int) -> Path:
-        """Scores of ``count`` images: of another count they are other scores."""
+        """Return the scores of ``count`` images: of another count they are other scores."""
         return Path(self.settings.run, f"scores-{count}.json")
 
 
@@ -79,7 +79,7 @@ class Comparison:
 
 
 def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int, str]:
-    """Trains and measures what is missing, then writes the table and the page.
+    """Train and measure what is missing, then write the table and the page.
 
     Returns:
         The exit code (0, or 75 when a signal stopped it: the same command goes on) and a line that says what was made.
@@ -104,7 +104,7 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
 
 
 def _check_shards(*patterns: str) -> None:
-    """Refuses mistyped names, all of them at once, before minutes go into widths."""
+    """Refuse mistyped names, all of them at once, before minutes go into widths."""
     missing: list[str] = []
     for shards in patterns:
         try:
@@ -116,19 +116,19 @@ def _check_shards(*patterns: str) -> None:
 
 
 def _entrants(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:
-    """Every system with every seed, at the cost of the settings that were given."""
-    chosen = _settings_at_cost(comparison, note)
+    """Return every system with every seed, at the cost of the settings that were given."""
+    by_system = _settings_at_cost(comparison, note)
     entrants = []
     for system in comparison.systems:
         for seed in comparison.seeds:
-            settings, cost = chosen[system]
+            settings, cost = by_system[system]
             run = str(comparison.out / f"{system}-{seed}")
             entrants.append(Entrant(system, seed, settings.model_copy(update={"seed": seed, "run": run}), cost))
     return entrants
 
 
 def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> dict[str, tuple[RunSettings, float]]:
-    """Settings and cost of each system, kept in a file: finding widths takes half a minute each."""
+    """Return settings and cost of each system, kept in a file: finding widths takes half a minute each."""
     target = sum(training_cost(comparison.settings).values())
     path = comparison.out / COSTS
     known = json.loads(path.read_text()) if path.exists() else {}
@@ -142,7 +142,7 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
             f"--data {comparison.held_out}: {comparison.out} was measured against {known['held_out']}; name another "
             "--out, or give the same shards"
         )
-    found: dict[str, tuple[RunSettings, float]] = {}
+    by_system: dict[str, tuple[RunSettings, float]] = {}
     systems = known.get("systems", {})
     for system in comparison.systems:
         if system not in systems:
@@ -151,9 +151,9 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
             note(f"{system}: {cost / 1e6:.1f} million multiply-accumulates per image, {cost / target:.3f} of bands")
             systems[system] = {"settings": scaled.model_dump(mode="json"), "cost": cost}
         entry = systems[system]
-        found[system] = RunSettings.model_validate(entry["settings"], context=AS_STORED), float(entry["cost"])
+        by_system[system] = RunSettings.model_validate(entry["settings"], context=AS_STORED), float(entry["cost"])
     path.write_text(json.dumps({"settings": identity, "held_out": comparison.held_out, "systems": systems}, indent=1))
-    return found
+    return by_system
 
 
 # -- processes -------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
 def _run_all(
     comparison: Comparison, entrants: Sequence[Entrant], note: Callable[[str], None], stopped: Callable[[], bool]
 ) -> bool:
-    """Runs every missing command, ``jobs`` at a time; False when it was stopped."""
+    """Run every missing command, ``jobs`` at a time; False when it was stopped."""
     waiting = [entrant for entrant in entrants if not _measured(entrant, comparison.count)]
     running: list[tuple[Entrant, subprocess.Popen[bytes]]] = []
     try:
@@ -192,7 +192,7 @@ def _run_all(
 
 
 def _next_command(comparison: Comparison, entrant: Entrant) -> list[str]:
-    """``train`` until that is done, then ``evaluate``."""
+    """Return ``train`` until that is done, then ``evaluate``."""
     if not _trained(entrant):
         file = comparison.out / f"{entrant.name}.yaml"
         file.write_text(dump_settings(entrant.settings))
@@ -247,7 +247,7 @@ def comparison_of(
     count: int,
     jobs: int | None,
 ) -> Comparison:
-    """The comparison that the command line asks for; InputError where it makes no sense."""
+    """Return the comparison that the command line asks for; InputError where it makes no sense."""
     if "://" in out or not out:
         raise InputError(f"--out {out!r}: a comparison runs on one machine and needs a local folder")
     settings = load_settings(source, overrides)

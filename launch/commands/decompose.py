@@ -30,7 +30,7 @@ COLUMNS = 100
 def decompose_command(
     image: str, *, transform: str, levels: int, packets: Mapping[int, int], out: str, reconstruct: bool
 ) -> list[str]:
-    """Writes the mosaic and the bands of an image file into ``out``; returns lines that say what they are.
+    """Write the mosaic and the bands of an image file into ``out``; return lines that say what they are.
 
     With ``reconstruct`` the bands are read again, put together, and held against the image.
 
@@ -42,40 +42,43 @@ def decompose_command(
     data = folder.read(name)
     form = natural_form(data, image)
     pixels = decode_image(data, image, channels=form.channels, bit_depth=form.bit_depth)
-    chosen = parse_transform(transform, levels, packets)
+    band_transform = parse_transform(transform, levels, packets)
     target = open_folder(out)
     target.check_writable()
     stored = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
     exact = from_pixels(stored).double()
-    bands = chosen.analyse(exact)
+    bands = band_transform.analyse(exact)
     size = (pixels.shape[0], pixels.shape[1])
     scale = max(1, LEAST_SIDE // max(size))
-    shown = {band: _visible(band, x) for band, x in bands.items()}
-    target.write(MOSAIC, encode_png(band_picture(chosen, size, shown, scale)))
-    kept = _without_repetition(chosen, bands)
-    target.write(BANDS, save_tensors({str(band): x.contiguous() for band, x in kept.items()}))
+    pictures = {band: _visible(band, x) for band, x in bands.items()}
+    target.write(MOSAIC, encode_png(band_picture(band_transform, size, pictures, scale)))
+    coefficients = _without_repetition(band_transform, bands)
+    target.write(BANDS, save_tensors({str(band): x.contiguous() for band, x in coefficients.items()}))
     lines = [
         f"{image}: {size[1]} x {size[0]} pixels, {form.channels} channels, {form.bit_depth} bits{_changes(form)}; "
-        f"{chosen.spec}, {levels} levels",
-        _table(chosen, kept, exact),
+        f"{band_transform.spec}, {levels} levels",
+        _table(band_transform, coefficients, exact),
         f"{MOSAIC} and {BANDS} (float64, for pixels in [-1, 1]) in {target.url}",
     ]
-    return lines + (_reconstructed(chosen, target, stored, form) if reconstruct else [])
+    return lines + (_reconstructed(band_transform, target, stored, form) if reconstruct else [])
 
 
 def _changes(form: ImageForm) -> str:
-    """What was read otherwise than the file holds it."""
+    """Return what was read otherwise than the file holds it."""
     return f" (read with {', '.join(form.changes)})" if form.changes else ""
 
 
 def _without_repetition(transform: BandTransform, bands: SubImages) -> SubImages:
-    """In the order of the chain: the high bands, and LL of the coarsest level."""
+    """Return the bands in the order of the chain: the high bands, and LL of the coarsest level."""
     held = [b for b in transform.bands() if b.orientation != "LL" or b.level == transform.levels]
     return {band: bands[band] for band in held}
 
 
 def _visible(band: Band, x: Tensor) -> Pixels:
-    """(1, C, h, w) -> 8 bits: a low band in the range of the pixels, a high one around grey, by its own deviation."""
+    """Return (1, C, h, w) as 8 bits.
+
+    A low band is in the range of the pixels, a high one around grey, by its own deviation.
+    """
     if band.orientation == "LL":
         return to_pixels(x / LOW_RANGE**band.level)[0].numpy()
     deviation = x.square().mean().sqrt().clamp(min=STD_FLOOR)
@@ -100,7 +103,7 @@ def _table(transform: BandTransform, bands: SubImages, image: Tensor) -> str:
 
 
 def _reconstructed(transform: BandTransform, folder: Folder, stored: Tensor, form: ImageForm) -> list[str]:
-    """Puts the stored bands together."""
+    """Put the stored bands together."""
     same = "every pixel is as it was" + (" read" if form.changes else "")
     tensors = load_tensors(folder.read(BANDS))
     bands = {parse_band(name): tensor for name, tensor in tensors.items()}
@@ -116,13 +119,13 @@ def _reconstructed(transform: BandTransform, folder: Folder, stored: Tensor, for
 
 
 def parse_packets(text: str) -> dict[int, int]:
-    """ "1=1,2=2" -> {1: 1, 2: 2}; InputError for anything else."""
-    found: dict[int, int] = {}
+    """Return {1: 1, 2: 2} for "1=1,2=2"; InputError for anything else."""
+    times_by_level: dict[int, int] = {}
     for part in filter(None, text.split(",")):
         level, separator, times = part.partition("=")
         if not (separator and level.strip().isdecimal() and times.strip().isdecimal()):
             raise InputError(f"--packets {text}: write LEVEL=TIMES, for example 1=1 or 1=2,2=1")
-        if int(level) in found:
+        if int(level) in times_by_level:
             raise InputError(f"--packets {text}: level {int(level)} is given twice; give every level once")
-        found[int(level)] = int(times)
-    return found
+        times_by_level[int(level)] = int(times)
+    return times_by_level

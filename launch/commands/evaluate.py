@@ -15,9 +15,9 @@ from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_model
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
 from freqgan.metrics.evaluation import MEASURES, Score
-from launch.commands.edit import SIDE_BY_SIDE
 from launch.commands.generate import GRID
 from launch.console.tables import plain_console
+from launch.drawing.side_by_side import SIDE_BY_SIDE
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -35,7 +35,7 @@ def evaluate_command(
     inception: str | None,
     note: Callable[[str], None],
 ) -> None:
-    """Prints the table of ``source``, a run or a folder or zip of images, and writes ``json_file`` if it is given.
+    """Print the table of ``source``, a run or a folder or zip of images, and write ``json_file`` if it is given.
 
     ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
     ``inception`` is a TorchScript file with which FID and its relatives are measured as well.
@@ -50,12 +50,19 @@ def evaluate_command(
     if not zipped and has_checkpoints(source):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint, synthesiser = open_model(source)
-        for text in checkpoint.notes:
-            note(text)
-        wanted: tuple[Part, ...] = ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
+        checkpoint, synthesiser = open_model(source, note=note)
+        measured_parts: tuple[Part, ...] = (
+            ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
+        )
         scores = evaluate_checkpoint(
-            checkpoint, data, count=count, seed=seed, note=note, parts=wanted, extra=extra, synthesiser=synthesiser
+            checkpoint,
+            data,
+            count=count,
+            seed=seed,
+            note=note,
+            parts=measured_parts,
+            extra=extra,
+            synthesiser=synthesiser,
         )
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
@@ -75,7 +82,10 @@ def _has_bands(checkpoint: Checkpoint) -> bool:
 
 
 def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[str, float | None]]:
-    """{metric: {value, floor, ratio, and the values of other parts by name}}; a ratio that does not exist is null."""
+    """Return {metric: {value, floor, ratio, and the values of other parts by name}}.
+
+    A ratio that does not exist is null.
+    """
     others = [part for part in scores if part != "image"]
     return {
         name: {"value": s.value, "floor": s.floor, "ratio": s.ratio}
@@ -85,7 +95,7 @@ def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[st
 
 
 def scores_table(scores: Mapping[Part, Mapping[str, Score]]) -> Table:
-    """A table for people: one row per metric, what it sees on its first, and which way is good."""
+    """Return a table for people: one row per metric, what it sees on its first, and which way is good."""
     others = [part for part in scores if part != "image"]
     table = Table(box=box.SIMPLE)
     for heading in ("metric", "good is", "value", "floor", "ratio", *others, "sees"):

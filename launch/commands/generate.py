@@ -23,7 +23,7 @@ GRID_COUNT = 64
 def generate(
     run: str, out: str, *, count: int, seed: int, label: int | None, note: Callable[[str], None], best: bool = False
 ) -> str:
-    """Writes ``out``/00000.png ... and a grid of the first 64; returns a line that says what was made.
+    """Write ``out``/00000.png ... and a grid of the first 64; return a line that says what was made.
 
     Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
     scored best. ``note`` is told of checkpoints passed over.
@@ -32,9 +32,7 @@ def generate(
         InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best)
-    for text in checkpoint.notes:
-        note(text)
+    checkpoint, synthesiser = open_model(run, best=best, note=note)
     _check_label(checkpoint, label)
     folder = open_folder(out)
     folder.check_writable()
@@ -42,7 +40,7 @@ def generate(
     others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
     if others:
         note(f"{folder.url} holds {len(others)} more .png files, which are left as they are, such as {min(others)}")
-    shown: list[Pixels] = []
+    batches: list[Pixels] = []
     for first in range(0, count, BLOCK):
         rows = min(BLOCK, count - first)
         labels = None if label is None else torch.full((rows,), label)
@@ -50,13 +48,13 @@ def generate(
         for row, image in enumerate(to_pixels(images, synthesiser.settings.bit_depth).numpy()):
             folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
         if first < GRID_COUNT:
-            shown.append(to_pixels(images).numpy())
-    folder.write(GRID, encode_png(tile(np.concatenate(shown)[:GRID_COUNT])))
+            batches.append(to_pixels(images).numpy())
+    folder.write(GRID, encode_png(tile(np.concatenate(batches)[:GRID_COUNT])))
     return f"{images_text(count)} of step {checkpoint.step}, seed {seed}, in {folder.url}"
 
 
 def _is_ours(name: str, digits: int, count: int) -> bool:
-    """Whether this many images have a file of that name, or it is the grid."""
+    """Return whether this many images have a file of that name, or it is the grid."""
     number = name.removesuffix(".png")
     numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
     return numbered or name == GRID

@@ -16,12 +16,12 @@ WIDTH = 120
 
 
 def list_models(url: str) -> None:
-    """Prints a table of versions; the one in use is marked."""
+    """Print a table of versions; the one in use is marked."""
     store = ModelRegistry(url)
     numbers, current = store.numbers(), store.current()
     if not numbers:
-        found = "holds no version of a model" if store.folder.is_there() else "is not there"
-        raise InputError(f"{store.folder.url} {found}: name <models>/<name> of a policy")
+        fault = "holds no version of a model" if store.folder.is_there() else "is not there"
+        raise InputError(f"{store.folder.url} {fault}: name <models>/<name> of a policy")
     table = Table(box=box.SIMPLE)
     for heading in ("version", "in use", "finished", "begins with", "images", "new", "gate", "files"):
         table.add_column(heading, justify="right" if heading in ("version", "images", "new") else "left")
@@ -31,15 +31,15 @@ def list_models(url: str) -> None:
         used = "now" if current and current.number == number else ""
         used = used or ("before" if current and number in current.stack else "")
         table.add_row(
-            str(number), used, _when(record["finished_at_s"]), str(record["from"] or "-"),
-            f"{record['data']['images']:,}", f"{record['data']['new_images']:,}",
-            "holds" if record["verdict"]["holds"] else "does not hold", "sound" if is_sound(version) else "DAMAGED",
+            str(number), used, _when(record.finished_at_s), str(record.begins_with or "-"),
+            f"{record.data.images:,}", f"{record.data.new_images:,}",
+            "holds" if record.verdict.holds else "does not hold", "sound" if is_sound(version) else "DAMAGED",
         )  # fmt: skip
     result_console(WIDTH).print(table)
 
 
 def show_model(url: str, number: int | None) -> None:
-    """Prints the record of a version, the one in use if none is named, and every move of CURRENT."""
+    """Print the record of a version, the one in use if ``number`` is None, and every time it was put in use."""
     store = ModelRegistry(url)
     current = store.current()
     if number is None:
@@ -48,12 +48,12 @@ def show_model(url: str, number: int | None) -> None:
             raise InputError(f"{store.folder.url} {fault}")
         number = current.number
     version = store.version(number)
-    moves = [one for one in current.log if one["version"] == number] if current else []
-    print(json.dumps(version.record | {"url": version.folder.url, "moves": moves}, indent=1))
+    moves = [move.values() for move in current.log if move.version == number] if current else []
+    print(json.dumps(version.record.values() | {"url": version.folder.url, "moves": moves}, indent=1))
 
 
 def promote_model(url: str, number: int) -> str:
-    """Puts a version in use whatever the gate said of it; a line that says so."""
+    """Put a version in use whatever the gate said of it; return a line that says so."""
     store = ModelRegistry(url)
     with store.lease() as lease:
         store.promote(number, lease, "promoted by hand")
@@ -61,7 +61,7 @@ def promote_model(url: str, number: int) -> str:
 
 
 def roll_back_model(url: str) -> str:
-    """Puts the version in use that was in use before; a line that says so."""
+    """Put the version in use that was in use before; return a line that says so."""
     store = ModelRegistry(url)
     with store.lease() as lease:
         before = store.current()

@@ -11,12 +11,13 @@ import torch
 from rich import box
 from rich.table import Table
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated, measure, prepare_measurement, with_speeds
 from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
 from cluster.planning.plan import Constraints, Plan
+from cluster.planning.planner import best_plan
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
-from cluster.planning.traffic import Traffic, best_plan, traffic
+from cluster.planning.stage_cost import StageCost
+from cluster.planning.traffic import Traffic, traffic
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from freqgan.costing.operator_count import StepWork
@@ -37,7 +38,7 @@ PER_NODE = 8
 class Priced:
     """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
 
-    ``crowding``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
+    ``contention``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
     """
 
     stages: tuple[StageCost, ...]
@@ -58,7 +59,7 @@ def plan_command(
     out: str | None,
     note: Callable[[str], None],
 ) -> None:
-    """Prints tables of GANs and of devices, and what to expect; writes plan and simulation to ``out`` if it is given.
+    """Print tables of GANs and of devices, and what to expect; write plan and simulation to ``out`` if it is given.
 
     Raises:
         InputError: nodes or a range that cannot be read, a plan that does not fit, an ``out`` that cannot be written.
@@ -79,19 +80,19 @@ def plan_command(
     console.print(gan_table(settings, work))
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
     parameters = {name: w.parameters for name, w in work.items()}
-    rules = Constraints(cut=cut)
+    constraints = Constraints(cut=cut)
     note(f"plans {counted(len(devices), 'device')}")
-    plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, rules)
-    moved = traffic(settings, plan, parameters)
+    plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, constraints)
+    sent = traffic(settings, plan, parameters)
     console.print(device_table(plan))
-    for line in expectations(settings, plan, priced, moved, conditions):
+    for line in expectations(settings, plan, priced, sent, conditions):
         console.print(line, soft_wrap=True)
     if folder is not None:
-        folder.write("plan.json", json.dumps(plan_json(plan, moved, priced), indent=1).encode())
+        folder.write("plan.json", json.dumps(plan_json(plan, sent, priced), indent=1).encode())
         print(f"{folder.url}/plan.json")
     if counts and folder is not None:
         note(f"simulates {', '.join(map(str, counts))} devices")
-        points = scaling(settings, priced, parameters, counts, conditions, rules)
+        points = scaling(settings, priced, parameters, counts, conditions, constraints)
         folder.write("simulation.json", json.dumps([asdict(point) for point in points], indent=1).encode())
         kind = plan.devices[0].accelerator
         folder.write("simulation.png", scaling_plot(points, kind, failures_per_hour))
@@ -106,7 +107,7 @@ def price(
     measured: bool,
     note: Callable[[str], None],
 ) -> Priced:
-    """Costs of the stages on ``devices``: measured if their type is at hand and that is wanted, else estimated."""
+    """Return costs of the stages on ``devices``, measured if that is wanted and their type at hand, else estimated."""
     kinds = list(dict.fromkeys(device.accelerator for device in devices))
     estimates = {kind: estimated(settings, work, kind) for kind in kinds}
     at_hand = CPU if settings.device == "cpu" or not torch.cuda.is_available() else None
@@ -124,7 +125,7 @@ def price(
 
 
 def gan_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
-    """The GANs in the order of the chain with what they cost."""
+    """Return the GANs in the order of the chain with what they cost."""
     rows = plan_rows(settings)
     whole = sum(w.multiply_accumulates for w in work.values())
     table = Table(title=f"{len(rows) - 1} GANs in the order of the chain, and the image stage", box=box.SIMPLE)
@@ -144,7 +145,7 @@ def gan_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
 
 
 def device_table(plan: Plan) -> Table:
-    """One row per kind of load: devices that do the same are counted, not repeated."""
+    """Return one row per kind of load: devices that do the same are counted, not repeated."""
     used = sorted(plan.busy_s)
     table = Table(title=f"{len(used)} of {len(plan.devices)} devices, {plan.batch} images a step", box=box.SIMPLE)
     for heading in ("devices", "first", "stages (images of the batch)"):
@@ -154,14 +155,14 @@ def device_table(plan: Plan) -> Table:
     loads = {device: _load(plan, device) for device in used}
     alike = Counter(loads.values())
     first = {load: device for device, load in reversed(loads.items())}
-    shown = sorted(alike, key=lambda load: first[load])
-    for load in shown[:MOST_ROWS]:
+    distinct = sorted(alike, key=lambda load: first[load])
+    for load in distinct[:MOST_ROWS]:
         device = first[load]
         busy_s = plan.busy_s[device]
         name = plan.devices[device].name
         table.add_row(str(alike[load]), name, load[0], f"{1e3 * busy_s:,.2f}", f"{busy_s / plan.step_s:.0%}")
-    if len(shown) > MOST_ROWS:
-        table.add_row(str(sum(alike[load] for load in shown[MOST_ROWS:])), "and others")
+    if len(distinct) > MOST_ROWS:
+        table.add_row(str(sum(alike[load] for load in distinct[MOST_ROWS:])), "and others")
     return table
 
 
@@ -170,12 +171,10 @@ def _load(plan: Plan, device: int) -> tuple[str, str]:
     return ", ".join(parts), plan.devices[device].accelerator
 
 
-def expectations(
-    settings: RunSettings, plan: Plan, priced: Priced, moved: Traffic, conditions: Conditions
-) -> list[str]:
-    """What the plan gives, in sentences with numbers."""
+def expectations(settings: RunSettings, plan: Plan, priced: Priced, sent: Traffic, conditions: Conditions) -> list[str]:
+    """Return what the plan gives, in sentences with numbers."""
     slowest = plan.bottleneck
-    link_s = max(moved.by_node.values()) / conditions.link_bytes_per_s
+    link_s = max(sent.by_node.values()) / conditions.link_bytes_per_s
     outcome = simulate(settings, plan, {stage.name: stage for stage in priced.stages}, conditions)
     cut = [f"{stage} x {len(parts)}" for stage, parts in plan.by_stage.items() if len(parts) > 1]
     gbit = conditions.link_bytes_per_s / GIGABIT_BYTES
@@ -191,23 +190,23 @@ def expectations(
         f"busiest link: {1e3 * link_s:,.2f} ms a step at {gbit:g} Gbit/s",
         f"expected: {outcome.images_per_s:,.0f} images/s with a window of {settings.window} (simulated; "
         f"{plan.images_per_s:,.0f} without links and waiting)",
-        _network(moved, kilobytes),
+        _network(sent, kilobytes),
     ]
 
 
-def _network(moved: Traffic, kilobytes: Callable[[float], str]) -> str:
-    if not moved.total and not moved.data_parallel:
+def _network(sent: Traffic, kilobytes: Callable[[float], str]) -> str:
+    if not sent.total and not sent.data_parallel:
         return "network: none, all devices are of one node"
     return (
-        f"network: {kilobytes(moved.total)} an image (images {kilobytes(moved.images)}, sub-images "
-        f"{kilobytes(moved.sub_images)}, feedback {kilobytes(moved.feedback)}, gradients between replicas "
-        f"{kilobytes(moved.replicas)}); data-parallel training of the same networks on these nodes: "
-        f"{kilobytes(moved.data_parallel)}"
+        f"network: {kilobytes(sent.total)} an image (images {kilobytes(sent.images)}, sub-images "
+        f"{kilobytes(sent.sub_images)}, feedback {kilobytes(sent.feedback)}, gradients between replicas "
+        f"{kilobytes(sent.replicas)}); data-parallel training of the same networks on these nodes: "
+        f"{kilobytes(sent.data_parallel)}"
     )
 
 
-def plan_json(plan: Plan, moved: Traffic, priced: Priced) -> dict[str, object]:
-    """The plan as data."""
+def plan_json(plan: Plan, sent: Traffic, priced: Priced) -> dict[str, object]:
+    """Return the plan as data."""
     return {
         "batch": plan.batch,
         "costs": {"source": priced.source, "stages": [asdict(stage) for stage in priced.stages]},
@@ -216,7 +215,7 @@ def plan_json(plan: Plan, moved: Traffic, priced: Priced) -> dict[str, object]:
         "replicas": [
             {"stage": r.stage, "device": plan.devices[r.device].name, "images": r.images} for r in plan.replicas
         ],
-        "bytes_a_step": {"total": moved.total, **asdict(moved)},
+        "bytes_a_step": {"total": sent.total, **asdict(sent)},
     }
 
 
@@ -226,9 +225,9 @@ def scaling(
     parameters: Mapping[str, int],
     counts: Sequence[int],
     conditions: Conditions,
-    rules: Constraints,
+    constraints: Constraints,
 ) -> list[ScalingPoint]:
-    """The simulation on numbers of devices of the first type, 8 in a node.
+    """Return the simulation on numbers of devices of the first type, 8 in a node.
 
     The batch is as set, and in a second series grows so that a stage has that batch on a device of its own. What a
     failure costs is the time that a run with some of them takes longer, over their number.
@@ -243,7 +242,7 @@ def scaling(
         for grown in (False, True):
             batch = settings.batch * (max(1, count // len(costs)) if grown else 1)
             scaled = settings.model_copy(update={"batch": batch})
-            plan = best_plan(scaled, priced.stages, devices, parameters, conditions.link_bytes_per_s, rules)
+            plan = best_plan(scaled, priced.stages, devices, parameters, conditions.link_bytes_per_s, constraints)
             tasks = len(plan.replicas) * scaled.plan.cycles
             steps = max(FEWEST_STEPS, min(MOST_STEPS, SIMULATED_TASKS // tasks))
             calm = replace(conditions, failures_per_device_hour=0.0)
@@ -256,7 +255,7 @@ def scaling(
 
 
 def _range(text: str) -> tuple[int, ...]:
-    """The powers of two, and both ends, of "1..1024"."""
+    """Return the powers of two, and both ends, of "1..1024"."""
     first, dots, last = text.partition("..")
     if not (dots and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 4096):
         raise InputError(f"--simulate {text!r}: give a range of devices from 1 to 4096 such as 1..1024")

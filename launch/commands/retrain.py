@@ -15,13 +15,13 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.data.shard_index import read_index
 from cluster.data.shards import Shard
 from cluster.evaluation.evaluate import check_real, evaluate_checkpoint
 from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
 from cluster.run.data_source import open_source
+from cluster.run.model_record import Attempt, GateRow, Lineage, PinnedShard, TrainingData, Verdict, read_record
 from cluster.run.model_registry import ModelRegistry, Version
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
@@ -41,22 +41,13 @@ WEBHOOK_TIMEOUT_S = 20
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Known:
-    """A shard as a model's record has it."""
-
-    shard: str
-    sha256: str
-    samples: int
-
-
 def retrain(policy: Policy, say: Say, note: Say, address: str | None = None) -> int:
-    """One run of ``policy``; the exit code: 0 whatever came of it, 75 when a signal stopped the training.
+    """Run ``policy`` once; return the exit code: 0 whatever came of it, 75 when a signal stopped the training.
 
     Args:
         policy: what to do.
-        say: told what was done, for people and logs.
-        note: told of details.
+        say: gets lines about what was done, for people and logs.
+        note: gets details.
         address: of a Ray cluster to train in, as for ``freqgan train``.
 
     Raises:
@@ -65,7 +56,7 @@ def retrain(policy: Policy, say: Say, note: Say, address: str | None = None) -> 
         RunError: the training failed; the next run of the policy resumes it.
 
     """
-    policy.webhook_url()  # a variable that is missing must not be found out after hours of training
+    policy.webhook_url()  # a variable that is missing must be noticed before hours of training
     store = ModelRegistry(policy.url)
     with ExitStack() as stack:
         try:
@@ -101,31 +92,32 @@ class _Retraining:
 
     # -- what is to be done --------------------------------------------------------------------
 
-    def _unfinished(self, newest: Version | None) -> dict[str, Any] | None:
-        """The attempt that a run before this one began and did not finish."""
+    def _unfinished(self, newest: Version | None) -> Attempt | None:
+        """Return the attempt that a run before this one began and did not finish."""
         number = newest.number + 1 if newest else 1
         folder = self.store.attempt(number)
         if not folder.exists(ATTEMPT):
             return None
-        attempt: dict[str, Any] = json.loads(folder.read(ATTEMPT))
+        remedy = f"delete it, and version {number} is begun anew"
+        attempt = read_record(Attempt, folder.read(ATTEMPT), f"{folder.url}/{ATTEMPT}", remedy)
         there = {(one.shard, one.sha256) for one in self._shards()}
-        if gone := [one["shard"] for one in attempt["shards"] if (one["shard"], one["sha256"]) not in there]:
+        if gone := [one.shard for one in attempt.shards if (one.shard, one.sha256) not in there]:
             self.note(
                 f"version {number} was begun on shards that are gone or replaced ({', '.join(gone)}): begins anew"
             )
             folder.child("run").delete_tree()
             folder.delete(ATTEMPT)  # last: without it nothing would tell whose the rest is
             return None
-        self.say(f"goes on with version {number}, begun {_ago(attempt['begun_at_s'])} ago")
+        self.say(f"goes on with version {number}, begun {_ago(attempt.begun_at_s)} ago")
         return attempt
 
-    def _begin(self, newest: Version | None) -> dict[str, Any] | None:
-        """Pins data and settings of a new attempt; None where there is nothing new."""
+    def _begin(self, newest: Version | None) -> Attempt | None:
+        """Pin data and settings of a new attempt; return None where there is nothing new."""
         shards = self._shards()
-        before = {(one["shard"], one["sha256"]) for one in newest.record["data"]["shards"]} if newest else set()
+        before = {(one.shard, one.sha256) for one in newest.record.data.shards} if newest else set()
         new = sum(one.samples for one in shards if (one.shard, one.sha256) not in before)
         if newest is not None and new < self.policy.min_new_images:
-            self._tell_of_unseen(shards)
+            self._note_unindexed(shards)
             self.say(
                 f"nothing to do: {new} new images since version {newest.number}, and {self.policy.min_new_images} "
                 "are wanted"
@@ -137,22 +129,22 @@ class _Retraining:
         data = f"{open_folder(self.policy.data).url}/{{{names}}}.tar"
         folder = self.store.attempt(number)
         settings = self.policy.run_settings(folder.child("run").url, data, is_first=current is None)
-        attempt = {
-            "number": number,
-            "begun_at_s": time.time(),
-            "from": current.number if current else None,
-            "shards": [vars(one) for one in shards],
-            "new_images": new,
-            "settings": settings.model_dump(mode="json"),
-        }
+        attempt = Attempt(
+            number=number,
+            begun_at_s=time.time(),
+            begins_with=current.number if current else None,
+            shards=tuple(shards),
+            new_images=new,
+            settings=settings.model_dump(mode="json"),
+        )
         check_real(self.policy.held_out, settings, self.policy.count)
-        folder.write(ATTEMPT, json.dumps(attempt, indent=1).encode())
+        folder.write(ATTEMPT, json.dumps(attempt.values(), indent=1).encode())
         begins = f"begins with version {current.number}" if current else "begins from nothing"
         self.say(f"version {number}: {new} new images of {sum(one.samples for one in shards)}; {begins}")
         return attempt
 
-    def _tell_of_unseen(self, shards: list[Known]) -> None:
-        """Shards that somebody may have forgotten to index."""
+    def _note_unindexed(self, shards: list[PinnedShard]) -> None:
+        """Name shards that somebody may have forgotten to index."""
         names = {name for name in open_folder(self.policy.data).files() if name.endswith(".tar")}
         if unseen := sorted(names - {one.shard for one in shards}):
             self.note(
@@ -160,8 +152,8 @@ class _Retraining:
                 f"seen: run `freqgan shards index {self.policy.data}`"
             )
 
-    def _shards(self) -> list[Known]:
-        """Those that the index of the data names, with checksums; a listing could show one that is half written."""
+    def _shards(self) -> list[PinnedShard]:
+        """Return the shards that the index of the data names; a listing could show one that is half written."""
         folder = open_folder(self.policy.data)
         index: dict[str, Shard] = read_index(folder)
         if not index:
@@ -171,14 +163,17 @@ class _Retraining:
         unknown = [name for name, shard in index.items() if shard.sha256 is None]
         if unknown:
             raise InputError(f"data: the index of {folder.url} has no sha256 of {unknown[0]}: index it again")
-        return [Known(name, str(index[name].sha256), len(index[name].samples)) for name in sorted(index)]
+        return [
+            PinnedShard(shard=name, sha256=str(index[name].sha256), samples=len(index[name].samples))
+            for name in sorted(index)
+        ]
 
     # -- training ------------------------------------------------------------------------------
 
-    def _train(self, attempt: dict[str, Any]) -> int:
-        settings = validate_settings(attempt["settings"], stored=True)
-        if attempt["from"] is not None and not has_checkpoints(settings.run):
-            self._warm_start(settings, self.store.version(attempt["from"]).checkpoint())
+    def _train(self, attempt: Attempt) -> int:
+        settings = validate_settings(attempt.settings, stored=True)
+        if attempt.begins_with is not None and not has_checkpoints(settings.run):
+            self._warm_start(settings, self.store.version(attempt.begins_with).checkpoint())
         code = run_training(settings, self.address)
         if code == STOPPED_EXIT_CODE:
             self.say("stopped; the same command goes on from there")
@@ -194,35 +189,34 @@ class _Retraining:
 
     # -- judging -------------------------------------------------------------------------------
 
-    def _finish(self, attempt: dict[str, Any]) -> Version:
-        """Measures the candidate beside the model in use, and stores it with the verdict."""
-        settings = validate_settings(attempt["settings"], stored=True)
+    def _finish(self, attempt: Attempt) -> Version:
+        """Measure the candidate beside the model in use, and store it with the verdict."""
+        settings = validate_settings(attempt.settings, stored=True)
         candidate = find_checkpoint(settings.run)
-        scores = self._scores(candidate, f"version {attempt['number']}")
-        rival = None
-        if attempt["from"] is not None:
-            rival = self._scores(self.store.version(attempt["from"]).checkpoint(), f"version {attempt['from']}")
-        verdict = judge(self.policy.gate, scores, rival)
-        record = {
-            "name": self.policy.name,
-            "from": attempt["from"],
-            "begun_at_s": attempt["begun_at_s"],
-            "code": __version__,
-            "data": {
-                "url": open_folder(self.policy.data).url,
-                "shards": attempt["shards"],
-                "images": sum(one["samples"] for one in attempt["shards"]),
-                "new_images": attempt["new_images"],
-            },
-            "settings": candidate.settings.model_dump(mode="json"),
-            "step": candidate.step,
-            "images": candidate.images,
-            "digest": candidate.digest(),
-            "held_out": self.policy.held_out,
-            "scores": scores,
-            "verdict": verdict,
-        }
-        version = self.store.add(attempt["number"], candidate, record)
+        scores, rival = self._scores(candidate, f"version {attempt.number}"), None
+        if (before := attempt.begins_with) is not None:
+            rival = self._scores(self.store.version(before).checkpoint(), f"version {before}")
+        data = TrainingData(
+            url=open_folder(self.policy.data).url,
+            shards=attempt.shards,
+            images=sum(one.samples for one in attempt.shards),
+            new_images=attempt.new_images,
+        )
+        lineage = Lineage(
+            name=self.policy.name,
+            begins_with=before,
+            begun_at_s=attempt.begun_at_s,
+            code=__version__,
+            data=data,
+            settings=candidate.settings.model_dump(mode="json"),
+            step=candidate.step,
+            images=candidate.images,
+            digest=candidate.digest(),
+            held_out=self.policy.held_out,
+            scores=scores,
+            verdict=judge(self.policy.gate, scores, rival),
+        )
+        version = self.store.add(attempt.number, candidate, lineage)
         self.say(f"version {version.number} is stored in {version.folder.url}")
         return version
 
@@ -236,16 +230,15 @@ class _Retraining:
         return {name: score.value for name, score in measured["image"].items()}
 
     def _conclude(self, version: Version) -> None:
-        """What comes after a version is stored; what was done of it is not done again."""
-        holds, current = version.record["verdict"]["holds"], self.store.current()
-        moved = any(one["version"] == version.number for one in current.log) if current else False
-        if holds and not moved:
-            why = "the gate holds" if version.record["from"] else "there was none to compare with"
+        """Do what comes after a version is stored; what was done of it before is not done again."""
+        verdict, current = version.record.verdict, self.store.current()
+        was_in_use = any(move.version == version.number for move in current.log) if current else False
+        if verdict.holds and not was_in_use:
+            why = "the gate holds" if version.record.begins_with else "there was none to compare with"
             self.store.promote(version.number, self.lease, f"promoted: {why}")
             self.say(f"version {version.number} is now in use")
-        elif not holds and not version.folder.exists(ANNOUNCED):
-            failed = [row["metric"] for row in version.record["verdict"]["rows"] if not row["holds"]]
-            self.say(f"version {version.number} is not put in use: it is too much worse in {', '.join(failed)}")
+        elif not verdict.holds and not version.folder.exists(ANNOUNCED):
+            self.say(f"version {version.number} is not put in use: it is too much worse in {', '.join(verdict.failed)}")
         if not version.folder.exists(ANNOUNCED):
             write_summary(version)
             self._announce(version)
@@ -254,7 +247,7 @@ class _Retraining:
                 self.note(f"version {number} is older than the {self.policy.keep} that are kept, and was deleted")
 
     def _announce(self, version: Version) -> None:
-        """Tells the webhook; one that cannot be reached costs the model nothing."""
+        """Send the outcome to the webhook; one that cannot be reached costs the model nothing."""
         url = self.policy.webhook_url()
         if not url:
             return
@@ -268,10 +261,17 @@ class _Retraining:
             self.note(f"webhook: it could not be told ({reason}); the version stands all the same")
 
 
-def judge(gate: dict[str, float], scores: dict[str, float], rival: dict[str, float] | None) -> dict[str, Any]:
-    """Whether a candidate is good enough beside the model in use, metric by metric; without one it is.
+def judge(gate: dict[str, float], scores: dict[str, float], rival: dict[str, float] | None) -> Verdict:
+    """Return whether a candidate is good enough beside the model in use, metric by metric; without one it is.
 
-    Raises InputError for a metric of the gate that was not measured.
+    Args:
+        gate: how much worse a candidate may be, as a share, by metric.
+        scores: of the candidate.
+        rival: scores of the model in use; None where there is none.
+
+    Raises:
+        InputError: a metric of the gate was not measured.
+
     """
     rows = []
     for metric, margin in gate.items():
@@ -284,8 +284,8 @@ def judge(gate: dict[str, float], scores: dict[str, float], rival: dict[str, flo
             holds = math.isfinite(value)
         else:
             holds = value >= bound if metric in HIGH_IS_GOOD else value <= bound
-        rows.append({"metric": metric, "candidate": value, "current": other, "bound": bound, "holds": holds})
-    return {"holds": all(row["holds"] for row in rows), "rows": rows}
+        rows.append(GateRow(metric=metric, candidate=value, current=other, bound=bound, holds=holds))
+    return Verdict(holds=all(row.holds for row in rows), rows=tuple(rows))
 
 
 def _ago(at_s: float) -> str:

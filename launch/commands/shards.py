@@ -31,7 +31,7 @@ SHOWN, SHOWN_SIDE = 64, 64
 
 
 def index_with_progress(data: str) -> str:
-    """Writes the index of the shards ``data``; returns a line that says of what. Errors as of ``index_shards``."""
+    """Write the index of the shards ``data``; return a line that says of what. Errors as of ``index_shards``."""
     with progress_bar("indexing") as advance:
         shards = index_shards(data, advance)
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
@@ -42,7 +42,7 @@ def index_with_progress(data: str) -> str:
 
 
 def verify_with_progress(data: str) -> str:
-    """Prints a table of all that is wrong with the shards ``data``; returns a line where nothing is.
+    """Print a table of all that is wrong with the shards ``data``; return a line where nothing is.
 
     Raises:
         RunError: something is damaged or missing.
@@ -55,12 +55,14 @@ def verify_with_progress(data: str) -> str:
     if wrong:
         folders = {url.rpartition("/")[0] for url, _ in wrong}
         table = Table(
-            box=box.SIMPLE, title=shown(f"in {folders.pop()}") if len(folders) == 1 else None, title_justify="left"
+            box=box.SIMPLE, title=printable(f"in {folders.pop()}") if len(folders) == 1 else None, title_justify="left"
         )
         table.add_column("shard", overflow="fold")
         table.add_column("what is wrong", overflow="fold")
         for url, what in wrong:
-            table.add_row(shown(url if folders else url.rpartition("/")[2]), shown(what.removeprefix(f"{url} ")))
+            table.add_row(
+                printable(url if folders else url.rpartition("/")[2]), printable(what.removeprefix(f"{url} "))
+            )
         plain_console(PRINTED_WIDTH).print(table)
         are = "is" if len(wrong) == 1 else "are"
         raise RunError(
@@ -71,7 +73,7 @@ def verify_with_progress(data: str) -> str:
 
 
 def show_info(data: str, grid: str | None) -> None:
-    """Prints what the shards ``data`` hold, and writes random ones of their images to ``grid`` if it is given.
+    """Print what the shards ``data`` hold, and write random ones of their images to ``grid`` if it is given.
 
     Errors as of ``build_index``; RunError where ``grid`` is given and all images are damaged.
     """
@@ -83,24 +85,24 @@ def show_info(data: str, grid: str | None) -> None:
 
         images, left_out = _random_images(index)
         target[0].write(target[1], encode_png(tile(images, gap=1)))
-        print(f"{counted(len(images), 'random image')}: {shown(grid or '')}")
+        print(f"{counted(len(images), 'random image')}: {printable(grid or '')}")
         if left_out:
             print(f"damaged, and not among them: {reasons_text(left_out)}", file=sys.stderr)
 
 
 def _random_images(index: ShardSet) -> tuple[Pixels, Sequence[QuarantinedImage]]:
-    """(B, C, N, N) different ones, and those met that are damaged."""
+    """Return different images (B, C, N, N), and the damaged ones that were met."""
     from cluster.evaluation.evaluate import MIXED_SHARDS  # which loads torch: the other commands do without
     from cluster.run.data_source import sound_batch
 
     policy, order = ImagePolicy(size=SHOWN_SIDE), DataSettings(shuffle_shards=MIXED_SHARDS)
     with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
-        batch, found = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
-    return batch.images[: index.sample_count - len(images_of(found))], found
+        batch, damaged = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
+    return batch.images[: index.sample_count - len(images_of(damaged))], damaged
 
 
 def _facts(index: ShardSet) -> dict[str, str]:
-    """Lines of the table by their name."""
+    """Return lines of the table by their name."""
     samples = [sample for shard in index.shards for sample in shard.samples]
     sizes = sorted(sample.size_bytes for sample in samples)
     known = sum(shard.sha256 is not None for shard in index.shards)
@@ -129,10 +131,10 @@ def _facts(index: ShardSet) -> dict[str, str]:
 
 
 def _class_facts(index: ShardSet) -> dict[str, str]:
-    """What labels mean; by folder where the same label means different things."""
+    """Return what labels mean; by folder where the same label means different things."""
     if index.ambiguous_label is None:
         return {"classes": classes_text(index.class_names)} if index.class_names else {}
-    lines = (f"{classes_text(names)} in {shown(folder)}" for folder, names in index.classes.items())
+    lines = (f"{classes_text(names)} in {printable(folder)}" for folder, names in index.classes.items())
     return {"classes": "\n".join(lines)}
 
 
@@ -154,42 +156,42 @@ def _counts(shards: Sequence[Shard]) -> Counter[str]:
 
 
 def passed_over_text(shards: Sequence[Shard]) -> str:
-    """How many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+    """Return how many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
     counts = _counts(shards).most_common()
-    return ", ".join(f"{count:,} {shown(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
+    return ", ".join(f"{count:,} {printable(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
 
 
 def classes_text(names: Sequence[str], most: int | None = None) -> str:
-    """Label and name of every class, or of the first ``most``: "0=cat, 1=dog"."""
+    """Return label and name of every class, or of the first ``most``: "0=cat, 1=dog"."""
     text = ", ".join(f"{label}={_quoted(name)}" for label, name in enumerate(names[:most]))
     left = 0 if most is None else max(0, len(names) - most)
     return f"{text} and {left:,} more (`freqgan shards info` prints all)" if left else text
 
 
 def names_text(names: Sequence[str]) -> str:
-    """A few of ``names`` and how many more there are."""
+    """Return a few of ``names`` and how many more there are."""
     few = ", ".join(map(_quoted, names[:NAMED]))
     return f"{few} and {len(names) - NAMED:,} more" if len(names) > NAMED else few
 
 
 def _quoted(name: str) -> str:
-    """In quotes where one could not see where it ends."""
-    return f"'{shown(name)}'" if name != name.strip() or "," in name or not name else shown(name)
+    """Return ``name``, in quotes where one could not see where it ends."""
+    return f"'{printable(name)}'" if name != name.strip() or "," in name or not name else printable(name)
 
 
-def shown(text: str) -> str:
-    """For a terminal: what it would not print, or would obey, is written as an escape."""
+def printable(text: str) -> str:
+    """Return ``text`` for a terminal: what it would not print, or would obey, is written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shards_text(count: int) -> str:
-    """``count`` of them in words."""
+    """Return ``count`` of them in words."""
     return f"{count} shard{'s' if count > 1 else ''}"
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is gone afterwards, and no bar where nobody watches."""
+    """Show a bar that is gone afterwards, and no bar where nobody watches."""
     console = plain_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)

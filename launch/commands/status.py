@@ -33,7 +33,7 @@ METRICS_TAIL_BYTES = 2**20
 
 
 def print_status(target: str) -> None:
-    """Prints how the run, or the runs of the cluster, at ``target`` are doing.
+    """Print how the run, or the runs of the cluster, at ``target`` are doing.
 
     Raises:
         InputError: neither a run folder nor a dashboard that answers.
@@ -47,7 +47,7 @@ def print_status(target: str) -> None:
 
 
 def run_facts(run: str) -> list[tuple[str, str]]:
-    """What the folder of a run tells, as (name, value); it needs no cluster.
+    """Return what the folder of a run tells, as (name, value); it needs no cluster.
 
     Raises InputError where there is no run.
     """
@@ -65,11 +65,11 @@ def run_facts(run: str) -> list[tuple[str, str]]:
         facts.append(("images/s", f"{_rate(lines):.1f} over the last {len(lines)} steps"))
         facts.append(("lag", _lag(last)))
     if checkpoint is not None:
-        moved = _age(folder)
-        facts.append(("last checkpoint", f"step {checkpoint.step:,}{f', {duration_text(moved)} ago' if moved else ''}"))
+        age_s = _age(folder)
+        facts.append(("last checkpoint", f"step {checkpoint.step:,}{f', {duration_text(age_s)} ago' if age_s else ''}"))
         facts += [("passed over", text) for text in checkpoint.notes]
     failures = parse_failures(_lines(folder, FAILURES))
-    kinds = Counter(one.decision for one in failures)
+    kinds = Counter(failure.decision for failure in failures)
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
     facts.append(("images left out", str(sum(1 for _ in _lines(folder, QUARANTINE))) or "0"))
     return facts
@@ -107,7 +107,7 @@ def _jobs_table(address: str) -> Table:
 
 
 def _known(run: str) -> dict[str, str]:
-    """What can be seen of a run from here: nothing, where its folder is on another machine."""
+    """Return what can be seen of a run from here: nothing, where its folder is on another machine."""
     try:
         return dict(run_facts(run))
     except FreqganError:
@@ -125,7 +125,7 @@ def _state(folder: Folder, checkpoint: Checkpoint | None, last: MetricsLine | No
 
 
 def _last_metrics(folder: Folder) -> list[MetricsLine]:
-    """The lines of the last steps."""
+    """Return the lines of the last steps."""
     if not folder.exists(METRICS):
         return []
     with folder.open(METRICS) as file:
@@ -146,7 +146,10 @@ def _rate(lines: list[MetricsLine]) -> float:
 
 
 def _lag(last: MetricsLine) -> str:
-    """How long the image stage ended a step after the first band had begun it: how deep the pipeline is in time."""
+    """Return how long after the first band began a step the image stage ended it.
+
+    That is how deep the pipeline is in time.
+    """
     begun = [numbers["begun_s"] for numbers in last.stages.values() if "begun_s" in numbers]
     image = last.stages.get(IMAGE_STAGE, {})
     if not begun or "begun_s" not in image:
@@ -155,11 +158,11 @@ def _lag(last: MetricsLine) -> str:
 
 
 def _age(folder: Folder) -> float | None:
-    """Seconds since LATEST was moved, where that is known."""
+    """Return seconds since LATEST was moved, where that is known."""
     root = folder.child(CHECKPOINTS)
-    found = root.read_tagged(LATEST)
+    latest = root.read_tagged(LATEST)
     try:
-        pointer: dict[str, Any] = json.loads(found[0]) if found else {}
+        pointer: dict[str, Any] = json.loads(latest[0]) if latest else {}
         return time.time() - float(pointer["at_s"])
     except (ValueError, KeyError, TypeError):
         return None

@@ -37,7 +37,7 @@ def submit(
     say: Callable[[str], None],
     note: Callable[[str], None],
 ) -> int:
-    """Submits the training of ``settings``; with ``follow`` prints its log and returns its own exit code.
+    """Submit the training of ``settings``; with ``follow`` print its log and return its own exit code.
 
     Args:
         settings: of the run; its folders are those that the cluster sees.
@@ -72,7 +72,7 @@ def submit(
 
 
 def pack_job(folder: Path, settings: RunSettings, *, installed: bool) -> None:
-    """What the job needs besides what is installed on the cluster: the settings, and this program's own code.
+    """Return what the job needs besides what is installed on the cluster: the settings, and this program's own code.
 
     Data, runs, tests and whatever else lies beside it stay here.
     """
@@ -103,7 +103,7 @@ def _write(text: str) -> None:
 
 
 def _exit_code(job: Job, say: Callable[[str], None]) -> int:
-    """Of the driver; a job that was stopped asks to be run again, whatever Ray calls it."""
+    """Return the exit code of the driver; a job that was stopped asks to be run again, whatever Ray calls it."""
     if job.status == "SUCCEEDED":
         return 0
     if job.status == "STOPPED":

@@ -18,7 +18,7 @@ STOPPED_EXIT_CODE = 75
 
 
 def run_training(settings: RunSettings, address: str | None = None) -> int:
-    """Trains, keeps the run folder, writes the report; returns the exit code, 0 or STOPPED_EXIT_CODE.
+    """Train, keep the run folder, write the report; return the exit code, 0 or STOPPED_EXIT_CODE.
 
     Raises:
         FreqganError: as ``cluster.training.train.train``. Any other exception is recorded in the run folder first.

@@ -34,7 +34,7 @@ class PlanRow:
 
 
 def plan_rows(settings: ModelSettings) -> list[PlanRow]:
-    """The GANs in the order of the chain, and the image stage last. Builds the networks to count parameters."""
+    """Return the GANs in the order of the chain, and the image stage last. Builds the networks to count parameters."""
     chain = Chain(settings, BandStatistics({}, {}), torch.device("cpu"))
     rows = []
     for order, gan in enumerate(chain.plan.gans, start=1):
@@ -42,21 +42,19 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         shape = f"{settings.channels * len(gan.bands)}x{side}x{side}"
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
-        contest = BandGan(chain, gan).contest
-        rows.append(
-            PlanRow(order, gan.name, shape, condition, *_counts(contest.generator, contest.critic.discriminator))
-        )
-    contest = ImageStage(chain).contest
+        trainer = BandGan(chain, gan).trainer
+        rows.append(PlanRow(order, gan.name, shape, condition, *_counts(trainer.generator, trainer.discriminator)))
+    trainer = ImageStage(chain).trainer
     shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
     seen = "all bands, transformed back and blended"
     return [
         *rows,
-        PlanRow(len(rows) + 1, IMAGE_STAGE, shape, seen, *_counts(contest.generator, contest.critic.discriminator)),
+        PlanRow(len(rows) + 1, IMAGE_STAGE, shape, seen, *_counts(trainer.generator, trainer.discriminator)),
     ]
 
 
 def print_plan(settings: RunSettings) -> None:
-    """Prints settings and plan on stdout."""
+    """Print settings and plan on stdout."""
     print(dump_settings(settings))
     table = Table(title=f"{len(settings.band_plan().gans)} GANs in the order of the chain, and the image stage")
     for heading in ("order", "GAN", "C x H x W", "sees"):

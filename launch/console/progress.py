@@ -61,7 +61,7 @@ class ProgressReporter:
                 raise
 
     def close(self) -> None:
-        """Closes the bar and the run folder; safe to call twice."""
+        """Close the bar and the run folder; safe to call twice."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -70,21 +70,21 @@ class ProgressReporter:
             folder.close()
 
     def say(self, text: str) -> None:
-        """One line for the user."""
+        """Print one line for the user."""
         self.console.print(Text(text))
 
     def warn(self, text: str) -> None:
-        """One line that must not be overlooked."""
+        """Print one line that must not be overlooked."""
         self.console.print(Text.assemble(("note:", "yellow"), " ", text))
 
     # -- Reporter ------------------------------------------------------------------------------
 
     def on_prepare(self, text: str) -> None:
-        """Says it."""
+        """Print what is prepared."""
         self.say(text)
 
     def on_start(self, first_step: int, notes: list[str]) -> None:
-        """Shows the notes and opens the run folder; anew where all stages begin again at a checkpoint."""
+        """Show the notes and open the run folder; anew where all stages begin again at a checkpoint."""
         self.close()
         for note in notes:
             self.warn(note)
@@ -95,7 +95,7 @@ class ProgressReporter:
         self.say(f"training {self.settings.run}: step {first_step} of {self.settings.last_step}")
 
     def on_step(self, record: StepRecord) -> None:
-        """Records the step; moves the bar, or prints a line now and then."""
+        """Record the step; move the bar, or print a line now and then."""
         if self._folder is not None:
             self._folder.record(record)
         if self._live is not None:
@@ -105,14 +105,14 @@ class ProgressReporter:
             self.say(f"{self._position(record)} | {losses_text(record)}")
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Samples of the checkpoint, and the folder brought up to date."""
+        """Write samples of the checkpoint, and bring the folder up to date."""
         if self._folder is not None:
             self._folder.save(checkpoint)
         if self._live is None:
             self.say(f"checkpoint of step {checkpoint.step}")
 
     def on_evaluation(self, evaluation: Evaluation, *, best: bool) -> None:
-        """Records the scores, and says how good they are."""
+        """Record the scores, and say how good they are."""
         if self._folder is not None:
             self._folder.evaluate(evaluation)
         mark = ", the best so far" if best else ""
@@ -121,13 +121,13 @@ class ProgressReporter:
             self.warn(f"collapse at step {evaluation.step}: {evaluation.collapse}")
 
     def on_recovery(self, recovery: Recovery) -> None:
-        """Records the failure, and says what was done."""
+        """Record the failure, and say what was done."""
         if self._folder is not None:
             self._folder.record_recovery(recovery)
         self.warn(recovery_text(recovery))
 
     def on_quarantine(self, image: QuarantinedImage, count: int) -> None:
-        """Says so; from then on the count is shown beside the progress."""
+        """Print the damaged images; from then on their count is shown beside the progress."""
         self._left_out = count
         if self._live is not None:
             self._live.left_out = count
@@ -135,11 +135,11 @@ class ProgressReporter:
         self.warn(f"{image.reason}; {what}. That is damage {count} of at most {self.settings.max_damaged}")
 
     def on_note(self, text: str) -> None:
-        """Says it."""
+        """Say it."""
         self.warn(text)
 
     def on_end(self, step: int, reason: str) -> None:
-        """Closes the bar and the run folder."""
+        """Close the bar and the run folder."""
         self.close()
         self.say(
             f"{reason} at step {step} of {self.settings.last_step}, {images_text(step * self.settings.batch)} seen"
@@ -181,7 +181,7 @@ class LiveProgress:
         self._live.start()
 
     def show(self, record: StepRecord) -> None:
-        """Moves the bar to ``record``."""
+        """Move the bar to ``record``."""
         alpha = mean_alpha(record.stages)
         blend = "-" if alpha is None else f"{alpha:.3f}"
         damaged = f"{self.left_out} damaged" if self.left_out else ""
@@ -192,12 +192,15 @@ class LiveProgress:
         self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))
 
     def stop(self) -> None:
-        """Leaves the last state on the terminal."""
+        """Leave the last state on the terminal."""
         self._live.stop()
 
 
 def left_text(record: StepRecord, settings: RunSettings, first_step: int) -> str:
-    """The time to the last step at the speed of the latest ones, "3 min 20 s left"; "" until that speed is steady."""
+    """Return the time to the last step at the speed of the latest ones, "3 min 20 s left".
+
+    It is "" until that speed is steady.
+    """
     if record.step - first_step < STEADY_STEPS:
         return ""
     left_s = (settings.last_step - record.step) * settings.batch / max(record.images_per_s, 1e-9)
@@ -205,6 +208,6 @@ def left_text(record: StepRecord, settings: RunSettings, first_step: int) -> str
 
 
 def losses_text(record: StepRecord) -> str:
-    """Per stage "<name> <loss of D>/<loss of G>", two spaces apart."""
+    """Return "<name> <loss of D>/<loss of G>" per stage, two spaces apart."""
     parts = [(name, m["loss_d"], m["loss_g"]) for name, m in record.stages.items() if "loss_d" in m and "loss_g" in m]
     return "  ".join(f"{name} {d:.2f}/{g:.2f}" for name, d, g in parts)

@@ -11,12 +11,12 @@ from rich.table import Table
 
 
 def plain_console(width: int | None = None, *, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """A console that takes no text for markup ("[v2]"), for emoji (":cat:") or for something to colour."""
+    """Return a console that takes no text for markup ("[v2]"), for emoji (":cat:") or for something to colour."""
     return Console(width=width, stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
 
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> Table:
-    """Facts by their names; long ones go on in the next line, and are never cut."""
+    """Return facts by their names; long ones go on in the next line, and are never cut."""
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -26,5 +26,8 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> Table:
 
 
 def result_console(width: int) -> Console:
-    """The same on stdout, as wide as the terminal, or ``width`` where there is none: rich would assume 80 columns."""
+    """Return a console on stdout, as wide as the terminal, or ``width`` where there is none.
+
+    Rich would assume 80 columns.
+    """
     return plain_console(None if sys.stdout.isatty() else width)

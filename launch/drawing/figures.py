@@ -32,24 +32,24 @@ class Figures:
 
 
 def sample_count(image_size: int) -> int:
-    """How many images a grid shows: a square number, fewer of large images."""
+    """Return how many images a grid shows: a square number, fewer of large images."""
     columns = columns_of(image_size)
     return columns * columns
 
 
 def columns_of(image_size: int) -> int:
-    """Columns, and rows, of the large grids."""
+    """Return the columns, and rows, of the large grids."""
     return max(3, min(8, 768 // image_size))
 
 
 def detail_count(image_size: int) -> int:
-    """How many images a grid shows where three stand side by side."""
+    """Return how many images a grid shows where three stand side by side."""
     columns = max(2, columns_of(image_size) * 5 // 8)
     return columns * columns
 
 
 def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | None) -> Figures:
-    """All pictures.
+    """Return all pictures.
 
     Args:
         synthesiser: the model.
@@ -65,17 +65,19 @@ def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | 
 
 
 def shuffle_detail(chain: Chain, images: Tensor, levels: list[int]) -> Tensor:
-    """Images (B, C, N, N) whose high bands of ``levels`` are those of the image before.
+    """Return images (B, C, N, N) whose high bands of ``levels`` are those of the image before.
 
     Every band keeps its own distribution; only what belongs together is torn apart.
     """
     bands = _critical(chain, chain.transform.analyse(images))
-    moved = {b: x.roll(1, 0) if b.level in levels and b.orientation != "LL" else x for b, x in bands.items()}
-    return chain.transform.synthesise(moved, chain.size)
+    mixed = {b: x.roll(1, 0) if b.level in levels and b.orientation != "LL" else x for b, x in bands.items()}
+    return chain.transform.synthesise(mixed, chain.size)
 
 
 def detail_fit(images: Tensor) -> float:
-    """Correlation, over all images and places, of the strength of Haar's HL1, LH1, HH1 with that of edges in LL1.
+    """Return the correlation of the strength of Haar's HL1, LH1, HH1 with that of edges in LL1.
+
+    It is taken over all images (B, C, N, N) and places.
 
     Strengths are the square roots of |x|: natural bands are uncorrelated, their magnitudes are not.
     Edges are differences of neighbours, circular as the transform is. 0 where one of them never changes.
@@ -89,12 +91,12 @@ def detail_fit(images: Tensor) -> float:
 
 
 def _strength(parts: list[Tensor]) -> Tensor:
-    """(B, h, w): root of the root of the energy over channels and parts."""
+    """Return (B, h, w): the root of the root of the energy over channels and parts."""
     return torch.stack([part.square().sum(dim=1) for part in parts]).sum(dim=0) ** 0.25
 
 
 def _critical(chain: Chain, bands: SubImages) -> SubImages:
-    """The bands that hold an image without repetition: all high ones, and LL of the coarsest level."""
+    """Return the bands that hold an image without repetition: all high ones, and LL of the coarsest level."""
     return {b: x for b, x in bands.items() if b.orientation != "LL" or b.level == chain.settings.levels}
 
 
@@ -102,17 +104,17 @@ def _critical(chain: Chain, bands: SubImages) -> SubImages:
 
 
 def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
-    """The large grids, and the smaller ones of what the final images were blended from."""
+    """Write the large grids, and the smaller ones of what the final images were blended from."""
     figures.pictures["images-generated"] = _grid(to_pixels(generated.images).numpy())
     if real is not None:
         figures.pictures["images-real"] = _grid(to_eight_bits(real).numpy())
-    parts = {"blended": generated.images, "chain": generated.frequency, "other": generated.other}
+    parts = {"blended": generated.images, "chain": generated.frequency, "other": generated.conventional}
     for name, images in parts.items():
         figures.pictures[f"part-{name}"] = _detail_grid(images)
 
 
 def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
-    """A grid per band of what the GANs made (and of the real band), and one pyramid of each kind."""
+    """Write a grid per band of what the GANs made (and of the real band), and one pyramid of each kind."""
     real_bands = None if real is None else chain.real(real)
     figures.bands = list(generated.sub_images)
     for kind, bands in (("real", real_bands), ("generated", generated.sub_images)):
@@ -142,10 +144,10 @@ def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor 
     figures.fit["shuffled"] = detail_fit(shuffled["level-1"])
 
 
-def _grid(pixels: Pixels, wanted: int = PICTURE_SIDE) -> Image.Image:
-    """A grid about ``wanted`` pixels a side."""
+def _grid(pixels: Pixels, target_side: int = PICTURE_SIDE) -> Image.Image:
+    """Return a grid about ``target_side`` pixels a side."""
     columns = max(1, round(len(pixels) ** 0.5))
-    return tile(pixels, columns, scale=_scale(columns * pixels.shape[-1], wanted), gap=GAP)
+    return tile(pixels, columns, scale=_scale(columns * pixels.shape[-1], target_side), gap=GAP)
 
 
 def _detail_grid(images: Tensor) -> Image.Image:
@@ -153,6 +155,6 @@ def _detail_grid(images: Tensor) -> Image.Image:
     return _grid(to_pixels(images[:count]).numpy(), PICTURE_SIDE * 2 // 3)
 
 
-def _scale(side: int, wanted: int = PICTURE_SIDE) -> int:
-    """By how much to repeat the pixels of a picture ``side`` wide."""
-    return max(1, wanted // side)
+def _scale(side: int, target_side: int = PICTURE_SIDE) -> int:
+    """Return by how much to repeat the pixels of a picture ``side`` wide."""
+    return max(1, target_side // side)

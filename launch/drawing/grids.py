@@ -25,7 +25,7 @@ DETAIL_RANGE = 3.0
 
 
 def tile(images: Pixels, columns: int | None = None, *, scale: int = 1, gap: int = 0) -> Image.Image:
-    """uint8 (B, C, h, w) as one RGB picture, row by row; about square unless ``columns`` is given.
+    """Return uint8 (B, C, h, w) as one RGB picture, row by row; about square unless ``columns`` is given.
 
     ``scale`` repeats every pixel; ``gap`` is the white space between the tiles in pixels of the picture.
     """
@@ -41,7 +41,7 @@ def tile(images: Pixels, columns: int | None = None, *, scale: int = 1, gap: int
 
 
 def headed(picture: Image.Image, headings: Sequence[str], gap: int) -> Image.Image:
-    """A picture of columns of equal width, ``gap`` apart, below their headings."""
+    """Return a picture of columns of equal width, ``gap`` apart, below their headings."""
     height = LABEL_HEIGHT + 8
     whole = Image.new("RGB", (picture.width, height + picture.height), WHITE)
     whole.paste(picture, (0, height))
@@ -53,7 +53,7 @@ def headed(picture: Image.Image, headings: Sequence[str], gap: int) -> Image.Ima
 
 
 def to_image(pixels: Pixels, scale: int = 1) -> Image.Image:
-    """(C, h, w), grey or colour, as an RGB picture, or a 16-bit one, with every pixel repeated ``scale`` times."""
+    """Return (C, h, w), grey or colour, as an RGB or 16-bit picture, with every pixel repeated ``scale`` times."""
     if pixels.dtype == np.uint16:
         return Image.fromarray(np.ascontiguousarray(pixels[0].repeat(scale, 0).repeat(scale, 1)))
     rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
@@ -62,14 +62,14 @@ def to_image(pixels: Pixels, scale: int = 1) -> Image.Image:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """The picture as a PNG; the same pixels give the same bytes."""
+    """Return the picture as a PNG; the same pixels give the same bytes."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def band_pixels(chain: Chain, band: Band, sub_images: Tensor) -> Pixels:
-    """Normalised sub-images (B, C, h, h) of one band made visible: uint8 of the same shape.
+    """Return normalised sub-images (B, C, h, h) of one band made visible: uint8 of the same shape.
 
     A low band is shown in pixel range (it grows twofold per level, algorithm of the transform), a high
     band around mid-grey on the scale of the training images' deviation, so that real and generated compare.
@@ -80,33 +80,37 @@ def band_pixels(chain: Chain, band: Band, sub_images: Tensor) -> Pixels:
 
 
 def mosaic(chain: Chain, sub_images: SubImages, row: int, scale: int) -> Image.Image:
-    """All bands of one sample: quadrants as the classic pyramid, rings level by level; see :func:`arranged`.
+    """Return all bands of one sample: quadrants as the classic pyramid, rings level by level; see :func:`arranged`.
 
+    ``sub_images`` are normalised (B, C, h, h), of which sample ``row`` is taken.
     Bands without a GAN are white; bands wide enough carry their names.
     """
-    shown = {band: band_pixels(chain, band, x[row : row + 1])[0] for band, x in sub_images.items()}
-    return band_picture(chain.transform, chain.size, shown, scale)
+    pictures = {band: band_pixels(chain, band, x[row : row + 1])[0] for band, x in sub_images.items()}
+    return band_picture(chain.transform, chain.size, pictures, scale)
 
 
 def band_picture(
-    transform: BandTransform, size: tuple[int, int], shown: Mapping[Band, Pixels], scale: int
+    transform: BandTransform, size: tuple[int, int], pictures: Mapping[Band, Pixels], scale: int
 ) -> Image.Image:
-    """Those bands of ``shown``, (C, h, w) each, that hold an image of ``size`` without repetition; others are white."""
+    """Return a picture of the bands that hold an image of ``size`` without repetition.
+
+    ``pictures`` are (C, h, w) each; bands that are not among them are white.
+    """
     bands = [b for b in transform.bands() if b.orientation != "LL" or b.level == transform.levels]
     sizes = {band: transform.band_size(size, band) for band in bands}
     (height, width), places = arranged(sizes, transform.padded_size(size))
     picture = Image.new("RGB", (width * scale, height * scale), WHITE)
     for band in bands:
-        if band in shown:
+        if band in pictures:
             top, left = places[band]
-            picture.paste(_labelled(to_image(shown[band], scale), str(band)), (left * scale, top * scale))
+            picture.paste(_labelled(to_image(pictures[band], scale), str(band)), (left * scale, top * scale))
     return picture
 
 
 def arranged(
     sizes: Mapping[Band, tuple[int, int]], whole: tuple[int, int]
 ) -> tuple[tuple[int, int], dict[Band, tuple[int, int]]]:
-    """Height and width of a picture of all bands, and where each begins: row, column.
+    """Return height and width of a picture of all bands, and where each begins: row, column.
 
     The low band of a level lies in the corner, HL right of it, LH below, HH diagonal; packets in their band likewise.
     Rings have the size of the image they are part of: one level below the other, the inner ring first.
@@ -132,7 +136,7 @@ def arranged(
 
 
 def _quadrant(band: Band, whole: tuple[int, int]) -> tuple[int, int]:
-    """Where it begins: its level's quadrant of the image, and therein that of each further split."""
+    """Return where it begins: its level's quadrant of the image, and therein that of each further split."""
     top = left = 0
     height, width = (side >> band.level for side in whole)
     for step in (band.orientation[i : i + 2] for i in range(0, len(band.orientation), 2)):
@@ -142,7 +146,10 @@ def _quadrant(band: Band, whole: tuple[int, int]) -> tuple[int, int]:
 
 
 def _labelled(image: Image.Image, text: str) -> Image.Image:
-    """The image with its name in the upper left corner and a hairline around it, where there is room for a name."""
+    """Return the image with its name in the upper left corner and a hairline around it.
+
+    There is no name where there is no room.
+    """
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, image.width - 1, image.height - 1), outline=(96, 96, 96))
     if image.width >= 48:

@@ -26,13 +26,13 @@ class ScalingPoint:
     grown: bool
 
     def lost(self, failures_per_hour: float) -> float:
-        """The share of the time that is lost at so many failures per device and hour."""
+        """Return the share of the time that is lost at so many failures per device and hour."""
         ratio = failures_per_hour / 3600 * self.used * self.seconds_per_failure
         return ratio / (1 + ratio)
 
 
 def scaling_plot(points: Sequence[ScalingPoint], accelerator: str, failures_per_hour: float) -> bytes:
-    """A PNG: throughput on the left, lost throughput on the right."""
+    """Return a PNG: throughput on the left, lost throughput on the right."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     speed, loss = figure.subplots(1, 2)
     for grown in (False, True):

@@ -47,7 +47,7 @@ class RunScores:
 
 
 def write_page(out: Path, runs: Sequence[RunScores], count: int) -> str:
-    """Writes all three files into ``out``; returns a line that says where."""
+    """Write all three files into ``out``; return a line that says where."""
     (out / "results.json").write_text(
         json.dumps([{"system": r.system, "seed": r.seed, "cost": r.cost, "scores": r.scores} for r in runs], indent=1)
     )
@@ -57,7 +57,7 @@ def write_page(out: Path, runs: Sequence[RunScores], count: int) -> str:
         rows=median_rows(runs),
         headline=HEADLINE,
         high=HIGH_IS_GOOD,
-        runs=[_shown(out, run) for run in runs],
+        runs=[_run_facts(out, run) for run in runs],
         plots=[(name, _uri(encode_png(rendered(_plot(runs, name))))) for name in HEADLINE],
         images=runs[0].settings.images,
         count=count,
@@ -67,7 +67,7 @@ def write_page(out: Path, runs: Sequence[RunScores], count: int) -> str:
 
 
 def markdown(runs: Sequence[RunScores], count: int) -> str:
-    """The medians of every system and part, then every run."""
+    """Return the medians of every system and part, then every run."""
     high = ", ".join(name for name in HEADLINE if name in HIGH_IS_GOOD)
     lines = [
         f"{runs[0].settings.images:,} images seen by every run; {count:,} images measured; low is good but for "
@@ -110,7 +110,7 @@ class MedianRow:
 
 
 def median_rows(runs: Sequence[RunScores]) -> list[MedianRow]:
-    """Real images first, then every system with each of its parts."""
+    """Return real images first, then every system with each of its parts."""
     rows = [MedianRow("real images", "-", [_text(runs[0].scores[name]["floor"]) for name in HEADLINE])]
     for system in dict.fromkeys(run.system for run in runs):
         own = [run for run in runs if run.system == system]
@@ -134,7 +134,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _plot(runs: Sequence[RunScores], metric: str) -> Figure:
-    """A dot per run, a stroke at the median, a dotted line at the floor."""
+    """Return a dot per run, a stroke at the median, a dotted line at the floor."""
     systems = list(dict.fromkeys(run.system for run in runs))
     figure = Figure(figsize=(3.4, 2.3), layout="constrained")
     panel: Any = figure.subplots()
@@ -154,7 +154,7 @@ def _plot(runs: Sequence[RunScores], metric: str) -> Figure:
     return figure
 
 
-def _shown(out: Path, run: RunScores) -> dict[str, Any]:
+def _run_facts(out: Path, run: RunScores) -> dict[str, Any]:
     grids = sorted((out / f"{run.system}-{run.seed}" / "samples").glob("*.png"))
     return {
         "name": f"{run.system}-{run.seed}",

@@ -28,7 +28,7 @@ TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
 
 
 def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image:
-    """One small panel per GAN with the losses of D (orange) and G (blue), all on one scale, over images seen."""
+    """Return one small panel per GAN with the losses of D (orange) and G (blue), all on one scale, over images seen."""
     stages = list(lines[-1].stages)
     rows = -(-len(stages) // COLUMNS)
     figure = Figure(figsize=(10, 1.5 * rows + 0.4))
@@ -47,7 +47,7 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
 
 
 def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:
-    """The blend weight, or one line per band."""
+    """Return the blend weight, or one line per band."""
     figure, panel = _single_panel("alpha")
     names = list(alphas_of(lines[-1].stages.get(IMAGE_STAGE, {})))
     for name in names:
@@ -58,7 +58,7 @@ def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:
 
 
 def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
-    """Images per second."""
+    """Return images per second."""
     figure, panel = _single_panel("images per second")
     _draw(panel, lines, [line.images_per_s for line in lines])
     panel.set_ylim(bottom=0)
@@ -66,7 +66,7 @@ def speed_curve(lines: Sequence[MetricsLine]) -> Image.Image:
 
 
 def timeline(lines: Sequence[MetricsLine]) -> Image.Image | None:
-    """What every stage did when: a bar per step, of the last steps; None where the times are not known.
+    """Return what every stage did when: a bar per step, of the last steps; None where the times are not known.
 
     Every step has one colour in all rows, so that a step can be followed through the chain and the window be seen.
     """
@@ -91,18 +91,18 @@ def timeline(lines: Sequence[MetricsLine]) -> Image.Image | None:
 
 
 def _last_of_one_start(lines: Sequence[MetricsLine]) -> list[MetricsLine]:
-    """The last few lines with times that go on from each other: a run that was resumed began to count anew."""
-    found: list[MetricsLine] = []
+    """Return the last few lines with times that go on from each other: a run that was resumed began to count anew."""
+    latest: list[MetricsLine] = []
     for line in reversed(lines[-TIMELINE_STEPS:]):
         known = all(BEGUN in numbers and "seconds" in numbers for numbers in line.stages.values())
-        if not known or (found and any(n[BEGUN] > found[-1].stages[s][BEGUN] for s, n in line.stages.items())):
+        if not known or (latest and any(n[BEGUN] > latest[-1].stages[s][BEGUN] for s, n in line.stages.items())):
             break
-        found.append(line)
-    return found[::-1]
+        latest.append(line)
+    return latest[::-1]
 
 
 def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:
-    """One small panel per metric over images seen, with real images as a dotted line."""
+    """Return one small panel per metric over images seen, with real images as a dotted line."""
     names = [name for name in evaluations[-1].scores if name.count(".") == 0 or name.startswith("neighbours.")]
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(10, 1.6 * rows + 0.4))
@@ -123,7 +123,7 @@ def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:
 
 
 def _finish(panels: Sequence[Any], used: int) -> None:
-    """Hides panels that are not used, and gives the lowest of every column its numbers, which only the last row has."""
+    """Hide panels that are not used, and give the lowest of every column its numbers, which only the last row has."""
     for panel in panels[used:]:
         panel.set_axis_off()
     for panel in panels[max(0, used - COLUMNS) : used]:
@@ -140,7 +140,7 @@ def _single_panel(title: str) -> tuple[Figure, Any]:
 
 
 def _set_margins(figure: Figure, left: float = 0.035, bottom: float = 0.04, **spaces: float) -> None:
-    """Margins by hand: finding them by measuring every label takes longer than drawing."""
+    """Set margins by hand: finding them by measuring every label takes longer than drawing."""
     height_in = figure.get_figheight()
     figure.subplots_adjust(left, max(bottom, 0.3 / height_in), 0.975, 1 - 0.3 / height_in, **spaces)
 
@@ -150,7 +150,7 @@ def _values(lines: Sequence[MetricsLine], stage: str, key: str) -> list[float]:
 
 
 def _draw(panel: Any, lines: Sequence[MetricsLine], values: Sequence[float], **style: str) -> None:
-    """A line over images seen; both are averaged over runs of lines so that POINTS are left."""
+    """Draw a line over images seen; both are averaged over runs of lines so that POINTS are left."""
     images, numbers = np.array([line.images for line in lines], np.float64), np.array(values, np.float64)
     parts = np.array_split(np.arange(len(lines)), min(POINTS, len(lines)))
     means = ([series[part].mean() for part in parts] for series in (images, numbers))
@@ -158,7 +158,7 @@ def _draw(panel: Any, lines: Sequence[MetricsLine], values: Sequence[float], **s
 
 
 def _upper_bound(lines: Sequence[MetricsLine]) -> float:
-    """Room for nearly all of the losses: one spike would flatten every other curve."""
+    """Leave room for nearly all of the losses: one spike would flatten every other curve."""
     losses = [numbers[key] for line in lines for numbers in line.stages.values() for key in COLOURS if key in numbers]
     return max(2 * EVENLY_MATCHED, 1.1 * float(np.quantile(losses, 0.998)))
 
@@ -174,7 +174,7 @@ def _style(panel: Any, title: str) -> None:
 
 
 def rendered(figure: Figure) -> Image.Image:
-    """The figure as a picture with a transparent ground."""
+    """Return the figure as a picture with a transparent ground."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, transparent=True)
     return Image.open(buffer)

@@ -48,7 +48,7 @@ class RealImages:
 
 
 def write_report(run: str, *, note: Callable[[str], None], data: str | None = None) -> str:
-    """Writes the report of the newest sound checkpoint of ``run``; returns where it is.
+    """Write the report of the newest sound checkpoint of ``run``; return where it is.
 
     Without its real images (moved, or no longer readable) a report shows the generated ones alone and says so,
     unless ``data`` names them: then they must be there.
@@ -57,9 +57,7 @@ def write_report(run: str, *, note: Callable[[str], None], data: str | None = No
         InputError: no sound checkpoint; ``data`` cannot be read.
 
     """
-    checkpoint, synthesiser = open_model(run)
-    for text in checkpoint.notes:
-        note(text)
+    checkpoint, synthesiser = open_model(run, note=note)
     folder = open_folder(run)
     left_out = read_quarantine(folder)
     real = _real_images(checkpoint, data, left_out, note)
@@ -88,7 +86,7 @@ def _content(
     evaluations: list[Evaluation],
     real: RealImages,
 ) -> tuple[dict[str, Image.Image], dict[str, Any]]:
-    """The pictures by name and everything else that the page says."""
+    """Return the pictures by name and everything else that the page says."""
     settings = checkpoint.settings
     lines = [line for line in lines if line.step <= checkpoint.step]
     # With classes, the generated image at each place has the class of the real one there.
@@ -124,12 +122,12 @@ def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.
         "curves-alpha": alpha_curve(lines),
         "curves-speed": speed_curve(lines),
     }
-    shown = timeline(lines)
-    return pictures if shown is None else pictures | {"timeline": shown}
+    figure = timeline(lines)
+    return pictures if figure is None else pictures | {"timeline": figure}
 
 
 def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, float]) -> list[tuple[str, str]]:
-    """The key facts as (name, value)."""
+    """Return the key facts as (name, value)."""
     settings = checkpoint.settings
     wall_s = lines[-1].wall_s if lines else 0.0
     shown_alpha = (
@@ -158,7 +156,7 @@ def _bands_by_level(bands: list[Any], levels: int) -> list[tuple[int, list[str]]
 
 
 def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
-    """Median seconds of a step by stage, over the last steps."""
+    """Return the median seconds of a step by stage, over the last steps."""
     recent = lines[-100:]
     names = recent[-1].stages if recent else {}
     return {n: float(torch.tensor([line.stages[n].get("seconds", 0.0) for line in recent]).median()) for n in names}
@@ -167,14 +165,17 @@ def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
 def _real_images(
     checkpoint: Checkpoint, data: str | None, left_out: tuple[QuarantinedImage, ...], note: Callable[[str], None]
 ) -> RealImages:
-    """The first images of the training order, without those ``left_out`` of the run and others that are damaged."""
+    """Return the first images of the training order.
+
+    Those ``left_out`` of the run and others that are damaged are not among them.
+    """
     settings = checkpoint.settings
-    chosen = settings if data is None else settings.model_copy(update={"data": data})
+    read_settings = settings if data is None else settings.model_copy(update={"data": data})
     try:
-        index = open_source(chosen).index
-        same = DataSource(chosen, index).fingerprint() == checkpoint.manifest["data"]["fingerprint"]
+        index = open_source(read_settings).index
+        same = DataSource(read_settings, index).fingerprint() == checkpoint.manifest["data"]["fingerprint"]
         quarantine = Quarantine(None, index.sample_count, left_out if same else ())
-        source = DataSource(chosen, index, quarantine)
+        source = DataSource(read_settings, index, quarantine)
         with source.ingest() as ingest:
             batch = source.batch(ingest, 0, sample_count(settings.image_size))
     except FreqganError as error:

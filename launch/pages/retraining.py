@@ -16,30 +16,30 @@ MARKDOWN, HTML = "summary.md", "summary.html"
 
 
 def summarise(version: Version) -> dict[str, Any]:
-    """The outcome in short; every value is a plain number or text."""
+    """Return the outcome in short, as JSON for a webhook."""
     record = version.record
     return {
-        "name": record["name"],
+        "name": record.name,
         "version": version.number,
-        "from": record["from"],
-        "in_use": record["verdict"]["holds"],
+        "from": record.begins_with,
+        "in_use": record.verdict.holds,
         "url": version.folder.url,
-        "new_images": record["data"]["new_images"],
-        "images": record["data"]["images"],
-        "gate": record["verdict"]["rows"],
+        "new_images": record.data.new_images,
+        "images": record.data.images,
+        "gate": [row.values() for row in record.verdict.rows],
     }
 
 
 def write_summary(version: Version) -> None:
-    """summary.md and summary.html beside the model."""
+    """Write summary.md and summary.html beside the model."""
     record = version.record
     values = {
         "version": version,
         "record": record,
-        "verdict": record["verdict"],
-        "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record["finished_at_s"])),
-        "taken": duration_text(record["finished_at_s"] - record["begun_at_s"]),
-        "settings": dump_yaml(record["settings"]),
+        "verdict": record.verdict,
+        "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.finished_at_s)),
+        "taken": duration_text(record.finished_at_s - record.begun_at_s),
+        "settings": record.settings if isinstance(record.settings, str) else dump_yaml(record.settings),
     }
     for name in (MARKDOWN, HTML):
         environment = Environment(

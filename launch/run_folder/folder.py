@@ -58,7 +58,7 @@ class RunFolder:
         self._samples = SampleGrids(self.folder, settings.keep_checkpoints - 1)
 
     def record(self, record: StepRecord) -> None:
-        """One step: a line of metrics and one TensorBoard event with all of its numbers."""
+        """Write a line of metrics and one TensorBoard event with all numbers of a step."""
         self._metrics.append(record)
         scalars = {
             f"{key}/{name}": x for name, numbers in record.stages.items() for key, x in numbers.items() if key != BEGUN
@@ -67,30 +67,30 @@ class RunFolder:
         self._events.add(scalars, record.step)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """A checkpoint: its sample grid, which is drawn beside the training, and everything else brought up to date."""
+        """Bring the folder up to date with a checkpoint, whose sample grid is drawn beside the training."""
         self._samples.add(checkpoint)
         self.flush()
 
     def evaluate(self, evaluation: Evaluation) -> None:
-        """A line of scores, and the same as TensorBoard events."""
+        """Write a line of scores, and the same as TensorBoard events."""
         self._evaluations.append(evaluation)
         values = {name: score["value"] for name, score in evaluation.scores.items()} | {"fit": evaluation.fit}
         scalars = {f"evaluation/{name}": value for name, value in values.items() if value is not None}
         self._events.add(scalars, evaluation.step)
 
     def record_recovery(self, recovery: Recovery) -> None:
-        """A line of what went wrong and what was done."""
+        """Write a line of what went wrong and what was done."""
         self._failures.append(recovery)
 
     def flush(self) -> None:
-        """Everything recorded so far is in the folder afterwards."""
+        """Bring everything recorded so far into the folder."""
         self._events.flush()
         if self._staging:
             for path in sorted(p for p in self.local.rglob("*") if p.is_file()):
                 self._upload(path)
 
     def close(self) -> None:
-        """Flushes and lets go of files and staging."""
+        """Flush and let go of files and staging."""
         with ExitStack() as closing:
             if self._staging:
                 closing.callback(self._staging.cleanup)

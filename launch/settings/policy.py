@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.catalogue import FAMILIES, FEWEST
 from freqgan.setting_group import SettingGroup
-from launch.settings.load import load_settings
+from launch.settings.load import load_settings, validate
 from launch.settings.yaml_text import parse_yaml, read_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -67,17 +66,22 @@ class Policy(SettingGroup):
 
     @property
     def url(self) -> str:
-        """Of the model."""
+        """The URL of the model."""
         return f"{self.models.rstrip('/')}/{self.name}"
 
     def webhook_url(self) -> str:
-        """With variables of the environment filled in; InputError for one that is not set, and for no http URL."""
+        """Return the webhook with variables of the environment filled in.
+
+        Raises:
+            InputError: a variable is not set, or what they give is no http URL.
+
+        """
 
         def value(match: re.Match[str]) -> str:
-            found = os.environ.get(match[1])
-            if found is None:
+            content = os.environ.get(match[1])
+            if content is None:
                 raise InputError(f"webhook: the environment has no variable {match[1]}; set it, or leave webhook out")
-            return found
+            return content
 
         url = _VARIABLE.sub(value, self.webhook)
         if url and not url.startswith(("http://", "https://")):
@@ -85,28 +89,18 @@ class Policy(SettingGroup):
         return url
 
     def run_settings(self, run: str, data: str, *, is_first: bool) -> RunSettings:
-        """Those of a training of this policy."""
+        """Return the settings of a training of this policy."""
         images = self.first_images if is_first and self.first_images else self.images
         own = [f"run={run}", f"data={data}", f"images={images}"]
         return load_settings(self.settings, [*self.overrides, *own])
 
 
 def load_policy(source: str) -> Policy:
-    """The policy of a YAML file, a path or an s3:// URL; InputError names the key at fault and the remedy."""
+    """Return the policy of a YAML file, a path or an s3:// URL; InputError names the key at fault and the remedy."""
     values = parse_yaml(read_text(source), f"{source} is no valid YAML")
     if not isinstance(values, dict):
         raise InputError(f"{source} holds no policy: write lines like `name: clothes`")
-    known = list(Policy.model_fields)
-    for key in values:
-        if key not in known:
-            raise InputError(f"{source}: unknown key {key!r}{nearest(str(key), known)}; keys are {', '.join(known)}")
     try:
-        return Policy.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"{source}: " + "; ".join(map(_problem, error.errors()))) from error
-
-
-def _problem(detail: Any) -> str:
-    hint = " (put it in quotes)" if detail["type"] == "string_type" else ""
-    message = detail["msg"].removeprefix("Value error, ")  # of our own validators
-    return f"{'.'.join(map(str, detail['loc']))}: {message}{hint}"
+        return validate(values, Policy)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error

@@ -12,7 +12,7 @@ LONGEST_NAME_BYTES = 240
 
 
 def writable_object(option: str, url: str) -> tuple[Folder, str]:
-    """The folder and the name of the file ``url``, a path or s3:// URL, that ``option`` names.
+    """Return the folder and the name of the file ``url``, a path or s3:// URL, that ``option`` names.
 
     Raises:
         InputError: it is a folder, its name is too long, or its folder cannot be written.

@@ -36,7 +36,7 @@ _FILL_IN = "it looks like a template that was not filled in: fill it in, or put 
 
 
 def read_text(source: str) -> str:
-    """The text of a file, a path or an s3:// URL; InputError where there is none, or it is not UTF-8."""
+    """Return the text of a file, a path or an s3:// URL; InputError where there is none, or it is not UTF-8."""
     folder, name = split_object(source)
     try:
         return folder.read(name).decode("utf-8-sig")  # Windows puts a mark before it
@@ -47,7 +47,12 @@ def read_text(source: str) -> str:
 
 
 def parse_yaml(text: str, wrong: str) -> Any:
-    """The value that ``text`` stands for; InputError "<wrong>: <what> (line, column); <remedy>" where it is no YAML."""
+    """Return the value that ``text`` stands for.
+
+    Raises:
+        InputError: "<wrong>: <what> (line, column); <remedy>" where it is no YAML.
+
+    """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -57,7 +62,7 @@ def parse_yaml(text: str, wrong: str) -> Any:
 
 
 def dump_yaml(values: Any) -> str:
-    """``values`` in the order in which they are, as text that :func:`parse_yaml`, and YAML 1.1, read back to equals."""
+    """Return ``values``, in their order, as text that :func:`parse_yaml`, and YAML 1.1, read back to equals."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -65,7 +70,7 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key given twice, of which YAML would silently take the last, and keys that are no words."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base class, with the checks."""
+        """Read a mapping as the base class does, and check it."""
         seen: set[Any] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
@@ -77,14 +82,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
-        """Decimal, or 0x1f or 0o17."""
+        """Return a whole number written in decimals, or as 0x1f or 0o17."""
         try:
             return int(str(self.construct_scalar(node)), 0)
         except ValueError as error:
             raise _fault(f"{node.value[:20]!r} is no whole number, or one of too many digits", node) from error
 
     def number(self, node: yaml.ScalarNode) -> float:
-        """A decimal fraction, or .inf or .nan."""
+        """Return a decimal fraction, or .inf or .nan."""
         text = str(self.construct_scalar(node)).lower()
         try:
             return float(text.replace(".inf", "inf").replace(".nan", "nan"))
@@ -92,7 +97,7 @@ class _Loader(yaml.SafeLoader):
             raise _fault(f"{node.value[:20]!r} is no number", node) from error
 
     def truth(self, node: yaml.ScalarNode) -> bool:
-        """True or false."""
+        """Return true or false."""
         text = str(self.construct_scalar(node)).lower()
         if text not in ("true", "false"):
             raise _fault(f"{node.value[:20]!r} is neither true nor false", node)
@@ -107,7 +112,7 @@ class _Dumper(yaml.SafeDumper):
     """Puts text in quotes that would be read as anything else, by this program or by YAML 1.1."""
 
     def text(self, value: str) -> yaml.ScalarNode:
-        """With the rarer ends of lines escaped, which PyYAML otherwise reads back as blanks."""
+        """Return the text with the rarer ends of lines escaped, which PyYAML otherwise reads back as blanks."""
         return self.represent_scalar(f"{_TAG}str", value, style='"' if _LINE_ENDS.search(value) else None)
 
 
@@ -139,11 +144,11 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
 
 
 def _remedy(problem: str, text: str, line: int) -> str:
-    """What to do about it, where that can be told."""
+    """Return what to do about it, where that can be told."""
     if "\\t" in problem:
         return "; indent with spaces, not with tabs"
     lines = text.splitlines()[max(0, line - 1) : line + 1]  # a fault is often noticed on the line after
-    if any("{{" in one or "{%" in one for one in lines):
+    if any("{{" in line or "{%" in line for line in lines):
         return f"; {_FILL_IN}"
     special = any(word in problem for word in _WANT_QUOTES)
     return "; put a value with special characters in quotes" if special else ""

@@ -53,12 +53,12 @@ class Command:
 
     @property
     def paragraphs(self) -> list[str]:
-        """Its help, paragraph by paragraph."""
+        """The help of the command, paragraph by paragraph."""
         return [" ".join(paragraph.split()) for paragraph in (self.function.__doc__ or "").split("\n\n")]
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Its arguments and options, in the order of the signature."""
+        """The arguments and options of the command, in the order of the signature."""
         hints = get_type_hints(self.function, include_extras=True)
         signature = inspect.signature(self.function).parameters
         annotated = {name: get_args(hints[name]) for name in signature}

@@ -26,7 +26,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def copy_of(template: dict[str, Any]) -> dict[str, Any]:
-    """A RayJob to create: that of ``template``, not suspended, with a name that the server makes."""
+    """Return a RayJob to create: that of ``template``, not suspended, with a name that the server makes."""
     metadata = {key: dict(template["metadata"].get(key) or {}) for key in KEPT_METADATA}
     metadata["annotations"].pop(LAST_APPLIED, None)
     name = template["metadata"]["name"]
@@ -40,7 +40,7 @@ def copy_of(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def create(template: str, namespace: str, server: str, account: Path = ACCOUNT) -> str:
-    """The name of the RayJob that was created.
+    """Return the name of the RayJob that was created.
 
     Raises:
         InputError: no such template, or this account may not do that.
@@ -48,9 +48,9 @@ def create(template: str, namespace: str, server: str, account: Path = ACCOUNT) 
 
     """
     url = f"{server}{GROUP}/{namespace}/rayjobs"
-    found = _ask(f"{url}/{template}", None, account)
-    made = _ask(url, copy_of(found), account)
-    return str(made["metadata"]["name"])
+    cronjob = _ask(f"{url}/{template}", None, account)
+    job = _ask(url, copy_of(cronjob), account)
+    return str(job["metadata"]["name"])
 
 
 def _ask(url: str, body: dict[str, Any] | None, account: Path) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def main(
     template: Annotated[str, typer.Argument(help="name of a suspended RayJob")],
     namespace: Annotated[str, typer.Option(help="in which it is")],
 ) -> None:
-    """Starts a copy of a suspended RayJob, from inside a cluster."""
+    """Start a copy of a suspended RayJob, from inside a cluster."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     try:
         if host is None:

@@ -30,7 +30,7 @@ TRIES_PER_CROP = 20
 
 
 def write_demo_images(destination: str) -> int:
-    """Writes the crops as JPEG files into ``destination``; returns how many. The same crops every time.
+    """Write the crops as JPEG files into ``destination``; return how many. The same crops every time.
 
     Raises:
         InputError: scikit-image or one of its photographs is not there; ``destination`` cannot be written or
@@ -57,10 +57,10 @@ def write_demo_images(destination: str) -> int:
 
 
 def _photograph(name: str) -> Image.Image:
-    found = importlib.util.find_spec("skimage")
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
         raise InputError("the demo's photographs are those of scikit-image: pip install 'freqgan[demo]'")
-    path = Path(next(iter(found.submodule_search_locations))) / "data" / name
+    path = Path(next(iter(package.submodule_search_locations))) / "data" / name
     if not path.is_file():
         raise InputError(f"this version of scikit-image has no {name}: pip install 'scikit-image>=0.22'")
     with Image.open(path) as image:
@@ -68,7 +68,7 @@ def _photograph(name: str) -> Image.Image:
 
 
 def _crops(name: str) -> Iterator[Image.Image]:
-    """Up to CROPS_PER_PHOTOGRAPH crops at places that follow from the name alone."""
+    """Return up to CROPS_PER_PHOTOGRAPH crops at places that follow from the name alone."""
     photograph = _photograph(name)
     # Raw PCG64 output: NumPy promises never to change it, unlike the methods of its Generator.
     draws = iter(
@@ -86,7 +86,7 @@ def _crops(name: str) -> Iterator[Image.Image]:
 
 
 def main(arguments: list[str]) -> None:
-    """The command; leaves by SystemExit with 2 where it cannot be done."""
+    """Run the command; leave by SystemExit with 2 where it cannot be done."""
     if len(arguments) != 1:
         print("usage: python -m launch.tools.demo_images DIR", file=sys.stderr)
         raise SystemExit(2)

@@ -92,7 +92,7 @@ def bytes_of_a_step(settings: RunSettings) -> tuple[int, int]:
     try:
         executor.submit(0)
         executor.finish()
-        refs = executor.ledger.steps[0]
+        refs = executor.replay_log.steps[0]
         parts = [part for by_replica in refs.outputs.values() for part in by_replica.values()]
         made = [refs.images, *parts, *refs.gradients.values()]
         everything = [*made, refs.labels, *refs.metrics.values()]

@@ -36,7 +36,7 @@ class _Silent:
     def __init__(self) -> None:
         self.replays = 0
 
-    def record(self, function: Callable[[], list[Any]]) -> CapturedGraph:
+    def graph(self, function: Callable[[], list[Any]]) -> CapturedGraph:
         return CapturedGraph(function(), self._replay)
 
     def _replay(self) -> None:

@@ -19,8 +19,8 @@ import pytest
 from cluster.execution.callbacks import StepRecord
 from cluster.planning.cost_model import counted_work, measure
 from cluster.planning.devices import own_cores, own_devices
+from cluster.planning.planner import best_plan
 from cluster.planning.simulation import Conditions, simulate
-from cluster.planning.traffic import best_plan
 from cluster.run.settings import RunSettings
 from cluster.training.train import train
 from launch.settings.load import load_settings

@@ -91,8 +91,8 @@ def on_the_way(path: Path, count: int, right: Pixels) -> int:
         folder.upload(file, file.name)
     index, mended = build_index(folder.url), 0
 
-    def damaging(self: Folder, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
-        download(self, name, path, patience)
+    def damaging(self: Folder, name: str, path: Path, timeouts: ReadTimeouts = USUAL_PATIENCE) -> None:
+        download(self, name, path, timeouts)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))
 

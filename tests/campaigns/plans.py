@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.planning.plan import make_plan
+from cluster.planning.bin_packing import make_plan
 from tests.support.plan_bounds import best_known_bound_s
 from tests.support.plans import MOST_DEVICES, check_plan, random_problem
 

@@ -93,7 +93,7 @@ def kill_uploader(executor: Any, seen: Look, rng: random.Random) -> Collection[s
     import ray
 
     with suppress(ray.exceptions.RayError):
-        uploaders = sorted(executor.crew.uploaders.items())
+        uploaders = sorted(executor.workers.uploaders.items())
         if uploaders:
             os.kill(ray.get(rng.choice(uploaders)[1].pid.remote(), timeout=10), signal.SIGKILL)
     return ()

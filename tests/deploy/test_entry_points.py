@@ -114,7 +114,7 @@ def test_the_retraining_job_promotes_refuses_and_finds_nothing_new(
 DRAINED = """
 import subprocess, sys
 import ray
-from cluster.ray_engine.slots import draining
+from cluster.ray_engine.nodes import draining
 
 @ray.remote(num_cpus=1)
 class Busy:

@@ -12,7 +12,9 @@ from freqgan.model.band_statistics import BandMoments, BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.runtime.graph_capture import GraphCapture
+from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback
 from freqgan.training.image_stage import ImageStage
 from freqgan.transforms import parse_transform
@@ -66,32 +68,37 @@ class TinyRun:
         self.settings, self.chain = settings, chain_of(settings, device)
         self.gans = [BandGan(self.chain, gan, capture=capture) for gan in self.chain.plan.gans]
         self.image = ImageStage(self.chain, capture)
-        self.told: dict[int, dict[str, Feedback]] = {}
+        self.feedback: dict[int, dict[str, Feedback]] = {}
         self.labels = torch.arange(settings.batch) % max(1, settings.classes)
 
     def step(self, step: int) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
         images = pictures(self.settings, seed=100 + step)
+        gans = {gan.name: gan for gan in self.gans}
+        feedback = self.feedback.get(step - self.settings.feedback.lag, {})
         outputs: dict[str, Tensor] = {}
-        metrics = {}
-        for _ in range(self.chain.plan.cycles - 1):
-            for gan in self.gans:
-                outputs[gan.name] = gan.forward(step, self.labels, outputs)
-        given: dict[str, dict[str, Tensor]] = {}
-        told = self.told.get(step - self.settings.feedback.lag, {})
-        for gan in self.gans:
-            given[gan.name] = dict(outputs)
-            result = gan.step(step, images, self.labels, outputs, told.get(gan.name))
-            outputs[gan.name], metrics[gan.name] = result.output, result.metrics
-        judged = self.image.step(step, images, self.labels, outputs)
-        metrics[IMAGE_STAGE] = judged.metrics
-        self.told[step] = {
-            name: Feedback(step, self.labels, given[name], outputs[name], gradient)
-            for name, gradient in judged.feedback.items()
-        }
+        inputs_of: dict[str, dict[str, Tensor]] = {}
+        metrics: dict[str, dict[str, float]] = {}
+
+        def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
+            if call.stage == IMAGE_STAGE:
+                judged = self.image.step(step, images, self.labels, inputs)
+                metrics[call.stage] = judged.metrics
+                self.feedback[step] = {
+                    name: Feedback(step, self.labels, inputs_of[name], outputs[name], gradient)
+                    for name, gradient in judged.feedback.items()
+                }
+                return None
+            if call.kind == "forward":
+                return gans[call.stage].forward(step, self.labels, inputs)
+            result = gans[call.stage].step(step, images, self.labels, inputs, feedback.get(call.stage))
+            inputs_of[call.stage], outputs[call.stage], metrics[call.stage] = inputs, result.output, result.metrics
+            return result.output
+
+        run_step(step_graph(self.chain.plan), run_call)
         return outputs, metrics
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        return {stage.name: stage.tensors() for stage in self.stages}
+        return {stage.name: tensors_of(stage.state_dict()) for stage in self.stages}
 
     @property
     def stages(self) -> list[BandGan | ImageStage]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.plan import Plan
+from cluster.planning.stage_cost import StageCost
 
 ROUNDING = 1e-9
 SAFETY = 1e-5

@@ -8,10 +8,10 @@ from functools import cache
 
 import pytest
 
-from cluster.planning.bounds import StageCost
 from cluster.planning.cost_model import counted_work, estimated, with_speeds
 from cluster.planning.devices import ACCELERATORS, CPU, Device
 from cluster.planning.plan import Plan
+from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from freqgan.costing.operator_count import StepWork
 from launch.settings.load import load_settings

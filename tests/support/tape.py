@@ -1,4 +1,4 @@
-"""A recorder as CUDA graphs are one, on machines without a GPU: operators on fixed memory, replayed without Python.
+"""What CUDA graphs do, on machines without a GPU: operators on fixed memory, replayed without Python.
 
 What a graph could not record is refused here: reading a value, moving tensors between devices, drawing numbers, shapes
 that depend on values. What it would record and repeat wrongly is repeated wrongly: numbers that Python computed.
@@ -28,7 +28,7 @@ class Tape:
     def __init__(self) -> None:
         self.recorded = self.replayed = self.operators = 0
 
-    def record(self, function: Callable[[], list[Any]]) -> CapturedGraph:
+    def graph(self, function: Callable[[], list[Any]]) -> CapturedGraph:
         with _Operators() as seen:
             outputs = function()
         self.recorded += 1

@@ -60,7 +60,7 @@ def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
     def start_and_tell(self: RayExecutor) -> None:
         start(self)
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-        actors = {**self.crew.actors, **self.crew.readers}
+        actors = {**self.workers.actors, **self.workers.readers}
         nodes = ray.get([actor.__ray_call__.remote(node_of) for actor in actors.values()], timeout=60)
         tell("placed", hosts={name: addresses[node] for name, node in zip(actors, nodes, strict=True)})
 
@@ -68,7 +68,7 @@ def tell_of_executor(patch: pytest.MonkeyPatch) -> None:
         cause = getattr(error, "cause", None)
         tell("failure", error=type(error).__name__, cause=type(cause).__name__, text=str(error)[-400:])
         recover(self, error)
-        tell("submitted again", seats={name: seat.address for name, seat in self.crew.seats.by_actor.items()})
+        tell("submitted again", seats={name: seat.address for name, seat in self.workers.allocation.by_actor.items()})
 
     def close_and_tell(self: RayExecutor) -> None:
         tell("closing")

@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def kernels_for(x: Tensor, image_share: int = 1, taps: int = 2) -> ModuleType | None:
-    """The kernels for ``x`` and filters of so many ``taps``, or None: plain torch. Its device, type and size decide.
+    """Return the kernels for ``x`` (B, C, h, w) and filters of so many ``taps``, or None for plain torch.
+
+    The device, type and size of ``x`` decide.
 
     ``x`` is 1 / ``image_share`` of the finest image at hand, of which all levels go the same way. With
     TRITON_INTERPRET=1 in the environment those of GPUs run on the CPU too, interpreted: slow, for tests.
@@ -41,7 +43,10 @@ def kernels_for(x: Tensor, image_share: int = 1, taps: int = 2) -> ModuleType | 
 
 
 def spectral_kernels_for(x: Tensor, bank: str) -> ModuleType | None:
-    """The kernels for a "cosine" or "fourier" bank of ``x``, on a CPU, or None: SciPy and plain torch."""
+    """Return the kernels for a "cosine" or "fourier" bank of ``x`` (B, C, H, W), on a CPU, or None.
+
+    None stands for SciPy and plain torch.
+    """
     if x.dtype not in (torch.float32, torch.float64) or not _is_large_on_cpu(x, 1):
         return None
     return _kernels(f"freqgan.transforms.kernels.{bank}", x.device)

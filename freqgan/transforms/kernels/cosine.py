@@ -237,7 +237,7 @@ class _Level(NamedTuple):
 
 
 def cosine_split(images: Tensor, quads: Sequence[Quad]) -> None:
-    """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
+    """Write the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
     levels, gains = [_Level.of(quad, inverse=True) for quad in quads], gains_of(images, inverse=False)
     for chunk in chunks(images):
         coefficients, room = chunk.rooms
@@ -252,7 +252,7 @@ def cosine_split(images: Tensor, quads: Sequence[Quad]) -> None:
 
 
 def cosine_merge(quads: Sequence[Quad], images: Tensor) -> None:
-    """The inverse of :func:`cosine_split`; of the low bands, only the coarsest is read."""
+    """Write images (n, H, W): the inverse of :func:`cosine_split`; of the low bands, only the coarsest is read."""
     levels, gains = [_Level.of(quad, inverse=False) for quad in quads], gains_of(images, inverse=True)
     for chunk in chunks(images):
         coefficients, room = chunk.rooms
@@ -268,7 +268,7 @@ def cosine_merge(quads: Sequence[Quad], images: Tensor) -> None:
 
 
 def _whole(chunk: Chunk) -> tuple[int, ...]:
-    """The place of all coefficients."""
+    """Return the place of all coefficients."""
     return tuple(Place(0, 0, *chunk.shape[1:]))
 
 
@@ -279,5 +279,5 @@ def _spectra(images: Array, shape: tuple[int, ...]) -> Array:
 
 
 def check(device: torch.device) -> None:
-    """Compiles and runs a kernel; raises whatever Numba raises where it cannot."""
+    """Compile and run a kernel; raise whatever Numba raises where it cannot."""
     _sorted_planes(flat(torch.zeros(1, device=device)), (1, 1, 1), flat(torch.zeros(1)))

@@ -76,7 +76,7 @@ def _haar_merge(x, ll, hl, lh, hh):
 
 
 def haar_split(image: Tensor, levels: int) -> list[Quad]:
-    """(B, C, H, W) -> the quadrants of every level, finest first."""
+    """Return the quadrants of every level of an image (B, C, H, W), finest first."""
     batch, channels, height, width = image.shape
     quads = [
         Quad(*(image.new_empty(batch, channels, height >> level, width >> level) for _ in range(4)))
@@ -96,7 +96,10 @@ def haar_split(image: Tensor, levels: int) -> list[Quad]:
 
 
 def haar_merge(quads: Sequence[tuple[Tensor | None, Tensor, Tensor, Tensor]]) -> Tensor:
-    """The transpose of :func:`haar_split`, and its inverse where every ``ll`` but the coarsest is None."""
+    """Return the image (B, C, H, W) of ``levels``: the transpose of :func:`haar_split`.
+
+    It is also the inverse where every ``ll`` but the coarsest is None.
+    """
     finest = quads[0][1]
     batch, channels, height, width = finest.shape
     image = finest.new_empty(batch, channels, 2 * height, 2 * width)
@@ -125,7 +128,7 @@ def haar_merge(quads: Sequence[tuple[Tensor | None, Tensor, Tensor, Tensor]]) ->
 
 @_compiled
 def _accumulate(taps, first, x0, x1, x2, x3, low, high):
-    """Adds taps ``first`` to ``first`` + 3, or + 1 where there are no more, times as many rows to both channels."""
+    """Add taps ``first`` to ``first`` + 3, or + 1 where there are no more, times as many rows to both channels."""
     a0, a1 = taps[0, first], taps[0, first + 1]
     b0, b1 = taps[1, first], taps[1, first + 1]
     if first + 2 < taps.shape[1]:
@@ -142,7 +145,7 @@ def _accumulate(taps, first, x0, x1, x2, x3, low, high):
 
 @_compiled
 def _spread(taps, first, low, high, low_before, high_before, even, odd):
-    """Adds taps ``first`` and + 1 times coefficients k, and, where there are more taps, + 2 and + 3 times k - 1."""
+    """Add taps ``first`` and + 1 times coefficients k, and, where there are more taps, + 2 and + 3 times k - 1."""
     a0, b0 = taps[0, first], taps[1, first]
     c0, d0 = taps[0, first + 1], taps[1, first + 1]
     if first + 2 < taps.shape[1]:
@@ -160,7 +163,7 @@ def _spread(taps, first, low, high, low_before, high_before, even, odd):
 
 @lru_cache
 def _bank_split_of(length: int) -> Callable[..., None]:
-    """The kernel for ``length`` taps: a number that the compiler knows keeps sums along x in registers."""
+    """Return the kernel for ``length`` taps: a number that the compiler knows keeps sums along x in registers."""
     reach = length // 2
 
     @_compiled
@@ -208,7 +211,7 @@ def _bank_split_of(length: int) -> Callable[..., None]:
 
 @lru_cache
 def _bank_merge_of(length: int) -> Callable[..., None]:
-    """The kernel for ``length`` taps."""
+    """Return the kernel for ``length`` taps."""
     reach = length // 2
 
     @_compiled
@@ -263,7 +266,10 @@ def _bank_merge_of(length: int) -> Callable[..., None]:
 
 
 def bank_split(image: Tensor, taps: Tensor) -> Quad:
-    """(B, C, H, W), and (2, F) taps of the low and the high channel -> four quadrants (B, C, H/2, W/2)."""
+    """Return four quadrants (B, C, H/2, W/2) of an image (B, C, H, W).
+
+    The taps (2, F) are those of the low and the high channel.
+    """
     batch, channels, height, width = image.shape
     quad = Quad(*(image.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
     source, targets, factors = _planes(image), [_planes(band) for band in quad], taps.numpy()
@@ -273,7 +279,7 @@ def bank_split(image: Tensor, taps: Tensor) -> Quad:
 
 
 def bank_merge(quad: Quad, taps: Tensor) -> Tensor:
-    """The transpose of :func:`bank_split`."""
+    """Return the image (B, C, H, W) of four quadrants: the transpose of :func:`bank_split`."""
     batch, channels, height, width = quad.ll.shape
     image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width)
     target, sources, factors = _planes(image), [_planes(band) for band in quad], taps.numpy()
@@ -292,7 +298,7 @@ def _planes(x: Tensor) -> Array:
 
 
 def _share(work: Callable[[slice], None], planes: Array) -> None:
-    """Does all the work, some planes at a time, by as many threads as torch has."""
+    """Do all the work, some planes at a time, by as many threads as torch has."""
     count = len(planes)
     if count == 0:
         return
@@ -309,5 +315,5 @@ def _share(work: Callable[[slice], None], planes: Array) -> None:
 
 
 def check(device: torch.device) -> None:
-    """Compiles and runs a kernel; raises whatever Numba raises where it cannot."""
+    """Compile and run a kernel; raise whatever Numba raises where it cannot."""
     haar_split(torch.zeros(1, 1, 2, 2, device=device), 1)

@@ -24,24 +24,24 @@ _0, _1, _2, _3 = (np.uintp(number) for number in range(4))
 
 @compiled
 def size_of(array):
-    """Of an array, unsigned."""
+    """Return the size of an array, unsigned."""
     return np.uintp(array.size)
 
 
 @compiled
 def sizes(shape):
-    """A shape of three, unsigned."""
+    """Return a shape of three, unsigned."""
     return np.uintp(shape[0]), np.uintp(shape[1]), np.uintp(shape[2])
 
 
 def flat(x: Tensor) -> Array:
-    """An array (n) of the same memory, (2n) of a complex one."""
+    """Return an array (n,) of the memory of ``x``, (2n,) of a complex one."""
     array: Array = (torch.view_as_real(x) if x.is_complex() else x).view(-1).numpy()
     return array
 
 
 def planes_in(arrays: tuple[Array, ...], size: tuple[int, int], planes: slice) -> tuple[Array, ...]:
-    """Those of some planes, of arrays of planes of one size."""
+    """Return the planes ``planes`` of flat arrays of planes of one size."""
     area = size[0] * size[1]
     return tuple(array[planes.start * area : planes.stop * area] for array in arrays)
 
@@ -59,7 +59,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(images: Tensor) -> Iterator[Chunk]:
-    """Of images (n, H, W), contiguous."""
+    """Yield chunks of contiguous images (n, H, W)."""
     _, height, width = images.shape
     area, slices, pixels = height * width, plane_chunks(images), flat(images)
     first, second = images.new_empty(2, slices[0].stop * area).numpy()

@@ -211,7 +211,7 @@ def _levels_of(quads: Sequence[Quad], taper: Taper, *, inverse: bool) -> list[_L
 
 
 def fourier_split(images: Tensor, quads: Sequence[Quad], taper: Taper) -> None:
-    """Writes the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
+    """Write the bands (n, h, w) of every level of images (n, H, W); all contiguous."""
     levels = _levels_of(quads, taper, inverse=False)
     for chunk in chunks(images):
         count, height, width = chunk.shape
@@ -226,7 +226,7 @@ def fourier_split(images: Tensor, quads: Sequence[Quad], taper: Taper) -> None:
 
 
 def fourier_merge(quads: Sequence[Quad], images: Tensor, taper: Taper) -> None:
-    """The inverse of :func:`fourier_split`; of the low bands, only the coarsest is read."""
+    """Write images (n, H, W): the inverse of :func:`fourier_split`; of the low bands, only the coarsest is read."""
     levels = _levels_of(quads, taper, inverse=True)
     for chunk in chunks(images):
         count, height, width = chunk.shape
@@ -250,6 +250,6 @@ def _transformed(transform: Callable[[Tensor], Tensor], numbers: Array, shape: t
 
 
 def check(device: torch.device) -> None:
-    """Compiles and runs a kernel; raises whatever Numba raises where it cannot."""
-    one = tuple(flat(torch.zeros(1, device=device)) for _ in range(4))
-    _part(flat(torch.zeros(4)), one)
+    """Compile and run a kernel; raise whatever Numba raises where it cannot."""
+    arrays = tuple(flat(torch.zeros(1, device=device)) for _ in range(4))
+    _part(flat(torch.zeros(4)), arrays)

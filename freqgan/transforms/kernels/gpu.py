@@ -61,16 +61,16 @@ def _whole(a, b, c, d, rows: tl.constexpr, columns: tl.constexpr):
 
 @triton.jit
 def _haar_level(x, ll, hl, lh, hh, plane, row, column, rows: tl.constexpr, columns: tl.constexpr, height, width):
-    """Stores the quadrants of a tile, and gives its low one."""
+    """Store the quadrants of a tile, and return its low one."""
     a, b, c, d = _quarters(x, rows, columns)
     low, high = (a + c) * 0.5, (a - c) * 0.5
     low_right, high_right = (b + d) * 0.5, (b - d) * 0.5
-    at, there = _place(plane, row // 2, column // 2, rows // 2, columns // 2, height // 2, width // 2)
+    at, inside = _place(plane, row // 2, column // 2, rows // 2, columns // 2, height // 2, width // 2)
     quadrant = low + low_right
-    tl.store(ll + at, quadrant, mask=there)
-    tl.store(hl + at, low - low_right, mask=there)
-    tl.store(lh + at, high + high_right, mask=there)
-    tl.store(hh + at, high - high_right, mask=there)
+    tl.store(ll + at, quadrant, mask=inside)
+    tl.store(hl + at, low - low_right, mask=inside)
+    tl.store(lh + at, high + high_right, mask=inside)
+    tl.store(hh + at, high - high_right, mask=inside)
     return quadrant
 
 
@@ -80,8 +80,8 @@ def _haar_split(
     height, width, LEVELS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     plane, row, column = _tile(width, R, C)
-    at, there = _place(plane, row, column, R, C, height, width)
-    x = tl.load(image + at, mask=there, other=0.0)
+    at, inside = _place(plane, row, column, R, C, height, width)
+    x = tl.load(image + at, mask=inside, other=0.0)
     x = _haar_level(x, ll1, hl1, lh1, hh1, plane, row, column, R, C, height, width)
     if LEVELS > 1:
         x = _haar_level(x, ll2, hl2, lh2, hh2, plane, row // 2, column // 2, R // 2, C // 2, height // 2, width // 2)
@@ -92,10 +92,10 @@ def _haar_split(
 @triton.jit
 def _haar_unlevel(low, hl, lh, hh, plane, row, column, rows: tl.constexpr, columns: tl.constexpr, height, width):
     """The tile of which ``low`` is the low quadrant; row, column, rows ... are those of the quadrant."""
-    at, there = _place(plane, row, column, rows, columns, height, width)
-    right = tl.load(hl + at, mask=there, other=0.0)
-    below = tl.load(lh + at, mask=there, other=0.0)
-    across = tl.load(hh + at, mask=there, other=0.0)
+    at, inside = _place(plane, row, column, rows, columns, height, width)
+    right = tl.load(hl + at, mask=inside, other=0.0)
+    below = tl.load(lh + at, mask=inside, other=0.0)
+    across = tl.load(hh + at, mask=inside, other=0.0)
     even, odd = (low + right) * 0.5, (low - right) * 0.5
     even_high, odd_high = (below + across) * 0.5, (below - across) * 0.5
     return _whole(even + even_high, odd + odd_high, even - even_high, odd - odd_high, rows, columns)
@@ -109,28 +109,31 @@ def _haar_merge(
     """ADD1, ADD2: LL of a level that is not the coarsest is given, and is added to the synthesis of the next."""
     plane, row, column = _tile(width, R, C)
     if LEVELS > 2:
-        at, there = _place(plane, row // 8, column // 8, R // 8, C // 8, height // 8, width // 8)
-        x = tl.load(ll3 + at, mask=there, other=0.0)
+        at, inside = _place(plane, row // 8, column // 8, R // 8, C // 8, height // 8, width // 8)
+        x = tl.load(ll3 + at, mask=inside, other=0.0)
         x = _haar_unlevel(x, hl3, lh3, hh3, plane, row // 8, column // 8, R // 8, C // 8, height // 8, width // 8)
     if LEVELS > 1:
-        at, there = _place(plane, row // 4, column // 4, R // 4, C // 4, height // 4, width // 4)
+        at, inside = _place(plane, row // 4, column // 4, R // 4, C // 4, height // 4, width // 4)
         if LEVELS == 2:
-            x = tl.load(ll2 + at, mask=there, other=0.0)
+            x = tl.load(ll2 + at, mask=inside, other=0.0)
         elif ADD2:
-            x += tl.load(ll2 + at, mask=there, other=0.0)
+            x += tl.load(ll2 + at, mask=inside, other=0.0)
         x = _haar_unlevel(x, hl2, lh2, hh2, plane, row // 4, column // 4, R // 4, C // 4, height // 4, width // 4)
-    at, there = _place(plane, row // 2, column // 2, R // 2, C // 2, height // 2, width // 2)
+    at, inside = _place(plane, row // 2, column // 2, R // 2, C // 2, height // 2, width // 2)
     if LEVELS == 1:
-        x = tl.load(ll1 + at, mask=there, other=0.0)
+        x = tl.load(ll1 + at, mask=inside, other=0.0)
     elif ADD1:
-        x += tl.load(ll1 + at, mask=there, other=0.0)
+        x += tl.load(ll1 + at, mask=inside, other=0.0)
     x = _haar_unlevel(x, hl1, lh1, hh1, plane, row // 2, column // 2, R // 2, C // 2, height // 2, width // 2)
-    at, there = _place(plane, row, column, R, C, height, width)
-    tl.store(image + at, x, mask=there)
+    at, inside = _place(plane, row, column, R, C, height, width)
+    tl.store(image + at, x, mask=inside)
 
 
 def haar_split(image: Tensor, levels: int) -> list[Quad]:
-    """(B, C, H, W) -> the quadrants of every level, finest first; one launch for up to three levels."""
+    """Return the quadrants of every level of an image (B, C, H, W), finest first.
+
+    Up to three levels are one launch.
+    """
     image = image.contiguous()
     batch, channels, height, width = image.shape
     quads = [
@@ -144,7 +147,10 @@ def haar_split(image: Tensor, levels: int) -> list[Quad]:
 
 
 def haar_merge(quads: Sequence[tuple[Tensor | None, Tensor, Tensor, Tensor]]) -> Tensor:
-    """The transpose of :func:`haar_split`, and its inverse where every ``ll`` but the coarsest is None."""
+    """Return the image (B, C, H, W) of ``levels``: the transpose of :func:`haar_split`.
+
+    It is also the inverse where every ``ll`` but the coarsest is None.
+    """
     first, rest = list(quads[:LEVELS_AT_ONCE]), quads[LEVELS_AT_ONCE:]
     if rest:
         coarse, own = haar_merge(rest), first[-1][0]
@@ -172,8 +178,8 @@ def _grid(image: Tensor, rows: int = TILE_ROWS, columns: int = TILE_COLUMNS) -> 
 
 def _pointers(quads: Sequence[Sequence[Tensor | None]], unused: Tensor) -> list[Tensor]:
     """Twelve: those of levels that are not there are never followed."""
-    given = [unused if tensor is None else tensor for quad in quads for tensor in quad]
-    return given + [unused] * (4 * LEVELS_AT_ONCE - len(given))
+    pointers = [unused if tensor is None else tensor for quad in quads for tensor in quad]
+    return pointers + [unused] * (4 * LEVELS_AT_ONCE - len(pointers))
 
 
 # -- filter banks ----------------------------------------------------------------------------------
@@ -187,7 +193,7 @@ def _bank_split(
     plane, row, column = _tile(width // 2, R, C)
     k = row + tl.arange(0, R)[:, None]
     m = column + tl.arange(0, C)[None, :]
-    there = (k < height // 2) & (m < width // 2)
+    inside = (k < height // 2) & (m < width // 2)
     source = image + plane.to(tl.int64) * height * width
     zero = tl.zeros((R, C), dtype=image.dtype.element_ty)
     low_low, low_high, high_low, high_high = zero, zero, zero, zero
@@ -196,7 +202,7 @@ def _bank_split(
         low, high = zero, zero
         for j in tl.static_range(F):
             x = (2 * m + (j - F // 2 + 1 + F * width)) % width
-            pixels = tl.load(source + y * width + x, mask=there, other=0.0)
+            pixels = tl.load(source + y * width + x, mask=inside, other=0.0)
             low += tl.load(taps + j) * pixels
             high += tl.load(taps + F + j) * pixels
         along, across = tl.load(taps + i), tl.load(taps + F + i)
@@ -204,11 +210,11 @@ def _bank_split(
         high_low += along * high
         low_high += across * low
         high_high += across * high
-    at, there = _place(plane, row, column, R, C, height // 2, width // 2)
-    tl.store(ll + at, low_low, mask=there)
-    tl.store(hl + at, high_low, mask=there)
-    tl.store(lh + at, low_high, mask=there)
-    tl.store(hh + at, high_high, mask=there)
+    at, inside = _place(plane, row, column, R, C, height // 2, width // 2)
+    tl.store(ll + at, low_low, mask=inside)
+    tl.store(hl + at, high_low, mask=inside)
+    tl.store(lh + at, low_high, mask=inside)
+    tl.store(hh + at, high_high, mask=inside)
 
 
 @triton.jit
@@ -223,7 +229,7 @@ def _bank_merge(
     plane, row, column = _tile(half_width, R, C)
     k = row + tl.arange(0, R)[:, None]
     m = column + tl.arange(0, C)[None, :]
-    there = (k < half_height) & (m < half_width)
+    inside = (k < half_height) & (m < half_width)
     start = plane.to(tl.int64) * half_height * half_width
     target = image + plane.to(tl.int64) * height * width
     for odd_row in tl.static_range(2):
@@ -237,16 +243,19 @@ def _bank_merge(
                     at = start + y * half_width + x
                     low, high = tl.load(taps + j), tl.load(taps + F + j)
                     total += along * (
-                        low * tl.load(ll + at, mask=there, other=0.0) + high * tl.load(hl + at, mask=there, other=0.0)
+                        low * tl.load(ll + at, mask=inside, other=0.0) + high * tl.load(hl + at, mask=inside, other=0.0)
                     )
                     total += across * (
-                        low * tl.load(lh + at, mask=there, other=0.0) + high * tl.load(hh + at, mask=there, other=0.0)
+                        low * tl.load(lh + at, mask=inside, other=0.0) + high * tl.load(hh + at, mask=inside, other=0.0)
                     )
-            tl.store(target + (2 * k + odd_row) * width + 2 * m + odd_column, total, mask=there)
+            tl.store(target + (2 * k + odd_row) * width + 2 * m + odd_column, total, mask=inside)
 
 
 def bank_split(image: Tensor, taps: Tensor) -> Quad:
-    """(B, C, H, W), and (2, F) taps of the low and the high channel -> four quadrants (B, C, H/2, W/2)."""
+    """Return four quadrants (B, C, H/2, W/2) of an image (B, C, H, W).
+
+    The taps (2, F) are those of the low and the high channel.
+    """
     image = image.contiguous()
     batch, channels, height, width = image.shape
     quad = Quad(*(image.new_empty(batch, channels, height // 2, width // 2) for _ in range(4)))
@@ -256,7 +265,7 @@ def bank_split(image: Tensor, taps: Tensor) -> Quad:
 
 
 def bank_merge(quad: Quad, taps: Tensor) -> Tensor:
-    """The transpose of :func:`bank_split`."""
+    """Return the image (B, C, H, W) of four quadrants: the transpose of :func:`bank_split`."""
     quad = Quad(*(x.contiguous() for x in quad))
     batch, channels, height, width = quad.ll.shape
     image = quad.ll.new_empty(batch, channels, 2 * height, 2 * width)
@@ -268,5 +277,5 @@ def bank_merge(quad: Quad, taps: Tensor) -> Tensor:
 
 
 def check(device: torch.device) -> None:
-    """Compiles and runs a kernel on ``device``; raises whatever Triton raises where it cannot."""
+    """Compile and run a kernel on ``device``; raise whatever Triton raises where it cannot."""
     haar_split(torch.zeros(1, 1, 8, 8, device=device), 1)

@@ -34,7 +34,7 @@ def killing(stages_by_step: Mapping[int, Sequence[str]], how: signal.Signals = s
     plain = {name: getattr(RayExecutor, name) for name in ("submit", "_start", "_recover")}
 
     def look(executor: RayExecutor) -> None:
-        for name, actor in {**executor.crew.actors, **executor.crew.readers}.items():
+        for name, actor in {**executor.workers.actors, **executor.workers.readers}.items():
             if handles.get(name) is not actor:
                 replaced.update({name} & handles.keys())
                 handles[name], pids[name] = actor, ray.get(actor.pid.remote())
@@ -88,7 +88,7 @@ def killing_uploaders(rng: random.Random, longest_s: float, most: int) -> Iterat
 
     def kill(running: list[RayExecutor]) -> None:
         while len(killed) < most and not over.wait(0.02):
-            for uploader in list(running[-1].crew.uploaders.values()) if running else ():
+            for uploader in list(running[-1].workers.uploaders.values()) if running else ():
                 with suppress(ray.exceptions.RayError):  # it was not up yet, or the run has ended
                     pid = ray.get(uploader.pid.remote(), timeout=5)
                     if pid not in killed and not over.wait(rng.uniform(0, longest_s)):
@@ -122,7 +122,7 @@ def killing_writers(most: int) -> Iterator[list[int]]:
         pids: list[int] = []
         if len(killed) < most:
             with suppress(ray.exceptions.RayError):  # nobody has noticed yet that the one before is dead
-                pids = [ray.get(uploader.pid.remote()) for uploader in self.crew.uploaders.values()]
+                pids = [ray.get(uploader.pid.remote()) for uploader in self.workers.uploaders.values()]
         plain(self, step, folder_url)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

@@ -31,9 +31,9 @@ class Look:
 
 def look(executor: RayExecutor) -> Look:
     """Asks all of them, the reader of shards too; those that die meanwhile are left out."""
-    actors = {**executor.crew.actors, **executor.crew.readers}
+    actors = {**executor.workers.actors, **executor.workers.readers}
     asked = {
-        name: (a.pid.remote(), a.done.remote() if name not in executor.crew.readers else None)
+        name: (a.pid.remote(), a.done.remote() if name not in executor.workers.readers else None)
         for name, a in actors.items()
     }
     found = Look()

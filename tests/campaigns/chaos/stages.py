@@ -94,14 +94,14 @@ def whole_groups() -> Iterator[list[float]]:
     from cluster.ray_engine.recovery import Replayer
 
     at_s: list[float] = []
-    revive = Replayer._revive
+    revive = Replayer._restart
 
     def timed(self: Replayer, *arguments: Any) -> Any:
         revive(self, *arguments)
         at_s.append(time.monotonic())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Replayer, "_revive", timed)
+        patch.setattr(Replayer, "_restart", timed)
         yield at_s
 
 
@@ -212,7 +212,7 @@ def kill_machine(cluster: Any) -> Fault:
     def fault(executor: Any, seen: Look, rng: random.Random) -> Collection[str]:
         node = rng.choice(sorted(cluster.worker_nodes, key=lambda found: str(found.node_id)))
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        seats = executor.crew.seats.by_actor
+        seats = executor.workers.allocation.by_actor
         victims = {name for name, seat in seats.items() if seat.node_id == node.node_id}
         cluster.remove_node(node, allow_graceful=False)
         add_node(cluster, 1)

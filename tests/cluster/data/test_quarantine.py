@@ -17,7 +17,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cluster.data.packing import pack
-from cluster.data.quarantine import QUARANTINE, DamageFoundError, Quarantine, QuarantinedImage, reasons_text
+from cluster.data.quarantine import (
+    QUARANTINE,
+    DamageFoundError,
+    Quarantine,
+    QuarantinedImage,
+    read_around_damage,
+    reasons_text,
+)
 from cluster.data.reader import BatchReader
 from cluster.data.sampler import BlockShuffle
 from cluster.data.settings import DataSettings, ImagePolicy
@@ -377,3 +384,23 @@ def test_a_torn_file_is_refused(tmp_path: Path) -> None:
     folder.write(QUARANTINE, folder.read(QUARANTINE)[:-9])
     with pytest.raises(InputError, match=r"quarantine\.jsonl, line 1, is no image that was left out"):
         Quarantine(folder, 2)
+
+
+def test_reading_goes_on_until_all_that_is_damaged_is_excluded() -> None:
+    damaged = [QuarantinedImage("a.tar", f"{i}.jpg", "torn", 0, i, i) for i in range(3)]
+    excluded: list[QuarantinedImage] = []
+
+    def read() -> str:
+        if len(excluded) < 3:
+            raise DamageFoundError(tuple(damaged[len(excluded) :][:2]))
+        return "batch"
+
+    assert read_around_damage(read, excluded.extend) == "batch"
+    assert excluded == damaged
+
+    def refuse(images: tuple[QuarantinedImage, ...]) -> None:
+        raise RunError(f"{len(images)} are too many")
+
+    excluded.clear()
+    with pytest.raises(RunError, match="2 are too many"):
+        read_around_damage(read, refuse)

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from cluster.data.decoding import Pixels
-from cluster.data.reader import FETCHES, BatchReader
+from cluster.data.reader import BatchReader
 from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, read_index, verify_shards
+from cluster.data.shard_store import FETCHES
 from cluster.data.shards import Shard, ShardSet, find_shards
 from cluster.storage.folder import Folder, open_folder, split_object
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
@@ -127,8 +128,8 @@ def test_what_was_damaged_on_its_way_is_fetched_again(
     index, right = build_index(folder.url), all_images(build_index(str(shards)))
     download, pending = Folder.download, list[Callable[[bytes], bytes]]()
 
-    def damaging(self: Folder, name: str, path: Path, patience: ReadTimeouts = USUAL_PATIENCE) -> None:
-        download(self, name, path, patience)
+    def damaging(self: Folder, name: str, path: Path, timeouts: ReadTimeouts = USUAL_PATIENCE) -> None:
+        download(self, name, path, timeouts)
         if pending:
             path.write_bytes(pending.pop()(path.read_bytes()))
 

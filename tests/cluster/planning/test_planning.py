@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.planning.bounds import StageCost, lower_bound_s
+from cluster.planning.bin_packing import make_plan
 from cluster.planning.cost_model import counted_work, estimated, measure, with_speeds
 from cluster.planning.device_pool import READY_PER_DEVICE, Pool, Task
 from cluster.planning.devices import ACCELERATORS, CPU, GIB, Device, accelerator_of, own_devices, parse_nodes
-from cluster.planning.plan import Constraints, make_plan
+from cluster.planning.lower_bound import lower_bound_s
+from cluster.planning.plan import Constraints
+from cluster.planning.planner import best_plan
 from cluster.planning.simulation import Conditions, simulate
-from cluster.planning.traffic import best_plan, traffic
+from cluster.planning.stage_cost import StageCost
+from cluster.planning.traffic import traffic
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from tests.campaigns.chaos.processes import below, command_of
@@ -99,20 +102,20 @@ def test_a_dear_stage_is_cut_and_faster_devices_get_more() -> None:
     shares = {part.device: part.images for part in plan.by_stage["dear"]}
     assert shares[2] == max(shares.values())
     assert plan.step_s <= 1.05 * plan.lower_bound_s
-    whole = make_plan(stages, devices(1, 1, 4), batch=64, rules=Constraints(cut=False))
+    whole = make_plan(stages, devices(1, 1, 4), batch=64, constraints=Constraints(cut=False))
     assert len(whole.replicas) == 2
     assert whole.step_s > plan.step_s
 
 
-def test_rules_are_kept() -> None:
+def test_constraints_are_kept() -> None:
     stages = [StageCost(f"s{i}", 0.001, 0.001) for i in range(4)]
     mixed = [replace(device, spot=i > 0) for i, device in enumerate(devices(1, 1, 1, 1))]
-    rules = Constraints(allowed=lambda stage, device: stage != "s3" or not device.spot)
-    plan = make_plan(stages, mixed, 32, rules)
+    constraints = Constraints(allowed=lambda stage, device: stage != "s3" or not device.spot)
+    plan = make_plan(stages, mixed, 32, constraints)
     check_plan(plan, stages)
     assert {part.device for part in plan.by_stage["s3"]} == {0}
-    with pytest.raises(InputError, match="no device may run s3: its rules leave none of 3 devices"):
-        make_plan(stages, mixed[1:], 32, rules)
+    with pytest.raises(InputError, match="no device may run s3: its constraints leave none of 3 devices"):
+        make_plan(stages, mixed[1:], 32, constraints)
 
 
 def test_memory_is_kept_or_refused_with_demand_beside_supply() -> None:
@@ -152,6 +155,35 @@ def test_no_plan_at_all_is_under_the_bound() -> None:
         plan = make_plan(stages, devices(*speeds), 4)
         assert plan.step_s >= best * (1 - 1e-9)
         assert assignment_bound_s(plan, stages) <= best
+
+
+def test_no_plan_of_several_stages_is_under_the_bound() -> None:
+    """Every way to cut one to four stages of up to three images over up to three devices, some stages nearly free."""
+    rng = random.Random(5)
+    for _ in range(60):
+        batch, count = rng.randint(1, 3), rng.randint(1, 4)
+        stages = [
+            StageCost(f"s{i}", rng.uniform(0, 1) * rng.choice([0, 0.1, 1]), rng.uniform(0.05, 1)) for i in range(count)
+        ]
+        speeds = [rng.choice([1.0, 1.0, 0.7, 0.3]) for _ in range(rng.randint(1, 3))]
+        cuts = [cut for cut in itertools.product(range(batch + 1), repeat=len(speeds)) if sum(cut) == batch]
+        best = min(
+            max(
+                sum(stage.seconds(cut[device]) for stage, cut in zip(stages, chosen, strict=True)) / speed
+                for device, speed in enumerate(speeds)
+            )
+            for chosen in itertools.product(cuts, repeat=count)
+        )
+        assert lower_bound_s(stages, speeds, batch) <= best * (1 + 1e-9)
+
+
+def test_the_bound_knows_that_stages_on_one_device_are_paid_for_each() -> None:
+    """Slow devices have no time for a dear stage: the whole work over all speed is a tenth less than the bound."""
+    stages = [StageCost(f"s{i}", 0.4, 0.01) for i in range(5)] + [StageCost("dear", 0.9, 0.05)]
+    speeds = [1.0, 1.0, 0.3, 0.3]
+    whole_s = sum(stage.seconds(10) for stage in stages) / sum(speeds)
+    bound_s = lower_bound_s(stages, speeds, 10)
+    assert 1.1 * whole_s < bound_s <= make_plan(stages, devices(*speeds), 10).step_s * (1 + 1e-9)
 
 
 # -- costs -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.ray_engine.object_store_budget import MIB, fit_to_object_store, kept_steps_count, step_bytes
 from cluster.run.settings import RunSettings
+from cluster.training.train import effective_settings
 from freqgan.errors import InputError
 from tests.support.runs import tiny_run_settings
 
@@ -39,3 +40,10 @@ def test_what_fits_is_left_alone_and_what_does_not_is_kept_for_less_long() -> No
 def test_a_store_that_is_too_small_is_refused_with_the_numbers() -> None:
     with pytest.raises(InputError, match=r"object_store_mib: 1 MiB do not hold .* at least 47 MiB \(6.8 MiB each\)"):
         fit_to_object_store(settings(object_store_mib=1, feedback={"lag": 2}))
+
+
+def test_only_trainings_with_ray_are_fitted_to_its_object_store() -> None:
+    large = settings(window=16, snapshot_every=10, feedback={"lag": 2}, object_store_mib=1, executor="inline")
+    assert effective_settings(large) == large
+    with pytest.raises(InputError, match="object_store_mib: 1 MiB"):
+        effective_settings(large.model_copy(update={"executor": "ray"}))

@@ -21,6 +21,7 @@ from cluster.stages.process_group import GroupBrokenError, ReplicaGroup
 from cluster.training.train import train as train_run
 from freqgan.errors import InputError
 from freqgan.runtime.data_parallel import ReplicaContext
+from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan, Feedback, StepResult
 from freqgan.training.rollback import DivergenceGuard
 from tests.campaigns.chaos import killing
@@ -113,9 +114,10 @@ def test_replicas_equal_one_and_each_other(name: str, changes: dict[str, Any], c
     output, metrics = train(one)
     theirs, their_metrics = train(many)
     torch.testing.assert_close(theirs, output, rtol=RELATIVE, atol=50 * ABSOLUTE)
-    expected = one[0].tensors()
-    for key, tensor in many[0].tensors().items():
-        assert all(torch.equal(tensor, other.tensors()[key]) for other in many[1:]), key
+    expected = tensors_of(one[0].state_dict())
+    first, *others = (tensors_of(gan.state_dict()) for gan in many)
+    for key, tensor in first.items():
+        assert all(torch.equal(tensor, other[key]) for other in others), key
         if key.endswith(FREE):
             continue
         torch.testing.assert_close(tensor, expected[key], rtol=RELATIVE, atol=ABSOLUTE, msg=_about(key))
@@ -127,7 +129,7 @@ def test_replicas_that_diverge_are_set_back_together() -> None:
     gans = replicas_of(2, {}, "LL1")
     guards = [DivergenceGuard(gan, gan.settings.health) for gan in gans]
     with torch.no_grad():
-        next(gans[1].contest.generator.parameters()).fill_(float("nan"))  # in one of them alone
+        next(gans[1].trainer.generator.parameters()).fill_(float("nan"))  # in one of them alone
     images, labels = pictures(gans[0].settings), torch.zeros(BATCH, dtype=torch.int64)
 
     def guarded(gan: BandGan, guard: DivergenceGuard) -> Callable[[], StepResult]:
@@ -136,13 +138,14 @@ def test_replicas_that_diverge_are_set_back_together() -> None:
     results = at_once([guarded(gan, guard) for gan, guard in zip(gans, guards, strict=True)])
     assert [result.metrics["set_back_diverged_to"] for result in results] == [0, 0]
     assert [guard.setbacks for guard in guards] == [1, 1]
-    assert all(torch.equal(tensor, gans[1].tensors()[key]) for key, tensor in gans[0].tensors().items())
+    first, second = (tensors_of(gan.state_dict()) for gan in gans)
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
 
 
 def test_rows() -> None:
     shares = [ReplicaContext(i, 4) for i in range(4)]
     assert [share.rows(8) for share in shares] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
-    assert [share.before(5, 8) for share in shares] == [2, 2, 1, 0]
+    assert [share.count_within(5, 8) for share in shares] == [2, 2, 1, 0]
     with pytest.raises(InputError, match="a batch of 6 images cannot be cut into 4 equal parts"):
         shares[0].rows(6)
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from cluster.run.data_source import measure_statistics, open_source
-from cluster.stages.host import StageHost
+from cluster.stages.host import build_chain, build_host, tensor_of
+from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import SnapshotLostError, delete_snapshots, read_snapshot, snapshot_folder, write_snapshot
+from freqgan.tensor_dicts import tensors_of
 from tests.support.runs import tiny_run_settings
 
 
@@ -46,13 +48,15 @@ def test_a_stage_goes_on_from_its_snapshot_as_if_nothing_had_happened(small_shar
     settings = tiny_run_settings(tmp_path / "run", small_shards, feedback={"weight": 0.0})
     source = open_source(settings)
     statistics = {name: tensor.numpy() for name, tensor in measure_statistics(source).tensors().items()}
-    first, second = (StageHost(settings, "LL1", statistics) for _ in range(2))
+    chain = build_chain(settings, statistics)
+    first, second = (build_host(settings, StageReplica("LL1", 0, 1), chain) for _ in range(2))
     batch = source.ingest().batch(0, settings.batch)
+    images, labels = tensor_of(batch.images), tensor_of(batch.labels)
     for step in range(3):
         if step == 2:
             second.restore(first.snapshot(2))
-        first.step(step, batch.images, batch.labels, {})
-    second.step(2, batch.images, batch.labels, {})
+        first.step(step, images, labels, {})
+    second.step(2, images, labels, {})
     assert second.done == first.done == 3
-    theirs = second.stage.tensors()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in first.stage.tensors().items())
+    theirs = tensors_of(second.stage.state_dict())
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in tensors_of(first.stage.state_dict()).items())

@@ -19,12 +19,13 @@ from cluster.execution.callbacks import StepRecord
 from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import measure_statistics, open_source
-from cluster.stages.host import StageHost
+from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import delete_snapshots
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import InputError, RunError
+from freqgan.tensor_dicts import tensors_of
 from tests.campaigns.chaos import killing, killing_writers, reading
 from tests.support.runs import Events, tiny_run_settings, trained
 from tests.support.s3_server import BUCKET as S3_BUCKET
@@ -214,8 +215,8 @@ for _ in range(2):
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_engine.worker_group import Allocation
 seats = {}
-place = RaySeats._place
-RaySeats._place = lambda self: seats.update(place(self)) or dict(seats)
+place = Allocation._place
+Allocation._place = lambda self: seats.update(place(self)) or dict(seats)
 pair = {"plan": {"bands": ["LL1", "HL1"]}, "max_failures": 0}
 digest = trained(tiny_run_settings(sys.argv[1], sys.argv[2], executor="ray", **pair))[2]
 print(len({seat.node_id for seat in seats.values()}), digest)
@@ -241,7 +242,7 @@ ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_engine.executor import RayExecutor
 seats, close = {}, RayExecutor.close
 def look(self):
-    seats.update(self.crew.seats.by_actor)
+    seats.update(self.workers.allocation.by_actor)
     print("free", ray.available_resources().get("GPU", 0))
     close(self)
 RayExecutor.close = look
@@ -400,16 +401,17 @@ def test_a_reply_that_is_lost_to_a_step_done_once_more_is_asked_for_when_others_
 ) -> None:
     from cluster.ray_engine.replay_log import ReplayLog
 
-    call_member, lost = ReplayLog._call_member, list[int]()
+    call_replica, lost = ReplayLog._call_replica, list[int]()
 
-    def call_and_lose(self: ReplayLog, step: int, call: Any, member: StageReplica, refs: Any, told: Any) -> None:
-        again = member.name in refs.metrics
-        call_member(self, step, call, member, refs, told)
-        if again and not lost and (step, member.name) == (0, "LL1"):
+    def call_and_lose(self: ReplayLog, step: int, call: Any, replica: StageReplica, refs: Any, *arguments: Any) -> Any:
+        again = replica.name in refs.metrics
+        parts = call_replica(self, step, call, replica, refs, *arguments)
+        if again and not lost and (step, replica.name) == (0, "LL1"):
             lost.append(step)
-            refs.outputs[call.stage, call.pass_number][member.index] = lost_reply()
+            return {replica.index: lost_reply()}
+        return parts
 
-    monkeypatch.setattr(ReplayLog, "_call_member", call_and_lose)
+    monkeypatch.setattr(ReplayLog, "_call_replica", call_and_lose)
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=50, window=2)
     with killing({2: ["LL1"], 4: ["HL1"]}):  # who comes second takes what the first has given for step 0
         _, events, digest = trained(settings)
@@ -430,7 +432,7 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
         asked.append(list(steps))
         remember(self, asked[-1])
         if len(asked) == 1:
-            for told in self.kept_gradients.values():
+            for told in self.earlier_gradients.values():
                 told["HL1"] = lost_reply()
 
     base = tiny_run_settings(tmp_path / "run", small_shards, **PAIR)
@@ -441,19 +443,6 @@ def test_what_the_image_stage_has_kept_is_asked_for_again_where_its_reply_was_lo
     assert len(asked) == 2
     assert asked[0] == asked[1] != []
     assert len(events.recoveries) == 1
-
-
-def test_calls_that_fail_for_ever_are_no_reason_to_make_them_for_ever() -> None:
-    from cluster.ray_engine.recovery import MOST_IN_VAIN, Replayer, ReplayImpossible
-
-    recovering = Replayer.__new__(Replayer)
-    recovering._seen, recovering._in_vain = None, 0
-    positions: list[dict[str, int | None]] = [{"LL1": 3}, {"LL1": 4}]
-    for done in positions:  # it was getting on
-        for _ in range(MOST_IN_VAIN):
-            recovering._count_in_vain(3, done, False, "lost")
-    with pytest.raises(ReplayImpossible, match=r"made 20 times and nothing came of it \(lost\)"):
-        recovering._count_in_vain(3, {"LL1": 4}, False, "lost")
 
 
 @LONG
@@ -499,13 +488,13 @@ def test_without_its_snapshot_a_dead_stage_takes_all_back_to_the_checkpoint(
     from cluster.ray_engine.recovery import Replayer
 
     settings = tiny_run_settings(tmp_path / "run", small_shards, **PAIR, executor="ray", snapshot_every=1, window=1)
-    revive = Replayer._revive
+    revive = Replayer._restart
 
     def lose_snapshots_and_revive(self: Replayer, dead: tuple[str, ...], alone: tuple[str, ...]) -> None:
         delete_snapshots(settings.run)
         revive(self, dead, alone)
 
-    monkeypatch.setattr(Replayer, "_revive", lose_snapshots_and_revive)
+    monkeypatch.setattr(Replayer, "_restart", lose_snapshots_and_revive)
     with killing({4: ["HL1"]}):
         _, events, digest = trained(settings)
     assert digest == quiet_pair
@@ -555,15 +544,16 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
     settings = tiny_run_settings(tmp_path / "run", small_shards)
     source = open_source(settings)
     statistics = {k: v.numpy() for k, v in measure_statistics(source).tensors().items()}
-    host = StageHost(settings, "LL1", statistics)
+    host = build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics))
     batch = source.ingest().batch(0, 8)
-    first = host.step(0, batch.images, batch.labels, {})
-    weights = {name: tensor.clone() for name, tensor in host.stage.tensors().items()}
-    again = host.step(0, batch.images, batch.labels, {})
+    images, labels = tensor_of(batch.images), tensor_of(batch.labels)
+    first = host.step(0, images, labels, {})
+    weights = {name: tensor.clone() for name, tensor in tensors_of(host.stage.state_dict()).items()}
+    again = host.step(0, images, labels, {})
     assert (again.outputs["LL1"] == first.outputs["LL1"]).all()
-    assert all((weights[name] == tensor).all() for name, tensor in host.stage.tensors().items())
+    assert all((weights[name] == tensor).all() for name, tensor in tensors_of(host.stage.state_dict()).items())
     with pytest.raises(RunError, match="LL1 has done 1 steps and was asked for step 2"):
-        host.step(2, batch.images, batch.labels, {})
+        host.step(2, images, labels, {})
     with pytest.raises(RunError, match="asked to save step 3"):
         host.save(3, "attempt")
 

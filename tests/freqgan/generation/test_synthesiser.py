@@ -32,12 +32,20 @@ def test_a_sample_does_not_depend_on_how_many_are_made(changes: dict[str, Any]) 
     assert not torch.equal(model.sample(seed=4, count=70).images, many.images)
 
 
+def test_draws_are_those_of_the_samples_up_to_a_block_of_them() -> None:
+    model = trained().synthesiser()
+    draws = model.draws(3, 64)
+    assert torch.equal(model(draws.noises, draws.labels, draws.choices).images, model.sample(3, 64).images)
+    with pytest.raises(InputError, match="65 samples were asked for, and 64 are drawn together"):
+        model.draws(3, 65)
+
+
 def test_images_are_the_blend_of_chain_and_other() -> None:
     run = trained(levels=2)
     model = run.synthesiser()
     out = model.sample(0, 4)
     alpha = model.alphas["alpha"]
-    torch.testing.assert_close(out.images, alpha * out.frequency + (1 - alpha) * out.other, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.images, alpha * out.frequency + (1 - alpha) * out.conventional, atol=1e-5, rtol=0)
     torch.testing.assert_close(out.frequency, model.chain.image(out.sub_images))
 
 
@@ -52,7 +60,7 @@ def test_a_target_vector_decides_everything() -> None:
 def test_labels_can_be_chosen() -> None:
     run = TinyRun(tiny_settings(classes=2))
     for gan in run.gans:  # what training would do with time: let the embedding speak
-        torch.nn.init.normal_(gan.contest.average.get_parameter("style.embed.weight"), std=3)
+        torch.nn.init.normal_(gan.trainer.average.get_parameter("style.embed.weight"), std=3)
     model = run.synthesiser()
     zeros = model.sample(0, 4, labels=torch.zeros(4, dtype=torch.int64)).images
     ones = model.sample(0, 4, labels=torch.ones(4, dtype=torch.int64)).images

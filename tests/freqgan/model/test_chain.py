@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freqgan.bands import Band, all_bands
+from freqgan.bands import Band, SubImages, all_bands
 from freqgan.model.chain import Chain
-from tests.support.models import chain_of, pictures, tiny_settings
+from freqgan.pixels import from_pixels
+from freqgan.recipe.augmentation import augment
+from tests.support.models import TinyRun, chain_of, pictures, tiny_settings
 
 
 def real(chain: Chain) -> dict[Band, torch.Tensor]:
@@ -112,3 +114,40 @@ def test_outputs_of_a_joint_gan_are_taken_apart_in_order() -> None:
     for i, band in enumerate((Band(1, "HL"), Band(1, "LH"), Band(1, "HH"))):
         assert torch.equal(bands[band], output[:, 3 * i : 3 * i + 3])
     assert torch.equal(chain.stacked(chain.plan.gan("HL-LH-HH1"), bands), output)
+
+
+def test_a_batch_is_augmented_and_analysed_once_for_all_who_share_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny_settings()
+    chain, images = chain_of(settings), pictures(settings)
+    real, analysed = Chain.real, list[int]()
+
+    def count(self: Chain, images: torch.Tensor) -> SubImages:
+        analysed.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(Chain, "real", count)
+    first = chain.real_batch(3, images)
+    assert analysed == []  # the image stage may need no sub-images
+    assert chain.real_batch(3, images, slice(0, 4)).sub_images is first.sub_images
+    assert analysed == [4]
+    augmented = augment(images, settings.augmentation, settings.levels, settings.seed, 3)
+    assert torch.equal(first.images, from_pixels(augmented))
+    assert all(torch.equal(x, first.sub_images[band]) for band, x in real(chain, augmented).items())
+    own_rows = chain.real_batch(3, images, slice(2, 4)).sub_images
+    assert all(torch.equal(x, real(chain, augmented[2:])[band]) for band, x in own_rows.items())
+    others = [chain.real_batch(4, images), chain.real_batch(4, images.clone())]
+    assert len({id(batch) for batch in others} | {id(first)}) == 3
+
+
+def test_a_step_of_all_stages_analyses_its_images_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = TinyRun(tiny_settings())
+    real, analysed = Chain.real, list[int]()
+
+    def count(self: Chain, images: torch.Tensor) -> SubImages:
+        analysed.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(Chain, "real", count)
+    for step in range(3):
+        run.step(step)
+    assert analysed == [4, 4, 4]

@@ -6,7 +6,7 @@ import pytest
 
 from freqgan.model.plan import PlanSettings, build_plan
 from freqgan.model.stage_names import stage_names
-from freqgan.model.step_graph import step_graph
+from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.transforms import BandTransform, parse_transform
 
 
@@ -32,3 +32,30 @@ def test_the_ring_takes_later_gans_from_the_pass_before() -> None:
     assert calls["HL1", 1].inputs == (("LL1", 1),)
     assert calls["HL1", 2].inputs == (("LL1", 2), ("LH1", 1), ("HH1", 1))
     assert calls["image", 2].inputs == (("LL1", 2), ("HL1", 2), ("LH1", 2), ("HH1", 2))
+
+
+def test_a_step_hands_every_call_the_outputs_that_it_takes() -> None:
+    graph = step_graph(build_plan(haar(1), PlanSettings(cycles=2)))
+    calls = []
+
+    def run_call(call: StageCall, inputs: dict[str, str]) -> str | None:
+        calls.append(call)
+        assert inputs == {name: f"{name} of pass {pass_number}" for name, pass_number in call.inputs}
+        assert list(inputs) == [name for name, _ in call.inputs]
+        return None if call.stage == "image" else f"{call.stage} of pass {call.pass_number}"
+
+    run_step(graph, run_call)
+    assert calls == list(graph)
+
+
+def test_outputs_of_an_earlier_run_are_taken_where_a_call_is_not_made_again() -> None:
+    graph = step_graph(build_plan(haar(1), PlanSettings()))
+    outputs = {(call.stage, 1): "old" for call in graph}
+    taken = {}
+
+    def run_call(call: StageCall, inputs: dict[str, str]) -> str | None:
+        taken[call.stage] = inputs
+        return "new" if call.stage == "HL1" else None
+
+    run_step(graph, run_call, outputs)
+    assert taken["image"] == {"LL1": "old", "HL1": "new", "LH1": "old", "HH1": "old"}

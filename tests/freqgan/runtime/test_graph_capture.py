@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.stages.host import StageHost
+from cluster.stages.host import build_chain, build_host
+from cluster.stages.replicas import StageReplica
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
-from freqgan.runtime.graph_capture import KINDS, WARM_UP, CapturedFunction, CudaGraphs
+from freqgan.runtime.graph_capture import SIGNATURES, WARM_UP, CapturedFunction, CudaGraphs
+from freqgan.tensor_dicts import tensors_of
 from tests.support.models import TINY, TinyRun, tiny_settings
 from tests.support.other_device import OTHER, other_device
 from tests.support.runs import tiny_run_settings
@@ -71,8 +73,8 @@ def test_a_stage_set_back_goes_on_with_its_recordings() -> None:
         recorded.step(step)
     for one in (run, recorded):
         for stage in one.stages:
-            kept = {name: tensor.clone() * 0.9 for name, tensor in stage.tensors().items()}
-            stage.load(kept, stage.scalars())
+            before = stage.state_dict()
+            stage.load_state_dict(before | {name: tensor.clone() * 0.9 for name, tensor in tensors_of(before).items()})
             stage.scale_rate(0.5)
         one.step(WARM_UP + 2)
     for name, state in run.states().items():
@@ -128,7 +130,7 @@ def test_every_kind_of_call_has_its_recording_and_the_oldest_go() -> None:
             assert torch.equal(_only(called([three], more=more)), three * factor)
             assert torch.equal(_only(called([None, two], more=more)), two * factor)
     assert (tape.recorded, tape.replayed) == (6, 6)
-    for size in range(4, 4 + KINDS):
+    for size in range(4, 4 + SIGNATURES):
         called([torch.ones(size)], more=True)
     called([torch.full((2,), 0)], more=True)
     assert tape.replayed == 6  # forgotten meanwhile: it runs as it is again
@@ -154,7 +156,7 @@ def test_the_setting_has_no_effect_on_a_cpu_and_may_change_when_a_run_is_resumed
 ) -> None:
     settings = tiny_run_settings(tmp_path / "run", small_shards, cuda_graphs=True, device="cpu")
     statistics = {name: tensor.numpy() for name, tensor in unit_statistics(settings).items()}
-    assert StageHost(settings, "LL1", statistics).stage.capture is None
+    assert build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics)).stage.capture is None
     assert "cuda_graphs" not in settings.identity()
 
 
@@ -166,8 +168,9 @@ def test_cuda_graphs_do_what_a_gpu_does_without(system: str) -> None:
     run, recorded = TinyRun(settings, None, device), TinyRun(settings, CudaGraphs(), device)
     for step in range(STEPS):
         for stage, other in zip(run.stages, recorded.stages, strict=True):
-            stage.load({name: tensor.clone() for name, tensor in other.tensors().items()}, other.scalars())
-        run.told = dict(recorded.told)
+            state = other.state_dict()
+            stage.load_state_dict(state | {name: tensor.clone() for name, tensor in tensors_of(state).items()})
+        run.feedback = dict(recorded.feedback)
         made, metrics = run.step(step)
         made_again, metrics_again = recorded.step(step)
         for name, output in made.items():

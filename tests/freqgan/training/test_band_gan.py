@@ -7,6 +7,7 @@ import torch
 
 from freqgan.errors import InputError, RunError
 from freqgan.model.settings import ModelSettings
+from freqgan.tensor_dicts import counters_of
 from freqgan.training.band_gan import BandGan
 from tests.support.models import TinyRun, chain_of, pictures, tiny_settings
 
@@ -43,13 +44,13 @@ def test_training_is_a_pure_function_of_the_state_and_resumes_bit_exactly(varian
     run.step(0)
     outputs, metrics = run.step(1)
     saved = copied(run.states())
-    scalars = {stage.name: stage.scalars() for stage in run.stages}
+    counters = {stage.name: counters_of(stage.state_dict()) for stage in run.stages}
     run.step(2)
 
     again = TinyRun(settings)
-    again.told = run.told
+    again.feedback = run.feedback
     for stage in again.stages:
-        stage.load(saved[stage.name], scalars[stage.name])
+        stage.load_state_dict({**saved[stage.name], **counters[stage.name]})
     assert same(saved, again.states())
     again.step(2)
     assert same(run.states(), again.states())
@@ -79,7 +80,7 @@ def test_penalties_of_no_strength_change_nothing() -> None:
 def test_seeds_give_other_weights_and_other_noise() -> None:
     first, second = (BandGan(chain, chain.plan.gans[0]) for chain in (chain_of(tiny_settings(seed=s)) for s in (0, 1)))
     mix = "head.mix.weight"
-    assert not torch.equal(first.contest.generator.get_parameter(mix), second.contest.generator.get_parameter(mix))
+    assert not torch.equal(first.trainer.generator.get_parameter(mix), second.trainer.generator.get_parameter(mix))
 
 
 def test_a_model_begins_the_same_in_every_process() -> None:
@@ -114,7 +115,7 @@ def test_output_is_that_of_the_chain_not_of_teacher_forcing() -> None:
     settings = tiny_settings(teacher_forcing={"start": 1.0, "end": 1.0})
     chain = chain_of(settings)
     gan = BandGan(chain, chain.plan.gan("HL1"))
-    generator = gan.contest.generator
+    generator = gan.trainer.generator
     torch.nn.init.normal_(generator.get_parameter("skip.weight"))
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     given = {"LL1": torch.randn(4, 3, 8, 8)}
@@ -140,11 +141,11 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes() -> None:
     settings = tiny_settings()
     chain = chain_of(settings)
     gan = BandGan(chain, chain.plan.gans[0])
-    torch.nn.init.constant_(gan.contest.generator.get_parameter("head.mix.bias"), float("nan"))
-    before = {name: tensor.clone() for name, tensor in gan.contest.critic.discriminator.state_dict().items()}
+    torch.nn.init.constant_(gan.trainer.generator.get_parameter("head.mix.bias"), float("nan"))
+    before = {name: tensor.clone() for name, tensor in gan.trainer.discriminator.state_dict().items()}
     with pytest.raises(RunError, match=r"LL1: the discriminator's loss or gradient is not finite at step 0"):
         gan.step(0, pictures(settings), torch.zeros(4, dtype=torch.int64), {})
-    after = gan.contest.critic.discriminator.state_dict()
+    after = gan.trainer.discriminator.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.execution.executors import InlineExecutor
+from cluster.execution.inline import InlineExecutor
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.run.settings import RunSettings
 from cluster.stages import host
 from freqgan.generation.synthesiser import Synthesiser
+from freqgan.tensor_dicts import tensors_of
 from tests.support.other_device import OTHER, other_device
 from tests.support.runs import tiny_run_settings
 
@@ -56,14 +57,14 @@ def test_training_and_generation_keep_to_their_device(
             executor.finish()
             if step:  # at the first one, what a stage could be set back to is kept
                 assert seen.reads - before == len(executor.hosts), "each fetches its numbers once, and nothing else"
-        states = {name: stage.stage.tensors() for name, stage in executor.hosts.items()}
+        states = {name: tensors_of(stage.stage.state_dict()) for name, stage in executor.hosts.items()}
         assert all(t.device == device for tensors in states.values() for t in tensors.values())
-        executor.save(step + 1, str(tmp_path / "saved"))
+        executor.save(step + 1, "attempt")
         assert executor.saved(wait=True)
         executor.close()
         statistics = measure_statistics(open_source(settings))
         made = Synthesiser(settings, statistics, states, device).sample(0, 3)
-        assert {made.images.device, made.frequency.device, made.other.device} == {device}
+        assert {made.images.device, made.frequency.device, made.conventional.device} == {device}
 
 
 def test_two_devices_in_one_operator_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

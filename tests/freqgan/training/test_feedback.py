@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cluster.stages.lag_buffer import LagBuffer
+from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer
 from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
 from freqgan.training.band_gan import BandGan, Feedback, feedback_loss
@@ -35,7 +35,7 @@ def total_loss(stage: ImageStage, outputs: Mapping[str, Tensor]) -> tuple[float,
     labels = torch.zeros(settings.batch, dtype=torch.int64)
     result = copy.deepcopy(stage).step(1, pictures(settings), labels, outputs)
     share = 1 - stage.solo_count / settings.batch  # D_o judges that much of the batch
-    judges = [f"loss_g_{level}" for level in stage.reconstructions.critics]
+    judges = [f"loss_g_{level}" for level in stage.level_discriminators.trainers]
     return share * result.metrics["loss_g"] + sum(result.metrics[name] for name in judges), result.feedback
 
 
@@ -53,7 +53,7 @@ def test_feedback_is_the_derivative_of_the_losses_through_the_inverse_transform(
     """Central differences along random directions of every band."""
     settings = tiny_settings(optimiser=STILL, loss={"penalty_interval": 1000}, batch=8, **changes)
     stage, outputs = ImageStage(chain_of(settings)), outputs_of(settings)
-    for layer in [*stage.contest.critic.discriminator.modules(), *stage.reconstructions.critics.values()]:
+    for layer in [*stage.trainer.discriminator.modules(), *stage.level_discriminators.trainers.values()]:
         if isinstance(layer, torch.nn.Linear):
             layer.weight.data.mul_(3)  # logits that differ, so that no loss is flat
     gradients = total_loss(stage, outputs)[1]
@@ -110,22 +110,22 @@ def test_balance_makes_feedback_as_strong_as_the_bands_own_discriminator() -> No
     assert strengths[0] == pytest.approx(strengths[1], rel=1e-4)
 
 
-def test_without_weight_nothing_is_sent_and_no_critic_is_built() -> None:
+def test_without_weight_nothing_is_sent_and_no_discriminator_is_built() -> None:
     run = TinyRun(tiny_settings(levels=2, feedback={"weight": 0.0}))
     run.step(0)
-    assert run.told[0] == {}
-    assert not run.image.reconstructions.critics
+    assert run.feedback[0] == {}
+    assert not run.image.level_discriminators.trainers
 
 
 def test_a_plan_of_no_gans_trains_the_conventional_generator_alone() -> None:
     run = TinyRun(tiny_settings(plan={"bands": "none"}))
-    before = {name: x.clone() for name, x in run.image.tensors().items()}
+    before = {name: x.clone() for name, x in run.states()["image"].items()}
     outputs, metrics = run.step(0)
     assert outputs == {}
     assert set(metrics) == {"image"}
-    assert any(not torch.equal(before[name], x) for name, x in run.image.tensors().items())
+    assert any(not torch.equal(before[name], x) for name, x in run.states()["image"].items())
     made = run.synthesiser().sample(0, 3)
-    assert torch.equal(made.images, made.other)
+    assert torch.equal(made.images, made.conventional)
     assert len(made.sub_images) == 4
     torch.testing.assert_close(run.chain.image(made.sub_images), made.images, atol=1e-5, rtol=0)
 
@@ -138,12 +138,28 @@ def test_shares_of_more_than_a_batch_are_refused() -> None:
 
 
 def test_steps_older_than_the_lag_are_forgotten_and_the_others_survive_a_checkpoint() -> None:
-    kept = LagBuffer(2)
+    kept = GradientBuffer(2)
     for step in range(5):
         kept.add(step, {"a.b": torch.full((2,), step)})
     assert list(kept.steps) == [3, 4]
-    again = LagBuffer(2)
+    again = GradientBuffer(2)
     again.load(kept.tensors() | {"generator.weight": torch.zeros(3)})
     assert again.at(3)["a.b"].tolist() == [3, 3]
     with pytest.raises(RunError, match=r"step 2; there are steps \[3, 4\]"):
         again.at(2)
+
+
+def test_a_step_of_a_band_is_stored_by_the_names_of_its_gans_and_comes_back_with_its_own_rows() -> None:
+    steps = BandBuffer(2, "HL1")
+    steps.add(7, BandStep(torch.tensor([3, 4]), {"LL1": torch.ones(2, 3)}, torch.tensor([[5.0], [6.0]])))
+    stored = steps.tensors()
+    assert list(stored) == ["kept.7.LL1", "kept.7.HL1", "kept.7.labels"]
+    assert steps.keys_of("HL1") == ["kept.7.HL1"]
+    again = BandBuffer(2, "HL1")
+    again.load(stored)
+    again.cut(slice(1, 2))
+    labels, inputs, output = again.at(7)
+    assert (labels.tolist(), list(inputs), output.tolist()) == ([3, 4], ["LL1"], [[6.0]])
+    assert inputs["LL1"].shape == (2, 3)
+    with pytest.raises(KeyError):
+        again.load({"kept.7.LL1": torch.ones(2, 3)})

@@ -13,7 +13,7 @@ from cluster.execution.failure_policy import setbacks
 from freqgan.errors import DivergedError
 from freqgan.recipe.health import deviations, shows_collapse
 from freqgan.recipe.settings import HealthSettings
-from freqgan.tensor_dicts import to_numbers
+from freqgan.tensor_dicts import counters_of, tensors_of, to_numbers
 from freqgan.training.band_gan import BandGan, StepResult
 from freqgan.training.rollback import DivergenceGuard
 from launch.run_folder.failures import recovery_text
@@ -36,11 +36,11 @@ class Guarded:
         return self.guard.run(step, lambda: self.gan.step(step, images, labels, {}))
 
     def state(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.gan.tensors().items()}
+        return {name: tensor.clone() for name, tensor in tensors_of(self.gan.state_dict()).items()}
 
     def poison(self) -> None:
         with torch.no_grad():
-            next(self.gan.contest.generator.parameters()).fill_(float("nan"))
+            next(self.gan.trainer.generator.parameters()).fill_(float("nan"))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -56,12 +56,12 @@ def test_divergence_goes_back_to_the_last_good_state_and_repeats_the_step_more_s
     ill.poison()
     result = ill.step(5)  # the state after step 4 would be kept at step 4; the last good one is that before step 2
     assert result.metrics["set_back_diverged_to"] == 2
-    well.gan.load(good, ill.guard.good_scalars)
+    well.gan.load_state_dict({**good, **counters_of(ill.guard.good_state)})
     well.gan.scale_rate(HEALTH.rate)
     assert "set_back_diverged_to" not in well.step(5).metrics
     assert same(ill.state(), well.state())
     assert not same(ill.state(), good)
-    well.gan.load(good, ill.guard.good_scalars)
+    well.gan.load_state_dict({**good, **counters_of(ill.guard.good_state)})
     well.gan.scale_rate(1.0)
     well.step(5)
     assert not same(ill.state(), well.state())
@@ -88,7 +88,7 @@ def test_samples_that_are_all_alike_are_a_collapse() -> None:
     ill = Guarded(HEALTH, optimiser={"learning_rate": 1e-12, "learning_rate_final": 1e-12})
     ill.step(0)
     with torch.no_grad():
-        for parameter in ill.gan.contest.generator.parameters():
+        for parameter in ill.gan.trainer.generator.parameters():
             parameter.zero_()
     found = [ill.step(step).metrics for step in (1, 3, 5)]
     assert [m["sample_deviation"] < 0.02 * m["real_deviation"] for m in found] == [True] * 3
@@ -118,9 +118,9 @@ def test_state_before_there_were_guards_makes_itself_the_good_one() -> None:
     guarded = Guarded()
     for step in range(3):
         guarded.step(step)
-    guarded.guard.load({}, {}, 3)
+    guarded.guard.load_state_dict({}, 3)
     assert guarded.guard.good_step == 3
-    assert same(guarded.guard.good_tensors, guarded.state())
+    assert same(tensors_of(guarded.guard.good_state), guarded.state())
 
 
 WILD: dict[str, Any] = {

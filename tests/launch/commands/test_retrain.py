@@ -94,9 +94,9 @@ def test_promote_refuse_nothing_new_and_roll_back(
         (3, False, 2),
     ]
     record = store.version(3).record
-    assert record["data"]["images"] == 96
-    assert record["verdict"]["rows"][0]["holds"] is False
-    assert record["settings"]["checkpoint_every"] == 2
+    assert record.data.images == 96
+    assert record.verdict.rows[0].holds is False
+    assert record.values()["settings"]["checkpoint_every"] == 2
     everything = b"".join(store.folder.read(name) for name in store.folder.list() if not name.endswith(".safetensors"))
     assert b"secret-token" not in everything
     assert b"test-secret" not in everything
@@ -208,6 +208,15 @@ def test_a_damaged_version_is_never_put_in_use(capsys: Capsys, bench: Bench) -> 
     assert current.stack == (1,)
 
 
+def test_a_damaged_attempt_is_refused_with_its_name_and_the_remedy(capsys: Capsys, bench: Bench) -> None:
+    bench.grow(1)
+    for content in (b"{", b'{"number": 1}', b"\xff"):
+        bench.store.attempt(1).write("attempt.json", content)
+        fault = refused(retrain(capsys, bench.policy()))
+        assert "attempts/000001/attempt.json is damaged (" in fault
+        assert "delete it, and version 1 is begun anew" in fault
+
+
 def test_storage_that_cannot_be_used_is_not_nothing_to_do(capsys: Capsys, bench: Bench) -> None:
     """A schedule must hear of it: it is exit 0 when another runner holds the lease, and only then."""
     (bench.folder / "file").write_text("")
@@ -234,7 +243,7 @@ def test_storage_that_cannot_be_used_is_not_nothing_to_do(capsys: Capsys, bench:
 def test_the_gate(gate: dict[str, float], scores: float, rival: float | None, holds: bool) -> None:
     (metric,) = gate
     verdict = judge(gate, {metric: scores}, None if rival is None else {metric: rival})
-    assert verdict["holds"] is holds
+    assert verdict.holds is holds
 
 
 def test_a_metric_that_was_not_measured() -> None:
@@ -245,17 +254,17 @@ def test_a_metric_that_was_not_measured() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gate": {}}, "gate: .*name at least one metric"),
+        ({"gate": {}}, r"gate = \{\}: name at least one metric"),
         ({"gate": {"slice_wasserstein": 0.1}}, r"did you mean sliced_wasserstein"),
-        ({"imags": 3}, r"unknown key 'imags' \(did you mean images"),
+        ({"imags": 3}, r"unknown setting 'imags' \(did you mean images"),
         ({"name": "a/b"}, "use letters, digits"),
-        ({"images": 0}, "images: Input should be greater than or equal to 1"),
-        ({"images": True}, "images: Input should be a whole number, not true or false"),
-        ({"count": "100"}, "count: Input should be a whole number, not text"),
-        *(({"gate": {"spectrum_db": x}}, "gate: Input should be a finite number") for x in (NAN, INFINITY, -INFINITY)),
-        ({"gate": {"spectrum_db": True}}, "gate: Input should be a number, not true or false"),
-        ({"gate": {"spectrum_db": "0.1"}}, "gate: Input should be a number, not text"),
-        ({"name": 2024}, r"name: .*\(put it in quotes\)"),
+        ({"images": 0}, "images = 0: must be greater than or equal to 1"),
+        ({"images": True}, "images = True: must be a whole number, not true or false"),
+        ({"count": "100"}, "count = '100': must be a whole number, not text"),
+        *(({"gate": {"spectrum_db": x}}, "gate = .*: must be a finite number") for x in (NAN, INFINITY, -INFINITY)),
+        ({"gate": {"spectrum_db": True}}, "gate = .*: must be a number, not true or false"),
+        ({"gate": {"spectrum_db": "0.1"}}, "gate = .*: must be a number, not text"),
+        ({"name": 2024}, r"name = 2024: must be .*\(put it in quotes\)"),
     ],
 )
 def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -276,7 +285,7 @@ def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], mes
         ("name: clothes-{{ day }}\n", r"line 1.*template that was not filled in"),
         ("- name\n", "holds no policy"),
         ("", "holds no policy"),
-        ("null: 1\n", "unknown key None"),
+        ("null: 1\n", "unknown setting 'None'"),
     ],
 )
 def test_text_that_is_no_policy(tmp_path: Path, text: str, message: str) -> None:

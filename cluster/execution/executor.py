@@ -1,0 +1,111 @@
+"""What a coordinator asks of an executor.
+
+Executors differ in where the stages live, never in arithmetic: all run :func:`freqgan.model.step_graph.step_graph` over
+:class:`cluster.stages.host.StageHost`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.evaluation.background import ScoreValues
+from cluster.execution.failure_policy import Recovery
+from cluster.run.settings import RunSettings
+from cluster.storage.checksummed_files import FileRecord
+from freqgan.errors import RunError
+from freqgan.tensor_dicts import Metrics
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    """Where the state of ``step`` finished steps lies: its files, named relative to the folder of checkpoints."""
+
+    step: int
+    root_url: str
+    records: list[FileRecord]
+
+
+@dataclass(frozen=True)
+class RecoveryBudget:
+    """What an executor tells the one that takes its place after a roll-back.
+
+    Attributes:
+        failures: recoveries so far.
+        preemptions: recoveries from lost machines so far.
+        use_gpus: whether stages sit on GPUs; None where that is not decided yet.
+
+    """
+
+    failures: int = 0
+    preemptions: int = 0
+    use_gpus: bool | None = None
+
+
+class RollBackError(RunError):
+    """Everything must begin again at the last checkpoint: what a replay needs is gone."""
+
+    def __init__(self, cause: str, budget: RecoveryBudget, step: int, stages: tuple[str, ...]) -> None:
+        super().__init__(f"{cause}: all stages begin again at the last checkpoint")
+        self.cause, self.budget, self.step, self.stages = cause, budget, step, stages
+
+    def recovery(self, from_step: int) -> Recovery:
+        """Returns the record of the roll-back to the checkpoint of ``from_step``."""
+        return Recovery(self.step, self.stages, self.cause, "roll back", from_step, self.step - from_step, 0.0)
+
+
+class Executor(Protocol):
+    """Runs steps of all stages. ``submit`` and ``finish`` are called once per step, each in order.
+
+    ``recoveries`` are the failures it got over; who reads a recovery takes it out.
+    """
+
+    recoveries: deque[Recovery]
+
+    @property
+    def window(self) -> int:
+        """The most steps that may be submitted and not finished."""
+
+    def submit(self, step: int) -> None:
+        """Starts step ``step`` (from 0); may return before it is done."""
+
+    def finish(self) -> dict[str, Metrics]:
+        """Waits for the oldest step not yet finished; returns its metrics by stage."""
+
+    def save(self, step: int, attempt: str) -> None:
+        """Starts writing the state after ``step`` steps, for the writer of that name.
+
+        It is called right after ``submit(step - 1)``.
+        """
+
+    def saved(self, *, wait: bool) -> list[FileRecord] | None:
+        """Returns the records of the oldest save not yet collected; None where it takes time, unless ``wait``."""
+
+    def score(self, step: int) -> Future[ScoreValues]:
+        """Starts scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
+
+    def wants_to_move(self) -> bool:
+        """Returns whether stages should move to other machines: then :meth:`move` is called next, and no other step."""
+
+    def move(self, at: RestorePoint) -> None:
+        """Moves them, when all submitted steps are finished and ``at`` is the checkpoint of the last one."""
+
+    def is_leaving(self) -> bool:
+        """Returns whether the machine of this process is to be taken away: the run should stop with a checkpoint."""
+
+    def close(self) -> None:
+        """Gives back what the executor holds. Safe to call twice."""
+
+
+def steps_awaiting_feedback(settings: RunSettings, restore: RestorePoint | None) -> range:
+    """Returns the steps before ``restore`` whose feedback is still to be applied."""
+    if restore is None or not settings.feeds_back:
+        return range(0)
+    return range(max(0, restore.step - settings.feedback.lag), restore.step)
+
+
+def evaluation_data(settings: RunSettings) -> tuple[str, int]:
+    """Returns what :func:`cluster.evaluation.background.score_checkpoint` compares with, and how many images."""
+    return settings.watch.data, settings.watch.count

@@ -1,0 +1,120 @@
+"""The executor that is one process."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cluster.evaluation.background import ScoreValues, score_checkpoint
+from cluster.execution.executor import RestorePoint, evaluation_data, steps_awaiting_feedback
+from cluster.execution.failure_policy import Recovery
+from cluster.run.data_source import DataSource
+from cluster.run.settings import RunSettings
+from cluster.stages.host import build_chain, build_host, tensor_of
+from cluster.stages.replicas import StageReplica
+from cluster.storage.checksummed_files import FileRecord
+from freqgan.model.stage_names import IMAGE_STAGE, stage_names
+from freqgan.model.step_graph import StageCall, run_step, step_graph
+from freqgan.tensor_dicts import Metrics
+
+
+class InlineExecutor:
+    """All stages in this process, one after the other: the reference, and the fast path on a single GPU."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        source: DataSource,
+        statistics: dict[str, NDArray[np.float32]],
+        restore: RestorePoint | None,
+    ) -> None:
+        plan = settings.band_plan()
+        self.settings = settings
+        self.graph = step_graph(plan)
+        self.source, self.ingest = source, source.ingest()
+        self.chain = build_chain(settings, statistics)
+        self.hosts = {name: build_host(settings, StageReplica(name, 0, 1), self.chain) for name in stage_names(plan)}
+        if restore is not None:
+            for host in self.hosts.values():
+                host.load(restore.root_url, restore.records, restore.step)
+        self._gradients: dict[int, dict[str, Tensor]] = {}
+        for step in steps_awaiting_feedback(settings, restore):
+            self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
+        self.recoveries: deque[Recovery] = deque()
+        self._scorer: ProcessPoolExecutor | None = None
+        self._finished: deque[dict[str, Metrics]] = deque()
+        self._saved: deque[list[FileRecord]] = deque()
+
+    @property
+    def window(self) -> int:
+        """One: a step is done when it is submitted."""
+        return 1
+
+    def submit(self, step: int) -> None:
+        """Runs the whole step."""
+        batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
+        images, labels = tensor_of(batch.images).to(self.chain.device), tensor_of(batch.labels)
+        gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
+        metrics: dict[str, Metrics] = {}
+
+        def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
+            host = self.hosts[call.stage]
+            if call.kind == "forward":
+                return host.forward(step, labels, inputs)
+            result = host.step(step, images, labels, inputs, gradients.get(call.stage))
+            metrics[call.stage] = result.metrics
+            if call.stage == IMAGE_STAGE:
+                self._gradients[step] = result.outputs
+            return result.outputs.get(call.stage)
+
+        run_step(self.graph, run_call)
+        self._finished.append(metrics)
+
+    def finish(self) -> dict[str, Metrics]:
+        """Returns the metrics of the oldest step."""
+        return self._finished.popleft()
+
+    def save(self, step: int, attempt: str) -> None:
+        """Writes every stage's state now."""
+        self._saved.append([record for host in self.hosts.values() for record in host.save(step, attempt)])
+
+    def saved(self, *, wait: bool) -> list[FileRecord] | None:
+        """Returns the records of the oldest save, which is done."""
+        return self._saved.popleft()
+
+    def score(self, step: int) -> Future[ScoreValues]:
+        """Scores in a process of its own, started for the first score, with as many threads as the training has."""
+        if self._scorer is None:
+            self._scorer = ProcessPoolExecutor(
+                1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(self.settings.threads,)
+            )
+        try:
+            return self._scorer.submit(score_checkpoint, self.settings.run, step, *evaluation_data(self.settings))
+        except BrokenProcessPool:  # it was killed, perhaps for memory: the next score gets a new one
+            self._scorer = None
+            raise
+
+    def wants_to_move(self) -> bool:
+        """Returns False: there is one process."""
+        return False
+
+    def move(self, at: RestorePoint) -> None:
+        """Does nothing: there is nowhere to go."""
+
+    def is_leaving(self) -> bool:
+        """Returns False: a single process is not told."""
+        return False
+
+    def close(self) -> None:
+        """Closes the reader of shards, and ends the scoring process."""
+        self.ingest.close()
+        if self._scorer is not None:
+            self._scorer.shutdown(cancel_futures=True)
+            self._scorer = None

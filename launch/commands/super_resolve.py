@@ -1,0 +1,158 @@
+"""``freqgan super-resolve``: small images enlarged by the chain of a run, or large ones reduced and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cluster.data.decoding import Pixels, decode_image, fit_image
+from cluster.data.settings import ImagePolicy
+from cluster.run.checkpoints import open_model
+from cluster.storage.folder import open_folder, split_object
+from freqgan.errors import InputError
+from freqgan.generation.editing import low_band, super_resolve
+from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
+from freqgan.metrics.catalogue import FEWEST
+from freqgan.metrics.patches import sliced_wasserstein
+from freqgan.pixels import from_pixels, to_pixels
+from launch.console.text import images_text
+from launch.drawing.grids import encode_png, to_image
+from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
+
+
+def super_resolve_command(
+    run: str, images: Sequence[str], *, level: int, out: str, seed: int, label: int | None, note: Callable[[str], None]
+) -> list[str]:
+    """Enlarge image files with the chain of ``run``; return lines that say what was written and how good it is.
+
+    An image as small as the low band of ``level`` is enlarged to the model's size. An image of the model's size or
+    larger is reduced to that low band first, and the result is compared with it, and with bicubic enlargement.
+
+    Raises:
+        InputError: files, sizes, level or label that cannot be used.
+
+    """
+    _, synthesiser = open_model(run, note=note)
+    settings = synthesiser.settings
+    if not 1 <= level <= settings.levels:
+        raise InputError(f"--from-level {level}: the model has levels 1 (finest) to {settings.levels}")
+    folder = open_folder(out)
+    folder.check_writable()
+    sources = [_read(synthesiser, url, level) for url in images]
+    enlarged = torch.cat(
+        [
+            super_resolve(
+                synthesiser, torch.cat([source.low for source in block]), level, _draws(synthesiser, seed, block, label)
+            )
+            for block in (sources[i : i + BLOCK] for i in range(0, len(sources), BLOCK))
+        ]
+    )
+    bicubic = torch.cat([_bicubic(source.low, settings.image_size) for source in sources])
+    for name, pixels in zip(_names(sources), to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
+        folder.write(f"{name}.png", encode_png(to_image(pixels)))
+    deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
+    lines = [
+        f"{images_text(len(sources))} of {settings.image_size} x {settings.image_size} pixels in {folder.url}",
+        f"low band of the output against the input: largest difference {float(deviation):.2g} of a range of 2",
+    ]
+    lines += _comparison(sources, enlarged, bicubic)
+    write_side_by_side(folder, _columns(sources, enlarged, bicubic, settings.image_size))
+    return lines
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input: its low band (1, C, h, h), and the whole image (1, C, N, N) where there is one, in [-1, 1]."""
+
+    stem: str
+    low: Tensor
+    truth: Tensor | None
+
+
+def _read(synthesiser: Synthesiser, url: str, level: int) -> Source:
+    settings = synthesiser.settings
+    folder, name = split_object(url)
+    pixels = decode_image(folder.read(name), url, channels=settings.channels, bit_depth=settings.bit_depth)
+    small, full = synthesiser.chain.band_side(level), settings.image_size
+    side = min(pixels.shape[:2])
+    if side < full and pixels.shape[:2] != (small, small):
+        raise InputError(
+            f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels; give {small} x {small} to be enlarged from level "
+            f"{level}, or at least {full} x {full} to be reduced and compared"
+        )
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    if pixels.shape[:2] == (small, small):
+        return Source(stem, _tensor(pixels.transpose(2, 0, 1)), None)
+    truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
+    return Source(stem, low_band(synthesiser, truth, level), truth)
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    """Return the names of the inputs, with numbers before them where two are alike, or one is that of the overview."""
+    stems = [source.stem for source in sources]
+    if len({*stems, SIDE_BY_SIDE.partition(".")[0]}) > len(stems):
+        return stems
+    return [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    return from_pixels(torch.from_numpy(np.ascontiguousarray(pixels)))[None]
+
+
+def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Source], label: int | None) -> Draws:
+    """Return the noises of ``block``, all of class ``label`` where one is given."""
+    draws = synthesiser.draws(seed, len(block))
+    classes = synthesiser.settings.classes
+    if label is None:
+        return draws
+    if label >= classes:
+        known = f"0 to {classes - 1}" if classes else "none: it was trained without classes"
+        raise InputError(f"--label {label}: the model has classes {known}")
+    return draws._replace(labels=torch.full((len(block),), label))
+
+
+def _bicubic(low: Tensor, side: int) -> Tensor:
+    """Return bicubic enlargements (B, C, side, side) by Pillow, as people make them: from 8 bits."""
+    images = [to_image(pixels).resize((side, side), Image.Resampling.BICUBIC) for pixels in to_pixels(low).numpy()]
+    rows = [np.asarray(image).transpose(2, 0, 1)[: low.shape[1]] for image in images]
+    return torch.cat([_tensor(row) for row in rows])
+
+
+def _comparison(sources: Sequence[Source], enlarged: Tensor, bicubic: Tensor) -> list[str]:
+    with_truth = [i for i, source in enumerate(sources) if source.truth is not None]
+    if not with_truth:
+        return []
+    truth = torch.cat([source.truth for source in sources if source.truth is not None])
+    ours, theirs = enlarged[with_truth], bicubic[with_truth]
+    small = sources[0].low.shape[-1]
+    lines = [
+        f"larger than {small} x {small}, so reduced to that first and then compared: {images_text(len(with_truth))}"
+    ]
+    lines += [f"PSNR against the originals: {_psnr(ours, truth):.2f} dB, bicubic {_psnr(theirs, truth):.2f} dB"]
+    if len(with_truth) >= FEWEST:
+        real = to_pixels(truth)
+        scores = [sliced_wasserstein(real, to_pixels(x))[""] for x in (ours, theirs)]
+        lines.append(f"sliced Wasserstein distance to them: {scores[0]:.1f}, bicubic {scores[1]:.1f} (low is good)")
+    else:
+        lines.append(f"(give at least {FEWEST} originals to have sliced Wasserstein distances as well)")
+    return lines
+
+
+def _psnr(images: Tensor, truth: Tensor) -> float:
+    """Return the mean over the images of 10 log10(255^2 / mean squared error) on 8-bit pixels, dB."""
+    errors = (to_pixels(images).float() - to_pixels(truth).float()).square().flatten(1).mean(dim=1)
+    return float((10 * torch.log10(255.0**2 / errors.clamp(min=1e-9))).mean())
+
+
+def _columns(sources: Sequence[Source], enlarged: Tensor, bicubic: Tensor, side: int) -> dict[str, Tensor]:
+    """Return columns: input in blocks of pixels, bicubic, ours and, where all are known, the originals."""
+    lows = torch.cat([source.low for source in sources])
+    blocks = lows.repeat_interleave(side // lows.shape[-1], 2).repeat_interleave(side // lows.shape[-1], 3)
+    columns = {"input": blocks, "bicubic": bicubic, "super-resolved": enlarged}
+    truths = [source.truth for source in sources if source.truth is not None]
+    return columns | {"original": torch.cat(truths)} if len(truths) == len(sources) else columns

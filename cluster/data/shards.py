@@ -37,6 +37,7 @@ JOINED = "joined tars"
 ZEROS = "MiB of zeros"
 
 _LABEL = re.compile(rb"\s*[+-]?[0-9]+\s*")
+_SINGLE = re.compile(r"\{([^{},]*)\}")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _SPECIAL = re.compile(r"[*?\[{]")
 _LONGEST_KEY_BYTES = 1024
@@ -126,14 +127,18 @@ def split_extension(name: str) -> tuple[str, str] | None:
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
-    """Yield what the braces of ``pattern`` stand for, as a shell does; one that is not closed is a letter."""
+    """Yield what the braces of ``pattern`` stand for, as a shell does; one that is not closed is a letter.
+
+    Unlike in a shell a single name in braces stands for itself, for a list of names may have only one.
+    """
     for first, last in _RANGE.findall(pattern):
         if int(first) > int(last):
             raise InputError(
                 f"{{{first}..{last}}} in {pattern} counts downwards and names no shard: write the lower number first"
             )
+    several = _SINGLE.sub(lambda match: match[0] if _RANGE.fullmatch(match[0]) else match[1], pattern)
     try:
-        yield from braceexpand(pattern, escape=False)
+        yield from braceexpand(several, escape=False)
     except ValueError:
         yield pattern
 

@@ -28,15 +28,15 @@ class BandLayout:
         return f"{type(self).__name__}({self.spec!r}, levels={self.levels})"
 
     def orientations(self, level: int) -> tuple[Orientation, ...]:
-        """Those of the bands of ``level``, LL first."""
+        """Return the orientations of the bands of ``level``, LL first."""
         return ORIENTATIONS
 
     def bands(self) -> list[Band]:
-        """All bands in the order of the chain: level L down to 1; within a level LL, then the high ones."""
+        """Return all bands in the order of the chain: level L down to 1; within a level LL, then the high ones."""
         return [Band(level, o) for level in range(self.levels, 0, -1) for o in self.orientations(level)]
 
     def halvings(self, band: Band) -> int:
-        """How often the sides of the image are halved for the sub-images of ``band``."""
+        """Return how often the sides of the image are halved for the sub-images of ``band``."""
         return band.level
 
     # -- sizes ---------------------------------------------------------------------------------
@@ -49,7 +49,9 @@ class BandLayout:
         return self._depth
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """``size`` (H, W) in pixels with each side rounded up to a multiple of 2**levels (2**depth with packets).
+        """Return ``size`` (H, W) in pixels with each side rounded up to a multiple of 2**levels.
+
+        With packets that is 2**depth.
 
         Raises InputError when a side is under that: the coarsest band would be padding only.
         """
@@ -59,7 +61,9 @@ class BandLayout:
         return -(-size[0] // unit) * unit, -(-size[1] // unit) * unit
 
     def band_size(self, size: tuple[int, int], band: Band | int) -> tuple[int, int]:
-        """The (h, w) of the sub-images of ``band``, or of the low band of a level, for images of ``size`` (H, W).
+        """Return the (h, w) of the sub-images of ``band``, or of the low band of a level.
+
+        ``size`` is that of the images, (H, W) in pixels.
 
         Errors as for :meth:`padded_size`, and for bands that the transform does not have.
         """

@@ -36,13 +36,19 @@ class NoiseSettings(SettingGroup):
 
 
 def hurwitz_radon_number(dimensions: int) -> int:
-    """rho(n) = 8a + 2^b for n = 2^(4a + b) * odd, 0 <= b < 4: how many orthogonal rotations of one vector R^n has."""
+    """Return rho(n) = 8a + 2^b for n = 2^(4a + b) * odd, 0 <= b < 4.
+
+    So many orthogonal rotations of one vector R^n has.
+    """
     sixteens, rest = divmod(twos(dimensions), 4)
     return int(8 * sixteens + 2**rest)
 
 
 def smallest_dimensions(mode: NoiseMode, count: int) -> int:
-    """The smallest n in which ``mode`` has ``count`` noises (for hurwitz a power of two: odd factors add nothing)."""
+    """Return the smallest n in which ``mode`` has ``count`` noises.
+
+    For hurwitz that is a power of two: odd factors add nothing.
+    """
     if mode == "independent":
         return 1
     if mode != "hurwitz":
@@ -54,7 +60,7 @@ def smallest_dimensions(mode: NoiseMode, count: int) -> int:
 
 
 def check_noise(mode: NoiseMode, count: int, dimensions: int) -> None:
-    """InputError unless ``mode`` can draw ``count`` noises in R^dimensions; it names the smallest n that can."""
+    """Raise InputError unless ``mode`` can draw ``count`` noises in R^dimensions; it names the smallest n that can."""
     if dimensions < 1:
         raise InputError(f"noise.dimensions = {dimensions}: set it to 1 or more")
     capacity = {"hurwitz": hurwitz_radon_number(dimensions), "independent": count}.get(mode, dimensions)
@@ -67,5 +73,5 @@ def check_noise(mode: NoiseMode, count: int, dimensions: int) -> None:
 
 
 def twos(dimensions: int) -> int:
-    """How often 2 divides ``dimensions`` (at least 1)."""
+    """Return how often 2 divides ``dimensions`` (at least 1)."""
     return (dimensions & -dimensions).bit_length() - 1

@@ -62,6 +62,11 @@ def test_find_shards(shards_url: str) -> None:
     assert find_shards(f"{shards_url}/train-*.tar") == train
     assert find_shards(f"{shards_url}/train-0000[02].tar") == [train[0], train[2]]
     assert find_shards(f"{shards_url}/train-{{00001..00002}}.tar") == train[1:]
+    assert find_shards(f"{shards_url}/{{train-00001}}.tar") == train[1:2]
+    assert find_shards(f"{shards_url}/{{train,test}}-{{00000..00000}}.tar") == [
+        train[0],
+        f"{shards_url}/test-00000.tar",
+    ]
     assert find_shards(f"{shards_url}/{{train-00002,test-00000}}.tar") == [train[2], f"{shards_url}/test-00000.tar"]
     assert find_shards(f"{shards_url}/train-00001.tar") == train[1:2]
     assert find_shards(f"{shards_url}/{{train-*,train-00000}}.tar") == train

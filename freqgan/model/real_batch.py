@@ -32,5 +32,5 @@ class RealBatch:
 
     @cached_property
     def sub_images(self) -> SubImages:
-        """The normalised sub-images of all bands."""
+        """The normalised sub-images (B, C, h, w) of all bands."""
         return self._analyse(self._pixels)

@@ -136,7 +136,7 @@ def test_debugging_shows_tracebacks(capsys: Capsys, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_interrupt_exits_130(capsys: Capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cluster.run.checkpoints.open_checkpoint", interrupt)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.data.decoding import Pixels, TooLargeError, decode_image, fit_image
+from cluster.data.exclusion_list import ExclusionList
 from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, QuarantinedImage, check_some_are_left, images_of
 from cluster.data.sampler import BlockShuffle
 from cluster.data.settings import DataSettings, ImagePolicy
@@ -23,7 +24,6 @@ from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged
 from cluster.data.shard_store import ShardStore, UnusableError
 from cluster.data.shards import ShardSet
-from cluster.data.skip_list import SkipList
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import InputError
 
@@ -82,7 +82,7 @@ class BatchReader:
         counts = [len(shard.samples) for shard in index.shards]
         self._order = BlockShuffle(counts, seed, settings.shuffle, settings.shuffle_shards)
         self._index, self._policy, self._seed = index, policy, seed
-        self._omissions, self._most_damaged = SkipList(self._order), most_damaged
+        self._omissions, self._most_damaged = ExclusionList(self._order), most_damaged
         self._store = ShardStore(index, patience, cache, tolerant=most_damaged is not None)
         self._reported: set[int] = set()
         """Shards whose damage beside their images is known."""

@@ -120,7 +120,7 @@ class BlockShuffle:
         return np.stack([np.repeat(shards, counts), np.arange(counts.sum()) - firsts], axis=1)
 
     def _epoch_at(self, number: int) -> _Epoch:
-        """Kept for two epochs: at the end of one the first block of the next is looked up, again and again."""
+        """Return the order of epoch ``number``; two are remembered, for at the end of one every call asks for both."""
         if number not in self._epochs:
             count = len(self._counts)
             shards = permutation(count, self._seed, "shards", number) if self._shuffle else np.arange(count)

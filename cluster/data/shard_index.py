@@ -193,7 +193,10 @@ def damage_of(url: str, known: Shard | None) -> str | None:
 
 
 def _overlooked(shard: Shard, data: mmap.mmap) -> str | None:
-    """Return an index that was written when only the first of joined tars was read knows not all images."""
+    """Return that there are images which the index does not know; None where it knows all.
+
+    Such an index was written when only the first of joined tars was read.
+    """
     count = images_behind(shard, cast(BinaryIO, data))
     return f"{count} images in it are not in the index: index it again (`freqgan shards index`)" if count else None
 

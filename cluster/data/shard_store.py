@@ -1,8 +1,8 @@
 """The bytes of the shards in use: fetched ahead, verified, held, and let go.
 
 Shards on a disk are mapped into memory where they lie. Shards in a bucket are copied whole to a cache or a spool folder
-by one background thread. The sha256 of the index is checked when a shard is mapped: each time if it was fetched, the
-first time if it lies on a disk. What was damaged on its way is fetched again.
+by one background thread. A shard is held against its sha256 in the index when it is mapped: each time if it was
+fetched, the first time if it lies on a disk. What was damaged on its way is fetched again.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _map(path: Path) -> mmap.mmap:
 def _fault(shard: Shard, data: mmap.mmap | None) -> str | None:
     """Return how what came differs from the shard that was indexed; None where it does not."""
     if data is None or len(data) != shard.size_bytes:
-        return f"only {0 if data is None else len(data)} bytes of it came"
+        return f"{0 if data is None else len(data)} bytes of it came"
     return difference(shard, data)
 
 

@@ -19,7 +19,7 @@ class Symptoms:
     """What is known when waiting for a result ended in an error.
 
     Attributes:
-        dead: stages whose actors no longer answer ("ingest" for the reader of shards).
+        dead: stages and readers of shards whose actors no longer answer.
         lost_calls: a stage that lives says that calls before the last one never reached it.
         lost_objects: results that are still needed are gone with the machine that held them.
         failures: recoveries so far, without this one.

@@ -1,6 +1,7 @@
 """Which device gets which stage, and how fast that is.
 
-``devices`` describes machines, ``cost_model`` says what stages cost, ``planner`` and ``placement`` assign them,
-``lower_bound`` proves how good a plan can be, ``simulation`` predicts images per second, ``rebalancing`` moves stages
-between machines. All of it computes on values, except the profiler and what calls it, which time steps on this machine.
+``cost_model`` says what stages cost on ``devices``. ``planner`` finds the best ``plan``: by ``bin_packing``, then by
+what travels (``traffic``); ``placement`` gives actors slots, ``rebalancing`` moves them when nodes come and go.
+``lower_bound`` proves how good a plan can be; ``simulation``, on the ``device_pool`` of a node, predicts images/s. All
+computes on values, except ``profiler`` and what calls it (``contention``), which time steps on this machine.
 """

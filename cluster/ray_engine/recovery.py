@@ -180,8 +180,8 @@ class Replayer:
                     self._count(preempted=preempted)
                 case RenewReader(name):
                     self.workers.renew_reader(name)
-                case Restart(replaced, set_back):
-                    self._restart(replaced, set_back)
+                case Restart(replaced, rewound):
+                    self._restart(replaced, rewound)
                 case ExcludeImages(step):
                     self._exclude_images(step)
                 case CallAgain(step, stages, read_again):
@@ -335,10 +335,10 @@ class Replayer:
 
         self.workers.source.exclude(self._damage_at(step), leave_out)
 
-    def _restart(self, replaced: tuple[str, ...], set_back: tuple[str, ...]) -> None:
+    def _restart(self, replaced: tuple[str, ...], rewound: tuple[str, ...]) -> None:
         """Gives ``replaced`` stages new actors; they and ``set_back`` get the state of the snapshot or of the start."""
         point = self.replay_log.snapshot
-        replicas = [replica for replica in self.workers.replicas if replica.name in {*replaced, *set_back}]
+        replicas = [replica for replica in self.workers.replicas if replica.name in {*replaced, *rewound}]
         names = frozenset(replica.name for replica in replicas)
         ready = [self.workers.place(replica) for replica in replicas if replica.name in replaced]
         ready += [  # a state of the start has no other way to be had; and that call may be what was lost the last time

@@ -16,7 +16,7 @@ MOST_IN_VAIN = 20
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a failure. Stages are named by their actors, of which each replica has one.
+    """What is known of a failure. Names are those of actors: a stage with replicas has one actor for each.
 
     Attributes:
         cause: what Ray said, in one line.
@@ -36,7 +36,7 @@ class Diagnosis:
         lost_replies: actors that have done a step whose results have not come.
         lost_gradients: gradients that the image stage kept of steps before the first one here have not come.
         lost_saves: for saves whose records have not come, the step and the actors.
-        restarting: actors that a recovery which failed itself had begun to restart.
+        restarting: actors that an earlier recovery had begun to restart when it failed itself.
         lost_batches: steps whose batch is lost, or was to come from a reader that is dead.
         damaged_step: the first step whose batch is nothing but an account of damaged images.
         damage: what the first of these images has.
@@ -73,8 +73,8 @@ class Diagnosis:
         return tuple(name for name, steps in self.steps_done.items() if steps is None)
 
     @cached_property
-    def set_back(self) -> tuple[str, ...]:
-        """The living stages that go back to the snapshot, with their group, in the order of the chain.
+    def rewound(self) -> tuple[str, ...]:
+        """The living actors that go back to the snapshot, with all replicas of their stage, in the order of the chain.
 
         They have lost a replica, or a reply, or were being restarted. Replies to finished steps count as well: a stage
         that has done them once more has given new results, and others that go back to the snapshot take those.
@@ -95,22 +95,22 @@ class Diagnosis:
     @property
     def changes_something(self) -> bool:
         """Whether more than calls is to be done again."""
-        return bool(self.dead or self.set_back or self.damaged_step is not None)
+        return bool(self.dead or self.rewound or self.damaged_step is not None)
 
     @property
     def restarted(self) -> frozenset[str]:
         """The stages that begin again at the snapshot."""
-        return frozenset({*self.dead, *self.set_back} - set(self.readers))
+        return frozenset({*self.dead, *self.rewound} - set(self.readers))
 
     @property
     def is_failure(self) -> bool:
         """Whether it counts as a failure of the run: images that are damaged have a limit of their own."""
-        return self.damaged_step is None or bool(self.dead or self.set_back or self.homeless)
+        return self.damaged_step is None or bool(self.dead or self.rewound or self.homeless)
 
     @property
     def symptoms(self) -> Symptoms:
         """The symptoms by which it is decided what is done."""
-        lost_call = self.lost_call or bool(self.set_back)
+        lost_call = self.lost_call or bool(self.rewound)
         # An actor that died, and none that is dead: what is gone belonged to one that was replaced long ago.
         lost_object = self.lost_object or (self.dead_call and not self.dead)
         return Symptoms(self.dead, lost_call, lost_object, self.used.failures, self.homeless, self.used.preemptions)
@@ -160,10 +160,10 @@ class RenewReader:
 
 @dataclass(frozen=True)
 class Restart:
-    """``replaced`` stages get new actors; they and those ``set_back`` get the state of the last snapshot."""
+    """``replaced`` stages get new actors; they and those ``rewound`` get the state of the last snapshot."""
 
     replaced: tuple[str, ...]
-    set_back: tuple[str, ...]
+    rewound: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ Action = Fail | RollBack | CountFailure | RenewReader | Restart | ExcludeImages 
 def plan_recovery(diagnosis: Diagnosis, max_failures: int, max_preemption_failures: int) -> list[Action]:
     """Returns what is to be done, in order. Where it cannot be replayed, the last action is Fail or RollBack.
 
-    A stage that died gets a new actor, the state of the last snapshot and its own calls since then. So does, in the
-    actor that it has, one that did a step whose reply was lost on the way. Stages that live and were not reached by
-    some calls get those.
+    An actor that died is replaced; the new one gets the state of the last snapshot and the calls since then. Its living
+    replicas go back to that snapshot with it, for they share every batch. So does an actor that did a step whose reply
+    was lost on the way. All others keep their state, and get only the calls that never reached them.
     """
     for step, names in diagnosis.lost_saves:
         if step < diagnosis.snapshot_step:  # there is no state to make it of
@@ -229,7 +229,7 @@ def _repairs(diagnosis: Diagnosis) -> list[Action]:
     repairs: list[Action] = [RenewReader(name) for name in diagnosis.dead if name in diagnosis.readers]
     if diagnosis.restarted:
         replaced = tuple(name for name in diagnosis.dead if name not in diagnosis.readers)
-        repairs.append(Restart(replaced, diagnosis.set_back))
+        repairs.append(Restart(replaced, diagnosis.rewound))
     if diagnosis.damaged_step is not None:
         repairs.append(ExcludeImages(diagnosis.damaged_step))
     return repairs

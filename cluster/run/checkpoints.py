@@ -38,9 +38,9 @@ from freqgan.model.stage_names import stage_names
 from freqgan.setting_group import AS_STORED
 
 FORMAT = 2
-"""Files of a stage by purpose, named relative to the folder of checkpoints."""
+"""The format that is written: a stage has files by purpose, and manifests name files relative to ``checkpoints/``."""
 ONE_FILE_FORMAT = 1
-"""Everything of a stage in one file, named relative to the folder of the manifest. It is still read."""
+"""An older format, which is still read: a stage has one file with everything, named relative to its manifest."""
 
 Found = TypeVar("Found")
 

@@ -1,9 +1,9 @@
-"""Every file and folder of a run and of a model, by name.
+"""The names of the files and folders that checkpoints and models consist of.
 
-Below a run::
+What people read in a run (metrics, samples, the report) is named in ``launch/run_folder``. Below a run::
 
     checkpoints/LATEST, BEST, LEASE
-    checkpoints/<step>/<attempt>/manifest.json          what makes the files that it names a checkpoint
+    checkpoints/<step>/<attempt>/manifest.json          names the other files; with it the folder is a checkpoint
     checkpoints/<step>/<attempt>/statistics.safetensors the statistics of the bands
     checkpoints/<step>/<attempt>/<stage>.generator.safetensors   averaged weights: what a picture needs
     checkpoints/<step>/<attempt>/<stage>.safetensors    the live state: what goes on with the training needs as well

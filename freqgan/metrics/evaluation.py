@@ -42,7 +42,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Measure:
-    """One family of metrics; ``run`` takes (reference, candidate) and gives values by name suffix ("" its own)."""
+    """One family of metrics.
+
+    ``run`` takes reference and candidate images, uint8 (N, C, H, W), and gives values by what is added to the family's
+    name with a dot; the value of "" has the name of the family itself.
+    """
 
     name: str
     sees: str
@@ -129,9 +133,8 @@ def measure(
 def is_one_picture(images: Tensor) -> bool:
     """Return whether all of ``images`` (N, C, H, W) are equal.
 
-    Distances are relative to how real images differ, and mean nothing where these do not.
-
-    Candidates may be: a generator that has collapsed is to get the scores it deserves.
+    Distances are relative to how real images differ, and mean nothing where these do not. Generated images may all be
+    equal: a generator that has collapsed is to get the scores it deserves.
     """
     return bool((images == images[:1]).all())
 

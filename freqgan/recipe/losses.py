@@ -23,9 +23,11 @@ def discriminator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor)
     hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017).
     """
     real, fake = _paired(real_logits, fake_logits)
-    if kind == "relativistic":
-        return F.softplus(fake - real).mean()
-    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+    match kind:
+        case "relativistic":
+            return F.softplus(fake - real).mean()
+        case "hinge":
+            return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
 
 
 def generator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -35,7 +37,11 @@ def generator_loss(kind: LossKind, real_logits: Tensor, fake_logits: Tensor) -> 
     which does not look at ``real_logits``.
     """
     real, fake = _paired(real_logits, fake_logits)
-    return F.softplus(real - fake).mean() if kind == "relativistic" else -fake.mean()
+    match kind:
+        case "relativistic":
+            return F.softplus(real - fake).mean()
+        case "hinge":
+            return -fake.mean()
 
 
 def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:

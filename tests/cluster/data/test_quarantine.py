@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from cluster.data.exclusion_list import ExclusionList
 from cluster.data.packing import pack
 from cluster.data.quarantine import (
     QUARANTINE,
@@ -30,7 +31,6 @@ from cluster.data.sampler import BlockShuffle
 from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index, index_shards
 from cluster.data.shards import ShardSet
-from cluster.data.skip_list import SkipList
 from cluster.evaluation.evaluate import real_images
 from cluster.execution.callbacks import StepRecord
 from cluster.run.data_source import open_source
@@ -52,7 +52,7 @@ BATCH = 5
 def test_positions_of_what_is_left(seed: int) -> None:
     rng = random.Random(seed)
     order = BlockShuffle([rng.randint(1, 6) for _ in range(5)], seed, block_shards=2)
-    omissions = SkipList(order)
+    omissions = ExclusionList(order)
     positions = {order.locate(p): p for p in rng.sample(range(4 * order.sample_count), order.sample_count - 1)}
     some = list(positions.items())[: rng.randint(0, len(positions))]
     omissions.add((*sample, position) for sample, position in some)
@@ -67,7 +67,7 @@ def test_positions_of_what_is_left(seed: int) -> None:
 
 def test_all_left_out_is_an_error() -> None:
     with pytest.raises(RunError, match="all 2 images are damaged"):
-        SkipList(BlockShuffle([2], 0)).add([(0, 0, 0), (0, 1, 1)])
+        ExclusionList(BlockShuffle([2], 0)).add([(0, 0, 0), (0, 1, 1)])
 
 
 def test_the_commonest_reasons() -> None:

@@ -1,4 +1,6 @@
-"""The order of the samples without those that are left out; still a pure function of what is left out and since when.
+"""The order of the samples without those that are excluded.
+
+It is a pure function of which samples are excluded, and from which position on each of them is.
 
 Every sample comes once an epoch. One that is left out from a position of the order on is missing there, and at its
 place in every later epoch.
@@ -12,7 +14,7 @@ from cluster.data.sampler import BlockShuffle
 from freqgan.errors import RunError
 
 
-class SkipList:
+class ExclusionList:
     """Which positions of an order are passed over; not for several threads at once."""
 
     def __init__(self, order: BlockShuffle) -> None:

@@ -21,20 +21,9 @@ from ray.exceptions import (
 from cluster.data.quarantine import QuarantinedImage
 from cluster.execution.executor import RecoveryBudget, RestorePoint
 from cluster.execution.failure_policy import Recovery, Symptoms, decide
+from cluster.ray_engine import recovery_plan as plan
 from cluster.ray_engine.failure_detector import FailureDetector
-from cluster.ray_engine.recovery_plan import (
-    Action,
-    CallAgain,
-    CountFailure,
-    Diagnosis,
-    ExcludeImages,
-    Fail,
-    RenewReader,
-    RepeatCounter,
-    Restart,
-    RollBack,
-    plan_recovery,
-)
+from cluster.ray_engine.recovery_plan import Action, Diagnosis, RepeatCounter, plan_recovery
 from cluster.ray_engine.replay_log import ReplayLog
 from cluster.ray_engine.results import (
     damage_in,
@@ -172,19 +161,19 @@ class Replayer:
         """
         for action in actions:
             match action:
-                case Fail():
+                case plan.Fail():
                     raise_as_ours(error)
-                case RollBack(cause, stages):
+                case plan.RollBack(cause, stages):
                     raise ReplayImpossible(cause, stages)
-                case CountFailure(preempted):
+                case plan.CountFailure(preempted):
                     self._count(preempted=preempted)
-                case RenewReader(name):
+                case plan.RenewReader(name):
                     self.workers.renew_reader(name)
-                case Restart(replaced, rewound):
+                case plan.Restart(replaced, rewound):
                     self._restart(replaced, rewound)
-                case ExcludeImages(step):
+                case plan.ExcludeImages(step):
                     self._exclude_images(step)
-                case CallAgain(step, stages, read_again):
+                case plan.CallAgain(step, stages, read_again):
                     self.replay_log.call_again(step, stages, read_again)
 
     def may_begin_again(self) -> bool:

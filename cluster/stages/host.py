@@ -90,12 +90,7 @@ class StageHost(ABC):
         self._ended_s: float | None = None
 
     def step(
-        self,
-        step: int,
-        images: Tensor,
-        labels: Tensor,
-        outputs: Mapping[str, Tensor],
-        gradient: Tensor | None = None,
+        self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None = None
     ) -> HostedStep:
         """Runs step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
 

@@ -531,8 +531,7 @@ def compare_command(
     from cluster.run.presence import check_data
     from launch.settings.load import load_settings
 
-    load_settings(settings, overrides or [])
-    check_data(data)
+    check_data(load_settings(settings, overrides or []).data, data)
     from launch.commands.compare import compare, comparison_of
 
     comparison = comparison_of(

@@ -31,9 +31,19 @@ def check_images(source: str) -> None:
         raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
 
 
-def check_data(data: str) -> None:
-    """Raise InputError when ``data`` names no shards. A bucket is not asked: its reader lists it anyway."""
-    if not data:
-        raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
-    if not data.startswith("s3://"):
-        find_shards(data)
+def check_data(*patterns: str, ask_buckets: bool = False) -> None:
+    """Raise InputError, with all that is wrong, when one of ``patterns`` names no shards.
+
+    Buckets are not asked, unless ``ask_buckets``: their readers list them anyway.
+    """
+    problems: list[str] = []
+    for data in patterns:
+        try:
+            if not data:
+                raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
+            if ask_buckets or not data.startswith("s3://"):
+                find_shards(data)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("; and ".join(problems))

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.data.shards import find_shards
 from cluster.evaluation.evaluate import check_real
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
+from cluster.run.presence import check_data
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.stop_signals import stop_requests
@@ -89,7 +89,7 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
         RunError: a training or a measurement failed; the message names its log.
 
     """
-    _check_shards(comparison.settings.data, comparison.held_out)
+    check_data(comparison.settings.data, comparison.held_out, ask_buckets=True)
     if not (comparison.out / COSTS).exists():  # else it has begun, and compares with the shards of before
         check_real(comparison.held_out, comparison.settings, comparison.count)
     open_folder(str(comparison.out)).check_writable()
@@ -101,18 +101,6 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
         return RESUME_EXIT_CODE, "stopped: the same command goes on from the checkpoints"
     page = write_page(comparison.out, [_scores(entrant, comparison.count) for entrant in entrants], comparison.count)
     return 0, page
-
-
-def _check_shards(*patterns: str) -> None:
-    """Refuse mistyped names, all of them at once, before minutes go into widths."""
-    missing: list[str] = []
-    for shards in patterns:
-        try:
-            find_shards(shards)
-        except InputError as error:
-            missing.append(str(error))
-    if missing:
-        raise InputError("; and ".join(missing))
 
 
 def _entrants(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:

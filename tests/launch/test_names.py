@@ -101,8 +101,8 @@ def test_a_run_is_trained_and_reported_under_an_odd_name(capsys: Capsys, small_s
 
 
 @pytest.mark.parametrize("word", ["[/b]", "[red]x", "a:cat:"])
-def test_wrong_usage_shows_words_as_they_are(capsys: Capsys, word: str) -> None:
-    for arguments in ((word,), ("digest", "x", word), ("models", word), ("status", "x", f"--{word}")):
+def test_wrong_usage_shows_words_as_they_are(capsys: Capsys, word: str, tmp_path: Path) -> None:
+    for arguments in ((word,), ("digest", tmp_path, word), ("models", word), ("status", "x", f"--{word}")):
         outcome = run_command(capsys, *arguments)
         assert outcome.code == 2
         assert word in outcome.err, outcome.err

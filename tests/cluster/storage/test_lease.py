@@ -113,6 +113,7 @@ def test_the_dead_of_this_machine_hold_nothing(folder: Folder) -> None:
     dying = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = identity_of(dying.pid)
     dying.kill()
+    os.waitid(os.P_PID, dying.pid, os.WEXITED | os.WNOWAIT)
     record(folder, host=socket.gethostname(), **identity)  # a zombie, for nobody has asked for its exit code
     notes: list[str] = []
     with Lease(folder, "LEASE", "run x", duration_s=20, note=notes.append):

@@ -44,7 +44,18 @@ Address = Annotated[
     typer.Option(metavar="ADDR", help='address of a Ray cluster, for executor=ray; "auto" for the one this runs in'),
 ]
 Shards = Annotated[str, typer.Argument(metavar="URL", help="folder, .tar, glob or s3:// URL of shards")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="<models>/<name>, a path or s3:// URL")]
+
+
+def _check_registry(url: str) -> str:
+    from cluster.run.presence import check_registry
+
+    check_registry(url)
+    return url
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="<models>/<name>, a path or s3:// URL", callback=_check_registry)
+]
 
 
 def _check_run(run: str) -> str:

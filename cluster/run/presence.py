@@ -20,6 +20,13 @@ def check_run(run: str) -> None:
         raise no_run(run)
 
 
+def check_registry(url: str) -> None:
+    """Raise InputError when there is no folder ``url``, a path or s3:// URL, of the versions of a model."""
+    folder = open_folder(url)
+    if not folder.is_there():
+        raise InputError(f"{folder.url} is not there: name <models>/<name> of a policy")
+
+
 def no_run(run: str) -> InputError:
     """Return the error that ``run`` is no run, or not yet one."""
     return InputError(f"{run} holds no run: name the folder, or the s3:// URL, that a training was given as run=")

@@ -38,6 +38,7 @@ shards pakc no/images out
 evaluate no/run --data no/shards
 compare smoke --data no/shards --out x
 compare smok --data no/shards --out x
+models list no/model
 """.strip().splitlines()
 ANSWERED = ["--help", "train --help", "--version"]
 SETTINGS = """

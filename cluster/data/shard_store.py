@@ -227,7 +227,7 @@ def _map(path: Path) -> mmap.mmap:
 def _fault(shard: Shard, data: mmap.mmap | None) -> str | None:
     """Return how what came differs from the shard that was indexed; None where it does not."""
     if data is None or len(data) != shard.size_bytes:
-        return f"{0 if data is None else len(data)} bytes of it came"
+        return f"{0 if data is None else len(data)} of {shard.size_bytes} bytes came"
     return difference(shard, data)
 
 

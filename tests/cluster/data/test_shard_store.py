@@ -38,8 +38,8 @@ def test_sound_bytes_cost_no_further_question() -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "only 0 bytes of it came"),
-        (CONTENT[:-1], f"only {len(CONTENT) - 1} bytes of it came"),
+        (b"", f"0 of {len(CONTENT)} bytes came"),
+        (CONTENT[:-1], f"{len(CONTENT) - 1} of {len(CONTENT)} bytes came"),
         (CONTENT.replace(b"image", b"imagf"), "a.png at offset 6 is not what was indexed"),
         (CONTENT.replace(b"pad", b"pat"), "a header, label or padding is not what was indexed"),
     ],

@@ -87,25 +87,34 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(run: Path, damage: str) -
     assert open_model(str(run))[0].step == (6 if damage == "flip" else 4)  # pictures need no live state
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
-@pytest.mark.parametrize("damaged", ["LL1.json", "LL1.safetensors", "image.generator.safetensors"])
-def test_training_goes_on_from_the_last_good_one_and_says_so(
-    run: Path, small_shards: Path, damaged: str, executor: str, request: pytest.FixtureRequest
-) -> None:
-    """A file of another size is seen before training starts, one of the same size by the stage that reads it."""
-    if executor == "ray":
-        if damaged == "LL1.json":
-            pytest.skip("nothing is started for a file of another size")
-        request.getfixturevalue("ray_cluster")
-    data = bytearray((newest(run) / damaged).read_bytes())
+def damage(run: Path, name: str, more: bytes = b"") -> None:
+    """Flips a bit of a file of the newest checkpoint, and adds ``more`` at its end."""
+    data = bytearray((newest(run) / name).read_bytes())
     data[len(data) // 2] ^= 1
-    (newest(run) / damaged).write_bytes(data + b" " * (damaged == "LL1.json"))
+    (newest(run) / name).write_bytes(data + more)
+
+
+def assert_goes_on_from_the_one_before(run: Path, small_shards: Path, name: str, executor: str) -> None:
     _, events, digest = trained(tiny_run_settings(run, small_shards, executor=executor, max_steps=8))
     assert events.first_step == 4
     assert "step 6 passed over" in events.notes[0]
-    assert f"{damaged} " in events.notes[0]
+    assert f"{name} " in events.notes[0]
     shutil.rmtree(run / "checkpoints")
     assert trained(tiny_run_settings(run, small_shards, max_steps=8))[2] == digest
+
+
+@pytest.mark.parametrize("name", ["LL1.json", "LL1.safetensors", "image.generator.safetensors"])
+def test_training_goes_on_from_the_last_good_one_and_says_so(run: Path, small_shards: Path, name: str) -> None:
+    """A file of another size is seen before training starts, one of the same size by the stage that reads it."""
+    damage(run, name, b" " * (name == "LL1.json"))
+    assert_goes_on_from_the_one_before(run, small_shards, name, "inline")
+
+
+def test_an_actor_that_meets_damage_takes_all_to_the_checkpoint_before(
+    run: Path, small_shards: Path, ray_cluster: None
+) -> None:
+    damage(run, "LL1.safetensors")
+    assert_goes_on_from_the_one_before(run, small_shards, "LL1.safetensors", "ray")
 
 
 def test_no_sound_checkpoint_ends_the_training_with_every_reason(run: Path, small_shards: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from cluster.evaluation.background import BACKGROUND_NICENESS
 from cluster.run.checkpoints import Checkpoint
 from cluster.storage.folder import Folder
 from freqgan.pixels import to_pixels
@@ -27,7 +31,7 @@ class SampleGrids:
 
     def __init__(self, folder: Folder, most_waiting: int) -> None:
         self._folder, self._most_waiting = folder, most_waiting
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="samples")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="samples", initializer=step_aside)
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, checkpoint: Checkpoint) -> None:
@@ -43,6 +47,14 @@ class SampleGrids:
                 self._waiting.popleft().result()
         finally:
             self._thread.shutdown(cancel_futures=True)
+
+
+def step_aside() -> None:
+    """Let all else go first where cores are few: on Linux a thread has a niceness of its own."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), BACKGROUND_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:

@@ -11,11 +11,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHECKED = sorted(
-    path
-    for folder in ("freqgan", "cluster/storage", "cluster/data", "cluster/evaluation", "launch")
-    for path in (ROOT / folder).rglob("*.py")
-)
+CHECKED = sorted(path for layer in ("freqgan", "cluster", "launch") for path in (ROOT / layer).rglob("*.py"))
 NO_SENTENCES = ("See ", "Of ", "That ", "Those ", "Its ", "Likewise")
 """How fragments begin that say less than the name of what they describe."""
 ARRAYS = re.compile(r"\b(Tensor|NDArray|ndarray|SubImages)\b")

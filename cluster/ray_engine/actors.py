@@ -81,7 +81,10 @@ class StageActor:
         faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
     def build(self, settings: dict[str, Any], replica: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
-        """Makes it a replica of a stage; answers once the networks are built."""
+        """Makes it a replica of a stage; answers once the networks are built.
+
+        ``statistics`` are of the bands by name, (C,) each.
+        """
         own = RunSettings.model_validate(settings)
         self._host = build_host(own, replica, build_chain(own, statistics))
         self._telemetry = StageTelemetry(own.run, replica.name)
@@ -141,11 +144,17 @@ class StageActor:
         return _returned([_array(kept[gan.name]) for gan in self.host.settings.band_plan().gans])
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
-        """Returns what :meth:`StageHost.forward` gives."""
+        """Returns the output (B, C * bands, h, h) that :meth:`StageHost.forward` gives.
+
+        ``labels`` are (B,), ``outputs`` those of the stages ``names``, of any replica of one rows that are its own.
+        """
         return _array(self.host.forward(step, tensor_of(labels), _joined(names, outputs)))
 
     def pack(self, step: int, attempt: str) -> dict[str, NDArray[np.uint8] | FileRecord]:
-        """Returns what :meth:`StageHost.packed` gives, as arrays, which the object store hands on without a copy."""
+        """Returns the files that :meth:`StageHost.packed` gives.
+
+        Their bytes are arrays (...), which the object store hands on without a copy.
+        """
         files = self.host.packed(step, attempt)
         return {n: x if isinstance(x, FileRecord) else np.frombuffer(x, np.uint8) for n, x in files.items()}
 
@@ -178,5 +187,5 @@ class EvaluationActor:
     """Scores checkpoints beside the training; it reads them from storage, so nothing waits for it."""
 
     def score(self, run: str, step: int, data: str, count: int) -> ScoreValues:
-        """See :func:`cluster.evaluation.background.score_checkpoint`."""
+        """Scores the checkpoint of ``step`` as :func:`score_checkpoint` does."""
         return score_checkpoint(run, step, data, count)

@@ -49,7 +49,10 @@ class UploadActor:
     """
 
     def write(self, root_url: str, files: dict[str, NDArray[np.uint8] | FileRecord]) -> list[FileRecord]:
-        """Writes files of a checkpoint into the folder of checkpoints; those given as records are there already."""
+        """Writes files of a checkpoint, arrays of bytes (...), into the folder of checkpoints.
+
+        Those that are given as records are there already.
+        """
         data = {name: file if isinstance(file, FileRecord) else file.tobytes() for name, file in files.items()}
         return write_files(root_url, data)
 

@@ -51,7 +51,7 @@ class StageTelemetry:
         self._untold_bytes = 0
 
     def stepped(self, step: int, metrics: Mapping[str, float], arrays: Iterable[NDArray[np.generic] | None]) -> None:
-        """Reports that step number ``step`` (from 0) is done; ``arrays`` came in or go out."""
+        """Reports that step number ``step`` (from 0) is done; ``arrays`` (...) of any shape came in or go out."""
         self._untold_bytes += sum(array.nbytes for array in arrays if array is not None)
         now_s = time.monotonic()
         if now_s - self._told_s < TELL_EVERY_S:

@@ -34,7 +34,7 @@ class RayFolder:
 
     @property
     def logs(self) -> Path:
-        """Of the session that was started last."""
+        """The folder of the logs of the session that was started last."""
         return self.path / "session_latest" / "logs"
 
     def check(self) -> None:

@@ -96,11 +96,17 @@ class Checkpoint:
         return [FileRecord(self._own(r.name), r.size_bytes, r.sha256) for r in records]
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors (weights, averages, optimiser moments, states to go back to) by stage, verified."""
+        """All tensors by stage, verified: weights, averages, optimiser moments, states to go back to.
+
+        Their shapes (...) are those of the networks of the settings.
+        """
         return {stage: read_tensors(stage, self.records, self.read) for stage in self.stage_steps}
 
     def averages(self) -> dict[str, dict[str, Tensor]]:
-        """The averaged weights of the generators by stage, verified: all that a picture needs."""
+        """The averaged weights of the generators by stage, verified: all that a picture needs.
+
+        Their shapes (...) are those of the generators of the settings.
+        """
         return {stage: read_averages(stage, self.records, self.read) for stage in self.stage_steps}
 
     def counters(self, stage: str) -> bytes:

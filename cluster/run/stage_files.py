@@ -19,7 +19,7 @@ Read = Callable[[FileRecord], bytes]
 def pack_stage(stage: str, tensors: Mapping[str, Tensor], counters: Mapping[str, int]) -> dict[str, bytes]:
     """The files of ``stage`` by name, without its state to go back to: averaged weights, live state, counters.
 
-    ``tensors`` are on the CPU and in C order; their names tell which of them are averages.
+    ``tensors`` (...) are on the CPU and in C order; their names tell which of them are averages.
     """
     averages = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{AVERAGE}.")}
     live = {name: tensor for name, tensor in tensors.items() if name not in averages}
@@ -31,7 +31,10 @@ def pack_stage(stage: str, tensors: Mapping[str, Tensor], counters: Mapping[str,
 
 
 def read_tensors(stage: str, records: Sequence[FileRecord], read: Read) -> dict[str, Tensor]:
-    """All tensors of ``stage``, from all of its files among ``records``; ``read`` gives the bytes of one."""
+    """All tensors (...) of ``stage`` by name, from all of its files among ``records``.
+
+    ``read`` gives the bytes of one file, and raises DamagedFileError.
+    """
     names = {averages_file(stage), state_file(stage)}
     chosen = [record for record in records if _base(record) in names]
     rollback = rollback_record(stage, records)
@@ -47,7 +50,10 @@ def rollback_record(stage: str, records: Sequence[FileRecord]) -> FileRecord | N
 
 
 def read_averages(stage: str, records: Sequence[FileRecord], read: Read) -> dict[str, Tensor]:
-    """The averaged weights of ``stage``; checkpoints of format 1 have them in one file with all the rest."""
+    """The averaged weights (...) of ``stage`` by name.
+
+    Checkpoints of format 1 have them in one file with all the rest.
+    """
     by_name = {_base(record): record for record in records}
     record = by_name.get(averages_file(stage)) or by_name[state_file(stage)]
     return {k: x for k, x in load_safetensors(read(record)).items() if k.startswith(f"{AVERAGE}.")}

@@ -133,13 +133,16 @@ class StageHost(ABC):
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """Returns the output of an earlier pass of a chain with cycles, by the weights before step ``step``.
 
+        It is (B, C * bands, h, h) of this replica's rows; ``labels`` are (B,) of the whole batch.
+
         OutOfStepError where it is not the next step, or not a band that is asked.
         """
         raise OutOfStepError(f"{self.name} is no band and was asked to look ahead at step {step}")
 
     def gradients(self, step: int) -> dict[str, Tensor]:
-        """Returns the gradients of ``step``, one of the last ``feedback.lag``, by GAN; RunError of any but the image
-        stage.
+        """Returns the gradients of ``step``, one of the last ``feedback.lag``, by GAN.
+
+        They are (B, C * bands, h, h) each. RunError of any but the image stage.
         """
         raise RunError(f"{self.name} was asked for gradients of step {step}: the image stage alone gives them")
 
@@ -294,7 +297,7 @@ class BandHost(StageHost):
         return HostedStep(result.metrics, {self.name: output})
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`StageHost.forward`."""
+        """Returns the output (B, C * bands, h, h) of an earlier pass, see :class:`StageHost`."""
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
         return self._sent(self.stage.forward(step, labels, self._received(outputs)))
@@ -307,7 +310,7 @@ class BandHost(StageHost):
         return Feedback(step, labels, received, received.pop(self.name), unscaled)
 
     def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
-        """See :meth:`StageHost.load`; of the outputs of all replicas it takes its own rows."""
+        """Takes the state that :meth:`save` wrote; of the outputs of all replicas only its own rows."""
         super().load(root_url, records, step)
         self.kept.cut(self.share.rows(self.settings.batch))
 
@@ -340,12 +343,15 @@ class ImageHost(StageHost):
         return HostedStep(result.metrics, gradients)
 
     def gradients(self, step: int) -> dict[str, Tensor]:
-        """See :meth:`StageHost.gradients`."""
+        """Returns the gradients (B, C * bands, h, h) of ``step`` by GAN."""
         return {name: tensor.to(self._exchanged) for name, tensor in self.kept.at(step).items()}
 
 
 def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float32]]) -> Chain:
-    """Returns the chain of ``settings`` on the device that they choose; ``statistics`` of the bands by name."""
+    """Returns the chain of ``settings`` on the device that they choose.
+
+    ``statistics`` are means and deviations (C,) of the bands by name.
+    """
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in statistics.items()}
     return Chain(settings, BandStatistics.from_tensors(tensors), choose_device(settings.device))
 
@@ -393,7 +399,7 @@ def _first_line(error: Exception) -> str:
 
 
 def tensor_of(array: NDArray[np.generic]) -> Tensor:
-    """Returns a copy of ``array``, in C order.
+    """Returns a copy of ``array`` (...), in C order.
 
     Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt the
     stored object. Images come with their channels last: the arithmetic of a step depends on the order of memory.

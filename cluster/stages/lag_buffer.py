@@ -51,7 +51,7 @@ class LagBuffer(ABC, Generic[Entry]):
         return [_key(step, name) for step, entry in self.steps.items() if name in self._to_tensors(entry)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors of all entries as "kept.<step>.<name>"."""
+        """Returns the tensors (B, ...) of all entries as "kept.<step>.<name>"."""
         return {
             _key(step, name): tensor
             for step, entry in self.steps.items()
@@ -59,7 +59,7 @@ class LagBuffer(ABC, Generic[Entry]):
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes the entries that :meth:`tensors` gave, among other tensors; KeyError where one is not whole."""
+        """Takes the entries (B, ...) that :meth:`tensors` gave, among other tensors; KeyError where one is torn."""
         by_step: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, _, rest = key.partition(".")

@@ -120,7 +120,7 @@ class ReplicaGroup(ReplicaContext):
         self._store, self._joined = None, False
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """See :meth:`ReplicaContext.mean`; one call of the network for all tensors of one type.
+        """Returns the means over all replicas of ``tensors`` (...); one call of the network for all of one type.
 
         Raises:
             GroupBrokenError: from now on, until the group is formed anew.
@@ -137,7 +137,7 @@ class ReplicaGroup(ReplicaContext):
         return [means[i] for i in range(len(tensors))]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """Returns the tensor of every replica, in their order; all are of one shape."""
+        """Returns the tensor (...) of every replica, in their order; all are of one shape."""
         mine = tensor.to(self.device).contiguous()
         parts = [torch.empty_like(mine) for _ in range(self.count)]
         self._check_joined()

@@ -18,7 +18,7 @@ class StageReplica:
 
     @property
     def name(self) -> str:
-        """That of the stage for its first replica (HL1), with a number for the others (HL1@1)."""
+        """The name of its actor: that of the stage for the first replica (HL1), with a number for others (HL1@1)."""
         return f"{self.stage}@{self.index}" if self.index else self.stage
 
 

@@ -41,7 +41,10 @@ def snapshot_path(run: str, stage: str, step: int) -> Path:
 def write_snapshot(
     run: str, stage: str, step: int, tensors: dict[str, torch.Tensor], scalars: dict[str, int], kept: int
 ) -> Path:
-    """Writes the state of ``stage`` after ``step`` steps; all but the ``kept`` written last are deleted."""
+    """Writes the state of ``stage`` after ``step`` steps; all but the ``kept`` written last are deleted.
+
+    ``tensors`` (...) may have any shape.
+    """
     path = snapshot_path(run, stage, step)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.part")
@@ -54,7 +57,7 @@ def write_snapshot(
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Returns what :func:`write_snapshot` wrote; SnapshotLostError where it is gone or damaged."""
+    """Returns tensors (...) and scalars that :func:`write_snapshot` wrote; SnapshotLostError where it is gone."""
     try:
         with safe_open(path, "pt") as file:
             scalars = {name: int(value) for name, value in json.loads(file.metadata()[SCALARS]).items()}

@@ -64,6 +64,10 @@ def enlarged(x: Tensor, side: int) -> Tensor:
     return functional.interpolate(x, size=(side, side), mode="bilinear")
 
 
+Planes = Tensor | None
+"""Sub-images stacked by channel (B, K, g, g); None for a generator that sees none."""
+
+
 class RootGenerator(nn.Module):
     """noise -> (B, C, h, h), upsampling by residual blocks from 4x4 (or less, for smaller bands).
 
@@ -94,12 +98,7 @@ class RootGenerator(nn.Module):
         self.head = PatchHead(settings.width, shape.channels, shape.patch)
 
     def forward(
-        self,
-        noise: Tensor,
-        condition: Tensor | None,
-        base: Tensor | None,
-        condition_noise: Tensor,
-        labels: Tensor | None,
+        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, labels: Tensor | None
     ) -> Tensor:
         """Return the band (B, C, h, h) in units of the normalised band.
 
@@ -156,12 +155,7 @@ class ConditionalGenerator(nn.Module):
         self.head = PatchHead(width, shape.channels, shape.patch, gain=0 if refine else 0.7)
 
     def forward(
-        self,
-        noise: Tensor,
-        condition: Tensor | None,
-        base: Tensor | None,
-        condition_noise: Tensor,
-        labels: Tensor | None,
+        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, labels: Tensor | None
     ) -> Tensor:
         """Return the band (B, C', h, h) in units of the normalised band.
 

@@ -47,14 +47,7 @@ def parse_transform(spec: str, levels: int, packets: Mapping[int, int] | None = 
 
     For example ``parse_transform("dwt:db2", 3)``.
 
-    Args:
-        spec: dwt:<a PyWavelets discrete wavelet>, dct, fft:shannon, fft:meyer or radial:P,Q.
-        levels: resolutions; 1 is the finest.
-        packets: how often the high bands of a level are split again, see :class:`PacketTransform`.
-
-    Raises InputError, naming the nearest names, when the family or its member is unknown, when levels < 1, and when
-    there are packets of rings.
-
+    Arguments and errors are those of :func:`freqgan.layouts.parse_layout`, which names all families.
     """
     layout = parse_layout(spec, levels, packets)
     family, _, member = layout.spec.partition(":")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -94,27 +95,30 @@ def damage(run: Path, name: str, more: bytes = b"") -> None:
     (newest(run) / name).write_bytes(data + more)
 
 
-def assert_goes_on_from_the_one_before(run: Path, small_shards: Path, name: str, executor: str) -> None:
-    _, events, digest = trained(tiny_run_settings(run, small_shards, executor=executor, max_steps=8))
+def assert_goes_on_from_the_one_before(run: Path, small_shards: Path, name: str, **changes: Any) -> None:
+    changes |= {"max_steps": 8}
+    _, events, digest = trained(tiny_run_settings(run, small_shards, **changes))
     assert events.first_step == 4
     assert "step 6 passed over" in events.notes[0]
     assert f"{name} " in events.notes[0]
     shutil.rmtree(run / "checkpoints")
-    assert trained(tiny_run_settings(run, small_shards, max_steps=8))[2] == digest
+    assert trained(tiny_run_settings(run, small_shards, **changes | {"executor": "inline"}))[2] == digest
 
 
 @pytest.mark.parametrize("name", ["LL1.json", "LL1.safetensors", "image.generator.safetensors"])
 def test_training_goes_on_from_the_last_good_one_and_says_so(run: Path, small_shards: Path, name: str) -> None:
     """A file of another size is seen before training starts, one of the same size by the stage that reads it."""
     damage(run, name, b" " * (name == "LL1.json"))
-    assert_goes_on_from_the_one_before(run, small_shards, name, "inline")
+    assert_goes_on_from_the_one_before(run, small_shards, name)
 
 
 def test_an_actor_that_meets_damage_takes_all_to_the_checkpoint_before(
-    run: Path, small_shards: Path, ray_cluster: None
+    tmp_path: Path, small_shards: Path, ray_cluster: None
 ) -> None:
-    damage(run, "LL1.safetensors")
-    assert_goes_on_from_the_one_before(run, small_shards, "LL1.safetensors", "ray")
+    one_band: dict[str, Any] = {"plan": {"bands": ["LL1"]}, "max_failures": 0}
+    trained(tiny_run_settings(tmp_path, small_shards, **one_band))
+    damage(tmp_path, "LL1.safetensors")
+    assert_goes_on_from_the_one_before(tmp_path, small_shards, "LL1.safetensors", executor="ray", **one_band)
 
 
 def test_no_sound_checkpoint_ends_the_training_with_every_reason(run: Path, small_shards: Path) -> None:

@@ -30,10 +30,10 @@ demo: $(INSTALLED)
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export OPENBLAS_NUM_THREADS := 1
 test: $(INSTALLED) lint
-	nice $(BIN)/mypy & types=$$!; \
-	$(RUN) pytest $(IN_PARALLEL) $(SLOWEST) -m "not alone and not long"; tests=$$?; \
+	$(RUN) pytest $(IN_PARALLEL) $(SLOWEST) -m "not alone and not long"
+	nice -n 19 $(BIN)/mypy & types=$$!; \
+	$(RUN) pytest $(SLOWEST) -m "alone and not long"; tests=$$?; \
 	wait $$types && exit $$tests
-	$(RUN) pytest $(SLOWEST) -m "alone and not long"
 
 # And the tests that take long: rarer faults, and other ways to those of make test.
 test-all: test

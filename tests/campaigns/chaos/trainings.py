@@ -75,8 +75,8 @@ class Quiet:
             return find_checkpoint(self.settings.run, step=step).digest()
         side = Path(f"{self.settings.run}-{step}")
         if whole and not side.exists():
-            name = f"checkpoints/{whole:09d}"
-            shutil.copytree(Path(self.settings.run) / name, side / name)
+            for name in (f"checkpoints/{whole:09d}", "checkpoints/rollback"):
+                shutil.copytree(Path(self.settings.run) / name, side / name)
         train(self.settings.model_copy(update={"run": str(side), "max_steps": step}), Events())
         return find_checkpoint(str(side), step=step).digest()
 

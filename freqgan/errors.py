@@ -30,6 +30,11 @@ class DivergedError(RunError):
     """A loss or a gradient of a stage is not finite, or what it makes has collapsed."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of the message of ``error`` that is not empty; the name of its type where there is none."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def nearest(word: str, known: list[str], count: int = 3) -> str:
     """Return the ``known`` words most like ``word`` as " (did you mean a, b?)", or "" when none is near."""
     import difflib

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import sys
-import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from freqgan import __version__
-from freqgan.errors import FreqganError, InputError
-from launch.console.usage import UsageError, is_call_for_help, usage_message
+from freqgan.errors import InputError
+from launch.console.exits import run_app
 
-DEBUG = "FREQGAN_DEBUG"
-USAGE_EXIT_CODE = 2
-UNEXPECTED_EXIT_CODE = 3
-PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing the folder would cost --help an import of torch
+PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing them would cost --help an import of all settings
 SYSTEMS = "bands,literal,joint-hf,single"
 
 app = typer.Typer(
@@ -69,60 +63,8 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The console entry point: runs a command and always leaves by SystemExit.
-
-    0 done; 2 the input cannot be used; 3 the run failed; 75 stopped, run again to go on; 130 interrupted.
-    With FREQGAN_DEBUG=1 every error shows its traceback.
-    """
-    try:
-        _check_text(sys.argv[1:] if arguments is None else arguments)
-        code = app(args=arguments, prog_name="freqgan", standalone_mode=False)
-    except FreqganError as error:
-        _show_traceback()
-        _fail(str(error), error.exit_code)
-    except UsageError as error:
-        if is_call_for_help(error):
-            error.show()  # type: ignore[attr-defined]  # typer's own
-            raise SystemExit(USAGE_EXIT_CODE) from error
-        _fail(usage_message(error), USAGE_EXIT_CODE)
-    except Exception as error:
-        shown = _show_traceback()
-        hint = "" if shown else f"; set {DEBUG}=1 to see where"
-        _fail(f"unexpected {type(error).__name__}: {error}{hint}", UNEXPECTED_EXIT_CODE)
-    raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _check_text(arguments: list[str]) -> None:
-    """Refuses what no settings file, page or table could hold; names that a terminal cannot show are no error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        here = os.getcwd()
-    except OSError as error:
-        raise InputError(
-            f"the current folder is not there any more ({error.strerror}): change to another one"
-        ) from error
-    for what, text in (("current folder", here), *(("argument", argument) for argument in arguments)):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"the {what} {text!r} is not UTF-8 (byte {error.start + 1}): give another name; what is called so can "
-                "be renamed"
-            ) from error
-
-
-def _show_traceback() -> bool:
-    wanted = os.environ.get(DEBUG, "") not in ("", "0")
-    if wanted:
-        traceback.print_exc()
-    return wanted
-
-
-def _fail(message: str, exit_code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(exit_code)
+    """The console entry point: runs a command and always leaves by SystemExit, see :func:`run_app`."""
+    run_app(app, sys.argv[1:] if arguments is None else arguments)
 
 
 def _say(text: str) -> None:
@@ -542,11 +484,12 @@ def compare_command(
     from cluster.run.presence import check_data
     from launch.settings.load import load_settings
 
-    check_data(load_settings(settings, overrides or []).data, data)
+    loaded = load_settings(settings, overrides or [])
+    check_data(loaded.data, data)
     from launch.commands.compare import compare, comparison_of
 
     comparison = comparison_of(
-        settings, overrides or [], systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
+        loaded, systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
         jobs=jobs,
     )  # fmt: skip
     code, text = compare(comparison, note=_note)

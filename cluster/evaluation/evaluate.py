@@ -25,7 +25,7 @@ from cluster.run.checkpoints import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object
-from freqgan.errors import InputError
+from freqgan.errors import InputError, first_line
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.evaluation import Measure, Score, inception_measure, is_one_picture, measure, scored
@@ -133,7 +133,7 @@ def inception_from(url: str) -> Measure:
     try:
         module = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"{url} is no TorchScript network ({reason}); give inception-2015-12-05.pt or one like it"
         ) from error

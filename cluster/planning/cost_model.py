@@ -25,7 +25,7 @@ from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
 from cluster.planning.profiler import profile_steps
 from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
-from cluster.stages.host import choose_device
+from cluster.stages.devices import choose_device
 from cluster.storage.folder import Folder, open_folder
 from freqgan.costing.operator_count import StepWork, step_work
 from freqgan.errors import FreqganError

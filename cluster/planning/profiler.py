@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
-from cluster.stages.host import build_chain, build_host, choose_device, tensor_of
+from cluster.stages.devices import choose_device
+from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.malloc import keep_freed_pages
 from cluster.stages.replicas import StageReplica
 from freqgan.costing.operator_count import unit_statistics

@@ -42,20 +42,13 @@ from cluster.ray_engine.metrics import RunTelemetry
 from cluster.ray_engine.nodes import draining, gpus_are_wanted
 from cluster.ray_engine.recovery import ANSWER_TIMEOUT_S, Replayer, ReplayImpossible
 from cluster.ray_engine.replay_log import ReplayLog, StateRefs
-from cluster.ray_engine.results import (
-    first_line,
-    is_ready,
-    is_unavailable,
-    raise_as_ours,
-    retry_lost_calls,
-    translate_errors,
-)
+from cluster.ray_engine.results import is_ready, is_unavailable, raise_as_ours, retry_lost_calls, translate_errors
 from cluster.ray_engine.worker_group import UPLOADER, WorkerGroup
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
 from cluster.stages.process_group import GroupBrokenError
 from cluster.storage.checksummed_files import FileRecord
-from freqgan.errors import RunError
+from freqgan.errors import RunError, first_line
 from freqgan.tensor_dicts import Metrics
 
 START_TIMEOUT_S = 600.0

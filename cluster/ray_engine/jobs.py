@@ -22,7 +22,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from requests.exceptions import RequestException
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from freqgan.errors import InputError, RunError
+from freqgan.errors import InputError, RunError, first_line
 
 PATIENCE_S = 120.0
 """For which a dashboard may not answer before a job that is followed is given up."""
@@ -154,7 +154,7 @@ class Jobs:
         except (ConnectionError, RequestException) as error:
             raise RunError(f"{self.address} has not answered for {PATIENCE_S:g} s: {error}") from error
         except (RuntimeError, RayError) as error:
-            raise RunError(f"{self.address}: {_first_line(error)}") from error
+            raise RunError(f"{self.address}: {first_line(error)}") from error
 
 
 def _job(details: Any) -> Job:
@@ -174,8 +174,4 @@ def _refused(address: str, error: Exception) -> InputError:
             f"{address} refuses the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to "
             "those of the cluster"
         )
-    return InputError(f"{address}: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(f"{address}: {first_line(error)}")

@@ -28,7 +28,6 @@ from cluster.ray_engine.replay_log import ReplayLog
 from cluster.ray_engine.results import (
     damage_in,
     error_of,
-    first_line,
     is_broken_group,
     is_death,
     is_ready,
@@ -42,7 +41,7 @@ from cluster.run.settings import RunSettings
 from cluster.stages.host import OutOfStepError
 from cluster.stages.process_group import GroupBrokenError
 from cluster.stages.snapshots import SnapshotLostError
-from freqgan.errors import RunError
+from freqgan.errors import RunError, first_line
 from freqgan.model.stage_names import IMAGE_STAGE
 
 ANSWER_TIMEOUT_S = 600.0
@@ -325,7 +324,7 @@ class Replayer:
         self.workers.source.exclude(self._damage_at(step), leave_out)
 
     def _restart(self, replaced: tuple[str, ...], rewound: tuple[str, ...]) -> None:
-        """Gives ``replaced`` stages new actors; they and ``set_back`` get the state of the snapshot or of the start."""
+        """Gives those ``replaced`` new actors; they and those ``rewound`` get the state of the snapshot or start."""
         point = self.replay_log.snapshot
         replicas = [replica for replica in self.workers.replicas if replica.name in {*replaced, *rewound}]
         names = frozenset(replica.name for replica in replicas)

@@ -11,7 +11,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
 from cluster.data.quarantine import DamageFoundError, QuarantinedImage
 from cluster.stages.process_group import GroupBrokenError
-from freqgan.errors import FreqganError, RunError
+from freqgan.errors import FreqganError, RunError, first_line
 
 ALIVE_TIMEOUT_S = 1.0
 AGAIN_AFTER_S = 0.2
@@ -146,8 +146,3 @@ def is_death(error: RayError) -> bool:
     """Returns whether an actor died, be it that of the call or one that the call's arguments come from."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, RayActorError) and not isinstance(cause, ActorUnavailableError)
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of its message; its type where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

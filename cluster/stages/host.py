@@ -24,13 +24,14 @@ from torch import Tensor
 from cluster.run.layout import CHECKPOINTS, checkpoint_path, parse_rollback_file, rollback_path, state_file
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage, read_counters, read_tensors, rollback_record
+from cluster.stages.devices import choose_device
 from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer, LagBuffer
 from cluster.stages.process_group import ReplicaGroup
 from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_files
 from cluster.storage.folder import open_folder
-from freqgan.errors import InputError, RunError
+from freqgan.errors import RunError, first_line
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.stage_names import IMAGE_STAGE
@@ -233,6 +234,7 @@ class StageHost(ABC):
 
     def _load(self, tensors: dict[str, Tensor], scalars: dict[str, int]) -> None:
         step = scalars.pop("step")
+        self._rollback_record = None  # what was packed before may have been lost on its way
         self.kept.load(tensors)
         self.stage.load_state_dict({**tensors, **scalars})
         self.guard.load_state_dict({**tensors, **scalars}, step)
@@ -251,13 +253,13 @@ class StageHost(ABC):
         tensors = read_tensors(self.name, records, read)
         if scalars["step"] != step:
             raise RunError(f"{root_url}: {self.name} is at step {scalars['step']}, not at {step}: files are mixed up")
-        self._rollback_record = rollback_record(self.name, records)
         try:
             self._load(tensors, scalars)
+            self._rollback_record = rollback_record(self.name, records)
         except (KeyError, RuntimeError) as error:
             raise RunError(
                 f"{root_url}, step {step}: {state_file(self.name)} is not the state of this stage "
-                f"({_first_line(error)}): it was written by another version, which can go on with it; this one can "
+                f"({first_line(error)}): it was written by another version, which can go on with it; this one can "
                 "only generate from it"
             ) from error
 
@@ -378,24 +380,6 @@ def _capture(settings: RunSettings, chain: Chain) -> CudaGraphs | None:
 def cuda_graphs() -> CudaGraphs:
     """Returns the graphs that all stages of this process capture."""
     return CudaGraphs()
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Returns the device for ``wanted`` of auto, cpu, cuda; InputError when cuda is wanted and absent."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for and this process sees no GPU; set device=auto or device=cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def emulates_precision(settings: RunSettings) -> bool:
-    """Returns whether this machine lacks instructions for ``precision`` and would be several times slower."""
-    if settings.precision != "bfloat16" or choose_device(settings.device).type != "cpu":
-        return False
-    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def tensor_of(array: NDArray[np.generic]) -> Tensor:

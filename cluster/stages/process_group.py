@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from freqgan.errors import RunError
+from freqgan.errors import RunError, first_line
 from freqgan.runtime.data_parallel import ReplicaContext
 
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -162,8 +162,7 @@ class ReplicaGroup(ReplicaContext):
 
 
 def _broken(error: Exception) -> GroupBrokenError:
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return GroupBrokenError(f"a replica could not reach the others: {first}")
+    return GroupBrokenError(f"a replica could not reach the others: {first_line(error)}")
 
 
 def _loopback_interface() -> str:

@@ -24,7 +24,7 @@ from cluster.run.data_source import DataSource, measure_statistics, open_source
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.leftovers import remove_leftovers
 from cluster.run.settings import RunSettings, differing_keys
-from cluster.stages.host import choose_device, emulates_precision
+from cluster.stages.devices import choose_device, emulates_precision
 from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease

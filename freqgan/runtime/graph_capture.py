@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from freqgan.errors import RunError
+from freqgan.errors import RunError, first_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,7 +63,7 @@ class CudaGraphs:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 outputs = function()
         except RuntimeError as error:
-            why = str(error).partition("\n")[0]
+            why = first_line(error)
             raise RunError(f"cuda_graphs: a step cannot be recorded ({why}): set cuda_graphs=false") from error
         graph.replay()
         return CapturedGraph(outputs, graph.replay)

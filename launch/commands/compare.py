@@ -28,7 +28,7 @@ from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, RunError
 from freqgan.setting_group import AS_STORED
 from launch.pages.comparison import RunScores, write_page
-from launch.settings.load import dump_settings, load_settings
+from launch.settings.load import dump_settings
 
 COSTS = "costs.json"
 POLL_S = 0.5
@@ -224,8 +224,7 @@ def _scores(entrant: Entrant, count: int) -> RunScores:
 
 
 def comparison_of(
-    source: str,
-    overrides: list[str],
+    settings: RunSettings,
     *,
     systems: str,
     seeds: int,
@@ -238,7 +237,6 @@ def comparison_of(
     """Return the comparison that the command line asks for; InputError where it makes no sense."""
     if "://" in out or not out:
         raise InputError(f"--out {out!r}: a comparison runs on one machine and needs a local folder")
-    settings = load_settings(source, overrides)
     changes = {"executor": "inline"} | ({} if budget is None else {"images": budget})
     settings = type(settings).model_validate(settings.model_dump() | changes)
     names = list(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip()))

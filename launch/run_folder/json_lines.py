@@ -1,7 +1,8 @@
 """Logs of one JSON object a line, which grow while a run trains and are cut when it is resumed.
 
-All of them have one rule: what is behind the first line that is torn or foreign is nothing. It is not read, and goes
-when the log is opened to be written, so that a new line never comes behind half of an old one.
+A line without an end is torn. It is not read, and it goes when the log is opened to be written, so that a new line
+never comes behind half of an old one. A whole line that is foreign, perhaps of another version, is passed over and
+stays; a ``gapless`` log, in which every line follows the one before, ends there.
 """
 
 from __future__ import annotations
@@ -26,26 +27,31 @@ class JsonLines(Generic[Record]):
     Attributes:
         to_json: gives the values of a record by their keys.
         from_json: makes a record of them; it raises ValueError, KeyError or TypeError for those of anything else.
+        gapless: whether a foreign line ends the log, with all behind it.
 
     """
 
     to_json: Callable[[Record], dict[str, Any]]
     from_json: Callable[[dict[str, Any]], Record]
+    gapless: bool = False
 
     def line(self, record: Record) -> bytes:
         """Return the line of a record, with its end."""
         return json.dumps(self.to_json(record), separators=(",", ":")).encode() + b"\n"
 
     def read(self, lines: Iterable[bytes]) -> Iterator[Record]:
-        """Yield the records of ``lines``, each with its end, up to the first one that is torn or foreign."""
+        """Yield the records of ``lines``, each with its end."""
+        return (record for _, record in self.split(lines) if record is not None)
+
+    def split(self, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record | None]]:
+        """Yield every line that belongs to the log with its record, None for a foreign line that is passed over."""
         for line in lines:
-            try:
-                if not line.endswith(b"\n"):
-                    return
+            record = None
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
                 record = self.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            if not line.endswith(b"\n") or (record is None and self.gapless):
                 return
-            yield record
+            yield line, record
 
 
 class JsonLinesFile(Generic[Record]):
@@ -85,9 +91,8 @@ class JsonLinesFile(Generic[Record]):
     def _cut(self, keep: Callable[[Record], bool]) -> None:
         whole_bytes = 0
         with self.path.open("rb+") as file:
-            for line in file:
-                record = next(self._kind.read([line]), None)
-                if record is None or not keep(record):
+            for line, record in self._kind.split(file):
+                if record is not None and not keep(record):
                     break
-                self.last, whole_bytes = record, whole_bytes + len(line)
+                self.last, whole_bytes = record or self.last, whole_bytes + len(line)
             file.truncate(whole_bytes)

@@ -31,7 +31,7 @@ def _metrics_line(values: dict[str, Any]) -> MetricsLine:
     return MetricsLine(**values)
 
 
-_LINES = JsonLines(asdict, _metrics_line)
+_LINES = JsonLines(asdict, _metrics_line, gapless=True)
 
 
 class MetricsLog:

@@ -17,7 +17,7 @@ from pathlib import Path
 from cluster.data.packing import pack
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.run.settings import RunSettings
-from cluster.stages.host import emulates_precision
+from cluster.stages.devices import emulates_precision
 from cluster.training.train import train
 from launch.settings.load import load_settings
 from tests.benchmarks.harness import Comparison

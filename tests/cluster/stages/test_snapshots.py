@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from cluster.run.data_source import measure_statistics, open_source
+from cluster.run.layout import rollback_path
 from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import SnapshotLostError, delete_snapshots, read_snapshot, snapshot_folder, write_snapshot
+from cluster.storage.checksummed_files import FileRecord
 from freqgan.tensor_dicts import tensors_of
 from tests.support.runs import tiny_run_settings
 
@@ -60,3 +62,22 @@ def test_a_stage_goes_on_from_its_snapshot_as_if_nothing_had_happened(small_shar
     assert second.done == first.done == 3
     theirs = tensors_of(second.stage.state_dict())
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in tensors_of(first.stage.state_dict()).items())
+
+
+def test_what_was_packed_and_may_be_lost_is_packed_again_after_a_stage_went_back(
+    small_shards: Path, tmp_path: Path
+) -> None:
+    """A state to go back to is named again where it was written; whether it was, a stage that goes back cannot know."""
+    settings = tiny_run_settings(tmp_path / "run", small_shards, feedback={"weight": 0.0})
+    statistics = {k: x.numpy() for k, x in measure_statistics(open_source(settings)).tensors().items()}
+    host = build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics))
+    name, snapshot = rollback_path("LL1", 0, "attempt"), host.snapshot(0)
+    first = host.packed(0, "attempt")[name]
+    assert isinstance(first, bytes)
+    assert isinstance(host.packed(0, "attempt")[name], FileRecord)
+    host.restore(snapshot)
+    assert host.packed(0, "attempt")[name] == first
+    host.restore(snapshot)
+    records = host.save(0, "attempt")
+    host.load(f"{settings.run}/checkpoints", records, 0)
+    assert host.packed(0, "another")[name] in records

@@ -11,9 +11,10 @@ import pytest
 import typer
 
 from cluster.run.settings import ExecutionSettings, RunSettings
+from freqgan.costing.baselines import VARIANTS
 from freqgan.model.settings import ModelSettings
-from launch.cli import app
-from launch.settings.load import setting_names
+from launch.cli import PRESETS, SYSTEMS, app
+from launch.settings.load import preset_names, setting_names
 from launch.settings.policy import Policy
 from launch.tools.commands_page import commands, commands_page, usage
 from launch.tools.reference import pages
@@ -128,3 +129,9 @@ def test_groups_are_found_at_every_depth() -> None:
     names = [group.name for group in groups(RunSettings, RunSettings())]
     assert {"loss", "image_stage", "image_stage.generator", "feedback.discriminator", "ingest", "watch"} <= set(names)
     assert len(names) == len(set(names))
+
+
+def test_the_help_names_all_presets_and_systems() -> None:
+    """They are written out in the command line, which is to load nothing for its help."""
+    assert PRESETS.split(", ") == preset_names()
+    assert set(SYSTEMS.split(",")) == set(VARIANTS)

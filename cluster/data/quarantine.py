@@ -86,7 +86,7 @@ class Quarantine:
         """Those added since; who tells the user of one takes it out."""
 
     def add(self, found: Sequence[QuarantinedImage], total: int) -> None:
-        """Leaves out ``found`` as well; they are in the file before any batch without them is handed out.
+        """Leave out ``found`` as well; they are in the file before any batch without them is handed out.
 
         RunError where it is too many, or all of ``total`` images; the file then stays as it was.
         """
@@ -106,7 +106,7 @@ class Quarantine:
         self.unreported.extend(new)
 
     def begin_anew(self) -> None:
-        """Leaves out nothing, and removes the file: it is of a start that came to no checkpoint."""
+        """Leave out nothing, and remove the file: it is of a start that came to no checkpoint."""
         if self._folder is not None:
             self._folder.delete(QUARANTINE)
         self.left_out = ()
@@ -124,7 +124,7 @@ class Quarantine:
 
 
 def read_around_damage(read: Callable[[], Result], exclude: Callable[[tuple[QuarantinedImage, ...]], None]) -> Result:
-    """Returns what ``read`` gives in the end: while it finds damaged images, ``exclude`` gets them and it reads again.
+    """Return what ``read`` gives in the end: while it finds damaged images, ``exclude`` gets them and it reads again.
 
     ``exclude`` has to see to it that the next call of ``read`` passes over them, or raise.
     """
@@ -136,7 +136,7 @@ def read_around_damage(read: Callable[[], Result], exclude: Callable[[tuple[Quar
 
 
 def reasons_text(images: Iterable[QuarantinedImage]) -> str:
-    """The commonest reasons, each with the number of images and an example."""
+    """Return the commonest reasons, each with the number of images and an example."""
     kinds: dict[str, list[QuarantinedImage]] = {}
     for one in images:
         kinds.setdefault(_kind_of(one), []).append(one)
@@ -162,13 +162,13 @@ def check_some_are_left(images: Iterable[QuarantinedImage], total: int) -> None:
 
 
 def _kind_of(image: QuarantinedImage) -> str:
-    """The reason without what only one image has: names and numbers."""
+    """Return the reason without what only one image has: names and numbers."""
     nameless = image.reason.replace(image.member, "") if image.member else image.reason
     return re.sub(r"\d+", "0", nameless.replace(image.shard, ""))
 
 
 def read_quarantine(folder: Folder) -> tuple[QuarantinedImage, ...]:
-    """The images that the run in ``folder`` leaves out; InputError where its file cannot be read."""
+    """Return the images that the run in ``folder`` leaves out; InputError where its file cannot be read."""
     if not folder.exists(QUARANTINE):
         return ()
     found = []

@@ -41,7 +41,7 @@ class ShardCache:
     limit_bytes: int
 
     def get(self, sha256: str, size_bytes: int, fill: Fill) -> mmap.mmap | None:
-        """The bytes of the shard of that ``sha256``: from here, or by ``fill``, and then kept here.
+        """Return the bytes of the shard of that ``sha256``: from here, or by ``fill``, and then kept here.
 
         What ``fill`` says is damaged is given and not kept. None where there is no room: others are being copied.
         Raises what ``fill`` raises, and OSError where the folder cannot be used.
@@ -68,7 +68,7 @@ class ShardCache:
         return self.folder / f"{sha256}.tar"
 
     def _has_room(self, room: Path, size_bytes: int) -> bool:
-        """Makes room by letting go of what was not used for longest; takes it by a file of that size without data."""
+        """Make room by letting go of what was not used for longest; take it by a file of that size without data."""
         with self._lock(_ALL):
             room.unlink(missing_ok=True)
             self._clear_what_was_left()
@@ -95,7 +95,7 @@ class ShardCache:
                 yield status.st_mtime_ns, status.st_size, path
 
     def _clear_what_was_left(self) -> None:
-        """Removes unfinished copies of processes that have died: their locks are free."""
+        """Remove unfinished copies of processes that have died: their locks are free."""
         for path in list(self.folder.iterdir()):
             if (match := _UNFINISHED.fullmatch(path.name)) is not None:
                 with suppress(Timeout), self._lock(match[1][:LOCK_DIGITS]).acquire(blocking=False):
@@ -106,7 +106,7 @@ class ShardCache:
 
 
 def _sound(path: Path, sha256: str) -> mmap.mmap | None:
-    """The bytes of a copy that is what its name says; None, and no file any more, where it is not."""
+    """Return the bytes of a copy that is what its name says; None, and no file any more, where it is not."""
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -144,7 +144,7 @@ def _expand_braces(pattern: str) -> Iterator[str]:
 
 
 def _length_there(data: str) -> int:
-    """How many characters of ``data``, up to a slash or to the end, are a name and no pattern.
+    """Return how many characters of ``data``, up to a slash or to the end, are a name and no pattern.
 
     They are if there is something under this very name, or if nothing in them could be a pattern.
     """
@@ -168,7 +168,7 @@ def _is_there(url: str) -> bool:
 
 
 def names_object(url: str) -> bool:
-    """Whether an object, or a file, is there under the very name ``url``."""
+    """Return whether an object, or a file, is there under the very name ``url``."""
     folder, name = split_object(url)
     return folder.exists(name)
 
@@ -221,7 +221,7 @@ def _list_folder(folder: Folder) -> list[str]:
 
 
 def _contents(folder: Folder) -> str:
-    """What lies in ``folder``, for an error: "it holds 120 .jpg, 3 .txt, 2 folders"."""
+    """Return what lies in ``folder``, for an error: "it holds 120 .jpg, 3 .txt, 2 folders"."""
     kinds = Counter(Path(name).suffix or "without extension" for name in folder.files())
     folders = len(folder.subfolders())
     counts = [f"{count} {kind}" for kind, count in kinds.most_common(5)] + [f"{folders} folders"] * bool(folders)
@@ -279,7 +279,7 @@ def read_shard(url: str) -> Shard:
 
 
 def images_behind(shard: Shard, file: BinaryIO) -> int:
-    """How many images lie in ``file`` behind the last that ``shard`` names; InputError where it is damaged there."""
+    """Return how many images lie in ``file`` behind the last that ``shard`` names; InputError for damage there."""
     members = _Members(shard.url)
     end = max(sample.offset + sample.size_bytes for sample in shard.samples)
     start: int | None = end + -end % tarfile.BLOCKSIZE
@@ -291,7 +291,7 @@ def images_behind(shard: Shard, file: BinaryIO) -> int:
 
 
 def _walk_all(members: _Members, size_bytes: int, start: int | None, file: BinaryIO) -> None:
-    """Reads the headers from ``start`` on, if it is any, and those of all tars that follow."""
+    """Read the headers from ``start`` on, if it is any, and those of all tars that follow."""
     while start is not None:
         end = _walk(members, size_bytes, start, file)
         start = _next_tar(members, size_bytes, end, file)
@@ -299,7 +299,7 @@ def _walk_all(members: _Members, size_bytes: int, start: int | None, file: Binar
 
 
 def _walk(members: _Members, size_bytes: int, start: int, file: BinaryIO) -> int:
-    """Reads the headers of the tar that begins at ``start``; the offset of what ends it."""
+    """Read the headers of the tar that begins at ``start``; return the offset of what ends it."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -326,7 +326,7 @@ def _read_label(url: str, member: tarfile.TarInfo, file: BinaryIO) -> int:
 
 
 def _next_tar(members: _Members, size_bytes: int, end: int, file: BinaryIO) -> int | None:
-    """The offset of the tar that follows zeros of any length, or None where they reach to the end of the file.
+    """Return the offset of the tar that follows zeros of any length, or None where they reach to the end of the file.
 
     A whole tar ends with two zero blocks; tarfile stops without a word at a header it cannot read.
     """

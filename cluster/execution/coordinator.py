@@ -58,7 +58,7 @@ class Coordinator:
         self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
 
     def run(self) -> int:
-        """Trains to the end or to a stop; returns the number of finished steps, all of them in a checkpoint."""
+        """Train to the end or to a stop; return the number of finished steps, all of them in a checkpoint."""
         end = self.settings.last_step
         while self.finished < end:
             while self.submitted < end and self.submitted - self.finished < self.executor.window:
@@ -80,7 +80,7 @@ class Coordinator:
         return self.finished
 
     def _move(self) -> None:
-        """Lets stages change machines: everything in flight is finished and in a checkpoint first."""
+        """Let stages change machines: everything in flight is finished and in a checkpoint first."""
         while self.finished < self.submitted:
             self._finish_one()
         if self.last_saved < self.submitted:
@@ -103,7 +103,7 @@ class Coordinator:
         self._report_scores()
 
     def _report_damage(self) -> None:
-        """Passes on what the executor got over, and which images it has left out."""
+        """Pass on what the executor got over, and which images it has left out."""
         while self.executor.recoveries:
             self.callback.on_recovery(self.executor.recoveries.popleft())
         while self.quarantine is not None and self.quarantine.unreported:
@@ -111,7 +111,7 @@ class Coordinator:
             self.callback.on_quarantine(one, len(self.quarantine.left_out) - len(self.quarantine.unreported))
 
     def _report_scores(self, *, wait: bool = False) -> None:
-        """Passes on the scores that have come; a run that was asked to stop does not wait for the others."""
+        """Pass on the scores that have come; a run that was asked to stop does not wait for the others."""
         for evaluation in self.evaluator.ready(wait=wait) if self.evaluator else ():
             best = self.writer.mark(evaluation.step, evaluation.fit)
             self.callback.on_evaluation(evaluation, best=best)
@@ -122,7 +122,7 @@ class Coordinator:
         self.saves.append(self.submitted)
 
     def _commit_finished(self, *, wait: bool) -> None:
-        """Commits the checkpoints whose step is finished and whose files are all written."""
+        """Commit the checkpoints whose step is finished and whose files are all written."""
         while self.saves and self.saves[0] <= self.finished:
             records = self.executor.saved(wait=wait)
             if records is None:

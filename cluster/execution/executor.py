@@ -52,7 +52,7 @@ class RollBackError(RunError):
         self.cause, self.budget, self.step, self.stages = cause, budget, step, stages
 
     def recovery(self, from_step: int) -> Recovery:
-        """Returns the record of the roll-back to the checkpoint of ``from_step``."""
+        """Return the record of the roll-back to the checkpoint of ``from_step``."""
         return Recovery(self.step, self.stages, self.cause, "roll back", from_step, self.step - from_step, 0.0)
 
 
@@ -69,43 +69,43 @@ class Executor(Protocol):
         """The most steps that may be submitted and not finished."""
 
     def submit(self, step: int) -> None:
-        """Starts step ``step`` (from 0); may return before it is done."""
+        """Start step ``step`` (from 0); may return before it is done."""
 
     def finish(self) -> dict[str, Metrics]:
-        """Waits for the oldest step not yet finished; returns its metrics by stage."""
+        """Wait for the oldest step not yet finished; return its metrics by stage."""
 
     def save(self, step: int, attempt: str) -> None:
-        """Starts writing the state after ``step`` steps, for the writer of that name.
+        """Start writing the state after ``step`` steps, for the writer of that name.
 
         It is called right after ``submit(step - 1)``.
         """
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
-        """Returns the records of the oldest save not yet collected; None where it takes time, unless ``wait``."""
+        """Return the records of the oldest save not yet collected; None where it takes time, unless ``wait``."""
 
     def score(self, step: int) -> Future[ScoreValues]:
-        """Starts scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
+        """Start scoring the checkpoint of ``step`` beside the training, as ``watch`` is set."""
 
     def wants_to_move(self) -> bool:
-        """Returns whether stages should move to other machines: then :meth:`move` is called next, and no other step."""
+        """Return whether stages should move to other machines: then :meth:`move` is called next, and no other step."""
 
     def move(self, at: RestorePoint) -> None:
-        """Moves them, when all submitted steps are finished and ``at`` is the checkpoint of the last one."""
+        """Move them, when all submitted steps are finished and ``at`` is the checkpoint of the last one."""
 
     def is_leaving(self) -> bool:
-        """Returns whether the machine of this process is to be taken away: the run should stop with a checkpoint."""
+        """Return whether the machine of this process is to be taken away: the run should stop with a checkpoint."""
 
     def close(self) -> None:
-        """Gives back what the executor holds. Safe to call twice."""
+        """Give back what the executor holds. Safe to call twice."""
 
 
 def steps_awaiting_feedback(settings: RunSettings, restore: RestorePoint | None) -> range:
-    """Returns the steps before ``restore`` whose feedback is still to be applied."""
+    """Return the steps before ``restore`` whose feedback is still to be applied."""
     if restore is None or not settings.feeds_back:
         return range(0)
     return range(max(0, restore.step - settings.feedback.lag), restore.step)
 
 
 def evaluation_data(settings: RunSettings) -> tuple[str, int]:
-    """Returns what :func:`cluster.evaluation.background.score_checkpoint` compares with, and how many images."""
+    """Return what :func:`cluster.evaluation.background.score_checkpoint` compares with, and how many images."""
     return settings.watch.data, settings.watch.count

@@ -37,7 +37,7 @@ class Symptoms:
 
 
 def decide(symptoms: Symptoms, max_failures: int, max_preemption_failures: int = UNLIMITED) -> Decision:
-    """Decides to replay what was lost, to roll all back where inputs are gone, or to fail when the budget is spent.
+    """Decide to replay what was lost, to roll all back where inputs are gone, or to fail when the budget is spent.
 
     An error without any of these symptoms is the run's own, and would come again. A machine that is lost is no fault of
     the run and has a budget of its own.
@@ -80,7 +80,7 @@ class Recovery:
 
 
 def setbacks(step: int, stages: Mapping[str, Metrics]) -> list[Recovery]:
-    """Returns the stages that were set back in the step after which ``step`` steps are finished."""
+    """Return the stages that were set back in the step after which ``step`` steps are finished."""
     causes = {
         "diverged": "a loss or a gradient was not finite",
         "collapsed": "its discriminator had won, or its samples were all alike",

@@ -58,7 +58,7 @@ class InlineExecutor:
         return 1
 
     def submit(self, step: int) -> None:
-        """Runs the whole step."""
+        """Run the whole step."""
         batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
         images, labels = tensor_of(batch.images).to(self.chain.device), tensor_of(batch.labels)
         gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
@@ -78,19 +78,19 @@ class InlineExecutor:
         self._finished.append(metrics)
 
     def finish(self) -> dict[str, Metrics]:
-        """Returns the metrics of the oldest step."""
+        """Return the metrics of the oldest step."""
         return self._finished.popleft()
 
     def save(self, step: int, attempt: str) -> None:
-        """Writes every stage's state now."""
+        """Write every stage's state now."""
         self._saved.append([record for host in self.hosts.values() for record in host.save(step, attempt)])
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
-        """Returns the records of the oldest save, which is done."""
+        """Return the records of the oldest save, which is done."""
         return self._saved.popleft()
 
     def score(self, step: int) -> Future[ScoreValues]:
-        """Scores in a process of its own, started for the first score, with as many threads as the training has."""
+        """Score in a process of its own, started for the first score, with as many threads as the training has."""
         if self._scorer is None:
             self._scorer = ProcessPoolExecutor(
                 1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(self.settings.threads,)
@@ -102,18 +102,18 @@ class InlineExecutor:
             raise
 
     def wants_to_move(self) -> bool:
-        """Returns False: there is one process."""
+        """Return False: there is one process."""
         return False
 
     def move(self, at: RestorePoint) -> None:
-        """Does nothing: there is nowhere to go."""
+        """Do nothing: there is nowhere to go."""
 
     def is_leaving(self) -> bool:
-        """Returns False: a single process is not told."""
+        """Return False: a single process is not told."""
         return False
 
     def close(self) -> None:
-        """Closes the reader of shards, and ends the scoring process."""
+        """Close the reader of shards, and end the scoring process."""
         self.ingest.close()
         if self._scorer is not None:
             self._scorer.shutdown(cancel_futures=True)

@@ -21,7 +21,7 @@ from freqgan.model.step_graph import StageCall, run_step, step_graph
 
 
 def clock(settings: RunSettings) -> Callable[[], float]:
-    """The processor time of this process where one core does everything, which other processes do not lengthen."""
+    """Return the processor time of this process where one core does everything, which others do not lengthen."""
     alone = choose_device(settings.device).type == "cpu" and settings.threads == 1
     return time.process_time if alone else time.perf_counter
 

@@ -37,7 +37,7 @@ Array = NDArray[np.float32] | NDArray[np.float16]
 
 
 def _returned(values: list[Any]) -> Any:
-    """Returns ``values`` as Ray takes so many results: one by itself, more in a list."""
+    """Return ``values`` as Ray takes so many results: one by itself, more in a list."""
     return values[0] if len(values) == 1 else values
 
 
@@ -56,7 +56,7 @@ def _array(tensor: Tensor) -> Array:
 
 @contextmanager
 def _stacks_after(deadline_s: float) -> Iterator[None]:
-    """Writes to Ray's log where all threads are, if this takes longer: then the coordinator ends this process.
+    """Write to Ray's log where all threads are, if this takes longer: then the coordinator ends this process.
 
     By a timer of the kernel: the thread of ``faulthandler.dump_traceback_later`` has to be waited for at every step,
     behind whoever else wants the cores.
@@ -81,7 +81,7 @@ class StageActor:
         faulthandler.register(signal.SIGALRM, file=sys.stderr)  # without, the signal would end the process
 
     def build(self, settings: dict[str, Any], replica: StageReplica, statistics: dict[str, NDArray[np.float32]]) -> str:
-        """Makes it a replica of a stage; answers once the networks are built.
+        """Make it a replica of a stage; answer once the networks are built.
 
         ``statistics`` are of the bands by name, (C,) each.
         """
@@ -98,15 +98,15 @@ class StageActor:
         return self.host.group
 
     def open_store(self, address: str, generation: int) -> Meeting:
-        """Opens a store for its group at ``address``, this machine's, as :meth:`ReplicaGroup.open_store` does."""
+        """Open a store for its group at ``address``, this machine's, as :meth:`ReplicaGroup.open_store` does."""
         return self.group.open_store(address, generation)
 
     def join(self, meeting: Meeting) -> None:
-        """Joins its group, as :meth:`ReplicaGroup.join` does."""
+        """Join its group, as :meth:`ReplicaGroup.join` does."""
         self.group.join(meeting)
 
     def has_lost_others(self) -> bool:
-        """Returns whether its group is broken."""
+        """Return whether its group is broken."""
         return self._host is not None and self._host.group is not None and not self.group.is_whole
 
     @property
@@ -125,7 +125,7 @@ class StageActor:
         gradient: Array | None,
         *outputs: Array,
     ) -> Any:
-        """Runs :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
+        """Run :meth:`StageHost.step`; ``names`` says whose outputs follow, those of several replicas as parts.
 
         ``pixels`` (B, N, N, C) are those of the images. Metrics come first, then outputs.
         """
@@ -139,19 +139,19 @@ class StageActor:
         return _returned([result.metrics, *results])
 
     def gradients(self, step: int) -> Any:
-        """Returns what :meth:`StageHost.gradients` gives, in the order of the chain."""
+        """Return what :meth:`StageHost.gradients` gives, in the order of the chain."""
         kept = self.host.gradients(step)
         return _returned([_array(kept[gan.name]) for gan in self.host.settings.band_plan().gans])
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
-        """Returns the output (B, C * bands, h, h) that :meth:`StageHost.forward` gives.
+        """Return the output (B, C * bands, h, h) that :meth:`StageHost.forward` gives.
 
         ``labels`` are (B,), ``outputs`` those of the stages ``names``, of any replica of one rows that are its own.
         """
         return _array(self.host.forward(step, tensor_of(labels), _joined(names, outputs)))
 
     def pack(self, step: int, attempt: str) -> dict[str, NDArray[np.uint8] | FileRecord]:
-        """Returns the files that :meth:`StageHost.packed` gives.
+        """Return the files that :meth:`StageHost.packed` gives.
 
         Their bytes are arrays (...), which the object store hands on without a copy.
         """
@@ -159,27 +159,27 @@ class StageActor:
         return {n: x if isinstance(x, FileRecord) else np.frombuffer(x, np.uint8) for n, x in files.items()}
 
     def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
-        """Loads a checkpoint, as :meth:`StageHost.load` does."""
+        """Load a checkpoint, as :meth:`StageHost.load` does."""
         self.host.load(root_url, records, step)
 
     def pid(self) -> int:
-        """Returns the number of its process."""
+        """Return the number of its process."""
         return os.getpid()
 
     def done(self) -> int:
-        """Returns how many steps it has done, once it has gone through all calls before this one."""
+        """Return how many steps it has done, once it has gone through all calls before this one."""
         return 0 if self._host is None else self._host.done
 
     def snapshot(self, step: int) -> Path:
-        """Writes a snapshot, as :meth:`StageHost.snapshot` does."""
+        """Write a snapshot, as :meth:`StageHost.snapshot` does."""
         return self.host.snapshot(step)
 
     def restore(self, path: Path) -> None:
-        """Takes the state of a snapshot, as :meth:`StageHost.restore` does."""
+        """Take the state of a snapshot, as :meth:`StageHost.restore` does."""
         self.host.restore(path)
 
     def delete_snapshots(self) -> None:
-        """Deletes the snapshots of all stages of the run on this machine."""
+        """Delete the snapshots of all stages of the run on this machine."""
         delete_snapshots(self.host.settings.run)
 
 
@@ -187,5 +187,5 @@ class EvaluationActor:
     """Scores checkpoints beside the training; it reads them from storage, so nothing waits for it."""
 
     def score(self, run: str, step: int, data: str, count: int) -> ScoreValues:
-        """Scores the checkpoint of ``step`` as :func:`score_checkpoint` does."""
+        """Score the checkpoint of ``step`` as :func:`score_checkpoint` does."""
         return score_checkpoint(run, step, data, count)

@@ -29,7 +29,7 @@ class RayAddress:
 
 
 def given_address(option: str | None) -> RayAddress | None:
-    """Returns the address of the option, or of the variable; None where a Ray of the run's own is to be started.
+    """Return the address of the option, or of the variable; None where a Ray of the run's own is to be started.
 
     As in Ray, "local" stands for such a one, and the variable comes before the option's "auto".
     """

@@ -52,7 +52,7 @@ TOKEN_REMEDY = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PA
 
 
 def connect(settings: RunSettings, address: str | None) -> bool:
-    """Joins the cluster at ``address``, or starts one on this machine; True when it was started here.
+    """Join the cluster at ``address``, or start one on this machine; return True when it was started here.
 
     A cluster that this process has already joined is used as it is, and so is the one that RAY_ADDRESS names
     (a submitted job has it set). Any other cluster on this machine is left alone: it may be somebody else's,
@@ -77,7 +77,7 @@ def _join(address: RayAddress) -> None:
 
 
 def start_local_ray(object_store_memory_bytes: int, cpus: int | None = None) -> None:
-    """Starts a Ray of this process's own, on loopback, with one CPU per core unless ``cpus`` is given.
+    """Start a Ray of this process's own, on loopback, with one CPU per core unless ``cpus`` is given.
 
     Started again when it does not come up: Ray's node gives up when its agents take more than 15 s to start,
     as they do on a busy machine or from a disk that has not read them yet.
@@ -123,7 +123,7 @@ def _start(object_store_memory_bytes: int, cpus: int | None) -> None:
 
 
 def head_answers() -> bool:
-    """Whether the head's control service can be reached; most of Ray goes on without it for a while."""
+    """Return whether the head's control service can be reached; most of Ray goes on without it for a while."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return is_reachable(host.strip("[]"), int(port))
 
@@ -143,7 +143,7 @@ def object_store_bytes(settings: RunSettings) -> int:
 
 
 def check_cluster(address: RayAddress) -> None:
-    """Returns when a Ray cluster answers at ``address``; waits for WAIT_S at most.
+    """Return once a Ray cluster answers at ``address``; wait for WAIT_S at most.
 
     Raises:
         InputError: no address of a cluster, one that wants another token, or of another version of Ray.
@@ -175,7 +175,7 @@ def join_error(address: RayAddress, error: Exception) -> FreqganError:
 
 
 def _host_and_port(address: RayAddress) -> tuple[str, int]:
-    """Where Ray will look: in place of loopback it takes this machine's own address, unless it is told not to."""
+    """Return where Ray will look: in place of loopback it takes this machine's own address, unless told not to."""
     scheme, separator, _ = address.text.partition("://")
     if separator:
         what = OTHER_SCHEMES.get(scheme, f"of type {scheme}://")
@@ -227,7 +227,7 @@ def _fault_of_what_listens(address: RayAddress, place: str, timeout_s: float) ->
 
 
 def _version_at(place: str, timeout_s: float) -> str:
-    """The version of Ray that its control service at ``place`` tells: the quickest of its calls."""
+    """Return the version of Ray that its control service at ``place`` tells: the quickest of its calls."""
     reply: Any = gcs_service_pb2
     channel: Any = GcsChannel(gcs_address=place)  # with TLS and the token, where the variables ask for them
     channel.connect()
@@ -248,7 +248,7 @@ def _check_token(address: RayAddress) -> None:
 
 
 def _loopback_hint(address: RayAddress, host: str, port: int) -> str:
-    """Where a cluster on loopback alone is what was meant."""
+    """Return, for a message, that a cluster on loopback was meant; "" where it was not."""
     meant = address.text.rpartition(":")[0]
     if meant in ("", host) or meant not in ("localhost", "127.0.0.1", "[::1]"):
         return ""

@@ -110,14 +110,14 @@ class RayExecutor:
         return self.settings.window
 
     def submit(self, step: int) -> None:
-        """Submits every call of ``step``; returns at once."""
+        """Submit every call of ``step``; return at once."""
         self.replay_log.open(step)
         self._submitted = step + 1
         if self._submitted % self.settings.snapshot_every == 0:
             self.replay_log.take_snapshot(self._submitted)
 
     def finish(self) -> dict[str, Metrics]:
-        """Waits for every stage of the oldest step, through failures; only metrics come here."""
+        """Wait for every stage of the oldest step, through failures; only metrics come here."""
         self.detector.glance()
         refs = self.replay_log.steps[self._finished]
         values = self._collect(lambda: list(refs.metrics.values()), self.settings.step_deadline_s)
@@ -128,11 +128,11 @@ class RayExecutor:
         return {stage: by_actor[stage] for stage in self.workers.groups}  # replicas' are the same
 
     def save(self, step: int, attempt: str) -> None:
-        """Queues a save behind the steps already submitted; stages only hand over their state, others write it."""
+        """Queue a save behind the steps already submitted; stages only hand over their state, others write it."""
         self.replay_log.save(step, attempt)
 
     def saved(self, *, wait: bool) -> list[FileRecord] | None:
-        """Returns the records of the oldest save, through failures."""
+        """Return the records of the oldest save, through failures."""
         saves = self.replay_log.saves
         self._upload_again()
         if not wait and not all(is_ready(ref) for ref in saves[0].by_actor.values()):
@@ -143,7 +143,7 @@ class RayExecutor:
         return [record for records in by_actor for record in records]
 
     def score(self, step: int) -> Future[ScoreValues]:
-        """Scores in an actor of its own, started for the first score."""
+        """Score in an actor of its own, started for the first score."""
         if self._scorer is None:
             self._scorer = ray.remote(EvaluationActor).options(num_cpus=0).remote()
         ref = self._scorer.score.remote(self.settings.run, step, *evaluation_data(self.settings))
@@ -151,7 +151,7 @@ class RayExecutor:
         return future
 
     def close(self) -> None:
-        """Ends the actors; and Ray itself where this executor started it."""
+        """End the actors; and Ray itself where this executor started it."""
         if not ray.is_initialized():
             return
         if not self._head_is_lost:
@@ -166,12 +166,12 @@ class RayExecutor:
     # -- machines that come and go ---------------------------------------------------------------
 
     def wants_to_move(self) -> bool:
-        """Returns whether machines have come that are worth it, or are to go."""
+        """Return whether machines have come that are worth it, or are to go."""
         self._inspect()
         return self._next_slots != {}
 
     def move(self, at: RestorePoint) -> None:
-        """Starts the stages that move on their new machines, from the checkpoint; all others keep their state.
+        """Start the stages that move on their new machines, from the checkpoint; all others keep their state.
 
         Raises:
             RollBackError: there is no place for them beside the others, or they did not come up: all begin anew.
@@ -194,12 +194,12 @@ class RayExecutor:
         self.recoveries.append(Recovery(at.step, names, f"to {where}", "move", at.step, 0, seconds))
 
     def is_leaving(self) -> bool:
-        """Returns whether the machine of this process is being drained."""
+        """Return whether the machine of this process is being drained."""
         self._inspect()
         return self._leaving
 
     def _inspect(self) -> None:
-        """Looks every few seconds at which machines there are; a head that does not answer is not asked."""
+        """Look every few seconds at which machines there are; a head that does not answer is not asked."""
         if time.monotonic() - self._inspected_s < INSPECT_EVERY_S or not head_answers():
             return
         self._inspected_s = time.monotonic()
@@ -210,7 +210,7 @@ class RayExecutor:
     # -- parts -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Has every actor built and loaded; a machine that is lost meanwhile is one for the budgets."""
+        """Have every actor built and loaded; a machine that is lost meanwhile is one for the budgets."""
         try:
             self.workers.start(self._wait_for_start)
             if self.restore is not None:
@@ -227,7 +227,7 @@ class RayExecutor:
         self._retry(load)
 
     def _form_groups(self, stages: Collection[str]) -> None:
-        """Has the groups of ``stages`` formed: all of one at once, so that a lost call costs a new generation."""
+        """Have the groups of ``stages`` formed: all of one at once, so that a lost call costs a new generation."""
         for left in reversed(range(GROUP_TRIES)):
             try:
                 self._wait_for_start(self.workers.form_groups(stages))
@@ -244,7 +244,7 @@ class RayExecutor:
         return self._wait(refs, START_TIMEOUT_S)
 
     def _begin_at(self, step: int) -> None:
-        """Makes the state of all stages after ``step`` steps, all of them finished, the point to replay from."""
+        """Make the state of all stages after ``step`` steps, all of them finished, the point to replay from."""
         self.replay_log.forget_all()
         self.replay_log.remember_gradients(steps_awaiting_feedback(self.settings, RestorePoint(step, "", [])))
         self.replay_log.take_snapshot(step)
@@ -252,7 +252,7 @@ class RayExecutor:
         self._settle_snapshots()
 
     def _settle_snapshots(self) -> None:
-        """Makes the newest snapshot that all stages have given the one to begin again from; older steps go."""
+        """Make the newest snapshot that all stages have given the one to begin again from; older steps go."""
         pending = self.replay_log.pending_snapshots
         while pending and pending[0].step <= self._finished:
             snapshot = pending.popleft()
@@ -266,7 +266,7 @@ class RayExecutor:
         self.replay_log.begin_from(self.replay_log.snapshot, self._finished)
 
     def _export_metrics(self) -> None:
-        """Sets the gauges of Prometheus, after every step."""
+        """Set the gauges of Prometheus, after every step."""
         now_s = time.monotonic()
         self._finished_at_s.append(now_s)
         span_s, first = now_s - self._finished_at_s[0], next(iter(self.workers.groups))
@@ -286,7 +286,7 @@ class RayExecutor:
     # -- waiting ---------------------------------------------------------------------------------
 
     def _collect(self, refs: Callable[[], list[Any]], deadline_s: float | None) -> list[Any]:
-        """Returns the values of ``refs()``; when something failed, what was lost is done again first."""
+        """Return the values of ``refs()``; when something failed, what was lost is done again first."""
         while True:
             failure: RayError | None
             try:
@@ -312,7 +312,7 @@ class RayExecutor:
             self._note(recovery)
 
     def _upload_again(self) -> bool:
-        """Returns whether uploaders had died; what they had to write is then being written by others."""
+        """Return whether uploaders had died; what they had to write is then being written by others."""
         lost = self.replay_log.lost_uploads()
         if not lost or not head_answers() or self.workers.allocation.homeless():
             return False
@@ -335,7 +335,7 @@ class RayExecutor:
         return RollBackError(cause, self.replayer.used, self._finished, stages)
 
     def _lose_head(self) -> NoReturn:
-        """Raises what a lost head means: a Ray of our own is started anew, any other ends the run."""
+        """Raise what a lost head means: a Ray of our own is started anew, any other ends the run."""
         self._head_is_lost = True
         cause = f"Ray's head has not answered for {self.settings.heartbeat_timeout_s:g} s"
         if self._owns_ray:

@@ -35,7 +35,7 @@ class FailureDetector:
         self._heartbeat = Heartbeat(lambda name: name, self._knock, timeout_s)  # each look knocks again
 
     def wait(self, refs: list[Any], deadline_s: float | None) -> list[Any]:
-        """Waits for ``refs`` and returns their values.
+        """Wait for ``refs`` and return their values.
 
         Raises:
             GetTimeoutError: they are not there after ``deadline_s``; None is no deadline.
@@ -45,12 +45,12 @@ class FailureDetector:
         return wait_all(refs, deadline_s, self._look)
 
     def glance(self) -> None:
-        """Looks around where the last time is a second ago: a full pipeline hardly ever waits."""
+        """Look around where the last time is a second ago: a full pipeline hardly ever waits."""
         if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
             self._look()
 
     def await_head(self) -> None:
-        """Waits until Ray's head can be asked: who asks it while it is away waits for a minute, and is ended by Ray."""
+        """Wait until Ray's head can be asked: who asks it while it is away waits for a minute, and is ended by Ray."""
         while not head_answers():
             self._look()
             time.sleep(HEAD_EVERY_S)
@@ -65,7 +65,7 @@ class FailureDetector:
                     self.workers.kill(actor)
 
     def _knock(self, name: str) -> bool:
-        """Returns whether a machine answers; one that no actor is on any more counts as if it did."""
+        """Return whether a machine answers; one that no actor is on any more counts as if it did."""
         if name == HEAD:
             return head_answers()
         node = self.workers.allocation.occupied().get(name)

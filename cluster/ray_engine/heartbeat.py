@@ -43,7 +43,7 @@ class Heartbeat:
         self._open: dict[str, _Question] = {}
 
     def silent(self, names: Collection[str]) -> list[str]:
-        """Returns those of ``names`` that have not answered for ``timeout_s``; to be called every second or so.
+        """Return those of ``names`` that have not answered for ``timeout_s``; to be called every second or so.
 
         Each is reported once: the next time it is asked anew, for there will be somebody else of that name.
         """

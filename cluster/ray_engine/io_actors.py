@@ -22,15 +22,15 @@ class IngestActor:
         self.ingest = reader_factory()
 
     def ready(self) -> int:
-        """Returns a number, as the stages do, once it is built."""
+        """Return a number, as the stages do, once it is built."""
         return 0
 
     def pid(self) -> int:
-        """Returns the number of its process."""
+        """Return the number of its process."""
         return os.getpid()
 
     def leave_out(self, images: Sequence[QuarantinedImage]) -> None:
-        """Passes over ``images``, as :meth:`BatchReader.leave_out` does; does no harm twice."""
+        """Pass over ``images``, as :meth:`BatchReader.leave_out` does; twice does no harm."""
         self.ingest.leave_out(images)
 
     def batch(self, step: int) -> tuple[Pixels, NDArray[np.int64]]:
@@ -49,7 +49,7 @@ class UploadActor:
     """
 
     def write(self, root_url: str, files: dict[str, NDArray[np.uint8] | FileRecord]) -> list[FileRecord]:
-        """Writes files of a checkpoint, arrays of bytes (...), into the folder of checkpoints.
+        """Write files of a checkpoint, arrays of bytes (...), into the folder of checkpoints.
 
         Those that are given as records are there already.
         """
@@ -57,5 +57,5 @@ class UploadActor:
         return write_files(root_url, data)
 
     def pid(self) -> int:
-        """Returns the number of its process."""
+        """Return the number of its process."""
         return os.getpid()

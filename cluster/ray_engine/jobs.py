@@ -79,7 +79,7 @@ class Jobs:
             raise _refused(address, error) from error
 
     def submit(self, entrypoint: str, folder: Path, name: str, env: Mapping[str, str], run: str) -> str:
-        """Starts ``entrypoint`` in a copy of ``folder`` on the cluster; the job's name."""
+        """Start ``entrypoint`` in a copy of ``folder`` on the cluster; the job's name."""
         environment: dict[str, Any] = {"working_dir": str(folder), "env_vars": dict(env)}
         try:
             return str(
@@ -99,17 +99,17 @@ class Jobs:
         return found
 
     def jobs(self) -> list[Job]:
-        """All that were submitted to the cluster, the newest first."""
+        """Return all that were submitted to the cluster, the newest first."""
         found = self._patiently(self._client.list_jobs)
         submitted = [one for one in found if one.submission_id]
         return [_job(one) for one in sorted(submitted, key=lambda one: one.start_time or 0, reverse=True)]
 
     def stop(self, name: str) -> None:
-        """Asks the job to end: its driver gets SIGTERM, and with it the time for a checkpoint."""
+        """Ask the job to end: its driver gets SIGTERM, and with it the time for a checkpoint."""
         self._patiently(lambda: self._client.stop_job(name))
 
     def follow(self, name: str, write: Callable[[str], object]) -> Job:
-        """Writes the job's log until its end, over lost connections, every part once; the job as it ended."""
+        """Write the job's log until its end, over lost connections, every part once; the job as it ended."""
         written = 0
         while True:
             written += self._tail(name, written, write)
@@ -123,7 +123,7 @@ class Jobs:
         return job
 
     def _tail(self, name: str, skip: int, write: Callable[[str], object]) -> int:
-        """Writes what comes after ``skip`` characters, until the stream ends or breaks; how many characters."""
+        """Write what comes after ``skip`` characters, until the stream ends or breaks; how many characters."""
         written = 0
 
         async def run() -> None:
@@ -142,7 +142,7 @@ class Jobs:
         return written
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
-        """The answer, asked for again while the dashboard cannot be reached."""
+        """Return the answer, asked for again while the dashboard cannot be reached."""
         retrying = Retrying(
             retry=retry_if_exception_type((ConnectionError, RequestException)),
             stop=stop_after_delay(PATIENCE_S),

@@ -51,7 +51,7 @@ class StageTelemetry:
         self._untold_bytes = 0
 
     def stepped(self, step: int, metrics: Mapping[str, float], arrays: Iterable[NDArray[np.generic] | None]) -> None:
-        """Reports that step number ``step`` (from 0) is done; ``arrays`` (...) of any shape came in or go out."""
+        """Report that step number ``step`` (from 0) is done; ``arrays`` (...) of any shape came in or go out."""
         self._untold_bytes += sum(array.nbytes for array in arrays if array is not None)
         now_s = time.monotonic()
         if now_s - self._told_s < TELL_EVERY_S:
@@ -77,6 +77,6 @@ class RunTelemetry:
             self.gauges[key].set(value, self.tags)
 
     def recovered(self, stages: Iterable[str]) -> None:
-        """Counts one failure of each of ``stages``."""
+        """Count one failure of each of ``stages``."""
         for stage in stages:
             self.recoveries.inc(1, self.tags | {"stage": stage})

@@ -19,7 +19,7 @@ ACCELERATOR_LABEL, MARKET_LABEL, SPOT = "ray.io/accelerator-type", "ray.io/marke
 
 
 def pinned_to_node(node_id: str, address: str) -> dict[str, Any]:
-    """Returns Ray's options for an actor on one machine that takes none of its cores.
+    """Return Ray's options for an actor on one machine that takes none of its cores.
 
     It takes a little of the machine's own resource: without, Ray would first ask a machine at random, which may be
     lost.
@@ -29,7 +29,7 @@ def pinned_to_node(node_id: str, address: str) -> dict[str, Any]:
 
 
 def usable_nodes(*, drained: bool = False) -> list[Node]:
-    """Returns the machines that Ray lists, that can be reached from here and, but for ``drained``, are there to stay.
+    """Return the machines that Ray lists, that can be reached from here and, but for ``drained``, are there to stay.
 
     Ray goes on believing in a machine behind a broken link for about a minute.
     """
@@ -41,14 +41,14 @@ def usable_nodes(*, drained: bool = False) -> list[Node]:
 
 
 def draining() -> dict[str, int]:
-    """Returns the machines that are to go (a spot notice, ``ray drain-node``): their deadlines in Unix milliseconds."""
+    """Return the machines that are to go (a spot notice, ``ray drain-node``): their deadlines in Unix milliseconds."""
     from ray._private.state import state  # Ray has no public way to ask for it without its dashboard
 
     return dict(state.get_draining_nodes())
 
 
 def is_reachable(host: str, port: int) -> bool:
-    """Returns whether something listens there."""
+    """Return whether something listens there."""
     try:
         socket.create_connection((host, port), timeout=REACH_TIMEOUT_S).close()
     except OSError:
@@ -57,14 +57,14 @@ def is_reachable(host: str, port: int) -> bool:
 
 
 def gpus_are_wanted(settings: RunSettings) -> bool:
-    """Returns whether the stages are to use GPUs: decided once, so that a lost GPU is not replaced by a core later."""
+    """Return whether the stages are to use GPUs: decided once, so that a lost GPU is not replaced by a core later."""
     if settings.device != "auto":
         return settings.device == "cuda"
     return any(node["Resources"].get("GPU", 0) >= 1 for node in ray.nodes() if node["Alive"])
 
 
 def _node(listed: dict[str, Any]) -> Node:
-    """Returns a node that Ray lists; its labels say which accelerator it has, and whether it is a spot machine."""
+    """Return a node that Ray lists; its labels say which accelerator it has, and whether it is a spot machine."""
     resources, labels = listed["Resources"], listed.get("Labels") or {}
     return Node(
         listed["NodeID"],

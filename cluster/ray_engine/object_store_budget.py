@@ -11,7 +11,7 @@ LABEL_BYTES = 8
 
 
 def step_bytes(settings: RunSettings) -> float:
-    """Returns the bytes that a step leaves in the object store: images, labels, sub-images of all passes, feedback."""
+    """Return the bytes that a step leaves in the object store: images, labels, sub-images of all passes, feedback."""
     plan = settings.band_plan()
     sub_images = sum(output_bytes(settings, gan.name) for gan in plan.gans)
     passes = plan.cycles + int(settings.feeds_back)
@@ -20,12 +20,12 @@ def step_bytes(settings: RunSettings) -> float:
 
 
 def kept_steps_count(settings: RunSettings) -> int:
-    """Returns the most steps whose references are held: in flight, awaiting feedback, since the last two snapshots."""
+    """Return the most steps whose references are held: in flight, awaiting feedback, since the last two snapshots."""
     return settings.window + settings.feedback.lag + 2 * settings.snapshot_every + 2
 
 
 def fit_to_object_store(settings: RunSettings) -> RunSettings:
-    """Returns ``settings`` with snapshots as often, and as few steps in flight, as ``object_store_mib`` asks for.
+    """Return ``settings`` with snapshots as often, and as few steps in flight, as ``object_store_mib`` asks for.
 
     Raises:
         InputError: not even single steps fit.

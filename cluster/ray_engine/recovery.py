@@ -107,7 +107,7 @@ class Replayer:
         return Recovery(finished, diagnosis.dead, diagnosis.cause, "replay", from_step, steps, seconds)
 
     def diagnose(self, error: RayError, finished: int, submitted: int, homeless: tuple[str, ...]) -> Diagnosis:
-        """Finds out what ``error`` has cost, by asking all actors once they have gone through their queues.
+        """Find out what ``error`` has cost, by asking all actors once they have gone through their queues.
 
         Args:
             error: of the result that was waited for.
@@ -150,7 +150,7 @@ class Replayer:
         return replace(diagnosis, repeats=self._repeats.count(diagnosis))
 
     def apply(self, actions: Collection[Action], error: RayError) -> None:
-        """Does ``actions`` in order.
+        """Do ``actions`` in order.
 
         Raises:
             ReplayImpossible: for RollBack.
@@ -176,11 +176,11 @@ class Replayer:
                     self.replay_log.call_again(step, stages, read_again)
 
     def may_begin_again(self) -> bool:
-        """Counts a failure that cost everything; False where the budget is spent."""
+        """Count a failure that cost everything; False where the budget is spent."""
         return self._within_budget(Symptoms((), False, True, self.used.failures))
 
     def may_upload_again(self) -> bool:
-        """Counts a death of who writes checkpoints; False where the budget is spent."""
+        """Count a death of who writes checkpoints; False where the budget is spent."""
         return self._within_budget(Symptoms((UPLOADER,), False, False, self.used.failures))
 
     def _within_budget(self, symptoms: Symptoms) -> bool:
@@ -198,21 +198,21 @@ class Replayer:
     # -- ending who keeps the others waiting -----------------------------------------------------
 
     def _end_homeless(self) -> tuple[str, ...]:
-        """Ends the actors on machines that are gone: what waits for them would wait until Ray has noticed as well."""
+        """End the actors on machines that are gone: what waits for them would wait until Ray has noticed as well."""
         homeless = tuple(self.workers.allocation.homeless())
         for name in homeless:
             self.workers.kill(name)
         return homeless
 
     def _end_idle(self, error: RayError, finished: int, submitted: int) -> None:
-        """Ends who keeps the others waiting."""
+        """End who keeps the others waiting."""
         if isinstance(error, GetTimeoutError):
             self._end_stuck(finished, submitted)
         elif isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError):
             self._end_silent_replicas(finished, submitted)
 
     def _end_stuck(self, finished: int, submitted: int) -> None:
-        """Ends the actor that keeps the oldest step from being finished: the first that has all it needs."""
+        """End the actor that keeps the oldest step from being finished: the first that has all it needs."""
         step = min(finished, submitted - 1)
         refs = self.replay_log.steps[step]
         for call in self.replay_log.graph:
@@ -222,7 +222,7 @@ class Replayer:
                     return
 
     def _end_silent_replicas(self, finished: int, submitted: int) -> None:
-        """Ends the replicas that have given nothing for a step for which others of their group have waited in vain.
+        """End the replicas that have given nothing for a step for which others of their group have waited in vain.
 
         Asking them would not do: their queues may wait for results that depend on the very step that hangs.
         """
@@ -238,14 +238,14 @@ class Replayer:
     # -- what happened ---------------------------------------------------------------------------
 
     def _steps_done(self) -> dict[str, int | None]:
-        """Returns how many steps every actor has done, once it has gone through its queue; None for the dead."""
+        """Return how many steps every actor has done, once it has gone through its queue; None for the dead."""
         asks = {name: actor.done.remote for name, actor in self.workers.actors.items()}
         asks |= {name: reader.ready.remote for name, reader in self.workers.readers.items()}
         first = {name: ask() for name, ask in asks.items()}  # all at once: each waits for its queue
         return {name: self._answer(name, iter([first[name]]), ask) for name, ask in asks.items()}
 
     def _answer(self, name: str, first: Iterator[Any], ask: Callable[[], Any]) -> int | None:
-        """Returns the answer ``first``, or that to the same question again where it was lost; None from the dead."""
+        """Return the answer ``first``, or that to the same question again where it was lost; None from the dead."""
         try:
             (steps,) = retry_lost_calls(
                 [lambda: next(first, None) or ask()], lambda refs: self._wait(refs, ANSWER_TIMEOUT_S)
@@ -262,7 +262,7 @@ class Replayer:
             ) from error
 
     def _broken_groups(self, dead: tuple[str, ...]) -> frozenset[str]:
-        """Returns the replicas that say that their group is broken: a step may have been applied in some alone.
+        """Return the replicas that say that their group is broken: a step may have been applied in some alone.
 
         Those are not asked who have lost a replica: they are of no whole group anyway.
         """
@@ -276,7 +276,7 @@ class Replayer:
         return frozenset(name for name, is_broken in zip(names, answers, strict=True) if is_broken)
 
     def _lost_replies(self, steps_done: Mapping[str, int | None], submitted: int) -> frozenset[str]:
-        """Returns the stages that have done a step of which no results have come: the reply was lost, not the call."""
+        """Return the stages that have done a step of which no results have come: the reply was lost, not the call."""
         return frozenset(
             replica.name
             for step in range(self.replay_log.snapshot.step, submitted)
@@ -286,7 +286,7 @@ class Replayer:
         )
 
     def _lost_saves(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
-        """Returns the saves of which replies were lost: their steps, and whose replies."""
+        """Return the saves of which replies were lost: their steps, and whose replies."""
         lost = [
             (
                 save.step,
@@ -297,7 +297,7 @@ class Replayer:
         return tuple((step, names) for step, names in lost if names)
 
     def _lost_batches(self, dead: tuple[str, ...], submitted: int) -> frozenset[int]:
-        """Returns the steps since the snapshot whose batch was lost, with its reader or with the reader's reply."""
+        """Return the steps since the snapshot whose batch was lost, with its reader or with the reader's reply."""
         steps = range(self.replay_log.snapshot.step, submitted)
         return frozenset(step for step in steps if self.workers.reader_of(step) in dead or self._batch_is_lost(step))
 
@@ -306,7 +306,7 @@ class Replayer:
         return is_ready(images) and error_of(images) is not None
 
     def _damaged_step(self) -> int | None:
-        """Returns the first step of whose batch there is nothing but the account of damaged images."""
+        """Return the first step of whose batch there is nothing but the account of damaged images."""
         return next((step for step in sorted(self.replay_log.steps) if self._damage_at(step)), None)
 
     def _damage_at(self, step: int) -> tuple[QuarantinedImage, ...]:
@@ -315,7 +315,7 @@ class Replayer:
     # -- what is done about it -------------------------------------------------------------------
 
     def _exclude_images(self, step: int) -> None:
-        """Puts the damaged images of ``step`` into quarantine and has all readers know it; RunError if too many."""
+        """Put the damaged images of ``step`` into quarantine and have all readers know it; RunError if too many."""
 
         def leave_out(images: tuple[QuarantinedImage, ...]) -> None:
             asks = [partial(reader.leave_out.remote, images) for reader in self.workers.readers.values()]
@@ -324,7 +324,7 @@ class Replayer:
         self.workers.source.exclude(self._damage_at(step), leave_out)
 
     def _restart(self, replaced: tuple[str, ...], rewound: tuple[str, ...]) -> None:
-        """Gives those ``replaced`` new actors; they and those ``rewound`` get the state of the snapshot or start."""
+        """Give those ``replaced`` new actors; they and those ``rewound`` get the state of the snapshot or start."""
         point = self.replay_log.snapshot
         replicas = [replica for replica in self.workers.replicas if replica.name in {*replaced, *rewound}]
         names = frozenset(replica.name for replica in replicas)
@@ -349,7 +349,7 @@ class Replayer:
         self.replay_log.write_again(point.step, names)
 
     def _restore(self, names: Collection[str]) -> list[Any]:
-        """Has stages take the state of the snapshot, or of the checkpoint of the start; references to wait for."""
+        """Have stages take the state of the snapshot, or of the checkpoint of the start; references to wait for."""
         point, actors = self.replay_log.snapshot, self.workers.actors
         if point.by_actor:
             return [actors[name].restore.remote(point.by_actor[name]) for name in names]

@@ -124,7 +124,7 @@ class RepeatCounter:
         self._repeats = 0
 
     def count(self, diagnosis: Diagnosis) -> int:
-        """Returns how many before ``diagnosis`` found the stages where they are; 0 where this one changes something."""
+        """Return how many before ``diagnosis`` found the stages where they are; 0 where this one changes something."""
         seen = diagnosis.finished, diagnosis.steps_done
         repeated = seen == self._last and not diagnosis.changes_something
         self._last, self._repeats = seen, self._repeats + 1 if repeated else 0
@@ -186,7 +186,7 @@ Action = Fail | RollBack | CountFailure | RenewReader | Restart | ExcludeImages 
 
 
 def plan_recovery(diagnosis: Diagnosis, max_failures: int, max_preemption_failures: int) -> list[Action]:
-    """Returns what is to be done, in order. Where it cannot be replayed, the last action is Fail or RollBack.
+    """Return what is to be done, in order. Where it cannot be replayed, the last action is Fail or RollBack.
 
     An actor that died is replaced; the new one gets the state of the last snapshot and the calls since then. Its living
     replicas go back to that snapshot with it, for they share every batch. So does an actor that did a step whose reply
@@ -214,7 +214,7 @@ def _roll_back(diagnosis: Diagnosis) -> RollBack:
 
 
 def _obstacle(diagnosis: Diagnosis) -> str:
-    """Returns why a replay would come to nothing; "" where it would not."""
+    """Return why a replay would come to nothing; "" where it would not."""
     if diagnosis.repeats >= MOST_IN_VAIN:  # the same calls would be made for ever
         return f"calls were made {MOST_IN_VAIN} times and nothing came of it ({diagnosis.cause})"
     damaged = diagnosis.damaged_step
@@ -225,7 +225,7 @@ def _obstacle(diagnosis: Diagnosis) -> str:
 
 
 def _repairs(diagnosis: Diagnosis) -> list[Action]:
-    """Returns what comes before calls are made again."""
+    """Return what comes before calls are made again."""
     repairs: list[Action] = [RenewReader(name) for name in diagnosis.dead if name in diagnosis.readers]
     if diagnosis.restarted:
         replaced = tuple(name for name in diagnosis.dead if name not in diagnosis.readers)
@@ -236,7 +236,7 @@ def _repairs(diagnosis: Diagnosis) -> list[Action]:
 
 
 def _calls(diagnosis: Diagnosis) -> list[Action]:
-    """Returns the calls that each stage lacks.
+    """Return the calls that each stage lacks.
 
     From the step of damaged images on no batch has been trained on, so all of them can be read without these images.
     """

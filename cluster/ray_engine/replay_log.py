@@ -82,12 +82,12 @@ class ReplayLog:
     # -- making calls --------------------------------------------------------------------------
 
     def open(self, step: int) -> None:
-        """Asks for the batch of ``step`` and makes all of its calls."""
+        """Ask for the batch of ``step`` and make all of its calls."""
         self.steps[step] = StepRefs(*self._batch(step))
         self.call(step, self.workers.actors)
 
     def call(self, step: int, actors: Collection[str]) -> None:
-        """Makes the calls of ``step`` that belong to ``actors``, with the references that there are."""
+        """Make the calls of ``step`` that belong to ``actors``, with the references that there are."""
         refs = self.steps[step]
         gradients = self._gradients_of(step - self.settings.feedback.lag)
 
@@ -101,7 +101,7 @@ class ReplayLog:
         run_step(self.graph, run_call, refs.outputs)
 
     def call_again(self, step: int, actors: Collection[str], batch: bool) -> None:
-        """Does again what was to happen at ``step`` in ``actors``, in the same order: batch, calls, snapshot, save."""
+        """Do again what was to happen at ``step`` in ``actors``, in the same order: batch, call, snapshot, save."""
         if batch:
             refs = self.steps[step]
             refs.images, refs.labels = self._batch(step)
@@ -112,23 +112,23 @@ class ReplayLog:
         self.write_again(step + 1, actors)
 
     def take_snapshot(self, step: int) -> None:
-        """Has every actor write its state after ``step`` steps, behind the calls made so far."""
+        """Have every actor write its state after ``step`` steps, behind the calls made so far."""
         self.pending_snapshots.append(StateRefs(step, self._snapshots(step, self.workers.actors)))
 
     def save(self, step: int, attempt: str) -> None:
-        """Has every actor hand over its state after ``step`` steps to its uploader."""
+        """Have every actor hand over its state after ``step`` steps to its uploader."""
         save = StateRefs(step, {}, attempt)
         self._write(save, self.workers.actors)
         self.saves.append(save)
 
     def write_again(self, step: int, actors: Collection[str]) -> None:
-        """Makes again the save of after ``step`` steps, if there is one that is not collected yet."""
+        """Make again the save of after ``step`` steps, if there is one that is not collected yet."""
         for save in self.saves:
             if save.step == step:
                 self._write(save, actors)
 
     def lost_uploads(self) -> set[str]:
-        """Returns the machines whose uploader died over what there is to write."""
+        """Return the machines whose uploader died over what there is to write."""
         return {
             self.workers.home_of(name)
             for save in self.saves
@@ -137,7 +137,7 @@ class ReplayLog:
         }
 
     def upload_again(self, lost: Collection[str]) -> None:
-        """Has new uploaders on the machines ``lost`` write what is not written there.
+        """Have new uploaders on the machines ``lost`` write what is not written there.
 
         Ray could start them again by itself and repeat their calls, but now and then the queue of one that was killed
         in the midst of a call waits for ever for a call that does not come.
@@ -150,7 +150,7 @@ class ReplayLog:
                     save.by_actor[name] = self.workers.upload(name, save.packed[name])
 
     def remember_gradients(self, steps: Iterable[int]) -> None:
-        """Asks the image stage for its gradients of ``steps``, which were before the first one here."""
+        """Ask the image stage for its gradients of ``steps``, which were before the first one here."""
         actor = self.workers.actors[IMAGE_STAGE]
         for step in steps:
             refs = actor.gradients.options(num_returns=len(self.receivers)).remote(step)
@@ -158,7 +158,7 @@ class ReplayLog:
             self.earlier_gradients[step] = gradients
 
     def lost_gradients(self) -> list[int]:
-        """Returns the steps before the first one here of which the image stage's answer was lost."""
+        """Return the steps before the first one here of which the image stage's answer was lost."""
         return [
             step
             for step, gradients in self.earlier_gradients.items()
@@ -168,14 +168,14 @@ class ReplayLog:
     # -- forgetting ----------------------------------------------------------------------------
 
     def begin_from(self, snapshot: StateRefs, finished: int) -> None:
-        """Makes this the point to begin again from: references that no replay needs any more are dropped."""
+        """Make this the point to begin again from: references that no replay needs any more are dropped."""
         self.snapshot = snapshot
         oldest = snapshot.step - self.settings.feedback.lag
         self.steps = {step: refs for step, refs in self.steps.items() if step >= min(oldest, finished)}
         self.earlier_gradients = {step: refs for step, refs in self.earlier_gradients.items() if step >= oldest}
 
     def forget_all(self) -> None:
-        """Forgets all steps: they are finished, and a new beginning is made."""
+        """Forget all steps: they are finished, and a new beginning is made."""
         self.steps, self.earlier_gradients = {}, {}
         self.pending_snapshots.clear()
 
@@ -188,7 +188,7 @@ class ReplayLog:
         return {name: self.workers.actors[name].snapshot.remote(step) for name in actors}
 
     def _write(self, save: StateRefs, actors: Collection[str]) -> None:
-        """Has ``actors`` pack what they have to save, and others write it."""
+        """Have ``actors`` pack what they have to save, and others write it."""
         for name in actors:
             save.packed[name] = self.workers.actors[name].pack.remote(save.step, save.attempt)
             save.by_actor[name] = self.workers.upload(name, save.packed[name])
@@ -202,7 +202,7 @@ class ReplayLog:
         inputs: Mapping[str, Parts],
         gradients: Mapping[str, Any],
     ) -> Parts:
-        """Makes a replica's call; returns the reference to its part of the output, none of the image stage."""
+        """Make a replica's call; return the reference to its part of the output, none of the image stage."""
         parts = [(name, part) for name, by_index in inputs.items() for _, part in sorted(by_index.items())]
         names, arrays = [name for name, _ in parts], [part for _, part in parts]
         actor = self.workers.actors[replica.name]
@@ -223,6 +223,6 @@ class ReplayLog:
 
 
 def _has_died(ref: Any) -> bool:
-    """Returns whether the actor that was to give ``ref`` is dead, or cannot be reached."""
+    """Return whether the actor that was to give ``ref`` is dead, or cannot be reached."""
     error = error_of(ref) if is_ready(ref) else None
     return error is not None and (is_death(error) or is_unavailable(error))

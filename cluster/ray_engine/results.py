@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def wait_all(refs: list[Any], deadline_s: float | None, look: Callable[[], None] = lambda: None) -> list[Any]:
-    """Returns the values of ``refs``; an error among them is raised although others may never come.
+    """Return the values of ``refs``; an error among them is raised although others may never come.
 
     Args:
         refs: references to results.
@@ -47,7 +47,7 @@ def wait_all(refs: list[Any], deadline_s: float | None, look: Callable[[], None]
 
 
 def retry_lost_calls(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any]], list[Any]]) -> list[Any]:
-    """Returns the answers to calls that do no harm when made twice; those that are lost on the way are made again.
+    """Return the answers to calls that do no harm when made twice; those that are lost on the way are made again.
 
     Args:
         asks: make a call each and give its reference.
@@ -70,7 +70,7 @@ def retry_lost_calls(asks: Sequence[Callable[[], Any]], wait: Callable[[list[Any
 
 
 def translate_errors(action: Callable[[], Result]) -> Result:
-    """Returns what ``action`` does; raises Ray's errors as ours, with what happened inside the actor in front."""
+    """Return what ``action`` does; raise Ray's errors as ours, with what happened inside the actor in front."""
     try:
         return action()
     except RayError as error:
@@ -78,7 +78,7 @@ def translate_errors(action: Callable[[], Result]) -> Result:
 
 
 def raise_as_ours(error: RayError) -> NoReturn:
-    """Raises Ray's error as ours."""
+    """Raise Ray's error as ours."""
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, FreqganError):
             raise error.cause from error
@@ -92,7 +92,7 @@ def raise_as_ours(error: RayError) -> NoReturn:
 
 
 def is_alive(actor: Any) -> bool:
-    """Returns whether an actor answers, or is only slow to."""
+    """Return whether an actor answers, or is only slow to."""
     try:
         ray.get(actor.pid.remote(), timeout=ALIVE_TIMEOUT_S)
     except GetTimeoutError:
@@ -103,12 +103,12 @@ def is_alive(actor: Any) -> bool:
 
 
 def is_ready(ref: Any) -> bool:
-    """Returns whether there is a result, be it an error."""
+    """Return whether there is a result, be it an error."""
     return bool(ray.wait([ref], timeout=0, fetch_local=False)[0])
 
 
 def error_of(ref: Any) -> RayError | None:
-    """Returns the error that a result is; None where it is a value, or not there."""
+    """Return the error that a result is; None where it is a value, or not there."""
     try:
         ray.get(ref, timeout=0)
     except GetTimeoutError:
@@ -119,30 +119,30 @@ def error_of(ref: Any) -> RayError | None:
 
 
 def is_there(ref: Any) -> bool:
-    """Returns whether there is a value; waits a little for one that may be on its way."""
+    """Return whether there is a value; wait a little for one that may be on its way."""
     return bool(ray.wait([ref], timeout=REPLY_TIMEOUT_S, fetch_local=False)[0]) and error_of(ref) is None
 
 
 def is_broken_group(ref: Any) -> bool:
-    """Returns whether there is a result, and it is that other replicas could not be reached."""
+    """Return whether there is a result, and it is that other replicas could not be reached."""
     error = error_of(ref) if is_ready(ref) else None
     return isinstance(error, RayTaskError) and isinstance(error.cause, GroupBrokenError)
 
 
 def damage_in(ref: Any) -> tuple[QuarantinedImage, ...]:
-    """Returns the images that are damaged for good, where a batch is nothing but the account of those."""
+    """Return the images that are damaged for good, where a batch is nothing but the account of those."""
     error = error_of(ref) if is_ready(ref) else None
     cause = error.cause if isinstance(error, RayTaskError) else None
     return cause.found if isinstance(cause, DamageFoundError) else ()
 
 
 def is_unavailable(error: RayError | None) -> bool:
-    """Returns whether a call or its reply was lost, be it that of a call whose result is an argument of this one."""
+    """Return whether a call or its reply was lost, be it that of a call whose result is an argument of this one."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, ActorUnavailableError)
 
 
 def is_death(error: RayError) -> bool:
-    """Returns whether an actor died, be it that of the call or one that the call's arguments come from."""
+    """Return whether an actor died, be it that of the call or one that the call's arguments come from."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, RayActorError) and not isinstance(cause, ActorUnavailableError)

@@ -38,7 +38,7 @@ class RayFolder:
         return self.path / "session_latest" / "logs"
 
     def check(self) -> None:
-        """Makes the folder, as Ray would.
+        """Make the folder, as Ray would.
 
         Raises:
             InputError: its path is too long for sockets, or this user may not write there.
@@ -81,6 +81,6 @@ class RayFolder:
 
 
 def ray_folder() -> RayFolder:
-    """Where Ray will look for its folder."""
+    """Return where Ray will look for its folder."""
     source = next((name for name in (VARIABLE, "TMPDIR") if name in os.environ), "")
     return RayFolder(Path(os.environ.get(source, "/tmp")) / "ray", source)

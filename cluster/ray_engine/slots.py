@@ -68,16 +68,16 @@ class Allocation:
         return {slot.node_id: slot.address for slot in self.by_actor.values()}
 
     def occupied(self) -> dict[str, Node]:
-        """Returns the usable machines that actors are on, by their names in Ray."""
+        """Return the usable machines that actors are on, by their names in Ray."""
         return {node.node_id: node for node in self.nodes if node.node_id in self.machines}
 
     def homeless(self) -> list[str]:
-        """Returns the actors whose machine is gone, or cannot be reached from here."""
+        """Return the actors whose machine is gone, or cannot be reached from here."""
         usable = {node.node_id for node in usable_nodes(drained=True)}
         return [name for name, slot in self.by_actor.items() if slot.node_id not in usable]
 
     def better(self) -> dict[str, Slot] | None:
-        """Returns new slots for actors that should move, since machines come or go; None where there are none.
+        """Return new slots for actors that should move, since machines come or go; None where there are none.
 
         Which those are is for :func:`cluster.planning.rebalancing.rebalance` to say.
 
@@ -94,14 +94,14 @@ class Allocation:
         return rebalance(self.by_actor, self._costs, nodes, self.settings.batch, replicas=replicas_of(self.settings))
 
     def take(self, slots: Mapping[str, Slot]) -> None:
-        """Makes these the slots of their actors; GPUs that nobody has any more are given back."""
+        """Make these the slots of their actors; GPUs that nobody has any more are given back."""
         self.by_actor |= slots
         wanted = {(slot.node_id, slot.gpu) for slot in self.by_actor.values()}
         for key in [key for key in self._groups if key not in wanted]:
             remove_placement_group(self._groups.pop(key))
 
     def close(self) -> None:
-        """Gives the GPUs back."""
+        """Give the GPUs back."""
         for group in self._groups.values():
             remove_placement_group(group)
         self._groups = {}
@@ -119,7 +119,7 @@ class Allocation:
         )
 
     def _awaited_nodes(self) -> list[Node]:
-        """Returns the usable machines, as soon as one has what the run needs: workers come up after the head."""
+        """Return the usable machines, as soon as one has what the run needs: workers come up after the head."""
         timeout_s, what = self.settings.machines_timeout_s, "GPU" if self.use_gpus else "CPU"
         until_s = time.monotonic() + timeout_s
         while True:
@@ -134,7 +134,7 @@ class Allocation:
             time.sleep(POLL_S)
 
     def _group(self, node_id: str, address: str, gpu: int) -> Any:
-        """Takes one whole GPU of a node for all stages that share it; returns its placement group.
+        """Take one whole GPU of a node for all stages that share it; return its placement group.
 
         Shares alone leave the choice of the GPU to Ray, which may fill them so that the last share fits on none.
         """

@@ -75,11 +75,11 @@ class WorkerGroup:
         return [replica for group in self.groups.values() for replica in group]
 
     def replica(self, name: str) -> StageReplica:
-        """Returns the replica of that name."""
+        """Return the replica of that name."""
         return next(replica for replica in self.replicas if replica.name == name)
 
     def start(self, wait: Callable[[list[Any]], list[Any]]) -> None:
-        """Starts all and waits for them; RunError when some do not start, with what the cluster offers."""
+        """Start all and wait for them; RunError when some do not start, with what the cluster offers."""
         self._start_uploaders()
         for replica in self.replicas:
             self._assign_actor(replica)
@@ -93,22 +93,22 @@ class WorkerGroup:
             ) from error
 
     def renew_reader(self, name: str) -> None:
-        """Starts a reader of shards beside this process: what it has read outlives the loss of any other machine."""
+        """Start a reader of shards beside this process: what it has read outlives the loss of any other machine."""
         arguments = (self.source.reader_factory(), self.settings.batch)
         self.readers[name] = ray.remote(IngestActor).options(**PLAIN, **_beside_this_process()).remote(*arguments)
         self._started[name] = self.readers[name].ready.remote()
 
     def reader_of(self, step: int) -> str:
-        """Returns the name of the reader of ``step``, by the step alone: it is the same when it is read again."""
+        """Return the name of the reader of ``step``, by the step alone: it is the same when it is read again."""
         return list(self.readers)[step % len(self.readers)]
 
     def place(self, replica: StageReplica) -> Any:
-        """Gives ``replica`` an actor and has it built; returns a reference to wait for."""
+        """Give ``replica`` an actor and have it built; return a reference to wait for."""
         self._assign_actor(replica)
         return self.build(replica)
 
     def _assign_actor(self, replica: StageReplica) -> None:
-        """Gives ``replica`` an actor: the spare one if it is in the right place, else a new one."""
+        """Give ``replica`` an actor: the spare one if it is in the right place, else a new one."""
         slot = self.allocation.by_actor[replica.name]
         spare, fits = self._spare, slot.gpu is None and slot.node_id == self._spare_node
         if spare is not None and fits and is_alive(spare):
@@ -118,25 +118,25 @@ class WorkerGroup:
         self.actors[replica.name] = actor
 
     def build(self, replica: StageReplica) -> Any:
-        """Has the actor of ``replica`` be it as at the very start; returns a reference to wait for."""
+        """Have the actor of ``replica`` be it as at the very start; return a reference to wait for."""
         ref = self.actors[replica.name].build.remote(self._settings_dump, replica, self._statistics)
         self._started[replica.name] = ref
         return ref
 
     def actor(self, name: str) -> Any:
-        """Returns the actor of that name, be it a reader of shards."""
+        """Return the actor of that name, be it a reader of shards."""
         return self.readers[name] if name in self.readers else self.actors[name]
 
     def started(self) -> list[str]:
-        """Returns the names of the actors that have been built, or have died over it."""
+        """Return the names of the actors that have been built, or have died over it."""
         return [name for name, ref in self._started.items() if is_ready(ref)]
 
     def kill(self, name: str) -> None:
-        """Ends an actor; what was asked of it fails at once, be its machine out of reach."""
+        """End an actor; what was asked of it fails at once, be its machine out of reach."""
         ray.kill(self.actor(name))
 
     def move(self, slots: Mapping[str, Slot]) -> None:
-        """Ends the actors that get new ``slots`` and starts others there, to be built and loaded."""
+        """End the actors that get new ``slots`` and start others there, to be built and loaded."""
         for name in slots:
             self.kill(name)
         self.allocation.take(slots)
@@ -145,7 +145,7 @@ class WorkerGroup:
             self._assign_actor(self.replica(name))
 
     def form_groups(self, stages: Collection[str]) -> list[Any]:
-        """Has the groups of ``stages`` with several replicas formed anew; returns references to wait for."""
+        """Have the groups of ``stages`` with several replicas formed anew; return references to wait for."""
         refs = []
         for group in [self.groups[stage] for stage in stages if len(self.groups[stage]) > 1]:
             self._generation += 1
@@ -156,7 +156,7 @@ class WorkerGroup:
         return refs
 
     def keep_a_spare(self) -> None:
-        """Keeps one actor that has imported everything and waits: to start one takes longer than most replays.
+        """Keep one actor that has imported everything and wait: to start one takes longer than most replays.
 
         On a machine without GPUs only: a GPU would have to be held for it.
         """
@@ -165,11 +165,11 @@ class WorkerGroup:
             self._spare, self._spare_node = _stage_actor(pinned_to_node(slot.node_id, slot.address)), slot.node_id
 
     def upload(self, name: str, files: Any) -> Any:
-        """Writes ``files`` (a reference) of actor ``name`` from its machine; returns a reference to their records."""
+        """Write ``files`` (a reference) of actor ``name`` from its machine; return a reference to their records."""
         return self.uploaders[self.home_of(name)].write.remote(self._checkpoints_url, files)
 
     def home_of(self, name: str) -> str:
-        """Returns the machine of actor ``name``."""
+        """Return the machine of actor ``name``."""
         return self.allocation.by_actor[name].node_id
 
     def renew_uploader(self, node_id: str) -> None:
@@ -183,13 +183,13 @@ class WorkerGroup:
         self.uploaders[node_id] = _uploader(place)
 
     def _start_uploaders(self) -> None:
-        """Starts uploaders where there are none: at once, since nothing may be started on a machine that is to go."""
+        """Start uploaders where there are none: at once, since nothing may be started on a machine that is to go."""
         for node_id, address in self.allocation.machines.items():
             if node_id not in self.uploaders:
                 self.uploaders[node_id] = _uploader(pinned_to_node(node_id, address))
 
     def end(self) -> None:
-        """Ends all of them and gives their slots back."""
+        """End all of them and give their slots back."""
         for actor in [
             *self.actors.values(),
             *self.readers.values(),

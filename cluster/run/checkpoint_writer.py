@@ -74,11 +74,11 @@ class CheckpointWriter:
         self._files_named: dict[tuple[int, str], frozenset[str]] = {}
 
     def folder(self, step: int) -> Folder:
-        """The folder of the checkpoint of ``step``."""
+        """Return the folder of the checkpoint of ``step``."""
         return self.root.child(checkpoint_path(step, self.attempt))
 
     def commit(self, step: int, records: list[FileRecord]) -> Checkpoint:
-        """Makes the files of ``step`` a checkpoint: statistics, manifest, LATEST, in this order; then prunes.
+        """Make the files of ``step`` a checkpoint: statistics, manifest, LATEST, in this order; then prune.
 
         Args:
             step: how many steps every stage has finished.
@@ -119,7 +119,7 @@ class CheckpointWriter:
         }
 
     def _point_to(self, step: int, manifest_sha256: str) -> None:
-        """Moves LATEST, unless somebody with a later epoch has moved it."""
+        """Move LATEST, unless somebody with a later epoch has moved it."""
         epoch = self.lease.epoch if self.lease else 0
         pointer = {
             "step": step,
@@ -142,7 +142,7 @@ class CheckpointWriter:
         self.root.update(LATEST, moved)
 
     def mark(self, step: int, fit: float) -> bool:
-        """Makes ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; whether it is."""
+        """Make ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; return whether it is."""
         best = best_checkpoint(self.root)
         if best is not None and best[1] <= fit and best[0] != step:
             return False
@@ -152,7 +152,7 @@ class CheckpointWriter:
     # -- deleting ------------------------------------------------------------------------------
 
     def _prune(self) -> None:
-        """Deletes all but the newest checkpoints and the best, manifest first: half a deletion is no checkpoint."""
+        """Delete all but the newest checkpoints and the best, manifest first: half a deletion is no checkpoint."""
         committed = candidates(self.root, self.root.list())[::-1]
         best = best_checkpoint(self.root)
         for step, attempt in committed[: -self.settings.keep_checkpoints]:
@@ -167,7 +167,7 @@ class CheckpointWriter:
         self._prune_rollback_states(names)
 
     def prune_unfinished(self) -> list[str]:
-        """Deletes the attempts of others that came to no manifest, while the lease says that nobody else writes.
+        """Delete the attempts of others that came to no manifest, while the lease says that nobody else writes.
 
         Returns the names of all objects there were before.
         """
@@ -185,7 +185,7 @@ class CheckpointWriter:
         return names
 
     def _prune_rollback_states(self, names: Collection[str]) -> None:
-        """Deletes the states to go back to that no manifest names any more.
+        """Delete the states to go back to that no manifest names any more.
 
         Of this process only those older than the newest that is named: a younger one may belong to a checkpoint that
         is still on its way. Of others only while the lease says that nobody else writes.
@@ -207,7 +207,7 @@ class CheckpointWriter:
                 self.root.child(ROLLBACK, attempt).delete_if_empty()
 
     def _rollback_states_named(self, names: Collection[str]) -> frozenset[str] | None:
-        """Those that any manifest among ``names`` names; None where a manifest cannot be read."""
+        """Return those that any manifest among ``names`` names; None where a manifest cannot be read."""
         committed = set(committed_among(names))
         known = {key: files for key, files in self._files_named.items() if key in committed}
         for step, attempt in committed - known.keys():
@@ -222,7 +222,7 @@ class CheckpointWriter:
 
 
 def _epoch(pointer: bytes) -> int:
-    """The epoch that a LATEST carries; 0 for one of before there were leases, or a torn one."""
+    """Return the epoch that a LATEST carries; 0 for one of before there were leases, or a torn one."""
     try:
         return int(json.loads(pointer).get("epoch", 0))
     except (ValueError, AttributeError, TypeError):

@@ -96,25 +96,25 @@ class Checkpoint:
         return [FileRecord(self._own(r.name), r.size_bytes, r.sha256) for r in records]
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors by stage, verified: weights, averages, optimiser moments, states to go back to.
+        """Return all tensors by stage, verified: weights, averages, optimiser moments, states to go back to.
 
         Their shapes (...) are those of the networks of the settings.
         """
         return {stage: read_tensors(stage, self.records, self.read) for stage in self.stage_steps}
 
     def averages(self) -> dict[str, dict[str, Tensor]]:
-        """The averaged weights of the generators by stage, verified: all that a picture needs.
+        """Return the averaged weights of the generators by stage, verified: all that a picture needs.
 
         Their shapes (...) are those of the generators of the settings.
         """
         return {stage: read_averages(stage, self.records, self.read) for stage in self.stage_steps}
 
     def counters(self, stage: str) -> bytes:
-        """The counters of a stage as they are stored, JSON, verified."""
+        """Return the counters of a stage as they are stored, JSON, verified."""
         return read_counters(stage, self.records, self.read)
 
     def statistics(self) -> BandStatistics:
-        """The band statistics, verified."""
+        """Return the band statistics, verified."""
         return self._statistics
 
     @cached_property
@@ -124,7 +124,7 @@ class Checkpoint:
         return BandStatistics.from_tensors(load_safetensors(self.read(record)))
 
     def synthesiser(self) -> Synthesiser:
-        """The generators of this checkpoint, on the CPU."""
+        """Return the generators of this checkpoint, on the CPU."""
         return Synthesiser(self.settings, self.statistics(), self.averages())
 
     def digest(self) -> str:
@@ -143,7 +143,7 @@ class Checkpoint:
             self.read(record)
 
     def read(self, record: FileRecord) -> bytes:
-        """The bytes of one of :attr:`records`; DamagedFileError where they are not those that were recorded."""
+        """Return the bytes of one of :attr:`records`; DamagedFileError where they are not those that were recorded."""
         return read_verified(self.root, record)
 
     def _own(self, name: str) -> str:
@@ -160,7 +160,7 @@ def best_checkpoint(root: Folder) -> tuple[int, float] | None:
 
 
 def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) -> Checkpoint:
-    """The newest checkpoint of ``run`` whose manifest can be read and whose files have the recorded sizes.
+    """Return the newest checkpoint of ``run`` whose manifest can be read and whose files have the recorded sizes.
 
     Nothing else of it is read; see :func:`open_checkpoint` for the arguments and errors.
     """
@@ -176,7 +176,7 @@ def open_checkpoint(
     damaged: Mapping[tuple[int, str], str] | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Found:
-    """What ``read`` makes of the newest checkpoint of ``run`` in which it meets no damage.
+    """Return what ``read`` makes of the newest checkpoint of ``run`` in which it meets no damage.
 
     Args:
         run: the folder of a run; of the folder of a model it is that of the version in use.
@@ -226,7 +226,7 @@ def open_checkpoint(
 def open_model(
     run: str, *, best: bool = False, note: Callable[[str], None] = lambda text: None
 ) -> tuple[Checkpoint, Synthesiser]:
-    """The newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
+    """Return the newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
 
     Nothing is read but what a picture needs; see :func:`open_checkpoint` for the arguments and errors.
     """
@@ -234,17 +234,17 @@ def open_model(
 
 
 def has_checkpoints(run: str) -> bool:
-    """Whether ``run``, or the version in use of a model, holds a committed checkpoint, sound or not."""
+    """Return whether ``run``, or the version in use of a model, holds a committed checkpoint, sound or not."""
     return any(True for _ in committed_among(checkpoints_of(run).list()))
 
 
 def checkpoints_of(run: str) -> Folder:
-    """The folder of the checkpoints of a run, or of the version in use of a model."""
+    """Return the folder of the checkpoints of a run, or of the version in use of a model."""
     return (_version_in_use(run) or open_folder(run)).child(CHECKPOINTS)
 
 
 def _version_in_use(run: str) -> Folder | None:
-    """Where CURRENT leads, in the folder of a model."""
+    """Return where CURRENT leads, in the folder of a model."""
     stored = open_folder(run).read_tagged(CURRENT)
     if stored is None:
         return None
@@ -271,7 +271,7 @@ def candidates(root: Folder, names: Iterable[str]) -> list[tuple[int, str]]:
 
 
 def _is_fenced(root: Folder, step: int, attempt: str, epoch: int) -> bool:
-    """Whether the manifest says that its writer's lease came before ``epoch``."""
+    """Return whether the manifest says that its writer's lease came before ``epoch``."""
     if epoch <= 1:
         return False
     try:
@@ -308,7 +308,7 @@ def _check_sizes(checkpoint: Checkpoint, sizes: Mapping[str, int]) -> None:
 
 
 def _read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
-    """The checkpoint of a manifest; _UnusableError for one that is damaged, or was not written by this program."""
+    """Return the checkpoint of a manifest; _UnusableError for one that is damaged or not of this program."""
     name = f"{root.url}/{checkpoint_path(step, attempt, MANIFEST)}"
     try:
         manifest = json.loads(root.read(checkpoint_path(step, attempt, MANIFEST)))
@@ -329,6 +329,6 @@ def _read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:
-    """The sha256 of settings as they are stored: one that a later version adds must not make it differ."""
+    """Return the sha256 of settings as they are stored: one that a later version adds must not make it differ."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

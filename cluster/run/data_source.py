@@ -42,7 +42,7 @@ class DataSource:
     quarantine: Quarantine | None = None
 
     def reader_factory(self) -> Callable[[], BatchReader]:
-        """What makes a reader; it can be sent to another process, that has no torch."""
+        """Return what makes a reader; it can be sent to another process, that has no torch."""
         settings = self.settings
         policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
         patience = ReadTimeouts(budget_s=settings.storage_timeout_s)
@@ -55,11 +55,11 @@ class DataSource:
         )
 
     def ingest(self) -> BatchReader:
-        """A reader; batches are pure functions of (first image, count)."""
+        """Return a reader; batches are pure functions of (first image, count)."""
         return self.reader_factory()()
 
     def batch(self, ingest: BatchReader, first_image: int, count: int) -> Batch:
-        """Returns a batch of ``ingest`` without the images that are damaged for good: they go to the quarantine first.
+        """Return a batch of ``ingest`` without the images that are damaged for good: they go to the quarantine first.
 
         RunError where they are too many, or where there is no quarantine.
         """
@@ -72,7 +72,7 @@ class DataSource:
     def exclude(
         self, images: tuple[QuarantinedImage, ...], leave_out: Callable[[tuple[QuarantinedImage, ...]], None]
     ) -> None:
-        """Puts damaged ``images`` into the quarantine, then has readers pass over them by ``leave_out``.
+        """Put damaged ``images`` into the quarantine, then have readers pass over them by ``leave_out``.
 
         RunError where they are too many; no reader learns of them then.
         """
@@ -96,7 +96,7 @@ def _encoded(text: str) -> bytes:
 
 
 def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> DataSource:
-    """Reads the index of ``settings.data``; InputError when it has no images, or lacks the labels it must have."""
+    """Read the index of ``settings.data``; InputError when it has no images, or lacks the labels it must have."""
     if not settings.data:
         raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
     index = build_index(settings.data)
@@ -106,7 +106,7 @@ def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> 
 
 
 def sound_batch(ingest: BatchReader, first_image: int, count: int) -> tuple[Batch, tuple[QuarantinedImage, ...]]:
-    """A batch of a reader that tells damage, and the images that are damaged, are not in it and no more looked at.
+    """Return a batch of a reader that tells damage, and the damaged images, which are not in it nor looked at again.
 
     For who only looks at images. RunError where all are damaged.
     """
@@ -120,7 +120,7 @@ def sound_batch(ingest: BatchReader, first_image: int, count: int) -> tuple[Batc
 
 
 def shard_cache(settings: RunSettings) -> ShardCache | None:
-    """The one that ``settings`` ask for; InputError where it is not to be on a local disk."""
+    """Return the one that ``settings`` ask for; InputError where it is not to be on a local disk."""
     if not settings.shard_cache:
         return None
     if "://" in settings.shard_cache:

@@ -33,31 +33,31 @@ _ROLLBACK_FILE = re.compile(r"(.+)\.good-(\d+)\.safetensors")
 
 
 def checkpoint_path(step: int, attempt: str, name: str = "") -> str:
-    """The path of a checkpoint, or of a file of it, relative to the folder of checkpoints."""
+    """Return the path of a checkpoint, or of a file of it, relative to the folder of checkpoints."""
     return f"{step:09d}/{attempt}/{name}".rstrip("/")
 
 
 def averages_file(stage: str) -> str:
-    """The file of the averaged weights of ``stage``."""
+    """Return the file of the averaged weights of ``stage``."""
     return f"{stage}.generator.safetensors"
 
 
 def state_file(stage: str) -> str:
-    """The file of the live state of ``stage``; in checkpoints of format 1, of everything."""
+    """Return the file of the live state of ``stage``; in checkpoints of format 1, of everything."""
     return f"{stage}.safetensors"
 
 
 def counters_file(stage: str) -> str:
-    """The file of the counters of ``stage``."""
+    """Return the file of the counters of ``stage``."""
     return f"{stage}.json"
 
 
 def rollback_path(stage: str, good_step: int, attempt: str) -> str:
-    """The path of the state of ``good_step`` that ``stage`` goes back to, relative to the folder of checkpoints."""
+    """Return the path, relative to the folder of checkpoints, of the state of ``good_step`` that ``stage`` goes back to."""
     return f"{ROLLBACK}/{attempt}/{stage}.good-{good_step:09d}.safetensors"
 
 
 def parse_rollback_file(name: str) -> tuple[str, int] | None:
-    """The stage and the step of a file of :func:`rollback_path`, by its name alone; None for any other file."""
+    """Return the stage and the step of a file of :func:`rollback_path`, by its name alone; None for any other file."""
     parts = _ROLLBACK_FILE.fullmatch(name.rpartition("/")[2])
     return None if parts is None else (parts[1], int(parts[2]))

@@ -17,7 +17,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def remove_leftovers(folder: Folder) -> None:
-    """Removes them from ``folder`` and all below; of those that cannot be removed somebody else may know why."""
+    """Remove them from ``folder`` and all below; of those that cannot be removed somebody else may know why."""
     if not folder.is_local:
         with suppress(FreqganError):
             folder.abort_uploads(OLD_S)

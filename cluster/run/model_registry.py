@@ -36,7 +36,7 @@ class Version:
     record: VersionRecord
 
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint of this version; what is read of it is verified then."""
+        """Return the checkpoint of this version; what is read of it is verified then."""
         return find_checkpoint(self.folder.url)
 
     def verify(self) -> None:

@@ -150,7 +150,7 @@ class RunSettings(ExecutionSettings, ModelSettings):
 
     @model_validator(mode="after")
     def _replicas(self) -> RunSettings:
-        """Refuses replicas that there cannot be."""
+        """Refuse replicas that there cannot be."""
         names = [gan.name for gan in self.band_plan().gans]
         for name, count in self.replicas.items():
             if name not in names:
@@ -170,12 +170,12 @@ class RunSettings(ExecutionSettings, ModelSettings):
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that must not differ when a run is resumed, as plain JSON values."""
+        """Return the settings that must not differ when a run is resumed, as plain JSON values."""
         return self.model_dump(mode="json", exclude=set(ExecutionSettings.model_fields))
 
 
 def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The dotted keys whose values differ between two nested dictionaries, with (ours, theirs)."""
+    """Return the dotted keys whose values differ between two nested dictionaries, with (ours, theirs)."""
     differing: dict[str, tuple[Any, Any]] = {}
     for key in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(key), theirs.get(key)

@@ -17,7 +17,7 @@ Read = Callable[[FileRecord], bytes]
 
 
 def pack_stage(stage: str, tensors: Mapping[str, Tensor], counters: Mapping[str, int]) -> dict[str, bytes]:
-    """The files of ``stage`` by name, without its state to go back to: averaged weights, live state, counters.
+    """Return the files of ``stage`` by name, without its state to go back to: averaged weights, live state, counters.
 
     ``tensors`` (...) are on the CPU and in C order; their names tell which of them are averages.
     """
@@ -31,7 +31,7 @@ def pack_stage(stage: str, tensors: Mapping[str, Tensor], counters: Mapping[str,
 
 
 def read_tensors(stage: str, records: Sequence[FileRecord], read: Read) -> dict[str, Tensor]:
-    """All tensors (...) of ``stage`` by name, from all of its files among ``records``.
+    """Return all tensors (...) of ``stage`` by name, from all of its files among ``records``.
 
     ``read`` gives the bytes of one file, and raises DamagedFileError.
     """
@@ -45,12 +45,12 @@ def read_tensors(stage: str, records: Sequence[FileRecord], read: Read) -> dict[
 
 
 def rollback_record(stage: str, records: Sequence[FileRecord]) -> FileRecord | None:
-    """The record of the state that ``stage`` goes back to; None where a checkpoint has it in a file with others."""
+    """Return the record of the state that ``stage`` goes back to; None where it is in a file with others."""
     return next((r for r in records if (parse_rollback_file(r.name) or ("", 0))[0] == stage), None)
 
 
 def read_averages(stage: str, records: Sequence[FileRecord], read: Read) -> dict[str, Tensor]:
-    """The averaged weights (...) of ``stage`` by name.
+    """Return the averaged weights (...) of ``stage`` by name.
 
     Checkpoints of format 1 have them in one file with all the rest.
     """
@@ -60,7 +60,7 @@ def read_averages(stage: str, records: Sequence[FileRecord], read: Read) -> dict
 
 
 def read_counters(stage: str, records: Sequence[FileRecord], read: Read) -> bytes:
-    """The counters of ``stage`` as they are stored, JSON."""
+    """Return the counters of ``stage`` as they are stored, JSON."""
     return read(next(record for record in records if _base(record) == counters_file(stage)))
 
 

@@ -93,7 +93,7 @@ class StageHost(ABC):
     def step(
         self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None = None
     ) -> HostedStep:
-        """Runs step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
+        """Run step number ``step`` (from 0). A repeat of the last one returns its result; a gap is refused.
 
         Args:
             step: number of steps done before this one.
@@ -129,10 +129,10 @@ class StageHost(ABC):
     def _train(
         self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
     ) -> HostedStep:
-        """Trains the stage on one batch, as :meth:`step` says."""
+        """Train the stage on one batch, as :meth:`step` says."""
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Returns the output of an earlier pass of a chain with cycles, by the weights before step ``step``.
+        """Return the output of an earlier pass of a chain with cycles, by the weights before step ``step``.
 
         It is (B, C * bands, h, h) of this replica's rows; ``labels`` are (B,) of the whole batch.
 
@@ -141,7 +141,7 @@ class StageHost(ABC):
         raise OutOfStepError(f"{self.name} is no band and was asked to look ahead at step {step}")
 
     def gradients(self, step: int) -> dict[str, Tensor]:
-        """Returns the gradients of ``step``, one of the last ``feedback.lag``, by GAN.
+        """Return the gradients of ``step``, one of the last ``feedback.lag``, by GAN.
 
         They are (B, C * bands, h, h) each. RunError of any but the image stage.
         """
@@ -161,23 +161,23 @@ class StageHost(ABC):
         return torch.float16 if self.settings.exchange == "float16" else torch.float32
 
     def _received(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns what other stages sent, on the device of this one, as numbers to compute with."""
+        """Return what other stages sent, on the device of this one, as numbers to compute with."""
         here = {name: tensor.to(self.device) for name, tensor in outputs.items()}
         return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in here.items()}
 
     def _sent(self, tensor: Tensor) -> Tensor:
-        """Returns ``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
+        """Return ``tensor`` for other stages, in C order: a sum over another order of memory rounds otherwise.
 
         Convolutions leave channels last; the object store and checkpoints do not keep that.
         """
         return tensor.detach().contiguous().to(self._exchanged)
 
     def save(self, step: int, attempt: str) -> list[FileRecord]:
-        """Writes the state after ``step`` steps; returns name, size and sha256 of each file."""
+        """Write the state after ``step`` steps; return name, size and sha256 of each file."""
         return write_files(open_folder(self.settings.run).child(CHECKPOINTS).url, self.packed(step, attempt))
 
     def packed(self, step: int, attempt: str) -> dict[str, bytes | FileRecord]:
-        """The files of the checkpoint of ``step`` that the process ``attempt`` writes.
+        """Return the files of the checkpoint of ``step`` that the process ``attempt`` writes.
 
         By names relative to the folder of checkpoints. A state to go back to that was packed before is its record. The
         first of several replicas has the files of all, the others none; and all have to be called.
@@ -201,7 +201,7 @@ class StageHost(ABC):
         return {name: data}
 
     def snapshot(self, step: int) -> Path:
-        """Writes the state after ``step`` steps to a file on this machine; returns its path.
+        """Write the state after ``step`` steps to a file on this machine; return its path.
 
         It outlives this process, not the machine, and costs neither network nor object store.
         """
@@ -299,20 +299,20 @@ class BandHost(StageHost):
         return HostedStep(result.metrics, {self.name: output})
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Returns the output (B, C * bands, h, h) of an earlier pass, see :class:`StageHost`."""
+        """Return the output (B, C * bands, h, h) of an earlier pass, see :class:`StageHost`."""
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
         return self._sent(self.stage.forward(step, labels, self._received(outputs)))
 
     def _feedback(self, step: int, gradient: Tensor) -> Feedback:
-        """Returns the image stage's gradient of ``step`` with what this GAN did at that step."""
+        """Return the image stage's gradient of ``step`` with what this GAN did at that step."""
         labels, inputs, output = self.kept.at(step)
         received = self._received({**inputs, self.name: output})
         unscaled = gradient.to(self.device).float() / self._gradient_scale
         return Feedback(step, labels, received, received.pop(self.name), unscaled)
 
     def load(self, root_url: str, records: list[FileRecord], step: int) -> None:
-        """Takes the state that :meth:`save` wrote; of the outputs of all replicas only its own rows."""
+        """Take the state that :meth:`save` wrote; of the outputs of all replicas only its own rows."""
         super().load(root_url, records, step)
         self.kept.cut(self.share.rows(self.settings.batch))
 
@@ -345,12 +345,12 @@ class ImageHost(StageHost):
         return HostedStep(result.metrics, gradients)
 
     def gradients(self, step: int) -> dict[str, Tensor]:
-        """Returns the gradients (B, C * bands, h, h) of ``step`` by GAN."""
+        """Return the gradients (B, C * bands, h, h) of ``step`` by GAN."""
         return {name: tensor.to(self._exchanged) for name, tensor in self.kept.at(step).items()}
 
 
 def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float32]]) -> Chain:
-    """Returns the chain of ``settings`` on the device that they choose.
+    """Return the chain of ``settings`` on the device that they choose.
 
     ``statistics`` are means and deviations (C,) of the bands by name.
     """
@@ -359,7 +359,7 @@ def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float
 
 
 def build_host(settings: RunSettings, replica: StageReplica, chain: Chain) -> StageHost:
-    """Returns the host of ``replica``, as it is at the very start.
+    """Return the host of ``replica``, as it is at the very start.
 
     Stages of one process should share ``chain``: then they share the work on a batch.
     """
@@ -378,12 +378,12 @@ def _capture(settings: RunSettings, chain: Chain) -> CudaGraphs | None:
 
 @cache
 def cuda_graphs() -> CudaGraphs:
-    """Returns the graphs that all stages of this process capture."""
+    """Return the graphs that all stages of this process capture."""
     return CudaGraphs()
 
 
 def tensor_of(array: NDArray[np.generic]) -> Tensor:
-    """Returns a copy of ``array`` (...), in C order.
+    """Return a copy of ``array`` (...), in C order.
 
     Arrays from the object store are read-only; torch has no read-only tensors, and an in-place write would corrupt the
     stored object. Images come with their channels last: the arithmetic of a step depends on the order of memory.

@@ -35,23 +35,23 @@ class LagBuffer(ABC, Generic[Entry]):
         self.steps: dict[int, Entry] = {}
 
     def add(self, step: int, entry: Entry) -> None:
-        """Adds ``entry`` for ``step`` and forgets what is older than ``lag`` steps."""
+        """Add ``entry`` for ``step`` and forget what is older than ``lag`` steps."""
         self.steps[step] = entry
         for old in [other for other in self.steps if other <= step - self.lag]:
             del self.steps[old]
 
     def at(self, step: int) -> Entry:
-        """Returns the entry of ``step``; RunError when there is none."""
+        """Return the entry of ``step``; RunError when there is none."""
         if step not in self.steps:
             raise RunError(f"nothing is kept of step {step}; there are steps {sorted(self.steps)}")
         return self.steps[step]
 
     def keys_of(self, name: str) -> list[str]:
-        """Returns those keys of :meth:`tensors` that hold the tensor ``name`` of a step."""
+        """Return those keys of :meth:`tensors` that hold the tensor ``name`` of a step."""
         return [_key(step, name) for step, entry in self.steps.items() if name in self._to_tensors(entry)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors (B, ...) of all entries as "kept.<step>.<name>"."""
+        """Return the tensors (B, ...) of all entries as "kept.<step>.<name>"."""
         return {
             _key(step, name): tensor
             for step, entry in self.steps.items()
@@ -59,7 +59,7 @@ class LagBuffer(ABC, Generic[Entry]):
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes the entries (B, ...) that :meth:`tensors` gave, among other tensors; KeyError where one is torn."""
+        """Take the entries (B, ...) that :meth:`tensors` gave, among other tensors; KeyError where one is torn."""
         by_step: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, _, rest = key.partition(".")
@@ -70,11 +70,11 @@ class LagBuffer(ABC, Generic[Entry]):
 
     @abstractmethod
     def _to_tensors(self, entry: Entry) -> dict[str, Tensor]:
-        """Returns the tensors of an entry by the names under which they are stored."""
+        """Return the tensors of an entry by the names under which they are stored."""
 
     @abstractmethod
     def _from_tensors(self, tensors: dict[str, Tensor]) -> Entry:
-        """Returns the entry that has these tensors."""
+        """Return the entry that has these tensors."""
 
 
 class BandBuffer(LagBuffer[BandStep]):
@@ -85,7 +85,7 @@ class BandBuffer(LagBuffer[BandStep]):
         self.name = name
 
     def cut(self, rows: slice) -> None:
-        """Leaves ``rows`` alone of all outputs."""
+        """Leave ``rows`` alone of all outputs."""
         self.steps = {step: entry._replace(output=entry.output[rows]) for step, entry in self.steps.items()}
 
     def _to_tensors(self, entry: BandStep) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_pages() -> None:
-    """Has glibc keep what a step frees for the next one: given back, it comes again page by page, each of them zeroed.
+    """Have glibc keep what a step frees for the next one: given back, it comes again page by page, each of them zeroed.
 
     Nine stages of the CIFAR-10 defaults in processes of their own: 16,000 page faults and 2.04 s a step without, 360
     and 1.50 s with it.

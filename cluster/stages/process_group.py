@@ -60,7 +60,7 @@ class ReplicaGroup(ReplicaContext):
         return self._joined
 
     def open_store(self, host: str, generation: int) -> Meeting:
-        """Opens a store, at the first replica, that listens on ``host`` alone, for one generation."""
+        """Open a store, at the first replica, that listens on ``host`` alone, for one generation."""
         self.leave()
         server = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         port = int(server.getsockname()[1])
@@ -77,7 +77,7 @@ class ReplicaGroup(ReplicaContext):
         return Meeting(host, port, generation)
 
     def join(self, meeting: Meeting) -> None:
-        """Forms the group with the others; waits for all of them.
+        """Form the group with the others; wait for all of them.
 
         The network interface is the one that the host's name resolves to, unless GLOO_SOCKET_IFNAME or
         NCCL_SOCKET_IFNAME names another; groups that meet on loopback stay there.
@@ -114,13 +114,13 @@ class ReplicaGroup(ReplicaContext):
             raise _broken(error) from error
 
     def leave(self) -> None:
-        """Gives up the present generation, if there is one."""
+        """Give up the present generation, if there is one."""
         if dist.is_initialized():
             dist.destroy_process_group()
         self._store, self._joined = None, False
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Returns the means over all replicas of ``tensors`` (...); one call of the network for all of one type.
+        """Return the means over all replicas of ``tensors`` (...); one call of the network for all of one type.
 
         Raises:
             GroupBrokenError: from now on, until the group is formed anew.
@@ -137,7 +137,7 @@ class ReplicaGroup(ReplicaContext):
         return [means[i] for i in range(len(tensors))]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """Returns the tensor (...) of every replica, in their order; all are of one shape."""
+        """Return the tensor (...) of every replica, in their order; all are of one shape."""
         mine = tensor.to(self.device).contiguous()
         parts = [torch.empty_like(mine) for _ in range(self.count)]
         self._check_joined()
@@ -166,5 +166,5 @@ def _broken(error: Exception) -> GroupBrokenError:
 
 
 def _loopback_interface() -> str:
-    """Returns the name of the loopback interface: lo on Linux, lo0 on macOS."""
+    """Return the name of the loopback interface: lo on Linux, lo0 on macOS."""
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")

@@ -23,6 +23,6 @@ class StageReplica:
 
 
 def replicas_of(settings: RunSettings) -> dict[str, list[StageReplica]]:
-    """Returns the replicas of every stage, in the order of the chain."""
+    """Return the replicas of every stage, in the order of the chain."""
     counts = {name: settings.replicas.get(name, 1) for name in stage_names(settings.band_plan())}
     return {name: [StageReplica(name, i, count) for i in range(count)] for name, count in counts.items()}

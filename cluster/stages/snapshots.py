@@ -28,20 +28,20 @@ class SnapshotLostError(RunError):
 
 
 def snapshot_folder(run: str) -> Path:
-    """Returns the folder of all stages of ``run`` on this machine, readable by this user alone."""
+    """Return the folder of all stages of ``run`` on this machine, readable by this user alone."""
     name = hashlib.sha256(open_folder(run).url.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"freqgan-{getpass.getuser()}" / name
 
 
 def snapshot_path(run: str, stage: str, step: int) -> Path:
-    """Returns the path of the state of ``stage`` after ``step`` steps."""
+    """Return the path of the state of ``stage`` after ``step`` steps."""
     return snapshot_folder(run) / f"{stage}-{step:09d}.safetensors"
 
 
 def write_snapshot(
     run: str, stage: str, step: int, tensors: dict[str, torch.Tensor], scalars: dict[str, int], kept: int
 ) -> Path:
-    """Writes the state of ``stage`` after ``step`` steps; all but the ``kept`` written last are deleted.
+    """Write the state of ``stage`` after ``step`` steps; all but the ``kept`` written last are deleted.
 
     ``tensors`` (...) may have any shape.
     """
@@ -57,7 +57,7 @@ def write_snapshot(
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Returns tensors (...) and scalars that :func:`write_snapshot` wrote; SnapshotLostError where it is gone."""
+    """Return tensors (...) and scalars that :func:`write_snapshot` wrote; SnapshotLostError where it is gone."""
     try:
         with safe_open(path, "pt") as file:
             scalars = {name: int(value) for name, value in json.loads(file.metadata()[SCALARS]).items()}
@@ -67,5 +67,5 @@ def read_snapshot(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
 
 
 def delete_snapshots(run: str) -> None:
-    """Deletes the snapshots of ``run`` on this machine."""
+    """Delete the snapshots of ``run`` on this machine."""
     shutil.rmtree(snapshot_folder(run), ignore_errors=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_requests(event: threading.Event | None = None) -> Iterator[threading.Event]:
-    """Gives an event, a new one if none is given, that SIGTERM or SIGINT sets. Main thread only.
+    """Give an event, a new one if none is given, that SIGTERM or SIGINT sets. Main thread only.
 
     A second SIGINT does what it always did.
 

@@ -43,7 +43,7 @@ class TrainResult:
 
 
 def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
-    """Checks all that can be refused before machines are taken: data, run folder, settings of an earlier start.
+    """Check all that can be refused before machines are taken: data, run folder, settings of an earlier start.
 
     Returns:
         The data, and the checkpoint to resume from or None for a new run.
@@ -65,7 +65,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
 
 
 def train(settings: RunSettings, callback: TrainingCallback, *, address: str | None = None) -> TrainResult:
-    """Trains ``settings`` to its end, resuming where its run folder left off.
+    """Train ``settings`` to its end, resuming where its run folder left off.
 
     SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped"). Where a failure has cost more
     than can be replayed, all stages begin again at the last checkpoint.
@@ -93,7 +93,7 @@ def train(settings: RunSettings, callback: TrainingCallback, *, address: str | N
 
 
 def effective_settings(settings: RunSettings) -> RunSettings:
-    """Returns ``settings`` as they are used: with Ray, ``window`` and ``snapshot_every`` fit its object store.
+    """Return ``settings`` as they are used: with Ray, ``window`` and ``snapshot_every`` fit its object store.
 
     InputError where not even single steps fit.
     """
@@ -105,7 +105,7 @@ def effective_settings(settings: RunSettings) -> RunSettings:
 
 
 def _newest(settings: RunSettings, damaged: Mapping[tuple[int, str], str] | None = None) -> Checkpoint | None:
-    """Returns the newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
+    """Return the newest checkpoint but those ``damaged``, with its statistics in memory; None for a new run.
 
     Its other files are verified by the stages that read them; all of them here where no stage will.
     """
@@ -127,7 +127,7 @@ def _train(
     lease: Lease,
     address: str | None,
 ) -> TrainResult:
-    """Trains as :func:`train` says, while nobody else trains the same run."""
+    """Train as :func:`train` says, while nobody else trains the same run."""
     notes = _notes(checkpoint, source)
     if checkpoint is not None and checkpoint.step >= settings.last_step:  # machines would have nothing to do
         callback.on_start(checkpoint.step, notes)
@@ -152,7 +152,7 @@ def _train(
 
 
 def _statistics(source: DataSource, callback: TrainingCallback) -> BandStatistics:
-    """Returns the statistics of a new run, which begins with nothing in quarantine."""
+    """Return the statistics of a new run, which begins with nothing in quarantine."""
     if source.quarantine is not None:
         source.quarantine.begin_anew()  # here, where nobody else trains the same run
     count = min(source.settings.statistics_images, source.index.sample_count)
@@ -207,7 +207,7 @@ class Run:
     stopped: threading.Event
 
     def train(self, start: Start) -> int:
-        """Trains with one executor after the other, each from the last checkpoint; returns the finished steps."""
+        """Train with one executor after the other, each from the last checkpoint; return the finished steps."""
         damaged: dict[tuple[int, str], str] = {}
         while True:
             try:
@@ -225,7 +225,7 @@ class Run:
                 self.writer.first_step = start.step
 
     def attempt(self, start: Start) -> int:
-        """Trains with one executor, to the end or to a stop; returns the finished steps.
+        """Train with one executor, to the end or to a stop; return the finished steps.
 
         Raises:
             RollBackError: all stages have to begin again at the last checkpoint.

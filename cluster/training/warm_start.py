@@ -23,7 +23,7 @@ SHAPING = (
 
 
 def shape_of(settings: RunSettings) -> dict[str, Any]:
-    """Returns what must be equal for one model to begin with the state of another."""
+    """Return what must be equal for one model to begin with the state of another."""
     dump = settings.model_dump(mode="json")
     shape = {key: dump[key] for key in SHAPING}
     stage = dump["image_stage"]
@@ -35,7 +35,7 @@ def shape_of(settings: RunSettings) -> dict[str, Any]:
 
 
 def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> None:
-    """Commits the state of ``model`` as step 0 of ``settings.run``: training goes on from there, as after any stop.
+    """Commit the state of ``model`` as step 0 of ``settings.run``: training goes on from there, as after any stop.
 
     Weights, moving averages and optimiser moments are kept, and the band statistics, in whose units the networks
     think; schedules begin anew. What the last steps of ``model`` had to say to each other is left out.

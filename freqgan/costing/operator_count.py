@@ -135,7 +135,7 @@ def training_cost(settings: ModelSettings) -> dict[str, float]:
 
 
 def step_work(settings: ModelSettings) -> dict[str, StepWork]:
-    """All that is counted of a step, by stage; from steps on two small batches on the CPU."""
+    """Return all that is counted of a step, by stage; from steps on two small batches on the CPU."""
     small, large = _counted(settings, BATCH), _counted(settings, 2 * BATCH, only_penalties=True)
     work = {}
     for name, count in small.items():
@@ -195,7 +195,7 @@ def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
 def _step_counts(
     step: int, settings: ModelSettings, gans: Mapping[str, BandGan], image: ImageStage
 ) -> list[tuple[str, OperatorCount]]:
-    """The stage and the count of every call of a step."""
+    """Return the stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
     labels = torch.zeros(batch, dtype=torch.int64)

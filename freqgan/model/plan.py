@@ -130,7 +130,7 @@ class BandPlan:
 
 
 def build_plan(layout: BandLayout, settings: PlanSettings) -> BandPlan:
-    """The plan of ``settings`` over the bands of ``layout``; InputError names the key at fault and the remedy."""
+    """Return the plan of ``settings`` over the bands of ``layout``; InputError names the key and the remedy."""
     levels = layout.levels
     if settings.bands == "none":
         return BandPlan(levels, ())

@@ -162,7 +162,7 @@ class ModelSettings(SettingGroup):
 
     @model_validator(mode="after")
     def _combinations(self) -> ModelSettings:
-        """Refuses what does not go together, with both numbers and the remedy."""
+        """Refuse what does not go together, with both numbers and the remedy."""
         self.band_layout()
         fits = largest_levels(self.image_size)
         if self.levels > fits:
@@ -218,7 +218,7 @@ class ModelSettings(SettingGroup):
         return self.band_discriminator if self.band_plan().has_base(gan) else self.coarse_discriminator
 
     def band_plan(self) -> BandPlan:
-        """The GANs of these settings."""
+        """Return the GANs of these settings."""
         return build_plan(self.band_layout(), self.plan)
 
     def band_layout(self) -> BandLayout:
@@ -226,7 +226,7 @@ class ModelSettings(SettingGroup):
         return parse_layout(self.transform, self.levels, self.packets)
 
     def band_transform(self) -> BandTransform:
-        """The transform of these settings."""
+        """Return the transform of these settings."""
         from freqgan.transforms import parse_transform
 
         return parse_transform(self.transform, self.levels, self.packets)

@@ -49,7 +49,7 @@ def run_step(
     run_call: Callable[[StageCall, dict[str, Output]], Output | None],
     outputs: dict[tuple[str, int], Output] | None = None,
 ) -> None:
-    """Runs every call of ``graph`` in order.
+    """Run every call of ``graph`` in order.
 
     Args:
         graph: the calls of one step, as :func:`step_graph` gives them.

@@ -19,7 +19,7 @@ UNEXPECTED_EXIT_CODE = 3
 
 
 def run_app(app: typer.Typer, arguments: list[str]) -> NoReturn:
-    """Runs the command that ``arguments`` name and always leaves by SystemExit.
+    """Run the command that ``arguments`` name and always leave by SystemExit.
 
     0 done; 2 the input cannot be used; 3 the run failed; 75 stopped, run again to go on; 130 interrupted.
     With FREQGAN_DEBUG=1 every error shows its traceback.
@@ -43,7 +43,7 @@ def run_app(app: typer.Typer, arguments: list[str]) -> NoReturn:
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Refuses what no settings file, page or table could hold; names that a terminal cannot show are no error."""
+    """Refuse what no settings file, page or table could hold; names that a terminal cannot show are no error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -23,7 +23,7 @@ class AppendedFile:
             self._file = path.open("ab", buffering=0)  # a buffer that does not fit would be written again at the end
 
     def append(self, record: bytes) -> None:
-        """Writes all of ``record``, or nothing of it."""
+        """Write all of ``record``, or nothing of it."""
         with disk_errors(f"write {self.path}"):
             before = self._file.tell()
             try:
@@ -36,6 +36,6 @@ class AppendedFile:
                 raise
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         with disk_errors(f"write {self.path}"):
             self._file.close()

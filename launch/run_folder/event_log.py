@@ -68,7 +68,7 @@ class EventLog:
 
 
 def _outlast_event_files(folder: Path) -> None:
-    """Waits until the second is over in which the newest event file was begun, if that is now.
+    """Wait until the second is over in which the newest event file was begun, if that is now.
 
     TensorBoard reads event files in the order of their names, which begin with that second and go on with process
     and count as text: of two files of one second the later may come first, and its purge then takes the wrong steps.

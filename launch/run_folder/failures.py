@@ -33,7 +33,7 @@ def parse_failures(lines: Iterable[bytes]) -> list[Recovery]:
 
 
 def recovery_text(recovery: Recovery) -> str:
-    """What happened and what was done, for a person."""
+    """Return what happened and what was done, for a person."""
     if recovery.decision == "roll back":
         return f"{recovery.cause}: all stages begin again after step {recovery.from_step}"
     if recovery.decision == "set back":

@@ -45,23 +45,23 @@ class MetricsLog:
         self._wall_before_s = 0.0 if self._file.last is None else self._file.last.wall_s
 
     def append(self, record: StepRecord) -> None:
-        """Writes the line of one step."""
+        """Write the line of one step."""
         stages = {name: {key: _short(x, key) for key, x in numbers.items()} for name, numbers in record.stages.items()}
         wall_s = round(self._wall_before_s + record.elapsed_s, 3)
         self._file.append(MetricsLine(record.step, record.images, wall_s, _short(record.images_per_s), stages))
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
-    """Yields the lines up to the first one that is torn or foreign."""
+    """Yield the lines up to the first one that is torn or foreign."""
     return _LINES.read(lines)
 
 
 def alphas_of(numbers: Mapping[str, float]) -> dict[str, float]:
-    """The blend weights among the numbers of the image stage: {"alpha": x}, or one per band by its name."""
+    """Return the blend weights among the numbers of the image stage: {"alpha": x}, or one per band by its name."""
     return {name: x for name, x in numbers.items() if name == "alpha" or _is_band(name)}
 
 
@@ -74,7 +74,7 @@ def _is_band(name: str) -> bool:
 
 
 def mean_alpha(stages: Mapping[str, Mapping[str, float]]) -> float | None:
-    """The blend weight of a step, of one weight per band their mean; None where the image stage gave none."""
+    """Return the blend weight of a step, of one weight per band their mean; None where the image stage gave none."""
     weights = list(alphas_of(stages.get(IMAGE_STAGE, {})).values())
     return sum(weights) / len(weights) if weights else None
 

@@ -35,13 +35,13 @@ class SampleGrids:
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """Has the grid of ``checkpoint`` drawn; raises what went wrong with an earlier one."""
+        """Have the grid of ``checkpoint`` drawn; raise what went wrong with an earlier one."""
         self._waiting.append(self._thread.submit(draw_samples, self._folder, checkpoint))
         while self._waiting and (len(self._waiting) > self._most_waiting or self._waiting[0].done()):
             self._waiting.popleft().result()
 
     def close(self) -> None:
-        """Waits for all grids; raises what went wrong with any. Safe to call twice."""
+        """Wait for all grids; raise what went wrong with any. Safe to call twice."""
         try:
             while self._waiting:
                 self._waiting.popleft().result()
@@ -58,7 +58,7 @@ def step_aside() -> None:
 
 
 def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
-    """Writes the grid of ``checkpoint`` into the folder of its run."""
+    """Write the grid of ``checkpoint`` into the folder of its run."""
     generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
     grid = tile(to_pixels(generated.images).numpy())
     folder.write(f"{SAMPLES}/{checkpoint.images:09d}.png", encode_png(grid))

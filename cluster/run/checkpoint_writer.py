@@ -142,7 +142,7 @@ class CheckpointWriter:
         self.root.update(LATEST, moved)
 
     def mark(self, step: int, fit: float) -> bool:
-        """Make ``step`` the best checkpoint if its ``fit`` is lower than that of the best so far; return whether it is."""
+        """Make ``step`` the best checkpoint if its ``fit`` is lower than that of the best; return whether it is."""
         best = best_checkpoint(self.root)
         if best is not None and best[1] <= fit and best[0] != step:
             return False

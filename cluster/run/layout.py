@@ -53,7 +53,7 @@ def counters_file(stage: str) -> str:
 
 
 def rollback_path(stage: str, good_step: int, attempt: str) -> str:
-    """Return the path, relative to the folder of checkpoints, of what ``stage`` goes back to: its state of ``good_step``."""
+    """Return the path of the state of ``good_step`` that ``stage`` goes back to, below the folder of checkpoints."""
     return f"{ROLLBACK}/{attempt}/{stage}.good-{good_step:09d}.safetensors"
 
 

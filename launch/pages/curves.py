@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure  # used without pyplot, so no window system is looked for
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, ScalarFormatter
 from PIL import Image
 
 from cluster.evaluation.background import Evaluation
@@ -86,6 +86,8 @@ def timeline(lines: Sequence[MetricsLine]) -> Image.Image | None:
             panel.broken_barh(bar, (row - 0.42, 0.84), color=f"C{line.step % 10}", linewidth=0)
     panel.set_yticks(range(len(stages)), stages)
     panel.invert_yaxis()
+    panel.set_axisbelow(True)
+    panel.xaxis.set_major_formatter(ScalarFormatter())
     panel.set_xlabel("seconds", color=INK, fontsize=8)
     return rendered(figure)
 

@@ -131,6 +131,10 @@ class ExecutionSettings(SettingGroup):
     )
 
 
+MAY_CHANGE = {*ExecutionSettings.model_fields, "generation"}
+"""Settings that may differ when a run is resumed: training does not depend on how flow experts generate."""
+
+
 class RunSettings(ExecutionSettings, ModelSettings):
     """All settings of ``freqgan train``; see each field's description."""
 
@@ -170,11 +174,8 @@ class RunSettings(ExecutionSettings, ModelSettings):
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that must not differ when a run is resumed, as plain JSON values.
-
-        ``generation`` may: training does not depend on it.
-        """
-        return self.model_dump(mode="json", exclude={*ExecutionSettings.model_fields, "generation"})
+        """Return the settings that must not differ when a run is resumed, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=MAY_CHANGE)
 
 
 def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -203,6 +203,7 @@ def history(count: int, names: list[str]) -> list[MetricsLine]:
 def test_curves_of_short_and_long_histories(count: int) -> None:
     lines = history(count, ["LL1", "HL1", "LH1", "HH1", "HH1.2"])
     for picture in (loss_curves(lines, True), alpha_curve(lines), speed_curve(lines)):
+        assert picture is not None
         pixels = np.asarray(picture.convert("RGBA"))
         assert (pixels[..., 3] > 0).any(), "nothing is drawn"
         assert (pixels[..., 3] == 0).any(), "the ground must stay transparent"
@@ -280,7 +281,7 @@ def test_the_page_says_the_key_facts(run_folder: Path) -> None:
         "images seen 48",
         "step 6 of 6",
         "16 px, colour",
-        "GANs of bands 8",
+        "experts of bands 8 GANs",
         "levels 2",
         "dwt:haar",
         "wall time",

@@ -11,7 +11,7 @@ from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
 from freqgan.model.expert_settings import ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.noise_settings import NoiseSettings, check_noise
-from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices
+from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices, choice_for
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
 from freqgan.recipe.settings import (
     AugmentationSettings,
@@ -79,7 +79,7 @@ class ImageStageSettings(SettingGroup):
     enabled: bool = Field(
         True,
         description="Train this stage. false: the images are those of the chain alone, no discriminator of whole "
-        "images trains the bands, and stages exchange less, or nothing at all.",
+        "images trains the bands, and stages exchange less, or nothing at all. image_stage=none is short for it.",
     )
     generator: NetworkSettings = Field(
         NetworkSettings(width=32, coarse_width=64), description="Sizes of G_o, the conventional generator."
@@ -144,8 +144,8 @@ class ModelSettings(SettingGroup):
     experts: dict[str, ExpertKind] = Field(
         {},
         description="What generates a band: gan, or flow, an expert that is trained by flow matching, apart from all "
-        "others. By the name of an expert or a band, or by low, high or default: experts.LL2=flow. gan where not "
-        "given.",
+        "others. By the name of an expert or a band, or by low, high or default: experts.LL2=flow; experts=flow is "
+        "short for experts.default=flow. gan where not given.",
     )
     flow: FlowSettings = FlowSettings()
     generation: GenerationSettings = GenerationSettings()
@@ -225,6 +225,8 @@ class ModelSettings(SettingGroup):
                 "give an even number, or generation.solver=euler"
             )
         flows = [gan for gan in plan.gans if gan.kind == "flow"]
+        for gan in flows:
+            choice_for(gan, self.generation.guidance, "generation.guidance")
         if plan.gans and len(flows) == len(plan.gans) and self.image_stage.enabled and self.flow.outputs == "real":
             raise InputError(
                 "image_stage.enabled: all experts are of the kind flow, and flow.outputs=real would show this stage "

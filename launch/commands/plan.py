@@ -144,7 +144,7 @@ def stage_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
     for row in rows:
         w = work[row.name]
         table.add_row(
-            *expert_cells(row, rows), *parameter_cells(row),
+            *expert_cells(row, rows), *parameter_cells(row, rows),
             f"{w.multiply_accumulates / 1e6:,.1f}", f"{w.multiply_accumulates / whole:.1%}", f"{w.launches:,.0f}",
         )  # fmt: skip
     return table
@@ -206,7 +206,7 @@ def _between_stages(settings: RunSettings) -> str:
     size_bytes = exchanged_bytes(settings)
     if size_bytes:
         return f"between stages: {size_bytes / 1e3:,.1f} kB an image, sub-images and feedback"
-    return "between stages: 0 kB, every stage trains on real bands alone and waits for batches only"
+    return "between stages: 0 kB, every stage waits for batches of images alone"
 
 
 def _network(sent: Traffic, kilobytes: Callable[[float], str]) -> str:

@@ -157,7 +157,7 @@ def _lag(last: MetricsLine) -> str:
     first_s = min(begun.values())
     if IMAGE_STAGE in ended:
         return f"{ended[IMAGE_STAGE] - first_s:.2f} s from the first band to the image stage"
-    return f"{max(ended.values()) - first_s:.2f} s from the first stage that began the step to the last that ended it"
+    return f"{max(ended.values()) - first_s:.2f} s from the first stage to the last"
 
 
 def _age(folder: Folder) -> float | None:

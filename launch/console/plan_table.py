@@ -94,7 +94,7 @@ def expert_columns(rows: Sequence[PlanRow]) -> list[str]:
 def parameter_columns(rows: Sequence[PlanRow]) -> list[str]:
     """Return the headings of the columns of parameters."""
     network = "network" if _has_flows(rows) else "generator"
-    return [f"{network}\nparameters", "discriminator\nparameters"]
+    return [f"{network}\nparameters", *(["discriminator\nparameters"] if _has_discriminators(rows) else [])]
 
 
 def expert_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
@@ -102,10 +102,10 @@ def expert_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
     return [str(row.order), row.name, *([row.kind] if _has_flows(rows) else []), row.shape, row.condition]
 
 
-def parameter_cells(row: PlanRow) -> list[str]:
-    """Return what ``row`` has in :func:`parameter_columns`."""
+def parameter_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
+    """Return what ``row``, one of ``rows``, has in :func:`parameter_columns`."""
     discriminator = "-" if row.discriminator_parameters is None else f"{row.discriminator_parameters:,}"
-    return [f"{row.network_parameters:,}", discriminator]
+    return [f"{row.network_parameters:,}", *([discriminator] if _has_discriminators(rows) else [])]
 
 
 def print_plan(settings: RunSettings) -> None:
@@ -118,12 +118,16 @@ def print_plan(settings: RunSettings) -> None:
     for heading in parameter_columns(rows):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*expert_cells(row, rows), *parameter_cells(row))
+        table.add_row(*expert_cells(row, rows), *parameter_cells(row, rows))
     result_console(LOG_COLUMNS).print(table)
 
 
 def _has_flows(rows: Sequence[PlanRow]) -> bool:
     return any(row.kind == "flow" for row in rows)
+
+
+def _has_discriminators(rows: Sequence[PlanRow]) -> bool:
+    return any(row.discriminator_parameters is not None for row in rows)
 
 
 def _expert_counts(chain: Chain, gan: Gan) -> tuple[int, int | None]:

@@ -59,7 +59,8 @@ def _check_keys(values: Mapping[Any, Any], model: type[BaseModel], group: type[B
 def no_group(name: str, value: Any, group: type[BaseModel]) -> InputError:
     """Return the error of a value where a group of settings is."""
     settings = ", ".join(group.model_fields)
-    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; it holds {settings}")
+    none = f"; {name}=none is {name}.enabled=false" if "enabled" in group.model_fields else ""
+    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; it holds {settings}{none}")
 
 
 def unknown_setting(name: str, model: type[BaseModel]) -> InputError:

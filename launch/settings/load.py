@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
+from freqgan.model.expert_settings import DEFAULT, EXPERT_KINDS
 from freqgan.setting_group import AS_STORED
 from launch.settings.explain import check_keys, explain, group_of, no_group, setting_descriptions, unknown_setting
 from launch.settings.yaml_text import dump_yaml, parse_yaml, read_text
@@ -19,8 +20,11 @@ from launch.settings.yaml_text import dump_yaml, parse_yaml, read_text
 Values = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 PRESET_KEY = "preset"
-SHORTHANDS: dict[str, dict[str, Values]] = {"image_stage": {"none": {"enabled": False}}}
-"""What a single word in the place of a group of settings stands for."""
+SHORTHANDS: dict[str, dict[str, Values]] = {
+    "image_stage": {"none": {"enabled": False}},
+    "experts": {kind: {DEFAULT: kind} for kind in EXPERT_KINDS},
+}
+"""What a single word in the place of a group of settings, or of a table, stands for."""
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
@@ -201,11 +205,11 @@ def _override(values: Values, text: str) -> None:
     if key == PRESET_KEY:
         raise InputError(f"{text}: a preset is named in the place of SETTINGS, or by `preset:` in a settings file")
     parsed = value if _is_text(key) else parse_yaml(value, f"{key}: {value!r} is no valid YAML value")
-    parsed = _written_out(key, parsed)
-    if isinstance(parsed, dict) and key in SHORTHANDS:
-        values[key] = _merge({key: values.get(key, {})}, {key: parsed})[key]
-    else:
+    full = _written_out(key, parsed)
+    if full is parsed:
         _place(values, key, parsed)
+    else:
+        values.update(_merge(values, {key: full}))
 
 
 def _written_out(key: str, value: Any) -> Any:

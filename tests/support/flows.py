@@ -17,3 +17,9 @@ FLOW_BELOW_GAN: dict[str, Any] = {"experts": {"LL1": "flow"}, "plan": {"bands": 
 """A flow expert for LL1, a GAN for HL1 and the image stage; the GAN sees the real LL1."""
 SAMPLED: dict[str, Any] = {**FLOW_BELOW_GAN, "flow": {**TINY_FLOW, "outputs": "samples", "output_evaluations": 2}}
 """The same; the GAN sees samples of the flow expert."""
+SMALL_FLOW_OVERRIDES = (
+    "flow.coarse_network={width: 8, coarse_width: 8}",
+    "flow.band_network={width: 8, coarse_width: 8}",
+)
+FLOW_OVERRIDES = ("experts=flow", "image_stage=none", "plan.high_gans.1=1", *SMALL_FLOW_OVERRIDES)
+"""The same two flow experts on the command line, as changes of the preset smoke."""

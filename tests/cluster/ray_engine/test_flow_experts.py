@@ -27,15 +27,16 @@ def quiet_flows(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_dead_flow_expert_is_replayed_and_the_other_has_nothing_of_it(
     quiet_flows: str, small_shards: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    settings = tiny_run_settings(tmp_path / "run", small_shards, **FLOWS, executor="ray", snapshot_every=2, window=3)
-    with killing({4: ["HL-LH-HH1"]}) as replaced, executors() as running:
+    settings = tiny_run_settings(tmp_path / "run", small_shards, **FLOWS, executor="ray", snapshot_every=4, window=3)
+    with killing({5: ["HL-LH-HH1"]}) as replaced, executors() as running:
         _, events, digest = trained(settings)
     assert digest == quiet_flows
     assert replaced == {"HL-LH-HH1"}
     assert [(recovery.stages, recovery.decision) for recovery in events.recoveries] == [(("HL-LH-HH1",), "replay")]
-    steps = running[-1].replay_log.steps.values()
-    assert steps
-    assert all(not refs.outputs and not refs.gradients for refs in steps)  # nothing is there to be sent
+    kept = running[-1].replay_log.steps
+    assert sorted(kept) == [4, 5]  # those since the snapshot
+    assert all(refs.metrics.keys() == {"LL1", "HL-LH-HH1"} for refs in kept.values())
+    assert all(not refs.outputs and not refs.gradients for refs in kept.values())  # nothing is there to be sent
 
 
 @LONG

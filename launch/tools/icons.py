@@ -38,8 +38,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
 FONTS = ("elusiveicons", "fontawesome6-regular", "fontawesome6-solid", "materialdesignicons6", "phosphor", "remixicon")
 OTHER_WORDS = {
     "account", "alert", "arrow", "battery", "bold", "box", "brake", "broken", "check", "clock", "close", "cog", "crash",
-    "data", "down", "download", "edit", "electric", "error", "esp", "exclamation", "flat", "group", "half", "id", "import",
-    "info", "key", "left", "lightning", "line", "list", "lock", "man", "marker", "mask", "minus", "multiple", "network",
+    "data", "down", "download", "edit", "electric", "error", "esp", "exclamation", "flat", "group", "half", "id",
+    "import", "info", "key", "left", "lightning", "line", "list", "lock", "man", "marker", "mask", "minus", "multiple",
+    "network",
     "off", "outage", "percent", "plus", "print", "question", "recognition", "refresh", "remove", "right", "search",
     "seat", "settings", "shift", "simple", "slash", "snow", "structure", "sync", "tire", "traction", "up", "upload",
     "view", "wrench", "x",

@@ -49,6 +49,8 @@ def super_resolve_command(
     """
     _, synthesiser = open_model(run, note=note, generation=generation.apply)
     settings = synthesiser.settings
+    if not settings.levels:
+        raise InputError("the model has no levels (levels=0): it has no low band that an image could be enlarged from")
     if not 1 <= level <= settings.levels:
         raise InputError(f"--from-level {level}: the model has levels 1 (finest) to {settings.levels}")
     folder = open_folder(out)

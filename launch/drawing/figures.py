@@ -49,7 +49,7 @@ def detail_count(image_size: int) -> int:
 
 
 def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | None) -> Figures:
-    """Return all pictures.
+    """Return all pictures; without levels there are none of bands.
 
     Args:
         synthesiser: the model.
@@ -59,8 +59,9 @@ def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | 
     """
     chain, figures = synthesiser.chain, Figures()
     _add_images(figures, chain, generated, real)
-    _add_bands(figures, chain, generated, real)
-    _add_fit(figures, chain, generated, real)
+    if chain.settings.levels:
+        _add_bands(figures, chain, generated, real)
+        _add_fit(figures, chain, generated, real)
     return figures
 
 

@@ -400,6 +400,16 @@ def test_the_page_of_a_mixed_chain_shows_both_kinds(capsys: Capsys, small_shards
         assert words in page.text
 
 
+def test_the_page_of_a_model_without_levels_has_no_bands(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    page = trained_page(
+        capsys, small_shards, tmp_path / "run", "levels=0", "experts=flow", "image_stage=none", *SMALL_FLOW_OVERRIDES
+    )
+    assert "One flow expert of whole images" in page.text
+    for heading in ("Do the bands fit together?", "One image as its bands", "Every band"):
+        assert heading not in page.text
+    assert len(page.sources) == len(list((tmp_path / "run" / "report").glob("*.png")))
+
+
 @pytest.mark.parametrize("count", [1, POINTS + 1])
 def test_losses_are_drawn_by_kind(count: int) -> None:
     stages = {"LL1": {"loss": 0.5}, "HL1": {"loss_d": 0.7, "loss_g": 0.9}}

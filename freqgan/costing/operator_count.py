@@ -117,6 +117,20 @@ def _product(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
     return lambda args, out: int(out.numel()) * int(args[first].shape[-1])
 
 
+def _attention(args: tuple[Any, ...], out: Any) -> int:
+    """Return the products of fused attention: of queries with keys, and of their weights with values."""
+    query, key, value = args[:3]
+    rows = int(query.numel()) // int(query.shape[-1])
+    return rows * int(key.shape[-2]) * int(query.shape[-1] + value.shape[-1])
+
+
+def _attention_backward(args: tuple[Any, ...], out: Any) -> int:
+    """Return the products of its derivatives: the weights once more, and those by weights, values, queries, keys."""
+    query, key, value = args[1:4]
+    rows = int(query.numel()) // int(query.shape[-1])
+    return rows * int(key.shape[-2]) * int(3 * query.shape[-1] + 2 * value.shape[-1])
+
+
 aten = torch.ops.aten
 COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
     aten.convolution.default: _convolution,
@@ -125,6 +139,8 @@ COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
     aten.bmm.default: _product(0),
     aten.addmm.default: _product(1),
     aten.baddbmm.default: _product(1),
+    aten._scaled_dot_product_flash_attention_for_cpu.default: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward.default: _attention_backward,
 }
 
 

@@ -109,9 +109,10 @@ def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tens
     figures.pictures["images-generated"] = _grid(to_pixels(generated.images).numpy())
     if real is not None:
         figures.pictures["images-real"] = _grid(to_eight_bits(real).numpy())
-    parts = {"blended": generated.images}
+    blended = {"blended": generated.images}
+    parts = blended if chain.settings.levels else {}
     if chain.settings.image_stage.enabled:
-        parts |= {"chain": generated.frequency, "other": generated.conventional}
+        parts = {**blended, "chain": generated.frequency, "other": generated.conventional}
     for name, images in parts.items():
         figures.pictures[f"part-{name}"] = _detail_grid(images)
 

@@ -146,7 +146,7 @@ def build_plan(layout: BandLayout, settings: PlanSettings, experts: Mapping[str,
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)
     gans: list[Gan] = []
-    for level in range(levels, 0, -1):
+    for level in range(levels, 0, -1) if levels else [0]:
         gans += _low_gans(level, levels, settings, chosen)
         high = layout.orientations(level)[1:]
         gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), chosen)

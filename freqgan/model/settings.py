@@ -129,7 +129,13 @@ class ModelSettings(SettingGroup):
         description="How often the high bands of a level are split again, each into 4 to that power packets: "
         "packets.1=1 gives HLLL1, HLHL1 ..., each with a GAN of its own.",
     )
-    levels: int = Field(2, ge=1, le=10, description="Number of resolutions; level 1 is the finest.")
+    levels: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="Number of resolutions; level 1 is the finest. 0 splits nothing: one expert generates LL0, the "
+        "image itself.",
+    )
     batch: int = Field(64, ge=1, le=1_000_000, description="Images in one step.")
     images: int = Field(
         500_000,

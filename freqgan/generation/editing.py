@@ -103,7 +103,9 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
 
 
 @torch.no_grad()
-def encode(synthesiser: Synthesiser, images: Tensor, labels: Tensor | None = None, seed: int = 0, block: int = 0) -> Draws:
+def encode(
+    synthesiser: Synthesiser, images: Tensor, labels: Tensor | None = None, seed: int = 0, block: int = 0
+) -> Draws:
     """Return the draws from which ``synthesiser.draw`` makes ``images``.
 
     Each flow expert's steps, as the settings' ``generation`` has them, are undone under the real bands before it. Of an
@@ -134,9 +136,7 @@ def encode(synthesiser: Synthesiser, images: Tensor, labels: Tensor | None = Non
     for number, gan in enumerate(chain.plan.gans):
         flow = synthesiser.flows[gan.name]
         condition, strength = synthesiser.flow_condition(gan, real, draws)
-        noise = flow.encode(
-            chain.stacked(gan, real), condition, strength, own_labels, synthesiser.settings.generation
-        )
+        noise = flow.encode(chain.stacked(gan, real), condition, strength, own_labels, synthesiser.settings.generation)
         vector, draws.rests[gan.name] = flow.numbers(noise)
         noises[number, :, : vector.shape[1]] = vector  # further numbers of a longer vector have no effect
     return draws

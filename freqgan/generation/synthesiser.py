@@ -12,6 +12,7 @@ from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain, Condition
+from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_expert import FlowExpert, VelocityPair, build_velocity_pair
 from freqgan.model.generators import AVERAGE, ImageGenerator, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
@@ -124,6 +125,10 @@ class Synthesiser(nn.Module):
     def alphas(self) -> dict[str, float]:
         """The learned blend weight, or one per band; none without an image stage."""
         return {} if self.image is None else to_numbers(self.image.blend.alphas())
+
+    def set_generation(self, generation: GenerationSettings) -> None:
+        """Have flow experts generate by ``generation`` from now on, in place of the settings' own."""
+        self.settings = self.settings.model_copy(update={"generation": generation})
 
     def forward(
         self, noises: Tensor, labels: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None

@@ -20,6 +20,7 @@ from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
+from launch.commands.image_files import output_names
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
@@ -53,7 +54,8 @@ def super_resolve_command(
         ]
     )
     bicubic = torch.cat([_bicubic(source.low, settings.image_size) for source in sources])
-    for name, pixels in zip(_names(sources), to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
+    names = output_names([source.stem for source in sources], SIDE_BY_SIDE.partition(".")[0])
+    for name, pixels in zip(names, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
         folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
     lines = [
@@ -90,14 +92,6 @@ def _read(synthesiser: Synthesiser, url: str, level: int) -> Source:
         return Source(stem, _tensor(pixels.transpose(2, 0, 1)), None)
     truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
     return Source(stem, low_band(synthesiser, truth, level), truth)
-
-
-def _names(sources: Sequence[Source]) -> list[str]:
-    """Return the names of the inputs, with numbers before them where two are alike, or one is that of the overview."""
-    stems = [source.stem for source in sources]
-    if len({*stems, SIDE_BY_SIDE.partition(".")[0]}) > len(stems):
-        return stems
-    return [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
 
 
 def _tensor(pixels: Pixels) -> Tensor:

@@ -46,21 +46,22 @@ class Gaussian:
         """log p (B,) of points (B, D)."""
         rest = torch.linalg.solve_triangular(torch.linalg.cholesky(self.covariance), (x - self.mean).mT, upper=False)
         constant = self.dimensions * math.log(2 * math.pi) + torch.logdet(self.covariance)
-        return -0.5 * (rest.square().sum(0) + constant)
+        density: Tensor = -0.5 * (rest.square().sum(0) + constant)
+        return density
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Points (count, D)."""
-        normal = torch.randn(
-            count, self.dimensions, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-        )
-        return self.mean + normal @ torch.linalg.cholesky(self.covariance).mT
+        normal = torch.randn(count, self.dimensions, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        points: Tensor = self.mean + normal @ torch.linalg.cholesky(self.covariance).mT
+        return points
 
     def velocity_at(self, x: Tensor, time: float) -> Tensor:
         """E[e - x_0 | x_t = x] (B, D) for x_t = (1 - t) x_0 + t e: the field that flow matching is to learn."""
         share, identity = 1 - time, torch.eye(self.dimensions, dtype=torch.float64)
         spread = share**2 * self.covariance + time**2 * identity
-        gain = torch.linalg.solve(spread, time * identity - share * self.covariance)
-        return (x - share * self.mean) @ gain.mT - self.mean
+        gain: Tensor = torch.linalg.solve(spread, time * identity - share * self.covariance)
+        velocities: Tensor = (x - share * self.mean) @ gain.mT - self.mean
+        return velocities
 
     def velocity(self) -> Velocity:
         """The same for points of any shape, in their precision."""
@@ -86,7 +87,9 @@ class Gaussian:
 
 def image_gaussian(deviation: float = PIXEL_DEVIATION) -> Gaussian:
     """Grey images of 8 x 8 pixels with stripes along a diagonal, which ties the bands of one level to each other."""
-    rows, columns = (x.flatten().double() for x in torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij"))
+    rows, columns = (
+        x.flatten().double() for x in torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    )
     down, right = rows[:, None] - rows, columns[:, None] - columns
     covariance = torch.exp(-((right - down).abs() + (right + down).abs() / 4) / 1.5)
     return Gaussian(torch.full((SIDE**2,), 0.05, dtype=torch.float64), deviation**2 * covariance)

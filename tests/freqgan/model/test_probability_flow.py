@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_errors_fall_with_the_order_of_the_solver(solver: Solver, order: int) ->
     field, noise = gaussian().velocity(), points(8)
     exact = integrate(field, noise, time_grid(2000, 1.0), "heun")
     errors = [float((integrate(field, noise, time_grid(n, 1.0), solver) - exact).norm()) for n in (20, 40, 80)]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.4)
 
 
@@ -113,7 +114,8 @@ def test_time_grids_hold_both_ends_and_fall() -> None:
     for steps in (1, 2, 7):
         for shift in (0.3, 1.0, 4.0):
             times = time_grid(steps, shift)
-            assert (len(times), times[0], times[-1]) == (steps + 1, pytest.approx(1.0, abs=1e-12), 0.0)
+            assert (len(times), times[-1]) == (steps + 1, 0.0)
+            assert times[0] == pytest.approx(1.0, abs=1e-12)
             assert times == sorted(times, reverse=True)
     assert time_grid(4, 1.0) == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert time_grid(4, 3.0)[2] == pytest.approx(0.75)  # closer together near the noise

@@ -52,9 +52,7 @@ def test_gans_above_a_flow_expert_see_the_real_band_in_its_place() -> None:
 
 
 def test_samples_of_a_flow_expert_are_exchanged_where_they_are_asked_for() -> None:
-    settings = ModelSettings.model_validate(
-        {"levels": 1, "experts": {"low": "flow"}, "flow": {"outputs": "samples"}}
-    )
+    settings = ModelSettings.model_validate({"levels": 1, "experts": {"low": "flow"}, "flow": {"outputs": "samples"}})
     needs = stage_needs(settings)
     assert needs["LL1"] == Needs()
     assert needs["HL1"] == Needs(("LL1",), (), feedback=True)

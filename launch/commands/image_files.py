@@ -52,7 +52,7 @@ def output_names(stems: Sequence[str], *taken: str) -> list[str]:
 
 
 def labels_of(count: int, label: int | None, settings: ModelSettings) -> Tensor | None:
-    """Return ``label`` for each of ``count`` images, (count,) int64; None for a model without classes.
+    """Return ``label`` for each of B = ``count`` images, (B,) int64; None for a model without classes.
 
     Raises:
         InputError: the model has no such class, or has classes and none was given.

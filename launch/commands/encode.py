@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from cluster.data.image_files import read_images
 from cluster.run.checkpoints import open_model
+from cluster.run.draws_file import DRAWS, pack_draws, read_draws
 from cluster.storage.folder import Folder, open_folder
 from freqgan.generation.editing import check_encodable, encode
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.pixels import to_pixels
-from launch.commands.draws_file import DRAWS, pack_draws, read_draws
-from launch.commands.image_files import labels_of, output_names, read_images, stem
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
-from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
+from launch.drawing.side_by_side import picture_names, write_side_by_side
+from launch.settings.labels import labels_of
 
 
 def encode_command(
@@ -43,7 +44,7 @@ def encode_command(
         blocks.append(encode(synthesiser, originals[rows], own_labels, seed, number))
     folder.write(DRAWS, pack_draws(blocks, settings.generation))
     drawn = torch.cat([synthesiser.draw(draws).images for draws in blocks])
-    names = output_names([stem(url) for url in images], SIDE_BY_SIDE.partition(".")[0])
+    names = picture_names(images)
     _write_pictures(folder, names, drawn, settings.bit_depth)
     difference = drawn - originals
     write_side_by_side(folder, {"original": originals, "drawn from noise": drawn, "difference x 100": 100 * difference})

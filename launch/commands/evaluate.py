@@ -16,7 +16,7 @@ from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
 from freqgan.metrics.evaluation import MEASURES, Score
 from launch.commands.generate import GRID
-from launch.commands.likelihoods import print_likelihoods
+from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
 from launch.drawing.side_by_side import SIDE_BY_SIDE
 from launch.settings.targets import writable_object

@@ -20,10 +20,9 @@ from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
-from launch.commands.image_files import output_names
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
-from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
+from launch.drawing.side_by_side import picture_names, write_side_by_side
 
 
 def super_resolve_command(
@@ -54,7 +53,7 @@ def super_resolve_command(
         ]
     )
     bicubic = torch.cat([_bicubic(source.low, settings.image_size) for source in sources])
-    names = output_names([source.stem for source in sources], SIDE_BY_SIDE.partition(".")[0])
+    names = picture_names([source.name for source in sources])
     for name, pixels in zip(names, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
         folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
@@ -71,7 +70,7 @@ def super_resolve_command(
 class Source:
     """One input: its low band (1, C, h, h), and the whole image (1, C, N, N) where there is one, in [-1, 1]."""
 
-    stem: str
+    name: str
     low: Tensor
     truth: Tensor | None
 
@@ -87,11 +86,10 @@ def _read(synthesiser: Synthesiser, url: str, level: int) -> Source:
             f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels; give {small} x {small} to be enlarged from level "
             f"{level}, or at least {full} x {full} to be reduced and compared"
         )
-    stem = name.rpartition("/")[2].rpartition(".")[0]
     if pixels.shape[:2] == (small, small):
-        return Source(stem, _tensor(pixels.transpose(2, 0, 1)), None)
+        return Source(name, _tensor(pixels.transpose(2, 0, 1)), None)
     truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
-    return Source(stem, low_band(synthesiser, truth, level), truth)
+    return Source(name, low_band(synthesiser, truth, level), truth)
 
 
 def _tensor(pixels: Pixels) -> Tensor:

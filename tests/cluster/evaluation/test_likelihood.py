@@ -99,7 +99,7 @@ def test_evaluate_prints_and_stores_likelihoods(capsys: Capsys, small_shards: Pa
 def test_what_else_is_printed(
     changes: dict[str, object], line: str, capsys: Capsys, small_shards: Path, tmp_path: Path
 ) -> None:
-    from launch.commands.likelihoods import print_likelihoods
+    from launch.console.likelihood_table import print_likelihoods
 
     checkpoint = flow_run(tmp_path / "run", small_shards, **changes)
     report = print_likelihoods(checkpoint, checkpoint.synthesiser(), str(small_shards), note=lambda _: None)

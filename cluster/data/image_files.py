@@ -1,4 +1,4 @@
-"""Image files that a command works on: read to the size of a model, and named in its output."""
+"""Image files that a command works on, read to the size of a model."""
 
 from __future__ import annotations
 
@@ -37,33 +37,3 @@ def _read(url: str, settings: ModelSettings) -> Tensor:
         )
     policy = ImagePolicy(size=side, channels=settings.channels, bit_depth=settings.bit_depth)
     return from_pixels(torch.from_numpy(np.ascontiguousarray(fit_image(pixels, policy))))[None]
-
-
-def stem(url: str) -> str:
-    """Return the name of a file without its folder and its ending."""
-    return url.rstrip("/").rpartition("/")[2].rpartition(".")[0]
-
-
-def output_names(stems: Sequence[str], *taken: str) -> list[str]:
-    """Return ``stems``, with numbers before them where two are alike, or one is among the names ``taken``."""
-    if len({*stems, *taken}) == len(stems) + len(taken):
-        return list(stems)
-    return [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
-
-
-def labels_of(count: int, label: int | None, settings: ModelSettings) -> Tensor | None:
-    """Return ``label`` for each of B = ``count`` images, (B,) int64; None for a model without classes.
-
-    Raises:
-        InputError: the model has no such class, or has classes and none was given.
-
-    """
-    classes = settings.classes
-    if label is None:
-        if classes:
-            raise InputError(f"the model has classes 0 to {classes - 1}: say which the images are of by --label")
-        return None
-    if label >= classes:
-        known = f"0 to {classes - 1}" if classes else "none: it was trained without classes"
-        raise InputError(f"--label {label}: the model has classes {known}")
-    return torch.full((count,), label)

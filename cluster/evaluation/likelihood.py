@@ -33,7 +33,7 @@ TOTAL = "total"
 BATCH = 32
 MOST, FEWEST = 128, 8
 PIXELS = MOST * 3 * 32 * 32
-"""Numbers in all images of a set: 128 images of 32 x 32 in colour, fewer of larger ones, so that it takes a minute."""
+"""Numbers in all images of a set: 128 images of 32 x 32 in colour, fewer of larger ones, to bound the time."""
 
 
 class Mean(NamedTuple):

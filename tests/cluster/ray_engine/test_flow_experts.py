@@ -9,7 +9,7 @@ import pytest
 
 from cluster.run.checkpoints import find_checkpoint
 from tests.campaigns.chaos import executors, killing
-from tests.support.flows import FLOW_BELOW_GAN, FLOWS, SAMPLED
+from tests.support.mixtures import FLOW_BELOW_GAN, FLOWS, SAMPLED
 from tests.support.models import TINY_SIZES
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.scripts import PAIR, UNSPARED, start_training, wait_for_step

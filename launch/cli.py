@@ -13,7 +13,8 @@ from freqgan.errors import InputError
 from launch.console.exits import run_app
 
 PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing them would cost --help an import of all settings
-SYSTEMS = "bands,literal,joint-hf,single"
+SYSTEMS = "bands,literal,joint-hf,single,flow,mixed,single-flow"
+COMPARED = "bands,literal,joint-hf,single"
 
 app = typer.Typer(
     name="freqgan",
@@ -566,7 +567,7 @@ def compare_command(
     data: Annotated[str, typer.Option(help="shards of real images that are not trained on, to measure against")],
     out: Annotated[str, typer.Option(help="local folder for all runs, the table and the page")],
     overrides: Overrides = None,
-    presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = SYSTEMS,
+    presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = COMPARED,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,

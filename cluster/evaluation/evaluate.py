@@ -21,14 +21,14 @@ from cluster.data.sampler import permutation
 from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
-from cluster.evaluation.learned_networks import accuracy_text, learned_networks
+from cluster.evaluation.learned_networks import learned_networks
 from cluster.run.checkpoints import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError, first_line
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
-from freqgan.metrics.catalogue import FEWEST
+from freqgan.metrics.catalogue import FEWEST, accuracy_sentence
 from freqgan.metrics.evaluation import Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.feature_network import LearnedFeatures
 from freqgan.metrics.inception import extractor_of
@@ -185,8 +185,8 @@ def _accuracies(networks: Sequence[LearnedFeatures]) -> dict[str, Score]:
 
 
 def _note_accuracies(networks: Sequence[LearnedFeatures], note: Callable[[str], None]) -> None:
-    for network in networks:
-        note(accuracy_text(network))
+    for name, score in _accuracies(networks).items():
+        note(accuracy_sentence(name, score.value, score.floor))
 
 
 TAKES_LONG = {"critic_accuracy": ", for which a small network is trained: this takes longest"}

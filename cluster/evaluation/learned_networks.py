@@ -53,15 +53,6 @@ def learned_networks(
     return known
 
 
-def accuracy_text(learned: LearnedFeatures) -> str:
-    """Return one sentence on how good a network is at what it learnt."""
-    whole = f"tells {learned.answers} labels apart", f"knows an image among {learned.answers} in another view"
-    tells = whole[learned.task == "instance"]
-    right = f"right on {learned.accuracy:.1%} of real images held out from it, where guessing has {learned.chance:.1%}"
-    weak = "; it is weak, and its distances say little of what images show" if learned.is_weak else ""
-    return f"the network of {learned.name} {tells}: {right}{weak}"
-
-
 def _known(cache: FeatureCache, recipe: FeatureRecipe, note: Callable[[str], None]) -> LearnedFeatures | None:
     return _recent.get((cache.data, recipe)) or cache.load(recipe, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 FEWEST: Final = 64
@@ -43,3 +44,35 @@ HIGH_IS_GOOD = (
     "inception.precision",
     "inception.recall",
 )
+
+
+WEAK: Final = 0.25
+"""Share of the way from guessing to always right; a network that is not so far has learnt little."""
+_TELLS: Final = {
+    "label_accuracy": "names the label of",
+    "instance_accuracy": "knows, in another view, which of many it is for",
+}
+
+
+def is_accuracy(metric: str) -> bool:
+    """Return whether ``metric`` says how good a network is, and not how good images are."""
+    return metric.partition(".")[2] in ACCURACIES
+
+
+def accuracy_sentences(scores: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Return what the networks of learned features have right on held-out real images, of {metric: {value, floor}}."""
+    return [
+        accuracy_sentence(name, score["value"], score["floor"])
+        for name, score in scores.items()
+        if is_accuracy(name) and score["value"] is not None and score["floor"] is not None
+    ]
+
+
+def accuracy_sentence(metric: str, accuracy: float, chance: float) -> str:
+    """Return how good the network of ``metric`` is, such as "learned.label_accuracy", and whether that is weak."""
+    family, _, kind = metric.partition(".")
+    weak = accuracy - chance < WEAK * (1 - chance)
+    return (
+        f"The network of {family} {_TELLS[kind]} {accuracy:.1%} of real images held out from it; guessing has "
+        f"{chance:.1%} right{': it is weak, and its distances say little of what images show' if weak else ''}."
+    )

@@ -101,15 +101,6 @@ class LearnedFeatures:
     accuracy: float
     chance: float
 
-    @property
-    def is_weak(self) -> bool:
-        """Whether it has learnt little more than to guess: its distances then say little of what images show."""
-        return self.accuracy - self.chance < WEAK * (1 - self.chance)
-
-
-WEAK = 0.25
-"""Share of the way from guessing to always right."""
-
 
 def reduced(images: Tensor) -> Tensor:
     """Return stored images (N, C, H, W), uint8 or uint16, as uint8 (N, C, s, s): what a network sees of them.
@@ -121,10 +112,8 @@ def reduced(images: Tensor) -> Tensor:
     eight_bits = to_eight_bits(images)
     if images.shape[-2:] == (side, side):
         return eight_bits
-    chunks = (
-        functional.interpolate(from_pixels(c), size=(side, side), mode="area") for c in torch.split(eight_bits, CHUNK)
-    )
-    return torch.cat([to_pixels(chunk) for chunk in chunks])
+    parts = map(from_pixels, torch.split(eight_bits, CHUNK))
+    return torch.cat([to_pixels(functional.interpolate(part, size=(side, side), mode="area")) for part in parts])
 
 
 class _Stage(nn.Module):

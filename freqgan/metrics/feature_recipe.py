@@ -11,14 +11,17 @@ VERSION = 1
 """Of everything that a network of learned features depends on beside its recipe and its images: networks that another
 version taught are taught anew. It changes with the arithmetic of ``feature_network`` and ``feature_training``."""
 
+FEWEST_STEPS = 4
+"""Batches without which a learning rate cannot rise and fall."""
+
 
 class FeatureRecipe(SettingGroup):
     """How one network is taught; ``name``, that of the family of metrics it serves, is part of its seed."""
 
     name: str = Field(description="Name of the family of metrics.")
     width: int = Field(ge=4, le=512, description="Channels of the first of three stages; features are 4 times as many.")
-    most_steps: int = Field(1_000, ge=1, description="Batches to learn from, at most.")
-    least_steps: int = Field(20, ge=1, description="Batches to learn from, at least.")
+    most_steps: int = Field(1_000, ge=FEWEST_STEPS, description="Batches to learn from, at most.")
+    least_steps: int = Field(20, ge=FEWEST_STEPS, description="Batches to learn from, at least.")
     passes: int = Field(20, ge=1, description="How often each image is seen, as far as `most_steps` go.")
     batch: int = Field(128, ge=2, description="Images in a batch.")
     learning_rate: float = Field(2e-3, gt=0, description="Highest learning rate, a quarter of the way through.")

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from freqgan.errors import InputError
 from freqgan.metrics.feature_network import CHUNK, FeatureNetwork, LearnedFeatures, Task, reduced
-from freqgan.metrics.feature_recipe import FeatureRecipe
+from freqgan.metrics.feature_recipe import FEWEST_STEPS, FeatureRecipe
 from freqgan.pixels import from_pixels
 from freqgan.seeds import generator_for, seeded
 
@@ -104,12 +104,14 @@ def _train(
     recipe: FeatureRecipe,
     note: Callable[[str], None],
 ) -> None:
-    steps = recipe.steps(len(pixels)) // (1 if targets is not None else VIEWS) or 1
+    steps = max(FEWEST_STEPS, recipe.steps(len(pixels)) // (1 if targets is not None else VIEWS))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, recipe.learning_rate, total_steps=steps, pct_start=0.25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        adam, recipe.learning_rate, total_steps=steps, pct_start=max(0.25, 2 / steps)
+    )
     rng = generator_for("learned features", recipe.name, "batches")
     for step, rows in enumerate(_batches(len(pixels), recipe.batch, steps, rng)):
         if step % -(-steps // 4) == 0:

@@ -69,15 +69,16 @@ def _images(index: ShardSet, policy: ImagePolicy) -> tuple[Tensor, Tensor | None
 
     They are the first ones of the order in which real images are compared.
     """
-    count, images, labels = min(MOST_IMAGES, index.sample_count), list[Tensor](), list[Tensor]()
+    images, labels = list[Tensor](), list[Tensor]()
     order = DataSettings(shuffle_shards=MIXED_SHARDS)
     with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as reader:
-        first, left_out = 0, 0
-        while first < count - left_out:
-            batch, damaged = sound_batch(reader, first, min(READ, count - left_out - first))
-            left_out += len(images_of(damaged))
+        count, first = index.sample_count, 0
+        while first < min(MOST_IMAGES, count):
+            batch, damaged = sound_batch(reader, first, min(READ, MOST_IMAGES - first, count - first))
+            count -= len(images_of(damaged))
             images.append(reduced(torch.from_numpy(np.ascontiguousarray(batch.images))))
             labels.append(torch.from_numpy(batch.labels))
             first += len(batch.images)
     ambiguous = index.ambiguous_label is not None
-    return torch.cat(images), None if ambiguous else torch.cat(labels)
+    pixels = torch.cat(images)[:count]  # in place of damaged ones the reader goes on with the next epoch
+    return pixels, None if ambiguous else torch.cat(labels)[:count]

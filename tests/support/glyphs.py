@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -30,7 +31,7 @@ def glyphs(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(pictures)[order][:, None]), torch.from_numpy(labels[order])
 
 
-def _glyph(letter: str, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _glyph(letter: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     paper, ink = sorted(rng.uniform(0, 255, 2)) if rng.random() < 0.5 else sorted(rng.uniform(0, 255, 2))[::-1]
     ink += 60 if ink > paper else -60
     picture = Image.new("L", (SIDE, SIDE), 0)
@@ -38,7 +39,7 @@ def _glyph(letter: str, rng: np.random.Generator) -> np.ndarray[tuple[int, ...],
     font = _font(FONTS[rng.integers(len(FONTS))], int(rng.integers(11, 16)))
     ImageDraw.Draw(picture).text(place, letter, 255, font, "mm")
     mixed = paper + (ink - paper) * np.asarray(picture, np.float64) / 255 + rng.normal(0, 4, (SIDE, SIDE))
-    return mixed.round().clip(0, 255).astype(np.uint8)
+    return np.asarray(mixed.round().clip(0, 255), np.uint8)
 
 
 @cache

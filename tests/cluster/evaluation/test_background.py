@@ -36,6 +36,35 @@ def test_fit_is_a_mean_of_ratios_and_collapse_is_named() -> None:
     assert "80.0% of the images are near-copies" in Evaluation(5, 50, scores_of(3.0, duplicates=0.8)).collapse
 
 
+def test_learned_features_decide_where_they_are_measured() -> None:
+    scores = scores_of(3.0) | {"learned.frechet": {"value": 0.2, "floor": 0.02, "ratio": 10.0}}
+    learned = Evaluation(5, 50, scores, "learned")
+    assert (learned.yardstick, learned.fit) == ("learned", 10.0)
+    bands = Evaluation(5, 50, scores, "bands")
+    assert (bands.yardstick, bands.fit) == ("bands", pytest.approx(3.0))
+    unmeasured = Evaluation(5, 50, scores_of(3.0), "learned")
+    assert (unmeasured.yardstick, unmeasured.fit) == ("bands", pytest.approx(3.0))
+    nothing = Evaluation(5, 50, scores | {"learned.frechet": {"value": 0.0, "floor": 0.0, "ratio": None}}, "learned")
+    assert nothing.yardstick == "bands"
+
+
+def test_lines_of_before_and_of_now_are_read(tmp_path: Path) -> None:
+    """Older lines do not say what decides, and older versions pass over that they do."""
+    log = EvaluationLog(tmp_path / "evaluations.jsonl", 0)
+    learned = {"learned.frechet": {"value": 0.2, "floor": 0.02, "ratio": 10.0}}
+    log.append(Evaluation(4, 32, scores_of(3.0) | learned, "learned"))
+    (line,) = (tmp_path / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
+    values = json.loads(line)
+    assert {"step", "images", "scores"} <= set(values)
+    assert all(set(score) == {"value", "floor", "ratio"} for score in values["scores"].values())
+    before = {name: value for name, value in values.items() if name != "best_by"} | {"step": 2}
+    old, new = parse_evaluations([json.dumps(before).encode() + b"\n", line])
+    assert (old.yardstick, old.fit) == ("bands", pytest.approx(3.0))
+    assert (new.yardstick, new.fit) == ("learned", 10.0)
+    unknown = json.dumps(values | {"best_by": "chance"}).encode() + b"\n"
+    assert parse_evaluations([unknown])[0].yardstick == "bands"
+
+
 def test_one_score_at_a_time_and_the_newest_waits() -> None:
     started: list[int] = []
     futures: dict[int, Future[ScoreValues]] = {}
@@ -88,6 +117,8 @@ def test_checkpoints_are_scored_and_the_best_is_kept(
     best = [evaluation for evaluation, marked in events.evaluations if marked][-1]
     assert best.fit == min(evaluation.fit for evaluation, _ in events.evaluations)
     assert find_checkpoint(settings.run, best=True).step == best.step
+    assert {evaluation.yardstick for evaluation, _ in events.evaluations} == {"learned"}
+    assert best.scores["learned_holdout.instance_accuracy"]["floor"] == pytest.approx(1 / 26)
     assert find_checkpoint(settings.run).step == 6
 
 
@@ -109,12 +140,25 @@ def test_scores_reach_the_run_folder_and_the_report(
     outcome = run_command(capsys, *arguments, f"watch.data={held_out}", "watch.count=64")
     assert outcome.code == 0, outcome.err
     assert "scores of step 6" in outcome.err
+    assert "times the distance of real images by learned features" in outcome.err
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 6
     page = (run / "report.html").read_text()
     assert "Distance from real images" in page
     assert "is the best so far" in page
+    assert "times the distance of real images by learned.frechet" in page
+    assert page.count("of real images held out from it; guessing has") == 2
+    assert "learned_holdout.frechet" in page
     assert run_command(capsys, "generate", run, "--best", "--count", 2, "--out", tmp_path / "out").code == 0
+    banded = tmp_path / "banded"
+    by_bands = ("watch.best=bands", "watch.learned=false", "max_steps=2")
+    outcome = run_command(
+        capsys, "train", "smoke", f"data={small_shards}", f"run={banded}", f"watch.data={held_out}", "watch.count=64",
+        *by_bands,
+    )  # fmt: skip
+    assert "by learned features" not in outcome.err
+    assert "learned" not in (banded / "evaluations.jsonl").read_text().replace('"best_by"', "")
+    assert "by the mean of five statistics of bands" in (banded / "report.html").read_text()
     plain = tmp_path / "plain"
     assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}").code == 0
     assert "Distance from real images" not in (plain / "report.html").read_text()

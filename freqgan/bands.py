@@ -21,11 +21,14 @@ ORIENTATIONS: tuple[Orientation, ...] = ("LL", "HL", "LH", "HH")
 HIGH_ORIENTATIONS: tuple[Orientation, ...] = ("HL", "LH", "HH")
 MOST_RINGS = 8
 RINGS: tuple[Orientation, ...] = tuple(f"R{letter}" for letter in "ABCDEFGH"[:MOST_RINGS])
-_NAME = re.compile(r"(LL|(?:HL|LH|HH)(?:LL|HL|LH|HH)*|R[A-H])([1-9]\d*)", re.ASCII)
+_NAME = re.compile(r"(LL|(?:HL|LH|HH)(?:LL|HL|LH|HH)*|R[A-H])([1-9]\d*|(?<=LL)0)", re.ASCII)
 
 
 class Band(NamedTuple):
-    """One sub-image of the transform: ``level`` 1 is the finest, ``orientation`` one of LL, HL, LH, HH, or as above."""
+    """One sub-image of the transform: ``level`` 1 is the finest, ``orientation`` one of LL, HL, LH, HH, or as above.
+
+    LL0 is the image itself, of a transform without levels.
+    """
 
     level: int
     orientation: Orientation

@@ -35,12 +35,12 @@ class InlineExecutor:
         statistics: dict[str, NDArray[np.float32]],
         restore: RestorePoint | None,
     ) -> None:
-        plan = settings.band_plan()
         self.settings = settings
-        self.graph = step_graph(plan)
+        self.graph = step_graph(settings)
         self.source, self.ingest = source, source.ingest()
         self.chain = build_chain(settings, statistics)
-        self.hosts = {name: build_host(settings, StageReplica(name, 0, 1), self.chain) for name in stage_names(plan)}
+        names = stage_names(settings)
+        self.hosts = {name: build_host(settings, StageReplica(name, 0, 1), self.chain) for name in names}
         if restore is not None:
             for host in self.hosts.values():
                 host.load(restore.root_url, restore.records, restore.step)

@@ -36,7 +36,7 @@ def contention_factor(settings: RunSettings, alone_s: float, step_s: Callable[[]
         step_s: measures the same again.
 
     """
-    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings.band_plan())), MOST_PROCESSES)
+    crowd = min(READY_PER_DEVICE * own_cores(), len(stage_names(settings)), MOST_PROCESSES)
     with _busy(settings, crowd - 1):
         together_s = step_s()
     return max(1.0, together_s / alone_s)

@@ -123,7 +123,7 @@ def prepare_measurement(settings: RunSettings) -> None:
     """Begin to load what :func:`measure` needs besides this process, where the cache does not spare it."""
     if _has_contention(settings):
         name = f"seconds-{_key(settings, _own_hardware(settings)[0])}.json"
-        if "crowding" not in _known(name, stage_names(settings.band_plan())):
+        if "crowding" not in _known(name, stage_names(settings)):
             prepare()
 
 

@@ -59,7 +59,7 @@ class Pipeline:
 
     def __init__(self, settings: RunSettings, plan: Plan, costs: Mapping[str, StageCost], call_s: float) -> None:
         self.plan, self.window, self.lag = plan, settings.window, settings.feedback.lag
-        self.calls: tuple[StageCall, ...] = step_graph(settings.band_plan())
+        self.calls: tuple[StageCall, ...] = step_graph(settings)
         self.parts = [
             [self._part(call, replica, costs[call.stage], call_s) for replica in plan.by_stage[call.stage]]
             for call in self.calls

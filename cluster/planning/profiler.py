@@ -36,18 +36,18 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
     small = settings.model_copy(
         update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
     )
-    plan, interval, now_s = small.band_plan(), small.loss.penalty_interval, clock(small)
+    interval, now_s = small.loss.penalty_interval, clock(small)
     start = small.images // (2 * batch) // interval * interval
     flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
     # A chain for each stage: one that has a process to itself shares no work on a batch.
-    hosts = {name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat)) for name in stage_names(plan)}
+    hosts = {name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat)) for name in stage_names(small)}
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
     shape = (batch, small.image_size, small.image_size, small.channels)
     pixels: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
     labels = tensor_of(rng.integers(0, max(1, small.classes), batch))
-    graph, gradients = step_graph(plan), dict[str, Tensor]()
+    graph, gradients = step_graph(small), dict[str, Tensor]()
     for step in itertools.count(start):
         spent_s: dict[str, float] = {}
 

@@ -80,7 +80,7 @@ def _sub_images(settings: RunSettings, plan: Plan) -> Iterator[tuple[str, str, f
     """Yield (from node, to node, bytes) of outputs: that of a replica to each node that needs a row of it."""
     rows = {stage: list(rows_of(replicas)) for stage, replicas in plan.by_stage.items()}
     needed: dict[tuple[str, int, int], set[str]] = defaultdict(set)
-    for call in step_graph(settings.band_plan()):
+    for call in step_graph(settings):
         for reader, (first, last) in zip(plan.by_stage[call.stage], rows[call.stage], strict=True):
             for stage, pass_number in call.inputs:
                 for part, (start, end) in enumerate(rows[stage]):

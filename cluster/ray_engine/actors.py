@@ -31,6 +31,7 @@ from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import delete_snapshots
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
+from freqgan.model.needs import feedback_receivers
 
 Array = NDArray[np.float32] | NDArray[np.float16]
 """What stages give each other."""
@@ -69,7 +70,7 @@ def _stacks_after(deadline_s: float) -> Iterator[None]:
 
 
 class StageActor:
-    """One band GAN or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
+    """The expert of a band, or the image stage. Outputs of other stages arrive as top-level arguments, resolved by Ray.
 
     It is no stage before :meth:`build`, so that a spare can wait with everything imported.
     """
@@ -141,7 +142,7 @@ class StageActor:
     def gradients(self, step: int) -> Any:
         """Return what :meth:`StageHost.gradients` gives, in the order of the chain."""
         kept = self.host.gradients(step)
-        return _returned([_array(kept[gan.name]) for gan in self.host.settings.band_plan().gans])
+        return _returned([_array(kept[name]) for name in feedback_receivers(self.host.settings)])
 
     def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
         """Return the output (B, C * bands, h, h) that :meth:`StageHost.forward` gives.

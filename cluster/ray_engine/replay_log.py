@@ -15,6 +15,7 @@ from cluster.ray_engine.results import error_of, is_death, is_ready, is_unavaila
 from cluster.ray_engine.worker_group import WorkerGroup
 from cluster.run.settings import RunSettings
 from cluster.stages.replicas import StageReplica
+from freqgan.model.needs import feedback_receivers
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 
@@ -67,10 +68,9 @@ class ReplayLog:
     """
 
     def __init__(self, settings: RunSettings, workers: WorkerGroup, first_step: int) -> None:
-        plan = settings.band_plan()
         self.settings, self.workers = settings, workers
-        self.graph = step_graph(plan)
-        self.receivers = [gan.name for gan in plan.gans] if settings.feeds_back else []
+        self.graph = step_graph(settings)
+        self.receivers = feedback_receivers(settings)
         self.steps: dict[int, StepRefs] = {}
         self.earlier_gradients: dict[int, dict[str, Any]] = {}
         """Of steps before the first one here: what the image stage has kept of them."""
@@ -202,18 +202,18 @@ class ReplayLog:
         inputs: Mapping[str, Parts],
         gradients: Mapping[str, Any],
     ) -> Parts:
-        """Make a replica's call; return the reference to its part of the output, none of the image stage."""
+        """Make a replica's call; return the reference to its part of the output, if other calls take it."""
         parts = [(name, part) for name, by_index in inputs.items() for _, part in sorted(by_index.items())]
         names, arrays = [name for name, _ in parts], [part for _, part in parts]
         actor = self.workers.actors[replica.name]
         if call.kind == "forward":
             return {replica.index: actor.forward.remote(step, names, refs.labels, *arrays)}
-        receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage]
+        receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage] * call.has_output
         arguments = (step, names, refs.images, refs.labels, gradients.get(call.stage), *arrays)
         returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
         refs.metrics[replica.name], *outputs = returned if receivers else [returned]
         if call.stage != IMAGE_STAGE:
-            return {replica.index: outputs[0]}
+            return {replica.index: outputs[0]} if outputs else {}
         refs.gradients = dict(zip(receivers, outputs, strict=True))
         return {}
 

@@ -109,7 +109,7 @@ class CheckpointWriter:
             "format": FORMAT,
             "version": __version__,
             "step": step,
-            "stages": dict.fromkeys(stage_names(plan), step),
+            "stages": dict.fromkeys(stage_names(self.settings), step),
             "epoch": self.lease.epoch if self.lease else 0,
             "images": images,
             "data": {"fingerprint": self.data_fingerprint, "position": images},

@@ -85,7 +85,7 @@ class Checkpoint:
         """How many steps each stage has finished, by its name; all are equal where stages wait for each other."""
         stored = self.manifest.get("stages")
         if stored is None:
-            return dict.fromkeys(stage_names(self.settings.band_plan()), self.step)
+            return dict.fromkeys(stage_names(self.settings), self.step)
         return {str(name): int(step) for name, step in stored.items()}
 
     @cached_property

@@ -34,13 +34,15 @@ from cluster.storage.folder import open_folder
 from freqgan.errors import RunError, first_line
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
+from freqgan.model.needs import feedback_receivers, stage_needs
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
 from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
-from freqgan.training.band_gan import BandGan, Feedback
+from freqgan.training.experts import build_expert
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.rollback import GOOD, DivergenceGuard
+from freqgan.training.stage import BandExpert, Feedback
 
 GRADIENT_SCALE = 1024.0
 """Of feedback in float16, whose numbers are else near the smallest that it has. A power of two: exact."""
@@ -53,7 +55,7 @@ class OutOfStepError(RunError):
 class HostedStep(NamedTuple):
     """A step's metrics and what it has for other stages: a band's output, or the image stage's gradients by GAN.
 
-    ``outputs`` are of the type that the settings exchange, in C order.
+    ``outputs`` are of the type that the settings exchange, in C order; there are none that no stage takes.
     """
 
     metrics: Metrics
@@ -76,13 +78,14 @@ class StageHost(ABC):
         self,
         settings: RunSettings,
         replica: StageReplica,
-        stage: BandGan | ImageStage,
+        stage: BandExpert | ImageStage,
         lag_buffer: LagBuffer[Any],
         group: ReplicaGroup | None = None,
     ) -> None:
         self.settings, self.replica, self.name = settings, replica, replica.stage
         self.group, self.share = group, group or SINGLE
         self.stage, self.kept = stage, lag_buffer
+        self.needs = stage_needs(settings)[replica.stage]
         self.guard = DivergenceGuard(stage, settings.health)
         self.done = 0
         self._last: HostedStep | None = None
@@ -159,6 +162,14 @@ class StageHost(ABC):
     @property
     def _exchanged(self) -> torch.dtype:
         return torch.float16 if self.settings.exchange == "float16" else torch.float32
+
+    def _with_real(self, step: int, images: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``outputs`` of other stages, and real bands in place of those that it takes and nobody sends.
+
+        All are as they are exchanged.
+        """
+        real = self.stage.chain.real_outputs(step, images, self.needs.real)
+        return dict(outputs) | {name: self._sent(band) for name, band in real.items()}
 
     def _received(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what other stages sent, on the device of this one, as numbers to compute with."""
@@ -265,37 +276,40 @@ class StageHost(ABC):
 
 
 class BandHost(StageHost):
-    """One band GAN or a replica of one.
+    """The expert of a band, or a replica of one.
 
     A replica's outputs, and those in its lag buffer, are of its own rows of the batch; a checkpoint has those of all.
 
     Args:
         settings: of the run.
-        replica: which replica of which GAN.
+        replica: which replica of which expert.
         chain: of the model, on the device to train on.
         group: of the replicas, where there are several.
 
     """
 
-    stage: BandGan
+    stage: BandExpert
     kept: BandBuffer
 
     def __init__(
         self, settings: RunSettings, replica: StageReplica, chain: Chain, group: ReplicaGroup | None = None
     ) -> None:
         gan = chain.plan.gan(replica.stage)
-        stage = BandGan(chain, gan, group or SINGLE, _capture(settings, chain))
+        stage = build_expert(chain, gan, group or SINGLE, _capture(settings, chain))
         super().__init__(settings, replica, stage, BandBuffer(settings.feedback.lag, gan.name), group)
 
     def _train(
         self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
     ) -> HostedStep:
+        outputs = self._with_real(step, images, outputs)
         inputs = self._received(outputs)
         feedback = None if gradient is None else self._feedback(step - self.settings.feedback.lag, gradient)
         result = self.guard.run(step, lambda: self.stage.step(step, images, labels, inputs, feedback))
+        if result.output is None:
+            return HostedStep(result.metrics, {})
         output = self._sent(result.output)
-        if self.settings.feeds_back:
-            self.kept.add(step, BandStep(labels, dict(outputs), output))
+        if self.needs.feedback:
+            self.kept.add(step, BandStep(labels, outputs, output))
         return HostedStep(result.metrics, {self.name: output})
 
     def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
@@ -332,14 +346,16 @@ class ImageHost(StageHost):
     def __init__(self, settings: RunSettings, chain: Chain) -> None:
         stage = ImageStage(chain, _capture(settings, chain))
         super().__init__(settings, StageReplica(IMAGE_STAGE, 0, 1), stage, GradientBuffer(settings.feedback.lag))
+        self._receivers = feedback_receivers(settings)
 
     def _train(
         self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
     ) -> HostedStep:
-        inputs = self._received(outputs)
+        inputs = self._received(self._with_real(step, images, outputs))
         result = self.guard.run(step, lambda: self.stage.step(step, images, labels, inputs))
         # Its pictures have no reader: not sending them keeps them out of the object store.
-        gradients = {name: self._sent(tensor * self._gradient_scale) for name, tensor in result.feedback.items()}
+        feedback = {name: result.feedback[name] for name in self._receivers}
+        gradients = {name: self._sent(tensor * self._gradient_scale) for name, tensor in feedback.items()}
         if gradients:
             self.kept.add(step, gradients)
         return HostedStep(result.metrics, gradients)

@@ -24,5 +24,5 @@ class StageReplica:
 
 def replicas_of(settings: RunSettings) -> dict[str, list[StageReplica]]:
     """Return the replicas of every stage, in the order of the chain."""
-    counts = {name: settings.replicas.get(name, 1) for name in stage_names(settings.band_plan())}
+    counts = {name: settings.replicas.get(name, 1) for name in stage_names(settings)}
     return {name: [StageReplica(name, i, count) for i in range(count)] for name, count in counts.items()}

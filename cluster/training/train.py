@@ -233,7 +233,7 @@ class Run:
 
         """
         if self.settings.executor == "ray":
-            actors = f"an actor for each of {len(stage_names(self.settings.band_plan()))} stages"
+            actors = f"an actor for each of {len(stage_names(self.settings))} stages"
             there = given_address(self.address)
             self.callback.on_prepare(
                 f"starting {actors} on the Ray at {there.text}" if there else f"starting Ray and {actors}"

@@ -25,8 +25,9 @@ from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
 from freqgan.tensor_dicts import tensors_of
-from freqgan.training.band_gan import BandGan, Feedback
+from freqgan.training.band_gan import BandGan
 from freqgan.training.image_stage import ImageStage
+from freqgan.training.stage import Feedback
 
 BATCH = 2
 
@@ -216,7 +217,7 @@ def _step_counts(
         counts.append((call.stage, count))
         return output
 
-    run_step(step_graph(settings.band_plan()), run_call)
+    run_step(step_graph(settings), run_call)
     return counts
 
 

@@ -38,7 +38,7 @@ def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draw
     fixed = known_bands(synthesiser, low, level)
     if all(set(gan.bands) <= fixed.keys() for gan in chain.plan.gans):
         raise InputError(f"the model has no GAN for the bands of level {level} or finer: nothing can be made up")
-    return chain.image(synthesiser.run_chain(draws.noises, draws.labels, draws.choices, fixed))
+    return chain.image(synthesiser.run_chain(draws, fixed))
 
 
 def known_bands(synthesiser: Synthesiser, low: Tensor, level: int) -> SubImages:
@@ -79,7 +79,7 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
 
     """
     chain = synthesiser.chain
-    before = synthesiser(draws.noises, draws.labels, draws.choices)
+    before = synthesiser.draw(draws)
     redrawn = _named(bands, list(before.sub_images) if chain.plan.gans else [])
     coarsest = max((band.level for band in redrawn), default=0)
     fixed = {
@@ -87,13 +87,16 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
         for band, x in before.sub_images.items()
         if band not in redrawn and not (band.orientation == "LL" and band.level < coarsest)
     }
-    takes_other = [bool(set(gan.bands) & set(redrawn)) for gan in chain.plan.gans]
-    by_gan = torch.tensor(takes_other, device=draws.noises.device)[:, None, None]
-    noises = torch.where(by_gan, other.noises, draws.noises)
-    choices = {band: (other if band in redrawn else draws).choices[band] for band in draws.choices}
-    frequency = chain.image(synthesiser.run_chain(noises, draws.labels, choices, fixed))
-    out: Tensor = synthesiser.image.blend(frequency, before.conventional) if chain.plan.gans else before.images
-    return out
+    takes = {gan.name: bool(set(gan.bands) & set(redrawn)) for gan in chain.plan.gans}
+    by_gan = torch.tensor([*takes.values()] or [False], device=draws.noises.device)[:, None, None]
+    mixed = draws._replace(
+        noises=torch.where(by_gan, other.noises, draws.noises),
+        choices={band: (other if band in redrawn else draws).choices[band] for band in draws.choices},
+        rests={name: (other if takes[name] else draws).rests[name] for name in draws.rests},
+    )
+    if not chain.plan.gans:
+        return before.images
+    return synthesiser.blended(synthesiser.run_chain(mixed, fixed), before.conventional).images
 
 
 def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) -> Tensor:

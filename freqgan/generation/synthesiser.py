@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.model.chain import Chain
+from freqgan.model.chain import Chain, Condition
+from freqgan.model.flow_expert import FlowExpert, VelocityPair, build_velocity_pair
 from freqgan.model.generators import AVERAGE, ImageGenerator, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
+from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import stage_names
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import strip_prefix, to_numbers
 
@@ -24,7 +26,10 @@ BLOCK = 64
 
 
 class Generated(NamedTuple):
-    """Images in [-1, 1] give or take, (B, C, N, N) each, and the normalised sub-images they were made of."""
+    """Images in [-1, 1] give or take, (B, C, N, N) each, and the normalised sub-images they were made of.
+
+    Without an image stage ``images`` and ``conventional`` are those of the chain, ``frequency``.
+    """
 
     images: Tensor
     frequency: Tensor
@@ -48,21 +53,43 @@ class Generated(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Noises (GANs, B, n), labels (B,) or None, and choices of ensemble members: what an image is a function of."""
+    """What images are a function of.
+
+    Attributes:
+        noises: (experts, B, n), a vector for each expert and sample.
+        labels: (B,) int64, or None for a model without classes.
+        choices: of ensemble members, (B,) int64 by band.
+        rests: by flow expert, the numbers (B, D - n) of its noise beside its vector.
+        seed: with ``block`` it seeds the noise on conditions, where the settings have such.
+        block: see ``seed``.
+
+    """
 
     noises: Tensor
     labels: Tensor | None
     choices: dict[Band, Tensor]
+    rests: dict[str, Tensor]
+    seed: int = 0
+    block: int = 0
+
+    def rows(self, rows: slice) -> Draws:
+        """Return the draws of the samples ``rows`` alone."""
+        return self._replace(
+            noises=self.noises[:, rows],
+            labels=None if self.labels is None else self.labels[rows],
+            choices={band: choice[rows] for band, choice in self.choices.items()},
+            rests={name: rest[rows] for name, rest in self.rests.items()},
+        )
 
 
 class Synthesiser(nn.Module):
     """noise -> the chain's sub-images -> inverse transform -> blend with G_o; everything by averaged weights.
 
     Args:
-        settings: of the model.
+        settings: of the model; ``generation`` among them may differ from what it was trained with.
         statistics: of its bands.
-        states: tensors by stage name, those of ``BandGan.state_dict`` and ``ImageStage.state_dict``; only
-            the parts called ``average.`` are read.
+        states: tensors by stage name, those of ``state_dict`` of every stage; only the parts called ``average.`` are
+            read.
         device: to generate on.
 
     """
@@ -77,30 +104,35 @@ class Synthesiser(nn.Module):
         super().__init__()
         self.settings = settings
         self.chain = Chain(settings, statistics, device or torch.device("cpu"))
-        names = [gan.name for gan in self.chain.plan.gans]
-        missing = [name for name in [*names, IMAGE_STAGE] if name not in states]
+        names = stage_names(settings)
+        missing = [name for name in names if name not in states]
         if missing:
             raise InputError(f"the model has no state for {', '.join(missing)}: it was trained with another plan")
-        self.generators = nn.ModuleList(build_band_generator(self.chain, gan) for gan in self.chain.plan.gans)
-        self.image = ImageGenerator(self.chain)
-        for name, module in zip([*names, IMAGE_STAGE], [*self.generators, self.image], strict=True):
+        self.generators = nn.ModuleList(_build_networks(self.chain, gan) for gan in self.chain.plan.gans)
+        self.image = ImageGenerator(self.chain) if settings.image_stage.enabled else None
+        modules = [*self.generators, *([] if self.image is None else [self.image])]
+        for name, module in zip(names, modules, strict=True):
             module.load_state_dict(strip_prefix(AVERAGE, states[name]))
+        self.flows = {
+            gan.name: FlowExpert(self.chain, gan, networks)
+            for gan, networks in zip(self.chain.plan.gans, self.generators, strict=True)
+            if isinstance(networks, VelocityPair)
+        }
         self.to(self.chain.device).eval().requires_grad_(False)
 
     @property
     def alphas(self) -> dict[str, float]:
-        """The learned blend weight, or one per band."""
-        return to_numbers(self.image.blend.alphas())
+        """The learned blend weight, or one per band; none without an image stage."""
+        return {} if self.image is None else to_numbers(self.image.blend.alphas())
 
-    @torch.no_grad()
     def forward(
         self, noises: Tensor, labels: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
     ) -> Generated:
         """Return the images that the chain makes of given noises.
 
         Args:
-            noises: (GANs, B, n), one vector per GAN and sample, or a target vector (B, n) from which every
-                GAN gets its own orthogonal noise.
+            noises: (experts, B, n), one vector per expert and sample, or a target vector (B, n) from which every
+                expert gets its own orthogonal noise.
             labels: (B,) int64, for a model with classes.
             choices: of ensemble members, see ``Chain.choices``; those of seed 0 where not given.
 
@@ -109,50 +141,83 @@ class Synthesiser(nn.Module):
         if noises.ndim == 2:
             noises = orthogonal_noises(noises, self.settings.noise_count)
         labels = None if labels is None else labels.to(self.chain.device)
-        members = choices or self.chain.choices(0, 0, noises.shape[1])
-        conventional = self.image(coarse_noise(self.chain, noises, members), labels)
-        if not self.generators:  # a conventional GAN alone: its bands are those of its images
-            return Generated(conventional, conventional, conventional, self._analysed(conventional))
-        sub_images = self.run_chain(noises, labels, members)
+        batch = noises.shape[1]
+        members = dict(choices or self.chain.choices(0, 0, batch))
+        return self.draw(Draws(noises, labels, members, self._rests(0, 0, batch)))
+
+    @torch.no_grad()
+    def draw(self, draws: Draws) -> Generated:
+        """Return the images (B, C, N, N) of ``draws``."""
+        conventional = None
+        if self.image is not None:
+            conventional = self.image(coarse_noise(self.chain, draws.noises, draws.choices), draws.labels)
+            if not self.generators:  # a conventional GAN alone: its bands are those of its images
+                return Generated(conventional, conventional, conventional, self._analysed(conventional))
+        sub_images = self.run_chain(draws)
+        return self.blended(sub_images, conventional)
+
+    def blended(self, sub_images: SubImages, conventional: Tensor | None) -> Generated:
+        """Return images of the chain's ``sub_images``, blended with those of G_o (B, C, N, N) where there are such."""
         frequency = self.chain.image(sub_images)
+        if self.image is None or conventional is None:
+            return Generated(frequency, frequency, frequency, sub_images)
         return Generated(self.image.blend(frequency, conventional), frequency, conventional, sub_images)
+
+    def _rests(self, seed: int, block: int, batch: int) -> dict[str, Tensor]:
+        return {name: flow.rest(seed, block, batch) for name, flow in self.flows.items()}
 
     def _analysed(self, images: Tensor) -> SubImages:
         raw = self.chain.transform.analyse(images)
         return {band: self.chain.statistics.normalise(band, x) for band, x in raw.items()}
 
-    def run_chain(
-        self,
-        noises: Tensor,
-        labels: Tensor | None,
-        choices: Mapping[Band, Tensor],
-        fixed: Mapping[Band, Tensor] | None = None,
-    ) -> SubImages:
+    def run_chain(self, draws: Draws, fixed: Mapping[Band, Tensor] | None = None) -> SubImages:
         """Return the normalised sub-images of a pass of the chain.
 
         Args:
-            noises: (GANs, B, n).
-            labels: (B,) int64, for a model with classes.
-            choices: of ensemble members, see ``Chain.choices``.
-            fixed: normalised sub-images (B, C, h, h) that are taken as they are: no GAN is run for them, and those
+            draws: what they are a function of.
+            fixed: normalised sub-images (B, C, h, h) that are taken as they are: no expert is run for them, and those
                 after them see them.
 
         """
-        side, batch = self.chain.band_side, noises.shape[1]
-        condition_noise = torch.zeros(batch, device=self.chain.device)
+        side, batch = self.chain.band_side, draws.noises.shape[1]
         known = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
-            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=condition_noise.device)
+            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=self.chain.device)
             for gan in self.chain.plan.gans
             for band in gan.ring_condition
         }
         for _ in range(self.chain.plan.cycles):
-            for gan, noise, generator in zip(self.chain.plan.gans, noises, self.generators, strict=True):
+            for gan in self.chain.plan.gans:
                 if not set(gan.bands) <= known.keys():
-                    seen = self.chain.condition(gan, zeros | self.chain.bands(outputs, choices) | known)
-                    outputs[gan.name] = generator(noise, seen.planes, seen.base, condition_noise, labels)
-        return self.chain.bands(outputs, choices) | known
+                    seen = zeros | self.chain.bands(outputs, draws.choices) | known
+                    outputs[gan.name] = self._output(gan, seen, draws)
+        return self.chain.bands(outputs, draws.choices) | known
+
+    def _output(self, gan: Gan, bands: SubImages, draws: Draws) -> Tensor:
+        """Return what ``gan`` makes (B, C * bands, h, h) of the normalised ``bands`` before it."""
+        index = self.chain.plan.index(gan)
+        vector, flow = draws.noises[index], self.flows.get(gan.name)
+        strength = torch.zeros(len(vector), device=self.chain.device)
+        if flow is None:
+            seen = self.chain.condition(gan, bands)
+            output: Tensor = self.generators[index](vector, seen.planes, seen.base, strength, draws.labels)
+            return output
+        seen, strength = self.flow_condition(gan, bands, draws)
+        noise = flow.noise(vector, draws.rests[gan.name])
+        return flow.sample(noise, seen, strength, draws.labels, self.settings.generation)
+
+    def flow_condition(self, gan: Gan, bands: SubImages, draws: Draws) -> tuple[Condition, Tensor]:
+        """Return what a flow expert sees of normalised ``bands``, and the strength (B,) of the noise on it."""
+        strength = self.settings.generation.condition_noise if gan.seen else 0.0
+        if strength:
+            rng = generator_for(draws.seed, "noise on conditions", gan.name, draws.block)
+            bands = dict(bands)
+            for band in gan.seen:
+                noise = torch.randn(bands[band].shape, generator=rng).to(self.chain.device)
+                bands[band] = bands[band] + strength * noise
+        batch = draws.noises.shape[1]
+        return self.chain.condition(gan, bands), torch.full((batch,), strength, device=self.chain.device)
 
     def sample(self, seed: int, count: int, first: int = 0, labels: Tensor | None = None) -> Generated:
         """Return samples ``first`` .. ``first + count`` of ``seed``, images of (count, C, N, N).
@@ -181,25 +246,27 @@ class Synthesiser(nn.Module):
         """
         if count > BLOCK:
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
-        noises, labels, choices = self._block(seed, 0)
-        own_choices = {band: choice[:count] for band, choice in choices.items()}
-        own_labels = labels[:count].to(self.chain.device) if self.settings.classes else None
-        return Draws(noises[:, :count].to(self.chain.device), own_labels, own_choices)
+        return self._block(seed, 0).rows(slice(count))
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, labels: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
         All of the block is run, for convolutions round differently by batch.
         """
-        noises, block_labels, choices = self._block(seed, block)
+        draws = self._block(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
-        if labels is not None:
-            block_labels[rows] = labels[begin - first : end - first]
-        generated: Generated = self(noises, block_labels if self.settings.classes else None, choices)
-        return generated.rows(rows)
+        if labels is not None and draws.labels is not None:
+            draws.labels[rows] = labels[begin - first : end - first].to(draws.labels.device)
+        return self.draw(draws).rows(rows)
 
-    def _block(self, seed: int, block: int) -> tuple[Tensor, Tensor, dict[Band, Tensor]]:
-        noise, count = self.settings.noise, self.settings.noise_count
-        noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions)
+    def _block(self, seed: int, block: int) -> Draws:
+        noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
+        noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
         labels = torch.randint(max(1, self.settings.classes), (BLOCK,), generator=generator_for(seed, "label", block))
-        return noises, labels, self.chain.choices(seed, block, BLOCK)
+        own_labels = labels.to(device) if self.settings.classes else None
+        choices, rests = self.chain.choices(seed, block, BLOCK), self._rests(seed, block, BLOCK)
+        return Draws(noises, own_labels, choices, rests, seed, block)
+
+
+def _build_networks(chain: Chain, gan: Gan) -> nn.Module:
+    return build_velocity_pair(chain, gan) if gan.kind == "flow" else build_band_generator(chain, gan)

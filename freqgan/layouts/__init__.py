@@ -44,7 +44,7 @@ def parse_layout(spec: str, levels: int, packets: Mapping[int, int] | None = Non
         levels: resolutions; 1 is the finest.
         packets: how often the high bands of a level are split again, see :class:`PacketLayout`.
 
-    Raises InputError, naming the nearest names, when the family or its member is unknown, when levels < 1, and when
+    Raises InputError, naming the nearest names, when the family or its member is unknown, when levels < 0, and when
     there are packets of rings.
 
     """

@@ -13,13 +13,15 @@ MOST_SPLITS = 3
 class BandLayout:
     """The bands of a transform of four quadrants a level, LL, HL, LH and HH; level 1 is the finest.
 
+    With no levels there is one band, LL0: the image itself.
+
     Packets and rings are laid out by the classes below.
     """
 
     def __init__(self, spec: str, levels: int) -> None:
-        """``spec`` is the name the transform is parsed from; InputError when ``levels`` is not 1 or more."""
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise InputError(f"transform {spec}: levels is {levels!r}, but must be a whole number, 1 or more")
+        """``spec`` is the name the transform is parsed from; InputError when ``levels`` is not 0 or more."""
+        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 0:
+            raise InputError(f"transform {spec}: levels is {levels!r}, but must be a whole number, 0 or more")
         self.spec = spec
         self.levels = levels
         self._depth: int | None = None
@@ -33,6 +35,8 @@ class BandLayout:
 
     def bands(self) -> list[Band]:
         """Return all bands in the order of the chain: level L down to 1; within a level LL, then the high ones."""
+        if not self.levels:
+            return [Band(0, "LL")]
         return [Band(level, o) for level in range(self.levels, 0, -1) for o in self.orientations(level)]
 
     def halvings(self, band: Band) -> int:
@@ -68,7 +72,7 @@ class BandLayout:
         Errors as for :meth:`padded_size`, and for bands that the transform does not have.
         """
         band = Band(band, "LL") if isinstance(band, int) else band
-        if not 1 <= band.level <= self.levels:
+        if not min(1, self.levels) <= band.level <= self.levels:
             raise InputError(f"transform {self.spec}: level {band.level} is not among its levels 1 to {self.levels}")
         known = self.orientations(band.level)
         if band.orientation not in known:

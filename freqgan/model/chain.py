@@ -7,7 +7,7 @@ synthesis of the coarser level (exact nesting).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ from freqgan.model.plan import BandPlan, Gan
 from freqgan.model.real_batch import RealBatch
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import compressed, grid_patch
-from freqgan.networks.settings import NetworkSettings
 from freqgan.pixels import from_pixels
 from freqgan.recipe.augmentation import augment
 from freqgan.seeds import generator_for
@@ -82,7 +81,7 @@ class Chain:
         self.device = device
         self.size = (settings.image_size, settings.image_size)
         self._last_reals: _Reals | None = None
-        self._patches = {gan: grid_patch(self.gan_side(gan), self._sizes(gan).patch) for gan in self.plan.gans}
+        self._patches = {gan: grid_patch(self.gan_side(gan), self._wanted_patch(gan)) for gan in self.plan.gans}
 
     def band_side(self, band: Band | int) -> int:
         """Return the side of the sub-images of ``band``, or of the low band of a level, pixels."""
@@ -96,8 +95,11 @@ class Chain:
         """Return the pixels along a side of one cell of the grid that ``gan`` works on."""
         return self._patches[gan]
 
-    def _sizes(self, gan: Gan) -> NetworkSettings:
-        return self.settings.band_generator if self.plan.has_base(gan) else self.settings.coarse_generator
+    def _wanted_patch(self, gan: Gan) -> int:
+        if gan.kind == "flow":
+            return self.settings.velocity_sizes(gan).patch
+        sizes = self.settings.band_generator if self.plan.has_base(gan) else self.settings.coarse_generator
+        return sizes.patch
 
     # -- real images ---------------------------------------------------------------------------
 
@@ -128,6 +130,20 @@ class Chain:
     def stacked(self, gan: Gan, sub_images: SubImages) -> Tensor:
         """Return the bands of ``gan`` stacked by channel: (B, C * bands, h, h)."""
         return torch.cat([sub_images[band] for band in gan.bands], dim=1)
+
+    def real_outputs(self, step: int, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the real bands in place of the outputs (B, C * bands, h, h) of the experts ``names``.
+
+        Args:
+            step: number of steps done before this one.
+            pixels: stored images uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
+            names: of experts.
+
+        """
+        if not names:
+            return {}
+        real = self.real_batch(step, pixels).sub_images
+        return {name: self.stacked(self.plan.gan(name), real) for name in names}
 
     # -- generated bands -----------------------------------------------------------------------
 

@@ -7,16 +7,19 @@ level q, by default 1 and 3, so 4L in all. Several GANs on one band are members 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
 from freqgan.bands import Band, Orientation, parse_band
 from freqgan.errors import InputError, nearest
 from freqgan.layouts import BandLayout
+from freqgan.model.expert_settings import DEFAULT, HIGH, LOW, ExpertKind
 from freqgan.setting_group import SettingGroup
+
+Value = TypeVar("Value")
 
 
 class PlanSettings(SettingGroup):
@@ -58,7 +61,7 @@ class PlanSettings(SettingGroup):
 
 @dataclass(frozen=True)
 class Gan:
-    """One generator with its discriminator.
+    """One expert: a generator with its discriminator, or, of the kind flow, a velocity field.
 
     ``condition`` lists the bands it sees from this pass (earlier in the chain), ``ring_condition``
     those it sees from the pass before (later in the chain; only with ``cycles`` > 1).
@@ -70,6 +73,7 @@ class Gan:
     member: int
     condition: tuple[Band, ...] = ()
     ring_condition: tuple[Band, ...] = ()
+    kind: ExpertKind = "gan"
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -129,8 +133,11 @@ class BandPlan:
         return self.has_low(gan, gan.level + 1 if gan.is_low else gan.level)
 
 
-def build_plan(layout: BandLayout, settings: PlanSettings) -> BandPlan:
-    """Return the plan of ``settings`` over the bands of ``layout``; InputError names the key and the remedy."""
+def build_plan(layout: BandLayout, settings: PlanSettings, experts: Mapping[str, ExpertKind] | None = None) -> BandPlan:
+    """Return the plan of ``settings`` over the bands of ``layout``; InputError names the key and the remedy.
+
+    ``experts`` are kinds by the name of an expert or of a band, or by ``low``, ``high`` or ``default``.
+    """
     levels = layout.levels
     if settings.bands == "none":
         return BandPlan(levels, ())
@@ -139,7 +146,7 @@ def build_plan(layout: BandLayout, settings: PlanSettings) -> BandPlan:
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)
     gans: list[Gan] = []
-    for level in range(levels, 0, -1):
+    for level in range(levels, 0, -1) if levels else [0]:
         gans += _low_gans(level, levels, settings, chosen)
         high = layout.orientations(level)[1:]
         gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), chosen)
@@ -147,7 +154,8 @@ def build_plan(layout: BandLayout, settings: PlanSettings) -> BandPlan:
         raise InputError(
             f"plan: LL{levels} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans"
         )
-    return BandPlan(levels, _with_conditions(gans, settings), settings.cycles)
+    plan = BandPlan(levels, _with_conditions(gans, settings), settings.cycles)
+    return replace(plan, gans=_with_kinds(plan, experts or {}))
 
 
 def _chosen_bands(known: list[Band], settings: PlanSettings) -> set[Band]:
@@ -227,3 +235,56 @@ def _connect(gan: Gan, order: list[Band], settings: PlanSettings, only: list[str
         tuple(band for band in earlier if band in seen),
         tuple(band for band in later if band in seen),
     )
+
+
+def choice_for(gan: Gan, choices: Mapping[str, Value], setting: str) -> Value | None:
+    """Return what ``choices`` have for ``gan``, the closest of: its name, its bands, ``low`` or ``high``, ``default``.
+
+    None where there is nothing. InputError where two bands of the expert have different choices; ``setting`` names
+    them in messages.
+    """
+    if gan.name in choices:
+        return choices[gan.name]
+    by_band = {str(band): choices[str(band)] for band in gan.bands if str(band) in choices}
+    if by_band:
+        if len(set(by_band.values())) > 1 or len(by_band) < len(gan.bands):
+            chosen = ", ".join(f"{name}={value}" for name, value in by_band.items())
+            raise InputError(
+                f"{setting}: {gan.name} generates {', '.join(map(str, gan.bands))} together, and only some have a "
+                f"choice, or different ones ({chosen}): choose for {setting}.{gan.name}, or give every band an expert "
+                f"of its own with plan.high_gans.{gan.level}={len(gan.bands)}"
+            )
+        return next(iter(by_band.values()))
+    return choices.get(LOW if gan.is_low else HIGH, choices.get(DEFAULT))
+
+
+def check_choices(plan: BandPlan, choices: Mapping[str, object], setting: str) -> None:
+    """Raise InputError for a key of ``choices`` that is no expert, no band of one, nor low, high or default."""
+    names = [*dict.fromkeys(name for gan in plan.gans for name in (gan.name, *map(str, gan.bands)))]
+    for key in choices:
+        if key not in (DEFAULT, LOW, HIGH, *names):
+            near = nearest(key, [*names, DEFAULT, LOW, HIGH])
+            raise InputError(
+                f"{setting}: no expert or band is called {key!r}{near}; there are {', '.join(names)}, and {DEFAULT}, "
+                f"{LOW} and {HIGH} for several at once"
+            )
+
+
+def _with_kinds(plan: BandPlan, experts: Mapping[str, ExpertKind]) -> tuple[Gan, ...]:
+    check_choices(plan, experts, "experts")
+    gans = tuple(replace(gan, kind=choice_for(gan, experts, "experts") or "gan") for gan in plan.gans)
+    flows = [gan for gan in gans if gan.kind == "flow"]
+    if flows and plan.cycles > 1:
+        raise InputError(
+            f"plan.cycles: {plan.cycles} passes with experts of the kind flow ({flows[0].name}): one that sees later "
+            "bands is part of no order, and the chain rule, which lets it train apart, holds in an order alone; set "
+            "plan.cycles=1"
+        )
+    for gan in flows:
+        if gan.is_low and gan.level < plan.levels and plan.has_base(gan):
+            raise InputError(
+                f"experts: {gan.name} is a flow expert, and refines a low band that the bands before it give exactly: "
+                "there is nothing left to learn. Set plan.strict_nesting=true, which leaves refiners out, or "
+                f"experts.{gan.name}=gan"
+            )
+    return gans

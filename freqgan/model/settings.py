@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
+from freqgan.model.expert_settings import ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.noise_settings import NoiseSettings, check_noise
-from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan
-from freqgan.networks.settings import NetworkSettings
+from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices
+from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
 from freqgan.recipe.settings import (
     AugmentationSettings,
     HealthSettings,
@@ -75,6 +76,11 @@ class FeedbackSettings(SettingGroup):
 class ImageStageSettings(SettingGroup):
     """The inverse transform's output blended with another, conventional generator."""
 
+    enabled: bool = Field(
+        True,
+        description="Train this stage. false: the images are those of the chain alone, no discriminator of whole "
+        "images trains the bands, and stages exchange less, or nothing at all.",
+    )
     generator: NetworkSettings = Field(
         NetworkSettings(width=32, coarse_width=64), description="Sizes of G_o, the conventional generator."
     )
@@ -123,7 +129,13 @@ class ModelSettings(SettingGroup):
         description="How often the high bands of a level are split again, each into 4 to that power packets: "
         "packets.1=1 gives HLLL1, HLHL1 ..., each with a GAN of its own.",
     )
-    levels: int = Field(2, ge=1, le=10, description="Number of resolutions; level 1 is the finest.")
+    levels: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="Number of resolutions; level 1 is the finest. 0 splits nothing: one expert generates LL0, the "
+        "image itself.",
+    )
     batch: int = Field(64, ge=1, le=1_000_000, description="Images in one step.")
     images: int = Field(
         500_000,
@@ -135,6 +147,14 @@ class ModelSettings(SettingGroup):
         10_000, ge=1, description="Images from which means and scales of the bands are measured."
     )
     plan: PlanSettings = PlanSettings()
+    experts: dict[str, ExpertKind] = Field(
+        {},
+        description="What generates a band: gan, or flow, an expert that is trained by flow matching, apart from all "
+        "others. By the name of an expert or a band, or by low, high or default: experts.LL2=flow. gan where not "
+        "given.",
+    )
+    flow: FlowSettings = FlowSettings()
+    generation: GenerationSettings = GenerationSettings()
     noise: NoiseSettings = NoiseSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     coarse_generator: NetworkSettings = Field(
@@ -184,6 +204,7 @@ class ModelSettings(SettingGroup):
                 f"image_stage.solo_share: {self.image_stage.solo_share:g} of a batch of {self.batch} leaves none for "
                 "the images of the chain; make it smaller, or train G_o alone with plan.bands=none"
             )
+        self._check_experts()
         count = self.noise_count
         check_noise(self.noise.training, count, self.noise.dimensions)
         check_noise(self.noise.generation, count, self.noise.dimensions)
@@ -199,6 +220,26 @@ class ModelSettings(SettingGroup):
                 f"{smallest.level} less often"
             )
 
+    def _check_experts(self) -> None:
+        plan = self.band_plan()
+        if not self.image_stage.enabled and not plan.gans:
+            raise InputError("image_stage.enabled: false, with plan.bands=none: nothing is left to train")
+        check_choices(plan, self.generation.guidance, "generation.guidance")
+        if self.generation.solver == "heun" and self.generation.evaluations % 2:
+            raise InputError(
+                f"generation.evaluations: {self.generation.evaluations} is odd, and every step of heun takes two; "
+                "give an even number, or generation.solver=euler"
+            )
+        flows = [gan for gan in plan.gans if gan.kind == "flow"]
+        if plan.gans and len(flows) == len(plan.gans) and self.image_stage.enabled and self.flow.outputs == "real":
+            raise InputError(
+                "image_stage.enabled: all experts are of the kind flow, and flow.outputs=real would show this stage "
+                "real images alone as what they make: set image_stage.enabled=false, or flow.outputs=samples"
+            )
+        for level in self.flow.crop:
+            if not 1 <= level <= self.levels:
+                raise InputError(f"flow.crop: level {level} does not exist; levels are 1 (finest) to {self.levels}")
+
     @property
     def noise_count(self) -> int:
         """Noises drawn per sample: one per GAN; one for G_o where there is none."""
@@ -207,7 +248,16 @@ class ModelSettings(SettingGroup):
     @property
     def feeds_back(self) -> bool:
         """Whether the image stage sends gradients to the bands."""
-        return self.feedback.weight > 0 and bool(self.band_plan().gans)
+        return self.image_stage.enabled and self.feedback.weight > 0 and self._has_gans
+
+    @property
+    def _has_gans(self) -> bool:
+        """Whether there is an expert of the kind gan."""
+        return any(gan.kind == "gan" for gan in self.band_plan().gans)
+
+    def velocity_sizes(self, gan: Gan) -> VelocityNetworkSettings:
+        """Return the sizes of the network of ``gan``, a flow expert."""
+        return self.flow.band_network if self.band_plan().has_base(gan) else self.flow.coarse_network
 
     def generator_sizes(self, gan: Gan) -> NetworkSettings:
         """Return the sizes of the generator of ``gan``."""
@@ -219,7 +269,7 @@ class ModelSettings(SettingGroup):
 
     def band_plan(self) -> BandPlan:
         """Return the GANs of these settings."""
-        return build_plan(self.band_layout(), self.plan)
+        return build_plan(self.band_layout(), self.plan, self.experts)
 
     def band_layout(self) -> BandLayout:
         """Return which bands the transform of these settings has, and how large they are; it needs no torch."""

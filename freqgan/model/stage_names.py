@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from freqgan.model.plan import BandPlan
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from freqgan.model.settings import ModelSettings
 
 IMAGE_STAGE = "image"
 
 
-def stage_names(plan: BandPlan) -> list[str]:
-    """Return all stages in the order of the chain: the GANs, then the image stage."""
-    return [gan.name for gan in plan.gans] + [IMAGE_STAGE]
+def stage_names(settings: ModelSettings) -> list[str]:
+    """Return all stages in the order of the chain: the experts, then the image stage, if it is trained."""
+    names = [gan.name for gan in settings.band_plan().gans]
+    return [*names, IMAGE_STAGE] if settings.image_stage.enabled else names

@@ -1,6 +1,6 @@
 """One training step as a list of calls, the same for every executor.
 
-With one cycle every GAN is stepped once, in the order of the chain, and the image stage last. With T
+With one cycle every expert is stepped once, in the order of the chain, and the image stage last. With T
 cycles the chain first runs T - 1 times forward only, each GAN seeing the GANs before it from the same
 pass and those after it from the pass before; the last pass trains.
 """
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from freqgan.model.plan import BandPlan
+from freqgan.model.needs import stage_needs
+from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 
 Output = TypeVar("Output")
@@ -22,26 +23,40 @@ class StageCall:
     """One call of one stage; ``inputs`` are the (GAN, pass) whose outputs it takes.
 
     A band's step also takes the image stage's gradient of ``feedback.lag`` steps ago, where there is feedback.
+    ``has_output`` is whether another call, or another stage of the next step, takes what this one gives.
     """
 
     stage: str
     kind: Literal["forward", "step"]
     pass_number: int
     inputs: tuple[tuple[str, int], ...]
+    has_output: bool = True
 
 
-def step_graph(plan: BandPlan) -> tuple[StageCall, ...]:
-    """Return the calls of one step in an order in which every input exists before it is taken."""
+def step_graph(settings: ModelSettings) -> tuple[StageCall, ...]:
+    """Return the calls of one step in an order in which every input exists before it is taken.
+
+    A stage that needs nothing of others, see :mod:`freqgan.model.needs`, is called with no inputs.
+    """
+    plan, needs = settings.band_plan(), stage_needs(settings)
+    taken = {name for need in needs.values() for name in need.outputs}
     calls = []
     for pass_number in range(1, plan.cycles + 1):
         last = pass_number == plan.cycles
         for gan in plan.gans:
-            inputs = [(source.name, pass_number) for source in plan.sources(gan)]
+            if not last and gan.name not in taken:
+                continue
+            wanted = needs[gan.name].outputs
+            inputs = [(source.name, pass_number) for source in plan.sources(gan) if source.name in wanted]
             if pass_number > 1:
-                inputs += [(source.name, pass_number - 1) for source in plan.sources(gan, ring=True)]
-            calls.append(StageCall(gan.name, "step" if last else "forward", pass_number, tuple(inputs)))
-    everything = tuple((gan.name, plan.cycles) for gan in plan.gans)
-    return (*calls, StageCall(IMAGE_STAGE, "step", plan.cycles, everything))
+                ring = plan.sources(gan, ring=True)
+                inputs += [(source.name, pass_number - 1) for source in ring if source.name in wanted]
+            kind: Literal["forward", "step"] = "step" if last else "forward"
+            calls.append(StageCall(gan.name, kind, pass_number, tuple(inputs), gan.name in taken))
+    if IMAGE_STAGE in needs:
+        everything = tuple((name, plan.cycles) for name in needs[IMAGE_STAGE].outputs)
+        calls.append(StageCall(IMAGE_STAGE, "step", plan.cycles, everything, settings.feeds_back))
+    return tuple(calls)
 
 
 def run_step(

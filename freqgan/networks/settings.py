@@ -16,3 +16,13 @@ class NetworkSettings(SettingGroup):
     patch: int = Field(2, ge=1, le=4, description="Pixels along a side that share one grid cell, as channels.")
     expansion: int = Field(2, ge=1, le=8, description="Channels inside a block over channels outside.")
     group_width: int = Field(16, ge=1, le=65_536, description="Channels in one group of the 3x3 convolution.")
+
+
+class VelocityNetworkSettings(SettingGroup):
+    """Sizes of the U-Net of a flow expert; widths are channels."""
+
+    width: int = Field(64, ge=4, le=65_536, description="Channels on the network's own grid.")
+    coarse_width: int = Field(96, ge=4, le=65_536, description="Channels at every coarser resolution.")
+    blocks: int = Field(1, ge=1, le=16, description="Residual blocks at every resolution, on the way down and up.")
+    patch: int = Field(1, ge=1, le=4, description="Pixels along a side that share one grid cell, as channels.")
+    heads: int = Field(4, ge=0, le=64, description="Heads of the attention on the coarsest grid; 0 for none.")

@@ -25,9 +25,11 @@ def deviations(real: Tensor, generated: Tensor) -> dict[str, Tensor]:
 def shows_collapse(metrics: Mapping[str, float], settings: HealthSettings) -> bool:
     """Return whether a step's numbers are a sign that the stage has collapsed.
 
-    ``metrics`` are those of :func:`deviations` and ``loss_d``.
+    ``metrics`` are those of :func:`deviations` and ``loss_d``; a stage without a discriminator cannot collapse.
 
     Samples are held against real ones: a band that is constant in all real images is so in good samples too.
     """
+    if "loss_d" not in metrics:
+        return False
     alike = metrics["sample_deviation"] < settings.least_deviation * metrics["real_deviation"]
     return alike or metrics["loss_d"] < settings.least_loss

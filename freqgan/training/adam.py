@@ -29,7 +29,7 @@ def relative_rate(parameter: Tensor) -> float:
 
 
 class ScheduledAdam:
-    """Adam (Kingma and Ba 2015) with betas (0, beta2(images)) over the parameters of ``module``.
+    """Adam (Kingma and Ba 2015) with betas (beta1, beta2(images)) over the parameters of ``module``.
 
     The state is made at once, so that a checkpoint has the same tensors at every step.
 
@@ -40,6 +40,7 @@ class ScheduledAdam:
         rate: multiplies the settings' learning rate for every parameter.
         multipliers: learning rates relative to that of the settings by a parameter's full name, where
             :func:`relative_rate` is not wanted.
+        beta1: memory of gradients; 0 for the networks of GANs.
 
     """
 
@@ -50,8 +51,9 @@ class ScheduledAdam:
         total_images: int,
         rate: float = 1.0,
         multipliers: Mapping[str, float] | None = None,
+        beta1: float = 0.0,
     ) -> None:
-        self.settings = settings
+        self.settings, self.beta1 = settings, beta1
         self.total_images = total_images
         self.scale = 1.0
         """A factor of all rates; below 1 where a stage was set back."""
@@ -93,7 +95,7 @@ class ScheduledAdam:
             # The operator, since the first torch.optim.Optimizer of a process loads torch's compiler: two seconds.
             torch._fused_adam_(
                 parameters, [_in_layout_of(self.parameters[name], by_name[name]) for name in names],
-                averages, squares, [], [self._updates] * len(names), amsgrad=False, beta1=0.0, beta2=beta2,
+                averages, squares, [], [self._updates] * len(names), amsgrad=False, beta1=self.beta1, beta2=beta2,
                 lr=self.scale * multiplier * learning_rate, weight_decay=0.0, eps=EPSILON, maximize=False,
                 found_inf=failed,
             )  # fmt: skip

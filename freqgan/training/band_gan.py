@@ -11,6 +11,7 @@ from torch import Tensor
 from freqgan.bands import SubImages
 from freqgan.model.chain import Chain, Condition
 from freqgan.model.generators import build_band_generator
+from freqgan.model.needs import stage_needs
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.discriminators import Discriminator
@@ -19,38 +20,13 @@ from freqgan.recipe.schedules import teacher_forced_count
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import generator_for, seeded
-from freqgan.tensor_dicts import Metrics, State
+from freqgan.tensor_dicts import State
 from freqgan.training.discriminator_trainer import DiscriminatorInput
 from freqgan.training.gan_trainer import GanTrainer
+from freqgan.training.stage import Feedback, StepResult
 from freqgan.training.updates import Gradients, StepUpdates
 
 SMALLEST_NORM = 1e-12
-
-
-class StepResult(NamedTuple):
-    """``output`` (B, C * bands, h, h): the chain's sub-images of this step, normalised; ``metrics``: plain numbers."""
-
-    output: Tensor
-    metrics: Metrics
-
-
-class Feedback(NamedTuple):
-    """The gradient of the image stage's losses by this band's output at an earlier step, and what that step had.
-
-    Attributes:
-        step: the earlier step.
-        labels: (B,) int64, of the whole batch.
-        outputs: those of other GANs that the step was given.
-        output: (B / replicas, C * bands, h, h), what the band gave for its own rows of the batch.
-        gradient: (B, C * bands, h, h), of the mean loss, for all rows.
-
-    """
-
-    step: int
-    labels: Tensor
-    outputs: Mapping[str, Tensor]
-    output: Tensor
-    gradient: Tensor
 
 
 class GeneratorInput(NamedTuple):
@@ -136,6 +112,7 @@ class BandGan:
         self, chain: Chain, gan: Gan, replica: ReplicaContext = SINGLE, capture: GraphCapture | None = None
     ) -> None:
         self.chain, self.gan, self.name, self.replica = chain, gan, gan.name, replica
+        self.gives_output = any(gan.name in needs.outputs for needs in stage_needs(chain.settings).values())
         self.conditional = not gan.is_low and chain.settings.band_discriminator.condition
         # Replicas talk to each other in the middle of what would be captured.
         self.capture = capture if replica.count == 1 else None
@@ -208,12 +185,13 @@ class BandGan:
         metrics = self.trainer.train_discriminator(real, fake, updates)
 
         # Output, by the generator as it was before its update.
-        output = self._chain_output(chain_inputs, fakes, forced)
+        output = self._chain_output(chain_inputs, fakes, forced) if self.gives_output else None
 
         # Generator.
         gradients = self._generator_gradients(inputs, real, fake, self._replayed(feedback))
         self.trainer.update_generator(gradients, updates)
-        numbers = updates.numbers(metrics | gradients.metrics | deviations(real.samples, output))
+        metrics |= gradients.metrics | deviations(real.samples, fakes if output is None else output)
+        numbers = updates.numbers(metrics)
         self.trainer.update_average(step)
         return StepResult(output, self.replica.mean_metrics(numbers))
 

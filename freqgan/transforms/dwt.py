@@ -28,7 +28,7 @@ class WaveletTransform(QuadrantTransform):
     """
 
     def __init__(self, wavelet: str, levels: int) -> None:
-        """Raise InputError when ``wavelet`` is not the name of a discrete wavelet, or levels < 1."""
+        """Raise InputError when ``wavelet`` is not the name of a discrete wavelet, or levels < 0."""
         filters = wavelet_filters(wavelet)
         super().__init__(f"dwt:{filters.name}", levels, *wavelet_banks(filters.filter_bank))
 

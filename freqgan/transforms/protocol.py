@@ -48,7 +48,7 @@ class BandTransform(BandLayout, ABC):
     """
 
     def __init__(self, spec: str, levels: int) -> None:
-        """``spec`` is the name the transform is parsed from; InputError when ``levels`` is not 1 or more."""
+        """``spec`` is the name the transform is parsed from; InputError when ``levels`` is not 0 or more."""
         super().__init__(spec, levels)
         self._sizes: dict[tuple[int, int], dict[Band, tuple[int, int]]] = {}
 
@@ -90,8 +90,8 @@ class BandTransform(BandLayout, ABC):
         Sides that are not multiples of 2**levels are extended once by reflection, to the right and below.
         Raises InputError when the image has another number of axes or is too small.
         """
-        sub_images: SubImages = {}
         low = self._padded(image)
+        sub_images: SubImages = {} if self.levels else {Band(0, "LL"): low}
         for level in range(1, self.levels + 1):
             parts = self.analyse_level(low, level)
             low = parts[0]

@@ -21,7 +21,7 @@ class QuadrantTransform(BandTransform):
     """LL, HL, LH and HH per level by a bank for analysis and one for synthesis; the same where it is orthogonal."""
 
     def __init__(self, spec: str, levels: int, analysis: Bank, synthesis: Bank | None = None) -> None:
-        """Raise InputError when levels < 1."""
+        """Raise InputError when levels < 0."""
         super().__init__(spec, levels)
         self._analysis = Operators(analysis)
         self._synthesis = self._analysis if synthesis is None else Operators(synthesis)
@@ -44,11 +44,15 @@ class QuadrantTransform(BandTransform):
 
         Padding and errors are those of :meth:`BandTransform.analyse`.
         """
+        if not self.levels:
+            return super().analyse(image)
         parts = self._analysis.split(self._padded(image), self.levels)
         names = (Band(level, o) for level in range(1, self.levels + 1) for o in ORIENTATIONS)
         return dict(zip(names, parts, strict=True))
 
     def _synthesised(self, low: Tensor, sub_images: SubImages, start: int) -> Tensor:
+        if not start:
+            return low
         high = [(level, sub_images.get(Band(level, o))) for level in range(1, start + 1) for o in HIGH_ORIENTATIONS]
         parts: list[Tensor | None] = []
         for number, (level, x) in enumerate(high):

@@ -123,7 +123,7 @@ class CosineTransform(QuadrantTransform):
     """``spec`` is "dct"; see :class:`Cosine`."""
 
     def __init__(self, member: str, levels: int) -> None:
-        """Raises InputError when there is a ``member``, or levels < 1."""
+        """Raises InputError when there is a ``member``, or levels < 0."""
         check_cosine(member)
         super().__init__("dct", levels, SpectralBank("dct"))
 
@@ -132,6 +132,6 @@ class FourierTransform(QuadrantTransform):
     """``spec`` is "fft:shannon" or "fft:meyer": see :class:`Fourier`."""
 
     def __init__(self, member: str, levels: int) -> None:
-        """Raises InputError when ``member`` is not the name of a taper, or levels < 1."""
+        """Raises InputError when ``member`` is not the name of a taper, or levels < 0."""
         taper = taper_named(member)
         super().__init__(f"fft:{taper}", levels, SpectralBank(f"fft:{taper}"))

@@ -42,7 +42,7 @@ def edit_command(
     folder = open_folder(out)
     folder.check_writable()
     draws = synthesiser.draws(seed, count)
-    before = synthesiser(draws.noises, draws.labels, draws.choices).images
+    before = synthesiser.draw(draws).images
     after = redraw(synthesiser, draws, resample, synthesiser.draws(resample_seed, count)) if resample else before
     after = weigh(synthesiser, after, factors) if factors else after
     depth = synthesiser.settings.bit_depth

@@ -15,8 +15,9 @@ from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.tensor_dicts import tensors_of
-from freqgan.training.band_gan import BandGan, Feedback
+from freqgan.training.band_gan import BandGan
 from freqgan.training.image_stage import ImageStage
+from freqgan.training.stage import Feedback
 from freqgan.transforms import parse_transform
 
 CPU = torch.device("cpu")
@@ -91,10 +92,11 @@ class TinyRun:
             if call.kind == "forward":
                 return gans[call.stage].forward(step, self.labels, inputs)
             result = gans[call.stage].step(step, images, self.labels, inputs, feedback.get(call.stage))
+            assert result.output is not None
             inputs_of[call.stage], outputs[call.stage], metrics[call.stage] = inputs, result.output, result.metrics
             return result.output
 
-        run_step(step_graph(self.chain.plan), run_call)
+        run_step(step_graph(self.settings), run_call)
         return outputs, metrics
 
     def states(self) -> dict[str, dict[str, Tensor]]:

@@ -23,8 +23,9 @@ from cluster.training.train import train as train_run
 from freqgan.errors import InputError
 from freqgan.runtime.data_parallel import ReplicaContext
 from freqgan.tensor_dicts import tensors_of
-from freqgan.training.band_gan import BandGan, Feedback, StepResult
+from freqgan.training.band_gan import BandGan
 from freqgan.training.rollback import DivergenceGuard
+from freqgan.training.stage import Feedback, StepResult
 from tests.campaigns.chaos import killing
 from tests.campaigns.chaos.processes import listening
 from tests.support.models import chain_of, pictures, tiny_settings
@@ -93,7 +94,7 @@ def train(gans: Sequence[BandGan]) -> tuple[Tensor, dict[str, float]]:
         gradient = torch.randn(BATCH, 3, *(gans[0].chain.band_side(gan.level),) * 2, generator=rng)
         told = [Feedback(step - 1, labels, before, part, gradient) for part in parts] or nobody
         results = at_once([stepped(g, step, outputs, t) for g, t in zip(gans, told, strict=True)])
-        before, parts = outputs, [result.output for result in results]
+        before, parts = outputs, [result.output for result in results if result.output is not None]
     assert all(result.metrics == results[0].metrics for result in results)
     return torch.cat(parts), results[0].metrics
 

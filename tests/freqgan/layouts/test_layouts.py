@@ -39,7 +39,7 @@ def test_a_layout_is_that_of_its_transform(spec: str, packets: dict[int, int]) -
     ("spec", "levels", "packets"),
     [
         ("dwt:db200", 2, {}), ("dwt:gaus1", 2, {}), ("dwt:", 2, {}), ("dct:2", 2, {}), ("fft:mexer", 2, {}),
-        ("radial:3,4", 2, {}), ("radial:2,99", 2, {}), ("radial:x", 2, {}), ("wavelet:db2", 2, {}), ("dct", 0, {}),
+        ("radial:3,4", 2, {}), ("radial:2,99", 2, {}), ("radial:x", 2, {}), ("wavelet:db2", 2, {}), ("dct", -1, {}),
         ("dct", 2, {3: 1}), ("dct", 2, {1: 9}), ("radial:2,3", 2, {1: 1}),
     ],
 )  # fmt: skip

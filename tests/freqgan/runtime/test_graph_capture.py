@@ -16,6 +16,7 @@ from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
 from freqgan.runtime.graph_capture import SIGNATURES, WARM_UP, CapturedFunction, CudaGraphs
 from freqgan.tensor_dicts import tensors_of
+from freqgan.training.band_gan import BandGan
 from tests.support.models import TINY, TinyRun, tiny_settings
 from tests.support.other_device import OTHER, other_device
 from tests.support.runs import tiny_run_settings
@@ -156,7 +157,9 @@ def test_the_setting_has_no_effect_on_a_cpu_and_may_change_when_a_run_is_resumed
 ) -> None:
     settings = tiny_run_settings(tmp_path / "run", small_shards, cuda_graphs=True, device="cpu")
     statistics = {name: tensor.numpy() for name, tensor in unit_statistics(settings).items()}
-    assert build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics)).stage.capture is None
+    stage = build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics)).stage
+    assert isinstance(stage, BandGan)
+    assert stage.capture is None
     assert "cuda_graphs" not in settings.identity()
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer
 from freqgan.errors import RunError
 from freqgan.model.settings import ModelSettings
-from freqgan.training.band_gan import BandGan, Feedback, feedback_loss
+from freqgan.training.band_gan import BandGan, feedback_loss
 from freqgan.training.image_stage import ImageStage
+from freqgan.training.stage import Feedback
 from tests.support.models import TinyRun, chain_of, pictures, tiny_settings
 
 STILL = {"learning_rate": 1e-12, "learning_rate_final": 1e-12}

@@ -14,8 +14,9 @@ from freqgan.errors import DivergedError
 from freqgan.recipe.health import deviations, shows_collapse
 from freqgan.recipe.settings import HealthSettings
 from freqgan.tensor_dicts import counters_of, tensors_of, to_numbers
-from freqgan.training.band_gan import BandGan, StepResult
+from freqgan.training.band_gan import BandGan
 from freqgan.training.rollback import DivergenceGuard
+from freqgan.training.stage import StepResult
 from launch.run_folder.failures import recovery_text
 from tests.support.models import TinyRun, pictures, tiny_settings
 from tests.support.runs import tiny_run_settings, trained

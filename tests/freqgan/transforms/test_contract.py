@@ -222,7 +222,7 @@ def test_cuda_agrees_with_the_cpu_whatever_tf32_says(transform: BandTransform) -
         ("radial:2,1", 2, r"1 frequency classes; give from 2 \(low, high\) to 9"),
         ("radial:2,10", 2, "10 frequency classes; give from 2"),
         ("radial:3,2", 2, "has 3 resolutions, but levels is 2: make them equal"),
-        ("dwt:haar", 0, "levels is 0, but must be a whole number, 1 or more"),
+        ("dwt:haar", -1, "levels is -1, but must be a whole number, 0 or more"),
         ("dwt:db2", -1, "levels is -1"),
         ("dwt:db2", True, "levels is True"),
         ("dwt:db2", 2.0, "levels is 2.0"),
@@ -300,3 +300,14 @@ def test_it_can_be_compiled(transform: BandTransform) -> None:
     whole = torch.compile(transform.analyse, backend="aot_eager", fullgraph=True)
     for band, expected in transform.analyse(pixels).items():
         torch.testing.assert_close(whole(pixels)[band], expected)
+
+
+@pytest.mark.parametrize("spec", ["dwt:haar", "dwt:bior4.4", "dct", "fft:shannon"])
+def test_without_levels_the_image_is_the_one_band(spec: str) -> None:
+    none, pixels = parse_transform(spec, 0), image(2, 3, 33, 47)
+    bands = none.analyse(pixels)
+    assert list(bands) == none.bands() == [Band(0, "LL")]
+    assert torch.equal(bands[Band(0, "LL")], pixels)
+    assert torch.equal(none.synthesise(bands, (33, 47)), pixels)
+    with pytest.raises(InputError, match="level 1 is not among"):
+        none.band_size((33, 47), 1)

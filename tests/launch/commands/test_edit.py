@@ -62,6 +62,7 @@ def test_what_cannot_be_enlarged() -> None:
 @pytest.mark.parametrize("changes", [STRICT, {"levels": 2, "classes": 2, "plan": {"low_gans": {2: 2}}}])
 def test_redrawing_changes_the_named_bands_alone(changes: dict[str, Any]) -> None:
     model = model_of(**changes)
+    assert model.image is not None
     model.image.blend.logits.data.fill_(100)  # the chain alone, so that its bands are those of the image
     draws = model.draws(0, 5)
     before = model(draws.noises, draws.labels, draws.choices).images

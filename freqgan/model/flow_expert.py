@@ -1,0 +1,185 @@
+"""A flow expert: the velocity field of a band, and what is done with it (sampling, inversion, likelihood)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from freqgan.model.chain import Chain, Condition
+from freqgan.model.expert_settings import GenerationSettings
+from freqgan.model.flow_noise import noise_image, noise_numbers, rest_length
+from freqgan.model.plan import Gan, choice_for
+from freqgan.model.probability_flow import (
+    Density,
+    Velocity,
+    exact_probes,
+    integrate,
+    invert,
+    log_density,
+    random_probes,
+    steps_of,
+    time_grid,
+)
+from freqgan.networks.velocity import VelocityCondition, VelocityNetwork, VelocityShape
+from freqgan.seeds import generator_for, seeded
+
+EXACT_DIMENSIONS = 64
+"""Coefficients of a band up to which its divergence is computed exactly: one pass backwards for each."""
+
+
+class VelocityPair(nn.Module):
+    """The network of a flow expert and, where it has one, its guide: the same network at an earlier age."""
+
+    def __init__(self, network: VelocityNetwork, guide: VelocityNetwork | None) -> None:
+        super().__init__()
+        self.network, self.guide = network, guide
+
+
+def build_velocity_pair(chain: Chain, gan: Gan) -> VelocityPair:
+    """Return the networks of ``gan``, on the CPU, with weights drawn from (run seed, name); a guide has the same."""
+    networks = [_build_network(chain, gan) for _ in range(2 if chain.settings.flow.guide_at else 1)]
+    return VelocityPair(networks[0], networks[1] if len(networks) > 1 else None)
+
+
+def _build_network(chain: Chain, gan: Gan) -> VelocityNetwork:
+    settings = chain.settings
+    shape = VelocityShape(
+        side=chain.gan_side(gan),
+        channels=settings.channels * len(gan.bands),
+        base_channels=settings.channels if chain.plan.has_base(gan) else 0,
+        condition_channels=chain.condition_channels(gan),
+        classes=settings.classes,
+    )
+    sizes = settings.velocity_sizes(gan).model_copy(update={"patch": chain.patch(gan)})
+    with seeded(settings.seed, "velocity", gan.name):
+        return VelocityNetwork(shape, sizes)
+
+
+class FlowExpert:
+    """Samples bands, finds the noise of given ones, and measures how likely they are, by given weights.
+
+    Args:
+        chain: plan, transform and statistics.
+        gan: which expert.
+        networks: its weights.
+
+    """
+
+    def __init__(self, chain: Chain, gan: Gan, networks: VelocityPair) -> None:
+        self.chain, self.gan, self.networks = chain, gan, networks
+
+    # -- noise ---------------------------------------------------------------------------------
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Channels and sides of the noise, which are those of the band: (C * bands, h, h)."""
+        side = self.chain.gan_side(self.gan)
+        return self.chain.settings.channels * len(self.gan.bands), side, side
+
+    def rest(self, seed: int, step: int, batch: int) -> Tensor:
+        """Return the numbers (B, D - n) of the noise beside the vector, a function of the arguments and the name."""
+        channels, side, _ = self.noise_shape
+        count = rest_length(channels, side, self.chain.settings.noise.dimensions)
+        rng = generator_for(seed, "rest of noise", self.gan.name, step)
+        return torch.randn(batch, count, generator=rng).to(self.chain.device)
+
+    def noise(self, vector: Tensor, rest: Tensor) -> Tensor:
+        """Return the starting noise (B, C * bands, h, h) of vectors (B, n) and the rest (B, D - n)."""
+        channels, side, _ = self.noise_shape
+        return noise_image(vector, rest, channels, side)
+
+    def numbers(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors (B, n) and the rest (B, D - n) of starting noise (B, C * bands, h, h)."""
+        return noise_numbers(noise, self.chain.settings.noise.dimensions)
+
+    # -- bands ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self, noise: Tensor, condition: Condition, strength: Tensor, labels: Tensor | None, how: GenerationSettings
+    ) -> Tensor:
+        """Return bands (B, C * bands, h, h), normalised, as far as the transform keeps them there.
+
+        Args:
+            noise: (B, C * bands, h, h), see :meth:`noise`.
+            condition: what the expert sees of the bands before it.
+            strength: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, for a model with classes.
+            how: evaluations, solver, time grid and guidance.
+
+        """
+        velocity = self.velocity(condition, strength, labels, how)
+        return self.chain.projected(self.gan, integrate(velocity, noise, _times(how), how.solver))
+
+    @torch.no_grad()
+    def encode(
+        self, band: Tensor, condition: Condition, strength: Tensor, labels: Tensor | None, how: GenerationSettings
+    ) -> Tensor:
+        """Return the noise (B, C * bands, h, h) from which :meth:`sample` makes ``band``, of the same shape.
+
+        The other arguments are those of :meth:`sample`: ``strength`` and ``labels`` (B,).
+
+        Raises:
+            RunError: a step of the solver is too long to be undone.
+
+        """
+        velocity = self.velocity(condition, strength, labels, how)
+        return invert(velocity, band, _times(how), how.solver)
+
+    def log_likelihood(
+        self,
+        band: Tensor,
+        condition: Condition,
+        strength: Tensor,
+        labels: Tensor | None,
+        *,
+        steps: int = 24,
+        probes: int = 4,
+        seed: int = 0,
+    ) -> Density:
+        """Return log densities (B,) of normalised bands (B, C * bands, h, h) in nats, without guidance.
+
+        Bands of at most 64 coefficients are computed exactly, others by ``probes`` random ones.
+
+        Args:
+            band: (B, C * bands, h, h).
+            condition: what the expert sees of the bands before it.
+            strength: (B,) deviation of the noise on the condition.
+            labels: (B,) int64, for a model with classes.
+            steps: of Heun's method.
+            probes: random vectors for the divergence.
+            seed: of these.
+
+        """
+        plain = GenerationSettings(solver="euler", evaluations=1)
+        velocity = self.velocity(condition, strength, labels, plain)
+        if band[0].numel() <= EXACT_DIMENSIONS:
+            directions = exact_probes(band)
+        else:
+            directions = random_probes(band, probes, generator_for(seed, "probes", self.gan.name))
+        return log_density(velocity, band, steps, directions)
+
+    def velocity(
+        self, condition: Condition, strength: Tensor, labels: Tensor | None, how: GenerationSettings
+    ) -> Velocity:
+        """Return the velocity field for ``strength`` and ``labels``, (B,) each, guided as ``how`` says."""
+        seen = VelocityCondition(condition.base, condition.planes, strength, labels)
+        network, guide = self.networks.network, self.networks.guide
+        weight = choice_for(self.gan, how.guidance, "generation.guidance") or 0.0
+
+        def field(x: Tensor, time: float) -> Tensor:
+            times = torch.full((len(x),), time, device=x.device)
+            plain: Tensor = network(x, times, seen)
+            guided = plain
+            if weight and guide is not None:
+                guided = guided + weight * (plain - guide(x, times, seen))
+            if how.label_guidance and labels is not None:
+                dropped = torch.ones(len(x), dtype=torch.bool, device=x.device)
+                guided = guided + how.label_guidance * (plain - network(x, times, seen._replace(dropped=dropped)))
+            return guided
+
+        return field
+
+
+def _times(how: GenerationSettings) -> list[float]:
+    return time_grid(steps_of(how.evaluations, how.solver), how.shift)

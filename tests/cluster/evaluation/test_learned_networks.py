@@ -63,8 +63,10 @@ def test_networks_are_taught_once_and_kept_beside_the_shards(folder: Folder, sha
     assert [network.name for network in first] == ["learned", "learned_holdout"]
     assert {(network.task, network.answers) for network in first} == {("label", 2)}
 
+    drawn = torch.get_rng_state()
     again, notes = taught(folder.url)
     assert notes == []
+    assert torch.equal(torch.get_rng_state(), drawn)  # whoever else draws is not disturbed
     assert digests(again) == digests(first)
     assert [(one.accuracy, one.chance) for one in again] == [(one.accuracy, one.chance) for one in first]
     pixels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.evaluation.background import FIT, BackgroundEvaluator, Evaluation, ScoreValues
-from cluster.run.checkpoints import find_checkpoint
+from cluster.run.checkpoints import best_checkpoint, find_checkpoint
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from launch.pages.curves import score_curves
 from launch.run_folder.evaluations import EvaluationLog, parse_evaluations
@@ -153,17 +154,22 @@ def test_scores_reach_the_run_folder_and_the_report(
     assert page.count("of real images held out from it; guessing has") == 2
     assert "learned_holdout.frechet" in page
     assert run_command(capsys, "generate", run, "--best", "--count", 2, "--out", tmp_path / "out").code == 0
-    banded = tmp_path / "banded"
-    by_bands = ("watch.best=bands", "watch.learned=false", "max_steps=2")
-    outcome = run_command(
-        capsys, "train", "smoke", f"data={small_shards}", f"run={banded}", f"watch.data={held_out}", "watch.count=64",
-        *by_bands,
-    )  # fmt: skip
-    assert "by learned features" not in outcome.err
-    assert "learned" not in (banded / "evaluations.jsonl").read_text().replace('"best_by"', "")
-    assert "by the mean of five statistics of bands" in (banded / "report.html").read_text()
     plain = tmp_path / "plain"
     assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}").code == 0
     assert "Distance from real images" not in (plain / "report.html").read_text()
     message = refused(run_command(capsys, "generate", plain, "--best", "--count", 2, "--out", tmp_path / "out"))
     assert "watch.data=SHARDS" in message
+
+
+@pytest.mark.usefixtures("brief_critic")
+def test_bands_decide_where_that_is_set(capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    watch = (f"watch.data={held_out}", "watch.count=64", "watch.best=bands", "watch.learned=false")
+    outcome = run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={run}", *watch, "max_steps=2")
+    assert outcome.code == 0, outcome.err
+    assert "by learned features" not in outcome.err
+    assert "learned" not in (run / "evaluations.jsonl").read_text()
+    assert "by the mean of five statistics of bands" in (run / "report.html").read_text()
+    marked = best_checkpoint(open_folder(str(run)).child("checkpoints"))
+    assert marked is not None
+    assert (marked.step, marked.yardstick) == (2, "bands")

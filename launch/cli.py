@@ -61,6 +61,13 @@ def _check_run(run: str) -> str:
 
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL", callback=_check_run)]
+Learned = Annotated[
+    bool,
+    typer.Option(
+        "--learned/--no-learned",
+        help="teach two small networks what the real images show, once for these, and measure by their features too",
+    ),
+]
 
 
 def _finite(value: float | None) -> float | None:
@@ -544,6 +551,7 @@ def evaluate_command(
     parts: Annotated[
         bool, typer.Option("--parts", help="score the chain and the conventional generator of a run alone as well")
     ] = False,
+    learned: Learned = True,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio.
 
@@ -557,7 +565,7 @@ def evaluate_command(
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
-        note=_note,
+        learned=learned, note=_note,
     )  # fmt: skip
 
 
@@ -572,6 +580,7 @@ def compare_command(
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
+    learned: Learned = True,
 ) -> None:
     """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
     from cluster.run.presence import check_data
@@ -583,7 +592,7 @@ def compare_command(
 
     comparison = comparison_of(
         loaded, systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
-        jobs=jobs,
+        jobs=jobs, learned=learned,
     )  # fmt: skip
     code, text = compare(comparison, note=_note)
     print(text)

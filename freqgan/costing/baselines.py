@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from freqgan.costing.operator_count import training_cost
@@ -123,6 +123,10 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
         if target <= cost <= (1 + TOLERANCE) * target:
             break
         factor *= ((1 + TOLERANCE / 2) * target / cost) ** (1 / GROWTH)
+    if not any(target <= cost <= (1 + TOLERANCE) * target for cost in by_cost) and min(by_cost) < target:
+        # One factor for all widths takes steps that are large for small networks: single widths take smaller ones.
+        widest = by_cost[max(cost for cost in by_cost if cost < target)]
+        by_cost |= {sum(training_cost(wider).values()): wider for wider in _widened(widest)}
     enough = [cost for cost in by_cost if cost >= target]
     best = min(enough) if enough else max(by_cost)
     return by_cost[best], best
@@ -133,6 +137,8 @@ def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
     gans = settings.band_plan().gans
     if not gans:
         return [("image_stage", "generator"), ("image_stage", "discriminator")]
+    if len(gans) == 1 and gans[0].kind == "flow":  # no band has a network of the other sizes
+        return [("flow", "coarse_network")]
     return [path for kind, paths in NETWORKS.items() if any(gan.kind == kind for gan in gans) for path in paths]
 
 
@@ -144,6 +150,15 @@ def _scaled(settings: Settings, factor: float) -> Settings:
         threshold = (number + 0.5) / len(fields)
         network[key] = max(STEP, int(network[key] * factor / STEP + threshold) * STEP)
     return type(settings).model_validate(values)
+
+
+def _widened(settings: Settings) -> Iterator[Settings]:
+    """Yield ``settings`` with one of the widths a step larger, each in turn."""
+    for path in _networks(settings):
+        for key in ("width", "coarse_width"):
+            values = settings.model_dump()
+            _at(values, path)[key] += STEP
+            yield type(settings).model_validate(values)
 
 
 def _at(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:

@@ -74,7 +74,15 @@ def test_variants_are_what_they_are_called() -> None:
     single = variant(settings, "single")
     assert single.band_plan().gans == ()
     assert single.image_stage.solo_share == 1
-    with pytest.raises(InputError, match=r"no system is called 'sinle' \(did you mean single\?\)"):
+    flow, mixed = variant(settings, "flow"), variant(settings, "mixed")
+    assert [(gan.name, gan.kind) for gan in flow.band_plan().gans] == [
+        ("LL2", "flow"), ("HL-LH-HH2", "flow"), ("HL-LH-HH1", "flow"),
+    ]  # fmt: skip
+    assert not flow.image_stage.enabled
+    assert [gan.kind for gan in mixed.band_plan().gans] == ["flow", *["gan"] * 7]
+    assert mixed.image_stage.enabled
+    assert [(gan.name, gan.kind) for gan in variant(settings, "single-flow").band_plan().gans] == [("LL0", "flow")]
+    with pytest.raises(InputError, match=r"no system is called 'sinle' \(did you mean single"):
         variant(settings, "sinle")
 
 

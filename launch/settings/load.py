@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterator
@@ -30,11 +31,21 @@ def load_settings(source: str, overrides: list[str]) -> RunSettings:
             names), or a value that is refused (with the dotted key, the value and the bound).
 
     """
-    values = _read_source(source)
-    for text in overrides:
+    return validate_settings(merged_values(_read_source(source), overrides))
+
+
+def merged_values(values: Values, texts: list[str]) -> Values:
+    """Return ``values`` (nested by group) changed by ``texts``, as they are given on the command line.
+
+    The first may name a YAML file or a preset, all others are ``key=value``; errors as of :func:`load_settings`.
+    """
+    values = copy.deepcopy(values)
+    if texts and "=" not in texts[0]:
+        values, texts = _merge(values, _read_source(texts[0])), texts[1:]
+    for text in texts:
         _override(values, text)
     _check_filled_in(values)
-    return validate_settings(values)
+    return values
 
 
 def _check_filled_in(values: Values, group: str = "") -> None:

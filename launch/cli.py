@@ -486,6 +486,15 @@ def evaluate_command(
     parts: Annotated[
         bool, typer.Option("--parts", help="score the chain and the conventional generator of a run alone as well")
     ] = False,
+    over_evaluations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="of flow experts: a few metrics by numbers of passes, such as 1,2,4,8,16,32"
+        ),
+    ] = None,
+    students: Annotated[
+        str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
+    ] = None,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio.
 
@@ -495,6 +504,19 @@ def evaluate_command(
 
     check_images(source)
     check_data(data)
+    if students is not None:
+        _check_run(students)
+    if over_evaluations is not None or students is not None:
+        if size is not None or parts or inception is not None:
+            raise InputError(
+                "--over-evaluations measures images of a run as they are: leave --size, --parts and --inception out"
+            )
+        from launch.commands.over_evaluations import over_evaluations_command
+
+        over_evaluations_command(
+            source, data, over_evaluations, count=count, seed=seed, json_file=json_file, students=students, note=_note
+        )
+        return
     from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(

@@ -90,13 +90,7 @@ class Teacher:
 
     def check_shape(self, settings: RunSettings) -> None:
         """Raise InputError where students of ``settings`` have other bands or networks than this teacher."""
-        differing = differing_keys(shape_of(settings), shape_of(self.settings))
-        if differing:
-            rows = ", ".join(f"{key} is {old!r} there and {new!r} here" for key, (new, old) in differing.items())
-            raise InputError(
-                f"{settings.run} has students of other bands or networks than those of its teacher, "
-                f"{self.record.run}: {rows}; leave these settings as they are there"
-            )
+        check_shape(settings, self.settings, self.record.run)
 
     def check_source(self, run: str, step: int | None) -> None:
         """Raise InputError unless it was copied from ``run``, and from the checkpoint of ``step`` if that is given."""
@@ -124,6 +118,17 @@ def shape_of(settings: RunSettings) -> dict[str, Any]:
     flow = dump["flow"]
     networks = {f"flow.{key}": flow[key] for key in ("coarse_network", "band_network")}
     return {key: dump[key] for key in SHAPING} | networks | {"flow.guide_at": flow["guide_at"]}
+
+
+def check_shape(students: RunSettings, teacher: RunSettings, teacher_run: str) -> None:
+    """Raise InputError where ``students`` have other bands or networks than the ``teacher`` of ``teacher_run``."""
+    differing = differing_keys(shape_of(students), shape_of(teacher))
+    if differing:
+        rows = ", ".join(f"{key} is {old!r} there and {new!r} here" for key, (new, old) in differing.items())
+        raise InputError(
+            f"{students.run} has students of other bands or networks than those of their teacher, {teacher_run}: "
+            f"{rows}; leave these settings as they are there"
+        )
 
 
 def has_students(settings: RunSettings) -> bool:

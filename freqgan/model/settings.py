@@ -11,7 +11,7 @@ from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.noise_settings import NoiseSettings, check_noise
-from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices
+from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices, choice_for
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
 from freqgan.recipe.settings import (
     AugmentationSettings,
@@ -251,6 +251,18 @@ class ModelSettings(SettingGroup):
             )
         if self.distil.regression == self.distil.adversarial == 0:
             raise InputError("distil: regression and adversarial are both 0: nothing is left to learn by; set either")
+        guided = any(choice_for(gan, self.distil.guidance, "distil.guidance") for gan in plan.gans)
+        if guided and not self.flow.guide_at:
+            raise InputError(
+                "distil.guidance: the teacher has no guides to be led away from (flow.guide_at is 0); leave it out, or "
+                "distil a run that was trained with flow.guide_at=0.2"
+            )
+        if self.distil.label_guidance and not (self.classes and self.flow.drop):
+            raise InputError(
+                f"distil.label_guidance: {self.distil.label_guidance:g} with classes={self.classes} and "
+                f"flow.drop={self.flow.drop:g}: the teacher has not learned to do without labels; leave it out, or "
+                "distil a run that was trained with classes and with flow.drop=0.1"
+            )
         students = [gan.name for gan in plan.gans if gan.kind == "student"]
         others = [f"{gan.name}={gan.kind}" for gan in plan.gans if gan.kind != "student"]
         if students and others:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_checkpoint
 from cluster.run.presence import check_data
 from cluster.run.settings import RunSettings
-from cluster.run.teacher import copy_teacher, find_teacher
+from cluster.run.teacher import check_shape, copy_teacher, find_teacher
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from launch.settings.load import merged_values, validate_settings
@@ -59,12 +59,13 @@ def prepare_distillation(
         raise InputError(f"{run} holds a training that is no distillation: give another run=")
     checkpoint, averages = _open_teacher(choice, note)
     settings = students_settings(checkpoint.settings, texts)
+    check_shape(settings, checkpoint.settings, choice.run)
     if checkpoint.settings.image_stage.enabled:
         note(f"the image stage of {choice.run} is left out: students make what its chain makes")
     check_data(settings.data)
     if not dry_run:
         open_folder(run).check_writable()
-        copy_teacher(run, checkpoint, averages).check_shape(settings)
+        copy_teacher(run, checkpoint, averages)
     return settings
 
 

@@ -10,7 +10,7 @@ any sample that goes with it (Sauer et al. 2023 and Kang et al. 2024 join the tw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -82,6 +82,7 @@ class Distillation:
             multipliers={name: rate for name, _ in generator.named_parameters()},
             replica=replica,
         )
+        self.expert = FlowExpert(chain, gan, cast(VelocityPair, self.trainer.average))
 
     def _build_teacher(self, weights: Mapping[str, Tensor] | None) -> FlowExpert:
         teacher = build_teacher(self.chain, self.gan)

@@ -65,6 +65,39 @@ def _check_run(run: str) -> str:
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL", callback=_check_run)]
 
 
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
+
+
+AS_TRAINED = "as trained"
+Evaluations = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1000, show_default=AS_TRAINED, help="passes through a flow expert's network for one sample"
+    ),
+]
+FlowSolver = Annotated[
+    str | None, typer.Option("--solver", metavar="heun|euler", show_default=AS_TRAINED, help="of flow experts")
+]
+ConditionNoise = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        callback=_finite,
+        show_default=AS_TRAINED,
+        help="strength of the noise on the bands that a flow expert sees",
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        callback=_finite, show_default=AS_TRAINED, help="how far to lead away from the guides of flow experts"
+    ),
+]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The console entry point: runs a command and always leaves by SystemExit, see :func:`run_app`."""
     run_app(app, sys.argv[1:] if arguments is None else arguments)
@@ -154,7 +187,7 @@ def train_command(
     settings: Settings,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print all settings and the plan of GANs, and stop.")
+        bool, typer.Option("--dry-run", help="Print all settings and the plan of experts, and stop.")
     ] = False,
     address: Address = None,
 ) -> None:
@@ -317,12 +350,6 @@ def models_rollback_command(model: Model) -> None:
     print(roll_back_model(model))
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number")
-    return value
-
-
 def _check_nodes(nodes: str | None) -> str | None:
     from cluster.planning.devices import parse_nodes
 
@@ -368,7 +395,7 @@ def plan_command(
     ] = 0.05,
     out: Annotated[str | None, typer.Option(help="folder or s3:// URL for plan.json and simulation.png")] = None,
 ) -> None:
-    """Prints the GANs, what they cost, where they would run and how fast that would be. Trains nothing."""
+    """Prints the stages, what they cost, where they would run and how fast that would be. Trains nothing."""
     from launch.settings.load import load_settings
 
     loaded = load_settings(settings, overrides or [])
@@ -388,11 +415,17 @@ def generate_command(
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.commands.generate import generate
+    from launch.settings.generation import GenerationOptions
 
-    print(generate(run, out, count=count, seed=seed, label=label, best=best, note=_note))
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    print(generate(run, out, count=count, seed=seed, label=label, best=best, note=_note, generation=options))
 
 
 @app.command("super-resolve")
@@ -407,11 +440,20 @@ def super_resolve_command(
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the detail that is made up")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
     from launch.commands.super_resolve import super_resolve_command as super_resolve
+    from launch.settings.generation import GenerationOptions
 
-    for line in super_resolve(run, images, level=from_level, out=out, seed=seed, label=label, note=_note):
+    lines = super_resolve(
+        run, images, level=from_level, out=out, seed=seed, label=label, note=_note,
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance),
+    )  # fmt: skip
+    for line in lines:
         print(line)
 
 
@@ -424,15 +466,20 @@ def edit_command(
     resample: Annotated[str, typer.Option(metavar="BANDS", help="bands to draw anew, such as HL1,LH1")] = "",
     resample_seed: Annotated[int, typer.Option(min=0, help="seed of what is drawn anew")] = 1,
     gain: Annotated[list[str] | None, typer.Option(metavar="BAND=X", help="multiplies a band; may be repeated")] = None,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
 ) -> None:
     """Changes single bands of generated images and leaves all others as they are."""
     from launch.commands.edit import edit_command as edit
+    from launch.settings.generation import GenerationOptions
 
     bands = [name.strip() for name in resample.split(",") if name.strip()]
     print(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
-            note=_note,
+            note=_note, generation=GenerationOptions(evaluations, solver, condition_noise, guidance),
         )
     )  # fmt: skip
 
@@ -560,11 +607,17 @@ def report_command(
     data: Annotated[
         str | None, typer.Option(help="shards of real images, where they are no longer those of RUN")
     ] = None,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
     from launch.pages.report import write_report
+    from launch.settings.generation import GenerationOptions
 
-    print(write_report(run, data=data, note=_note))
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    print(write_report(run, data=data, note=_note, generation=options))
 
 
 if __name__ == "__main__":

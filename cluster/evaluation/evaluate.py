@@ -45,6 +45,12 @@ Part = Literal["image", "chain", "other"]
 """The blend as learned, the chain of bands alone (alpha = 1), the conventional generator alone (alpha = 0)."""
 
 
+def parts_of(settings: RunSettings) -> tuple[Part, ...]:
+    """Return the parts whose images differ: without an image stage, or without bands, there is one."""
+    blends = settings.image_stage.enabled and settings.band_plan().gans
+    return ("image", "chain", "other") if blends else ("image",)
+
+
 def evaluate_checkpoint(
     checkpoint: Checkpoint,
     data: str,

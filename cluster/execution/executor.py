@@ -16,6 +16,7 @@ from cluster.execution.failure_policy import Recovery
 from cluster.run.settings import RunSettings
 from cluster.storage.checksummed_files import FileRecord
 from freqgan.errors import RunError
+from freqgan.model.needs import feedback_receivers
 from freqgan.tensor_dicts import Metrics
 
 
@@ -101,9 +102,14 @@ class Executor(Protocol):
 
 def steps_awaiting_feedback(settings: RunSettings, restore: RestorePoint | None) -> range:
     """Return the steps before ``restore`` whose feedback is still to be applied."""
-    if restore is None or not settings.feeds_back:
+    if restore is None:
         return range(0)
-    return range(max(0, restore.step - settings.feedback.lag), restore.step)
+    return range(max(0, restore.step - feedback_lag(settings)), restore.step)
+
+
+def feedback_lag(settings: RunSettings) -> int:
+    """Return the steps between a step and the use of its feedback; 0 where no stage takes any."""
+    return settings.feedback.lag if feedback_receivers(settings) else 0
 
 
 def evaluation_data(settings: RunSettings) -> tuple[str, int]:

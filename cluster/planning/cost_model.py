@@ -28,7 +28,7 @@ from cluster.run.settings import RunSettings
 from cluster.stages.devices import choose_device
 from cluster.storage.folder import Folder, open_folder
 from freqgan.costing.operator_count import StepWork, step_work
-from freqgan.errors import FreqganError
+from freqgan.errors import FreqganError, counted
 from freqgan.model.stage_names import stage_names
 
 LAUNCH_S = 6e-6
@@ -68,7 +68,8 @@ def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda tex
     name = f"work-{_key(settings)}.json"
     with suppress(*UNUSABLE):
         return {stage: StepWork(**values) for stage, values in json.loads(_cache().read(name)).items()}
-    note(f"counts the work of {len(settings.band_plan().gans)} GANs, once for these settings: of large ones in minutes")
+    stages = counted(len(stage_names(settings)), "stage")
+    note(f"counts the work of {stages}, once for these settings: of large ones in minutes")
     work = step_work(settings)
     _store(name, {stage: asdict(w) for stage, w in work.items()})
     return work

@@ -13,7 +13,7 @@ from cluster.planning.plan import Assignment, Plan
 from cluster.planning.stage_cost import StageCost
 from cluster.planning.traffic import output_bytes, rows_of
 from cluster.run.settings import RunSettings
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.needs import feedback_receivers
 from freqgan.model.step_graph import StageCall, step_graph
 
 FORWARD_SHARE = 1 / 3
@@ -65,10 +65,9 @@ class Pipeline:
             for call in self.calls
         ]
         self.readers = self._readers()
+        receivers = feedback_receivers(settings)
         self.fed_back = [
-            index
-            for index, call in enumerate(self.calls)
-            if settings.feeds_back and call.kind == "step" and call.stage != IMAGE_STAGE
+            index for index, call in enumerate(self.calls) if call.kind == "step" and call.stage in receivers
         ]
         self._image_bytes = {gan.name: output_bytes(settings, gan.name) for gan in settings.band_plan().gans}
         self.transfers = cache(self._transfers)

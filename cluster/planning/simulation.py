@@ -2,8 +2,9 @@
 
 Time runs from event to event. A call of a stage may run when what it takes has come: outputs of the same step over the
 links, what the image stage said ``feedback.lag`` steps ago, and the stage's own step before. A step may begin when the
-step ``window`` before it is finished by all. A device runs one call at a time, in the order in which they become ready;
-the cores of a node are a pool, and slow each other down. A stage with replicas is done when the last of them is.
+step ``window`` before it is finished by all: nothing else holds back a stage that takes nothing of others. A device
+runs one call at a time, in the order in which they become ready; the cores of a node are a pool, and slow each other
+down. A stage with replicas is done when the last of them is.
 
 A device that fails is gone for a while; a stage of one replica then runs the steps since its last snapshot once more,
 a stage of several gets its state from one that lives.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cluster.planning.plan import Assignment, Plan
 from cluster.run.settings import RunSettings
+from freqgan.model.needs import feedback_receivers
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import step_graph
 
@@ -20,8 +21,8 @@ class Traffic:
     """Bytes of one step that go from one node to another.
 
     Attributes:
-        images: uint8 batches, from the node of the image stage.
-        sub_images: outputs of band GANs, once for every other node that reads them.
+        images: uint8 batches, from the node of the last stage of the chain.
+        sub_images: outputs of experts, once for every other node that reads them; of those alone that others need.
         feedback: gradients of the image stage with respect to them.
         replicas: gradients of parameters, between replicas of one stage on several nodes.
         by_node: what each node sends and receives, the greater of the two.
@@ -58,14 +59,15 @@ def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) ->
             sent[source] += size_bytes
             received[target] += size_bytes
 
-    home = _node(plan, plan.by_stage[IMAGE_STAGE][0])
+    home = _node(plan, list(plan.by_stage.values())[-1][0])
     pixels = settings.channels * settings.image_size**2 * settings.bit_depth // 8
     for node in sorted({_node(plan, replica) for replica in plan.replicas}):
         move("images", home, node, plan.batch * pixels)
     for source, target, size_bytes in _sub_images(settings, plan):
         move("sub_images", source, target, size_bytes)
+    receivers = feedback_receivers(settings)
     for stage, replicas in plan.by_stage.items():
-        if settings.feeds_back and stage != IMAGE_STAGE:
+        if stage in receivers:
             for node in sorted({_node(plan, replica) for replica in replicas}):
                 images = sum(replica.images for replica in replicas if _node(plan, replica) == node)
                 move("feedback", home, node, images * output_bytes(settings, stage))
@@ -100,8 +102,18 @@ def rows_of(replicas: tuple[Assignment, ...]) -> Iterator[tuple[int, int]]:
         start += replica.images
 
 
+def exchanged_bytes(settings: RunSettings) -> float:
+    """Return the bytes that stages give each other for one image of a step, on whatever nodes: outputs and feedback.
+
+    Each is counted once, as the object store holds it, however many stages take it. It is 0 where every stage trains
+    on real bands alone.
+    """
+    taken = [call.stage for call in step_graph(settings) if call.has_output and call.stage != IMAGE_STAGE]
+    return sum(output_bytes(settings, stage) for stage in [*taken, *feedback_receivers(settings)])
+
+
 def output_bytes(settings: RunSettings, stage: str) -> float:
-    """Return the bytes of the output of the band GAN ``stage`` for one image."""
+    """Return the bytes of the output of the expert ``stage`` for one image."""
     gan = settings.band_plan().gan(stage)
     height, width = settings.band_transform().band_size((settings.image_size, settings.image_size), gan.bands[0])
     return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)

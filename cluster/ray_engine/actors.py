@@ -136,7 +136,7 @@ class StageActor:
             result = self.host.step(step, images, tensor_of(labels), _joined(names, outputs), given)
             results = [_array(tensor) for tensor in result.outputs.values()]
         if self._telemetry is not None:
-            self._telemetry.stepped(step, result.metrics, [pixels, gradient, *outputs, *results])
+            self._telemetry.stepped(step, result.metrics, pixels, [gradient, *outputs, *results])
         return _returned([result.metrics, *results])
 
     def gradients(self, step: int) -> Any:

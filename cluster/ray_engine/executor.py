@@ -1,9 +1,10 @@
-"""One Ray actor per GAN, chained through the object store.
+"""One Ray actor per expert, chained through the object store.
 
 The coordinator submits every call of a step in the order of the chain and owns every reference; Ray's
 argument dependencies make the chain a pipeline in which GAN i trains on batch t while GAN i - 1 trains on
-batch t + 1. An actor runs its calls in the order of submission, so every stage sees exactly the sequence
-that the inline executor gives it. Only sub-images and uint8 batches travel.
+batch t + 1. Flow experts wait for batches alone, and are ahead of each other by up to a window. An actor
+runs its calls in the order of submission, so every stage sees exactly the sequence that the inline executor
+gives it. Only sub-images and uint8 batches travel.
 
 When an actor dies, a new one takes its stage's snapshot and the same calls with the same references; all other stages
 keep their state and get only the calls that did not reach them. Steps are pure functions, so the result is that of a

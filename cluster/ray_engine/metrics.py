@@ -21,6 +21,7 @@ STAGE_GAUGES = {
     "waited_s": ("freqgan_wait_seconds", "time between the last step and the one before it: waiting for other stages"),
     "loss_d": ("freqgan_loss_d", "loss of the discriminator"),
     "loss_g": ("freqgan_loss_g", "loss of the generator"),
+    "loss": ("freqgan_loss", "flow matching loss: the mean squared error of the velocity"),
     "sample_deviation": ("freqgan_sample_deviation", "how much samples of a batch differ; 0 is a collapse"),
     "alpha": ("freqgan_alpha", "weight of the chain in the blend"),
 }
@@ -47,20 +48,38 @@ class StageTelemetry:
         self.tags = {"run": run, "stage": stage}
         self.gauges = {key: Gauge(name, text, TAGS) for key, (name, text) in STAGE_GAUGES.items()}
         self.exchanged = Counter("freqgan_exchanged_bytes", "bytes taken from and given to other stages", TAGS)
+        self.batches = Counter("freqgan_batch_bytes", "bytes of the batches of images that were taken", TAGS)
         self._told_s = -TELL_EVERY_S
-        self._untold_bytes = 0
+        self._untold_bytes: dict[Counter, int] = {self.exchanged: 0, self.batches: 0}
 
-    def stepped(self, step: int, metrics: Mapping[str, float], arrays: Iterable[NDArray[np.generic] | None]) -> None:
-        """Report that step number ``step`` (from 0) is done; ``arrays`` (...) of any shape came in or go out."""
-        self._untold_bytes += sum(array.nbytes for array in arrays if array is not None)
+    def stepped(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        images: NDArray[np.generic],
+        exchanged: Iterable[NDArray[np.generic] | None],
+    ) -> None:
+        """Report that a step is done.
+
+        Args:
+            step: its number, from 0.
+            metrics: of the step.
+            images: (B, N, N, C) of the batch, which came in.
+            exchanged: arrays (...) of any shape that came from other stages or go to them.
+
+        """
+        self._untold_bytes[self.batches] += images.nbytes
+        self._untold_bytes[self.exchanged] += sum(array.nbytes for array in exchanged if array is not None)
         now_s = time.monotonic()
         if now_s - self._told_s < TELL_EVERY_S:
             return
         for key, value in {**metrics, "step": step + 1}.items():
             if key in self.gauges:
                 self.gauges[key].set(value, self.tags)
-        self.exchanged.inc(self._untold_bytes, self.tags)
-        self._told_s, self._untold_bytes = now_s, 0
+        for counter, size_bytes in self._untold_bytes.items():
+            if size_bytes:  # a counter refuses 0: what stages that exchange nothing count is never served
+                counter.inc(size_bytes, self.tags)
+        self._told_s, self._untold_bytes = now_s, dict.fromkeys(self._untold_bytes, 0)
 
 
 class RunTelemetry:

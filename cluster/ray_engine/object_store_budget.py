@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.planning.traffic import output_bytes
+from cluster.execution.executor import feedback_lag
+from cluster.planning.traffic import exchanged_bytes
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 
@@ -12,16 +13,13 @@ LABEL_BYTES = 8
 
 def step_bytes(settings: RunSettings) -> float:
     """Return the bytes that a step leaves in the object store: images, labels, sub-images of all passes, feedback."""
-    plan = settings.band_plan()
-    sub_images = sum(output_bytes(settings, gan.name) for gan in plan.gans)
-    passes = plan.cycles + int(settings.feeds_back)
     image = settings.channels * settings.image_size**2 * settings.bit_depth // 8 + LABEL_BYTES
-    return settings.batch * (image + passes * sub_images)
+    return settings.batch * (image + exchanged_bytes(settings))
 
 
 def kept_steps_count(settings: RunSettings) -> int:
     """Return the most steps whose references are held: in flight, awaiting feedback, since the last two snapshots."""
-    return settings.window + settings.feedback.lag + 2 * settings.snapshot_every + 2
+    return settings.window + feedback_lag(settings) + 2 * settings.snapshot_every + 2
 
 
 def fit_to_object_store(settings: RunSettings) -> RunSettings:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.execution.executor import feedback_lag
 from cluster.ray_engine.results import error_of, is_death, is_ready, is_unavailable
 from cluster.ray_engine.worker_group import WorkerGroup
 from cluster.run.settings import RunSettings
@@ -151,9 +152,8 @@ class ReplayLog:
 
     def remember_gradients(self, steps: Iterable[int]) -> None:
         """Ask the image stage for its gradients of ``steps``, which were before the first one here."""
-        actor = self.workers.actors[IMAGE_STAGE]
         for step in steps:
-            refs = actor.gradients.options(num_returns=len(self.receivers)).remote(step)
+            refs = self.workers.actors[IMAGE_STAGE].gradients.options(num_returns=len(self.receivers)).remote(step)
             gradients = dict(zip(self.receivers, refs if len(self.receivers) > 1 else [refs], strict=True))
             self.earlier_gradients[step] = gradients
 
@@ -170,7 +170,7 @@ class ReplayLog:
     def begin_from(self, snapshot: StateRefs, finished: int) -> None:
         """Make this the point to begin again from: references that no replay needs any more are dropped."""
         self.snapshot = snapshot
-        oldest = snapshot.step - self.settings.feedback.lag
+        oldest = snapshot.step - feedback_lag(self.settings)
         self.steps = {step: refs for step, refs in self.steps.items() if step >= min(oldest, finished)}
         self.earlier_gradients = {step: refs for step, refs in self.earlier_gradients.items() if step >= oldest}
 

@@ -34,6 +34,7 @@ from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError, InputError, RunError
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.stage_names import stage_names
 from freqgan.setting_group import AS_STORED
 
@@ -123,9 +124,10 @@ class Checkpoint:
         record = next(record for record in self.records if record.name == name)
         return BandStatistics.from_tensors(load_safetensors(self.read(record)))
 
-    def synthesiser(self) -> Synthesiser:
-        """Return the generators of this checkpoint, on the CPU."""
-        return Synthesiser(self.settings, self.statistics(), self.averages())
+    def synthesiser(self, generation: GenerationSettings | None = None) -> Synthesiser:
+        """Return the generators of this checkpoint, on the CPU; ``generation`` in place of its settings, if given."""
+        settings = self.settings if generation is None else self.settings.model_copy(update={"generation": generation})
+        return Synthesiser(settings, self.statistics(), self.averages())
 
     def digest(self) -> str:
         """sha256 over the name, type, shape and bytes of every weight and optimiser state, in the order of names."""
@@ -224,13 +226,23 @@ def open_checkpoint(
 
 
 def open_model(
-    run: str, *, best: bool = False, note: Callable[[str], None] = lambda text: None
+    run: str,
+    *,
+    best: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+    generation: Callable[[RunSettings], GenerationSettings] | None = None,
 ) -> tuple[Checkpoint, Synthesiser]:
     """Return the newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
 
-    Nothing is read but what a picture needs; see :func:`open_checkpoint` for the arguments and errors.
+    Nothing is read but what a picture needs; see :func:`open_checkpoint` for the other arguments and errors.
+    ``generation`` gives what is to take the place of the checkpoint's ``settings.generation``.
     """
-    return open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.synthesiser()), best=best, note=note)
+
+    def read(checkpoint: Checkpoint) -> tuple[Checkpoint, Synthesiser]:
+        chosen = None if generation is None else generation(checkpoint.settings)
+        return checkpoint, checkpoint.synthesiser(chosen)
+
+    return open_checkpoint(run, read, best=best, note=note)
 
 
 def has_checkpoints(run: str) -> bool:

@@ -37,7 +37,7 @@ class ExecutionSettings(SettingGroup):
     run: str = Field("runs/default", description="Folder or s3:// URL of everything that the run writes.")
     data: str = Field("", description="Folder, glob or s3:// URL of the WebDataset shards to train on.")
     executor: Literal["inline", "ray"] = Field(
-        "ray", description="inline: everything in one process. ray: one Ray actor per GAN, on one machine or many."
+        "ray", description="inline: everything in one process. ray: one Ray actor per expert, on one machine or many."
     )
     window: int = Field(8, ge=1, le=64, description="Steps in flight at a time (ray).")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
@@ -81,7 +81,7 @@ class ExecutionSettings(SettingGroup):
     )
     replicas: dict[str, int] = Field(
         {},
-        description="Actors that share the batches of a GAN, by its name (replicas.HL1=2); 1 where not given. "
+        description="Actors that share the batches of an expert, by its name (replicas.HL1=2); 1 where not given. "
         "They exchange gradients by NCCL on GPUs and gloo on CPUs. R replicas compute what one "
         "would, up to rounding (ray).",
     )
@@ -131,6 +131,10 @@ class ExecutionSettings(SettingGroup):
     )
 
 
+MAY_CHANGE = {*ExecutionSettings.model_fields, "generation"}
+"""Settings that may differ when a run is resumed: training does not depend on how flow experts generate."""
+
+
 class RunSettings(ExecutionSettings, ModelSettings):
     """All settings of ``freqgan train``; see each field's description."""
 
@@ -155,7 +159,7 @@ class RunSettings(ExecutionSettings, ModelSettings):
         for name, count in self.replicas.items():
             if name not in names:
                 there = f"there are {', '.join(names)}" if names else "the plan has none"
-                raise InputError(f"replicas: no GAN is called {name!r}{nearest(name, names)}; {there}")
+                raise InputError(f"replicas: no expert is called {name!r}{nearest(name, names)}; {there}")
             if count < 1 or self.batch % count:
                 raise InputError(
                     f"replicas.{name}: a batch of {self.batch} images cannot be cut into {count} equal parts: choose a "
@@ -171,7 +175,7 @@ class RunSettings(ExecutionSettings, ModelSettings):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must not differ when a run is resumed, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(ExecutionSettings.model_fields))
+        return self.model_dump(mode="json", exclude=MAY_CHANGE)
 
 
 def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.run.checkpoint_writer import CheckpointWriter
@@ -15,23 +16,36 @@ from cluster.stages.lag_buffer import PART
 from cluster.storage.checksummed_files import write_files
 from freqgan.training.rollback import GOOD
 
-SHAPING = (
-    "image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan", "coarse_generator",
-    "coarse_discriminator", "band_generator", "band_discriminator",
-)  # fmt: skip
+SHAPING = ("image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan")
 """Settings that decide which networks there are and their shapes; so do some inside noise, image_stage, feedback."""
+SHAPING_OF_KIND = {
+    "gan": ("coarse_generator", "coarse_discriminator", "band_generator", "band_discriminator"),
+    "flow": ("flow.coarse_network", "flow.band_network"),
+}
+"""Those that decide the shapes of experts of a kind."""
 
 
 def shape_of(settings: RunSettings) -> dict[str, Any]:
     """Return what must be equal for one model to begin with the state of another."""
     dump = settings.model_dump(mode="json")
-    shape = {key: dump[key] for key in SHAPING}
-    stage = dump["image_stage"]
-    shape |= {f"image_stage.{key}": stage[key] for key in ("generator", "discriminator", "attention", "alpha")}
+    kinds = {gan.name: gan.kind for gan in settings.band_plan().gans}
+    shape = {key: dump[key] for key in SHAPING} | {"experts": kinds}
+    for kind, names in SHAPING_OF_KIND.items():
+        shape |= {name: _value(dump, name) if kind in kinds.values() else None for name in names}
+    shape["flow.guide_at"] = "flow" in kinds.values() and settings.flow.guide_at > 0
+    stage = dump["image_stage"] if settings.image_stage.enabled else {}
+    shape |= {f"image_stage.{key}": stage.get(key) for key in ("generator", "discriminator", "attention", "alpha")}
     shape["noise.dimensions"] = dump["noise"]["dimensions"]
     shape["feedback.discriminator"] = dump["feedback"]["discriminator"] if settings.feeds_back else None
-    shape["image_stage.solo"] = round(stage["solo_share"] * settings.batch) > 0
+    shape["image_stage.solo"] = bool(stage) and round(stage["solo_share"] * settings.batch) > 0
     return shape
+
+
+def _value(values: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a dotted name in nested ``values``."""
+    for key in name.split("."):
+        values = values[key]
+    return values
 
 
 def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> None:

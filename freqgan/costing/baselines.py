@@ -2,9 +2,9 @@
 
 * ``bands``: the settings as they are.
 * ``literal``: band discriminators that see no condition, generators trained on generated conditions alone, and no
-  feedback: one GAN per band, each for itself.
+  feedback: one GAN per band, each for itself, whatever the kinds of the experts in the settings.
 * ``joint-hf``: one network for the three high bands of every level.
-* ``single``: no bands; the conventional generator alone.
+* ``single``: no bands; the conventional generator alone, in the image stage.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, nearest
+from freqgan.model.expert_settings import ExpertKind
 from freqgan.model.settings import ModelSettings
 
 Settings = TypeVar("Settings", bound=ModelSettings)
@@ -23,6 +24,11 @@ STEP = 8
 GROWTH = 1.6
 """Cost grows with about this power of the widths: some convolutions are dense, others grouped."""
 TRIES, TOLERANCE = 8, 0.02
+NETWORKS: dict[ExpertKind, list[tuple[str, ...]]] = {
+    "gan": [("coarse_generator",), ("coarse_discriminator",), ("band_generator",), ("band_discriminator",)],
+    "flow": [("flow", "coarse_network"), ("flow", "band_network")],
+}
+"""Where the sizes of the networks of a kind of expert are in the settings."""
 
 
 def _bands(values: dict[str, Any]) -> None:
@@ -30,6 +36,7 @@ def _bands(values: dict[str, Any]) -> None:
 
 
 def _literal(values: dict[str, Any]) -> None:
+    values["experts"], values["generation"]["guidance"] = {}, {}
     values["band_discriminator"]["condition"] = False
     values["teacher_forcing"] |= {"start": 0.0, "end": 0.0}
     values["feedback"]["weight"] = 0.0
@@ -41,7 +48,8 @@ def _joint(values: dict[str, Any]) -> None:
 
 def _single(values: dict[str, Any]) -> None:
     values["plan"] |= {"bands": "none"}
-    values["image_stage"] |= {"solo_share": 1.0, "chain_share": 0.0}
+    values["experts"], values["generation"]["guidance"] = {}, {}
+    values["image_stage"] |= {"enabled": True, "solo_share": 1.0, "chain_share": 0.0}
 
 
 VARIANTS: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -95,9 +103,10 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
 
 def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
     """Return where the settings of the networks that grow are."""
-    if not settings.band_plan().gans:
+    gans = settings.band_plan().gans
+    if not gans:
         return [("image_stage", "generator"), ("image_stage", "discriminator")]
-    return [("coarse_generator",), ("coarse_discriminator",), ("band_generator",), ("band_discriminator",)]
+    return [path for kind, paths in NETWORKS.items() if any(gan.kind == kind for gan in gans) for path in paths]
 
 
 def _scaled(settings: Settings, factor: float) -> Settings:

@@ -20,14 +20,15 @@ from torch.utils._pytree import tree_leaves
 
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
+from freqgan.model.needs import stage_needs
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
 from freqgan.tensor_dicts import tensors_of
-from freqgan.training.band_gan import BandGan
+from freqgan.training.experts import build_expert
 from freqgan.training.image_stage import ImageStage
-from freqgan.training.stage import Feedback
+from freqgan.training.stage import BandExpert, Feedback
 
 BATCH = 2
 
@@ -116,6 +117,20 @@ def _product(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
     return lambda args, out: int(out.numel()) * int(args[first].shape[-1])
 
 
+def _attention(args: tuple[Any, ...], out: Any) -> int:
+    """Return the products of fused attention: of queries with keys, and of their weights with values."""
+    query, key, value = args[:3]
+    rows = int(query.numel()) // int(query.shape[-1])
+    return rows * int(key.shape[-2]) * int(query.shape[-1] + value.shape[-1])
+
+
+def _attention_backward(args: tuple[Any, ...], out: Any) -> int:
+    """Return the products of its derivatives: the weights once more, and those by weights, values, queries, keys."""
+    query, key, value = args[1:4]
+    rows = int(query.numel()) // int(query.shape[-1])
+    return rows * int(key.shape[-2]) * int(3 * query.shape[-1] + 2 * value.shape[-1])
+
+
 aten = torch.ops.aten
 COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
     aten.convolution.default: _convolution,
@@ -124,6 +139,8 @@ COUNTERS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
     aten.bmm.default: _product(0),
     aten.addmm.default: _product(1),
     aten.baddbmm.default: _product(1),
+    aten._scaled_dot_product_flash_attention_for_cpu.default: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward.default: _attention_backward,
 }
 
 
@@ -175,18 +192,20 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
     plan, device, interval = small.band_plan(), torch.device("cpu"), small.loss.penalty_interval
     half = small.images // (2 * batch) // interval * interval
     # A chain for each stage: a stage that has a device to itself shares no work with others.
-    gans = {gan.name: BandGan(Chain(small, statistics, device), gan) for gan in plan.gans}
-    image = ImageStage(Chain(small, statistics, device))
-    stages: list[BandGan | ImageStage] = [*gans.values(), image]
-    totals = {stage.name: _Counts(*_sizes(stage)) for stage in stages}
+    stages: dict[str, BandExpert | ImageStage] = {
+        gan.name: build_expert(Chain(small, statistics, device), gan) for gan in plan.gans
+    }
+    if small.image_stage.enabled:
+        stages[IMAGE_STAGE] = ImageStage(Chain(small, statistics, device))
+    totals = {name: _Counts(*_sizes(stage)) for name, stage in stages.items()}
     others = 0 if only_penalties else interval - 1
     for step, weight in ((half, 1), (half + 1, others)):  # one with penalties, the others without
-        for name, count in _step_counts(step, small, gans, image) if weight else ():
+        for name, count in _step_counts(step, small, stages) if weight else ():
             totals[name].add(count, weight / interval)
     return totals
 
 
-def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
+def _sizes(stage: BandExpert | ImageStage) -> tuple[int, int]:
     """Return the number of trained parameters, and the bytes of the whole state with a gradient for each of them."""
     state = tensors_of(stage.state_dict())
     moments = [tensor.numel() for name, tensor in state.items() if "_adam.exp_avg_sq." in name]
@@ -194,26 +213,29 @@ def _sizes(stage: BandGan | ImageStage) -> tuple[int, int]:
 
 
 def _step_counts(
-    step: int, settings: ModelSettings, gans: Mapping[str, BandGan], image: ImageStage
+    step: int, settings: ModelSettings, stages: Mapping[str, BandExpert | ImageStage]
 ) -> list[tuple[str, OperatorCount]]:
     """Return the stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
     labels = torch.zeros(batch, dtype=torch.int64)
-    counts = []
+    needs, counts = stage_needs(settings), []
 
     def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
-        output = None
-        if call.stage == IMAGE_STAGE:
-            with OperatorCount() as count:
-                image.step(step, images, labels, inputs)
+        stage, wanted, count, output = stages[call.stage], needs[call.stage], OperatorCount(), None
+        if call.kind == "step":
+            with count:
+                inputs = inputs | stage.chain.real_outputs(step, images, wanted.real)
+        if isinstance(stage, ImageStage):
+            with count:
+                stage.step(step, images, labels, inputs)
         elif call.kind == "forward":
-            with OperatorCount() as count:
-                output = gans[call.stage].forward(step, labels, inputs)
+            with count:
+                output = stage.forward(step, labels, inputs)
         else:
-            feedback = _unit_feedback(gans[call.stage], step, labels, inputs)
-            with OperatorCount() as count:
-                output = gans[call.stage].step(step, images, labels, inputs, feedback).output
+            feedback = _unit_feedback(stage, step, labels, inputs) if wanted.feedback else None
+            with count:
+                output = stage.step(step, images, labels, inputs, feedback).output
         counts.append((call.stage, count))
         return output
 
@@ -221,12 +243,12 @@ def _step_counts(
     return counts
 
 
-def _unit_feedback(gan: BandGan, step: int, labels: Tensor, inputs: dict[str, Tensor]) -> Feedback | None:
-    """Feedback of ones on the inputs of this very step, where the settings have feedback."""
-    if not gan.settings.feeds_back:
-        return None
-    side = gan.chain.gan_side(gan.gan)
-    ones = torch.ones(len(labels), gan.settings.channels * len(gan.gan.bands), side, side)
+def _unit_feedback(expert: BandExpert, step: int, labels: Tensor, inputs: dict[str, Tensor]) -> Feedback:
+    """Return feedback of ones on the inputs of this very step."""
+    chain = expert.chain
+    gan = chain.plan.gan(expert.name)
+    side = chain.gan_side(gan)
+    ones = torch.ones(len(labels), chain.settings.channels * len(gan.bands), side, side)
     return Feedback(step, labels, inputs, ones, ones)
 
 

@@ -79,7 +79,7 @@ class ImageStageSettings(SettingGroup):
     enabled: bool = Field(
         True,
         description="Train this stage. false: the images are those of the chain alone, no discriminator of whole "
-        "images trains the bands, and stages exchange less, or nothing at all.",
+        "images trains the bands, and stages exchange less, or nothing at all. image_stage=none is short for it.",
     )
     generator: NetworkSettings = Field(
         NetworkSettings(width=32, coarse_width=64), description="Sizes of G_o, the conventional generator."
@@ -151,7 +151,7 @@ class ModelSettings(SettingGroup):
         {},
         description="What generates a band: gan, or flow, an expert that is trained by flow matching, apart from all "
         "others; student is what `freqgan distil` makes of one. By the name of an expert or a band, or by low, high or "
-        "default: experts.LL2=flow. gan where not given.",
+        "default: experts.LL2=flow; experts=flow is short for experts.default=flow. gan where not given.",
     )
     flow: FlowSettings = FlowSettings()
     distil: DistilSettings = DistilSettings()
@@ -232,6 +232,8 @@ class ModelSettings(SettingGroup):
                 "give an even number, or generation.solver=euler"
             )
         flows = [gan for gan in plan.gans if gan.kind == "flow"]
+        for gan in flows:
+            choice_for(gan, self.generation.guidance, "generation.guidance")
         if plan.gans and len(flows) == len(plan.gans) and self.image_stage.enabled and self.flow.outputs == "real":
             raise InputError(
                 "image_stage.enabled: all experts are of the kind flow, and flow.outputs=real would show this stage "

@@ -26,6 +26,7 @@ from cluster.training.stop_signals import stop_requests
 from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, RunError
+from freqgan.model.expert_settings import GenerationSettings
 from freqgan.setting_group import AS_STORED
 from launch.pages.comparison import RunScores, write_page
 from launch.settings.load import dump_settings
@@ -121,6 +122,8 @@ def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> di
     path = comparison.out / COSTS
     known = json.loads(path.read_text()) if path.exists() else {}
     identity = comparison.settings.identity()
+    if comparison.settings.generation != GenerationSettings():  # training does not depend on it, scores do
+        identity["generation"] = comparison.settings.generation.model_dump(mode="json")
     if known and known["settings"] != identity:
         raise InputError(
             f"{comparison.out} holds a comparison of other settings; name another --out, or give the settings of before"

@@ -14,6 +14,7 @@ from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import write_side_by_side
+from launch.settings.generation import AS_TRAINED, GenerationOptions
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 
@@ -28,17 +29,21 @@ def edit_command(
     gains: Sequence[str],
     out: str,
     note: Callable[[str], None],
+    generation: GenerationOptions = AS_TRAINED,
 ) -> str:
     """Write samples of ``seed`` before and after, and side by side; return a line that says what was written.
 
+    ``generation`` is how flow experts generate.
+
     Raises:
-        InputError: bands that are not there, gains that cannot be read, nothing to do.
+        InputError: bands that are not there, gains that cannot be read, nothing to do, options of flow experts for a
+            model of GANs.
 
     """
     factors = _factors(gains)
     if not factors and not resample:
         raise InputError("nothing to do: give --resample HL1,LH1 or --gain HH1=1.5")
-    _, synthesiser = open_model(run, note=note)
+    _, synthesiser = open_model(run, note=note, generation=generation.apply)
     folder = open_folder(out)
     folder.check_writable()
     draws = synthesiser.draws(seed, count)

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 
 from cluster.data.image_folders import is_zip
-from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from
-from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_model
+from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
+from cluster.run.checkpoints import has_checkpoints, open_model
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
 from freqgan.metrics.evaluation import MEASURES, Score
@@ -51,9 +51,9 @@ def evaluate_command(
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
         checkpoint, synthesiser = open_model(source, note=note)
-        measured_parts: tuple[Part, ...] = (
-            ("image", "chain", "other") if parts and _has_bands(checkpoint) else ("image",)
-        )
+        measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
+        if parts and not checkpoint.settings.image_stage.enabled:
+            note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
         scores = evaluate_checkpoint(
             checkpoint,
             data,
@@ -75,10 +75,6 @@ def evaluate_command(
     plain_console(PRINTED_WIDTH).print(scores_table(scores))
     if target is not None:
         target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())
-
-
-def _has_bands(checkpoint: Checkpoint) -> bool:
-    return bool(checkpoint.settings.band_plan().gans)
 
 
 def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[str, float | None]]:

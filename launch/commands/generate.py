@@ -15,24 +15,34 @@ from freqgan.generation.synthesiser import BLOCK
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, tile, to_image
+from launch.settings.generation import AS_TRAINED, GenerationOptions
 
 GRID = "grid.png"
 GRID_COUNT = 64
 
 
 def generate(
-    run: str, out: str, *, count: int, seed: int, label: int | None, note: Callable[[str], None], best: bool = False
+    run: str,
+    out: str,
+    *,
+    count: int,
+    seed: int,
+    label: int | None,
+    note: Callable[[str], None],
+    best: bool = False,
+    generation: GenerationOptions = AS_TRAINED,
 ) -> str:
     """Write ``out``/00000.png ... and a grid of the first 64; return a line that says what was made.
 
     Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
-    scored best. ``note`` is told of checkpoints passed over.
+    scored best. ``note`` is told of checkpoints passed over. ``generation`` is how flow experts generate.
 
     Raises:
-        InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written.
+        InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written, options of flow
+            experts for a model of GANs.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best, note=note)
+    checkpoint, synthesiser = open_model(run, best=best, note=note, generation=generation.apply)
     _check_label(checkpoint, label)
     folder = open_folder(out)
     folder.check_writable()

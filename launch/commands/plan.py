@@ -1,4 +1,4 @@
-"""``freqgan plan``: the GANs and what they cost, where they would run, and how fast the whole would be."""
+"""``freqgan plan``: the stages and what they cost, where they would run, and how fast the whole would be."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ from cluster.planning.plan import Constraints, Plan
 from cluster.planning.planner import best_plan
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
 from cluster.planning.stage_cost import StageCost
-from cluster.planning.traffic import Traffic, traffic
+from cluster.planning.traffic import Traffic, exchanged_bytes, traffic
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from freqgan.costing.operator_count import StepWork
 from freqgan.errors import InputError, counted
-from launch.console.plan_table import LOG_COLUMNS, plan_rows
+from launch.console.plan_table import (
+    LOG_COLUMNS,
+    expert_cells,
+    expert_columns,
+    parameter_cells,
+    parameter_columns,
+    plan_rows,
+    plan_title,
+)
 from launch.console.tables import result_console
 from launch.drawing.scaling import ScalingPoint, scaling_plot
 
@@ -59,7 +67,7 @@ def plan_command(
     out: str | None,
     note: Callable[[str], None],
 ) -> None:
-    """Print tables of GANs and of devices, and what to expect; write plan and simulation to ``out`` if it is given.
+    """Print tables of stages and of devices, and what to expect; write plan and simulation to ``out`` if it is given.
 
     Raises:
         InputError: nodes or a range that cannot be read, a plan that does not fit, an ``out`` that cannot be written.
@@ -77,7 +85,7 @@ def plan_command(
     work = counted_work(settings, note)
     priced = price(settings, work, devices, measured=measured, note=note)
     console = result_console(LOG_COLUMNS)
-    console.print(gan_table(settings, work))
+    console.print(stage_table(settings, work))
     conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
     parameters = {name: w.parameters for name, w in work.items()}
     constraints = Constraints(cut=cut)
@@ -124,21 +132,19 @@ def price(
     return Priced(estimates[reference], with_speeds(devices, estimates[reference], estimates, settings.batch), source)
 
 
-def gan_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
-    """Return the GANs in the order of the chain with what they cost."""
+def stage_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
+    """Return all stages in the order of the chain with what they cost."""
     rows = plan_rows(settings)
     whole = sum(w.multiply_accumulates for w in work.values())
-    table = Table(title=f"{len(rows) - 1} GANs in the order of the chain, and the image stage", box=box.SIMPLE)
-    for heading in ("order", "GAN", "C x H x W", "sees"):
+    table = Table(title=plan_title(settings), box=box.SIMPLE)
+    for heading in expert_columns(rows):
         table.add_column(heading, justify="right" if heading == "order" else "left")
-    networks = "generator\nparameters", "discriminator\nparameters"
-    for heading in (*networks, "10^6 multiply-adds\nper image", "share", "launches\nper step"):
+    for heading in (*parameter_columns(rows), "10^6 multiply-adds\nper image", "share", "launches\nper step"):
         table.add_column(heading, justify="right")
     for row in rows:
         w = work[row.name]
         table.add_row(
-            str(row.order), row.name, row.shape, row.condition,
-            f"{row.generator_parameters:,}", f"{row.discriminator_parameters:,}",
+            *expert_cells(row, rows), *parameter_cells(row, rows),
             f"{w.multiply_accumulates / 1e6:,.1f}", f"{w.multiply_accumulates / whole:.1%}", f"{w.launches:,.0f}",
         )  # fmt: skip
     return table
@@ -190,8 +196,17 @@ def expectations(settings: RunSettings, plan: Plan, priced: Priced, sent: Traffi
         f"busiest link: {1e3 * link_s:,.2f} ms a step at {gbit:g} Gbit/s",
         f"expected: {outcome.images_per_s:,.0f} images/s with a window of {settings.window} (simulated; "
         f"{plan.images_per_s:,.0f} without links and waiting)",
+        _between_stages(settings),
         _network(sent, kilobytes),
     ]
+
+
+def _between_stages(settings: RunSettings) -> str:
+    """Return what stages give each other, on whatever nodes they are."""
+    size_bytes = exchanged_bytes(settings)
+    if size_bytes:
+        return f"between stages: {size_bytes / 1e3:,.1f} kB an image, sub-images and feedback"
+    return "between stages: 0 kB, every stage waits for batches of images alone"
 
 
 def _network(sent: Traffic, kilobytes: Callable[[float], str]) -> str:

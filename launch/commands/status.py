@@ -146,15 +146,18 @@ def _rate(lines: list[MetricsLine]) -> float:
 
 
 def _lag(last: MetricsLine) -> str:
-    """Return how long after the first band began a step the image stage ended it.
+    """Return how long after the first stage began a step the image stage, or the last where there is none, ended it.
 
-    That is how deep the pipeline is in time.
+    That is how deep the pipeline is in time, or how far stages that do not wait for each other are apart.
     """
-    begun = [numbers["begun_s"] for numbers in last.stages.values() if "begun_s" in numbers]
-    image = last.stages.get(IMAGE_STAGE, {})
-    if not begun or "begun_s" not in image:
+    begun = {name: numbers["begun_s"] for name, numbers in last.stages.items() if "begun_s" in numbers}
+    if not begun or begun.keys() != last.stages.keys():
         return "not known"
-    return f"{image['begun_s'] + image.get('seconds', 0.0) - min(begun):.2f} s from the first band to the image stage"
+    ended = {name: begun_s + last.stages[name].get("seconds", 0.0) for name, begun_s in begun.items()}
+    first_s = min(begun.values())
+    if IMAGE_STAGE in ended:
+        return f"{ended[IMAGE_STAGE] - first_s:.2f} s from the first band to the image stage"
+    return f"{max(ended.values()) - first_s:.2f} s from the first stage to the last"
 
 
 def _age(folder: Folder) -> float | None:

@@ -23,22 +23,34 @@ from freqgan.pixels import from_pixels, to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
+from launch.settings.generation import AS_TRAINED, GenerationOptions
 
 
 def super_resolve_command(
-    run: str, images: Sequence[str], *, level: int, out: str, seed: int, label: int | None, note: Callable[[str], None]
+    run: str,
+    images: Sequence[str],
+    *,
+    level: int,
+    out: str,
+    seed: int,
+    label: int | None,
+    note: Callable[[str], None],
+    generation: GenerationOptions = AS_TRAINED,
 ) -> list[str]:
     """Enlarge image files with the chain of ``run``; return lines that say what was written and how good it is.
 
     An image as small as the low band of ``level`` is enlarged to the model's size. An image of the model's size or
     larger is reduced to that low band first, and the result is compared with it, and with bicubic enlargement.
+    ``generation`` is how flow experts generate.
 
     Raises:
-        InputError: files, sizes, level or label that cannot be used.
+        InputError: files, sizes, level, label or options that cannot be used.
 
     """
-    _, synthesiser = open_model(run, note=note)
+    _, synthesiser = open_model(run, note=note, generation=generation.apply)
     settings = synthesiser.settings
+    if not settings.levels:
+        raise InputError("the model has no levels (levels=0): it has no low band that an image could be enlarged from")
     if not 1 <= level <= settings.levels:
         raise InputError(f"--from-level {level}: the model has levels 1 (finest) to {settings.levels}")
     folder = open_folder(out)

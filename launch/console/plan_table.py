@@ -1,7 +1,9 @@
-"""``freqgan train --dry-run``: the settings as they are used, and the GANs they make."""
+"""``freqgan train --dry-run``: the settings as they are used, and the experts they make."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +11,11 @@ from rich.table import Table
 from torch import nn
 
 from cluster.run.settings import RunSettings
+from freqgan.errors import counted
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
+from freqgan.model.flow_expert import build_velocity_pair
+from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.training.band_gan import BandGan
@@ -19,22 +24,38 @@ from launch.console.tables import result_console
 from launch.settings.load import dump_settings
 
 LOG_COLUMNS = 140
+KIND_NAMES = {"gan": "GAN", "flow": "flow expert"}
 
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One GAN, or the image stage: ``shape`` is C x H x W of what it generates."""
+    """One expert, or the image stage.
+
+    Attributes:
+        order: its place in the chain, from 1.
+        name: the stage's.
+        kind: of the expert, gan or flow; a GAN for the image stage.
+        shape: C x H x W of what it generates.
+        condition: what it sees.
+        network_parameters: of the generator, or of the network of a flow expert.
+        discriminator_parameters: None of a flow expert.
+
+    """
 
     order: int
     name: str
+    kind: str
     shape: str
     condition: str
-    generator_parameters: int
-    discriminator_parameters: int
+    network_parameters: int
+    discriminator_parameters: int | None
 
 
 def plan_rows(settings: ModelSettings) -> list[PlanRow]:
-    """Return the GANs in the order of the chain, and the image stage last. Builds the networks to count parameters."""
+    """Return the experts in the order of the chain, and the image stage last, if it is trained.
+
+    Builds the networks to count parameters.
+    """
     chain = Chain(settings, BandStatistics({}, {}), torch.device("cpu"))
     rows = []
     for order, gan in enumerate(chain.plan.gans, start=1):
@@ -42,31 +63,79 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         shape = f"{settings.channels * len(gan.bands)}x{side}x{side}"
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
-        trainer = BandGan(chain, gan).trainer
-        rows.append(PlanRow(order, gan.name, shape, condition, *_counts(trainer.generator, trainer.discriminator)))
-    trainer = ImageStage(chain).trainer
-    shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
-    seen = "all bands, transformed back and blended"
-    return [
-        *rows,
-        PlanRow(len(rows) + 1, IMAGE_STAGE, shape, seen, *_counts(trainer.generator, trainer.discriminator)),
-    ]
+        rows.append(PlanRow(order, gan.name, gan.kind, shape, condition, *_expert_counts(chain, gan)))
+    if settings.image_stage.enabled:
+        trainer = ImageStage(chain).trainer
+        shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
+        seen = "all bands, transformed back and blended"
+        counts = _count(trainer.generator), _count(trainer.discriminator)
+        rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, "gan", shape, seen, *counts))
+    return rows
+
+
+def experts_text(settings: ModelSettings) -> str:
+    """Return how many experts there are of each kind: "4 GANs", "1 flow expert and 2 GANs"."""
+    kinds = Counter(gan.kind for gan in settings.band_plan().gans)
+    return " and ".join(counted(kinds[kind], KIND_NAMES[kind]) for kind in kinds) or "0 GANs"
+
+
+def plan_title(settings: ModelSettings) -> str:
+    """Return the title of a table of all stages."""
+    stage = ", and the image stage" if settings.image_stage.enabled else "; there is no image stage"
+    return f"{experts_text(settings)} in the order of the chain{stage}"
+
+
+def expert_columns(rows: Sequence[PlanRow]) -> list[str]:
+    """Return the headings of the columns that say which experts there are: their kind, where some are no GANs."""
+    heading = "expert" if _has_flows(rows) else "GAN"
+    return ["order", heading, *(["kind"] if _has_flows(rows) else []), "C x H x W", "sees"]
+
+
+def parameter_columns(rows: Sequence[PlanRow]) -> list[str]:
+    """Return the headings of the columns of parameters."""
+    network = "network" if _has_flows(rows) else "generator"
+    return [f"{network}\nparameters", *(["discriminator\nparameters"] if _has_discriminators(rows) else [])]
+
+
+def expert_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
+    """Return what ``row``, one of ``rows``, has in :func:`expert_columns`."""
+    return [str(row.order), row.name, *([row.kind] if _has_flows(rows) else []), row.shape, row.condition]
+
+
+def parameter_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
+    """Return what ``row``, one of ``rows``, has in :func:`parameter_columns`."""
+    discriminator = "-" if row.discriminator_parameters is None else f"{row.discriminator_parameters:,}"
+    return [f"{row.network_parameters:,}", *([discriminator] if _has_discriminators(rows) else [])]
 
 
 def print_plan(settings: RunSettings) -> None:
     """Print settings and plan on stdout."""
     print(dump_settings(settings))
-    table = Table(title=f"{len(settings.band_plan().gans)} GANs in the order of the chain, and the image stage")
-    for heading in ("order", "GAN", "C x H x W", "sees"):
+    rows = plan_rows(settings)
+    table = Table(title=plan_title(settings))
+    for heading in expert_columns(rows):
         table.add_column(heading, justify="right" if heading == "order" else "left")
-    for heading in ("generator", "discriminator"):
-        table.add_column(f"{heading}\nparameters", justify="right")
-    for row in plan_rows(settings):
-        counts = f"{row.generator_parameters:,}", f"{row.discriminator_parameters:,}"
-        table.add_row(str(row.order), row.name, row.shape, row.condition, *counts)
+    for heading in parameter_columns(rows):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*expert_cells(row, rows), *parameter_cells(row, rows))
     result_console(LOG_COLUMNS).print(table)
 
 
-def _counts(generator: nn.Module, discriminator: nn.Module) -> tuple[int, int]:
-    first, second = (sum(p.numel() for p in network.parameters()) for network in (generator, discriminator))
-    return first, second
+def _has_flows(rows: Sequence[PlanRow]) -> bool:
+    return any(row.kind == "flow" for row in rows)
+
+
+def _has_discriminators(rows: Sequence[PlanRow]) -> bool:
+    return any(row.discriminator_parameters is not None for row in rows)
+
+
+def _expert_counts(chain: Chain, gan: Gan) -> tuple[int, int | None]:
+    if gan.kind == "flow":
+        return _count(build_velocity_pair(chain, gan).network), None
+    trainer = BandGan(chain, gan).trainer
+    return _count(trainer.generator), _count(trainer.discriminator)
+
+
+def _count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())

@@ -19,6 +19,7 @@ from cluster.execution.failure_policy import Recovery
 from cluster.run.checkpoints import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError
+from freqgan.tensor_dicts import Metrics
 from launch.console.tables import plain_console
 from launch.console.text import duration_text, images_text
 from launch.run_folder.failures import recovery_text
@@ -161,7 +162,7 @@ class ProgressReporter:
 
 
 class LiveProgress:
-    """The bar and, below it, the losses of every GAN; redrawn in place."""
+    """The bar and, below it, the losses of every stage; redrawn in place."""
 
     def __init__(self, settings: RunSettings, console: Console, first_step: int) -> None:
         self.settings, self.first_step = settings, first_step
@@ -170,7 +171,7 @@ class LiveProgress:
             BarColumn(bar_width=None),  # what the other columns leave of the terminal's width
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             TextColumn("{task.fields[rate]:.1f} images/s"),
-            TextColumn("alpha {task.fields[alpha]}"),
+            *([TextColumn("alpha {task.fields[alpha]}")] if settings.image_stage.enabled else []),
             TextColumn("{task.fields[damaged]}"),
             TextColumn("{task.fields[left]}"),
         )
@@ -208,6 +209,12 @@ def left_text(record: StepRecord, settings: RunSettings, first_step: int) -> str
 
 
 def losses_text(record: StepRecord) -> str:
-    """Return "<name> <loss of D>/<loss of G>" per stage, two spaces apart."""
-    parts = [(name, m["loss_d"], m["loss_g"]) for name, m in record.stages.items() if "loss_d" in m and "loss_g" in m]
-    return "  ".join(f"{name} {d:.2f}/{g:.2f}" for name, d, g in parts)
+    """Return "<name> <loss of D>/<loss of G>" per GAN and "<name> <loss>" per flow expert, two spaces apart."""
+    parts = [(name, _loss_text(numbers)) for name, numbers in record.stages.items()]
+    return "  ".join(f"{name} {text}" for name, text in parts if text)
+
+
+def _loss_text(numbers: Metrics) -> str:
+    if "loss_d" in numbers and "loss_g" in numbers:
+        return f"{numbers['loss_d']:.2f}/{numbers['loss_g']:.2f}"
+    return f"{numbers['loss']:.3f}" if "loss" in numbers else ""

@@ -49,7 +49,7 @@ def detail_count(image_size: int) -> int:
 
 
 def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | None) -> Figures:
-    """Return all pictures.
+    """Return all pictures; without levels there are none of bands.
 
     Args:
         synthesiser: the model.
@@ -59,8 +59,9 @@ def make_figures(synthesiser: Synthesiser, generated: Generated, real: Tensor | 
     """
     chain, figures = synthesiser.chain, Figures()
     _add_images(figures, chain, generated, real)
-    _add_bands(figures, chain, generated, real)
-    _add_fit(figures, chain, generated, real)
+    if chain.settings.levels:
+        _add_bands(figures, chain, generated, real)
+        _add_fit(figures, chain, generated, real)
     return figures
 
 
@@ -104,17 +105,20 @@ def _critical(chain: Chain, bands: SubImages) -> SubImages:
 
 
 def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
-    """Write the large grids, and the smaller ones of what the final images were blended from."""
+    """Write the large grids, and the smaller ones of what the final images were blended from, where they were."""
     figures.pictures["images-generated"] = _grid(to_pixels(generated.images).numpy())
     if real is not None:
         figures.pictures["images-real"] = _grid(to_eight_bits(real).numpy())
-    parts = {"blended": generated.images, "chain": generated.frequency, "other": generated.conventional}
+    blended = {"blended": generated.images}
+    parts = blended if chain.settings.levels else {}
+    if chain.settings.image_stage.enabled:
+        parts = {**blended, "chain": generated.frequency, "other": generated.conventional}
     for name, images in parts.items():
         figures.pictures[f"part-{name}"] = _detail_grid(images)
 
 
 def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
-    """Write a grid per band of what the GANs made (and of the real band), and one pyramid of each kind."""
+    """Write a grid per band of what the experts made (and of the real band), and one pyramid of each kind."""
     real_bands = None if real is None else chain.real(real)
     figures.bands = list(generated.sub_images)
     for kind, bands in (("real", real_bands), ("generated", generated.sub_images)):

@@ -1,9 +1,9 @@
-"""Curves of a training over the images seen: losses of every GAN, the blend weight, the speed."""
+"""Curves of a training over the images seen: losses of every stage, the blend weight, the speed."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,22 @@ POINTS = 300
 INK = "#808080"  # readable on white and on black: the page decides which it is
 COLOURS = {"loss_d": "#d9822b", "loss_g": "#3b82c4"}
 NAMES = {"loss_d": "discriminator", "loss_g": "generator"}
+FLOW_LOSS = "loss"
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
 TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
 
 
-def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image:
-    """Return one small panel per GAN with the losses of D (orange) and G (blue), all on one scale, over images seen."""
-    stages = list(lines[-1].stages)
-    rows = -(-len(stages) // COLUMNS)
-    figure = Figure(figsize=(10, 1.5 * rows + 0.4))
-    _set_margins(figure, wspace=0.08, hspace=0.35)
-    panels: list[Any] = list(figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
+def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image | None:
+    """Return one small panel per GAN with the losses of D (orange) and G (blue), all on one scale, over images seen.
+
+    None where there is no GAN.
+    """
+    stages = _stages_with(lines, COLOURS)
+    if not stages:
+        return None
+    figure, panels = _stage_panels(stages)
     for panel, stage in zip(panels, stages, strict=False):
-        _style(panel, stage)
         if relativistic:
             panel.axhline(EVENLY_MATCHED, color=INK, linewidth=0.6, linestyle=":")
         for key, colour in COLOURS.items():
@@ -44,6 +46,36 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
     panels[0].set_ylim(0, _upper_bound(lines))
     panels[0].legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK, loc="upper right")
     return rendered(figure)
+
+
+def flow_loss_curves(lines: Sequence[MetricsLine]) -> Image.Image | None:
+    """Return one small panel per flow expert with its loss, all on one scale, over images seen; None without such."""
+    stages = _stages_with(lines, (FLOW_LOSS,))
+    if not stages:
+        return None
+    figure, panels = _stage_panels(stages)
+    for panel, stage in zip(panels, stages, strict=False):
+        _draw(panel, lines, _values(lines, stage, FLOW_LOSS), color=COLOURS["loss_g"])
+    _finish(panels, len(stages))
+    losses = [line.stages[stage][FLOW_LOSS] for line in lines for stage in stages if FLOW_LOSS in line.stages[stage]]
+    panels[0].set_ylim(0, 1.1 * float(np.quantile(losses, 0.998)))
+    return rendered(figure)
+
+
+def _stages_with(lines: Sequence[MetricsLine], keys: Iterable[str]) -> list[str]:
+    """Return the stages that have one of the metrics ``keys``."""
+    return [name for name, numbers in lines[-1].stages.items() if any(key in numbers for key in keys)]
+
+
+def _stage_panels(stages: Sequence[str]) -> tuple[Figure, list[Any]]:
+    """Return a figure and its panels, on one scale: those of ``stages``, and then those that fill the last row."""
+    rows = -(-len(stages) // COLUMNS)
+    figure = Figure(figsize=(10, 1.5 * rows + 0.4))
+    _set_margins(figure, wspace=0.08, hspace=0.35)
+    panels: list[Any] = list(figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
+    for panel, stage in zip(panels, stages, strict=False):
+        _style(panel, stage)
+    return figure, panels
 
 
 def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:

@@ -21,14 +21,15 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser
-from launch.console.plan_table import plan_rows
+from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
-from launch.pages.curves import alpha_curve, loss_curves, score_curves, speed_curve, timeline
+from launch.pages.curves import alpha_curve, flow_loss_curves, loss_curves, score_curves, speed_curve, timeline
 from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
 from launch.run_folder.failures import FAILURES, parse_failures, recovery_text
 from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.load import dump_settings
 
 REPORT = "report.html"
@@ -47,17 +48,23 @@ class RealImages:
     """Names of the labels, where they are used and known."""
 
 
-def write_report(run: str, *, note: Callable[[str], None], data: str | None = None) -> str:
+def write_report(
+    run: str,
+    *,
+    note: Callable[[str], None],
+    data: str | None = None,
+    generation: GenerationOptions = AS_TRAINED,
+) -> str:
     """Write the report of the newest sound checkpoint of ``run``; return where it is.
 
     Without its real images (moved, or no longer readable) a report shows the generated ones alone and says so,
-    unless ``data`` names them: then they must be there.
+    unless ``data`` names them: then they must be there. ``generation`` is how flow experts generate.
 
     Raises:
-        InputError: no sound checkpoint; ``data`` cannot be read.
+        InputError: no sound checkpoint; ``data`` cannot be read; options of flow experts for a model of GANs.
 
     """
-    checkpoint, synthesiser = open_model(run, note=note)
+    checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
     folder = open_folder(run)
     left_out = read_quarantine(folder)
     real = _real_images(checkpoint, data, left_out, note)
@@ -107,6 +114,7 @@ def _content(
         "levels": _bands_by_level(figures.bands, settings.levels),
         "fit": figures.fit,
         "rows": plan_rows(settings),
+        "experts": _noun(settings),
         "seconds": _seconds(lines),
         "evaluations": evaluations,
         "relativistic": settings.loss.kind == "relativistic",
@@ -119,20 +127,24 @@ def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.
         return {}
     pictures = {
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
-        "curves-alpha": alpha_curve(lines),
+        "curves-flow": flow_loss_curves(lines),
+        "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled else None,
         "curves-speed": speed_curve(lines),
+        "timeline": timeline(lines),
     }
-    figure = timeline(lines)
-    return pictures if figure is None else pictures | {"timeline": figure}
+    return {name: picture for name, picture in pictures.items() if picture is not None}
+
+
+def _noun(settings: RunSettings) -> str:
+    """Return what the page calls the experts."""
+    kinds = {gan.kind for gan in settings.band_plan().gans}
+    return "experts" if len(kinds) > 1 else "flow experts" if "flow" in kinds else "GANs"
 
 
 def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, float]) -> list[tuple[str, str]]:
     """Return the key facts as (name, value)."""
     settings = checkpoint.settings
     wall_s = lines[-1].wall_s if lines else 0.0
-    shown_alpha = (
-        f"{min(alphas.values()):.3f}" if len(alphas) == 1 else f"{min(alphas.values()):.2f}-{max(alphas.values()):.2f}"
-    )
     facts = [
         ("images seen", f"{checkpoint.images:,}"),
         ("step", f"{checkpoint.step:,} of {settings.last_step:,}"),
@@ -140,15 +152,19 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
             "images",
             f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}, {settings.bit_depth} bits",
         ),
-        ("GANs of bands", f"{len(settings.band_plan().gans)}"),
+        ("experts of bands", experts_text(settings)),
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),
     ]
-    if settings.band_plan().gans:
-        facts.append(("alpha", shown_alpha))
+    if settings.band_plan().gans and alphas:
+        facts.append(("alpha", _range_text(list(alphas.values()))))
     if wall_s:
         facts += [("wall time", duration_text(wall_s)), ("images/s", f"{lines[-1].images / wall_s:.1f}")]
     return facts
+
+
+def _range_text(weights: list[float]) -> str:
+    return f"{weights[0]:.3f}" if len(weights) == 1 else f"{min(weights):.2f}-{max(weights):.2f}"
 
 
 def _bands_by_level(bands: list[Any], levels: int) -> list[tuple[int, list[str]]]:

@@ -59,18 +59,20 @@ def _check_keys(values: Mapping[Any, Any], model: type[BaseModel], group: type[B
 def no_group(name: str, value: Any, group: type[BaseModel]) -> InputError:
     """Return the error of a value where a group of settings is."""
     settings = ", ".join(group.model_fields)
-    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; it holds {settings}")
+    none = f"; {name}=none is {name}.enabled=false" if "enabled" in group.model_fields else ""
+    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; it holds {settings}{none}")
 
 
 def unknown_setting(name: str, model: type[BaseModel]) -> InputError:
     """Return the error of a name that is no setting of ``model``, with those that may have been meant.
 
-    These are the settings of that name in other groups, else the few whose descriptions have the word, else those with
-    nearly that name.
+    These are the settings of that name in other groups, those as deep first, else the few whose descriptions have the
+    word, else those with nearly that name.
     """
     known = setting_descriptions(model)
     leaf = name.rpartition(".")[2]
     elsewhere = [other for other in known if other.rpartition(".")[2] == leaf]
+    elsewhere.sort(key=lambda other: abs(other.count(".") - name.count(".")))
     word = re.escape(leaf) if len(leaf) >= WORD else rf"\b{re.escape(leaf)}\b"
     about = [other for other, text in known.items() if re.search(word, text, re.IGNORECASE)]
     hint = nearest(name, list(known))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
+from freqgan.model.expert_settings import DEFAULT, EXPERT_KINDS
 from freqgan.setting_group import AS_STORED
 from launch.settings.explain import check_keys, explain, group_of, no_group, setting_descriptions, unknown_setting
 from launch.settings.yaml_text import dump_yaml, parse_yaml, read_text
@@ -20,6 +21,11 @@ from launch.settings.yaml_text import dump_yaml, parse_yaml, read_text
 Values = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 PRESET_KEY = "preset"
+SHORTHANDS: dict[str, dict[str, Values]] = {
+    "image_stage": {"none": {"enabled": False}},
+    "experts": {kind: {DEFAULT: kind} for kind in EXPERT_KINDS},
+}
+"""What a single word in the place of a group of settings, or of a table, stands for."""
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
@@ -108,6 +114,7 @@ def _read_source(source: str) -> Values:
         raise InputError(f"no such settings file: {source}; give a YAML file or one of the presets {known}")
     values = _parse(read_text(source), source)
     preset = values.pop(PRESET_KEY, None)
+    values = {key: _written_out(key, value) for key, value in values.items()}
     values, dotted = _unfold(values, source)
     if preset is not None:
         values = _merge(_read_preset(str(preset)), values)
@@ -209,7 +216,17 @@ def _override(values: Values, text: str) -> None:
     if key == PRESET_KEY:
         raise InputError(f"{text}: a preset is named in the place of SETTINGS, or by `preset:` in a settings file")
     parsed = value if _is_text(key) else parse_yaml(value, f"{key}: {value!r} is no valid YAML value")
-    _place(values, key, parsed)
+    full = _written_out(key, parsed)
+    if full is parsed:
+        _place(values, key, parsed)
+    else:
+        values.update(_merge(values, {key: full}))
+
+
+def _written_out(key: str, value: Any) -> Any:
+    """Return the settings that ``value`` of ``key`` stands for; ``value`` itself where it is no shorthand."""
+    shorthands = SHORTHANDS.get(key, {})
+    return dict(shorthands[value]) if isinstance(value, str) and value in shorthands else value
 
 
 def _place(values: Values, key: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cluster.run.settings import ExecutionSettings, RunSettings
+from cluster.run.settings import MAY_CHANGE, ExecutionSettings, RunSettings
 from launch.settings.load import preset_names
 from launch.settings.policy import Policy
 from launch.tools.markdown import GENERATED, SCALARS, interval, markdown_table, plain
@@ -120,7 +120,7 @@ def _group_section(same: Sequence[Group]) -> str:
     about = " ".join((kind.__doc__ or "").replace("``", "`").split())
     places = "".join(f"* `{group.name}`: {plain(group.description)}\n" for group in same if group.description)
     keys = [key for key in kind.model_fields if not isinstance(getattr(same[0].defaults, key), BaseModel)]
-    free = all(group.name.partition(".")[0] in ExecutionSettings.model_fields for group in same)
+    free = all(group.name.partition(".")[0] in MAY_CHANGE for group in same)
     table = _settings_table(kind, keys, lambda key: _default_by_place(key, same), free)
     return _section(title, "\n".join(filter(None, [f"{plain(about)}\n", places, table])))
 

@@ -241,7 +241,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are(rendered: dict[str,
     from cluster.ray_engine.metrics import RUN_GAUGES, STAGE_GAUGES
 
     known = {name for name, _ in (*STAGE_GAUGES.values(), *RUN_GAUGES.values())}
-    known |= {"freqgan_exchanged_bytes_total", "freqgan_recoveries_total"}
+    known |= {"freqgan_exchanged_bytes_total", "freqgan_batch_bytes_total", "freqgan_recoveries_total"}
     (rules,) = of_kind(rendered["everything"], "PrometheusRule")
     dashboard = next(one for one in of_kind(rendered["everything"], "ConfigMap") if "freqgan.json" in one["data"])
     panels = json.loads(dashboard["data"]["freqgan.json"])["panels"]

@@ -314,3 +314,38 @@ def test_shards_that_are_all_gone_are_told_by_verify(capsys: Capsys, tmp_path: P
     assert outcome.code == 3
     assert outcome.out.count("it is in the index and not there") == 3
     assert "3 of 3 shards are damaged" in outcome.err
+
+
+# -- experts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experts.LL1=flwo"], "experts.LL1 = 'flwo': must be 'gan' or 'flow'"),
+        (["experts.LL3=flow"], "experts: no expert or band is called 'LL3' (did you mean LL1?)"),
+        (["experts.hgih=flow"], "no expert or band is called 'hgih' (did you mean high?)"),
+        (["experts.HL1=flow", "plan.high_gans.1=1"], "HL-LH-HH1 generates HL1, LH1, HH1 together, and only some"),
+        (
+            ["experts=flow", "experts.LH1=gan", "plan.high_gans.1=1"],
+            "give every band an expert of its own with plan.high_gans.1=3",
+        ),
+        (["experts=flow", "image_stage=none", "plan.cycles=2"], "set plan.cycles=1"),
+        (
+            ["experts=flow", "image_stage=none", "levels=2", "noise.dimensions=64"],
+            "LL1 is a flow expert, and refines a low band",
+        ),
+        (["experts=flow"], "set image_stage.enabled=false, or flow.outputs=samples"),
+        (["image_stage=none", "plan.bands=none"], "nothing is left to train"),
+        (["generation.evaluations=5"], "give an even number, or generation.solver=euler"),
+        (["generation.guidance.LL2=1"], "generation.guidance: no expert or band is called 'LL2'"),
+        (
+            ["experts=flow", "image_stage=none", "plan.high_gans.1=1", "generation.guidance.HL1=1"],
+            "choose for generation.guidance.HL-LH-HH1",
+        ),
+        (["flow.crop.3=8"], "flow.crop: level 3 does not exist"),
+        (["flow.guide_at=1"], "flow.guide_at = 1: must be less than 1"),
+    ],
+)
+def test_experts_that_cannot_be(capsys: Capsys, overrides: list[str], message: str) -> None:
+    assert message in refused(train(capsys, "data=x", *overrides, "--dry-run"))

@@ -174,8 +174,8 @@ def test_the_parameters_of_a_dry_run_are_those_that_are_trained(capsys: Capsys, 
             part: sum(t.numel() for name, t in states[row.name].items() if name.startswith(f"{part}."))
             for part in ("generator_adam", "discriminator_adam")  # two moments for every parameter
         }
-        assert stored["generator_adam"] == 2 * row.generator_parameters
-        assert stored["discriminator_adam"] == 2 * row.discriminator_parameters
+        assert stored["generator_adam"] == 2 * row.network_parameters
+        assert stored["discriminator_adam"] == 2 * (row.discriminator_parameters or 0)
 
 
 # -- pack, train, generate, digest -----------------------------------------------------------------

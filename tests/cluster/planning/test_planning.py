@@ -22,11 +22,12 @@ from cluster.planning.plan import Constraints
 from cluster.planning.planner import best_plan
 from cluster.planning.simulation import Conditions, simulate
 from cluster.planning.stage_cost import StageCost
-from cluster.planning.traffic import traffic
+from cluster.planning.traffic import exchanged_bytes, traffic
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from tests.campaigns.chaos.processes import below, command_of
 from tests.support.commands import run_command
+from tests.support.flows import FLOW_BELOW_GAN, FLOW_OVERRIDES, FLOWS, SAMPLED
 from tests.support.models import tiny_settings
 from tests.support.plan_bounds import assignment_bound_s, best_known_bound_s, rules_out
 from tests.support.plans import check_plan, random_problem
@@ -282,6 +283,28 @@ def test_replicas_are_not_taken_where_their_gradients_cost_more_than_they_save()
     assert len(fast.replicas) > 5
 
 
+def test_experts_that_wait_for_nobody_are_sent_batches_alone() -> None:
+    settings = run_settings(**FLOWS)  # LL1 of 3 x 8 x 8 and HL-LH-HH1 of 9 x 8 x 8, batch 4
+    stages = [StageCost(name, 0.0, 1.0) for name in ("LL1", "HL-LH-HH1")]
+    apart = make_plan(stages, devices(1, 1), 4, Constraints(cut=False))
+    moved = traffic(settings, apart, dict.fromkeys(apart.by_stage, 10))
+    assert moved.total == moved.images == 4 * 3 * 16 * 16
+    assert exchanged_bytes(settings) == 0
+
+
+def test_sub_images_and_feedback_go_along_what_stages_need() -> None:
+    stages = [StageCost(name, 0.0, 1.0) for name in ("LL1", "HL1", "image")]
+    plan = make_plan(stages, devices(1, 1, 1), 4, Constraints(cut=False))
+    band = 3 * 8 * 8 * 4
+    real, sampled = run_settings(**FLOW_BELOW_GAN), run_settings(**SAMPLED)
+    moved = traffic(real, plan, dict.fromkeys(plan.by_stage, 10))
+    assert (moved.sub_images, moved.feedback) == (4 * band, 4 * band)  # of HL1 alone
+    assert exchanged_bytes(real) == 2 * band
+    moved = traffic(sampled, plan, dict.fromkeys(plan.by_stage, 10))
+    assert (moved.sub_images, moved.feedback) == (3 * 4 * band, 4 * band)  # LL1 to HL1 and to the image stage as well
+    assert exchanged_bytes(sampled) == 3 * band
+
+
 # -- simulation --------------------------------------------------------------------------------
 
 STAGES = [StageCost(name, 0.0, 0.01) for name in ("LL1", "HL1", "LH1", "HH1", "image")]
@@ -305,6 +328,14 @@ def test_a_window_of_one_runs_a_step_after_the_other() -> None:
     plan = make_plan(STAGES, devices(*[1] * 5), 4, Constraints(cut=False))
     outcome = simulate(pipeline(1), plan, COSTS, AT_ONCE)
     assert outcome.images_per_s == pytest.approx(4 / (5 * 0.04), rel=1e-6)
+
+
+def test_experts_that_wait_for_nobody_are_held_back_by_the_window_alone() -> None:
+    costs = {"LL1": StageCost("LL1", 0.0, 0.01), "HL-LH-HH1": StageCost("HL-LH-HH1", 0.0, 0.03)}
+    plan = make_plan(list(costs.values()), devices(1, 1), 4, Constraints(cut=False))
+    for window in (1, 2, 8):  # side by side, not one after the other: the dearest is all that counts
+        outcome = simulate(pipeline(window, **FLOWS), plan, costs, AT_ONCE)
+        assert outcome.images_per_s == pytest.approx(1 / 0.03, rel=1e-6)
 
 
 def test_feedback_lets_no_window_pass_its_lag() -> None:
@@ -393,6 +424,26 @@ def test_plan_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     points = json.loads((tmp_path / "plan" / "simulation.json").read_text())
     assert [point["devices"] for point in points] == [1, 1, 2, 2, 4, 4]
     assert (tmp_path / "plan" / "simulation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plan_of_flow_experts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "plan"
+    arguments = ("smoke", "data=x", *FLOW_OVERRIDES, "--nodes", "2*1xT4", "--out", out)
+    outcome = run_command(capsys, "plan", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert "2 flow experts in the order of the chain; there is no image stage" in outcome.out
+    assert "discriminator" not in outcome.out
+    assert "between stages: 0 kB" in outcome.out
+    plan = json.loads((out / "plan.json").read_text())
+    assert [stage["name"] for stage in plan["costs"]["stages"]] == ["LL1", "HL-LH-HH1"]
+    assert plan["bytes_a_step"]["sub_images"] == plan["bytes_a_step"]["feedback"] == 0
+
+
+def test_steps_of_flow_experts_are_measured() -> None:
+    settings = run_settings(**FLOWS)
+    measured = measure(settings, counted_work(settings))
+    assert [stage.name for stage in measured.stages] == ["LL1", "HL-LH-HH1"]
+    assert all(stage.seconds(settings.batch) > 0 for stage in measured.stages)
 
 
 @pytest.mark.parametrize(

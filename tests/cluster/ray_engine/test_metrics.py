@@ -13,6 +13,7 @@ from cluster.execution.callbacks import StepRecord
 from cluster.ray_engine.metrics import RUN_GAUGES, STAGE_GAUGES
 from cluster.training.train import train
 from tests.campaigns.chaos import killing
+from tests.support.flows import FLOWS
 from tests.support.runs import Events, tiny_run_settings
 
 PATIENCE_S, PAUSE_S = 60.0, 0.1
@@ -73,8 +74,10 @@ def test_prometheus_sees_every_stage_and_the_run(small_shards: Path, tmp_path: P
     )
     wanted = {(name, stage) for name, _ in STAGE_GAUGES.values() for stage in ("LL1", "HL1", "image")}
     wanted -= {("freqgan_alpha", "LL1"), ("freqgan_alpha", "HL1")}
+    wanted -= {("freqgan_loss", stage) for stage in ("LL1", "HL1", "image")}
     wanted |= {(name, "coordinator") for name, _ in RUN_GAUGES.values()} | {("freqgan_recoveries_total", "HL1")}
-    wanted |= {("freqgan_exchanged_bytes_total", stage) for stage in ("LL1", "HL1", "image")}
+    bytes_of = ("freqgan_exchanged_bytes_total", "freqgan_batch_bytes_total")
+    wanted |= {(name, stage) for name in bytes_of for stage in ("LL1", "HL1", "image")}
     scraping = Scraping(run, wanted)
     with killing({3: ["HL1"]}), pytest.raises(SeenError):
         train(settings, scraping)
@@ -83,3 +86,21 @@ def test_prometheus_sees_every_stage_and_the_run(small_shards: Path, tmp_path: P
     assert found["freqgan_recoveries_total", "HL1"] == 1
     assert found["freqgan_step_seconds", "LL1"] > 0
     assert found["freqgan_exchanged_bytes_total", "image"] > 0
+
+
+def test_flow_experts_take_batches_and_nothing_else(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
+    """The test above sees that bytes between stages are counted; here a stage has none, and so no such series."""
+    run, stages = str(tmp_path / "run"), ("LL1", "HL-LH-HH1")
+    settings = tiny_run_settings(
+        run, small_shards, **FLOWS, executor="ray", max_failures=0, max_steps=10_000, images=80_000, window=2
+    )
+    told = ("freqgan_loss", "freqgan_steps_done", "freqgan_batch_bytes_total")
+    scraping = Scraping(run, {(name, stage) for name in told for stage in stages})
+    with pytest.raises(SeenError):
+        train(settings, scraping)
+    assert scraping.wanted <= scraping.found.keys()
+    batch_bytes = 8 * 16 * 16 * 3
+    for stage in stages:
+        assert scraping.found["freqgan_batch_bytes_total", stage] % batch_bytes == 0
+        assert scraping.found["freqgan_loss", stage] > 0
+    assert [key for key in scraping.found if key[0] == "freqgan_exchanged_bytes_total"] == []

@@ -10,6 +10,7 @@ from cluster.ray_engine.object_store_budget import MIB, fit_to_object_store, kep
 from cluster.run.settings import RunSettings
 from cluster.training.train import effective_settings
 from freqgan.errors import InputError
+from tests.support.flows import FLOW_BELOW_GAN, FLOWS, SAMPLED
 from tests.support.runs import tiny_run_settings
 
 
@@ -23,6 +24,16 @@ def test_bytes_of_a_step_by_hand() -> None:
     assert step_bytes(settings(exchange="float16")) == 64 * (image + 2 * 4 * 2 * band)
     assert step_bytes(settings(feedback={"weight": 0.0})) == 64 * (image + 4 * 4 * band)
     assert step_bytes(settings(plan={"cycles": 3})) == 64 * (image + 4 * 4 * 4 * band)
+
+
+def test_stages_that_exchange_nothing_leave_batches_alone_and_keep_no_step_for_feedback() -> None:
+    image, band = 3 * 64 * 64 + 8, 3 * 32 * 32
+    flows = settings(**FLOWS, window=4, snapshot_every=5)
+    assert step_bytes(flows) == 64 * image
+    assert kept_steps_count(flows) == 4 + 2 * 5 + 2
+    assert kept_steps_count(settings(window=4, snapshot_every=5)) == 4 + 2 + 2 * 5 + 2
+    assert step_bytes(settings(**FLOW_BELOW_GAN)) == 64 * (image + 2 * 4 * band)  # HL1 and the feedback on it
+    assert step_bytes(settings(**SAMPLED)) == 64 * (image + 3 * 4 * band)  # and what is sampled of LL1
 
 
 def test_what_fits_is_left_alone_and_what_does_not_is_kept_for_less_long() -> None:

@@ -8,7 +8,9 @@ import torch
 from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import OperatorCount, training_cost
 from freqgan.errors import InputError
-from tests.support.models import tiny_settings
+from freqgan.model.flow_expert import FlowExpert, build_velocity_pair
+from tests.support.flows import FLOW_BELOW_GAN, FLOWS, SAMPLED
+from tests.support.models import chain_of, tiny_settings
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -33,6 +35,18 @@ def test_dense_layers_are_counted() -> None:
         torch.bmm(torch.ones(2, 3, 4), torch.ones(2, 4, 6))
         layer(torch.ones(3, 7))
     assert count.multiply_accumulates == 2 * 3 * 4 * 6 + 3 * 7 * 5
+
+
+def test_fused_attention_is_counted_as_its_products() -> None:
+    query = torch.randn(2, 3, 5, 4, requires_grad=True)
+    key, value = torch.randn(2, 3, 7, 4, requires_grad=True), torch.randn(2, 3, 7, 4, requires_grad=True)
+    once = 2 * 3 * 5 * 7 * 4
+    with OperatorCount() as count:
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    assert count.multiply_accumulates == 2 * once
+    with OperatorCount() as count:
+        torch.autograd.grad(out.square().sum(), (query, key, value))
+    assert count.multiply_accumulates == 5 * once
 
 
 def test_the_cost_of_a_step_is_that_of_its_parts() -> None:
@@ -77,3 +91,40 @@ def test_widths_are_found_that_cost_the_same(name: str) -> None:
     scaled, cost = at_cost(variant(settings, name), target)
     assert cost == sum(training_cost(scaled).values())
     assert cost == pytest.approx(target, rel=0.08)  # widths this small come in coarse steps
+
+
+def test_a_step_of_a_flow_expert_costs_three_passes_through_its_network() -> None:
+    settings = tiny_settings(**FLOWS)
+    costs = training_cost(settings)
+    chain = chain_of(settings)
+    assert list(costs) == ["LL1", "HL-LH-HH1"]
+    for gan in chain.plan.gans:
+        expert = FlowExpert(chain, gan, build_velocity_pair(chain, gan))
+        bands = {band: torch.zeros(2, 3, 8, 8) for band in gan.seen}
+        field = expert.velocity(chain.condition(gan, bands), torch.zeros(2), None, settings.generation)
+        with torch.no_grad(), OperatorCount() as count:
+            field(torch.zeros(2, *expert.noise_shape), 0.5)
+        # The first layer's input has no gradient; fused attention computes its weights once more on the way back.
+        assert 2.7 <= costs[gan.name] / (count.multiply_accumulates / 2) <= 3.3
+
+
+def test_only_stages_that_give_samples_pay_for_them() -> None:
+    real, sampled = (training_cost(tiny_settings(**changes)) for changes in (FLOW_BELOW_GAN, SAMPLED))
+    assert list(real) == list(sampled) == ["LL1", "HL1", "image"]
+    assert sampled["LL1"] > real["LL1"]
+    assert sampled["HL1"] == pytest.approx(real["HL1"], rel=1e-3)
+
+
+def test_variants_of_flow_experts_are_systems_of_gans_where_their_names_say_so() -> None:
+    settings = tiny_settings(**FLOWS | {"generation": {"guidance": {"HL-LH-HH1": 1.0}}})
+    for name in ("literal", "single"):
+        other = variant(settings, name)
+        assert all(gan.kind == "gan" for gan in other.band_plan().gans)
+    assert variant(settings, "single").image_stage.enabled
+    assert {gan.kind for gan in variant(settings, "joint-hf").band_plan().gans} == {"flow"}
+    target = 2 * sum(training_cost(settings).values())
+    scaled, cost = at_cost(settings, target)
+    assert cost == sum(training_cost(scaled).values())
+    assert target <= cost <= 1.6 * target  # widths this small come in coarse steps
+    assert scaled.flow.band_network.width > settings.flow.band_network.width
+    assert scaled.band_generator == settings.band_generator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from freqgan.pixels import to_pixels
 from launch.drawing.figures import detail_count, detail_fit, make_figures, sample_count, shuffle_detail
 from launch.drawing.grids import band_pixels, encode_png, mosaic, tile
 from launch.pages import curves
-from launch.pages.curves import POINTS, alpha_curve, loss_curves, speed_curve
+from launch.pages.curves import POINTS, alpha_curve, flow_loss_curves, loss_curves, speed_curve
 from launch.run_folder.metrics import MetricsLine
 from tests.support.commands import refused, run_command
+from tests.support.flows import FLOW_OVERRIDES, SMALL_FLOW_OVERRIDES
 from tests.support.models import TinyRun, chain_of, pictures, tiny_settings
 
 Capsys = pytest.CaptureFixture[str]
@@ -203,6 +205,7 @@ def history(count: int, names: list[str]) -> list[MetricsLine]:
 def test_curves_of_short_and_long_histories(count: int) -> None:
     lines = history(count, ["LL1", "HL1", "LH1", "HH1", "HH1.2"])
     for picture in (loss_curves(lines, True), alpha_curve(lines), speed_curve(lines)):
+        assert picture is not None
         pixels = np.asarray(picture.convert("RGBA"))
         assert (pixels[..., 3] > 0).any(), "nothing is drawn"
         assert (pixels[..., 3] == 0).any(), "the ground must stay transparent"
@@ -280,7 +283,7 @@ def test_the_page_says_the_key_facts(run_folder: Path) -> None:
         "images seen 48",
         "step 6 of 6",
         "16 px, colour",
-        "GANs of bands 8",
+        "experts of bands 8 GANs",
         "levels 2",
         "dwt:haar",
         "wall time",
@@ -339,38 +342,6 @@ def test_a_report_of_nothing_is_refused(capsys: Capsys, tmp_path: Path) -> None:
     assert "holds no checkpoint" in refused(run_command(capsys, "report", tmp_path))
 
 
-# -- demo images -----------------------------------------------------------------------------------
-
-
-def test_demo_images_are_crops_of_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("skimage")
-    from launch.tools import demo_images
-
-    monkeypatch.setattr(demo_images, "CROPS_PER_PHOTOGRAPH", 5)
-    counts = [demo_images.write_demo_images(str(tmp_path / name)) for name in ("a", "b")]
-    names = sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").glob("*/*"))
-    assert counts == [5 * len(demo_images.PHOTOGRAPHS)] * 2
-    assert len(names) == counts[0]
-    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == ["chelsea", "coffee", "gravel", "ihc"]
-    for name in names:
-        data = (tmp_path / "a" / name).read_bytes()
-        assert data == (tmp_path / "b" / name).read_bytes()
-        crop = np.asarray(Image.open(io.BytesIO(data)))
-        assert crop.shape == (64, 64, 3)
-        assert crop.mean(axis=2).std() > 12  # at least 15 in the grey that is measured, before JPEG
-
-
-def test_demo_images_go_into_a_folder_of_their_own(tmp_path: Path, capsys: Capsys) -> None:
-    from launch.tools.demo_images import main
-
-    (tmp_path / "mine.txt").write_text("")
-    for place, expected in ((tmp_path, "is not empty"), (tmp_path / "mine.txt" / "x", "cannot write to")):
-        with pytest.raises(SystemExit) as leaving:
-            main([str(place)])
-        assert leaving.value.code == 2
-        assert expected in capsys.readouterr().err
-
-
 def test_upscaling_keeps_pixels_square() -> None:
     image = functional.pad(torch.ones(1, 3, 1, 1), (0, 1, 0, 1)).mul(255).to(torch.uint8).numpy()
     picture = np.asarray(tile(image, scale=4))
@@ -397,3 +368,54 @@ def test_the_timeline_shows_the_last_steps_of_one_start() -> None:
     picture = np.asarray(curves.timeline(after).convert("RGBA"))  # type: ignore[union-attr]
     colours = {tuple(pixel) for pixel in picture.reshape(-1, 4) if pixel[3] == 255}
     assert len([c for c in colours if max(c[:3]) - min(c[:3]) > 60]) >= 4  # a colour per step
+
+
+# -- flow experts, and chains without an image stage -----------------------------------------------
+
+
+def trained_page(capsys: Capsys, small_shards: Path, run: Path, *overrides: str) -> Page:
+    outcome = run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={run}", "max_steps=3", *overrides)
+    assert outcome.code == 0, outcome.err
+    return page_of(run)
+
+
+def test_the_page_of_flow_experts_speaks_of_them(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    page = trained_page(capsys, small_shards, tmp_path / "run", *FLOW_OVERRIDES)
+    files = {path.stem for path in (tmp_path / "run" / "report").glob("*.png")}
+    said = page.text.partition("All settings")[0].partition("FreqGAN:")[2]
+    assert "GAN" not in said
+    assert "discriminator" not in said
+    for words in ("One flow expert per frequency band", "experts of bands 2 flow experts", "The flow matching loss"):
+        assert words in page.text
+    assert "What each part contributes" not in page.text
+    assert {"curves-flow", "curves-speed", "part-blended"} <= files
+    assert not files & {"curves-losses", "curves-alpha", "part-chain", "part-other"}
+
+
+def test_the_page_of_a_mixed_chain_shows_both_kinds(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    page = trained_page(
+        capsys, small_shards, tmp_path / "run", "experts.LL1=flow", "plan.bands=[LL1,HL1]", *SMALL_FLOW_OVERRIDES
+    )
+    for words in ("One expert per frequency band", "experts of bands 1 flow expert and 1 GAN", "alpha"):
+        assert words in page.text
+
+
+def test_the_page_of_a_model_without_levels_has_no_bands(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    page = trained_page(
+        capsys, small_shards, tmp_path / "run", "levels=0", "experts=flow", "image_stage=none", *SMALL_FLOW_OVERRIDES
+    )
+    assert "One flow expert of whole images" in page.text
+    for heading in ("Do the bands fit together?", "One image as its bands", "Every band"):
+        assert heading not in page.text
+    assert len(page.sources) == len(list((tmp_path / "run" / "report").glob("*.png")))
+
+
+@pytest.mark.parametrize("count", [1, POINTS + 1])
+def test_losses_are_drawn_by_kind(count: int) -> None:
+    stages = {"LL1": {"loss": 0.5}, "HL1": {"loss_d": 0.7, "loss_g": 0.9}}
+    lines = [MetricsLine(step, 8 * step, 0.1 * step, 80.0, stages) for step in range(1, count + 1)]
+    for picture in (flow_loss_curves(lines), loss_curves(lines, True)):
+        assert picture is not None
+        assert (np.asarray(picture.convert("RGBA"))[..., 3] > 0).any()
+    assert loss_curves([replace(line, stages={"LL1": line.stages["LL1"]}) for line in lines], True) is None
+    assert flow_loss_curves([replace(line, stages={"HL1": line.stages["HL1"]}) for line in lines]) is None

@@ -274,6 +274,15 @@ def test_losses_are_named_by_gan() -> None:
     assert losses_text(record(1)) == "LL1 0.70/0.33  image 0.50/0.90"
 
 
+def test_a_flow_expert_has_one_loss() -> None:
+    stages: dict[str, dict[str, float]] = {
+        "LL1": {"loss": 0.4321},
+        "HL1": {"loss_d": 0.7, "loss_g": 0.33},
+        "other": {"seconds": 1},
+    }
+    assert losses_text(StepRecord(1, 8, 1.0, 8.0, stages)) == "LL1 0.432  HL1 0.70/0.33"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
 )

@@ -433,3 +433,27 @@ def test_no_unknown_setting_suggests_itself(tmp_path: Path) -> None:
             message = problem(write(tmp_path, text))
             key = text.partition(":")[0]
             assert key not in re.split(r"[ ,?()]+", message.partition("did you mean")[2]), message
+
+
+def test_no_image_stage_in_one_word(tmp_path: Path) -> None:
+    """In a file and on the command line; what else is set of the stage stays."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("preset: smoke\nimage_stage: none\n")
+    stage = load_settings("smoke", []).image_stage
+    assert stage.enabled
+    without = stage.model_copy(update={"enabled": False})
+    assert load_settings(str(file), []).image_stage == without
+    assert load_settings("smoke", ["image_stage=none"]).image_stage == without
+    assert load_settings("smoke", ["image_stage=none", "image_stage.enabled=true"]).image_stage == stage
+    assert load_settings(str(file), ["image_stage.enabled=true"]).image_stage == stage
+    with pytest.raises(InputError, match=r"cannot be 'nine'; it holds .*; image_stage=none is image_stage.enabled=fal"):
+        load_settings("smoke", ["image_stage=nine"])
+
+
+def test_one_kind_for_all_experts_in_one_word(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("preset: smoke\nexperts: flow\nimage_stage: none\n")
+    for settings in (load_settings(str(file), []), load_settings("smoke", ["experts=flow", "image_stage=none"])):
+        assert settings.experts == {"default": "flow"}
+        assert {gan.kind for gan in settings.band_plan().gans} == {"flow"}
+    assert load_settings(str(file), ["experts.LL1=gan"]).experts == {"default": "flow", "LL1": "gan"}

@@ -36,7 +36,7 @@ class GenerationOptions:
             InputError: the model has no flow experts, no guides, or the options do not go together.
 
         """
-        chosen = self._chosen()
+        chosen = self.given
         if not chosen:
             return settings.generation
         self._check_model(settings, ", ".join(_option(name) for name in chosen))
@@ -50,8 +50,9 @@ class GenerationOptions:
             )
         return generation
 
-    def _chosen(self) -> dict[str, Any]:
-        """Return the options that were given by the names of their settings."""
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that were given, by the names of their settings."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def _check_model(self, settings: ModelSettings, given: str) -> None:

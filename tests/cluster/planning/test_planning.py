@@ -27,7 +27,7 @@ from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from tests.campaigns.chaos.processes import below, command_of
 from tests.support.commands import run_command
-from tests.support.flows import FLOW_BELOW_GAN, FLOW_OVERRIDES, FLOWS, SAMPLED
+from tests.support.mixtures import FLOW_BELOW_GAN, FLOW_OVERRIDES, FLOWS, SAMPLED
 from tests.support.models import tiny_settings
 from tests.support.plan_bounds import assignment_bound_s, best_known_bound_s, rules_out
 from tests.support.plans import check_plan, random_problem

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.run.checkpoints import find_checkpoint
 from tests.campaigns.chaos import executors, killing
-from tests.support.flows import FLOW_BELOW_GAN, FLOWS, SAMPLED
+from tests.support.mixtures import FLOW_BELOW_GAN, FLOWS, SAMPLED
 from tests.support.models import TINY_SIZES
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.scripts import PAIR, UNSPARED, start_training, wait_for_step
@@ -34,7 +34,7 @@ def test_a_dead_flow_expert_is_replayed_and_the_other_has_nothing_of_it(
     assert replaced == {"HL-LH-HH1"}
     assert [(recovery.stages, recovery.decision) for recovery in events.recoveries] == [(("HL-LH-HH1",), "replay")]
     kept = running[-1].replay_log.steps
-    assert sorted(kept) == [4, 5]  # those since the snapshot
+    assert {4, 5} <= kept.keys()  # those since the snapshot; more where death came before it
     assert all(refs.metrics.keys() == {"LL1", "HL-LH-HH1"} for refs in kept.values())
     assert all(not any(refs.outputs.values()) and not refs.gradients for refs in kept.values())  # nothing is exchanged
 

@@ -13,7 +13,7 @@ from cluster.execution.callbacks import StepRecord
 from cluster.ray_engine.metrics import RUN_GAUGES, STAGE_GAUGES
 from cluster.training.train import train
 from tests.campaigns.chaos import killing
-from tests.support.flows import FLOWS
+from tests.support.mixtures import FLOWS
 from tests.support.runs import Events, tiny_run_settings
 
 PATIENCE_S, PAUSE_S = 60.0, 0.1

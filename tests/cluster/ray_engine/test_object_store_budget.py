@@ -10,7 +10,7 @@ from cluster.ray_engine.object_store_budget import MIB, fit_to_object_store, kep
 from cluster.run.settings import RunSettings
 from cluster.training.train import effective_settings
 from freqgan.errors import InputError
-from tests.support.flows import FLOW_BELOW_GAN, FLOWS, SAMPLED
+from tests.support.mixtures import FLOW_BELOW_GAN, FLOWS, SAMPLED
 from tests.support.runs import tiny_run_settings
 
 

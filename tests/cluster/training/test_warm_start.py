@@ -10,7 +10,7 @@ import torch
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import open_source
 from cluster.training.warm_start import begin_from, shape_of
-from tests.support.flows import FLOW_BELOW_GAN, FLOWS, TINY_FLOW
+from tests.support.mixtures import FLOW_BELOW_GAN, FLOWS, TINY_FLOW
 from tests.support.runs import tiny_run_settings, trained
 
 

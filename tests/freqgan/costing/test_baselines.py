@@ -9,7 +9,7 @@ from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import OperatorCount, training_cost
 from freqgan.errors import InputError
 from freqgan.model.flow_expert import FlowExpert, build_velocity_pair
-from tests.support.flows import FLOW_BELOW_GAN, FLOWS, SAMPLED
+from tests.support.mixtures import FLOW_BELOW_GAN, FLOWS, SAMPLED
 from tests.support.models import chain_of, tiny_settings
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import run_command
-from tests.support.flows import FLOW_OVERRIDES
+from tests.support.mixtures import FLOW_OVERRIDES
 
 Capsys = pytest.CaptureFixture[str]
 

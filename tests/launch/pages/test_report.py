@@ -24,7 +24,7 @@ from launch.pages import curves
 from launch.pages.curves import POINTS, alpha_curve, flow_loss_curves, loss_curves, speed_curve
 from launch.run_folder.metrics import MetricsLine
 from tests.support.commands import refused, run_command
-from tests.support.flows import FLOW_OVERRIDES, SMALL_FLOW_OVERRIDES
+from tests.support.mixtures import FLOW_OVERRIDES, SMALL_FLOW_OVERRIDES
 from tests.support.models import TinyRun, chain_of, pictures, tiny_settings
 
 Capsys = pytest.CaptureFixture[str]

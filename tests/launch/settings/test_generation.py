@@ -8,7 +8,7 @@ import pytest
 
 from cluster.run.checkpoints import find_checkpoint
 from tests.support.commands import refused, run_command
-from tests.support.flows import FLOWS
+from tests.support.mixtures import FLOWS
 from tests.support.runs import tiny_run_settings, trained
 
 Capsys = pytest.CaptureFixture[str]
@@ -95,6 +95,12 @@ def test_options_that_make_no_sense_are_refused(
     options: list[object], message: str, capsys: Capsys, flow_run: Path, tmp_path: Path
 ) -> None:
     assert message in refused(run_command(capsys, *command("generate", flow_run, tmp_path / "out", *options)))
+
+
+def test_a_file_of_noises_holds_how_its_images_are_generated(capsys: Capsys, flow_run: Path, tmp_path: Path) -> None:
+    options = ("--noises", tmp_path / "none", "--out", tmp_path, "--evaluations", 4)
+    message = refused(run_command(capsys, "generate", flow_run, *options))
+    assert "leave out --evaluations, --solver, --condition-noise and --guidance" in message
 
 
 def test_guidance_needs_guides(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:

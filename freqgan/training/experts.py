@@ -30,8 +30,8 @@ def build_expert(
         gan: which expert; its kind decides the class.
         replica: whose rows of every batch it is trained on.
         capture: captures the computations of a step, of kinds that can be captured.
-        teacher: the averaged weights of the flow expert that a student learns of, by their names in its state; where
-            not given it is one at its start, which serves to see what a step costs.
+        teacher: the averaged weights (...) of the flow expert that a student learns of, by their names in its state;
+            where not given it is one at its start, which serves to see what a step costs.
 
     """
     if gan.kind == "student":

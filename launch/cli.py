@@ -383,13 +383,27 @@ def plan_command(
 @app.command("generate")
 def generate_command(
     run: Run,
-    count: Annotated[int, typer.Option(min=1, help="how many images")],
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the images")],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="how many images; those of --noises, or it is needed")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
+    noises: Annotated[
+        str | None, typer.Option(metavar="FILE", help="draw the images whose noises `freqgan encode` wrote here")
+    ] = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
+    if noises is not None:
+        from launch.commands.encode import generate_from
+
+        if count is not None or label is not None:
+            raise InputError("--noises FILE holds how many images there are, and of which class: leave those out")
+        print(generate_from(run, out, noises, best=best, note=_note))
+        return
+    if count is None:
+        raise InputError("how many images? Give --count, or --noises with a file that `freqgan encode` wrote")
     from launch.commands.generate import generate
 
     print(generate(run, out, count=count, seed=seed, label=label, best=best, note=_note))
@@ -415,6 +429,24 @@ def super_resolve_command(
         print(line)
 
 
+@app.command("encode")
+def encode_command(
+    run: Run,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="image files, paths or s3:// URLs")],
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the noises and the pictures")],
+    seed: Annotated[int, typer.Option(min=0, help="seed of the noise on conditions, if RUN has such")] = 0,
+    label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+) -> None:
+    """Finds the noises from which a model of flow experts makes given images, and makes them again.
+
+    `freqgan generate RUN --noises` draws images from such a file.
+    """
+    from launch.commands.encode import encode_command as encode
+
+    for line in encode(run, images, out=out, seed=seed, label=label, note=_note):
+        print(line)
+
+
 @app.command("edit")
 def edit_command(
     run: Run,
@@ -424,15 +456,21 @@ def edit_command(
     resample: Annotated[str, typer.Option(metavar="BANDS", help="bands to draw anew, such as HL1,LH1")] = "",
     resample_seed: Annotated[int, typer.Option(min=0, help="seed of what is drawn anew")] = 1,
     gain: Annotated[list[str] | None, typer.Option(metavar="BAND=X", help="multiplies a band; may be repeated")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="edit this image, not generated ones; may be repeated")
+    ] = None,
+    label: Annotated[int | None, typer.Option(min=0, help="class of the images given by --image")] = None,
 ) -> None:
-    """Changes single bands of generated images and leaves all others as they are."""
+    """Changes single bands of generated or given images and leaves all others as they are."""
     from launch.commands.edit import edit_command as edit
 
+    if label is not None and not image:
+        raise InputError(f"--label {label}: it is the class of images that --image names; leave it out")
     bands = [name.strip() for name in resample.split(",") if name.strip()]
     print(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
-            note=_note,
+            note=_note, images=image or [], label=label,
         )
     )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""Pictures of a trained model: ``synthesiser`` draws them, ``editing`` super-resolves and changes single bands.
+"""Pictures of a trained model, and what can be said of given ones.
 
-No training code is imported here: a synthesiser holds generators and no discriminators.
+``synthesiser`` draws pictures, ``editing`` super-resolves, changes single bands and encodes real images, and
+``likelihood`` says how likely images are. No training code is imported here: a synthesiser holds generators alone.
 """

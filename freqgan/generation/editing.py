@@ -1,4 +1,7 @@
-"""What a chain of bands can do that one generator cannot: finish a small image, redraw or weigh single bands."""
+"""What a chain of bands can do that one generator cannot: finish a small image, redraw or weigh single bands.
+
+Chains of flow experts do it with real images as well: ``encode`` returns the noises that an image is made of.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +100,67 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
     if not chain.plan.gans:
         return before.images
     return synthesiser.blended(synthesiser.run_chain(mixed, fixed), before.conventional).images
+
+
+@torch.no_grad()
+def encode(
+    synthesiser: Synthesiser, images: Tensor, labels: Tensor | None = None, seed: int = 0, block: int = 0
+) -> Draws:
+    """Return the draws from which ``synthesiser.draw`` makes ``images``.
+
+    Each flow expert's steps, as the settings' ``generation`` has them, are undone under the real bands before it. Of an
+    ensemble every member is, so that it does not matter which one is chosen.
+
+    Args:
+        synthesiser: a model whose experts are all flows, and generate every band.
+        images: (B, C, N, N) in [-1, 1]; at most 64, whose draws belong together.
+        labels: (B,) int64, for a model with classes.
+        seed: of the noise on conditions, where ``generation`` has such, and of the choice within ensembles.
+        block: number of these images among several lots of one seed.
+
+    Raises:
+        InputError: the model has GANs, lacks an expert for a band, or has classes and no labels are given.
+        RunError: a step of the solver is too long to be undone.
+
+    """
+    check_encodable(synthesiser)
+    chain, batch = synthesiser.chain, len(images)
+    if synthesiser.settings.classes and labels is None:
+        raise InputError(f"the model has classes 0 to {synthesiser.settings.classes - 1}: say which the images are of")
+    images = images.to(chain.device)
+    length = synthesiser.settings.noise.dimensions
+    noises = torch.zeros(len(chain.plan.gans), batch, length, device=chain.device)
+    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.classes else None
+    draws = Draws(noises, own_labels, chain.choices(seed, block, batch), {}, seed, block)
+    real = synthesiser.analysed(images)
+    for number, gan in enumerate(chain.plan.gans):
+        flow = synthesiser.flows[gan.name]
+        condition, strength = synthesiser.flow_condition(gan, real, draws)
+        noise = flow.encode(chain.stacked(gan, real), condition, strength, own_labels, synthesiser.settings.generation)
+        vector, draws.rests[gan.name] = flow.numbers(noise)
+        noises[number, :, : vector.shape[1]] = vector  # further numbers of a longer vector have no effect
+    return draws
+
+
+def check_encodable(synthesiser: Synthesiser) -> None:
+    """Raise InputError unless every number of an image is made by a flow expert."""
+    chain = synthesiser.chain
+    gans = [gan.name for gan in chain.plan.gans if gan.kind == "gan"]
+    if synthesiser.image is not None:
+        gans.append("the image stage's generator")
+    if gans or not chain.plan.gans:
+        raise InputError(
+            f"images can be encoded by flow experts alone, and {', '.join(gans)} of this model "
+            f"{'is a GAN' if len(gans) == 1 else 'are GANs'}: a GAN's noise cannot be found; use a model trained with "
+            "experts.default=flow and image_stage.enabled=false"
+        )
+    made = {band for gan in chain.plan.gans for band in gan.bands}
+    needed = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == synthesiser.settings.levels]
+    if missing := [str(band) for band in needed if band not in made]:
+        raise InputError(
+            f"no expert of this model generates {', '.join(missing)}, so images that have anything there cannot be "
+            "encoded; train one with plan.bands=all"
+        )
 
 
 def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) -> Tensor:

@@ -12,6 +12,7 @@ from freqgan.bands import Band, SubImages
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain, Condition
+from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_expert import FlowExpert, VelocityPair, build_velocity_pair
 from freqgan.model.generators import AVERAGE, ImageGenerator, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
@@ -125,6 +126,10 @@ class Synthesiser(nn.Module):
         """The learned blend weight, or one per band; none without an image stage."""
         return {} if self.image is None else to_numbers(self.image.blend.alphas())
 
+    def set_generation(self, generation: GenerationSettings) -> None:
+        """Have flow experts generate by ``generation`` from now on, in place of the settings' own."""
+        self.settings = self.settings.model_copy(update={"generation": generation})
+
     def forward(
         self, noises: Tensor, labels: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
     ) -> Generated:
@@ -152,7 +157,7 @@ class Synthesiser(nn.Module):
         if self.image is not None:
             conventional = self.image(coarse_noise(self.chain, draws.noises, draws.choices), draws.labels)
             if not self.generators:  # a conventional GAN alone: its bands are those of its images
-                return Generated(conventional, conventional, conventional, self._analysed(conventional))
+                return Generated(conventional, conventional, conventional, self.analysed(conventional))
         sub_images = self.run_chain(draws)
         return self.blended(sub_images, conventional)
 
@@ -166,9 +171,9 @@ class Synthesiser(nn.Module):
     def _rests(self, seed: int, block: int, batch: int) -> dict[str, Tensor]:
         return {name: flow.rest(seed, block, batch) for name, flow in self.flows.items()}
 
-    def _analysed(self, images: Tensor) -> SubImages:
-        raw = self.chain.transform.analyse(images)
-        return {band: self.chain.statistics.normalise(band, x) for band, x in raw.items()}
+    def analysed(self, images: Tensor) -> SubImages:
+        """Return all sub-images (B, C, h, h), normalised, of images (B, C, N, N) in [-1, 1]."""
+        return self.chain.statistics.normalise_all(self.chain.transform.analyse(images))
 
     def run_chain(self, draws: Draws, fixed: Mapping[Band, Tensor] | None = None) -> SubImages:
         """Return the normalised sub-images of a pass of the chain.

@@ -28,8 +28,9 @@ from freqgan.recipe.augmentation import augment
 from freqgan.seeds import generator_for
 
 LARGEST = 30.0
-"""Deviations at which a generated sub-image is cut off, beyond any natural one (about 20): one sample that runs away
-must not turn the gradients of the image stage into infinities."""
+"""Deviations at which a GAN's sub-image is cut off, beyond any natural one (about 20): one sample that runs away
+must not turn the gradients of the image stage into infinities. Flow experts get no such gradients, and are not cut off:
+what they make of the noise of a real image is that image, however far out its detail lies."""
 
 
 class Condition(NamedTuple):
@@ -194,10 +195,11 @@ class Chain:
                 for band, part in zip(gan.bands, parts, strict=True):
                     by_band.setdefault(band, []).append(part)
         members = {
-            band: (parts[0] if len(parts) == 1 else self.pick(parts, choices[band])).clamp(-LARGEST, LARGEST)
-            for band, parts in by_band.items()
+            band: parts[0] if len(parts) == 1 else self.pick(parts, choices[band]) for band, parts in by_band.items()
         }
-        return {band: self.transform.projected(band, x) for band, x in members.items()}
+        flows = {band for gan in self.plan.gans if gan.kind == "flow" for band in gan.bands}
+        bounded = {band: x if band in flows else x.clamp(-LARGEST, LARGEST) for band, x in members.items()}
+        return {band: self.transform.projected(band, x) for band, x in bounded.items()}
 
     # -- conditions ----------------------------------------------------------------------------
 

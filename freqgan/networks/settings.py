@@ -25,4 +25,7 @@ class VelocityNetworkSettings(SettingGroup):
     coarse_width: int = Field(96, ge=4, le=65_536, description="Channels at every coarser resolution.")
     blocks: int = Field(1, ge=1, le=16, description="Residual blocks at every resolution, on the way down and up.")
     patch: int = Field(1, ge=1, le=4, description="Pixels along a side that share one grid cell, as channels.")
-    heads: int = Field(4, ge=0, le=64, description="Heads of the attention on the coarsest grid; 0 for none.")
+    heads: int = Field(4, ge=1, le=64, description="Heads of the attention.")
+    attention_side: int = Field(
+        8, ge=0, le=256, description="Attention is used on grids of at most so many cells a side; 0 for none."
+    )

@@ -73,20 +73,6 @@ class ModulatedBlock(nn.Module):
         return out
 
 
-class ModulatedBlocks(nn.Module):
-    """``count`` modulated blocks of one width, one after the other, under one style."""
-
-    def __init__(self, count: int, width: int, style: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(ModulatedBlock(width, style) for _ in range(count))
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """Return (B, width, h, w) for x (B, width, h, w) and a style (B, style)."""
-        for block in self.blocks:
-            x = block(x, style)
-        return x
-
-
 class SelfAttention(nn.Module):
     """x + W softmax(q k^T) v over all positions, in heads; queries and keys have unit length times a learned scale."""
 
@@ -106,6 +92,22 @@ class SelfAttention(nn.Module):
         out = functional.scaled_dot_product_attention(query, functional.normalize(key, dim=-1), value, scale=1.0)
         mixed: Tensor = x + self.mix(out.mT.reshape(x.shape))
         return mixed
+
+
+class ModulatedBlocks(nn.Module):
+    """Modulated blocks of one width, one after the other, under one style; attention after them if ``heads`` > 0."""
+
+    def __init__(self, count: int, width: int, style: int, heads: int = 0) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ModulatedBlock(width, style) for _ in range(count))
+        self.attention = SelfAttention(width, heads) if heads else nn.Identity()
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Return (B, width, h, w) for x (B, width, h, w) and a style (B, style)."""
+        for block in self.blocks:
+            x = block(x, style)
+        attended: Tensor = self.attention(x)
+        return attended
 
 
 class VelocityNetwork(nn.Module):
@@ -133,13 +135,13 @@ class VelocityNetwork(nn.Module):
         self.style_second = dense(style, style, gain=SILU_GAIN)
         self.stem = convolution(shape.channels * self.patch**2 + shape.condition_channels, widths[0], 3)
         count = settings.blocks
-        self.down = nn.ModuleList(ModulatedBlocks(count, width, style) for width in widths[:-1])
+        heads = [settings.heads if side <= settings.attention_side else 0 for side in self.sides]
+        finer = list(zip(widths[:-1], heads[:-1], strict=True))
+        self.down = nn.ModuleList(ModulatedBlocks(count, width, style, n) for width, n in finer)
         self.shrink = nn.ModuleList(convolution(a, b, 1) for a, b in pairwise(widths))
-        self.enter = ModulatedBlocks(count, widths[-1], style)
-        self.attention = SelfAttention(widths[-1], settings.heads) if settings.heads else nn.Identity()
-        self.leave = ModulatedBlocks(count, widths[-1], style)
+        self.middle = ModulatedBlocks(2 * count, widths[-1], style, heads[-1])
         self.grow = nn.ModuleList(convolution(b, a, 1) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(ModulatedBlocks(count, width, style) for width in widths[:-1])
+        self.up = nn.ModuleList(ModulatedBlocks(count, width, style, n) for width, n in finer)
         self.head = convolution(widths[0], shape.channels * self.patch**2, 3, gain=0)
 
     def forward(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
@@ -161,7 +163,7 @@ class VelocityNetwork(nn.Module):
             x = blocks(x, style)
             skips.append(x)
             x = shrink(functional.avg_pool2d(x, 2, ceil_mode=True))
-        x = self.leave(self.attention(self.enter(x, style)), style)
+        x = self.middle(x, style)
         for blocks, grow, skip in zip(reversed(self.up), reversed(self.grow), reversed(skips), strict=True):
             x = blocks(skip + enlarged(grow(x), skip.shape[-1]), style)
         out: Tensor = functional.pixel_shuffle(self.head(functional.silu(x)), self.patch)

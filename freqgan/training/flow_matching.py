@@ -115,7 +115,8 @@ class FlowMatching:
         if self.crop:
             band, condition, draws = self._cropped(step, batch, band, condition, draws)
 
-        updates = StepUpdates(self.settings, step, self.chain.device, self.replica)
+        remedy = f"with a lower flow.optimiser.learning_rate (now {self.settings.flow.optimiser.learning_rate:g})"
+        updates = StepUpdates(self.settings, step, self.chain.device, self.replica, remedy)
         gradients = self._gradients(band, condition, draws)
         updates.apply(self.adam, gradients, f"{self.name}: the flow expert")
         numbers = updates.numbers(gradients.metrics)

@@ -45,13 +45,23 @@ class StepUpdates:
         step: the number of steps before this one.
         device: of the networks.
         replica: whose gradients are averaged with those of the others.
+        remedy: what to do where an update is not finite, as the end of a sentence; of GANs where not given.
 
     """
 
     def __init__(
-        self, settings: ModelSettings, step: int, device: torch.device, replica: ReplicaContext = SINGLE
+        self,
+        settings: ModelSettings,
+        step: int,
+        device: torch.device,
+        replica: ReplicaContext = SINGLE,
+        remedy: str = "",
     ) -> None:
         self.settings, self.step, self.replica = settings, step, replica
+        self._remedy = remedy or (
+            f"with a lower optimiser.learning_rate (now {settings.optimiser.learning_rate:g}) or a higher loss.gamma "
+            f"(now {settings.loss.gamma:g})"
+        )
         self._finite = torch.ones((), device=device)
         self._losses: dict[str, tuple[Tensor, Tensor]] = {}  # whether it and all before were finite, and its loss
 
@@ -75,10 +85,8 @@ class StepUpdates:
         numbers = to_numbers({**metrics, **flags})
         for label, (_, loss) in self._losses.items():
             if not numbers.pop(f"{label} finite"):
-                optimiser, gamma = self.settings.optimiser, self.settings.loss.gamma
                 raise DivergedError(
                     f"{label}'s loss or gradient is not finite at step {self.step} (loss {float(loss):g}); its weights "
-                    f"are unchanged. Run again with a lower optimiser.learning_rate (now {optimiser.learning_rate:g}) "
-                    f"or a higher loss.gamma (now {gamma:g})"
+                    f"are unchanged. Run again {self._remedy}"
                 )
         return numbers

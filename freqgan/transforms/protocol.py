@@ -23,6 +23,9 @@ LOW_RANGE = 2.0
 """Growth of the low band's range per level: LL_q / 2^q is in the range of the pixels, for every transform."""
 
 
+RANDOM_IMAGES = 4
+"""Images by which a transform shows that it is orthonormal."""
+
 MOST_SIZES = 64
 """Sizes of images whose bands' sizes are remembered."""
 
@@ -51,6 +54,7 @@ class BandTransform(BandLayout, ABC):
         """``spec`` is the name the transform is parsed from; InputError when ``levels`` is not 0 or more."""
         super().__init__(spec, levels)
         self._sizes: dict[tuple[int, int], dict[Band, tuple[int, int]]] = {}
+        self._orthonormal: dict[tuple[int, int], bool] = {}
 
     # -- one level -----------------------------------------------------------------------------
 
@@ -83,6 +87,22 @@ class BandTransform(BandLayout, ABC):
         return as_tensor(low)
 
     # -- all levels ----------------------------------------------------------------------------
+
+    def is_orthonormal(self, size: tuple[int, int]) -> bool:
+        """Return whether the coarsest low band and all high bands of images of ``size`` are a rotation of the pixels.
+
+        That is asked of the transform itself, once for a size: as many coefficients as pixels, and the same sum of
+        squares for random images (in float64, to 1e-9 of it), which no other linear map keeps.
+        """
+        if size not in self._orthonormal:
+            numbers = torch.Generator().manual_seed(0)
+            images = torch.randn(RANDOM_IMAGES, 1, *size, generator=numbers, dtype=torch.float64)
+            bands = self.analyse(images)
+            parts = [bands[b].flatten(1) for b in bands if b.orientation != "LL" or b.level == self.levels]
+            squares, expected = (x.square().sum(1) for x in (torch.cat(parts, 1), images.flatten(1)))
+            count = sum(part.shape[1] for part in parts)
+            self._orthonormal[size] = count == size[0] * size[1] and torch.allclose(squares, expected, rtol=1e-9)
+        return self._orthonormal[size]
 
     def analyse(self, image: ArrayLike) -> SubImages:
         """Return all sub-images of ``image`` (B, C, H, W), the LL of every level among them.

@@ -1,4 +1,4 @@
-"""``freqgan edit``: single bands of generated images drawn anew or weighed, all others left as they are."""
+"""``freqgan edit``: single bands of images drawn anew or weighed, all others left as they are."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
+from cluster.data.image_files import read_images
 from cluster.run.checkpoints import open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
-from freqgan.generation.editing import redraw, weigh
+from freqgan.generation.editing import check_encodable, encode, redraw, weigh
+from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import write_side_by_side
+from launch.settings.labels import labels_of
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 
@@ -28,11 +33,16 @@ def edit_command(
     gains: Sequence[str],
     out: str,
     note: Callable[[str], None],
+    images: Sequence[str] = (),
+    label: int | None = None,
 ) -> str:
     """Write samples of ``seed`` before and after, and side by side; return a line that says what was written.
 
+    In place of samples it takes ``images``, files of real ones, of class ``label`` where the model has classes; bands
+    of these can be drawn anew by a model of flow experts alone.
+
     Raises:
-        InputError: bands that are not there, gains that cannot be read, nothing to do.
+        InputError: bands that are not there, gains that cannot be read, nothing to do, images that cannot be used.
 
     """
     factors = _factors(gains)
@@ -41,19 +51,38 @@ def edit_command(
     _, synthesiser = open_model(run, note=note)
     folder = open_folder(out)
     folder.check_writable()
-    draws = synthesiser.draws(seed, count)
-    before = synthesiser.draw(draws).images
-    after = redraw(synthesiser, draws, resample, synthesiser.draws(resample_seed, count)) if resample else before
+    if images:
+        before = _read(images, synthesiser)
+        draws = _encoded(before, label, synthesiser) if resample else None
+    else:
+        draws = synthesiser.draws(seed, count)
+        before = synthesiser.draw(draws).images
+    after, number = before, len(before)
+    if draws is not None and resample:
+        after = redraw(synthesiser, draws, resample, synthesiser.draws(resample_seed, number))
     after = weigh(synthesiser, after, factors) if factors else after
     depth = synthesiser.settings.bit_depth
-    pixels = [to_pixels(images, depth).numpy() for images in (before, after)]
-    for number, (old, new) in enumerate(zip(*pixels, strict=True)):
-        folder.write(f"{number:05d}-before.png", encode_png(to_image(old)))
-        folder.write(f"{number:05d}-after.png", encode_png(to_image(new)))
+    pixels = [to_pixels(x, depth).numpy() for x in (before, after)]
+    for row, (old, new) in enumerate(zip(*pixels, strict=True)):
+        folder.write(f"{row:05d}-before.png", encode_png(to_image(old)))
+        folder.write(f"{row:05d}-after.png", encode_png(to_image(new)))
     write_side_by_side(
         folder, {"before": before, "after": after, "difference / 2": (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2}
     )
-    return f"{images_text(count)} before, after and the difference (halved, around grey) in {folder.url}"
+    return f"{images_text(number)} before, after and the difference (halved, around grey) in {folder.url}"
+
+
+def _read(urls: Sequence[str], synthesiser: Synthesiser) -> Tensor:
+    """Return real images (B, C, N, N); InputError where they are more than are edited together."""
+    if len(urls) > BLOCK:
+        raise InputError(f"--image is given {len(urls)} times, and {BLOCK} images are edited at a time: give fewer")
+    return read_images(urls, synthesiser.settings)
+
+
+def _encoded(images: Tensor, label: int | None, synthesiser: Synthesiser) -> Draws:
+    """Return what ``images`` (B, C, N, N) of class ``label`` are made of."""
+    check_encodable(synthesiser)
+    return encode(synthesiser, images, labels_of(len(images), label, synthesiser.settings))
 
 
 def _factors(gains: Sequence[str]) -> dict[str, float]:

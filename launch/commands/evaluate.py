@@ -16,6 +16,7 @@ from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
 from freqgan.metrics.evaluation import MEASURES, Score
 from launch.commands.generate import GRID
+from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
 from launch.drawing.side_by_side import SIDE_BY_SIDE
 from launch.settings.targets import writable_object
@@ -46,6 +47,7 @@ def evaluate_command(
     """
     target = writable_object("--json", json_file) if json_file is not None else None
     extra = [inception_from(inception)] if inception is not None else []
+    checkpoint, synthesiser = None, None
     zipped = is_zip(source)
     if not zipped and has_checkpoints(source):
         if size is not None:
@@ -73,8 +75,9 @@ def evaluate_command(
             )
         }
     plain_console(PRINTED_WIDTH).print(scores_table(scores))
+    report = print_likelihoods(checkpoint, synthesiser, data, note=note) if checkpoint and synthesiser else {}
     if target is not None:
-        target[0].write(target[1], json.dumps(scores_json(scores), indent=1).encode())
+        target[0].write(target[1], json.dumps({**scores_json(scores), **report}, indent=1).encode())
 
 
 def _has_bands(checkpoint: Checkpoint) -> bool:

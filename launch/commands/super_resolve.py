@@ -22,7 +22,7 @@ from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
-from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
+from launch.drawing.side_by_side import picture_names, write_side_by_side
 
 
 def super_resolve_command(
@@ -53,7 +53,8 @@ def super_resolve_command(
         ]
     )
     bicubic = torch.cat([_bicubic(source.low, settings.image_size) for source in sources])
-    for name, pixels in zip(_names(sources), to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
+    names = picture_names([source.name for source in sources])
+    for name, pixels in zip(names, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
         folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
     lines = [
@@ -69,7 +70,7 @@ def super_resolve_command(
 class Source:
     """One input: its low band (1, C, h, h), and the whole image (1, C, N, N) where there is one, in [-1, 1]."""
 
-    stem: str
+    name: str
     low: Tensor
     truth: Tensor | None
 
@@ -85,19 +86,10 @@ def _read(synthesiser: Synthesiser, url: str, level: int) -> Source:
             f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels; give {small} x {small} to be enlarged from level "
             f"{level}, or at least {full} x {full} to be reduced and compared"
         )
-    stem = name.rpartition("/")[2].rpartition(".")[0]
     if pixels.shape[:2] == (small, small):
-        return Source(stem, _tensor(pixels.transpose(2, 0, 1)), None)
+        return Source(name, _tensor(pixels.transpose(2, 0, 1)), None)
     truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
-    return Source(stem, low_band(synthesiser, truth, level), truth)
-
-
-def _names(sources: Sequence[Source]) -> list[str]:
-    """Return the names of the inputs, with numbers before them where two are alike, or one is that of the overview."""
-    stems = [source.stem for source in sources]
-    if len({*stems, SIDE_BY_SIDE.partition(".")[0]}) > len(stems):
-        return stems
-    return [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]
+    return Source(name, low_band(synthesiser, truth, level), truth)
 
 
 def _tensor(pixels: Pixels) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,3 +24,14 @@ def write_side_by_side(folder: Folder, columns: Mapping[str, Tensor]) -> None:
     rows = torch.stack([column[:count] for column in images], dim=1).flatten(0, 1)
     picture = tile(to_pixels(rows).numpy(), len(columns), scale=max(1, SCALE_TO // side), gap=GAP)
     folder.write(SIDE_BY_SIDE, encode_png(headed(picture, list(columns), GAP)))
+
+
+def picture_names(urls: Sequence[str]) -> list[str]:
+    """Return the names of files without folder and ending, for pictures of them beside the overview.
+
+    With numbers before them where two are alike, or one is that of the overview.
+    """
+    stems = [url.rstrip("/").rpartition("/")[2].rpartition(".")[0] for url in urls]
+    if len({*stems, SIDE_BY_SIDE.partition(".")[0]}) > len(stems):
+        return stems
+    return [f"{number:05d}-{stem}" for number, stem in enumerate(stems)]

@@ -27,6 +27,8 @@ generate no/run --count 1 --out x
 generate no/run --count 0 --out x
 super-resolve no/run image.png --out x
 edit no/run --out x
+encode no/run image.png --out x
+generate no/run --out x
 digest no/run
 report no/run
 status no/run

@@ -18,7 +18,6 @@ from freqgan.tensor_dicts import tensors_of
 from freqgan.training.band_gan import BandGan
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.stage import Feedback
-from freqgan.transforms import parse_transform
 
 CPU = torch.device("cpu")
 TINY = {"width": 8, "coarse_width": 8, "group_width": 4}
@@ -52,7 +51,7 @@ def pictures(settings: ModelSettings, count: int | None = None, seed: int = 0) -
 def statistics_of(settings: ModelSettings) -> BandStatistics:
     moments = BandMoments()
     pixels = pictures(settings, 64, seed=1).float() / 127.5 - 1
-    moments.add(parse_transform(settings.transform, settings.levels).analyse(pixels))
+    moments.add(settings.band_transform().analyse(pixels))
     return moments.finish()
 
 

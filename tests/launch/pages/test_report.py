@@ -339,38 +339,6 @@ def test_a_report_of_nothing_is_refused(capsys: Capsys, tmp_path: Path) -> None:
     assert "holds no checkpoint" in refused(run_command(capsys, "report", tmp_path))
 
 
-# -- demo images -----------------------------------------------------------------------------------
-
-
-def test_demo_images_are_crops_of_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("skimage")
-    from launch.tools import demo_images
-
-    monkeypatch.setattr(demo_images, "CROPS_PER_PHOTOGRAPH", 5)
-    counts = [demo_images.write_demo_images(str(tmp_path / name)) for name in ("a", "b")]
-    names = sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").glob("*/*"))
-    assert counts == [5 * len(demo_images.PHOTOGRAPHS)] * 2
-    assert len(names) == counts[0]
-    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == ["chelsea", "coffee", "gravel", "ihc"]
-    for name in names:
-        data = (tmp_path / "a" / name).read_bytes()
-        assert data == (tmp_path / "b" / name).read_bytes()
-        crop = np.asarray(Image.open(io.BytesIO(data)))
-        assert crop.shape == (64, 64, 3)
-        assert crop.mean(axis=2).std() > 12  # at least 15 in the grey that is measured, before JPEG
-
-
-def test_demo_images_go_into_a_folder_of_their_own(tmp_path: Path, capsys: Capsys) -> None:
-    from launch.tools.demo_images import main
-
-    (tmp_path / "mine.txt").write_text("")
-    for place, expected in ((tmp_path, "is not empty"), (tmp_path / "mine.txt" / "x", "cannot write to")):
-        with pytest.raises(SystemExit) as leaving:
-            main([str(place)])
-        assert leaving.value.code == 2
-        assert expected in capsys.readouterr().err
-
-
 def test_upscaling_keeps_pixels_square() -> None:
     image = functional.pad(torch.ones(1, 3, 1, 1), (0, 1, 0, 1)).mul(255).to(torch.uint8).numpy()
     picture = np.asarray(tile(image, scale=4))

@@ -66,7 +66,7 @@ def test_usage_shows_what_has_to_be_given() -> None:
     by_name = {one.name: usage(one) for one in commands(app)}
     assert by_name["freqgan digest"] == "freqgan digest RUN"
     assert by_name["freqgan train"] == "freqgan train SETTINGS [key=value ...] [options]"
-    assert by_name["freqgan generate"] == "freqgan generate RUN --count COUNT --out OUT [options]"
+    assert by_name["freqgan generate"] == "freqgan generate RUN --out OUT [options]"
     assert by_name["freqgan models show"] == "freqgan models show MODEL [NUMBER]"
 
 

@@ -1,0 +1,39 @@
+"""Image files that a command works on, read to the size of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cluster.data.decoding import decode_image, fit_image
+from cluster.data.settings import ImagePolicy
+from cluster.storage.folder import split_object
+from freqgan.errors import InputError
+from freqgan.model.settings import ModelSettings
+from freqgan.pixels import from_pixels
+
+
+def read_images(urls: Sequence[str], settings: ModelSettings) -> Tensor:
+    """Return image files (paths or s3:// URLs) as (B, C, N, N) in [-1, 1], cut to a square and reduced to the model.
+
+    Raises:
+        InputError: a file that is no image, or is smaller than the model's images.
+
+    """
+    return torch.cat([_read(url, settings) for url in urls])
+
+
+def _read(url: str, settings: ModelSettings) -> Tensor:
+    folder, name = split_object(url)
+    pixels = decode_image(folder.read(name), url, channels=settings.channels, bit_depth=settings.bit_depth)
+    side = settings.image_size
+    if min(pixels.shape[:2]) < side:
+        raise InputError(
+            f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and the model's images {side} x {side}: give "
+            "one that is at least as large"
+        )
+    policy = ImagePolicy(size=side, channels=settings.channels, bit_depth=settings.bit_depth)
+    return from_pixels(torch.from_numpy(np.ascontiguousarray(fit_image(pixels, policy))))[None]

@@ -1,0 +1,155 @@
+"""How likely held-out images are under a model of flow experts, beside images that it was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cluster.data.reader import BatchReader
+from cluster.data.settings import DataSettings
+from cluster.data.shard_index import build_index
+from cluster.run.checkpoints import Checkpoint
+from cluster.run.data_source import sound_batch
+from cluster.run.settings import RunSettings
+from freqgan.errors import FreqganError, InputError, first_line
+from freqgan.generation.likelihood import (
+    bits_per_dimension,
+    dequantised,
+    dimensions_of,
+    is_whole,
+    log_likelihoods,
+    total_of,
+)
+from freqgan.generation.synthesiser import Synthesiser
+from freqgan.pixels import HALF_RANGE
+
+TOTAL = "total"
+BATCH = 32
+MOST, FEWEST = 128, 8
+PIXELS = MOST * 3 * 32 * 32
+"""Numbers in all images of a set: 128 images of 32 x 32 in colour, fewer of larger ones, to bound the time."""
+
+
+class Mean(NamedTuple):
+    """A mean over images, and its standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Mean:
+        """Return the mean of values (B,), B of at least 2."""
+        return cls(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
+
+    def less(self, other: Mean) -> Mean:
+        """Return the difference of two means of different images."""
+        return Mean(self.value - other.value, math.hypot(self.error, other.error))
+
+
+@dataclass(frozen=True)
+class ExpertLikelihood:
+    """Likelihoods of what one expert generates, or (``TOTAL``) of whole images.
+
+    Attributes:
+        name: of the band, or of several that are generated together.
+        dimensions: coefficients of an image that it generates.
+        nats: log density of a held-out image's coefficients, for pixels in [-1, 1].
+        bits: -log density of held-out images in levels of brightness, by coefficient.
+        training_bits: the same of training images; None where those cannot be read.
+
+    """
+
+    name: str
+    dimensions: int
+    nats: Mean
+    bits: Mean
+    training_bits: Mean | None
+
+
+@dataclass(frozen=True)
+class LikelihoodReport:
+    """The likelihoods of all flow experts, of ``images`` held-out images; ``total`` where they make all of an image."""
+
+    images: int
+    training_images: int
+    experts: list[ExpertLikelihood]
+    total: ExpertLikelihood | None
+
+
+def measure_likelihoods(
+    checkpoint: Checkpoint, synthesiser: Synthesiser, data: str, *, note: Callable[[str], None]
+) -> LikelihoodReport:
+    """Return the likelihoods of images of ``data`` and of the run's own training images.
+
+    At most 128 of each are taken, fewer of larger ones. ``note`` is told of progress, and where there are no training
+    images any more.
+
+    Raises:
+        InputError: the model has none, see ``freqgan.generation.likelihood.why_no_likelihood``; too few images, or
+            labels that the model does not know.
+
+    """
+    settings = checkpoint.settings
+    held_out = _nats(synthesiser, *_images(settings, data), telling=_telling(note, "held-out"))
+    training: dict[str, Tensor] = {}
+    try:
+        training = _nats(
+            synthesiser, *_images(settings, settings.data, trained=True), telling=_telling(note, "training")
+        )
+    except FreqganError as error:
+        note(f"no likelihoods of training images to compare with: {first_line(error)}")
+    sizes = dimensions_of(synthesiser)
+    experts = [_expert(name, sizes[name], held_out[name], training.get(name), settings) for name in held_out]
+    total = None
+    if is_whole(synthesiser):
+        sums = total_of(training) if training else None
+        total = _expert(TOTAL, sum(sizes.values()), total_of(held_out), sums, settings)
+    counts = [len(next(iter(nats.values()))) if nats else 0 for nats in (held_out, training)]
+    return LikelihoodReport(counts[0], counts[1], experts, total)
+
+
+def _expert(name: str, size: int, nats: Tensor, training: Tensor | None, settings: RunSettings) -> ExpertLikelihood:
+    levels = HALF_RANGE[torch.uint8 if settings.bit_depth == 8 else torch.uint16]
+    bits = Mean.of(bits_per_dimension(nats, size, levels))
+    other = None if training is None else Mean.of(bits_per_dimension(training, size, levels))
+    return ExpertLikelihood(name, size, Mean.of(nats), bits, other)
+
+
+def _images(settings: RunSettings, data: str, *, trained: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return pixels (B, C, N, N) and labels (B,) of images of ``data``; ``trained``: those that training began with."""
+    index = build_index(data)
+    dimensions = settings.channels * settings.image_size**2
+    count = min(max(FEWEST, min(MOST, PIXELS // dimensions)), index.sample_count)
+    if count < FEWEST:
+        raise InputError(f"{data} has {count} images, and likelihoods need {FEWEST}: give more shards")
+    policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
+    order, seed = (settings.ingest, settings.seed) if trained else (DataSettings(), 0)
+    with BatchReader(index, replace(policy, crop="center"), seed, order, most_damaged=index.sample_count) as ingest:
+        batch, _ = sound_batch(ingest, 0, count)
+    labels = torch.from_numpy(batch.labels)
+    if settings.classes and not bool(((labels >= 0) & (labels < settings.classes)).all()):
+        raise InputError(f"images of {data} have no labels, or others than the model's 0 to {settings.classes - 1}")
+    return torch.from_numpy(np.array(batch.images, order="C")), labels if settings.classes else None
+
+
+def _nats(
+    synthesiser: Synthesiser, pixels: Tensor, labels: Tensor | None, telling: Callable[[int, int], None]
+) -> dict[str, Tensor]:
+    """Return log densities (B,) by expert of stored images (B, C, N, N)."""
+    images = dequantised(pixels, seed=0)
+    parts: list[Mapping[str, Tensor]] = []
+    for first in range(0, len(images), BATCH):
+        telling(first, len(images))
+        rows = slice(first, first + BATCH)
+        parts.append(log_likelihoods(synthesiser, images[rows], None if labels is None else labels[rows], seed=first))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _telling(note: Callable[[str], None], which: str) -> Callable[[int, int], None]:
+    return lambda first, count: note(f"likelihoods of {which} images: {first} of {count}")

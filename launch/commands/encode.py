@@ -1,0 +1,88 @@
+"""``freqgan encode``: real images as the noises of a chain of flow experts, and images drawn from such noises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cluster.data.image_files import read_images
+from cluster.run.checkpoints import open_model
+from cluster.run.draws_file import DRAWS, pack_draws, read_draws
+from cluster.storage.folder import Folder, open_folder
+from freqgan.generation.editing import check_encodable, encode
+from freqgan.generation.synthesiser import BLOCK
+from freqgan.pixels import to_pixels
+from launch.console.text import images_text
+from launch.drawing.grids import encode_png, to_image
+from launch.drawing.side_by_side import picture_names, write_side_by_side
+from launch.settings.labels import labels_of
+
+
+def encode_command(
+    run: str, images: Sequence[str], *, out: str, seed: int, label: int | None, note: Callable[[str], None]
+) -> list[str]:
+    """Write the noises of image files, and what ``run`` makes of them; return lines that say how near that is.
+
+    Raises:
+        InputError: a model with GANs, files or a label that cannot be used.
+        RunError: a step of the solver is too long to be undone.
+
+    """
+    _, synthesiser = open_model(run, note=note)
+    settings = synthesiser.settings
+    check_encodable(synthesiser)
+    labels = labels_of(len(images), label, settings)
+    folder = open_folder(out)
+    folder.check_writable()
+    originals = read_images(images, settings)
+    blocks = []
+    for number, rows in enumerate(_blocks(len(originals))):
+        note(f"encoding images {rows.start} to {rows.stop - 1} of {len(originals)}")
+        own_labels = None if labels is None else labels[rows]
+        blocks.append(encode(synthesiser, originals[rows], own_labels, seed, number))
+    folder.write(DRAWS, pack_draws(blocks, settings.generation))
+    drawn = torch.cat([synthesiser.draw(draws).images for draws in blocks])
+    names = picture_names(images)
+    _write_pictures(folder, names, drawn, settings.bit_depth)
+    difference = drawn - originals
+    write_side_by_side(folder, {"original": originals, "drawn from noise": drawn, "difference x 100": 100 * difference})
+    largest = float(difference.abs().max())
+    return [
+        f"{images_text(len(images))}: {DRAWS} and what it gives in {folder.url}",
+        f"largest difference from the originals: {largest:.2g} of a range of 2",
+    ]
+
+
+def generate_from(run: str, out: str, noises: str, *, best: bool, note: Callable[[str], None]) -> str:
+    """Write the images of a file of draws, see :func:`encode_command`; return a line that says what was written.
+
+    They are drawn as the file says, with its evaluations, solver, guidance and noise on conditions.
+
+    Raises:
+        InputError: the file cannot be read, or is of another model; ``out`` cannot be written.
+
+    """
+    checkpoint, synthesiser = open_model(run, best=best, note=note)
+    stored = read_draws(noises, synthesiser)
+    synthesiser.set_generation(stored.generation)
+    folder = open_folder(out)
+    folder.check_writable()
+    count = 0
+    for draws in stored.blocks:
+        images = synthesiser.draw(draws).images
+        names = [f"{number:05d}" for number in range(count, count + len(images))]
+        _write_pictures(folder, names, images, synthesiser.settings.bit_depth)
+        count += len(images)
+    return f"{images_text(count)} of step {checkpoint.step}, from {noises}, in {folder.url}"
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(first, min(count, first + BLOCK)) for first in range(0, count, BLOCK))
+
+
+def _write_pictures(folder: Folder, names: Sequence[str], images: Tensor, bit_depth: int) -> None:
+    """Write ``images`` (B, C, N, N) as PNG files."""
+    for name, pixels in zip(names, to_pixels(images, 16 if bit_depth == 16 else 8).numpy(), strict=True):
+        folder.write(f"{name}.png", encode_png(to_image(pixels)))

@@ -37,7 +37,7 @@ def load_settings(source: str, overrides: list[str]) -> RunSettings:
             names), or a value that is refused (with the dotted key, the value and the bound).
 
     """
-    return validate_settings(merged_values(_read_source(source), overrides))
+    return validate_settings(_overridden(_read_source(source), overrides))
 
 
 def merged_values(values: Values, texts: list[str]) -> Values:
@@ -45,10 +45,14 @@ def merged_values(values: Values, texts: list[str]) -> Values:
 
     The first may name a YAML file or a preset, all others are ``key=value``; errors as of :func:`load_settings`.
     """
-    values = copy.deepcopy(values)
-    if texts and "=" not in texts[0]:
-        values, texts = _merge(values, _read_source(texts[0])), texts[1:]
-    for text in texts:
+    source = texts[:1] if texts and "=" not in texts[0] else []
+    above = _read_source(source[0]) if source else {}
+    return _overridden(_merge(copy.deepcopy(values), above), texts[len(source) :])
+
+
+def _overridden(values: Values, overrides: list[str]) -> Values:
+    """Return ``values``, changed in place by ``key=value`` texts."""
+    for text in overrides:
         _override(values, text)
     _check_filled_in(values)
     return values

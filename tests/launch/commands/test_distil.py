@@ -95,6 +95,8 @@ def test_what_cannot_be_distilled_is_refused(flows: Path, students: Path, capsys
     ):
         assert re.search(message, refused(run_command(capsys, "distil", *arguments)))
     assert not (tmp_path / "out").exists()
+    encode = ("encode", students, flows / "report" / "none.png", "--out", tmp_path / "noise")
+    assert re.search("students.*encode with the run of their teacher", refused(run_command(capsys, *encode)))
     message = refused(run_command(capsys, "train", students / "config.yaml", out))
     assert f"freqgan distil RUN {out}" in message
 
@@ -117,6 +119,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_metrics_by_evaluations(flows: Path, students: Path, real: Path, capsys: Capsys, tmp_path: Path) -> None:
     table = tmp_path / "curve.json"
     evaluate = ("evaluate", flows, "--data", real, "--count", 64, "--over-evaluations", "2,1")
+    whole = run_command(capsys, "evaluate", students, "--data", real, "--count", 64)
+    assert whole.code == 0, whole.err
+    assert "no likelihoods: students make a band in one step" in whole.out
     outcome = run_command(capsys, *evaluate, "--students", students, "--json", table)
     assert outcome.code == 0, outcome.err
     assert "students: 1" in outcome.out

@@ -14,6 +14,7 @@ from cluster.run.settings import RunSettings
 from cluster.run.teacher import check_shape, copy_teacher, find_teacher
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
+from freqgan.generation.synthesiser import Synthesiser
 from launch.settings.load import merged_values, validate_settings
 
 SHARE = 5
@@ -80,8 +81,14 @@ def _open_teacher(choice: Choice, note: Callable[[str], None]) -> tuple[Checkpoi
                 f"{choice.run} has {', '.join(others)}: flow experts alone can be distilled; name a run that was "
                 "trained with experts.default=flow"
             )
-        checkpoint.statistics()
-        averages = checkpoint.averages()
+        statistics, averages = checkpoint.statistics(), checkpoint.averages()
+        try:
+            Synthesiser(checkpoint.settings, statistics, averages)
+        except RuntimeError as error:
+            raise InputError(
+                f"the weights of {choice.run} do not fit the networks of its settings: another version of this program "
+                "has written them, and can distil them"
+            ) from error
         return checkpoint, {gan.name: averages[gan.name] for gan in gans}
 
     return open_checkpoint(choice.run, read, step=choice.step, best=choice.best, note=note)

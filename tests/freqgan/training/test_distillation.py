@@ -80,6 +80,16 @@ def test_a_student_begins_as_one_step_of_its_teacher() -> None:
     assert torch.equal(asked, student.expert.sample(*inputs, ONE)), "whatever is asked"
 
 
+def test_a_student_of_a_guided_teacher_needs_no_guide() -> None:
+    (guided,) = students_of(flow={"guide_at": 0.2}, distil={"guidance": {"high": 1}})
+    (plain,) = students_of(flow={"guide_at": 0.2})
+    assert guided.teacher.networks.guide is not None
+    assert guided.expert.networks.guide is None
+    inputs = guided._inputs(0, pictures(guided.settings, 8), torch.zeros(8, dtype=torch.int64))
+    assert (guided._teacher_sample(inputs) - plain._teacher_sample(inputs)).abs().max() > 1e-3
+    assert torch.equal(guided._student_sample(inputs), plain._student_sample(inputs))
+
+
 def test_a_student_has_no_likelihood() -> None:
     (student,) = students_of(name="LL1")
     with pytest.raises(InputError, match=r"LL1 is a student.* its teacher"):
@@ -147,7 +157,7 @@ def toy_chain(kind: str, images: int) -> Chain:
         image_size=4, channels=1, levels=0, batch=64, images=images, experts={"default": kind},
         image_stage={"enabled": False}, augmentation={"flip": False},
         flow={
-            "coarse_network": {"width": 8, "coarse_width": 8, "heads": 0},
+            "coarse_network": {"width": 8, "coarse_width": 8, "heads": 1},
             "optimiser": {"learning_rate": 5e-3, "warmup_images": 1000},
         },
         distil={"learning_rate": 2e-3},

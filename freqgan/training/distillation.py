@@ -2,9 +2,9 @@
 
 The teacher goes from noise z to a band in many passes; the student, the same network, is trained to go there in one
 step of Euler's method, G(z) = z - v(z, 1). It is shown the teacher's sample of the same noise and condition: by the
-squared distance to it, and by a discriminator of pairs (noise, sample) that tells the two apart. A mean of squares blurs
-what the network cannot reach in one pass; the discriminator alone, which sees the noise, may settle on any sample that
-passes for one of it (Sauer et al. 2023 and Kang et al. 2024 join the two likewise).
+squared distance to it, and by a discriminator of pairs (noise, sample) that tells the two apart. A mean of squares
+blurs what the network cannot reach in one pass; the discriminator alone, which sees the noise, may settle on any
+sample that passes for one of it (Sauer et al. 2023 and Kang et al. 2024 join the two likewise).
 """
 
 from __future__ import annotations

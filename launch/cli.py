@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
 PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing them would cost --help an import of all settings
-SYSTEMS = "bands,literal,joint-hf,single"
+SYSTEMS = "bands,literal,joint-hf,single,flow,mixed,single-flow"
+COMPARED = "bands,literal,joint-hf,single"
 
 app = typer.Typer(
     name="freqgan",
@@ -63,6 +64,13 @@ def _check_run(run: str) -> str:
 
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL", callback=_check_run)]
+Learned = Annotated[
+    bool,
+    typer.Option(
+        "--learned/--no-learned",
+        help="teach two small networks what the real images show, once for these, and measure by their features too",
+    ),
+]
 
 
 def _finite(value: float | None) -> float | None:
@@ -578,6 +586,7 @@ def evaluate_command(
     parts: Annotated[
         bool, typer.Option("--parts", help="score the chain and the conventional generator of a run alone as well")
     ] = False,
+    learned: Learned = True,
     over_evaluations: Annotated[
         str | None,
         typer.Option(
@@ -613,7 +622,7 @@ def evaluate_command(
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
-        note=_note,
+        learned=learned, note=_note,
     )  # fmt: skip
 
 
@@ -623,11 +632,12 @@ def compare_command(
     data: Annotated[str, typer.Option(help="shards of real images that are not trained on, to measure against")],
     out: Annotated[str, typer.Option(help="local folder for all runs, the table and the page")],
     overrides: Overrides = None,
-    presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = SYSTEMS,
+    presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = COMPARED,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
+    learned: Learned = True,
 ) -> None:
     """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
     from cluster.run.presence import check_data
@@ -639,7 +649,7 @@ def compare_command(
 
     comparison = comparison_of(
         loaded, systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
-        jobs=jobs,
+        jobs=jobs, learned=learned,
     )  # fmt: skip
     code, text = compare(comparison, note=_note)
     print(text)

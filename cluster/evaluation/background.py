@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from freqgan.metrics.catalogue import LEARNED_FRECHET, Yardstick
+
 ScoreValues = dict[str, dict[str, float | None]]
 FIT = ("packet_frechet", "cross_band_frechet", "sliced_wasserstein", "spectrum_db", "feature_frechet")
 """The distances whose ratios to their floors make up one number: which band, coherence, detail, spectrum, kinds."""
@@ -18,18 +20,37 @@ BACKGROUND_NICENESS = 10
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of the checkpoint of ``step``, as {metric: {value, floor, ratio}}."""
+    """Scores of the checkpoint of ``step``, as {metric: {value, floor, ratio}}.
+
+    ``best_by`` is what should decide which checkpoint is the best.
+    """
 
     step: int
     images: int
     scores: ScoreValues
+    best_by: Yardstick = "bands"
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """What ``fit`` is measured by: ``best_by``, or bands where no learned features were measured."""
+        return self.best_by if self._ratio(LEARNED_FRECHET) is not None else "bands"
 
     @property
     def fit(self) -> float:
-        """The geometric mean of the ratios of FIT: 1 is as good as real images; infinite where one is missing."""
-        ratios = [self.scores.get(name, {}).get("ratio") for name in FIT]
+        """How many times as far from real images as these are from each other: 1 is as good as real images.
+
+        By learned features it is the ratio of their Frechet distance; by bands the geometric mean of the ratios of FIT,
+        infinite where one is missing.
+        """
+        learned = self._ratio(LEARNED_FRECHET)
+        if self.yardstick == "learned" and learned is not None:
+            return learned
+        ratios = map(self._ratio, FIT)
         known = [ratio for ratio in ratios if ratio is not None and ratio > 0]
         return math.exp(sum(map(math.log, known)) / len(known)) if len(known) == len(FIT) else math.inf
+
+    def _ratio(self, metric: str) -> float | None:
+        return self.scores.get(metric, {}).get("ratio")
 
     @property
     def collapse(self) -> str:
@@ -50,11 +71,17 @@ class BackgroundEvaluator:
     Args:
         start: begins to score the checkpoint of a step somewhere else.
         note: is told of scores that could not be had: training goes on without them.
+        best_by: what should decide which checkpoint is the best.
 
     """
 
-    def __init__(self, start: Callable[[int], Future[ScoreValues]], note: Callable[[str], None]) -> None:
-        self._start, self._note = start, note
+    def __init__(
+        self,
+        start: Callable[[int], Future[ScoreValues]],
+        note: Callable[[str], None],
+        best_by: Yardstick = "bands",
+    ) -> None:
+        self._start, self._note, self._best_by = start, note, best_by
         self._running: tuple[int, int, Future[ScoreValues]] | None = None
         self._waiting: tuple[int, int] | None = None
 
@@ -71,7 +98,7 @@ class BackgroundEvaluator:
         while self._running is not None and (wait or self._running[2].done()):
             step, images, future = self._running
             try:
-                yield Evaluation(step, images, future.result())
+                yield Evaluation(step, images, future.result(), self._best_by)
             except Exception as error:  # of any kind: a score is never worth a training
                 self._note(f"the checkpoint of step {step} was not scored: {error}")
             self._running = None
@@ -93,7 +120,8 @@ def score_checkpoint(run: str, step: int, data: str, count: int) -> ScoreValues:
 
     os.nice(max(0, BACKGROUND_NICENESS - os.nice(0)))
     checkpoint = find_checkpoint(run, step=step)
-    scores = evaluate_checkpoint(checkpoint, data, count=count, seed=0, note=lambda _: None)["image"]
+    learned = checkpoint.settings.watch.learned
+    scores = evaluate_checkpoint(checkpoint, data, count=count, seed=0, note=lambda _: None, learned=learned)["image"]
     return {name: {"value": s.value, "floor": s.floor, "ratio": s.ratio} for name, s in scores.items()}
 
 

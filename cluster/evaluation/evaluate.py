@@ -21,15 +21,18 @@ from cluster.data.sampler import permutation
 from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
+from cluster.evaluation.learned_networks import learned_networks
 from cluster.run.checkpoints import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError, first_line
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
-from freqgan.metrics.catalogue import FEWEST
+from freqgan.metrics.catalogue import FEWEST, accuracy_sentence
 from freqgan.metrics.evaluation import Measure, Score, inception_measure, is_one_picture, measure, scored
+from freqgan.metrics.feature_network import LearnedFeatures
 from freqgan.metrics.inception import extractor_of
+from freqgan.metrics.learned_features import accuracy_scores, learned_measure
 from freqgan.pixels import to_pixels
 
 READ = 500
@@ -61,14 +64,19 @@ def evaluate_checkpoint(
     parts: Sequence[Part] = ("image",),
     extra: Sequence[Measure] = (),
     synthesiser: Synthesiser | None = None,
+    learned: bool = True,
 ) -> dict[Part, dict[str, Score]]:
     """Return every metric of ``count`` images of ``checkpoint`` against real ones; fewer where ``data`` has too few.
 
-    ``synthesiser`` has its generators, where they are in memory already.
-    Labels are drawn uniformly for a model with classes. ``note`` is told of progress and of a smaller count.
+    ``synthesiser`` has its generators, where they are in memory already. Features are ``learned`` on the images of
+    ``data`` as well, unless that is False. Labels are drawn uniformly for a model with classes. ``note`` is told of
+    progress and of a smaller count.
     """
     settings, index = checkpoint.settings, build_index(data)
-    reference, other_real = real_images(index, _centred(settings), _fitting(count, index, data, note), data, note)
+    policy = _centred(settings)
+    reference, other_real = real_images(index, policy, _fitting(count, index, data, note), data, note)
+    networks = learned_networks(index, policy, note) if learned else []
+    families = (*map(learned_measure, networks), *extra)
     number = len(reference)
     note(f"generating {number} images of step {checkpoint.step}")
     synthesiser = synthesiser or checkpoint.synthesiser()
@@ -78,11 +86,13 @@ def evaluate_checkpoint(
         "chain": [block.frequency for block in blocks],
         "other": [block.conventional for block in blocks],
     }
-    floors = _floors(reference, other_real, extra, note)
+    floors = _floors(reference, other_real, families, note)
     scores: dict[Part, dict[str, Score]] = {}
     for part in parts:
         pixels = torch.cat([to_pixels(block) for block in images[part]])
-        scores[part] = scored(measure(reference, pixels, note=_telling(part, note), extra=extra), floors)
+        values = measure(reference, pixels, note=_telling(part, note), extra=families)
+        scores[part] = scored(values, floors) | _accuracies(networks)
+    _note_accuracies(networks, note)
     return scores
 
 
@@ -95,11 +105,13 @@ def evaluate_files(
     note: Callable[[str], None],
     extra: Sequence[Measure] = (),
     overviews: Sequence[str] = (),
+    learned: bool = True,
 ) -> dict[str, Score]:
     """Return every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
     ``size`` is the short side of the first file, cut to a multiple of 8, unless given. Of more files than ``count``
-    some are drawn. Files called as one of ``overviews`` are left out: they show other files.
+    some are drawn. Files called as one of ``overviews`` are left out: they show other files. ``learned`` is as for
+    :func:`evaluate_checkpoint`.
     """
     if size is not None and size % 2:
         raise InputError(f"--size {size}: wavelet bands need an even number of pixels; take {size - 1} or {size + 1}")
@@ -118,10 +130,18 @@ def evaluate_files(
         note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
     reference, other_real = real_images(index, policy, number, data, note)
-    values = measure(
-        reference, torch.from_numpy(candidate[: len(reference)]), note=_telling("files", note), extra=extra
-    )
-    return scored(values, _floors(reference, other_real, extra, note))
+    networks = learned_networks(index, policy, note) if learned else []
+    families = (*map(learned_measure, networks), *extra)
+    pixels = torch.from_numpy(candidate[: len(reference)])
+    values = measure(reference, pixels, note=_telling("files", note), extra=families)
+    scores = scored(values, _floors(reference, other_real, families, note)) | _accuracies(networks)
+    _note_accuracies(networks, note)
+    return scores
+
+
+def teach_networks(data: str, settings: RunSettings, note: Callable[[str], None]) -> None:
+    """Have the networks taught that evaluations of systems of ``settings`` against ``data`` take, unless they are."""
+    learned_networks(build_index(data), _centred(settings), note)
 
 
 def inception_from(url: str) -> Measure:
@@ -154,14 +174,25 @@ def _floors(
     It takes as long as the metrics of generated images.
     """
     telling = _telling("real images against each other", note)
-    if extra:
+    weights = [family.weights for family in extra]
+    if None in weights:
         return measure(reference, other_real, note=telling, extra=extra)
     digests = [hashlib.sha256(images.numpy().data) for images in (reference, other_real)]
-    key = (tuple(reference.shape), *(digest.hexdigest() for digest in digests))
+    key = (tuple(reference.shape), *(digest.hexdigest() for digest in digests), *weights)
     if key not in _known_floors:
         _known_floors.clear()
-        _known_floors[key] = measure(reference, other_real, note=telling)
+        _known_floors[key] = measure(reference, other_real, note=telling, extra=extra)
     return _known_floors[key]
+
+
+def _accuracies(networks: Sequence[LearnedFeatures]) -> dict[str, Score]:
+    """Return the accuracy of every network beside that of guessing, by name."""
+    return {name: score for network in networks for name, score in accuracy_scores(network).items()}
+
+
+def _note_accuracies(networks: Sequence[LearnedFeatures], note: Callable[[str], None]) -> None:
+    for name, score in _accuracies(networks).items():
+        note(accuracy_sentence(name, score.value, score.floor))
 
 
 TAKES_LONG = {"critic_accuracy": ", for which a small network is trained: this takes longest"}

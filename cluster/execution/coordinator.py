@@ -50,7 +50,9 @@ class Coordinator:
         self.settings, self.executor, self.writer, self.callback = settings, executor, writer, callback
         self.submitted = self.finished = first_step
         self.stopping, self.quarantine = stopping, quarantine
-        self.evaluator = BackgroundEvaluator(executor.score, callback.on_note) if settings.watch.data else None
+        self.evaluator: BackgroundEvaluator | None = None
+        if settings.watch.data:
+            self.evaluator = BackgroundEvaluator(executor.score, callback.on_note, settings.watch.best)
         self.saves: deque[int] = deque()
         self.last_saved = first_step
         self.last_checkpoint: Checkpoint | None = None
@@ -113,7 +115,7 @@ class Coordinator:
     def _report_scores(self, *, wait: bool = False) -> None:
         """Pass on the scores that have come; a run that was asked to stop does not wait for the others."""
         for evaluation in self.evaluator.ready(wait=wait) if self.evaluator else ():
-            best = self.writer.mark(evaluation.step, evaluation.fit)
+            best = self.writer.mark(evaluation.step, evaluation.fit, evaluation.yardstick)
             self.callback.on_evaluation(evaluation, best=best)
 
     def _save(self) -> None:

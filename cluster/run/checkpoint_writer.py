@@ -43,6 +43,7 @@ from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import Lease
 from freqgan import __version__
 from freqgan.errors import FreqganError, RunError
+from freqgan.metrics.catalogue import Yardstick
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.stage_names import stage_names
 
@@ -141,12 +142,15 @@ class CheckpointWriter:
 
         self.root.update(LATEST, moved)
 
-    def mark(self, step: int, fit: float) -> bool:
-        """Make ``step`` the best checkpoint if its ``fit`` is lower than that of the best; return whether it is."""
+    def mark(self, step: int, fit: float, yardstick: Yardstick = "bands") -> bool:
+        """Make ``step`` the best checkpoint if its ``fit`` is lower than that of the best; return whether it is.
+
+        One that was measured by another ``yardstick`` is the best no more: the two numbers cannot be compared.
+        """
         best = best_checkpoint(self.root)
-        if best is not None and best[1] <= fit and best[0] != step:
+        if best is not None and best.yardstick == yardstick and best.fit <= fit and best.step != step:
             return False
-        self.root.write(BEST, json.dumps({"step": step, "fit": fit}).encode())
+        self.root.write(BEST, json.dumps({"step": step, "fit": fit, "yardstick": yardstick}).encode())
         return True
 
     # -- deleting ------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ class CheckpointWriter:
         committed = candidates(self.root, self.root.list())[::-1]
         best = best_checkpoint(self.root)
         for step, attempt in committed[: -self.settings.keep_checkpoints]:
-            if best is not None and step == best[0]:
+            if best is not None and step == best.step:
                 continue
             folder = self.root.child(checkpoint_path(step, attempt))
             folder.delete(MANIFEST)

@@ -33,6 +33,7 @@ from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError, InputError, RunError
 from freqgan.generation.synthesiser import Synthesiser
+from freqgan.metrics.catalogue import Yardstick
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.stage_names import stage_names
@@ -152,12 +153,24 @@ class Checkpoint:
         return checkpoint_path(self.step, self.attempt, name)
 
 
-def best_checkpoint(root: Folder) -> tuple[int, float] | None:
-    """(step, fit) of the checkpoint that was scored best, where any was."""
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The checkpoint that was scored best: its step, its fit, and what that was measured by."""
+
+    step: int
+    fit: float
+    yardstick: Yardstick = "bands"
+
+
+def best_checkpoint(root: Folder) -> BestCheckpoint | None:
+    """Return the checkpoint that was scored best, where any was."""
     try:
         pointer = json.loads(root.read(BEST)) if root.exists(BEST) else None
-        return None if pointer is None else (int(pointer["step"]), float(pointer["fit"]))
-    except (ValueError, KeyError, TypeError):
+        if pointer is None:
+            return None
+        yardstick: Yardstick = "learned" if pointer.get("yardstick") == "learned" else "bands"
+        return BestCheckpoint(int(pointer["step"]), float(pointer["fit"]), yardstick)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -197,7 +210,7 @@ def open_checkpoint(
         marked = best_checkpoint(root)
         if marked is None:
             raise InputError(f"{run} has no best checkpoint: train with watch.data=SHARDS to have checkpoints scored")
-        step = marked[0]
+        step = marked.step
     notes: list[str] = []
     sizes = root.sizes()
     for candidate in candidates(root, sizes):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from cluster.data.settings import DataSettings
 from freqgan.errors import InputError, nearest
-from freqgan.metrics.catalogue import FEWEST
+from freqgan.metrics.catalogue import FEWEST, Yardstick
 from freqgan.model.settings import ModelSettings
 from freqgan.setting_group import SettingGroup
 
@@ -23,6 +23,16 @@ class WatchSettings(SettingGroup):
     )
     count: int = Field(
         1_000, ge=FEWEST, description="Generated images per score. The shards must hold twice as many real ones."
+    )
+    learned: bool = Field(
+        True,
+        description="Whether distances by learned features are measured too: two small networks are taught what the "
+        "images of `data` show, once for these shards, which takes minutes of a core.",
+    )
+    best: Yardstick = Field(
+        "learned",
+        description="What decides which checkpoint is the best. learned: the Frechet distance by learned features, "
+        "where they are measured. bands: the geometric mean of five ratios of statistics of bands.",
     )
 
 

@@ -5,6 +5,9 @@
   feedback: one GAN per band, each for itself, whatever the kinds of the experts in the settings.
 * ``joint-hf``: one network for the three high bands of every level.
 * ``single``: no bands; the conventional generator alone, in the image stage.
+* ``flow``: flow experts, each alone, one for the three high bands of every level, and no image stage.
+* ``mixed``: a flow expert for the coarsest low band, GANs above it, and the image stage.
+* ``single-flow``: one flow expert of whole images.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any, TypeVar
 
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, nearest
-from freqgan.model.expert_settings import ExpertKind
+from freqgan.model.expert_settings import DEFAULT, ExpertKind
 from freqgan.model.settings import ModelSettings
 
 Settings = TypeVar("Settings", bound=ModelSettings)
@@ -52,11 +55,35 @@ def _single(values: dict[str, Any]) -> None:
     values["image_stage"] |= {"enabled": True, "solo_share": 1.0, "chain_share": 0.0}
 
 
+def _flow(values: dict[str, Any]) -> None:
+    values["experts"], values["generation"]["guidance"] = {DEFAULT: "flow"}, {}
+    values["plan"] |= {"strict_nesting": True, "bands": "all", "low_gans": {}, "condition": "all", "cycles": 1}
+    _joint(values)
+    values["image_stage"]["enabled"] = False
+
+
+def _mixed(values: dict[str, Any]) -> None:
+    values["experts"], values["generation"]["guidance"] = {f"LL{values['levels']}": "flow"}, {}
+    values["plan"]["cycles"] = 1
+    values["image_stage"]["enabled"] = True
+
+
+def _single_flow(values: dict[str, Any]) -> None:
+    _flow(values)
+    values["levels"], values["plan"]["high_gans"] = 0, {}
+    values["packets"], values["flow"]["crop"] = {}, {}
+    if values["transform"].startswith("radial"):
+        values["transform"] = "dwt:haar"  # nothing is split, and a radial transform names its levels
+
+
 VARIANTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "bands": _bands,
     "literal": _literal,
     "joint-hf": _joint,
     "single": _single,
+    "flow": _flow,
+    "mixed": _mixed,
+    "single-flow": _single_flow,
 }
 
 

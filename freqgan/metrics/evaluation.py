@@ -45,12 +45,14 @@ class Measure:
     """One family of metrics.
 
     ``run`` takes reference and candidate images, uint8 (N, C, H, W), and gives values by what is added to the family's
-    name with a dot; the value of "" has the name of the family itself.
+    name with a dot; the value of "" has the name of the family itself. ``weights`` is a digest of the weights that it
+    uses, "" where it always gives the same for the same images, None where nobody knows.
     """
 
     name: str
     sees: str
     run: Callable[[Tensor, Tensor], dict[str, float]]
+    weights: str | None = ""
 
 
 def _single_value(distance: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Tensor], dict[str, float]]:
@@ -91,7 +93,7 @@ def inception_measure(extract: Extractor) -> Measure:
         scores = inception_scores(extract(reference), extract(candidate))
         return {f".{name}": value for name, value in scores.items()}
 
-    return Measure("inception", "what images show, as far as its network sees it", run)
+    return Measure("inception", "what images show, as far as its network sees it", run, None)
 
 
 def measure(

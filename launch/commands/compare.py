@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.evaluation.evaluate import check_real
+from cluster.evaluation.evaluate import check_real, teach_networks
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.presence import check_data
 from cluster.run.settings import RunSettings
@@ -67,6 +67,7 @@ class Comparison:
         held_out: shards of real images that nothing was trained on.
         count: images per measurement.
         jobs: processes at a time, each with ``threads`` of the settings.
+        learned: whether distances by learned features are measured.
 
     """
 
@@ -77,6 +78,7 @@ class Comparison:
     held_out: str
     count: int
     jobs: int
+    learned: bool = True
 
 
 def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int, str]:
@@ -96,6 +98,8 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
     open_folder(str(comparison.out)).check_writable()
     comparison.out.mkdir(parents=True, exist_ok=True)
     entrants = _entrants(comparison, note)
+    if comparison.learned and not all(_measured(entrant, comparison.count) for entrant in entrants):
+        teach_networks(comparison.held_out, comparison.settings, note)  # once, not in every process
     with stop_requests() as stopped:
         done = _run_all(comparison, entrants, note, stopped.is_set)
     if not done:
@@ -189,6 +193,7 @@ def _next_command(comparison: Comparison, entrant: Entrant) -> list[str]:
         file.write_text(dump_settings(entrant.settings))
         return ["train", str(file)]
     measured = ["--data", comparison.held_out, "--count", str(comparison.count), "--parts"]
+    measured += [] if comparison.learned else ["--no-learned"]
     return ["evaluate", entrant.settings.run, *measured, "--json", str(entrant.scores_file(comparison.count))]
 
 
@@ -236,6 +241,7 @@ def comparison_of(
     held_out: str,
     count: int,
     jobs: int | None,
+    learned: bool,
 ) -> Comparison:
     """Return the comparison that the command line asks for; InputError where it makes no sense."""
     if "://" in out or not out:
@@ -249,4 +255,4 @@ def comparison_of(
         variant(settings, name)
     cores = os.cpu_count() or 1
     workers = jobs or max(1, cores // settings.threads)
-    return Comparison(settings, names, range(seeds), Path(out), held_out, count, workers)
+    return Comparison(settings, names, range(seeds), Path(out), held_out, count, workers, learned)

@@ -13,8 +13,8 @@ from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
 from cluster.run.checkpoints import has_checkpoints, open_model
 from freqgan.errors import InputError
-from freqgan.metrics.catalogue import HIGH_IS_GOOD
-from freqgan.metrics.evaluation import MEASURES, Score
+from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
+from freqgan.metrics.evaluation import Score
 from launch.commands.generate import GRID
 from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
@@ -34,12 +34,14 @@ def evaluate_command(
     json_file: str | None,
     parts: bool,
     inception: str | None,
+    learned: bool,
     note: Callable[[str], None],
 ) -> None:
     """Print the table of ``source``, a run or a folder or zip of images, and write ``json_file`` if it is given.
 
     ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
-    ``inception`` is a TorchScript file with which FID and its relatives are measured as well.
+    ``inception`` is a TorchScript file with which FID and its relatives are measured as well. ``learned``: whether
+    networks are taught what the images of ``data`` show, and distances measured by their features.
 
     Raises:
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
@@ -65,13 +67,21 @@ def evaluate_command(
             parts=measured_parts,
             extra=extra,
             synthesiser=synthesiser,
+            learned=learned,
         )
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
     else:
         scores = {
             "image": evaluate_files(
-                source, data, count=count, size=size, note=note, extra=extra, overviews=(GRID, SIDE_BY_SIDE)
+                source,
+                data,
+                count=count,
+                size=size,
+                note=note,
+                extra=extra,
+                overviews=(GRID, SIDE_BY_SIDE),
+                learned=learned,
             )
         }
     plain_console(PRINTED_WIDTH).print(scores_table(scores))
@@ -100,11 +110,12 @@ def scores_table(scores: Mapping[Part, Mapping[str, Score]]) -> Table:
     for heading in ("metric", "good is", "value", "floor", "ratio", *others, "sees"):
         justify: Literal["left", "right"] = "left" if heading in ("metric", "good is", "sees") else "right"
         table.add_column(heading, justify=justify, no_wrap=heading != "sees")
-    sees = {measure.name: measure.sees for measure in MEASURES}
+    sees = dict(FAMILIES)
     for name, score in scores["image"].items():
         ratio = "-" if score.ratio is None else f"{score.ratio:.2f}"
         values = [f"{scores[part][name].value:.4g}" for part in others]
         good = "high" if name in HIGH_IS_GOOD else "low"
-        family = sees.pop(name.partition(".")[0], "")
-        table.add_row(name, good, f"{score.value:.4g}", f"{score.floor:.4g}", ratio, *values, family)
+        family, _, kind = name.partition(".")
+        seen = ACCURACIES.get(kind) or sees.pop(family, "")
+        table.add_row(name, good, f"{score.value:.4g}", f"{score.floor:.4g}", ratio, *values, seen)
     return table

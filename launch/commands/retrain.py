@@ -225,7 +225,12 @@ class _Retraining:
             self.note(f"{whose}: {text}")
 
         measured = evaluate_checkpoint(
-            checkpoint, self.policy.held_out, count=self.policy.count, seed=EVALUATION_SEED, note=note
+            checkpoint,
+            self.policy.held_out,
+            count=self.policy.count,
+            seed=EVALUATION_SEED,
+            note=note,
+            learned=self.policy.learned,
         )
         return {name: score.value for name, score in measured["image"].items()}
 

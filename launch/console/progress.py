@@ -117,7 +117,8 @@ class ProgressReporter:
         if self._folder is not None:
             self._folder.evaluate(evaluation)
         mark = ", the best so far" if best else ""
-        self.say(f"scores of step {evaluation.step}: {evaluation.fit:.1f} times the distance of real images{mark}")
+        by = " by learned features" if evaluation.yardstick == "learned" else ""
+        self.say(f"scores of step {evaluation.step}: {evaluation.fit:.1f} times the distance of real images{by}{mark}")
         if evaluation.collapse:
             self.warn(f"collapse at step {evaluation.step}: {evaluation.collapse}")
 

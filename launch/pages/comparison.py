@@ -14,13 +14,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cluster.run.settings import RunSettings
-from freqgan.metrics.catalogue import HIGH_IS_GOOD
+from freqgan.metrics.catalogue import HIGH_IS_GOOD, accuracy_sentences
 from launch.drawing.grids import encode_png
 from launch.pages.curves import rendered
 
 Values = Mapping[str, float | None]
 PARTS = {"value": "learned alpha", "chain": "alpha = 1", "other": "alpha = 0"}
 HEADLINE = (
+    "learned.frechet",
+    "learned_holdout.frechet",
+    "learned.precision",
+    "learned.recall",
     "cross_band_frechet",
     "critic_accuracy",
     "critic_accuracy.log_loss",
@@ -31,6 +35,7 @@ HEADLINE = (
     "neighbours.coverage",
     "neighbours.duplicates",
 )
+"""The metrics of the tables of medians and runs, as far as all runs were measured by them."""
 INK = "#808080"
 DOT = "#3b82c4"
 
@@ -48,6 +53,7 @@ class RunScores:
 
 def write_page(out: Path, runs: Sequence[RunScores], count: int) -> str:
     """Write all three files into ``out``; return a line that says where."""
+    headline = headline_of(runs)
     (out / "results.json").write_text(
         json.dumps([{"system": r.system, "seed": r.seed, "cost": r.cost, "scores": r.scores} for r in runs], indent=1)
     )
@@ -55,10 +61,11 @@ def write_page(out: Path, runs: Sequence[RunScores], count: int) -> str:
     environment = Environment(loader=PackageLoader("launch.pages"), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("comparison.html").render(
         rows=median_rows(runs),
-        headline=HEADLINE,
+        headline=headline,
+        accuracies=accuracy_sentences(runs[0].scores),
         high=HIGH_IS_GOOD,
         runs=[_run_facts(out, run) for run in runs],
-        plots=[(name, _uri(encode_png(rendered(_plot(runs, name))))) for name in HEADLINE],
+        plots=[(name, _uri(encode_png(rendered(_plot(runs, name))))) for name in headline],
         images=runs[0].settings.images,
         count=count,
     )
@@ -66,23 +73,30 @@ def write_page(out: Path, runs: Sequence[RunScores], count: int) -> str:
     return f"{len(runs)} runs compared: {out}/results.md, {out}/index.html"
 
 
+def headline_of(runs: Sequence[RunScores]) -> list[str]:
+    """Return the metrics of HEADLINE that all ``runs`` were measured by: learned features may be left out."""
+    return [name for name in HEADLINE if all(name in run.scores for run in runs)]
+
+
 def markdown(runs: Sequence[RunScores], count: int) -> str:
     """Return the medians of every system and part, then every run."""
-    high = ", ".join(name for name in HEADLINE if name in HIGH_IS_GOOD)
+    headline = headline_of(runs)
+    high = ", ".join(name for name in headline if name in HIGH_IS_GOOD)
     lines = [
         f"{runs[0].settings.images:,} images seen by every run; {count:,} images measured; low is good but for "
         f"{high}; 0.5 is perfect for critic_accuracy.",
+        *accuracy_sentences(runs[0].scores),
         "",
         "## Medians",
         "",
-        *_table(["system", "alpha", *HEADLINE], [[r.system, r.part, *r.shown] for r in median_rows(runs)]),
+        *_table(["system", "alpha", *headline], [[r.system, r.part, *r.shown] for r in median_rows(runs)]),
         "",
         "## Runs",
         "",
         *_table(
-            ["run", "10^6 MACs / image", *HEADLINE],
+            ["run", "10^6 MACs / image", *headline],
             [
-                [f"{r.system}-{r.seed}", f"{r.cost / 1e6:.1f}", *(_text(r.scores[name]["value"]) for name in HEADLINE)]
+                [f"{r.system}-{r.seed}", f"{r.cost / 1e6:.1f}", *(_text(r.scores[name]["value"]) for name in headline)]
                 for r in runs
             ],
         ),
@@ -94,6 +108,7 @@ def markdown(runs: Sequence[RunScores], count: int) -> str:
             [
                 [name, _text(floors["floor"]), *(_text(r.scores[name]["value"]) for r in runs)]
                 for name, floors in runs[0].scores.items()
+                if all(name in r.scores for r in runs)
             ],
         ),
     ]
@@ -102,7 +117,7 @@ def markdown(runs: Sequence[RunScores], count: int) -> str:
 
 @dataclass(frozen=True)
 class MedianRow:
-    """Medians over the seeds of one system and part, by metric of HEADLINE, as texts."""
+    """Medians over the seeds of one system and part, by metric of :func:`headline_of`, as texts."""
 
     system: str
     part: str
@@ -111,12 +126,13 @@ class MedianRow:
 
 def median_rows(runs: Sequence[RunScores]) -> list[MedianRow]:
     """Return real images first, then every system with each of its parts."""
-    rows = [MedianRow("real images", "-", [_text(runs[0].scores[name]["floor"]) for name in HEADLINE])]
+    headline = headline_of(runs)
+    rows = [MedianRow("real images", "-", [_text(runs[0].scores[name]["floor"]) for name in headline])]
     for system in dict.fromkeys(run.system for run in runs):
         own = [run for run in runs if run.system == system]
         for key, part in PARTS.items():
-            if key in own[0].scores[HEADLINE[0]]:
-                rows.append(MedianRow(system, part, [_text(_median(own, name, key)) for name in HEADLINE]))
+            if key in own[0].scores[headline[0]]:
+                rows.append(MedianRow(system, part, [_text(_median(own, name, key)) for name in headline]))
     return rows
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cluster.evaluation.background import Evaluation
 from cluster.execution.coordinator import BEGUN
+from freqgan.metrics.catalogue import LEARNED_FRECHET
 from freqgan.model.stage_names import IMAGE_STAGE
 from launch.run_folder.metrics import MetricsLine, alphas_of
 
@@ -25,6 +26,7 @@ NAMES = {"loss_d": "discriminator", "loss_g": "generator"}
 FLOW_LOSS = "loss"
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
+SCORES = (LEARNED_FRECHET, "learned.kernel", "learned.precision", "learned.recall", "learned_holdout.frechet")
 TIMELINE_STEPS, TIMELINE_LEAST = 10, 2  # there are ten colours
 
 
@@ -137,7 +139,7 @@ def _last_of_one_start(lines: Sequence[MetricsLine]) -> list[MetricsLine]:
 
 def score_curves(evaluations: Sequence[Evaluation]) -> Image.Image:
     """Return one small panel per metric over images seen, with real images as a dotted line."""
-    names = [name for name in evaluations[-1].scores if name.count(".") == 0 or name.startswith("neighbours.")]
+    names = [name for name in evaluations[-1].scores if name in SCORES or "." not in name or name[:11] == "neighbours."]
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(10, 1.6 * rows + 0.4))
     _set_margins(figure, wspace=0.22, hspace=0.5)

@@ -21,6 +21,7 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser
+from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
 from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
@@ -117,9 +118,17 @@ def _content(
         "experts": _noun(settings),
         "seconds": _seconds(lines),
         "evaluations": evaluations,
+        "measured": _measured(evaluations),
+        "accuracies": accuracy_sentences(evaluations[-1].scores) if evaluations else [],
         "relativistic": settings.loss.kind == "relativistic",
     }
     return pictures, facts
+
+
+def _measured(evaluations: list[Evaluation]) -> list[tuple[str, dict[str, float | None]]]:
+    """Return the learned distances of the last of ``evaluations`` by name, as {value, floor, ratio}."""
+    scores = evaluations[-1].scores if evaluations else {}
+    return [(name, score) for name, score in scores.items() if name.startswith(LEARNED) and not is_accuracy(name)]
 
 
 def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.Image]:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.evaluation.background import Evaluation
+from freqgan.metrics.catalogue import Yardstick
 from launch.run_folder.json_lines import JsonLines, JsonLinesFile
 
 EVALUATIONS = "evaluations.jsonl"
 
 
 def _evaluation(values: dict[str, Any]) -> Evaluation:
-    return Evaluation(int(values["step"]), int(values["images"]), dict(values["scores"]))
+    """Lines of older versions do not say what decides which checkpoint is the best: bands did."""
+    best_by: Yardstick = "learned" if values.get("best_by") == "learned" else "bands"
+    return Evaluation(int(values["step"]), int(values["images"]), dict(values["scores"]), best_by)
 
 
 _LINES = JsonLines(asdict, _evaluation)

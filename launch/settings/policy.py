@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
-from freqgan.metrics.catalogue import FAMILIES, FEWEST
+from freqgan.metrics.catalogue import FAMILIES, FEWEST, LEARNED, LEARNED_FRECHET
 from freqgan.setting_group import SettingGroup
 from launch.settings.load import load_settings, validate
 from launch.settings.yaml_text import parse_yaml, read_text
@@ -35,11 +35,17 @@ class Policy(SettingGroup):
     )
     min_new_images: int = Field(1, ge=1, description="Fewer new images than this count as nothing new.")
     gate: dict[str, float] = Field(
+        {LEARNED_FRECHET: 0.05, "sliced_wasserstein": 0.05, "cross_band_frechet": 0.05},
         description="For each metric, how much worse than the model in use a candidate may be, as a share "
-        "(0.05), or how much better it has to be (-0.02)."
+        "(0.05), or how much better it has to be (-0.02).",
     )
     count: int = Field(
         1_000, ge=FEWEST, description="Images that a model is measured on; twice as many real ones are needed."
+    )
+    learned: bool = Field(
+        True,
+        description="Whether both are measured by learned features too: two small networks are taught what the images "
+        "of `held_out` show, once for these, which takes minutes of a core.",
     )
     keep: int = Field(5, ge=1, description="Newest versions that are kept, beside those in use.")
     webhook: str = Field("", description="URL that is told the outcome as JSON; ${NAME} is read from the environment.")
@@ -63,6 +69,16 @@ class Policy(SettingGroup):
         if not gate:
             raise ValueError(f"name at least one metric of {', '.join(known)}")
         return gate
+
+    @model_validator(mode="after")
+    def _measured(self) -> Policy:
+        """Refuse a gate of what is not measured."""
+        unmeasured = [metric for metric in self.gate if metric.startswith(LEARNED)]
+        if unmeasured and not self.learned:
+            raise InputError(
+                f"gate: {unmeasured[0]} is not measured with learned: false; leave one of the two out of the policy"
+            )
+        return self
 
     @property
     def url(self) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.evaluation.background import FIT, BackgroundEvaluator, Evaluation, ScoreValues
-from cluster.run.checkpoints import find_checkpoint
+from cluster.run.checkpoints import best_checkpoint, find_checkpoint
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from launch.pages.curves import score_curves
 from launch.run_folder.evaluations import EvaluationLog, parse_evaluations
@@ -34,6 +35,38 @@ def test_fit_is_a_mean_of_ratios_and_collapse_is_named() -> None:
     assert Evaluation(5, 50, {}).fit == float("inf")
     assert "only 5.0% of the kinds" in Evaluation(5, 50, scores_of(3.0, coverage=0.05)).collapse
     assert "80.0% of the images are near-copies" in Evaluation(5, 50, scores_of(3.0, duplicates=0.8)).collapse
+
+
+def test_learned_features_decide_where_they_are_measured() -> None:
+    scores = scores_of(3.0) | {"learned.frechet": {"value": 0.2, "floor": 0.02, "ratio": 10.0}}
+    learned = Evaluation(5, 50, scores, "learned")
+    assert (learned.yardstick, learned.fit) == ("learned", 10.0)
+    bands = Evaluation(5, 50, scores, "bands")
+    assert bands.yardstick == "bands"
+    assert bands.fit == pytest.approx(3.0)
+    unmeasured = Evaluation(5, 50, scores_of(3.0), "learned")
+    assert unmeasured.yardstick == "bands"
+    assert unmeasured.fit == pytest.approx(3.0)
+    nothing = Evaluation(5, 50, scores | {"learned.frechet": {"value": 0.0, "floor": 0.0, "ratio": None}}, "learned")
+    assert nothing.yardstick == "bands"
+
+
+def test_lines_of_before_and_of_now_are_read(tmp_path: Path) -> None:
+    """Older lines do not say what decides, and older versions pass over that they do."""
+    log = EvaluationLog(tmp_path / "evaluations.jsonl", 0)
+    learned: ScoreValues = {"learned.frechet": {"value": 0.2, "floor": 0.02, "ratio": 10.0}}
+    log.append(Evaluation(4, 32, scores_of(3.0) | learned, "learned"))
+    (line,) = (tmp_path / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
+    values = json.loads(line)
+    assert {"step", "images", "scores"} <= set(values)
+    assert all(set(score) == {"value", "floor", "ratio"} for score in values["scores"].values())
+    before = {name: value for name, value in values.items() if name != "best_by"} | {"step": 2}
+    old, new = parse_evaluations([json.dumps(before).encode() + b"\n", line])
+    assert old.yardstick == "bands"
+    assert old.fit == pytest.approx(3.0)
+    assert (new.yardstick, new.fit) == ("learned", 10.0)
+    unknown = json.dumps(values | {"best_by": "chance"}).encode() + b"\n"
+    assert parse_evaluations([unknown])[0].yardstick == "bands"
 
 
 def test_one_score_at_a_time_and_the_newest_waits() -> None:
@@ -88,6 +121,8 @@ def test_checkpoints_are_scored_and_the_best_is_kept(
     best = [evaluation for evaluation, marked in events.evaluations if marked][-1]
     assert best.fit == min(evaluation.fit for evaluation, _ in events.evaluations)
     assert find_checkpoint(settings.run, best=True).step == best.step
+    assert {evaluation.yardstick for evaluation, _ in events.evaluations} == {"learned"}
+    assert best.scores["learned_holdout.instance_accuracy"]["floor"] == pytest.approx(1 / 26)
     assert find_checkpoint(settings.run).step == 6
 
 
@@ -109,14 +144,32 @@ def test_scores_reach_the_run_folder_and_the_report(
     outcome = run_command(capsys, *arguments, f"watch.data={held_out}", "watch.count=64")
     assert outcome.code == 0, outcome.err
     assert "scores of step 6" in outcome.err
+    assert "times the distance of real images by learned features" in outcome.err
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 6
     page = (run / "report.html").read_text()
     assert "Distance from real images" in page
     assert "is the best so far" in page
+    assert "times the distance of real images by learned.frechet" in page
+    assert page.count("of real images held out from it; guessing has") == 2
+    assert "learned_holdout.frechet" in page
     assert run_command(capsys, "generate", run, "--best", "--count", 2, "--out", tmp_path / "out").code == 0
     plain = tmp_path / "plain"
     assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}").code == 0
     assert "Distance from real images" not in (plain / "report.html").read_text()
     message = refused(run_command(capsys, "generate", plain, "--best", "--count", 2, "--out", tmp_path / "out"))
     assert "watch.data=SHARDS" in message
+
+
+@pytest.mark.usefixtures("brief_critic")
+def test_bands_decide_where_that_is_set(capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    watch = (f"watch.data={held_out}", "watch.count=64", "watch.best=bands", "watch.learned=false")
+    outcome = run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={run}", *watch, "max_steps=2")
+    assert outcome.code == 0, outcome.err
+    assert "by learned features" not in outcome.err
+    assert "learned" not in (run / "evaluations.jsonl").read_text()
+    assert "by the mean of five statistics of bands" in (run / "report.html").read_text()
+    marked = best_checkpoint(open_folder(str(run)).child("checkpoints"))
+    assert marked is not None
+    assert (marked.step, marked.yardstick) == (2, "bands")

@@ -45,7 +45,9 @@ def test_a_comparison_stops_goes_on_and_ends_in_a_table(
     assert "| bands | alpha = 1 |" in table
     assert "| single | learned alpha |" in table
     page = (out / "index.html").read_text()
-    assert page.count("data:image/png") == 9 + 2
+    assert page.count("data:image/png") == 13 + 2
+    assert "| learned.frechet | learned_holdout.frechet |" in table
+    assert table.count("of real images held out from it; guessing has") == 2
 
     before = (out / "bands-0" / "metrics.jsonl").stat().st_mtime_ns
     assert run_command(capsys, *arguments).code == 0  # nothing is left to do

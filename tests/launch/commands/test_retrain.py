@@ -267,6 +267,10 @@ def test_a_metric_that_was_not_measured() -> None:
         *(({"gate": {"spectrum_db": x}}, "gate = .*: must be a finite number") for x in (NAN, INFINITY, -INFINITY)),
         ({"gate": {"spectrum_db": True}}, "gate = .*: must be a number, not true or false"),
         ({"gate": {"spectrum_db": "0.1"}}, "gate = .*: must be a number, not text"),
+        (
+            {"gate": {"learned.frechet": 0.1}, "learned": False},
+            "gate: learned.frechet is not measured with learned: false",
+        ),
         ({"name": 2024}, r"name = 2024: must be .*\(put it in quotes\)"),
     ],
 )
@@ -277,6 +281,17 @@ def test_policies_that_cannot_be(tmp_path: Path, changes: dict[str, object], mes
     path.write_text(yaml.safe_dump(values | changes))
     with pytest.raises(InputError, match=message):
         load_policy(str(path))
+
+
+def test_the_usual_gate_asks_what_images_show(tmp_path: Path) -> None:
+    values = {"name": "x", "models": "m", "data": "d", "held_out": "h", "settings": "smoke", "images": 8}
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(values))
+    policy = load_policy(str(path))
+    assert list(policy.gate) == ["learned.frechet", "sliced_wasserstein", "cross_band_frechet"]
+    assert policy.learned
+    path.write_text(yaml.safe_dump(values | {"gate": {"sliced_wasserstein": 0.1}, "learned": False}))
+    assert not load_policy(str(path)).learned
 
 
 @pytest.mark.parametrize(

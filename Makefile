@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # Real photographs -> crops -> WebDataset shards -> one GAN per band in its own Ray actor -> pictures and report.html.
 demo: $(INSTALLED)
-	test -d $(DEMO)/images || $(RUN) launch.tools.demo_images icons $(DEMO)/images
+	test -d $(DEMO)/images || $(RUN) launch.tools.demo_images photographs $(DEMO)/images
 	test -d $(DEMO)/shards || $(BIN)/freqgan shards pack $(DEMO)/images $(DEMO)/shards
 	$(BIN)/freqgan train demo
 	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated

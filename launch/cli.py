@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from freqgan import __version__
 from freqgan.errors import InputError
 from launch.console.exits import run_app
+
+if TYPE_CHECKING:
+    from cluster.run.settings import RunSettings
 
 PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing them would cost --help an import of all settings
 SYSTEMS = "bands,literal,joint-hf,single,flow,mixed,single-flow"
@@ -199,13 +202,17 @@ def train_command(
     """Trains; run the same command again to resume. Exits 75 when a signal stopped it at a checkpoint."""
     from launch.settings.load import load_settings
 
-    loaded = load_settings(settings, overrides or [])
+    _train(load_settings(settings, overrides or []), address, dry_run=dry_run)
+
+
+def _train(settings: RunSettings, address: str | None, *, dry_run: bool) -> None:
+    """Print ``settings`` and their plan, or train them and leave with the exit code."""
     if dry_run:
         from launch.console.plan_table import print_plan
 
-        print_plan(loaded)
+        print_plan(settings)
         return
-    if address is not None and loaded.executor == "inline":
+    if address is not None and settings.executor == "inline":
         raise InputError(
             f"--address {address}: executor=inline trains in this process and joins no cluster; add executor=ray, or "
             "leave --address out"
@@ -213,11 +220,39 @@ def train_command(
     from cluster.run.presence import check_data
     from cluster.storage.folder import open_folder
 
-    open_folder(loaded.run)
-    check_data(loaded.data)
+    open_folder(settings.run)
+    check_data(settings.data)
     from launch.commands.train import run_training
 
-    raise typer.Exit(run_training(loaded, address))
+    raise typer.Exit(run_training(settings, address))
+
+
+@app.command("distil")
+def distil_command(
+    run: Run,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SETTINGS] key=value", help="settings that replace those of RUN; run=FOLDER for the students"
+        ),
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="learn of the best scored checkpoint, not the newest")] = False,
+    at: Annotated[int | None, typer.Option(min=0, metavar="STEP", help="learn of the checkpoint of this step")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print all settings and the plan of students, and stop.")
+    ] = False,
+    address: Address = None,
+) -> None:
+    """Trains students that make in one pass what the flow experts of RUN make in many.
+
+    Run the same command again to resume. Exits 75 when a signal stopped it.
+    """
+    if best and at is not None:
+        raise InputError(f"--best and --at {at} name two checkpoints: leave one of them out")
+    from launch.commands.distil import Choice, prepare_distillation
+
+    settings = prepare_distillation(Choice(run, at, best), texts or [], _note, dry_run=dry_run)
+    _train(settings, address, dry_run=dry_run)
 
 
 @app.command("submit")
@@ -552,6 +587,15 @@ def evaluate_command(
         bool, typer.Option("--parts", help="score the chain and the conventional generator of a run alone as well")
     ] = False,
     learned: Learned = True,
+    over_evaluations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="of flow experts: a few metrics by numbers of passes, such as 1,2,4,8,16,32"
+        ),
+    ] = None,
+    students: Annotated[
+        str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
+    ] = None,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio.
 
@@ -561,6 +605,19 @@ def evaluate_command(
 
     check_images(source)
     check_data(data)
+    if students is not None:
+        _check_run(students)
+    if over_evaluations is not None or students is not None:
+        if size is not None or parts or inception is not None:
+            raise InputError(
+                "--over-evaluations measures images of a run as they are: leave --size, --parts and --inception out"
+            )
+        from launch.commands.over_evaluations import over_evaluations_command
+
+        over_evaluations_command(
+            source, data, over_evaluations, count=count, seed=seed, json_file=json_file, students=students, note=_note
+        )
+        return
     from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(

@@ -254,6 +254,15 @@ def real_images(
     return images[:count], images[count : 2 * count]
 
 
+def real_images_for(settings: RunSettings, data: str, count: int, note: Callable[[str], None]) -> tuple[Tensor, Tensor]:
+    """Return two sets of real images that those of ``settings`` are measured against, see :func:`real_images`.
+
+    They are uint8 (count, C, N, N) each; fewer than ``count`` where ``data`` has too few, and told.
+    """
+    index = build_index(data)
+    return real_images(index, _centred(settings), _fitting(count, index, data, note), data, note)
+
+
 def check_real(data: str, settings: RunSettings, count: int) -> None:
     """Refuse real images that nothing can be measured against, before hours go into what is to be measured.
 

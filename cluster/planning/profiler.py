@@ -40,7 +40,10 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
     start = small.images // (2 * batch) // interval * interval
     flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
     # A chain for each stage: one that has a process to itself shares no work on a batch.
-    hosts = {name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat)) for name in stage_names(small)}
+    hosts = {
+        name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat), untaught=True)
+        for name in stage_names(small)
+    }
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)

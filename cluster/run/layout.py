@@ -9,6 +9,8 @@ What people read in a run (metrics, samples, the report) is named in ``launch/ru
     checkpoints/<step>/<attempt>/<stage>.safetensors    the live state: what goes on with the training needs as well
     checkpoints/<step>/<attempt>/<stage>.json           counters
     checkpoints/rollback/<attempt>/<stage>.good-<step>.safetensors  the state that a stage goes back to
+    teacher/teacher.json                                of a run of students: where their teacher comes from
+    teacher/statistics.safetensors, <stage>.generator.safetensors   what is needed of it
 
 A state to go back to seldom changes: every checkpoint names the file, which is written once.
 """
@@ -24,6 +26,8 @@ LEASE = "LEASE"
 BEST = "BEST"
 STATISTICS = "statistics.safetensors"
 ROLLBACK = "rollback"
+TEACHER = "teacher"
+TEACHER_RECORD = "teacher.json"
 CURRENT = "CURRENT"
 VERSIONS = "versions"
 VERSION_DIGITS = 6

@@ -24,6 +24,7 @@ from torch import Tensor
 from cluster.run.layout import CHECKPOINTS, checkpoint_path, parse_rollback_file, rollback_path, state_file
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage, read_counters, read_tensors, rollback_record
+from cluster.run.teacher import open_teacher
 from cluster.stages.devices import choose_device
 from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer, LagBuffer
 from cluster.stages.process_group import ReplicaGroup
@@ -285,6 +286,7 @@ class BandHost(StageHost):
         replica: which replica of which expert.
         chain: of the model, on the device to train on.
         group: of the replicas, where there are several.
+        untaught: builds a student beside a teacher at its start, to see what its steps cost.
 
     """
 
@@ -292,10 +294,18 @@ class BandHost(StageHost):
     kept: BandBuffer
 
     def __init__(
-        self, settings: RunSettings, replica: StageReplica, chain: Chain, group: ReplicaGroup | None = None
+        self,
+        settings: RunSettings,
+        replica: StageReplica,
+        chain: Chain,
+        group: ReplicaGroup | None = None,
+        *,
+        untaught: bool = False,
     ) -> None:
         gan = chain.plan.gan(replica.stage)
-        stage = build_expert(chain, gan, group or SINGLE, _capture(settings, chain))
+        taught = gan.kind == "student" and not untaught
+        teacher = open_teacher(settings).averages(gan.name) if taught else None
+        stage = build_expert(chain, gan, group or SINGLE, _capture(settings, chain), teacher)
         super().__init__(settings, replica, stage, BandBuffer(settings.feedback.lag, gan.name), group)
 
     def _train(
@@ -374,10 +384,15 @@ def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float
     return Chain(settings, BandStatistics.from_tensors(tensors), choose_device(settings.device))
 
 
-def build_host(settings: RunSettings, replica: StageReplica, chain: Chain) -> StageHost:
+def build_host(settings: RunSettings, replica: StageReplica, chain: Chain, *, untaught: bool = False) -> StageHost:
     """Return the host of ``replica``, as it is at the very start.
 
-    Stages of one process should share ``chain``: then they share the work on a batch.
+    Stages of one process should share ``chain``: then they share the work on a batch. ``untaught`` reads no teacher of
+    students, see :class:`BandHost`.
+
+    Raises:
+        InputError: the folder of a run of students holds no teacher, or a damaged one.
+
     """
     torch.set_num_threads(settings.threads)
     if replica.stage == IMAGE_STAGE:
@@ -385,7 +400,7 @@ def build_host(settings: RunSettings, replica: StageReplica, chain: Chain) -> St
     group = None
     if replica.count > 1:
         group = ReplicaGroup(replica.index, replica.count, chain.device, settings.replica_timeout_s)
-    return BandHost(settings, replica, chain, group)
+    return BandHost(settings, replica, chain, group, untaught=untaught)
 
 
 def _capture(settings: RunSettings, chain: Chain) -> CudaGraphs | None:

@@ -24,6 +24,7 @@ from cluster.run.data_source import DataSource, measure_statistics, open_source
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.leftovers import remove_leftovers
 from cluster.run.settings import RunSettings, differing_keys
+from cluster.run.teacher import has_students, open_teacher
 from cluster.stages.devices import choose_device, emulates_precision
 from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
@@ -54,6 +55,8 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     """
     open_folder(settings.run).check_writable()
     open_folder(settings.run).check_conditions()
+    if has_students(settings):
+        open_teacher(settings).verify()
     checkpoint = _newest(settings)
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)
@@ -152,9 +155,11 @@ def _train(
 
 
 def _statistics(source: DataSource, callback: TrainingCallback) -> BandStatistics:
-    """Return the statistics of a new run, which begins with nothing in quarantine."""
+    """Return the statistics of a new run, which begins with nothing in quarantine; those of students' teacher."""
     if source.quarantine is not None:
         source.quarantine.begin_anew()  # here, where nobody else trains the same run
+    if has_students(source.settings):
+        return open_teacher(source.settings).statistics()
     count = min(source.settings.statistics_images, source.index.sample_count)
     callback.on_prepare(f"measuring the bands of {count} images")
     return measure_statistics(source)

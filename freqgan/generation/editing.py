@@ -154,6 +154,11 @@ def check_encodable(synthesiser: Synthesiser) -> None:
             f"{'is a GAN' if len(gans) == 1 else 'are GANs'}: a GAN's noise cannot be found; use a model trained with "
             "experts.default=flow and image_stage.enabled=false"
         )
+    if students := [gan.name for gan in chain.plan.gans if gan.kind == "student"]:
+        raise InputError(
+            f"images can be encoded by flow experts alone, and {', '.join(students)} of this model are students, whose "
+            "one step need not lead back: encode with the run of their teacher"
+        )
     made = {band for gan in chain.plan.gans for band in gan.bands}
     needed = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == synthesiser.settings.levels]
     if missing := [str(band) for band in needed if band not in made]:

@@ -40,6 +40,8 @@ def why_no_likelihood(synthesiser: Synthesiser) -> str:
     chain = synthesiser.chain
     if not synthesiser.flows:
         return "no expert is of the kind flow"
+    if any(gan.kind == "student" for gan in chain.plan.gans):
+        return "students make a band in one step, which has no density that can be computed: ask the run of the teacher"
     if not chain.transform.is_orthonormal(chain.size):
         side = chain.size[0]
         return f"{chain.transform.spec} is not orthonormal for images of {side} x {side} pixels"

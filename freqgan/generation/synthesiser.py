@@ -274,4 +274,4 @@ class Synthesiser(nn.Module):
 
 
 def _build_networks(chain: Chain, gan: Gan) -> nn.Module:
-    return build_velocity_pair(chain, gan) if gan.kind == "flow" else build_band_generator(chain, gan)
+    return build_velocity_pair(chain, gan) if gan.has_velocity else build_band_generator(chain, gan)

@@ -97,7 +97,7 @@ class Chain:
         return self._patches[gan]
 
     def _wanted_patch(self, gan: Gan) -> int:
-        if gan.kind == "flow":
+        if gan.has_velocity:
             return self.settings.velocity_sizes(gan).patch
         sizes = self.settings.band_generator if self.plan.has_base(gan) else self.settings.coarse_generator
         return sizes.patch
@@ -230,7 +230,7 @@ class Chain:
             base = self.transform.low_beside(gan.bands[0], base)
         grid = self.gan_side(gan) // self.patch(gan)
         others = [sub_images[band] for band in self._others(gan)]
-        planes = [_on_grid(x, grid) for x in ([] if base is None else [base]) + others]
+        planes = [on_grid(x, grid) for x in ([] if base is None else [base]) + others]
         return Condition(base, compressed(torch.cat(planes, dim=1)) if planes else None)
 
     def condition_channels(self, gan: Gan) -> int:
@@ -258,8 +258,8 @@ _drawn = lru_cache(maxsize=2)(draw_noise)
 """All GANs of a process draw the same twice in a step: for it, and for the step that feedback is of."""
 
 
-def _on_grid(x: Tensor, grid: int) -> Tensor:
-    """Return (B, C f^2, g, g) for (B, C, h, h).
+def on_grid(x: Tensor, grid: int) -> Tensor:
+    """Return (B, C f^2, g, g) for ``x`` (B, C, h, h), with g = ``grid``.
 
     That is space to depth where h > g (zero-padded to f g), and repetition where h < g.
     """

@@ -1,4 +1,4 @@
-"""Which kind of expert generates a band, and the settings of experts that are trained by flow matching.
+"""Which kind of expert generates a band, and the settings of flow experts and of their students.
 
 Nothing here needs torch, so that a wrong setting is refused at once.
 """
@@ -13,7 +13,7 @@ from freqgan.networks.settings import VelocityNetworkSettings
 from freqgan.recipe.settings import OptimiserSettings
 from freqgan.setting_group import SettingGroup
 
-ExpertKind = Literal["gan", "flow"]
+ExpertKind = Literal["gan", "flow", "student"]
 EXPERT_KINDS: tuple[str, ...] = get_args(ExpertKind)
 DEFAULT = "default"
 LOW = "low"
@@ -124,3 +124,50 @@ class GenerationSettings(SettingGroup):
         ge=0,
         description="How far to lead away from what an expert makes without the label (flow.drop).",
     )
+
+
+class DistilSettings(SettingGroup):
+    """How students learn of flow experts to generate in one pass: each alone, from its teacher's samples."""
+
+    evaluations: int = Field(
+        default=8, ge=1, le=1000, description="Passes through the teacher's network for each sample that it shows."
+    )
+    solver: Solver = Field(default="heun", description="The teacher's solver, as generation.solver.")
+    shift: float = Field(default=1.0, gt=0, description="Where the teacher's steps lie, as generation.shift.")
+    guidance: dict[str, float] = Field(
+        default={},
+        description="How far the teacher is led away from its guide, as generation.guidance: the student learns what a "
+        "guided teacher makes, and needs no guide for it.",
+    )
+    label_guidance: float = Field(
+        default=0.0,
+        ge=0,
+        description="How far the teacher is led away from what it makes without the label, as "
+        "generation.label_guidance.",
+    )
+    learning_rate: float = Field(
+        default=2e-4,
+        gt=0,
+        description="The student's learning rate at the start, of every weight; it falls as that of the discriminator "
+        "does, from optimiser.learning_rate to optimiser.learning_rate_final.",
+    )
+    regression: float = Field(
+        default=1.0, ge=0, description="Weight of the mean squared distance to the teacher's samples."
+    )
+    adversarial: float = Field(
+        default=0.1,
+        ge=0,
+        description="Weight of the loss by a discriminator that sees the noise beside the sample, and tells the "
+        "student's from the teacher's. 0 trains no discriminator.",
+    )
+
+    @property
+    def teacher_generation(self) -> GenerationSettings:
+        """How the teacher generates the samples that it shows."""
+        return GenerationSettings(
+            evaluations=self.evaluations,
+            solver=self.solver,
+            shift=self.shift,
+            guidance=self.guidance,
+            label_guidance=self.label_guidance,
+        )

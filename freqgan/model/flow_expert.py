@@ -1,10 +1,17 @@
-"""A flow expert: the velocity field of a band, and what is done with it (sampling, inversion, likelihood)."""
+"""A flow expert: the velocity field of a band, and what is done with it (sampling, inversion, likelihood).
+
+The student of one is the same network, trained to reach in one step what its teacher reaches in many: whatever is
+asked, it makes one step of Euler's method, from noise z to z - v(z, 1).
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from freqgan.errors import InputError
 from freqgan.model.chain import Chain, Condition
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_noise import noise_image, noise_numbers, rest_length
@@ -26,6 +33,8 @@ from freqgan.seeds import generator_for, seeded
 EXACT_DIMENSIONS = 64
 """Coefficients of a band up to which its divergence is computed exactly: one pass backwards for each."""
 
+ONE_STEP = GenerationSettings(evaluations=1, solver="euler")
+
 
 class VelocityPair(nn.Module):
     """The network of a flow expert and, where it has one, its guide: the same network at an earlier age."""
@@ -34,11 +43,28 @@ class VelocityPair(nn.Module):
         super().__init__()
         self.network, self.guide = network, guide
 
+    def forward(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
+        """Return the network's velocities (B, C, h, h) at ``x`` (B, C, h, h) and ``time`` (B,), without the guide."""
+        velocity: Tensor = self.network(x, time, condition)
+        return velocity
+
 
 def build_velocity_pair(chain: Chain, gan: Gan) -> VelocityPair:
-    """Return the networks of ``gan``, on the CPU, with weights drawn from (run seed, name); a guide has the same."""
-    networks = [_build_network(chain, gan) for _ in range(2 if chain.settings.flow.guide_at else 1)]
-    return VelocityPair(networks[0], networks[1] if len(networks) > 1 else None)
+    """Return the networks of ``gan``, on the CPU, with weights drawn from (run seed, name); a guide has the same.
+
+    A student has no guide: it learns what a guided teacher makes.
+    """
+    return _build_pair(chain, gan, guided=chain.settings.flow.guide_at > 0 and gan.kind == "flow")
+
+
+def build_teacher(chain: Chain, student: Gan) -> FlowExpert:
+    """Return the flow expert that ``student`` learns of, on the CPU, with weights as at its start."""
+    networks = _build_pair(chain, student, guided=chain.settings.flow.guide_at > 0)
+    return FlowExpert(chain, replace(student, kind="flow"), networks)
+
+
+def _build_pair(chain: Chain, gan: Gan, *, guided: bool) -> VelocityPair:
+    return VelocityPair(_build_network(chain, gan), _build_network(chain, gan) if guided else None)
 
 
 def _build_network(chain: Chain, gan: Gan) -> VelocityNetwork:
@@ -108,8 +134,13 @@ class FlowExpert:
             how: evaluations, solver, time grid and guidance.
 
         """
+        how = self.possible(how)
         velocity = self.velocity(condition, strength, labels, how)
         return self.chain.projected(self.gan, integrate(velocity, noise, _times(how), how.solver))
+
+    def possible(self, how: GenerationSettings) -> GenerationSettings:
+        """Return ``how`` as far as this expert can follow it: a student makes one step, without guidance."""
+        return ONE_STEP if self.gan.kind == "student" else how
 
     @torch.no_grad()
     def encode(
@@ -123,6 +154,7 @@ class FlowExpert:
             RunError: a step of the solver is too long to be undone.
 
         """
+        how = self.possible(how)
         velocity = self.velocity(condition, strength, labels, how)
         return invert(velocity, band, _times(how), how.solver)
 
@@ -150,7 +182,15 @@ class FlowExpert:
             probes: random vectors for the divergence.
             seed: of these.
 
+        Raises:
+            InputError: it is a student, whose one step is no flow that has a density.
+
         """
+        if self.gan.kind == "student":
+            raise InputError(
+                f"{self.gan.name} is a student, and what it makes in one step has no likelihood that can be computed: "
+                "measure the run of its teacher"
+            )
         plain = GenerationSettings(solver="euler", evaluations=1)
         velocity = self.velocity(condition, strength, labels, plain)
         if band[0].numel() <= EXACT_DIMENSIONS:

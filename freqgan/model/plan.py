@@ -61,7 +61,7 @@ class PlanSettings(SettingGroup):
 
 @dataclass(frozen=True)
 class Gan:
-    """One expert: a generator with its discriminator, or, of the kind flow, a velocity field.
+    """One expert: a generator with its discriminator, or, of the kinds flow and student, a velocity field.
 
     ``condition`` lists the bands it sees from this pass (earlier in the chain), ``ring_condition``
     those it sees from the pass before (later in the chain; only with ``cycles`` > 1).
@@ -89,6 +89,11 @@ class Gan:
     def is_low(self) -> bool:
         """Whether it generates the low band of its level."""
         return self.orientations == ("LL",)
+
+    @property
+    def has_velocity(self) -> bool:
+        """Whether its network is a velocity field: that of a flow expert, or of the student of one."""
+        return self.kind != "gan"
 
 
 @dataclass(frozen=True)
@@ -273,12 +278,12 @@ def check_choices(plan: BandPlan, choices: Mapping[str, object], setting: str) -
 def _with_kinds(plan: BandPlan, experts: Mapping[str, ExpertKind]) -> tuple[Gan, ...]:
     check_choices(plan, experts, "experts")
     gans = tuple(replace(gan, kind=choice_for(gan, experts, "experts") or "gan") for gan in plan.gans)
-    flows = [gan for gan in gans if gan.kind == "flow"]
+    flows = [gan for gan in gans if gan.has_velocity]
     if flows and plan.cycles > 1:
         raise InputError(
-            f"plan.cycles: {plan.cycles} passes with experts of the kind flow ({flows[0].name}): one that sees later "
-            "bands is part of no order, and the chain rule, which lets it train apart, holds in an order alone; set "
-            "plan.cycles=1"
+            f"plan.cycles: {plan.cycles} passes with experts of the kind {flows[0].kind} ({flows[0].name}): one that "
+            "sees later bands is part of no order, and the chain rule, which lets it train apart, holds in an order "
+            "alone; set plan.cycles=1"
         )
     for gan in flows:
         if gan.is_low and gan.level < plan.levels and plan.has_base(gan):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
-from freqgan.model.expert_settings import ExpertKind, FlowSettings, GenerationSettings
+from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.noise_settings import NoiseSettings, check_noise
 from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices, choice_for
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
@@ -150,10 +150,11 @@ class ModelSettings(SettingGroup):
     experts: dict[str, ExpertKind] = Field(
         {},
         description="What generates a band: gan, or flow, an expert that is trained by flow matching, apart from all "
-        "others. By the name of an expert or a band, or by low, high or default: experts.LL2=flow; experts=flow is "
-        "short for experts.default=flow. gan where not given.",
+        "others; student is what `freqgan distil` makes of one. By the name of an expert or a band, or by low, high or "
+        "default: experts.LL2=flow; experts=flow is short for experts.default=flow. gan where not given.",
     )
     flow: FlowSettings = FlowSettings()
+    distil: DistilSettings = DistilSettings()
     generation: GenerationSettings = GenerationSettings()
     noise: NoiseSettings = NoiseSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -238,9 +239,44 @@ class ModelSettings(SettingGroup):
                 "image_stage.enabled: all experts are of the kind flow, and flow.outputs=real would show this stage "
                 "real images alone as what they make: set image_stage.enabled=false, or flow.outputs=samples"
             )
+        self._check_students(plan)
         for level in self.flow.crop:
             if not 1 <= level <= self.levels:
                 raise InputError(f"flow.crop: level {level} does not exist; levels are 1 (finest) to {self.levels}")
+
+    def _check_students(self, plan: BandPlan) -> None:
+        check_choices(plan, self.distil.guidance, "distil.guidance")
+        if self.distil.solver == "heun" and self.distil.evaluations % 2:
+            raise InputError(
+                f"distil.evaluations: {self.distil.evaluations} is odd, and every step of heun takes two; give an even "
+                "number, or distil.solver=euler"
+            )
+        if self.distil.regression == self.distil.adversarial == 0:
+            raise InputError("distil: regression and adversarial are both 0: nothing is left to learn by; set either")
+        guided = any(choice_for(gan, self.distil.guidance, "distil.guidance") for gan in plan.gans)
+        if guided and not self.flow.guide_at:
+            raise InputError(
+                "distil.guidance: the teacher has no guides to be led away from (flow.guide_at is 0); leave it out, or "
+                "distil a run that was trained with flow.guide_at=0.2"
+            )
+        if self.distil.label_guidance and not (self.classes and self.flow.drop):
+            raise InputError(
+                f"distil.label_guidance: {self.distil.label_guidance:g} with classes={self.classes} and "
+                f"flow.drop={self.flow.drop:g}: the teacher has not learned to do without labels; leave it out, or "
+                "distil a run that was trained with classes and with flow.drop=0.1"
+            )
+        students = [gan.name for gan in plan.gans if gan.kind == "student"]
+        others = [f"{gan.name}={gan.kind}" for gan in plan.gans if gan.kind != "student"]
+        if students and others:
+            raise InputError(
+                f"experts: {', '.join(students)} are students and {', '.join(others)} are not, and a run of students "
+                "has students alone: set experts.default=student"
+            )
+        if students and self.image_stage.enabled:
+            raise InputError(
+                "image_stage.enabled: students learn of their teachers alone, and this stage trains none of them: set "
+                "image_stage.enabled=false"
+            )
 
     @property
     def noise_count(self) -> int:

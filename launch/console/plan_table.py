@@ -19,12 +19,13 @@ from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.training.band_gan import BandGan
+from freqgan.training.distillation import Distillation
 from freqgan.training.image_stage import ImageStage
 from launch.console.tables import result_console
 from launch.settings.load import dump_settings
 
 LOG_COLUMNS = 140
-KIND_NAMES = {"gan": "GAN", "flow": "flow expert"}
+KIND_NAMES = {"gan": "GAN", "flow": "flow expert", "student": "student"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PlanRow:
     Attributes:
         order: its place in the chain, from 1.
         name: the stage's.
-        kind: of the expert, gan or flow; a GAN for the image stage.
+        kind: of the expert, gan, flow or student; a GAN for the image stage.
         shape: C x H x W of what it generates.
         condition: what it sees.
         network_parameters: of the generator, or of the network of a flow expert.
@@ -123,7 +124,7 @@ def print_plan(settings: RunSettings) -> None:
 
 
 def _has_flows(rows: Sequence[PlanRow]) -> bool:
-    return any(row.kind == "flow" for row in rows)
+    return any(row.kind != "gan" for row in rows)
 
 
 def _has_discriminators(rows: Sequence[PlanRow]) -> bool:
@@ -133,7 +134,7 @@ def _has_discriminators(rows: Sequence[PlanRow]) -> bool:
 def _expert_counts(chain: Chain, gan: Gan) -> tuple[int, int | None]:
     if gan.kind == "flow":
         return _count(build_velocity_pair(chain, gan).network), None
-    trainer = BandGan(chain, gan).trainer
+    trainer = Distillation(chain, gan).trainer if gan.kind == "student" else BandGan(chain, gan).trainer
     return _count(trainer.generator), _count(trainer.discriminator)
 
 

@@ -147,7 +147,9 @@ def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.
 def _noun(settings: RunSettings) -> str:
     """Return what the page calls the experts."""
     kinds = {gan.kind for gan in settings.band_plan().gans}
-    return "experts" if len(kinds) > 1 else "flow experts" if "flow" in kinds else "GANs"
+    if len(kinds) > 1:
+        return "experts"
+    return {"gan": "GANs", "flow": "flow experts", "student": "students"}[next(iter(kinds), "gan")]
 
 
 def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, float]) -> list[tuple[str, str]]:

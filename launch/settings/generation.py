@@ -61,8 +61,8 @@ class GenerationOptions:
             raise InputError(f"--solver {self.solver}: no solver is called so{near}; there are {', '.join(SOLVERS)}")
         if not any(gan.kind == "flow" for gan in settings.band_plan().gans):
             raise InputError(
-                f"{given}: the model has no flow experts, and GANs generate in one pass; leave {given} out, or train "
-                "with experts.default=flow"
+                f"{given}: the model has no flow experts, and all others generate in one pass; leave {given} out, or "
+                "train with experts.default=flow"
             )
         if self.guidance and not settings.flow.guide_at:
             raise InputError(

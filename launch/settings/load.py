@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterator
@@ -36,11 +37,25 @@ def load_settings(source: str, overrides: list[str]) -> RunSettings:
             names), or a value that is refused (with the dotted key, the value and the bound).
 
     """
-    values = _read_source(source)
+    return validate_settings(_overridden(_read_source(source), overrides))
+
+
+def merged_values(values: Values, texts: list[str]) -> Values:
+    """Return ``values`` (nested by group) changed by ``texts``, as they are given on the command line.
+
+    The first may name a YAML file or a preset, all others are ``key=value``; errors as of :func:`load_settings`.
+    """
+    source = texts[:1] if texts and "=" not in texts[0] else []
+    above = _read_source(source[0]) if source else {}
+    return _overridden(_merge(copy.deepcopy(values), above), texts[len(source) :])
+
+
+def _overridden(values: Values, overrides: list[str]) -> Values:
+    """Return ``values``, changed in place by ``key=value`` texts."""
     for text in overrides:
         _override(values, text)
     _check_filled_in(values)
-    return validate_settings(values)
+    return values
 
 
 def _check_filled_in(values: Values, group: str = "") -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -30,6 +28,7 @@ from tests.campaigns.chaos import killing
 from tests.campaigns.chaos.processes import listening
 from tests.support.models import chain_of, pictures, tiny_settings
 from tests.support.runs import Events, tiny_run_settings, trained
+from tests.support.thread_replicas import at_once, thread_shares
 
 BATCH, STEPS = 8, 5
 RELATIVE, ABSOLUTE = 2e-4, 2e-5
@@ -38,35 +37,11 @@ FREE = "judge.bias"
 """Relativistic losses do not depend on it: Adam makes steps of full size of what rounding leaves of its gradient."""
 
 
-class ThreadShare(ReplicaContext):
-    """Replicas as threads of one process that wait for each other."""
-
-    def __init__(self, index: int, count: int, board: list[Sequence[Tensor]], barrier: threading.Barrier) -> None:
-        super().__init__(index, count)
-        self.board, self.barrier = board, barrier
-
-    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        self.board[self.index] = tensors
-        self.barrier.wait(60)
-        means = [torch.stack(list(same)).mean(0) for same in zip(*self.board, strict=True)]
-        self.barrier.wait(60)
-        return means
-
-
 def replicas_of(count: int, changes: Mapping[str, Any], name: str) -> list[BandGan]:
     """``count`` replicas of the GAN ``name``, or one as it is without any."""
     settings = tiny_settings(batch=BATCH, **changes)
-    board: list[Sequence[Tensor]] = [()] * count
-    barrier = threading.Barrier(count)
-    shares = [ThreadShare(i, count, board, barrier) if count > 1 else ReplicaContext() for i in range(count)]
     chain = chain_of(settings)
-    return [BandGan(chain, chain.plan.gan(name), share) for share in shares]
-
-
-def at_once(actions: Sequence[Callable[[], Any]]) -> list[Any]:
-    with ThreadPoolExecutor(len(actions)) as pool:
-        futures = [pool.submit(action) for action in actions]
-        return [future.result() for future in futures]
+    return [BandGan(chain, chain.plan.gan(name), share) for share in thread_shares(count)]
 
 
 def _about(what: str) -> Callable[[str], str]:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from freqgan.costing.operator_count import training_cost
@@ -22,8 +22,8 @@ from freqgan.model.settings import ModelSettings
 
 Settings = TypeVar("Settings", bound=ModelSettings)
 
-STEP = 8
-"""Widths are multiples of this: groups of convolutions stay whole."""
+STEP, FLOW_STEP = 8, 4
+"""Widths are multiples of this: groups of convolutions, and heads of attention, stay whole."""
 GROWTH = 1.6
 """Cost grows with about this power of the widths: some convolutions are dense, others grouped."""
 TRIES, TOLERANCE = 8, 0.02
@@ -108,7 +108,7 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
 
     ``target`` counts multiply-accumulates per image.
 
-    All widths grow by one factor, in steps of 8 channels. The image stage is left alone where there are bands: every
+    All widths grow by one factor, in steps of 8 channels (4 of flow experts). The image stage is left alone where there are bands: every
     system has the same one.
 
     Returns:
@@ -123,10 +123,6 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
         if target <= cost <= (1 + TOLERANCE) * target:
             break
         factor *= ((1 + TOLERANCE / 2) * target / cost) ** (1 / GROWTH)
-    if not any(target <= cost <= (1 + TOLERANCE) * target for cost in by_cost) and min(by_cost) < target:
-        # One factor for all widths takes steps that are large for small networks: single widths take smaller ones.
-        widest = by_cost[max(cost for cost in by_cost if cost < target)]
-        by_cost |= {sum(training_cost(wider).values()): wider for wider in _widened(widest)}
     enough = [cost for cost in by_cost if cost >= target]
     best = min(enough) if enough else max(by_cost)
     return by_cost[best], best
@@ -145,20 +141,12 @@ def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
 def _scaled(settings: Settings, factor: float) -> Settings:
     """Return every width times ``factor``, rounded at thresholds of its own: no two widths step at the same factor."""
     values = settings.model_dump()
-    fields = [(_at(values, path), key) for path in _networks(settings) for key in ("width", "coarse_width")]
-    for number, (network, key) in enumerate(fields):
-        threshold = (number + 0.5) / len(fields)
-        network[key] = max(STEP, int(network[key] * factor / STEP + threshold) * STEP)
+    fields = [(path, key) for path in _networks(settings) for key in ("width", "coarse_width")]
+    for number, (path, key) in enumerate(fields):
+        threshold, network = (number + 0.5) / len(fields), _at(values, path)
+        step = FLOW_STEP if path[0] == "flow" else STEP
+        network[key] = max(step, int(network[key] * factor / step + threshold) * step)
     return type(settings).model_validate(values)
-
-
-def _widened(settings: Settings) -> Iterator[Settings]:
-    """Yield ``settings`` with one of the widths a step larger, each in turn."""
-    for path in _networks(settings):
-        for key in ("width", "coarse_width"):
-            values = settings.model_dump()
-            _at(values, path)[key] += STEP
-            yield type(settings).model_validate(values)
 
 
 def _at(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class DistilSettings(SettingGroup):
         default=1.0, ge=0, description="Weight of the mean squared distance to the teacher's samples."
     )
     adversarial: float = Field(
-        default=0.1,
+        default=0.0,
         ge=0,
         description="Weight of the loss by a discriminator that sees the noise beside the sample, and tells the "
         "student's from the teacher's. 0 trains no discriminator.",

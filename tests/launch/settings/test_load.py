@@ -202,7 +202,7 @@ def test_overrides_that_are_no_settings(override: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("levels=0", "levels = 0: must be greater than or equal to 1"),
+        ("levels=-1", "levels = -1: must be greater than or equal to 0"),
         ("batch=many", "batch = 'many': must be"),
         ("loss.kind=foo", "loss.kind = 'foo': must be 'relativistic' or 'hinge'"),
         ("image_stage.solo_share=1.5", "image_stage.solo_share = 1.5: must be less than or equal to 1"),
@@ -217,8 +217,8 @@ def test_a_refused_value_names_key_value_and_bound(override: str, expected: str)
 
 
 def test_all_refused_values_are_named_at_once() -> None:
-    message = problem("smoke", "levels=0", "loss.gamma=-1")
-    assert "levels = 0" in message
+    message = problem("smoke", "levels=-1", "loss.gamma=-1")
+    assert "levels = -1" in message
     assert "loss.gamma = -1" in message
 
 

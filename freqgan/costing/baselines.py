@@ -108,8 +108,8 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
 
     ``target`` counts multiply-accumulates per image.
 
-    All widths grow by one factor, in steps of 8 channels (4 of flow experts). The image stage is left alone where there are bands: every
-    system has the same one.
+    All widths grow by one factor, in steps of 8 channels (4 of flow experts). The image stage is left alone where there
+    are bands: every system has the same one.
 
     Returns:
         The settings and their cost: the least found that is not under ``target``, so that nobody is given less.

@@ -13,7 +13,7 @@ from tests.campaigns.chaos import killing
 from tests.support.mixtures import FLOWS
 from tests.support.runs import tiny_run_settings, trained
 
-STUDENTS = FLOWS | {"experts": {"default": "student"}, "distil": {"evaluations": 2}}
+STUDENTS = FLOWS | {"experts": {"default": "student"}, "distil": {"evaluations": 2, "adversarial": 0.1}}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ FLOWS: dict[str, Any] = {
     "max_steps": 3,
     "checkpoint_every": 1,
 }
-STUDENTS = FLOWS | {"experts": {"default": "student"}, "distil": {"evaluations": 2}}
+STUDENTS = FLOWS | {"experts": {"default": "student"}, "distil": {"evaluations": 2, "adversarial": 0.1}}
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ STUDENTS: dict[str, Any] = {
     "plan": {"high_gans": {1: 1}, "strict_nesting": True},
     "flow": {"coarse_network": SMALL, "band_network": SMALL},
     "image_stage": {"enabled": False},
-    "distil": {"evaluations": 2},
+    "distil": {"evaluations": 2, "adversarial": 0.1},
 }
 EIGHT = GenerationSettings(evaluations=8, solver="heun")
 ONE = GenerationSettings(evaluations=1, solver="euler")
@@ -115,7 +115,7 @@ def test_a_step_is_a_function_of_state_and_inputs() -> None:
         ({"adversarial": 0}, {"loss"}, {"generator"}),
         ({"regression": 0}, {"loss", "loss_d", "loss_g"}, {"generator", "discriminator"}),
     ],
-    ids=str,
+    ids=["both", "regression", "discriminator"],
 )
 def test_a_loss_of_weight_zero_trains_nothing(changes: Mapping[str, float], numbers: set[str], moved: set[str]) -> None:
     (student,) = students_of(distil=changes)

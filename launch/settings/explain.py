@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -66,13 +67,14 @@ def no_group(name: str, value: Any, group: type[BaseModel]) -> InputError:
 def unknown_setting(name: str, model: type[BaseModel]) -> InputError:
     """Return the error of a name that is no setting of ``model``, with those that may have been meant.
 
-    These are the settings of that name in other groups, those as deep first, else the few whose descriptions have the
-    word, else those with nearly that name.
+    These are the settings of that name in other groups, those as deep and in a group of nearly that name first, else the
+    few whose descriptions have the word, else those with nearly that name.
     """
     known = setting_descriptions(model)
     leaf = name.rpartition(".")[2]
     elsewhere = [other for other in known if other.rpartition(".")[2] == leaf]
-    elsewhere.sort(key=lambda other: abs(other.count(".") - name.count(".")))
+    likeness = {other: SequenceMatcher(None, name, other).ratio() for other in elsewhere}
+    elsewhere.sort(key=lambda other: (abs(other.count(".") - name.count(".")), -likeness[other]))
     word = re.escape(leaf) if len(leaf) >= WORD else rf"\b{re.escape(leaf)}\b"
     about = [other for other, text in known.items() if re.search(word, text, re.IGNORECASE)]
     hint = nearest(name, list(known))

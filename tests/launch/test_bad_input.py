@@ -322,7 +322,7 @@ def test_shards_that_are_all_gone_are_told_by_verify(capsys: Capsys, tmp_path: P
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["experts.LL1=flwo"], "experts.LL1 = 'flwo': must be 'gan' or 'flow'"),
+        (["experts.LL1=flwo"], "experts.LL1 = 'flwo': must be 'gan', 'flow' or 'student'"),
         (["experts.LL3=flow"], "experts: no expert or band is called 'LL3' (did you mean LL1?)"),
         (["experts.hgih=flow"], "no expert or band is called 'hgih' (did you mean high?)"),
         (["experts.HL1=flow", "plan.high_gans.1=1"], "HL-LH-HH1 generates HL1, LH1, HH1 together, and only some"),

@@ -23,6 +23,7 @@ def flows(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSe
     return settings
 
 
+@pytest.mark.long
 def test_a_dead_student_is_replayed(flows: RunSettings, tmp_path: Path, ray_cluster: None) -> None:
     checkpoint = find_checkpoint(flows.run)
     for name in ("inline", "ray"):

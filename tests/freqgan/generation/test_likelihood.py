@@ -73,6 +73,7 @@ def learnt(condition: str) -> tuple[GaussianToy, Synthesiser]:
     return toy, synthesiser_of(toy.chain, stages)
 
 
+@pytest.mark.long
 def test_experts_trained_apart_learn_the_joint_likelihood() -> None:
     """The mean of log p_exact - log p_model is the divergence: 0 is perfect, and it cannot be below but by chance.
 

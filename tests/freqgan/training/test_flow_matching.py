@@ -66,7 +66,10 @@ def step_all(stages: Sequence[FlowMatching], step: int) -> dict[str, Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SHORT = ("bior4.4, odd size", "dct", "rings, together", "labels", "crops of patches", "guide", "samples for others")
+
+
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=[pytest.mark.long] * (v not in SHORT)) for v in VARIANTS])
 def test_a_step_is_a_pure_function_of_the_state_and_replays_bit_exactly(variant: str) -> None:
     chain = chain_of(flow_settings(**VARIANTS[variant]))
     stages = flow_stages(chain)
@@ -87,7 +90,10 @@ def test_a_step_is_a_pure_function_of_the_state_and_replays_bit_exactly(variant:
     assert all(torch.equal(x, repeated[name]) for name, x in outputs.items())
 
 
-@pytest.mark.parametrize("variant", ["rings, together", "packets", "16 bits", "labels", "crops", "ensembles"])
+@pytest.mark.parametrize(
+    "variant",
+    ["rings, together", pytest.param("packets", marks=pytest.mark.long), "16 bits", "labels", "crops", "ensembles"],
+)
 def test_what_was_trained_generates(variant: str) -> None:
     chain = chain_of(flow_settings(**VARIANTS[variant]))
     stages = flow_stages(chain)

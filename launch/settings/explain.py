@@ -67,8 +67,8 @@ def no_group(name: str, value: Any, group: type[BaseModel]) -> InputError:
 def unknown_setting(name: str, model: type[BaseModel]) -> InputError:
     """Return the error of a name that is no setting of ``model``, with those that may have been meant.
 
-    These are the settings of that name in other groups, those as deep and in a group of nearly that name first, else the
-    few whose descriptions have the word, else those with nearly that name.
+    These are the settings of that name in other groups, those as deep and in a group of nearly that name first, else
+    the few whose descriptions have the word, else those with nearly that name.
     """
     known = setting_descriptions(model)
     leaf = name.rpartition(".")[2]

@@ -83,7 +83,7 @@ def test_evaluate_prints_and_stores_likelihoods(capsys: Capsys, small_shards: Pa
     assert "Log-likelihoods of 128 held-out and 96 training images" in outcome.out
     assert "The total is bits per dimension of pixels." in outcome.out
     stored = json.loads((tmp_path / "scores.json").read_text())["likelihood"]["bands"]
-    assert list(stored) == ["LL1", "HL-LH-HH1", TOTAL]
+    assert list(stored) == ["LL1", "HL1+LH1+HH1", TOTAL]
     total = stored[TOTAL]
     assert total["dimensions"] == 768
     # Noise is far less likely than the smooth pictures of training.

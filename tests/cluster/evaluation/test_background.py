@@ -161,6 +161,7 @@ def test_scores_reach_the_run_folder_and_the_report(
     assert "watch.data=SHARDS" in message
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("brief_critic")
 def test_bands_decide_where_that_is_set(capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

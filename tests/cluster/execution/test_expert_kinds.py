@@ -34,7 +34,18 @@ MIXTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mixture", MIXTURES)
+LONG = (
+    "flow experts",
+    "flow experts on crops",
+    "flow experts with labels",
+    "gans above the real band of a flow expert",
+)
+"""Others have what these have, and more."""
+
+
+@pytest.mark.parametrize(
+    "mixture", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in MIXTURES]
+)
 def test_a_resumed_run_has_the_bytes_of_one_that_was_not_stopped(
     mixture: str, small_shards: Path, tmp_path: Path
 ) -> None:

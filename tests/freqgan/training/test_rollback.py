@@ -148,6 +148,7 @@ def test_a_run_whose_rate_is_absurd_gets_over_it_and_says_so(small_shards: Path,
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.long
 def test_ray_sets_the_same_stages_back(small_shards: Path, tmp_path: Path) -> None:
     wild = WILD | PAIR | UNSPARED
     _, there, digest = trained(tiny_run_settings(tmp_path / "inline", small_shards, **wild))

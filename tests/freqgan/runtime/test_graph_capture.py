@@ -41,7 +41,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "Fourier bands": {"transform": "fft:meyer"},
 }  # fmt: skip
 LONG = (
-    "an ensemble, another wavelet", "two levels, one network for the high bands, bfloat16", "a ring", "no bands", "feedback as it is, a blend per band", "cosine bands, no feedback", "Fourier bands",
+    "an ensemble, another wavelet", "two levels, one network for the high bands, bfloat16", "a ring", "no bands",
+    "feedback as it is, a blend per band", "cosine bands, no feedback", "Fourier bands",
 )  # fmt: skip
 STEPS = 2 * (WARM_UP + 1) + 4
 """Every second one with penalties: a kind of call that is recorded in its third and replayed from its fourth on."""

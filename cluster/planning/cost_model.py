@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +25,13 @@ from cluster.planning.profiler import profile_steps
 from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from cluster.stages.devices import choose_device
-from cluster.storage.folder import Folder, open_folder
+from cluster.storage.user_cache import user_cache
 from freqgan.costing.operator_count import StepWork, step_work
 from freqgan.errors import FreqganError, counted
 from freqgan.model.stage_names import stage_names
 
+COSTS = "costs"
+"""Name of the folder of measurements in the user's cache."""
 LAUNCH_S = 6e-6
 """Seconds of one operator from Python, which small networks wait for on a large GPU: a guess until measured."""
 EFFICIENCY = 0.25
@@ -67,7 +68,7 @@ def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda tex
     """Return what :func:`step_work` counts, from the cache where it is known; ``note`` hears of it where it is not."""
     name = f"work-{_key(settings)}.json"
     with suppress(*UNUSABLE):
-        return {stage: StepWork(**values) for stage, values in json.loads(_cache().read(name)).items()}
+        return {stage: StepWork(**values) for stage, values in json.loads(user_cache(COSTS).read(name)).items()}
     stages = counted(len(stage_names(settings)), "stage")
     note(f"counts the work of {stages}, once for these settings: of large ones in minutes")
     work = step_work(settings)
@@ -146,7 +147,7 @@ def _known(name: str, stages: list[str]) -> dict[str, Any]:
     """Return the parts of a measurement that the cache has, whole ones only."""
     known: dict[str, Any] = {}
     with suppress(*UNUSABLE):
-        for part, value in json.loads(_cache().read(name)).items():
+        for part, value in json.loads(user_cache(COSTS).read(name)).items():
             if part == "crowding":
                 known[part] = float(value)
             elif part in ("few", "many") and list(value) == stages:
@@ -198,15 +199,10 @@ def _key(settings: RunSettings, hardware: str = "") -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _cache() -> Folder:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return open_folder(f"{base}/freqgan/costs")
-
-
 def _store(name: str, values: object) -> None:
     """Write to the cache, where there is one: a container may have no home that can be written."""
     with suppress(FreqganError):
-        _cache().write(name, json.dumps(values).encode())
+        user_cache(COSTS).write(name, json.dumps(values).encode())
 
 
 def _processor() -> str:

@@ -40,7 +40,7 @@ def learn_features(
     It learns their labels where there are at least two. Else it learns which two views are of one image (instance
     discrimination, Chen et al. 2020): parts, flipped or not, of other contrast and tint. On CIFAR-10 without labels
     that saw a missing class better than learning by which quarter turn an image was turned: the kernel distance grew
-    6.6-fold without ships and 3.5-fold without cats, in place of 3.8-fold and 2.5-fold, in the same time.
+    6.6-fold without ships and 3.5-fold without cats, in place of 3.8-fold and 2.5-fold, with as many passes.
 
     The same arguments give the same bytes on one machine, whatever the number of threads that torch is set to: one is
     used.

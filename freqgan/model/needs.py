@@ -50,6 +50,11 @@ def stage_needs(settings: ModelSettings) -> dict[str, Needs]:
     return needs
 
 
+def stages_with_output(settings: ModelSettings) -> set[str]:
+    """Return the stages whose output of a step another stage takes."""
+    return {name for needs in stage_needs(settings).values() for name in needs.outputs}
+
+
 def feedback_receivers(settings: ModelSettings) -> list[str]:
     """Return the stages that take the image stage's gradients, in the order of the chain."""
     return [name for name, needs in stage_needs(settings).items() if needs.feedback]

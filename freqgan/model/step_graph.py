@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from freqgan.model.needs import stage_needs
+from freqgan.model.needs import stage_needs, stages_with_output
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 
@@ -39,7 +39,7 @@ def step_graph(settings: ModelSettings) -> tuple[StageCall, ...]:
     A stage that needs nothing of others, see :mod:`freqgan.model.needs`, is called with no inputs.
     """
     plan, needs = settings.band_plan(), stage_needs(settings)
-    taken = {name for need in needs.values() for name in need.outputs}
+    taken = stages_with_output(settings)
     calls = []
     for pass_number in range(1, plan.cycles + 1):
         last = pass_number == plan.cycles

@@ -11,7 +11,7 @@ from torch import Tensor
 from freqgan.bands import SubImages
 from freqgan.model.chain import Chain, Condition
 from freqgan.model.generators import build_band_generator
-from freqgan.model.needs import stage_needs
+from freqgan.model.needs import stages_with_output
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.discriminators import Discriminator
@@ -21,6 +21,7 @@ from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import generator_for, seeded
 from freqgan.tensor_dicts import State
+from freqgan.training.conditions import generated_bands, noisy_bands
 from freqgan.training.discriminator_trainer import DiscriminatorInput
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.stage import Feedback, StepResult
@@ -112,7 +113,7 @@ class BandGan:
         self, chain: Chain, gan: Gan, replica: ReplicaContext = SINGLE, capture: GraphCapture | None = None
     ) -> None:
         self.chain, self.gan, self.name, self.replica = chain, gan, gan.name, replica
-        self.gives_output = any(gan.name in needs.outputs for needs in stage_needs(chain.settings).values())
+        self.gives_output = gan.name in stages_with_output(chain.settings)
         self.conditional = not gan.is_low and chain.settings.band_discriminator.condition
         # Replicas talk to each other in the middle of what would be captured.
         self.capture = capture if replica.count == 1 else None
@@ -212,10 +213,7 @@ class BandGan:
 
     def _visible_bands(self, step: int, outputs: Mapping[str, Tensor], batch: int) -> SubImages:
         """Return this replica's rows of the bands in the ``outputs`` of other GANs, (B / replicas, C, h, h) each."""
-        rows = self.replica.rows(batch)
-        choices = self.chain.choices(self.settings.seed, step, batch)
-        own_rows = {name: output[rows] for name, output in outputs.items()}
-        return self.chain.bands(own_rows, {band: choice[rows] for band, choice in choices.items()})
+        return generated_bands(self.chain, step, outputs, batch, self.replica.rows(batch))
 
     def _with_zeros(self, bands: SubImages, batch: int) -> SubImages:
         """Return ``bands`` and zeros for those that this GAN sees besides."""
@@ -273,17 +271,13 @@ class BandGan:
         With cycles, some of the samples lack the later bands, as they do in the first pass.
         """
         rng = generator_for(self.settings.seed, "condition", self.name, step)
-        deviation = condition_noise[: forced.replica, None, None, None]
+        strength = condition_noise[: forced.replica]
         first = self.replica.index * len(condition_noise)
         rows = slice(first, first + forced.replica)
-        noisy: SubImages = {}
-        for band in self.gan.seen:
-            real = real_bands[band][: forced.replica]
-            noise = torch.randn(forced.batch, *real.shape[1:], generator=rng)[rows]
-            noisy[band] = real + deviation * noise.to(real.device)
+        noisy = noisy_bands(self.gan, real_bands, strength, forced.batch, rows, rng)
         if self.gan.ring_condition:
             uniform = torch.rand(forced.batch, generator=rng)[rows]
-            first_pass = (uniform < 1 / self.chain.plan.cycles).to(deviation.device)[:, None, None, None]
+            first_pass = (uniform < 1 / self.chain.plan.cycles).to(strength.device)[:, None, None, None]
             noisy |= {band: noisy[band] * ~first_pass for band in self.gan.ring_condition}
         return self.chain.condition(self.gan, noisy)
 

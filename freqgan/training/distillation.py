@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from freqgan.bands import SubImages
 from freqgan.model.chain import Chain, Condition, on_grid
 from freqgan.model.flow_expert import FlowExpert, VelocityPair, build_teacher, build_velocity_pair
 from freqgan.model.generators import AVERAGE
@@ -28,6 +27,7 @@ from freqgan.recipe.health import deviations
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.seeds import generator_for, seeded
 from freqgan.tensor_dicts import State, strip_prefix
+from freqgan.training.conditions import noisy_bands
 from freqgan.training.discriminator_trainer import DiscriminatorInput, reduced_precision, to_channels_last
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.stage import Feedback, StepResult
@@ -141,7 +141,8 @@ class Distillation:
         target, sample = self._teacher_sample(inputs), self._student_sample(inputs)
         real, fake = self._pair(inputs, target), self._pair(inputs, sample)
 
-        updates = StepUpdates(self.settings, step, self.chain.device, self.replica)
+        remedy = f"with a lower distil.learning_rate (now {self.settings.distil.learning_rate:g})"
+        updates = StepUpdates(self.settings, step, self.chain.device, self.replica, remedy)
         metrics = self.trainer.train_discriminator(real, fake, updates) if self.settings.distil.adversarial else {}
         gradients = self._gradients(real, fake)
         self.trainer.update_generator(gradients, updates)
@@ -163,14 +164,12 @@ class Distillation:
         strength = settings.flow.condition_noise * torch.rand(batch, generator=rng) * bool(self.gan.seen)
         noise = torch.randn(batch, *self.teacher.noise_shape, generator=rng)
         real_bands = self.chain.real_batch(step, images, rows).sub_images
-        noisy: SubImages = {}
-        for band in self.gan.seen:
-            noise_on_band = torch.randn(batch, *real_bands[band].shape[1:], generator=rng)
-            noisy[band] = real_bands[band] + (strength[:, None, None, None] * noise_on_band)[rows].to(device)
+        own_strength = strength[rows].to(device)
+        noisy = noisy_bands(self.gan, real_bands, own_strength, batch, rows, rng)
         return SampleInput(
             noise[rows].to(device),
             self.chain.condition(self.gan, noisy),
-            strength[rows].to(device),
+            own_strength,
             labels[rows].to(device) if settings.classes else None,
         )
 

@@ -21,7 +21,7 @@ from freqgan.model.chain import Chain
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_expert import FlowExpert, build_velocity_pair
 from freqgan.model.generators import AVERAGE
-from freqgan.model.needs import stage_needs
+from freqgan.model.needs import stages_with_output
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import compressed
@@ -32,6 +32,7 @@ from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import State, add_prefix, strip_prefix, tensors_of
 from freqgan.training.adam import ScheduledAdam
+from freqgan.training.conditions import generated_bands, noisy_bands
 from freqgan.training.discriminator_trainer import reduced_precision, to_channels_last
 from freqgan.training.stage import Feedback, StepResult
 from freqgan.training.updates import Gradients, StepUpdates
@@ -75,7 +76,7 @@ class FlowMatching:
             self.network, flow.optimiser, settings.images, multipliers=rates, beta1=flow.optimiser.beta1
         )
         self.expert = FlowExpert(chain, gan, self.average)
-        self.gives_output = any(gan.name in needs.outputs for needs in stage_needs(settings).values())
+        self.gives_output = gan.name in stages_with_output(settings)
         side = flow.crop.get(gan.level, 0)
         self.crop = side if 0 < side < chain.gan_side(gan) else 0
 
@@ -146,11 +147,7 @@ class FlowMatching:
         """Return what the network sees of real bands, with noise of the drawn strength on them."""
         batch, rows = len(labels), self.replica.rows(len(labels))
         rng = generator_for(self.settings.seed, "condition", self.name, step)
-        deviation = draws.strength[:, None, None, None]
-        noisy: SubImages = {}
-        for band in self.gan.seen:
-            noise = torch.randn(batch, *real_bands[band].shape[1:], generator=rng)[rows]
-            noisy[band] = real_bands[band] + deviation * noise.to(self.chain.device)
+        noisy = noisy_bands(self.gan, real_bands, draws.strength, batch, rows, rng)
         condition = self.chain.condition(self.gan, noisy)
         own_labels = labels[rows].to(self.chain.device) if self.settings.classes else None
         return VelocityCondition(condition.base, condition.planes, draws.strength, own_labels, dropped=draws.dropped)
@@ -210,9 +207,7 @@ class FlowMatching:
         """Return bands (B / replicas, C * bands, h, h) that the averaged weights make of this step's noise."""
         settings, batch = self.settings, len(labels)
         rows = self.replica.rows(batch)
-        choices = self.chain.choices(settings.seed, step, batch)
-        own_rows = {name: output[rows] for name, output in outputs.items()}
-        bands = self.chain.bands(own_rows, {band: choice[rows] for band, choice in choices.items()})
+        bands = generated_bands(self.chain, step, outputs, batch, rows)
         vectors = self.chain.noise(settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
         noise = self.expert.noise(vectors, self.expert.rest(settings.seed, step, batch))[rows]
         own_labels = labels[rows].to(self.chain.device) if settings.classes else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,12 +12,12 @@ from torch import Tensor
 
 from freqgan.errors import DivergedError
 from freqgan.recipe.settings import HealthSettings
-from freqgan.runtime.data_parallel import ReplicaContext
 from freqgan.tensor_dicts import State, tensors_of
 from freqgan.training.flow_matching import FlowMatching
 from freqgan.training.rollback import DivergenceGuard
 from tests.support.flows import flow_settings, flow_stages, step_of, synthesiser_of
 from tests.support.models import chain_of, pictures
+from tests.support.thread_replicas import at_once, thread_shares
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -194,38 +193,19 @@ def test_a_loss_that_is_not_finite_changes_no_weight_and_is_rolled_back() -> Non
 # -- replicas ----------------------------------------------------------------------------------------
 
 
-class Threads(ReplicaContext):
-    """Replicas as threads of one process that wait for each other."""
-
-    def __init__(self, index: int, count: int, board: list[Sequence[Tensor]], barrier: threading.Barrier) -> None:
-        super().__init__(index, count)
-        self.board, self.barrier = board, barrier
-
-    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        self.board[self.index] = tensors
-        self.barrier.wait(60)
-        means = [torch.stack(list(same)).mean(0) for same in zip(*self.board, strict=True)]
-        self.barrier.wait(60)
-        return means
-
-
 @pytest.mark.parametrize("variant", ["default", "labels", "crops", "samples for others"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_replicas_equal_one_and_each_other(variant: str, count: int) -> None:
     settings = flow_settings(batch=8, **VARIANTS[variant])
     gan = chain_of(settings).plan.gan("HL1")
-    board: list[Sequence[Tensor]] = [()] * count
-    barrier = threading.Barrier(count)
     one = FlowMatching(chain_of(settings), gan)
-    many = [FlowMatching(chain_of(settings), gan, Threads(i, count, board, barrier)) for i in range(count)]
+    many = [FlowMatching(chain_of(settings), gan, share) for share in thread_shares(count)]
     labels = torch.arange(8) % max(1, settings.classes)
     outputs = {"LL1": torch.randn(8, 3, one.chain.band_side(1), one.chain.band_side(1))} if one.gives_output else {}
     for step in range(4):
         images = pictures(settings, seed=100 + step)
         whole = one.step(step, images, labels, outputs)
-        with ThreadPoolExecutor(count) as pool:
-            waiting = [pool.submit(stage.step, step, images, labels, outputs) for stage in many]
-            parts = [future.result() for future in waiting]
+        parts = at_once([partial(stage.step, step, images, labels, outputs) for stage in many])
         assert all(part.metrics == parts[0].metrics for part in parts)
         assert parts[0].metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-4)
         if whole.output is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 
+from cluster.run.checkpoints import has_checkpoints
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import FreqganError
+from launch.commands.free_training import train_in_turns
 from launch.console.progress import ProgressReporter
 from launch.pages.report import write_report
 from launch.run_folder.folder import TRACEBACK
@@ -26,6 +28,8 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
     """
     with ProgressReporter(settings) as reporter:
         try:
+            if settings.pace == "free":
+                return _train_free(settings, address, reporter)
             result = train(settings, reporter, address=address)
         except FreqganError:
             raise
@@ -33,11 +37,28 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
             with suppress(FreqganError):  # a disk that is full must not hide what happened
                 open_folder(settings.run).write(TRACEBACK, traceback.format_exc().encode())
             raise
-    try:
-        reporter.say(f"report: {write_report(settings.run, note=reporter.warn)}")
-    except FreqganError as error:  # the training stands all the same, and a scheduler must hear so
-        reporter.warn(f"no report was written: {error}")
+    _write_report(settings.run, reporter)
     if result.reason == "stopped":
         reporter.say(f"stopped after step {result.step}; the same command goes on from there")
+        return STOPPED_EXIT_CODE
+    return 0
+
+
+def _write_report(run: str, reporter: ProgressReporter) -> None:
+    try:
+        reporter.say(f"report: {write_report(run, note=reporter.warn)}")
+    except FreqganError as error:  # the training stands all the same, and a scheduler must hear so
+        reporter.warn(f"no report was written: {error}")
+
+
+def _train_free(settings: RunSettings, address: str | None, reporter: ProgressReporter) -> int:
+    """Train components at their own pace, and write the report of the whole model where there is one."""
+    result = train_in_turns(settings, address, reporter)
+    for text in result.busy.values():
+        reporter.warn(text)
+    if has_checkpoints(settings.run):
+        _write_report(settings.run, reporter)
+    if result.stopped:
+        reporter.say("stopped; the same command goes on from there")
         return STOPPED_EXIT_CODE
     return 0

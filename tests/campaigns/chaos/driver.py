@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.storage.lease import Lease
 from cluster.training import train
 from freqgan.errors import FreqganError

@@ -10,13 +10,11 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import FreqganError
-from launch.commands.free_training import train_in_turns
+from launch.commands.free_training import train_in_processes, train_in_turns
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from launch.console.progress import ProgressReporter
 from launch.pages.report import write_report
 from launch.run_folder.folder import TRACEBACK
-
-STOPPED_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: run the same command again to go on."""
 
 
 def run_training(settings: RunSettings, address: str | None = None) -> int:
@@ -52,13 +50,17 @@ def _write_report(run: str, reporter: ProgressReporter) -> None:
 
 
 def _train_free(settings: RunSettings, address: str | None, reporter: ProgressReporter) -> int:
-    """Train components at their own pace, and write the report of the whole model where there is one."""
-    result = train_in_turns(settings, address, reporter)
-    for text in result.busy.values():
-        reporter.warn(text)
-    if has_checkpoints(settings.run):
+    """Train components at their own pace; write the report of the whole model if all are trained from here."""
+    if settings.executor == "ray" and len(settings.by_component()) > 1:
+        stopped = train_in_processes(settings, address, reporter)
+    else:
+        result = train_in_turns(settings, address, reporter)
+        stopped = result.stopped
+        for text in result.busy.values():
+            reporter.warn(text)
+    if not settings.only and has_checkpoints(settings.run):
         _write_report(settings.run, reporter)
-    if result.stopped:
+    if stopped:
         reporter.say("stopped; the same command goes on from there")
         return STOPPED_EXIT_CODE
     return 0

@@ -358,6 +358,14 @@ def models_rollback_command(model: Model) -> None:
     print(roll_back_model(model))
 
 
+def _check_places(places: str | None) -> str | None:
+    from launch.settings.places import load_places
+
+    if places is not None:
+        load_places(places)
+    return places
+
+
 def _check_nodes(nodes: str | None) -> str | None:
     from cluster.planning.devices import parse_nodes
 
@@ -378,6 +386,22 @@ def plan_command(
             show_default="this machine",
             callback=_check_nodes,
         ),
+    ] = None,
+    places: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file of machines in several places with their prices, for pace=free",
+            callback=_check_places,
+        ),
+    ] = None,
+    done_by: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="36h, 3d or 2026-03-02T08:00: the cheapest plan in time, for pace=free"),
+    ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(metavar="SETTINGS", help="another model, whose pipeline --simulate draws beside a free pace"),
     ] = None,
     link_gbit: Annotated[
         float, typer.Option(min=0.001, callback=_finite, help="what a machine can send, Gbit/s")
@@ -407,6 +431,19 @@ def plan_command(
     from launch.settings.load import load_settings
 
     loaded = load_settings(settings, overrides or [])
+    if loaded.pace == "free":
+        from launch.commands.free_plan import free_plan_command as free_plan
+
+        free_plan(
+            loaded, nodes=nodes, places=places, done_by=done_by, beside=load_settings(beside, []) if beside else None,
+            link_gbit=link_gbit, cut=cut, measured=measured, simulated=simulate, out=out, note=_note,
+        )  # fmt: skip
+        return
+    for option, value in (("--places", places), ("--done-by", done_by), ("--beside", beside)):
+        if value is not None:
+            raise InputError(
+                f"{option}: all stages of a run with pace=together train in one cluster; set pace=free, or give --nodes"
+            )
     from launch.commands.plan import plan_command as plan
 
     plan(

@@ -64,6 +64,50 @@ class Measured:
     contention: float = 1.0
 
 
+@dataclass(frozen=True)
+class StageCosts:
+    """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
+
+    ``contention``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
+    """
+
+    stages: tuple[StageCost, ...]
+    devices: list[Device]
+    source: str
+    contention: float = 1.0
+
+    @property
+    def by_name(self) -> dict[str, StageCost]:
+        """The costs by the name of the stage, in the order of the chain."""
+        return {stage.name: stage for stage in self.stages}
+
+
+def stage_costs(
+    settings: RunSettings,
+    work: Mapping[str, StepWork],
+    devices: Sequence[Device],
+    *,
+    measured: bool,
+    note: Callable[[str], None],
+) -> StageCosts:
+    """Return costs of the stages on ``devices``, measured if that is wanted and their type at hand, else estimated."""
+    kinds = list(dict.fromkeys(device.accelerator for device in devices))
+    estimates = {kind: estimated(settings, work, kind) for kind in kinds}
+    at_hand = CPU if settings.device == "cpu" or not torch.cuda.is_available() else None
+    if measured and (at_hand is None or at_hand in kinds):
+        own = measure(settings, work, note)
+        if own.accelerator in kinds:
+            source = f"measured on {own.hardware}"
+            if len(kinds) > 1:
+                source += "; other types estimated from data sheets beside it"
+            speeds = with_speeds(devices, estimates[own.accelerator], estimates, settings.batch)
+            return StageCosts(own.stages, speeds, source, own.contention)
+    reference = min(kinds, key=lambda kind: sum(stage.seconds(settings.batch) for stage in estimates[kind]))
+    source = "estimated from counted work and data sheets: within a factor of two or three, better between stages"
+    speeds = with_speeds(devices, estimates[reference], estimates, settings.batch)
+    return StageCosts(estimates[reference], speeds, source)
+
+
 def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
     """Return what :func:`step_work` counts, from the cache where it is known; ``note`` hears of it where it is not."""
     name = f"work-{_key(settings)}.json"

@@ -54,7 +54,7 @@ class Pool:
             task.started_s, task.left_s = now_s, task.seconds
             self.running.append(task)
             started.append(task)
-        pace = self._pace_of(len(self.running) + len(self.queue))
+        pace = 1 / slowdown(len(self.running) + len(self.queue), self.capacity, self.contention)
         changed = started if pace == self._pace else self.running
         self._pace = pace
         for task in changed:
@@ -81,7 +81,8 @@ class Pool:
             task.left_s -= (now_s - self._since_s) * self._pace
         self._since_s = now_s
 
-    def _pace_of(self, ready: int) -> float:
-        """Return the seconds of work that a task does in a second while so many run or wait."""
-        most = READY_PER_DEVICE * self.capacity
-        return 1 / (1 + (self.contention - 1) * (min(max(ready, 1), most) - 1) / (most - 1))
+
+def slowdown(ready: int, capacity: int, contention: float) -> float:
+    """Return how many times longer a task takes than alone while ``ready`` tasks run or wait, see :class:`Pool`."""
+    most = READY_PER_DEVICE * capacity
+    return 1 + (contention - 1) * (min(max(ready, 1), most) - 1) / (most - 1)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
-import torch
 from rich import box
 from rich.table import Table
 
-from cluster.planning.cost_model import counted_work, estimated, measure, prepare_measurement, with_speeds
-from cluster.planning.devices import CPU, Device, own_devices, parse_nodes
+from cluster.planning.cost_model import StageCosts, counted_work, prepare_measurement, stage_costs
+from cluster.planning.devices import CPU, own_devices, parse_nodes
 from cluster.planning.plan import Constraints, Plan
 from cluster.planning.planner import best_plan
+from cluster.planning.scaling import nodes_of
 from cluster.planning.simulation import HOUR_S, Conditions, simulate
-from cluster.planning.stage_cost import StageCost
 from cluster.planning.traffic import Traffic, exchanged_bytes, traffic
 from cluster.run.settings import RunSettings
-from cluster.storage.folder import open_folder
+from cluster.storage.folder import Folder, open_folder
 from freqgan.costing.operator_count import StepWork
 from freqgan.errors import InputError, counted
 from launch.console.plan_table import (
@@ -39,20 +38,6 @@ MOST_ROWS = 24
 SIMULATED_TASKS = 200_000
 FEWEST_STEPS, MOST_STEPS = 100, 3_000
 WANTED_FAILURES = 5
-PER_NODE = 8
-
-
-@dataclass(frozen=True)
-class Priced:
-    """What stages cost on a device of speed 1, the devices with their speeds, and where the numbers come from.
-
-    ``contention``: how many times more of a core they take in a pipeline that keeps all cores of its node busy.
-    """
-
-    stages: tuple[StageCost, ...]
-    devices: list[Device]
-    source: str
-    contention: float = 1.0
 
 
 def plan_command(
@@ -73,63 +58,33 @@ def plan_command(
         InputError: nodes or a range that cannot be read, a plan that does not fit, an ``out`` that cannot be written.
 
     """
-    counts = _range(simulated) if simulated is not None else ()
-    folder = open_folder(out) if out is not None else None
-    if folder is not None:
-        folder.check_writable()
-    if counts and folder is None:
-        raise InputError("--simulate draws a picture: give --out FOLDER for it")
+    counts, folder = device_counts(simulated, out), out_folder(out)
     devices = parse_nodes(nodes) if nodes is not None else own_devices(settings.device)
     if measured and any(device.accelerator == CPU for device in devices):
         prepare_measurement(settings)
     work = counted_work(settings, note)
-    priced = price(settings, work, devices, measured=measured, note=note)
+    costs = stage_costs(settings, work, devices, measured=measured, note=note)
     console = result_console(LOG_COLUMNS)
     console.print(stage_table(settings, work))
-    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=priced.contention)
+    conditions = Conditions(link_bytes_per_s=link_gbit * GIGABIT_BYTES, contention=costs.contention)
     parameters = {name: w.parameters for name, w in work.items()}
     constraints = Constraints(cut=cut)
     note(f"plans {counted(len(devices), 'device')}")
-    plan = best_plan(settings, priced.stages, priced.devices, parameters, conditions.link_bytes_per_s, constraints)
+    plan = best_plan(settings, costs.stages, costs.devices, parameters, conditions.link_bytes_per_s, constraints)
     sent = traffic(settings, plan, parameters)
     console.print(device_table(plan))
-    for line in expectations(settings, plan, priced, sent, conditions):
+    for line in expectations(settings, plan, costs, sent, conditions):
         console.print(line, soft_wrap=True)
     if folder is not None:
-        folder.write("plan.json", json.dumps(plan_json(plan, sent, priced), indent=1).encode())
+        folder.write("plan.json", json.dumps(plan_json(plan, sent, costs), indent=1).encode())
         print(f"{folder.url}/plan.json")
     if counts and folder is not None:
         note(f"simulates {', '.join(map(str, counts))} devices")
-        points = scaling(settings, priced, parameters, counts, conditions, constraints)
+        points = scaling(settings, costs, parameters, counts, conditions, constraints)
         folder.write("simulation.json", json.dumps([asdict(point) for point in points], indent=1).encode())
         kind = plan.devices[0].accelerator
         folder.write("simulation.png", scaling_plot(points, kind, failures_per_hour))
         print(f"{folder.url}/simulation.png")
-
-
-def price(
-    settings: RunSettings,
-    work: dict[str, StepWork],
-    devices: Sequence[Device],
-    *,
-    measured: bool,
-    note: Callable[[str], None],
-) -> Priced:
-    """Return costs of the stages on ``devices``, measured if that is wanted and their type at hand, else estimated."""
-    kinds = list(dict.fromkeys(device.accelerator for device in devices))
-    estimates = {kind: estimated(settings, work, kind) for kind in kinds}
-    at_hand = CPU if settings.device == "cpu" or not torch.cuda.is_available() else None
-    if measured and (at_hand is None or at_hand in kinds):
-        own = measure(settings, work, note)
-        if own.accelerator in kinds:
-            source = f"measured on {own.hardware}"
-            if len(kinds) > 1:
-                source += "; other types estimated from data sheets beside it"
-            speeds = with_speeds(devices, estimates[own.accelerator], estimates, settings.batch)
-            return Priced(own.stages, speeds, source, own.contention)
-    reference = min(kinds, key=lambda kind: sum(stage.seconds(settings.batch) for stage in estimates[kind]))
-    source = "estimated from counted work and data sheets: within a factor of two or three, better between stages"
-    return Priced(estimates[reference], with_speeds(devices, estimates[reference], estimates, settings.batch), source)
 
 
 def stage_table(settings: RunSettings, work: dict[str, StepWork]) -> Table:
@@ -177,11 +132,13 @@ def _load(plan: Plan, device: int) -> tuple[str, str]:
     return ", ".join(parts), plan.devices[device].accelerator
 
 
-def expectations(settings: RunSettings, plan: Plan, priced: Priced, sent: Traffic, conditions: Conditions) -> list[str]:
+def expectations(
+    settings: RunSettings, plan: Plan, costs: StageCosts, sent: Traffic, conditions: Conditions
+) -> list[str]:
     """Return what the plan gives, in sentences with numbers."""
     slowest = plan.bottleneck
     link_s = max(sent.by_node.values()) / conditions.link_bytes_per_s
-    outcome = simulate(settings, plan, {stage.name: stage for stage in priced.stages}, conditions)
+    outcome = simulate(settings, plan, costs.by_name, conditions)
     cut = [f"{stage} x {len(parts)}" for stage, parts in plan.by_stage.items() if len(parts) > 1]
     gbit = conditions.link_bytes_per_s / GIGABIT_BYTES
 
@@ -189,7 +146,7 @@ def expectations(settings: RunSettings, plan: Plan, priced: Priced, sent: Traffi
         return f"{size_bytes / plan.batch / 1e3:,.1f} kB"
 
     return [
-        f"costs: {priced.source}",
+        f"costs: {costs.source}",
         f"bottleneck: {plan.devices[slowest].name} ({_load(plan, slowest)[0]}), {1e3 * plan.step_s:,.2f} ms a step; "
         f"no plan has less than {1e3 * plan.lower_bound_s:,.2f}",
         f"replicas: {', '.join(cut) if cut else 'none, every stage is whole'}",
@@ -220,11 +177,11 @@ def _network(sent: Traffic, kilobytes: Callable[[float], str]) -> str:
     )
 
 
-def plan_json(plan: Plan, sent: Traffic, priced: Priced) -> dict[str, object]:
+def plan_json(plan: Plan, sent: Traffic, costs: StageCosts) -> dict[str, object]:
     """Return the plan as data."""
     return {
         "batch": plan.batch,
-        "costs": {"source": priced.source, "stages": [asdict(stage) for stage in priced.stages]},
+        "costs": {"source": costs.source, "stages": [asdict(stage) for stage in costs.stages]},
         "step_s": plan.step_s,
         "lower_bound_s": plan.lower_bound_s,
         "replicas": [
@@ -236,7 +193,7 @@ def plan_json(plan: Plan, sent: Traffic, priced: Priced) -> dict[str, object]:
 
 def scaling(
     settings: RunSettings,
-    priced: Priced,
+    costs: StageCosts,
     parameters: Mapping[str, int],
     counts: Sequence[int],
     conditions: Conditions,
@@ -248,32 +205,41 @@ def scaling(
     failure costs is the time that a run with some of them takes longer, over their number.
     """
     points = []
-    costs = {stage.name: stage for stage in priced.stages}
+    by_name = costs.by_name
     for count in counts:
-        devices = [
-            Device(f"n{i // PER_NODE + 1}", i % PER_NODE, d.accelerator, d.speed, d.memory_bytes)
-            for i, d in enumerate([priced.devices[0]] * count)
-        ]
+        devices = nodes_of(costs.devices[0], count)
         for grown in (False, True):
-            batch = settings.batch * (max(1, count // len(costs)) if grown else 1)
+            batch = settings.batch * (max(1, count // len(by_name)) if grown else 1)
             scaled = settings.model_copy(update={"batch": batch})
-            plan = best_plan(scaled, priced.stages, devices, parameters, conditions.link_bytes_per_s, constraints)
+            plan = best_plan(scaled, costs.stages, devices, parameters, conditions.link_bytes_per_s, constraints)
             tasks = len(plan.replicas) * scaled.plan.cycles
             steps = max(FEWEST_STEPS, min(MOST_STEPS, SIMULATED_TASKS // tasks))
             calm = replace(conditions, failures_per_device_hour=0.0)
-            quiet = simulate(scaled, plan, costs, calm, steps=steps)
+            quiet = simulate(scaled, plan, by_name, calm, steps=steps)
             often = WANTED_FAILURES * HOUR_S / (quiet.seconds * len(plan.busy_s))
-            troubled = simulate(scaled, plan, costs, replace(conditions, failures_per_device_hour=often), steps=steps)
+            troubled = simulate(scaled, plan, by_name, replace(conditions, failures_per_device_hour=often), steps=steps)
             each_s = max(0.0, troubled.seconds - quiet.seconds) / max(1, troubled.failures)
             points.append(ScalingPoint(count, len(plan.busy_s), batch, quiet.images_per_s, each_s, grown))
     return points
 
 
-def _range(text: str) -> tuple[int, ...]:
-    """Return the powers of two, and both ends, of "1..1024"."""
-    first, dots, last = text.partition("..")
+def device_counts(simulated: str | None, out: str | None) -> tuple[int, ...]:
+    """Return the numbers of devices to simulate: the powers of two, and both ends, of "1..1024"; none for None."""
+    if simulated is None:
+        return ()
+    first, dots, last = simulated.partition("..")
     if not (dots and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 4096):
-        raise InputError(f"--simulate {text!r}: give a range of devices from 1 to 4096 such as 1..1024")
+        raise InputError(f"--simulate {simulated!r}: give a range of devices from 1 to 4096 such as 1..1024")
+    if out is None:
+        raise InputError("--simulate draws a picture: give --out FOLDER for it")
     low, high = int(first), int(last)
     powers = [2**i for i in range(13) if low < 2**i < high]
     return tuple(dict.fromkeys([low, *powers, high]))
+
+
+def out_folder(out: str | None) -> Folder | None:
+    """Return the folder that results go to, which can be written; None where none is given."""
+    folder = open_folder(out) if out is not None else None
+    if folder is not None:
+        folder.check_writable()
+    return folder

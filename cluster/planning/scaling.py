@@ -62,6 +62,17 @@ def pipeline_images_per_s(
     conditions: Conditions,
 ) -> float:
     """Return images a second of stages that are at the same step but for a window, by the simulation."""
+    tried = dict.fromkeys([len(devices), min(PER_NODE, len(devices))])  # links may cost more than other nodes give
+    return max(_simulated(settings, costs, parameters, devices[:count], conditions) for count in tried)
+
+
+def _simulated(
+    settings: RunSettings,
+    costs: Mapping[str, StageCost],
+    parameters: Mapping[str, int],
+    devices: Sequence[Device],
+    conditions: Conditions,
+) -> float:
     link = conditions.link_bytes_per_s
     plan = best_plan(settings, list(costs.values()), devices, parameters, link)
     tasks = len(plan.replicas) * settings.plan.cycles

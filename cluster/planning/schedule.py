@@ -3,7 +3,8 @@
 A job takes one of several ways: a number of devices of an offer. For every length that a job could have, each job is
 given the fewest devices with which it is no longer; the longest job goes first, on the devices on which it ends first
 (LPT), or with a deadline on the cheapest on which it ends in time. Of the best of these schedules the job that ends
-last is made wider while that helps; where there are few, a mixed-integer program places all jobs of one device anew.
+last is made wider while that helps. Jobs stay as narrow as they can be where that is near the bound: those of several
+devices exchange gradients. Where there are few, a mixed-integer program places all jobs of one device anew.
 
 Source: R. L. Graham, Bounds on multiprocessing timing anomalies, SIAM Journal on Applied Mathematics 17 (1969), for
 LPT; W. Ludwig, P. Tiwari, Scheduling malleable and nonmalleable parallel tasks, SODA (1994), for numbers of devices.
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cluster.planning.offers import Offer
+from cluster.planning.plan import TOLERANCE
 
 PROGRAM_TERMS = 300
 """Jobs times devices up to which the mixed-integer program is solved."""
@@ -32,7 +34,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train a component: on ``devices`` of the offer at place ``offer`` of the list.
+    """One way to train a component: on ``devices`` of an offer, which has so many, by its place in the list of offers.
 
     ``seconds`` by the clock, and what it costs.
     """
@@ -103,6 +105,10 @@ def schedule(jobs: Sequence[Job], offers: Sequence[Offer], deadline_s: float = m
     Without a deadline it is the one that ends first.
     """
     problem = _Problem(jobs, offers, deadline_s)
+    narrow = problem.improved(problem.listed({job.name: min(way.devices for way in job.ways) for job in jobs}))
+    near_s = (1 + TOLERANCE) * earliest_s(jobs, offers)
+    if narrow.excess_s == 0 and math.isinf(deadline_s) and narrow.end_s <= near_s:
+        return narrow
     widths = min(problem.widths(), key=lambda one: problem.rank(problem.listed(one)))
     best = problem.listed(widths)
     while problem.may_gain(best):
@@ -112,7 +118,7 @@ def schedule(jobs: Sequence[Job], offers: Sequence[Offer], deadline_s: float = m
         if found is None or problem.rank(found[0]) >= problem.rank(best):
             break
         best, widths = found
-    return min([best, *problem.solved(best)], key=problem.rank)
+    return min(narrow, problem.improved(best), key=problem.rank)
 
 
 def earliest_s(jobs: Sequence[Job], offers: Sequence[Offer]) -> float:
@@ -148,7 +154,7 @@ class _Problem:
         """Return numbers by which of two schedules the better one comes first."""
         excess = round(plan.excess_s, 3)
         if math.isfinite(self.deadline_s) and not excess:
-            return (0.0, plan.cost, plan.end_s)
+            return (0.0, plan.cost, sum(booking.way.devices for booking in plan.bookings), plan.end_s)
         return (excess, *sorted((round(booking.end_s, 3) for booking in plan.bookings), reverse=True), plan.cost)
 
     def widths(self) -> Iterator[dict[str, int]]:
@@ -193,18 +199,19 @@ class _Problem:
         times = (booking.end_s, booking.way.cost)
         return (booking.excess_s, *(times[::-1] if by_cost else times))
 
-    def solved(self, plan: Schedule) -> Iterator[Schedule]:
-        """Yield ``plan`` with its jobs of one device placed anew by a mixed-integer program, where that is small."""
+    def improved(self, plan: Schedule) -> Schedule:
+        """Return ``plan``, or a better one with its jobs of one device where a mixed-integer program puts them."""
         narrow = [booking for booking in plan.bookings if booking.way.devices == 1]
         wide = [booking for booking in plan.bookings if booking.way.devices > 1]
         free = {(o, d): offer.from_s for o, offer in enumerate(self.offers) for d in range(len(offer.devices))}
         for booking in wide:
             free |= {(booking.way.offer, d): booking.end_s for d in booking.devices}
         if not narrow or len(narrow) * len(free) > PROGRAM_TERMS:
-            return
+            return plan
         chosen = self._program([booking.job for booking in narrow], free)
-        if chosen is not None:
-            yield Schedule((*wide, *self._in_a_row(chosen, free)))
+        if chosen is None:
+            return plan
+        return min(plan, Schedule((*wide, *self._in_a_row(chosen, free))), key=self.rank)
 
     def _program(self, jobs: Sequence[Job], free: Mapping[tuple[int, int], float]) -> list[Booking] | None:
         """Return ``jobs`` on devices, each with no times yet; None where the program has no solution, or none in time.

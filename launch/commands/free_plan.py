@@ -153,6 +153,7 @@ def expectations(plan: FreePlan, costs: StageCosts) -> list[str]:
         f"costs: {costs.source}",
         f"done: after {_hours(schedule.end_s)} h, {last.job.name} last; no plan is done before "
         f"{_hours(plan.earliest_s)} h",
+        f"replicas: {_replicas(plan)}",
     ]
     if math.isfinite(plan.deadline_s) or schedule.excess_s:
         lines.append(_in_time(plan))
@@ -163,6 +164,16 @@ def expectations(plan: FreePlan, costs: StageCosts) -> list[str]:
         lines += [f"{place}: only={','.join(stages)}" for place, stages in _stages_by_place(plan).items()]
     lines.append("between components: 0 kB, each waits for batches of images alone")
     return lines
+
+
+def _replicas(plan: FreePlan) -> str:
+    """Return the settings by which stages that are alone in their component get the devices of the plan."""
+    wide = [
+        f"replicas.{part.name}={plan.bookings[part.name].way.devices}"
+        for part in plan.components
+        if len(part.stages) == 1 and plan.bookings[part.name].way.devices > 1
+    ]
+    return ", ".join(wide) if wide else "none, every expert is whole"
 
 
 def _in_time(plan: FreePlan) -> str:

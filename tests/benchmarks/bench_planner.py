@@ -43,7 +43,7 @@ class _Watch(Clock):
     def on_step(self, record: StepRecord) -> None:
         super().on_step(record)
         if len(self.records) in (WARM_STEPS, WARM_STEPS + STEPS):
-            self.marks.append((_machine_s(), _own_s()))
+            self.marks.append((machine_s(), _own_s()))
 
     @property
     def own_s(self) -> float:
@@ -56,7 +56,7 @@ class _Watch(Clock):
         return (self.marks[1][0] - self.marks[0][0] - self.own_s) / self.seconds
 
 
-def _machine_s() -> float:
+def machine_s() -> float:
     """Processor seconds of all processes since the machine was started."""
     user, nice, system, _idle, _wait, *interrupts = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
     return (user + nice + system + sum(interrupts[:2])) / TICKS_PER_S

@@ -1,7 +1,7 @@
-"""Which device gets which stage, and how fast that is.
+"""Which device gets which stage, and how fast that is; all computes on values but ``profiler`` and ``contention``.
 
-``cost_model`` says what stages cost on ``devices``. ``planner`` finds the best ``plan``: by ``bin_packing``, then by
-what travels (``traffic``); ``placement`` gives actors slots, ``rebalancing`` moves them when nodes come and go.
-``lower_bound`` proves how good a plan can be; ``simulation``, on the ``device_pool`` of a node, predicts images/s. All
-computes on values, except ``profiler`` and what calls it (``contention``), which time steps on this machine.
+``cost_model`` says what stages cost on ``devices``. ``planner`` finds the best ``plan`` by ``bin_packing`` and
+``traffic``, ``placement`` gives actors slots, ``rebalancing`` moves them; ``lower_bound`` proves how good a plan can
+be, ``simulation`` predicts images/s. At a free pace ``free_plan`` puts components on the ``offers`` of places by a
+``schedule``; ``scaling`` compares that with pipelines and with ``data_parallel`` training.
 """

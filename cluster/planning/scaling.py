@@ -7,6 +7,7 @@ leave devices out, where it is faster without them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from cluster.planning.devices import Device
 from cluster.planning.free_plan import ComponentRates, sharing_of
@@ -17,6 +18,7 @@ from cluster.planning.simulation import Conditions, simulate
 from cluster.planning.stage_cost import StageCost
 from cluster.planning.traffic import traffic
 from cluster.run.settings import RunSettings
+from freqgan.errors import InputError
 from freqgan.model.components import chosen_components
 
 PER_NODE = 8
@@ -47,9 +49,12 @@ def free_images_per_s(
     devices: Sequence[Device],
     conditions: Conditions,
 ) -> float:
-    """Return the images that a run at a free pace has seen over the time that it took, all alike."""
+    """Return the images that a run at a free pace sees over its whole time; 0 where a component does not fit."""
     offers = by_type("here", devices)
-    jobs = ComponentRates(settings, costs, parameters, conditions).jobs(offers)
+    try:
+        jobs = ComponentRates(settings, costs, parameters, conditions).jobs(offers)
+    except InputError:
+        return 0.0
     images = max(part.images for part in chosen_components(settings))
     return images / schedule(jobs, offers).end_s
 
@@ -61,9 +66,16 @@ def pipeline_images_per_s(
     devices: Sequence[Device],
     conditions: Conditions,
 ) -> float:
-    """Return images a second of stages that are at the same step but for a window, by the simulation."""
+    """Return images a second of stages that are at the same step but for a window, by the simulation.
+
+    0 where they do not fit into the memory of the devices.
+    """
     tried = dict.fromkeys([len(devices), min(PER_NODE, len(devices))])  # links may cost more than other nodes give
-    return max(_simulated(settings, costs, parameters, devices[:count], conditions) for count in tried)
+    rates = [0.0]
+    for count in tried:
+        with suppress(InputError):  # they do not fit
+            rates.append(_simulated(settings, costs, parameters, devices[:count], conditions))
+    return max(rates)
 
 
 def _simulated(

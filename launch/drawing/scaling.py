@@ -42,7 +42,7 @@ class ScalingPoint:
 class PacePoint:
     """Images a second of one way to train on so many devices, over links of one width and latency.
 
-    ``way``: one of :data:`PACE_LABELS`.
+    ``way``: one of :data:`PACE_LABELS`; no images a second where its networks do not fit into the devices.
     """
 
     way: str

@@ -115,6 +115,7 @@ def test_checkpoints_are_scored_and_the_best_is_kept(
     )
     _, events, digest = trained(settings)
     assert digest == quiet_pair  # scores do not touch the arithmetic
+    assert events.checkpoints == [2, 4, 6]
     steps = [evaluation.step for evaluation, _ in events.evaluations]
     assert steps, events.notes
     assert steps[-1] == 6

@@ -30,7 +30,8 @@ from cluster.training.warm_start import begin_from, shape_of
 from freqgan import __version__
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
-from launch.commands.train import STOPPED_EXIT_CODE, run_training
+from launch.commands.train import run_training
+from launch.console.exits import STOPPED_EXIT_CODE
 from launch.pages.retraining import ANNOUNCED, summarise, write_summary
 from launch.settings.load import validate_settings
 from launch.settings.policy import Policy

@@ -9,12 +9,10 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import FreqganError
+from launch.console.exits import STOPPED_EXIT_CODE
 from launch.console.progress import ProgressReporter
 from launch.pages.report import write_report
 from launch.run_folder.folder import TRACEBACK
-
-STOPPED_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: run the same command again to go on."""
 
 
 def run_training(settings: RunSettings, address: str | None = None) -> int:

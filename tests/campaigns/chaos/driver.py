@@ -19,7 +19,7 @@ from cluster.run.checkpoints import Checkpoint
 from cluster.storage.lease import Lease
 from cluster.training import train
 from freqgan.errors import FreqganError
-from launch.commands.train import STOPPED_EXIT_CODE
+from launch.console.exits import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.trainings import chaos_settings
 from tests.support.runs import Events
 

@@ -156,7 +156,7 @@ def test_scores_reach_the_run_folder_and_the_report(
     assert "learned_holdout.frechet" in page
     assert run_command(capsys, "generate", run, "--best", "--count", 2, "--out", tmp_path / "out").code == 0
     plain = tmp_path / "plain"
-    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}").code == 0
+    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}", "max_steps=1").code == 0
     assert "Distance from real images" not in (plain / "report.html").read_text()
     message = refused(run_command(capsys, "generate", plain, "--best", "--count", 2, "--out", tmp_path / "out"))
     assert "watch.data=SHARDS" in message

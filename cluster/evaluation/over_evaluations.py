@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.evaluation.evaluate import real_images_for
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.evaluation import MEASURES

@@ -16,8 +16,6 @@ from launch.console.usage import UsageError, is_call_for_help, usage_message
 DEBUG = "FREQGAN_DEBUG"
 USAGE_EXIT_CODE = 2
 UNEXPECTED_EXIT_CODE = 3
-STOPPED_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: run the same command again to go on."""
 
 
 def run_app(app: typer.Typer, arguments: list[str]) -> NoReturn:

@@ -252,8 +252,8 @@ def test_a_run_with_replicas_is_one_without_but_for_rounding(
                 torch.testing.assert_close(tensor, theirs[stage][name], rtol=RELATIVE, atol=5 * ABSOLUTE, msg=about)
     other = tmp_path / "other"
     copytree(run, other)
-    fewer = {"replicas": {"HL1": 2}, "max_steps": 14}
-    _, events, _ = trained(replicated(other, small_shards, max_failures=0).model_copy(update=fewer))
+    more = {"replicas": {"HL1": 4}, "max_steps": 14}
+    _, events, _ = trained(replicated(other, small_shards, max_failures=0).model_copy(update=more))
     assert (events.first_step, find_checkpoint(str(other)).step) == (12, 14)
 
 

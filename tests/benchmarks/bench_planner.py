@@ -12,6 +12,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,11 @@ from launch.settings.load import load_settings
 from tests.benchmarks.bench_executors import ONE_START, STEPS, WARM_STEPS, WINDOWS, Clock, cifar10_data
 from tests.benchmarks.harness import Comparison
 
+BLOCK_STEPS = 8
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class _Watch(Clock):
+class Watch(Clock):
     """A reporter that also keeps the processor seconds of this machine and of this program, over the steps that count.
 
     Linux only.
@@ -42,18 +44,23 @@ class _Watch(Clock):
 
     def on_step(self, record: StepRecord) -> None:
         super().on_step(record)
-        if len(self.records) in (WARM_STEPS, WARM_STEPS + STEPS):
+        if len(self.records) in range(WARM_STEPS, WARM_STEPS + STEPS + 1, BLOCK_STEPS):
             self.marks.append((machine_s(), _own_s()))
 
     @property
     def own_s(self) -> float:
         """Processor seconds of all processes of the run."""
-        return self.marks[1][1] - self.marks[0][1]
+        return self.marks[-1][1] - self.marks[0][1]
+
+    @property
+    def least_step_s(self) -> float:
+        """Processor seconds of a step, of the block of steps that took the least: others slow it down least."""
+        return min(after - before for (_, before), (_, after) in pairwise(self.marks)) / BLOCK_STEPS
 
     @property
     def others(self) -> float:
         """Cores' worth of other processes."""
-        return (self.marks[1][0] - self.marks[0][0] - self.own_s) / self.seconds
+        return (self.marks[-1][0] - self.marks[0][0] - self.own_s) / self.seconds
 
 
 def machine_s() -> float:
@@ -79,9 +86,9 @@ def _own_s() -> float:
     return found / TICKS_PER_S
 
 
-def watched(settings: RunSettings) -> _Watch:
+def watched(settings: RunSettings) -> Watch:
     """A training in a folder that is deleted afterwards."""
-    watch = _Watch()
+    watch = Watch()
     with tempfile.TemporaryDirectory() as run:
         train(settings.model_copy(update={"run": run}), watch)
     return watch

@@ -85,7 +85,7 @@ class Schedule:
 
     @property
     def cost(self) -> float:
-        """Of all devices while they run."""
+        """What all devices cost while they run."""
         return sum(booking.way.cost for booking in self.bookings)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -13,11 +13,13 @@ from rich.table import Table
 from cluster.data.quarantine import QUARANTINE
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
-from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
+from cluster.run.free_run import find_free_run
+from cluster.run.layout import CHECKPOINTS, LATEST, LEASE, component_run
 from cluster.run.presence import no_run
 from cluster.storage.folder import Folder, open_folder
 from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
+from freqgan.model.components import Component
 from freqgan.model.stage_names import IMAGE_STAGE
 from launch.console.tables import facts_table, result_console
 from launch.console.text import duration_text
@@ -26,6 +28,9 @@ from launch.run_folder.folder import CONFIG
 from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
 from launch.settings.load import validate_settings
 from launch.settings.yaml_text import parse_yaml
+
+if TYPE_CHECKING:  # importing Ray takes a second
+    from cluster.ray_engine.jobs import Job
 
 RATE_STEPS = 100
 WIDTH = 120
@@ -93,18 +98,36 @@ def _jobs_table(address: str) -> Table:
     from cluster.ray_engine.jobs import Jobs  # only here: importing Ray takes a second
 
     table = Table(box=box.SIMPLE)
-    for heading in ("job", "status", "exit code", "run", "step", "images/s", "last checkpoint"):
+    for heading in ("job", "status", "exit code", "run", "stages", "step", "images/s", "last checkpoint"):
         table.add_column(heading, overflow="fold")
     jobs = Jobs(address).jobs()
     if not jobs:
         raise InputError(f"{address} has no jobs: `freqgan submit SETTINGS --address {address}` starts one")
     for job in jobs:
-        run = job.metadata.get("freqgan_run", "")
-        known = _known(run) if run else {}
         code = "" if job.exit_code is None else str(job.exit_code)
-        rest = (known.get(name, "") for name in ("step", "images/s", "last checkpoint"))
-        table.add_row(job.name, job.status, code, run, *rest)
+        cells = (job.name, job.status, code, job.metadata.get("freqgan_run", ""))
+        for stages, known in _known_of(job):
+            rest = (known.get(name, "") for name in ("step", "images/s", "last checkpoint"))
+            table.add_row(*cells, stages, *rest)
+            cells = ("",) * len(cells)
     return table
+
+
+def _known_of(job: Job) -> list[tuple[str, dict[str, str]]]:
+    """Return the stages that a job trains with what can be seen of them from here; by component, if it is an island."""
+    run, only = job.metadata.get("freqgan_run", ""), job.metadata.get("freqgan_only", "")
+    if not run or not only:
+        return [("all", _known(run)) if run else ("", {})]
+    own = [part.name for part in _components(run) if part.name in only.split(",")]
+    return [(name, _known(component_run(run, name))) for name in own] or [(only.replace(",", ", "), {})]
+
+
+def _components(run: str) -> tuple[Component, ...]:
+    try:
+        free = find_free_run(run)
+        return free.components if free else ()
+    except FreqganError:
+        return ()
 
 
 def _known(run: str) -> dict[str, str]:

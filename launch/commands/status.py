@@ -105,7 +105,7 @@ def _jobs_table(address: str) -> Table:
         raise InputError(f"{address} has no jobs: `freqgan submit SETTINGS --address {address}` starts one")
     for job in jobs:
         code = "" if job.exit_code is None else str(job.exit_code)
-        cells = (job.name, job.status, code, job.metadata.get("freqgan_run", ""))
+        cells: tuple[str, ...] = (job.name, job.status, code, job.metadata.get("freqgan_run", ""))
         for stages, known in _known_of(job):
             rest = (known.get(name, "") for name in ("step", "images/s", "last checkpoint"))
             table.add_row(*cells, stages, *rest)

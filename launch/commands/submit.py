@@ -57,7 +57,8 @@ def submit(
         if "://" not in url and not Path(url).is_absolute():
             raise InputError(f"{key}={url}: a job runs elsewhere; give an absolute path that it sees there, or s3://")
         if "://" not in url:
-            note(f"{key}={url} is a path on the machine where the job's driver runs")
+            others = "; the jobs of its other stages must see it too" if settings.only and key == "run" else ""
+            note(f"{key}={url} is a path on the machine where the job's driver runs{others}")
     jobs, name = Jobs(address), job_name(settings)
     with tempfile.TemporaryDirectory(prefix="freqgan-submit-") as folder:
         pack_job(Path(folder), settings, installed=installed)

@@ -62,24 +62,26 @@ ISLANDS = ("LL1", "HL-LH-HH1")
 
 
 @pytest.mark.alone
-def test_two_jobs_at_once_train_one_run_as_islands(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
+def test_two_jobs_at_once_train_one_run_as_islands(
+    capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(submit, ray_head, small_shards, run, *FLOWS, f"only={name}") for name in ISLANDS]
         for outcome in (one.result() for one in jobs):
             assert outcome.code == 0, outcome
+            assert "the jobs of its other stages must see it too" in outcome.err
     whole = find_checkpoint(str(run))
     assert whole.stage_steps == dict.fromkeys(ISLANDS, 6)
     status = command(ray_head, "status", ray_head.address)
     assert status.code == 0, status
     for name in ISLANDS:
         assert re.search(rf" {name} +6 of 6", status.out), status.out
-    wrong = submit(ray_head, small_shards, run, *FLOWS, "only=LL2")
-    assert wrong.code == 2
-    assert "only: no stage is called 'LL2'" in wrong.err
-    other = submit(ray_head, small_shards, run, *FLOWS, "only=LL1", "seed=7")
-    assert other.code == 2
-    assert "was begun with other settings: seed is 0 there and 7 here" in other.out
+    training = ("smoke", f"data={small_shards}", f"run={run}", *FLOWS)
+    unknown = run_command(capsys, "submit", *training, "only=LL2", "--address", ray_head.address)
+    assert "only: no stage is called 'LL2'" in refused(unknown)
+    other = run_command(capsys, "train", *training, "only=LL1", "seed=7")
+    assert "was begun with other settings: seed is 0 there and 7 here" in refused(other)
 
 
 def test_jobs_of_one_run_have_names_of_their_own() -> None:

@@ -30,8 +30,6 @@ from tests.support.ray_head import Head, running_head
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.s3_server import BUCKET
 
-pytestmark = pytest.mark.alone
-
 TINY = {"width": 8, "coarse_width": 8}
 TINY_ISLANDS = {
     "image_size": 16, "classes": 0, "batch": 8, "images": 24, "statistics_images": 64, "checkpoint_every": 2,
@@ -73,7 +71,7 @@ def test_the_training_job(ray_head: Head, small_shards: Path, code: Path, tmp_pa
     for path in small_shards.iterdir():
         bucket.child("shards").upload(path, path.name)
     values = {"preset": "smoke", "data": f"{bucket.url}/shards/*.tar", "run": f"{bucket.url}/run", "executor": "ray",
-              "device": "cpu"}  # fmt: skip
+              "device": "cpu", "plan": {"bands": ["LL1", "HL1"]}, "max_failures": 0}  # fmt: skip
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
     job = manifest("train.yaml")
     assert manifest_variables("train.yaml")["RAY_JOB_STOP_WAIT_TIME_S"] == "60"

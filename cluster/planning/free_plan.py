@@ -191,12 +191,22 @@ def sharing_of(
     settings: RunSettings, costs: Mapping[str, StageCost], parameters: Mapping[str, int], conditions: Conditions
 ) -> Sharing:
     """Return the step of ``settings`` shared by devices that all have the stages of ``costs``, by their names."""
-    image_bytes = settings.channels * settings.image_size**2 * settings.bit_depth // 8
     weights = sum(parameters[name] for name in costs)
     link = conditions.link_bytes_per_s
     return Sharing(
-        tuple(costs.values()), weights, settings.batch, image_bytes, link, conditions.latency_s, conditions.call_s
+        tuple(costs.values()),
+        weights,
+        settings.batch,
+        image_bytes(settings),
+        link,
+        conditions.latency_s,
+        conditions.call_s,
     )
+
+
+def image_bytes(settings: RunSettings) -> int:
+    """Return the bytes of an image as it comes from storage, decoded: an upper bound of those of a file."""
+    return settings.channels * settings.image_size**2 * settings.bit_depth // 8
 
 
 def free_plan(rates: ComponentRates, offers: Sequence[Offer], deadline_s: float = math.inf) -> FreePlan:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from cluster.planning.devices import Device
-from cluster.planning.free_plan import ComponentRates, sharing_of
+from cluster.planning.free_plan import ComponentRates, image_bytes, sharing_of
 from cluster.planning.offers import by_type
 from cluster.planning.planner import best_plan
 from cluster.planning.schedule import schedule
@@ -90,8 +90,9 @@ def _simulated(
     tasks = len(plan.replicas) * settings.plan.cycles
     steps = max(FEWEST_STEPS, min(MOST_STEPS, SIMULATED_TASKS // tasks))
     outcome = simulate(settings, plan, costs, conditions, steps=steps)
-    link_s = max(traffic(settings, plan, parameters).by_node.values()) / link
-    return min(outcome.images_per_s, settings.batch / link_s if link_s else outcome.images_per_s)
+    sent_bytes = max(traffic(settings, plan, parameters).by_node.values())
+    read_bytes = settings.batch * image_bytes(settings)  # by the node that reads for all
+    return min(outcome.images_per_s, settings.batch * link / max(sent_bytes, read_bytes))
 
 
 def data_parallel_images_per_s(

@@ -106,6 +106,22 @@ Guidance = Annotated[
 ]
 
 
+def _positive(value: float | None) -> float | None:
+    if _finite(value) is not None and value <= 0:
+        raise typer.BadParameter(f"{value} is not above 0")
+    return value
+
+
+Shift = Annotated[
+    float | None,
+    typer.Option(
+        callback=_positive,
+        show_default=AS_TRAINED,
+        help="where the steps of flow experts lie: above 1 closer together near the noise, below 1 near the data",
+    ),
+]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The console entry point: runs a command and always leaves by SystemExit, see :func:`run_app`."""
     run_app(app, sys.argv[1:] if arguments is None else arguments)
@@ -432,11 +448,12 @@ def generate_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift)
     if noises is not None:
         from launch.commands.encode import generate_from
 
@@ -445,7 +462,7 @@ def generate_command(
         if options.given:
             raise InputError(
                 "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
-                "--condition-noise and --guidance"
+                "--condition-noise, --guidance and --shift"
             )
         print(generate_from(run, out, noises, best=best, note=_note))
         return
@@ -472,6 +489,7 @@ def super_resolve_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
     from launch.commands.super_resolve import super_resolve_command as super_resolve
@@ -479,7 +497,7 @@ def super_resolve_command(
 
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, label=label, note=_note,
-        generation=GenerationOptions(evaluations, solver, condition_noise, guidance),
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
     )  # fmt: skip
     for line in lines:
         print(line)
@@ -520,6 +538,7 @@ def edit_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Changes single bands of generated or given images and leaves all others as they are."""
     from launch.commands.edit import edit_command as edit
@@ -532,7 +551,7 @@ def edit_command(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
             note=_note, images=image or [], label=label,
-            generation=GenerationOptions(evaluations, solver, condition_noise, guidance),
+            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
         )
     )  # fmt: skip
 
@@ -596,6 +615,11 @@ def evaluate_command(
     students: Annotated[
         str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
     ] = None,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio.
 
@@ -666,12 +690,13 @@ def report_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
     from launch.pages.report import write_report
     from launch.settings.generation import GenerationOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift)
     print(write_report(run, data=data, note=_note, generation=options))
 
 

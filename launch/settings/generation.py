@@ -21,6 +21,7 @@ class GenerationOptions:
         solver: heun or euler.
         condition_noise: strength of the noise on the bands that an expert sees, in their deviations.
         guidance: how far to lead away from each expert's guide.
+        shift: where the steps lie, above 1 closer together near the noise.
 
     """
 
@@ -28,6 +29,7 @@ class GenerationOptions:
     solver: str | None = None
     condition_noise: float | None = None
     guidance: float | None = None
+    shift: float | None = None
 
     def apply(self, settings: ModelSettings) -> GenerationSettings:
         """Return ``settings.generation`` with these options in it.
@@ -39,7 +41,7 @@ class GenerationOptions:
         chosen = self.given
         if not chosen:
             return settings.generation
-        self._check_model(settings, ", ".join(_option(name) for name in chosen))
+        self._check_model(settings, self.names)
         if self.guidance is not None:
             chosen["guidance"] = {DEFAULT: self.guidance}
         generation = settings.generation.model_copy(update=chosen)
@@ -54,6 +56,11 @@ class GenerationOptions:
     def given(self) -> dict[str, Any]:
         """The options that were given, by the names of their settings."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+    @property
+    def names(self) -> str:
+        """The options that were given, as the command line calls them: "--evaluations, --solver"."""
+        return ", ".join("--" + name.replace("_", "-") for name in self.given)
 
     def _check_model(self, settings: ModelSettings, given: str) -> None:
         if self.solver is not None and self.solver not in SOLVERS:
@@ -73,7 +80,3 @@ class GenerationOptions:
 
 AS_TRAINED = GenerationOptions()
 """Leaves all as the checkpoint has it."""
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

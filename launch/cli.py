@@ -107,9 +107,9 @@ Guidance = Annotated[
 
 
 def _positive(value: float | None) -> float | None:
-    if _finite(value) is not None and value <= 0:
+    if value is not None and value <= 0:
         raise typer.BadParameter(f"{value} is not above 0")
-    return value
+    return _finite(value)
 
 
 Shift = Annotated[
@@ -612,6 +612,12 @@ def evaluate_command(
             metavar="N,N,...", help="of flow experts: a few metrics by numbers of passes, such as 1,2,4,8,16,32"
         ),
     ] = None,
+    over_condition_noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,X,...", help="the same by strengths of the noise on the bands that they see, such as 0,0.1,0.2"
+        ),
+    ] = None,
     students: Annotated[
         str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
     ] = None,
@@ -631,23 +637,57 @@ def evaluate_command(
     check_data(data)
     if students is not None:
         _check_run(students)
-    if over_evaluations is not None or students is not None:
+    from launch.settings.generation import GenerationOptions
+
+    if over_evaluations is not None or over_condition_noise is not None or students is not None:
         if size is not None or parts or inception is not None:
             raise InputError(
                 "--over-evaluations measures images of a run as they are: leave --size, --parts and --inception out"
             )
-        from launch.commands.over_evaluations import over_evaluations_command
+        if evaluations is not None and over_condition_noise is None:
+            raise InputError(
+                f"--evaluations {evaluations}: --over-evaluations says with how many passes images are generated; "
+                "leave it out, or add --over-condition-noise"
+            )
+        from launch.commands.quality_curves import quality_curves_command
 
-        over_evaluations_command(
-            source, data, over_evaluations, count=count, seed=seed, json_file=json_file, students=students, note=_note
-        )
+        quality_curves_command(
+            source, data, evaluations=over_evaluations, condition_noise=over_condition_noise, count=count, seed=seed,
+            json_file=json_file, students=students, note=_note, learned=learned,
+            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
+        )  # fmt: skip
         return
     from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
         learned=learned, note=_note,
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
     )  # fmt: skip
+
+
+@app.command("tune")
+def tune_command(
+    run: Run,
+    data: Annotated[
+        str | None, typer.Option(help="shards of real images", show_default="those that RUN was trained on")
+    ] = None,
+    count: Annotated[int, typer.Option(min=64, help="images generated for each trial")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of these images: best another than that of evaluate")] = 1,
+    evaluations: Annotated[
+        int, typer.Option(min=1, max=1000, help="passes through a flow expert's network for one sample, at most")
+    ] = 20,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="also write the best options and all trials here")
+    ] = None,
+) -> None:
+    """Tries out how the flow experts of RUN generate best, and prints the options of generate and evaluate for it.
+
+    Trials are scored by the distance learned.frechet to training images, with a network taught on these.
+    """
+    from launch.commands.tune import tune_command as tune
+
+    tune(run, data, evaluations=evaluations, count=count, seed=seed, json_file=json_file, note=_note)
 
 
 @app.command("compare")
@@ -659,11 +699,33 @@ def compare_command(
     presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = COMPARED,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            callback=_positive,
+            help="in place of equal images: as many as each system trains in so many minutes of one process, by steps "
+            "that are timed here at the start",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
     learned: Learned = True,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="have flow experts measured as they generate best, as `freqgan tune` finds it"),
+    ] = False,
+    evaluations: Annotated[
+        int, typer.Option(min=1, max=1000, help="for --tune: passes through a flow expert's network, at most")
+    ] = 20,
+    curves: Annotated[
+        bool,
+        typer.Option("--curves", help="of flow experts: learned distances by passes, and by noise on what they see"),
+    ] = False,
 ) -> None:
-    """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
+    """Trains systems of equal cost on equal images, or for equal time, and measures them alike.
+
+    Run it again to go on.
+    """
     from cluster.run.presence import check_data
     from launch.settings.load import load_settings
 
@@ -672,8 +734,8 @@ def compare_command(
     from launch.commands.compare import compare, comparison_of
 
     comparison = comparison_of(
-        loaded, systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
-        jobs=jobs, learned=learned,
+        loaded, systems=presets, seeds=seeds, budget=budget, minutes=minutes, out=out, held_out=data, count=count,
+        jobs=jobs, learned=learned, most_evaluations=evaluations if tune else None, curves=curves,
     )  # fmt: skip
     code, text = compare(comparison, note=_note)
     print(text)

@@ -56,7 +56,7 @@ def equal_systems(
     """
     path = out / COSTS
     known = json.loads(path.read_text()) if path.exists() else {}
-    compared = {"settings": _identity(settings), "held_out": held_out}
+    compared: dict[str, Any] = {"settings": _identity(settings), "held_out": held_out}
     _check_same(out, known, compared, minutes)
     entries: dict[str, dict[str, Any]] = known.get("systems", {})
     target = sum(training_cost(settings).values())
@@ -114,12 +114,16 @@ def _add_images(
         images = int(rate * 60 * minutes) // batch * batch
         if not images:
             raise InputError(
-                f"--minutes {minutes:g}: {name} trains {rate * 60 * minutes:.1f} images in it, at {rate:.3g} images/s, "
-                f"and a batch has {batch}; give more minutes"
+                f"--minutes {minutes:g}: {name} trains {rate * 60 * minutes:.1f} images in it, at {_rate_text(rate)} "
+                f"images/s, and a batch has {batch}; give more minutes"
             )
         entries[name]["settings"]["images"] = images
-        note(f"{name}: {rate:.3g} images/s, {images:,} images in {minutes:g} minutes")
+        note(f"{name}: {_rate_text(rate)} images/s, {images:,} images in {minutes:g} minutes")
 
 
 def _settings_of(entry: Mapping[str, Any]) -> RunSettings:
     return RunSettings.model_validate(entry["settings"], context=AS_STORED)
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

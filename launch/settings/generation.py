@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -60,7 +61,12 @@ class GenerationOptions:
     @property
     def names(self) -> str:
         """The options that were given, as the command line calls them: "--evaluations, --solver"."""
-        return ", ".join("--" + name.replace("_", "-") for name in self.given)
+        return ", ".join(map(_option, self.given))
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options that were given, as arguments of a command: ["--evaluations", "20"]."""
+        return [text for name, value in self.given.items() for text in (_option(name), str(value))]
 
     def _check_model(self, settings: ModelSettings, given: str) -> None:
         if self.solver is not None and self.solver not in SOLVERS:
@@ -80,3 +86,18 @@ class GenerationOptions:
 
 AS_TRAINED = GenerationOptions()
 """Leaves all as the checkpoint has it."""
+
+
+def options_for(generation: GenerationSettings, names: Sequence[str]) -> GenerationOptions:
+    """Return the options that choose those settings ``names`` that ``generation`` has; guidance is one for all guides.
+
+    Their order is that of the options.
+    """
+    values = {name: getattr(generation, name) for name in names}
+    if "guidance" in values:
+        values["guidance"] = values["guidance"].get(DEFAULT, 0.0)
+    return GenerationOptions(**values)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -48,7 +48,13 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def test_options_do_what_the_settings_of_a_training_would(
     capsys: Capsys, flow_run: Path, small_shards: Path, tmp_path: Path
 ) -> None:
-    generation = {"evaluations": 3, "solver": "euler", "condition_noise": 0.1, "guidance": {"default": 1.5}, "shift": 2.0}
+    generation = {
+        "evaluations": 3,
+        "solver": "euler",
+        "condition_noise": 0.1,
+        "guidance": {"default": 1.5},
+        "shift": 2.0,
+    }
     other = tiny_run_settings(tmp_path / "other", small_shards, **GUIDED, generation=generation)
     assert trained(other)[2] == find_checkpoint(str(flow_run)).digest()  # training does not depend on it
     options = ("--evaluations", 3, "--solver", "euler", "--condition-noise", 0.1, "--guidance", 1.5, "--shift", 2)

@@ -22,7 +22,7 @@ from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
 from cluster.evaluation.learned_networks import learned_networks
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import split_object

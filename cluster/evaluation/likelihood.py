@@ -14,7 +14,7 @@ from torch import Tensor
 from cluster.data.reader import BatchReader
 from cluster.data.settings import DataSettings
 from cluster.data.shard_index import build_index
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError, InputError, first_line

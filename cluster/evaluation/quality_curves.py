@@ -12,7 +12,7 @@ from torch import Tensor
 from cluster.data.shard_index import build_index
 from cluster.evaluation.evaluate import evaluation_policy, real_images_for
 from cluster.evaluation.learned_networks import learned_networks
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.evaluation import MEASURES

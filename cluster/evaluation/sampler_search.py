@@ -17,7 +17,7 @@ from cluster.data.shard_index import build_index
 from cluster.evaluation.evaluate import evaluation_policy, real_images_for
 from cluster.evaluation.learned_networks import learned_networks
 from cluster.evaluation.quality_curves import generated_images, sees_bands
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from freqgan.errors import InputError
 from freqgan.metrics.feature_recipe import TUNING_RECIPE
 from freqgan.metrics.learned_features import frechet_to
@@ -27,6 +27,8 @@ from freqgan.model.settings import ModelSettings
 SHIFTS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 CONDITION_NOISES = (0.0, 0.05, 0.1, 0.2)
 GUIDANCES = (0.0, 0.5, 1.0, 1.5, 2.0)
+LEAST_GAIN = 0.005
+"""Share of the distance that another value must take off it: less is chance, and leaves all as it was."""
 SWEEPS = 2
 """Times that every setting is looked at: the best of one depends on the others."""
 
@@ -50,23 +52,20 @@ class SamplerSearch:
         axes: names of the settings that were searched.
         count: images generated for each trial.
         trials: all that were measured, each once.
+        best: the trial that the search ended with.
 
     """
 
     axes: Sequence[str]
     count: int
     trials: Sequence[Trial]
-
-    @property
-    def best(self) -> Trial:
-        """The first of those with the smallest distance."""
-        return min(self.trials, key=lambda trial: trial.frechet)
+    best: Trial
 
 
 def search_sampler(
     checkpoint: Checkpoint, data: str, *, most_evaluations: int, count: int, seed: int, note: Callable[[str], None]
 ) -> SamplerSearch:
-    """Return the ways to generate that were tried with ``checkpoint``, all of the same noise.
+    """Return the ways to generate that were tried with ``checkpoint``, all of the same noise, and the best.
 
     Args:
         checkpoint: of flow experts.
@@ -98,16 +97,18 @@ def search_sampler(
         return frechet
 
     axes = search_axes(settings, most_evaluations)
-    return SamplerSearch(list(axes), number, coordinate_search(_start(settings, axes), axes, score))
+    trials, best = coordinate_search(_start(settings, axes), axes, score)
+    return SamplerSearch(list(axes), number, trials, best)
 
 
 def coordinate_search(
     start: GenerationSettings, axes: Axes, score: Callable[[GenerationSettings], float]
-) -> list[Trial]:
-    """Return what was tried from ``start`` on, in order, each with its ``score``; low is good.
+) -> tuple[list[Trial], Trial]:
+    """Return what was tried from ``start`` on, in order, each with its ``score``; and the best. Low is good.
 
-    One setting after the other goes to the next value of its axis while that is better, in either direction; a second
-    sweep looks at all of them again. Steps of heun take two passes: it is not tried with an odd number.
+    One setting after the other goes to the next value of its axis while that is better by half a percent, in either
+    direction; a second sweep looks at all of them again. Steps of heun take two passes: it is not tried with an odd
+    number.
     """
     scores: dict[str, Trial] = {}
 
@@ -127,7 +128,7 @@ def coordinate_search(
             best = _climb(best, above, frechet) if lower == best else lower
         if best == before:
             break
-    return list(scores.values())
+    return list(scores.values()), scores[best.model_dump_json()]
 
 
 def search_axes(settings: ModelSettings, most_evaluations: int) -> dict[str, list[Any]]:
@@ -183,9 +184,9 @@ def _neighbours(
 def _climb(
     best: GenerationSettings, others: Sequence[GenerationSettings], frechet: Callable[[GenerationSettings], float]
 ) -> GenerationSettings:
-    """Return the last of ``others`` up to which each is better than the one before; ``best`` where the first is not."""
+    """Return the last of ``others`` up to which each is better than the one before; ``best`` where none is."""
     for candidate in others:
-        if frechet(candidate) >= frechet(best):
+        if frechet(candidate) > (1 - LEAST_GAIN) * frechet(best):
             break
         best = candidate
     return best

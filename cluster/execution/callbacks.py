@@ -8,7 +8,7 @@ from typing import Protocol
 from cluster.data.quarantine import QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.failure_policy import Recovery
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from freqgan.tensor_dicts import Metrics
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from cluster.data.quarantine import Quarantine
 from cluster.evaluation.background import BackgroundEvaluator
 from cluster.execution.callbacks import StepRecord, TrainingCallback
 from cluster.execution.executor import Executor, RestorePoint
 from cluster.execution.failure_policy import setbacks
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
-from cluster.run.checkpoints import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.tensor_dicts import Metrics
 
@@ -59,8 +59,11 @@ class Coordinator:
         self.start_s, self.start_epoch_s = time.perf_counter(), time.time()
         self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
 
-    def run(self) -> int:
-        """Train to the end or to a stop; return the number of finished steps, all of them in a checkpoint."""
+    def run(self) -> Generator[None, None, int]:
+        """Train to the end or to a stop, and give way after every finished step.
+
+        Return the number of finished steps, all of them in a checkpoint.
+        """
         end = self.settings.last_step
         while self.finished < end:
             while self.submitted < end and self.submitted - self.finished < self.executor.window:
@@ -75,6 +78,7 @@ class Coordinator:
                     self._save()
             if self.finished < end:
                 self._finish_one()
+                yield
         if self.last_saved < end:
             self._save()
         self._commit_finished(wait=True)

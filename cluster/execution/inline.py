@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import Future
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cluster.evaluation.background import ScoreValues, score_checkpoint
-from cluster.execution.executor import RestorePoint, evaluation_data, steps_awaiting_feedback
+from cluster.evaluation.background import ScoreValues
+from cluster.execution.executor import RestorePoint, steps_awaiting_feedback
 from cluster.execution.failure_policy import Recovery
+from cluster.execution.scoring_process import ScoringProcess
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
 from cluster.stages.host import build_chain, build_host, tensor_of
@@ -48,7 +46,7 @@ class InlineExecutor:
         for step in steps_awaiting_feedback(settings, restore):
             self._gradients[step] = self.hosts[IMAGE_STAGE].gradients(step)
         self.recoveries: deque[Recovery] = deque()
-        self._scorer: ProcessPoolExecutor | None = None
+        self._scorer = ScoringProcess(settings)
         self._finished: deque[dict[str, Metrics]] = deque()
         self._saved: deque[list[FileRecord]] = deque()
 
@@ -91,15 +89,7 @@ class InlineExecutor:
 
     def score(self, step: int) -> Future[ScoreValues]:
         """Score in a process of its own, started for the first score, with as many threads as the training has."""
-        if self._scorer is None:
-            self._scorer = ProcessPoolExecutor(
-                1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(self.settings.threads,)
-            )
-        try:
-            return self._scorer.submit(score_checkpoint, self.settings.run, step, *evaluation_data(self.settings))
-        except BrokenProcessPool:  # it was killed, perhaps for memory: the next score gets a new one
-            self._scorer = None
-            raise
+        return self._scorer.score(step)
 
     def wants_to_move(self) -> bool:
         """Return False: there is one process."""
@@ -115,6 +105,4 @@ class InlineExecutor:
     def close(self) -> None:
         """Close the reader of shards, and end the scoring process."""
         self.ingest.close()
-        if self._scorer is not None:
-            self._scorer.shutdown(cancel_futures=True)
-            self._scorer = None
+        self._scorer.close()

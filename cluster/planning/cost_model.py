@@ -183,6 +183,8 @@ def _key(settings: RunSettings, hardware: str = "") -> str:
     model = settings.identity()
     for name in ("seed", "statistics_images", "ingest"):
         model.pop(name, None)
+    if settings.only:
+        model["only"] = list(settings.only)
     text = json.dumps([model, hardware, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 

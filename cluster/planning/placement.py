@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from cluster.planning.bin_packing import make_plan
 from cluster.planning.devices import ACCELERATORS, CPU, Device
@@ -56,7 +57,8 @@ class Slot:
 
 
 def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], batch: int, *, use_gpus: bool,
-          replicas: Mapping[str, Sequence[StageReplica]]) -> dict[str, Slot]:  # fmt: skip
+          replicas: Mapping[str, Sequence[StageReplica]],
+          machines: Mapping[str, str] = MappingProxyType({})) -> dict[str, Slot]:  # fmt: skip
     """Return a slot for every actor, by its name, so that the busiest device is as little busy as can be.
 
     The image stage, which all others wait for, stays off spot machines where there are others; replicas of one stage
@@ -68,6 +70,7 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
         batch: images of a step.
         use_gpus: place by GPUs, on nodes that have some.
         replicas: the actors of every stage, in the order of the chain.
+        machines: addresses of the nodes that stages should be on, by name; one that is not there does not count.
 
     Raises:
         InputError: no node can take a stage.
@@ -92,7 +95,13 @@ def place(costs: Callable[[str], Sequence[StageCost]], nodes: Sequence[Node], ba
     by_name = {replica.name: replica for group in replicas.values() for replica in group}
     numbers = {(device.node, device.index): number for number, device in enumerate(devices)}
 
+    there = {by_id[device.node].address for device in devices}
+    wanted = {name: address for name, address in machines.items() if address in there}
+
     def allowed(actor: str, device: Device) -> bool:
+        address = wanted.get(IMAGE_STAGE if actor == IMAGE_STAGE else by_name[actor].stage)
+        if address is not None:
+            return by_id[device.node].address == address
         if actor == IMAGE_STAGE:
             return not device.spot or not steady
         replica = by_name[actor]  # each replica has its own part of the devices, so that no two share one

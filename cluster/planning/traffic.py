@@ -13,7 +13,7 @@ from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import step_graph
 
 FLOAT_BYTES = 4
-EXCHANGE_BYTES = {"float32": 4, "float16": 2}
+EXCHANGE_BYTES = {"float32": 4, "float16": 2, "none": 0}
 
 
 @dataclass(frozen=True)

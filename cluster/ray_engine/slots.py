@@ -116,6 +116,7 @@ class Allocation:
             self.settings.batch,
             use_gpus=self.use_gpus,
             replicas=replicas_of(self.settings),
+            machines=self.settings.machines,
         )
 
     def _awaited_nodes(self) -> list[Node]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors.torch import save as save_safetensors
 
-from cluster.run.checkpoints import (
+from cluster.run.checkpoint import (
     FORMAT,
     Checkpoint,
     attempts_among,

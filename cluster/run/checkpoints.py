@@ -1,185 +1,48 @@
-"""Checkpoints of a run: finding them, and reading what they hold.
+"""Finding the checkpoints of a run or of a model, and the newest one in which nothing is damaged.
 
-A folder is a checkpoint when it has a manifest; :mod:`cluster.run.checkpoint_writer` writes it last. Looking a
-checkpoint up reads manifests and lists the folder; a file is verified when it is read, and only once.
+Looking a checkpoint up reads manifests and lists the folder.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
 
-from safetensors.torch import load as load_safetensors
-from torch import Tensor
-
+from cluster.run.checkpoint import (
+    BestCheckpoint,
+    Checkpoint,
+    Found,
+    UnusableError,
+    best_checkpoint,
+    candidates,
+    check_sizes,
+    committed_among,
+    read_manifest,
+)
+from cluster.run.free_run import Choice, find_free_run
 from cluster.run.layout import (
-    BEST,
     CHECKPOINTS,
+    COMPONENTS,
     CURRENT,
-    LATEST,
-    MANIFEST,
-    STATISTICS,
     VERSION_DIGITS,
     VERSIONS,
-    checkpoint_path,
 )
 from cluster.run.settings import RunSettings
-from cluster.run.stage_files import read_averages, read_counters, read_tensors
-from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read_verified
+from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import Folder, open_folder
-from freqgan.errors import FreqganError, InputError, RunError
+from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Synthesiser
-from freqgan.metrics.catalogue import Yardstick
-from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.expert_settings import GenerationSettings
-from freqgan.model.stage_names import stage_names
-from freqgan.setting_group import AS_STORED
-
-FORMAT = 2
-"""The format that is written: a stage has files by purpose, and manifests name files relative to ``checkpoints/``."""
-ONE_FILE_FORMAT = 1
-"""An older format, which is still read: a stage has one file with everything, named relative to its manifest."""
-
-Found = TypeVar("Found")
 
 
-@dataclass
-class Checkpoint:
-    """A committed checkpoint.
-
-    Attributes:
-        step: how many steps were finished.
-        root: the folder of all checkpoints of the run.
-        attempt: the name of the process that wrote it.
-        manifest: as it is stored.
-        notes: what was passed over to find it.
-
-    """
-
-    step: int
-    root: Folder
-    attempt: str
-    manifest: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def folder(self) -> Folder:
-        """The folder that its manifest is in."""
-        return self.root.child(checkpoint_path(self.step, self.attempt))
-
-    @cached_property
-    def settings(self) -> RunSettings:
-        """The settings it was trained with."""
-        return RunSettings.model_validate(self.manifest["settings"], context=AS_STORED)
-
-    @property
-    def images(self) -> int:
-        """Images seen."""
-        return int(self.manifest["images"])
-
-    @cached_property
-    def stage_steps(self) -> dict[str, int]:
-        """How many steps each stage has finished, by its name; all are equal where stages wait for each other."""
-        stored = self.manifest.get("stages")
-        if stored is None:
-            return dict.fromkeys(stage_names(self.settings), self.step)
-        return {str(name): int(step) for name, step in stored.items()}
-
-    @cached_property
-    def records(self) -> list[FileRecord]:
-        """Every file with size and sha256, named relative to the folder of checkpoints."""
-        records = [FileRecord(**record) for record in self.manifest["files"]]
-        if self.manifest["format"] != ONE_FILE_FORMAT:
-            return records
-        return [FileRecord(self._own(r.name), r.size_bytes, r.sha256) for r in records]
-
-    def states(self) -> dict[str, dict[str, Tensor]]:
-        """Return all tensors by stage, verified: weights, averages, optimiser moments, states to go back to.
-
-        Their shapes (...) are those of the networks of the settings.
-        """
-        return {stage: read_tensors(stage, self.records, self.read) for stage in self.stage_steps}
-
-    def averages(self) -> dict[str, dict[str, Tensor]]:
-        """Return the averaged weights of the generators by stage, verified: all that a picture needs.
-
-        Their shapes (...) are those of the generators of the settings.
-        """
-        return {stage: read_averages(stage, self.records, self.read) for stage in self.stage_steps}
-
-    def counters(self, stage: str) -> bytes:
-        """Return the counters of a stage as they are stored, JSON, verified."""
-        return read_counters(stage, self.records, self.read)
-
-    def statistics(self) -> BandStatistics:
-        """Return the band statistics, verified."""
-        return self._statistics
-
-    @cached_property
-    def _statistics(self) -> BandStatistics:
-        name = self._own(STATISTICS)
-        record = next(record for record in self.records if record.name == name)
-        return BandStatistics.from_tensors(load_safetensors(self.read(record)))
-
-    def synthesiser(self, generation: GenerationSettings | None = None) -> Synthesiser:
-        """Return the generators of this checkpoint, on the CPU; ``generation`` in place of its settings, if given."""
-        settings = self.settings if generation is None else self.settings.model_copy(update={"generation": generation})
-        return Synthesiser(settings, self.statistics(), self.averages())
-
-    def digest(self) -> str:
-        """sha256 over the name, type, shape and bytes of every weight and optimiser state, in the order of names."""
-        total = hashlib.sha256()
-        for stage, tensors in sorted(self.states().items()):
-            total.update(stage.encode() + self.counters(stage))
-            for name, tensor in sorted(tensors.items()):
-                total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                total.update(tensor.numpy().tobytes())
-        return total.hexdigest()
-
-    def verify(self) -> None:
-        """DamagedFileError unless every file is there and has the recorded size and sha256."""
-        for record in self.records:
-            self.read(record)
-
-    def read(self, record: FileRecord) -> bytes:
-        """Return the bytes of one of :attr:`records`; DamagedFileError where they are not those that were recorded."""
-        return read_verified(self.root, record)
-
-    def _own(self, name: str) -> str:
-        return checkpoint_path(self.step, self.attempt, name)
-
-
-@dataclass(frozen=True)
-class BestCheckpoint:
-    """The checkpoint that was scored best: its step, its fit, and what that was measured by."""
-
-    step: int
-    fit: float
-    yardstick: Yardstick = "bands"
-
-
-def best_checkpoint(root: Folder) -> BestCheckpoint | None:
-    """Return the checkpoint that was scored best, where any was."""
-    try:
-        pointer = json.loads(root.read(BEST)) if root.exists(BEST) else None
-        if pointer is None:
-            return None
-        yardstick: Yardstick = "learned" if pointer.get("yardstick") == "learned" else "bands"
-        return BestCheckpoint(int(pointer["step"]), float(pointer["fit"]), yardstick)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def find_checkpoint(run: str, *, step: int | None = None, best: bool = False) -> Checkpoint:
+def find_checkpoint(
+    run: str, *, step: int | None = None, best: bool = False, at_images: int | None = None
+) -> Checkpoint:
     """Return the newest checkpoint of ``run`` whose manifest can be read and whose files have the recorded sizes.
 
     Nothing else of it is read; see :func:`open_checkpoint` for the arguments and errors.
     """
-    return open_checkpoint(run, lambda checkpoint: checkpoint, step=step, best=best)
+    return open_checkpoint(run, lambda checkpoint: checkpoint, step=step, best=best, at_images=at_images)
 
 
 def open_checkpoint(
@@ -188,16 +51,20 @@ def open_checkpoint(
     *,
     step: int | None = None,
     best: bool = False,
+    at_images: int | None = None,
     damaged: Mapping[tuple[int, str], str] | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """Return what ``read`` makes of the newest checkpoint of ``run`` in which it meets no damage.
+
+    Of a run at a free pace that is the newest one of every component, in one.
 
     Args:
         run: the folder of a run; of the folder of a model it is that of the version in use.
         read: reads what is needed. The ``notes`` of the checkpoint it gets say which ones were passed over, and why.
         step: asks for the checkpoint of that step alone.
         best: asks for the checkpoint that was scored best.
+        at_images: asks for the newest checkpoint that has seen no more than so many images.
         damaged: checkpoints to pass over, as {(step, attempt): what is wrong with it}.
         note: gets the ``notes`` of the checkpoint that is opened.
 
@@ -205,12 +72,12 @@ def open_checkpoint(
         InputError: the run has no such checkpoint, or none that can be used.
 
     """
+    if (free := find_free_run(run)) is not None:
+        _check_best(free.folder, run, best=best)
+        return free.open(read, Choice(at_images, step, best), note)
     root = checkpoints_of(run)
-    if best:
-        marked = best_checkpoint(root)
-        if marked is None:
-            raise InputError(f"{run} has no best checkpoint: train with watch.data=SHARDS to have checkpoints scored")
-        step = marked.step
+    marked = _check_best(root, run, best=best)
+    step = marked.step if marked is not None else step
     notes: list[str] = []
     sizes = root.sizes()
     for candidate in candidates(root, sizes):
@@ -218,30 +85,50 @@ def open_checkpoint(
             continue
         try:
             if damaged and candidate in damaged:
-                raise _UnusableError(damaged[candidate])
-            checkpoint = _read_manifest(root, *candidate)
-            _check_sizes(checkpoint, sizes)
+                raise UnusableError(damaged[candidate])
+            checkpoint = read_manifest(root, *candidate)
+            if at_images is not None and checkpoint.images > at_images:
+                continue
+            check_sizes(checkpoint, sizes)
             checkpoint.notes = list(notes)
             result = read(checkpoint)
-        except (DamagedFileError, _UnusableError) as error:
+        except (DamagedFileError, UnusableError) as error:
             notes.append(f"checkpoint of step {candidate[0]} passed over: {error}")
             continue
         for text in notes:
             note(text)
         return result
+    raise _no_checkpoint(run, notes, step, at_images, sizes)
+
+
+def _check_best(root: Folder, run: str, *, best: bool) -> BestCheckpoint | None:
+    """Return the mark of the best checkpoint if that is asked for; InputError where there is none."""
+    marked = best_checkpoint(root) if best else None
+    if best and marked is None:
+        raise InputError(f"{run} has no best checkpoint: train with watch.data=SHARDS to have checkpoints scored")
+    return marked
+
+
+def _no_checkpoint(
+    run: str, notes: list[str], step: int | None, at_images: int | None, sizes: Mapping[str, int]
+) -> InputError:
+    """Return the error that says why no checkpoint of ``run`` can be opened."""
     if notes:
-        raise InputError("no checkpoint can be used; " + "; ".join(notes) + "; give another run folder")
+        return InputError("no checkpoint can be used; " + "; ".join(notes) + "; give another run folder")
+    there = sorted({number for number, _ in committed_among(sizes)})
     if step is not None:
-        there = sorted({number for number, _ in committed_among(sizes)})
-        raise InputError(f"{run} holds no checkpoint of step {step}; there are {there}")
+        return InputError(f"{run} holds no checkpoint of step {step}; there are {there}")
+    if at_images is not None and there:
+        return InputError(f"{run} holds no checkpoint of at most {at_images:,} images; there are steps {there}")
     fault = "holds no checkpoint" if open_folder(run).is_there() else "is not there"
-    raise InputError(f"{run} {fault}: name the run folder of a training that has saved a checkpoint")
+    return InputError(f"{run} {fault}: name the run folder of a training that has saved a checkpoint")
 
 
 def open_model(
     run: str,
     *,
     best: bool = False,
+    at_images: int | None = None,
     note: Callable[[str], None] = lambda text: None,
     generation: Callable[[RunSettings], GenerationSettings] | None = None,
 ) -> tuple[Checkpoint, Synthesiser]:
@@ -252,14 +139,22 @@ def open_model(
     """
 
     def read(checkpoint: Checkpoint) -> tuple[Checkpoint, Synthesiser]:
+        if checkpoint.settings.only:
+            whole = checkpoint.settings.run.rpartition(f"/{COMPONENTS}/")[0]
+            raise InputError(f"{run} holds {', '.join(checkpoint.settings.only)} alone; name the whole run: {whole}")
         chosen = None if generation is None else generation(checkpoint.settings)
         return checkpoint, checkpoint.synthesiser(chosen)
 
-    return open_checkpoint(run, read, best=best, note=note)
+    return open_checkpoint(run, read, best=best, at_images=at_images, note=note)
 
 
 def has_checkpoints(run: str) -> bool:
-    """Return whether ``run``, or the version in use of a model, holds a committed checkpoint, sound or not."""
+    """Return whether ``run``, or the version in use of a model, holds a committed checkpoint, sound or not.
+
+    Of a run at a free pace every component must have one.
+    """
+    if (free := find_free_run(run)) is not None:
+        return None not in free.newest_images().values()
     return any(True for _ in committed_among(checkpoints_of(run).list()))
 
 
@@ -277,83 +172,3 @@ def _version_in_use(run: str) -> Folder | None:
         return open_folder(run).child(VERSIONS, f"{int(json.loads(stored[0])['version']):0{VERSION_DIGITS}d}")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}/{CURRENT} is damaged ({error}): name a version below {run}/{VERSIONS}") from error
-
-
-def candidates(root: Folder, names: Iterable[str]) -> list[tuple[int, str]]:
-    """(step, attempt) from the newest; of one step, the attempt that LATEST names first.
-
-    Left out are steps that a process committed after another had taken the run over from an earlier one. ``names``
-    are those of all objects below ``root``.
-    """
-    try:
-        pointer = json.loads(root.read(LATEST)) if root.exists(LATEST) else {}
-        preferred = (pointer.get("step"), pointer.get("attempt"))
-        epoch, first_step = int(pointer.get("epoch", 0)), int(pointer.get("first_step", 0))
-    except (ValueError, AttributeError, TypeError):
-        preferred, epoch, first_step = (None, None), 0, 0
-    found = sorted(committed_among(names), key=lambda c: (c[0], c == preferred), reverse=True)
-    return [c for c in found if c[0] <= first_step or c == preferred or not _is_fenced(root, *c, epoch)]
-
-
-def _is_fenced(root: Folder, step: int, attempt: str, epoch: int) -> bool:
-    """Return whether the manifest says that its writer's lease came before ``epoch``."""
-    if epoch <= 1:
-        return False
-    try:
-        return int(json.loads(root.read(checkpoint_path(step, attempt, MANIFEST))).get("epoch", 0)) < epoch
-    except (FreqganError, ValueError, AttributeError, TypeError):
-        return False  # whoever reads it says what is wrong with it
-
-
-def committed_among(names: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """(step, attempt) of every manifest among ``names``, of objects below the folder of checkpoints."""
-    return ((int(step), attempt) for step, attempt in attempts_among(names, MANIFEST))
-
-
-def attempts_among(names: Iterable[str], having: str | None = None) -> Iterator[tuple[str, str]]:
-    """(folder of a step, attempt) of the objects ``names``, or of those called ``having`` alone."""
-    for name in names:
-        step, *rest = name.split("/")
-        if len(rest) == 2 and step.isdecimal() and having in (None, rest[1]):
-            yield step, rest[0]
-
-
-class _UnusableError(RunError):
-    """A manifest or a listing that says that a checkpoint cannot be used."""
-
-
-def _check_sizes(checkpoint: Checkpoint, sizes: Mapping[str, int]) -> None:
-    for record in checkpoint.records:
-        size = sizes.get(record.name)
-        if size != record.size_bytes:
-            there = "is not there" if size is None else f"has {size} bytes"
-            raise _UnusableError(
-                f"{checkpoint.root.url}/{record.name} {there}; the manifest says {record.size_bytes} bytes"
-            )
-
-
-def _read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
-    """Return the checkpoint of a manifest; _UnusableError for one that is damaged or not of this program."""
-    name = f"{root.url}/{checkpoint_path(step, attempt, MANIFEST)}"
-    try:
-        manifest = json.loads(root.read(checkpoint_path(step, attempt, MANIFEST)))
-        if manifest["format"] not in (FORMAT, ONE_FILE_FORMAT):
-            raise _UnusableError(
-                f"{name} has format {manifest['format']}, this version reads {ONE_FILE_FORMAT} and {FORMAT}"
-            )
-        checkpoint = Checkpoint(step, root, attempt, manifest)
-        _ = checkpoint.settings
-        if manifest["step"] != step or settings_sha256(manifest["settings"]) != manifest["settings_sha256"]:
-            raise _UnusableError(f"{name} does not belong to step {step} of these settings")
-        _ = checkpoint.records, checkpoint.images, checkpoint.stage_steps
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, FreqganError):
-            raise _UnusableError(str(error)) from error
-        raise _UnusableError(f"{name} is no manifest of this program: {type(error).__name__}: {error}") from error
-    return checkpoint
-
-
-def settings_sha256(settings: Mapping[str, Any]) -> str:
-    """Return the sha256 of settings as they are stored: one that a later version adds must not make it differ."""
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

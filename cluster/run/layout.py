@@ -9,6 +9,9 @@ What people read in a run (metrics, samples, the report) is named in ``launch/ru
     checkpoints/<step>/<attempt>/<stage>.safetensors    the live state: what goes on with the training needs as well
     checkpoints/<step>/<attempt>/<stage>.json           counters
     checkpoints/rollback/<attempt>/<stage>.good-<step>.safetensors  the state that a stage goes back to
+    components/shared.json                              of a run at a free pace: what its components have in common
+    components/statistics-<sha256>.safetensors          the statistics of the bands, of all of them
+    components/<name>/checkpoints/...                   those of one component; <name>/ is like a run of its own
     teacher/teacher.json                                of a run of students: where their teacher comes from
     teacher/statistics.safetensors, <stage>.generator.safetensors   what is needed of it
 
@@ -18,6 +21,7 @@ A state to go back to seldom changes: every checkpoint names the file, which is 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
@@ -26,6 +30,8 @@ LEASE = "LEASE"
 BEST = "BEST"
 STATISTICS = "statistics.safetensors"
 ROLLBACK = "rollback"
+COMPONENTS = "components"
+SHARED = "shared.json"
 TEACHER = "teacher"
 TEACHER_RECORD = "teacher.json"
 CURRENT = "CURRENT"
@@ -39,6 +45,17 @@ _ROLLBACK_FILE = re.compile(r"(.+)\.good-(\d+)\.safetensors")
 def checkpoint_path(step: int, attempt: str, name: str = "") -> str:
     """Return the path of a checkpoint, or of a file of it, relative to the folder of checkpoints."""
     return f"{step:09d}/{attempt}/{name}".rstrip("/")
+
+
+def component_run(run: str, component: str) -> str:
+    """Return the folder, a path or URL as ``run`` is, of one component of a run at a free pace."""
+    return f"{run.rstrip('/')}/{COMPONENTS}/{component}"
+
+
+def whole_run(run: str, only: Sequence[str]) -> str:
+    """Return the folder of the whole run, where ``run`` is that of the component whose stages are ``only``."""
+    ending = f"/{COMPONENTS}/{only[0]}" if only else ""
+    return run.removesuffix(ending) if ending and run.endswith(ending) else run
 
 
 def averages_file(stage: str) -> str:

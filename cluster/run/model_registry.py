@@ -14,9 +14,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from cluster.run.checkpoints import FORMAT as CHECKPOINT_FORMAT
-from cluster.run.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
-from cluster.run.layout import CHECKPOINTS, CURRENT, LATEST, MANIFEST, VERSION_DIGITS, VERSIONS, checkpoint_path
+from cluster.run.checkpoint import FORMAT as CHECKPOINT_FORMAT
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint, open_checkpoint
+from cluster.run.layout import (
+    CHECKPOINTS,
+    CURRENT,
+    LATEST,
+    MANIFEST,
+    STATISTICS,
+    VERSION_DIGITS,
+    VERSIONS,
+    checkpoint_path,
+)
 from cluster.run.model_record import FORMAT, CurrentRecord, Lineage, Move, VersionRecord, damaged_record, read_record
 from cluster.storage.checksummed_files import write_recorded
 from cluster.storage.folder import Folder, open_folder
@@ -120,9 +130,10 @@ class ModelRegistry:
         folder = self._version_folder(number)
         target, records = folder.child(CHECKPOINTS), []
         for one in checkpoint.records:
-            name = checkpoint_path(checkpoint.step, "model", one.name.rpartition("/")[2])
+            base = STATISTICS if one.name == checkpoint.statistics_name else one.name.rpartition("/")[2]
+            name = checkpoint_path(checkpoint.step, "model", base)
             records.append(write_recorded(target, name, checkpoint.read(one)))
-        named = {"format": CHECKPOINT_FORMAT, "files": [asdict(one) for one in records]}
+        named = {"format": CHECKPOINT_FORMAT, "statistics": None, "files": [asdict(one) for one in records]}
         manifest = json.dumps(checkpoint.manifest | named, indent=1, sort_keys=True).encode()
         target.write(checkpoint_path(checkpoint.step, "model", MANIFEST), manifest)
         pointer = {

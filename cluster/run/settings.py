@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.data.settings import DataSettings
+from cluster.run.layout import component_run
 from freqgan.errors import InputError, nearest
 from freqgan.metrics.catalogue import FEWEST, Yardstick
+from freqgan.model.components import Component, chosen_components, component_settings, components
 from freqgan.model.settings import ModelSettings
 from freqgan.setting_group import SettingGroup
 
@@ -95,6 +97,11 @@ class ExecutionSettings(SettingGroup):
         "They exchange gradients by NCCL on GPUs and gloo on CPUs. R replicas compute what one "
         "would, up to rounding (ray).",
     )
+    machines: dict[str, str] = Field(
+        {},
+        description="Address of the machine that an expert should be on, by its name (machines.HL1=10.0.0.7); it goes "
+        "to another where that one cannot be used (ray).",
+    )
     replica_timeout_s: float = Field(
         30,
         gt=0,
@@ -141,8 +148,9 @@ class ExecutionSettings(SettingGroup):
     )
 
 
-MAY_CHANGE = {*ExecutionSettings.model_fields, "generation"}
-"""Settings that may differ when a run is resumed: training does not depend on how flow experts generate."""
+MAY_CHANGE = {*ExecutionSettings.model_fields, "generation", "only"}
+"""Settings that may differ when a run is resumed: training does not depend on how flow experts generate, nor on which
+of the stages that do not wait for each other a process trains."""
 
 
 class RunSettings(ExecutionSettings, ModelSettings):
@@ -156,11 +164,24 @@ class RunSettings(ExecutionSettings, ModelSettings):
         description="Threads inside one operation. They are part of the arithmetic on a CPU, so the digest "
         "depends on them.",
     )
-    exchange: Literal["float32", "float16"] = Field(
+    exchange: Literal["float32", "float16", "none"] = Field(
         "float32",
         description="Numbers that travel between stages: float16 halves the bytes of sub-images and feedback, "
-        "and rounds differently.",
+        "and rounds differently. none: nothing travels, every stage trains apart on real bands alone; it is short for "
+        "image_stage=none teacher_forcing.start=1 teacher_forcing.end=1 pace=free.",
     )
+    pace: Literal["together", "free"] = Field(
+        "together",
+        description="together: all stages are at the same step, but for `window`. free: stages that exchange nothing "
+        "with each other train at their own pace, each with checkpoints and a lease of its own, together or in jobs of "
+        "their own (`only`), on machines that share nothing but the run folder.",
+    )
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _names_in_a_row(cls, value: Any) -> Any:
+        """Take ``LL3,HL3`` for a list of names."""
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _replicas(self) -> RunSettings:
@@ -176,6 +197,36 @@ class RunSettings(ExecutionSettings, ModelSettings):
                     "number of replicas that divides the batch"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _paces(self) -> RunSettings:
+        """Refuse stages that are to train apart where they cannot, or are not set to."""
+        if self.pace == "together":
+            for key in ("only", "stage_images"):
+                if getattr(self, key):
+                    raise InputError(
+                        f"{key}: all stages of a run with pace=together are at the same step; set pace=free, or leave "
+                        f"{key} out"
+                    )
+        if self.exchange == "none" and (joint := [part.stages for part in components(self) if len(part.stages) > 1]):
+            raise InputError(
+                f"exchange: none, and {', '.join(joint[0])} take outputs or feedback of each other in every step: set "
+                "image_stage=none teacher_forcing.start=1 teacher_forcing.end=1, and flow.outputs=real"
+            )
+        chosen_components(self)
+        return self
+
+    def by_component(self) -> dict[str, RunSettings]:
+        """Return the settings by which each component that ``only`` names is trained, by its name.
+
+        ``run`` is the folder of the component, see :mod:`cluster.run.layout`.
+        """
+        return {part.name: self.of_component(part) for part in chosen_components(self)}
+
+    def of_component(self, component: Component) -> RunSettings:
+        """Return the settings by which one component is trained."""
+        run = component_run(self.run, component.name)
+        return component_settings(self, component).model_copy(update={"run": run})
 
     @property
     def last_step(self) -> int:

@@ -17,8 +17,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from cluster.run.checkpoints import Checkpoint
-from cluster.run.layout import STATISTICS, TEACHER, TEACHER_RECORD, averages_file
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.layout import STATISTICS, TEACHER, TEACHER_RECORD, averages_file, whole_run
 from cluster.run.model_record import RESTORE, StoredRecord, damaged_record, read_record
 from cluster.run.settings import RunSettings, differing_keys
 from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read_verified, write_files
@@ -152,7 +152,7 @@ def open_teacher(settings: RunSettings) -> Teacher:
         InputError: there is none, its record is damaged, or it has other bands or networks.
 
     """
-    teacher = find_teacher(settings.run)
+    teacher = find_teacher(whole_run(settings.run, settings.only))
     if teacher is None:
         raise InputError(
             f"{settings.run} holds no teacher, of which its students (experts) are to learn: begin with `freqgan "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ from cluster.execution.executor import Executor, RecoveryBudget, RestorePoint, R
 from cluster.execution.failure_policy import Recovery
 from cluster.execution.inline import InlineExecutor
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, given_address
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
-from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_checkpoint
+from cluster.run.checkpoints import has_checkpoints, open_checkpoint
 from cluster.run.data_source import DataSource, measure_statistics, open_source
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.leftovers import remove_leftovers
@@ -33,6 +35,8 @@ from cluster.training.stop_signals import stop_requests
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.stage_names import stage_names
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,48 @@ def train(settings: RunSettings, callback: TrainingCallback, *, address: str | N
     """Train ``settings`` to its end, resuming where its run folder left off.
 
     SIGTERM and SIGINT end it at the next step boundary with a checkpoint ("stopped"). Where a failure has cost more
-    than can be replayed, all stages begin again at the last checkpoint.
+    than can be replayed, all stages begin again at the last checkpoint. A run at a free pace is for
+    :mod:`cluster.training.free_running`.
 
     Raises:
         InputError: something given cannot be used, or another process trains the same run.
         RunError: something failed while running; running again resumes.
 
     """
-    if settings.executor == "inline" or given_address(address) is None:
+    return finish(training(settings, callback, Surroundings(address)))
+
+
+def finish(steps: Generator[None, None, Result]) -> Result:
+    """Run a training that gives way after every step to its end, and return what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a training is given from outside.
+
+    Attributes:
+        address: of the Ray that it is to use; None starts one.
+        stopped: ends it at the next step boundary with a checkpoint when it is set; None has signals end it.
+        statistics: of the bands; None measures them where they are not there yet.
+
+    """
+
+    address: str | None = None
+    stopped: threading.Event | None = None
+    statistics: BandStatistics | None = None
+
+
+def training(
+    settings: RunSettings, callback: TrainingCallback, surroundings: Surroundings
+) -> Generator[None, None, TrainResult]:
+    """Train as :func:`train` does, and give way after every finished step."""
+    if settings.executor == "inline" or given_address(surroundings.address) is None:
         choose_device(settings.device)  # no other machine will come with the GPU that this one lacks
     given, settings = settings, effective_settings(settings)
     root = open_folder(settings.run).child(CHECKPOINTS)
@@ -92,7 +130,7 @@ def train(settings: RunSettings, callback: TrainingCallback, *, address: str | N
                 f"object_store_mib: {settings.object_store_mib} MiB hold window={settings.window} and "
                 f"snapshot_every={settings.snapshot_every}, in place of {given.window} and {given.snapshot_every}"
             )
-        return _train(settings, source, checkpoint, callback, lease, address)
+        return (yield from _train(settings, source, checkpoint, callback, lease, surroundings))
 
 
 def effective_settings(settings: RunSettings) -> RunSettings:
@@ -128,36 +166,43 @@ def _train(
     checkpoint: Checkpoint | None,
     callback: TrainingCallback,
     lease: Lease,
-    address: str | None,
-) -> TrainResult:
+    surroundings: Surroundings,
+) -> Generator[None, None, TrainResult]:
     """Train as :func:`train` says, while nobody else trains the same run."""
     notes = _notes(checkpoint, source)
     if checkpoint is not None and checkpoint.step >= settings.last_step:  # machines would have nothing to do
         callback.on_start(checkpoint.step, notes)
         callback.on_end(checkpoint.step, "done")
         return TrainResult(checkpoint.step, "done")
-    if settings.executor == "ray" and (ray_address := given_address(address)) is not None:
+    if settings.executor == "ray" and (ray_address := given_address(surroundings.address)) is not None:
         from cluster.ray_engine.connection import check_cluster  # only here: importing Ray takes a second
 
         check_cluster(ray_address)  # before anything is measured for it
-    statistics = _statistics(source, callback) if checkpoint is None else checkpoint.statistics()
+    if checkpoint is None and source.quarantine is not None:
+        source.quarantine.begin_anew()  # here, where nobody else trains the same run
+    statistics = surroundings.statistics if checkpoint is None else checkpoint.statistics()
+    statistics = statistics or band_statistics(source, callback)
     start = Start(checkpoint, notes)
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):
         notes.append("precision: this processor has no bfloat16 instructions; float32 would be several times faster")
-    with stop_requests() as stopped:  # one for all attempts: a request that comes between them counts as well
-        step = Run(settings, source, statistics, writer, callback, address, stopped).train(start)
+    with _stop_event(surroundings.stopped) as stopped:  # for all attempts: a request between them counts as well
+        run = Run(settings, source, statistics, writer, callback, surroundings, stopped)
+        step = yield from run.train(start)
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
     callback.on_end(step, reason)
     return TrainResult(step, reason)
 
 
-def _statistics(source: DataSource, callback: TrainingCallback) -> BandStatistics:
-    """Return the statistics of a new run, which begins with nothing in quarantine; those of students' teacher."""
-    if source.quarantine is not None:
-        source.quarantine.begin_anew()  # here, where nobody else trains the same run
+def _stop_event(given: threading.Event | None) -> AbstractContextManager[threading.Event]:
+    """Return what gives the event that ends a training: ``given``, or one that signals set."""
+    return stop_requests() if given is None else nullcontext(given)
+
+
+def band_statistics(source: DataSource, callback: TrainingCallback) -> BandStatistics:
+    """Return the statistics of a new run; those of students' teacher."""
     if has_students(source.settings):
         return open_teacher(source.settings).statistics()
     count = min(source.settings.statistics_images, source.index.sample_count)
@@ -198,7 +243,7 @@ class Run:
         statistics: of the bands of these images.
         writer: commits its checkpoints.
         callback: receives its events.
-        address: of the Ray that it is to use; None starts one.
+        surroundings: what it is given from outside.
         stopped: is set when the training is to end with a checkpoint.
 
     """
@@ -208,15 +253,20 @@ class Run:
     statistics: BandStatistics
     writer: CheckpointWriter
     callback: TrainingCallback
-    address: str | None
+    surroundings: Surroundings
     stopped: threading.Event
 
-    def train(self, start: Start) -> int:
+    @property
+    def address(self) -> str | None:
+        """The address of the Ray that it is to use; None starts one."""
+        return self.surroundings.address
+
+    def train(self, start: Start) -> Generator[None, None, int]:
         """Train with one executor after the other, each from the last checkpoint; return the finished steps."""
         damaged: dict[tuple[int, str], str] = {}
         while True:
             try:
-                return self.attempt(start)
+                return (yield from self.attempt(start))
             except RollBackError as error:
                 checkpoint = _newest(self.settings, damaged)
                 start = Start(checkpoint, [], error.budget)
@@ -229,7 +279,7 @@ class Run:
                 start = replace(start, checkpoint=checkpoint, notes=_notes(checkpoint, self.source))
                 self.writer.first_step = start.step
 
-    def attempt(self, start: Start) -> int:
+    def attempt(self, start: Start) -> Generator[None, None, int]:
         """Train with one executor, to the end or to a stop; return the finished steps.
 
         Raises:
@@ -245,11 +295,11 @@ class Run:
             )
         executor = self._executor(start)
         try:
-            with stop_requests(self.stopped):  # again: Ray has installed handlers of its own when it started
+            with self._signals():
                 self.callback.on_start(start.step, start.notes)
                 if start.rolled_back is not None:
                     self.callback.on_recovery(start.rolled_back)
-                return Coordinator(
+                coordinator = Coordinator(
                     self.settings,
                     executor,
                     self.writer,
@@ -257,9 +307,15 @@ class Run:
                     start.step,
                     stopping=lambda: self.stopped.is_set() or executor.is_leaving(),
                     quarantine=self.source.quarantine,
-                ).run()
+                )
+                return (yield from coordinator.run())
         finally:
             executor.close()
+
+    def _signals(self) -> AbstractContextManager[object]:
+        """Have signals set ``stopped``, again: Ray has installed handlers of its own when it started."""
+        own = self.surroundings.stopped is None or self.settings.executor == "ray"
+        return stop_requests(self.stopped) if own else nullcontext()
 
     def _executor(self, start: Start) -> Executor:
         checkpoint, restore = start.checkpoint, None

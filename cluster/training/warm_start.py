@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
-from cluster.run.checkpoints import Checkpoint
 from cluster.run.data_source import DataSource
 from cluster.run.layout import checkpoint_path
 from cluster.run.settings import RunSettings

@@ -30,7 +30,13 @@ class Needs:
 
 
 def stage_needs(settings: ModelSettings) -> dict[str, Needs]:
-    """Return the needs of every stage by its name, in the order of the chain, the image stage last."""
+    """Return the needs of every stage that is trained by its name, in the order of the chain, the image stage last."""
+    only = settings.only
+    return {name: needs for name, needs in all_needs(settings).items() if not only or name in only}
+
+
+def all_needs(settings: ModelSettings) -> dict[str, Needs]:
+    """Return the needs of every stage of the model, as :func:`stage_needs`, whatever ``settings.only`` says."""
     plan = settings.band_plan()
     exchanging = _exchanging(settings, plan)
 

@@ -143,6 +143,16 @@ class ModelSettings(SettingGroup):
         description="Images to see in all: epochs times the images there are. Schedules are functions of this "
         "number, so a finished run cannot be made longer.",
     )
+    stage_images: dict[str, int] = Field(
+        {},
+        description="Images that an expert sees in place of `images`, where it trains at its own pace: by its name or "
+        "a band of it, or by low, high or default (stage_images.LL3=2000000); the image stage is image.",
+    )
+    only: tuple[str, ...] = Field(
+        (),
+        description="The stages that this process trains, where they train at their own pace (only=LL3,HL3); others "
+        "are trained by other processes, at any time and place, that share the run folder alone. All where not given.",
+    )
     statistics_images: int = Field(
         10_000, ge=1, description="Images from which means and scales of the bands are measured."
     )

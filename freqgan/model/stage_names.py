@@ -11,6 +11,10 @@ IMAGE_STAGE = "image"
 
 
 def stage_names(settings: ModelSettings) -> list[str]:
-    """Return all stages in the order of the chain: the experts, then the image stage, if it is trained."""
+    """Return all stages in the order of the chain: the experts, then the image stage, if it is trained.
+
+    Where ``settings.only`` names some, it is these.
+    """
     names = [gan.name for gan in settings.band_plan().gans]
-    return [*names, IMAGE_STAGE] if settings.image_stage.enabled else names
+    names = [*names, IMAGE_STAGE] if settings.image_stage.enabled else names
+    return [name for name in names if not settings.only or name in settings.only]

@@ -44,7 +44,7 @@ def step_graph(settings: ModelSettings) -> tuple[StageCall, ...]:
     for pass_number in range(1, plan.cycles + 1):
         last = pass_number == plan.cycles
         for gan in plan.gans:
-            if not last and gan.name not in taken:
+            if gan.name not in needs or (not last and gan.name not in taken):
                 continue
             wanted = needs[gan.name].outputs
             inputs = [(source.name, pass_number) for source in plan.sources(gan) if source.name in wanted]

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cluster.run.checkpoints import Checkpoint, has_checkpoints, open_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import has_checkpoints, open_checkpoint
 from cluster.run.presence import check_data
 from cluster.run.settings import RunSettings
 from cluster.run.teacher import check_shape, copy_teacher, find_teacher

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from cluster.data.decoding import Pixels
-from cluster.run.checkpoints import Checkpoint, open_model
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK

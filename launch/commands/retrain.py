@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from cluster.data.shard_index import read_index
 from cluster.data.shards import Shard
 from cluster.evaluation.evaluate import check_real, evaluate_checkpoint
-from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.data_source import open_source
 from cluster.run.model_record import Attempt, GateRow, Lineage, PinnedShard, TrainingData, Verdict, read_record
 from cluster.run.model_registry import ModelRegistry, Version
@@ -30,7 +31,8 @@ from cluster.training.warm_start import begin_from, shape_of
 from freqgan import __version__
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import HIGH_IS_GOOD
-from launch.commands.train import STOPPED_EXIT_CODE, run_training
+from launch.commands.train import run_training
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from launch.pages.retraining import ANNOUNCED, summarise, write_summary
 from launch.settings.load import validate_settings
 from launch.settings.policy import Policy

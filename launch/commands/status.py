@@ -11,7 +11,8 @@ from rich import box
 from rich.table import Table
 
 from cluster.data.quarantine import QUARANTINE
-from cluster.run.checkpoints import Checkpoint, find_checkpoint, has_checkpoints
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.presence import no_run
 from cluster.storage.folder import Folder, open_folder

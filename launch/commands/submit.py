@@ -17,7 +17,7 @@ import typer
 from cluster.ray_engine.jobs import Job, Jobs
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
-from launch.commands.train import STOPPED_EXIT_CODE
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from launch.settings.load import dump_settings
 
 SETTINGS = "settings.yaml"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 
+from cluster.run.checkpoints import has_checkpoints
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import FreqganError
+from launch.commands.free_training import train_in_processes, train_in_turns
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from launch.console.progress import ProgressReporter
 from launch.pages.report import write_report
 from launch.run_folder.folder import TRACEBACK
-
-STOPPED_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: run the same command again to go on."""
 
 
 def run_training(settings: RunSettings, address: str | None = None) -> int:
@@ -26,6 +26,8 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
     """
     with ProgressReporter(settings) as reporter:
         try:
+            if settings.pace == "free":
+                return _train_free(settings, address, reporter)
             result = train(settings, reporter, address=address)
         except FreqganError:
             raise
@@ -33,11 +35,32 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
             with suppress(FreqganError):  # a disk that is full must not hide what happened
                 open_folder(settings.run).write(TRACEBACK, traceback.format_exc().encode())
             raise
-    try:
-        reporter.say(f"report: {write_report(settings.run, note=reporter.warn)}")
-    except FreqganError as error:  # the training stands all the same, and a scheduler must hear so
-        reporter.warn(f"no report was written: {error}")
+    _write_report(settings.run, reporter)
     if result.reason == "stopped":
         reporter.say(f"stopped after step {result.step}; the same command goes on from there")
+        return STOPPED_EXIT_CODE
+    return 0
+
+
+def _write_report(run: str, reporter: ProgressReporter) -> None:
+    try:
+        reporter.say(f"report: {write_report(run, note=reporter.warn)}")
+    except FreqganError as error:  # the training stands all the same, and a scheduler must hear so
+        reporter.warn(f"no report was written: {error}")
+
+
+def _train_free(settings: RunSettings, address: str | None, reporter: ProgressReporter) -> int:
+    """Train components at their own pace; write the report of the whole model if all are trained from here."""
+    if settings.executor == "ray" and len(settings.by_component()) > 1:
+        stopped = train_in_processes(settings, address, reporter)
+    else:
+        result = train_in_turns(settings, address, reporter)
+        stopped = result.stopped
+        for text in result.busy.values():
+            reporter.warn(text)
+    if not settings.only and has_checkpoints(settings.run):
+        _write_report(settings.run, reporter)
+    if stopped:
+        reporter.say("stopped; the same command goes on from there")
         return STOPPED_EXIT_CODE
     return 0

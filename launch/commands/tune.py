@@ -10,7 +10,9 @@ from rich import box
 from rich.table import Table
 
 from cluster.evaluation.sampler_search import SamplerSearch, search_sampler
-from cluster.run.checkpoints import Checkpoint, open_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import open_checkpoint
+from cluster.run.presence import check_data
 from freqgan.metrics.catalogue import LEARNED_FRECHET
 from freqgan.model.expert_settings import GenerationSettings
 from launch.console.tables import plain_console
@@ -49,19 +51,15 @@ def tune_command(
 
     def search(checkpoint: Checkpoint) -> SamplerSearch:
         shards = data if data is not None else checkpoint.settings.data
+        check_data(shards, ask_buckets=True)
         return search_sampler(checkpoint, shards, most_evaluations=evaluations, count=count, seed=seed, note=note)
 
-    found = open_checkpoint(run, search, note=note)
-    plain_console(PRINTED_WIDTH).print(trials_table(found))
-    options = best_options(found)
+    result = open_checkpoint(run, search, note=note)
+    plain_console(PRINTED_WIDTH).print(trials_table(result))
+    options = options_for(result.best.generation, result.axes)
     print(f"best: {' '.join(options.arguments)}")
     if target is not None:
-        target[0].write(target[1], json.dumps(search_json(found, options), indent=1).encode())
-
-
-def best_options(search: SamplerSearch) -> GenerationOptions:
-    """Return the options of the best trial, of those settings that were searched."""
-    return options_for(search.best.generation, search.axes)
+        target[0].write(target[1], json.dumps(search_json(result, options), indent=1).encode())
 
 
 def search_json(search: SamplerSearch, options: GenerationOptions) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from cluster.evaluation.likelihood import ExpertLikelihood, LikelihoodReport, Mean, measure_likelihoods
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from freqgan.errors import InputError
 from freqgan.generation.likelihood import why_no_likelihood
 from freqgan.generation.synthesiser import Synthesiser

@@ -16,7 +16,7 @@ from cluster.data.quarantine import QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError
 from freqgan.tensor_dicts import Metrics
@@ -38,11 +38,12 @@ class ProgressReporter:
     Args:
         settings: of the run.
         console: where to; stderr where not given, so that stdout is left to results.
+        component: its name, where it is one of several that train at their own pace: it is in every line.
 
     """
 
-    def __init__(self, settings: RunSettings, console: Console | None = None) -> None:
-        self.settings = settings
+    def __init__(self, settings: RunSettings, console: Console | None = None, component: str = "") -> None:
+        self.settings, self.component = settings, component
         self.console = console or plain_console(stderr=True, soft_wrap=True)
         self._folder: RunFolder | None = None
         self._live: LiveProgress | None = None
@@ -72,11 +73,15 @@ class ProgressReporter:
 
     def say(self, text: str) -> None:
         """Print one line for the user."""
-        self.console.print(Text(text))
+        self.console.print(Text(self._prefix + text))
 
     def warn(self, text: str) -> None:
         """Print one line that must not be overlooked."""
-        self.console.print(Text.assemble(("note:", "yellow"), " ", text))
+        self.console.print(Text.assemble(self._prefix, ("note:", "yellow"), " ", text))
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.component}: " if self.component else ""
 
     # -- Reporter ------------------------------------------------------------------------------
 
@@ -91,7 +96,7 @@ class ProgressReporter:
             self.warn(note)
         self._folder = RunFolder(self.settings, first_step)
         self._first_step, self._line_step, self._line_s = first_step, first_step, time.monotonic()
-        if self.console.is_terminal:
+        if self.console.is_terminal and self.settings.pace == "together":  # else there are several, with lines each
             self._live = LiveProgress(self.settings, self.console, first_step)
         self.say(f"training {self.settings.run}: step {first_step} of {self.settings.last_step}")
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cluster.data.quarantine import Quarantine, QuarantinedImage, read_quarantine, reasons_text
 from cluster.evaluation.background import Evaluation
-from cluster.run.checkpoints import Checkpoint, best_checkpoint, open_model
+from cluster.run.checkpoint import Checkpoint, best_checkpoint
+from cluster.run.checkpoints import open_model
 from cluster.run.data_source import DataSource, open_source
 from cluster.run.layout import CHECKPOINTS
 from cluster.run.settings import RunSettings

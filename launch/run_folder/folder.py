@@ -15,7 +15,7 @@ from cluster.evaluation.background import Evaluation
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.coordinator import BEGUN
 from cluster.execution.failure_policy import Recovery
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.settings import RunSettings
 from cluster.storage.errors import disk_errors
 from cluster.storage.folder import open_folder
@@ -50,12 +50,13 @@ class RunFolder:
             if self.folder.exists(name):
                 self.folder.download(name, self.local / name)
         self.folder.delete(TRACEBACK)  # of a start before this one
-        self.folder.write(CONFIG, dump_settings(settings).encode())
+        if not settings.only:  # a component is trained by the settings of the whole run
+            self.folder.write(CONFIG, dump_settings(settings).encode())
         self._metrics = MetricsLog(self.local / METRICS, first_step)
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
         self._failures = FailureLog(self.local / FAILURES)
         self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
-        self._samples = SampleGrids(self.folder, settings.keep_checkpoints - 1)
+        self._samples = None if settings.only else SampleGrids(self.folder, settings.keep_checkpoints - 1)
 
     def record(self, record: StepRecord) -> None:
         """Write a line of metrics and one TensorBoard event with all numbers of a step."""
@@ -67,8 +68,12 @@ class RunFolder:
         self._events.add(scalars, record.step)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Bring the folder up to date with a checkpoint, whose sample grid is drawn beside the training."""
-        self._samples.add(checkpoint)
+        """Bring the folder up to date with a checkpoint, whose sample grid is drawn beside the training.
+
+        One component of a model has nothing to draw.
+        """
+        if self._samples is not None:
+            self._samples.add(checkpoint)
         self.flush()
 
     def evaluate(self, evaluation: Evaluation) -> None:
@@ -97,7 +102,8 @@ class RunFolder:
             closing.callback(self._events.close)
             for log in (self._metrics, self._evaluations, self._failures):
                 closing.callback(log.close)
-            closing.callback(self._samples.close)
+            if self._samples is not None:
+                closing.callback(self._samples.close)
             self.flush()
 
     def _upload(self, path: Path) -> None:

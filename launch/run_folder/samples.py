@@ -9,7 +9,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from cluster.evaluation.background import BACKGROUND_NICENESS
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.storage.folder import Folder
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import encode_png, tile

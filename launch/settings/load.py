@@ -26,6 +26,14 @@ SHORTHANDS: dict[str, dict[str, Values]] = {
     "experts": {kind: {DEFAULT: kind} for kind in EXPERT_KINDS},
 }
 """What a single word in the place of a group of settings, or of a table, stands for."""
+IMPLIED: dict[tuple[str, str], Values] = {
+    ("exchange", "none"): {
+        "image_stage": {"enabled": False},
+        "teacher_forcing": {"start": 1.0, "end": 1.0},
+        "pace": "free",
+    }
+}
+"""Other settings that come with a value of one, over those of a preset; what is given beside it or later wins."""
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
@@ -120,6 +128,7 @@ def _read_source(source: str) -> Values:
     preset = values.pop(PRESET_KEY, None)
     values = {key: _written_out(key, value) for key, value in values.items()}
     values, dotted = _unfold(values, source)
+    values = _with_implied(values)
     if preset is not None:
         values = _merge(_read_preset(str(preset)), values)
     for key, value in dotted.items():
@@ -221,10 +230,20 @@ def _override(values: Values, text: str) -> None:
         raise InputError(f"{text}: a preset is named in the place of SETTINGS, or by `preset:` in a settings file")
     parsed = value if _is_text(key) else parse_yaml(value, f"{key}: {value!r} is no valid YAML value")
     full = _written_out(key, parsed)
-    if full is parsed:
+    if isinstance(parsed, str) and (implied := IMPLIED.get((key, parsed))):
+        values.update(_merge(values, implied | {key: parsed}))
+    elif full is parsed:
         _place(values, key, parsed)
     else:
         values.update(_merge(values, {key: full}))
+
+
+def _with_implied(values: Values) -> Values:
+    """Return ``values`` over the settings that come with them."""
+    for (key, word), implied in IMPLIED.items():
+        if values.get(key) == word:
+            values = _merge(implied, values)
+    return values
 
 
 def _written_out(key: str, value: Any) -> Any:

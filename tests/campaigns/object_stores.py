@@ -29,7 +29,7 @@ from cluster.run.model_registry import ModelRegistry
 from cluster.storage.s3_access import access_of
 from cluster.storage.storage_check import StorageCheck, check_storage
 from freqgan.errors import FreqganError, InputError
-from launch.commands.train import STOPPED_EXIT_CODE
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.drivers import Driver
 from tests.campaigns.chaos.racing import CHECKPOINT_EVERY, racing_case, settings_of
 from tests.campaigns.chaos.stages import quiet_of

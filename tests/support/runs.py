@@ -14,7 +14,8 @@ from cluster.data.quarantine import QuarantinedImage
 from cluster.evaluation.background import Evaluation
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
-from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from cluster.run.settings import RunSettings
 from cluster.training.train import TrainResult, train
 from tests.support.models import TINY, TINY_SIZES

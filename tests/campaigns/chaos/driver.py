@@ -15,11 +15,11 @@ from typing import Any
 
 from cluster.execution.callbacks import StepRecord
 from cluster.execution.failure_policy import Recovery
-from cluster.run.checkpoints import Checkpoint
+from cluster.run.checkpoint import Checkpoint
 from cluster.storage.lease import Lease
 from cluster.training import train
 from freqgan.errors import FreqganError
-from launch.commands.train import STOPPED_EXIT_CODE
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.trainings import chaos_settings
 from tests.support.runs import Events
 

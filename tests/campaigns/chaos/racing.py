@@ -12,7 +12,7 @@ from typing import Any
 from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
-from launch.commands.train import STOPPED_EXIT_CODE
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.drivers import Driver
 from tests.campaigns.chaos.rows import Row
 from tests.campaigns.chaos.stages import quiet_of, s3_bucket

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cluster.run.checkpoints import find_checkpoint
-from launch.commands.train import STOPPED_EXIT_CODE
+from launch.console.exit_codes import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.drivers import Driver
 from tests.campaigns.chaos.rows import Row
 from tests.campaigns.chaos.stages import quiet_of

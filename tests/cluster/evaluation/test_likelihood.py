@@ -13,7 +13,8 @@ from PIL import Image
 
 from cluster.data.packing import pack
 from cluster.evaluation.likelihood import TOTAL, measure_likelihoods
-from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from cluster.training.train import train
 from freqgan.errors import InputError
 from freqgan.pixels import to_pixels

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from cluster.run.settings import RunSettings
 from cluster.stages.process_group import GroupBrokenError, ReplicaGroup
 from cluster.training.train import train as train_run

@@ -16,7 +16,8 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.execution.callbacks import StepRecord
-from cluster.run.checkpoints import Checkpoint, find_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from cluster.training.train import train

@@ -1,0 +1,262 @@
+"""A checkpoint: the manifest that makes it one, and what it names.
+
+A folder is a checkpoint when it has a manifest; :mod:`cluster.run.checkpoint_writer` writes it last. A file is verified
+when it is read, and only once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from cluster.run.layout import (
+    BEST,
+    LATEST,
+    MANIFEST,
+    STATISTICS,
+    checkpoint_path,
+)
+from cluster.run.settings import RunSettings
+from cluster.run.stage_files import read_averages, read_counters, read_tensors
+from cluster.storage.checksummed_files import FileRecord, read_verified
+from cluster.storage.folder import Folder
+from freqgan.errors import FreqganError, RunError
+from freqgan.generation.synthesiser import Synthesiser
+from freqgan.metrics.catalogue import Yardstick
+from freqgan.model.band_statistics import BandStatistics
+from freqgan.model.expert_settings import GenerationSettings
+from freqgan.model.stage_names import stage_names
+from freqgan.setting_group import AS_STORED
+
+FORMAT = 2
+"""The format that is written: a stage has files by purpose, and manifests name files relative to ``checkpoints/``."""
+ONE_FILE_FORMAT = 1
+"""An older format, which is still read: a stage has one file with everything, named relative to its manifest."""
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Checkpoint:
+    """A committed checkpoint.
+
+    Attributes:
+        step: how many steps were finished.
+        root: the folder of all checkpoints of the run.
+        attempt: the name of the process that wrote it.
+        manifest: as it is stored.
+        notes: what was passed over to find it.
+
+    """
+
+    step: int
+    root: Folder
+    attempt: str
+    manifest: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Folder:
+        """The folder that its manifest is in."""
+        return self.root.child(checkpoint_path(self.step, self.attempt))
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """The settings it was trained with."""
+        return RunSettings.model_validate(self.manifest["settings"], context=AS_STORED)
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return int(self.manifest["images"])
+
+    @cached_property
+    def stage_steps(self) -> dict[str, int]:
+        """How many steps each stage has finished, by its name; all are equal where stages wait for each other."""
+        stored = self.manifest.get("stages")
+        if stored is None:
+            return dict.fromkeys(stage_names(self.settings), self.step)
+        return {str(name): int(step) for name, step in stored.items()}
+
+    @cached_property
+    def records(self) -> list[FileRecord]:
+        """Every file with size and sha256, named relative to the folder of checkpoints."""
+        records = [FileRecord(**record) for record in self.manifest["files"]]
+        if self.manifest["format"] != ONE_FILE_FORMAT:
+            return records
+        return [FileRecord(self._own(r.name), r.size_bytes, r.sha256) for r in records]
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """Return all tensors by stage, verified: weights, averages, optimiser moments, states to go back to.
+
+        Their shapes (...) are those of the networks of the settings.
+        """
+        return {stage: read_tensors(stage, self.records, self.read) for stage in self.stage_steps}
+
+    def averages(self) -> dict[str, dict[str, Tensor]]:
+        """Return the averaged weights of the generators by stage, verified: all that a picture needs.
+
+        Their shapes (...) are those of the generators of the settings.
+        """
+        return {stage: read_averages(stage, self.records, self.read) for stage in self.stage_steps}
+
+    def counters(self, stage: str) -> bytes:
+        """Return the counters of a stage as they are stored, JSON, verified."""
+        return read_counters(stage, self.records, self.read)
+
+    def statistics(self) -> BandStatistics:
+        """Return the band statistics, verified."""
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> BandStatistics:
+        record = next(record for record in self.records if record.name == self.statistics_name)
+        return BandStatistics.from_tensors(load_safetensors(self.read(record)))
+
+    @property
+    def statistics_name(self) -> str:
+        """The name of the file of the band statistics among :attr:`records`."""
+        return self.manifest.get("statistics") or self._own(STATISTICS)
+
+    def synthesiser(self, generation: GenerationSettings | None = None) -> Synthesiser:
+        """Return the generators of this checkpoint, on the CPU; ``generation`` in place of its settings, if given."""
+        settings = self.settings if generation is None else self.settings.model_copy(update={"generation": generation})
+        return Synthesiser(settings, self.statistics(), self.averages())
+
+    def digest(self) -> str:
+        """sha256 over the name, type, shape and bytes of every weight and optimiser state, in the order of names."""
+        total = hashlib.sha256()
+        for stage, tensors in sorted(self.states().items()):
+            total.update(self._digested(stage, tensors))
+        return total.hexdigest()
+
+    def stage_digests(self) -> dict[str, str]:
+        """Return for every stage the sha256 of what :meth:`digest` takes of it."""
+        return {name: hashlib.sha256(self._digested(name, x)).hexdigest() for name, x in self.states().items()}
+
+    def _digested(self, stage: str, tensors: Mapping[str, Tensor]) -> bytes:
+        parts = [stage.encode() + self.counters(stage)]
+        for name, tensor in sorted(tensors.items()):
+            parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), tensor.numpy().tobytes()]
+        return b"".join(parts)
+
+    def verify(self) -> None:
+        """DamagedFileError unless every file is there and has the recorded size and sha256."""
+        for record in self.records:
+            self.read(record)
+
+    def read(self, record: FileRecord) -> bytes:
+        """Return the bytes of one of :attr:`records`; DamagedFileError where they are not those that were recorded."""
+        return read_verified(self.root, record)
+
+    def _own(self, name: str) -> str:
+        return checkpoint_path(self.step, self.attempt, name)
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The checkpoint that was scored best: its step, its fit, and what that was measured by."""
+
+    step: int
+    fit: float
+    yardstick: Yardstick = "bands"
+
+
+def best_checkpoint(root: Folder) -> BestCheckpoint | None:
+    """Return the checkpoint that was scored best, where any was."""
+    try:
+        pointer = json.loads(root.read(BEST)) if root.exists(BEST) else None
+        if pointer is None:
+            return None
+        yardstick: Yardstick = "learned" if pointer.get("yardstick") == "learned" else "bands"
+        return BestCheckpoint(int(pointer["step"]), float(pointer["fit"]), yardstick)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def candidates(root: Folder, names: Iterable[str]) -> list[tuple[int, str]]:
+    """(step, attempt) from the newest; of one step, the attempt that LATEST names first.
+
+    Left out are steps that a process committed after another had taken the run over from an earlier one. ``names``
+    are those of all objects below ``root``.
+    """
+    try:
+        pointer = json.loads(root.read(LATEST)) if root.exists(LATEST) else {}
+        preferred = (pointer.get("step"), pointer.get("attempt"))
+        epoch, first_step = int(pointer.get("epoch", 0)), int(pointer.get("first_step", 0))
+    except (ValueError, AttributeError, TypeError):
+        preferred, epoch, first_step = (None, None), 0, 0
+    found = sorted(committed_among(names), key=lambda c: (c[0], c == preferred), reverse=True)
+    return [c for c in found if c[0] <= first_step or c == preferred or not _is_fenced(root, *c, epoch)]
+
+
+def _is_fenced(root: Folder, step: int, attempt: str, epoch: int) -> bool:
+    """Return whether the manifest says that its writer's lease came before ``epoch``."""
+    if epoch <= 1:
+        return False
+    try:
+        return int(json.loads(root.read(checkpoint_path(step, attempt, MANIFEST))).get("epoch", 0)) < epoch
+    except (FreqganError, ValueError, AttributeError, TypeError):
+        return False  # whoever reads it says what is wrong with it
+
+
+def committed_among(names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """(step, attempt) of every manifest among ``names``, of objects below the folder of checkpoints."""
+    return ((int(step), attempt) for step, attempt in attempts_among(names, MANIFEST))
+
+
+def attempts_among(names: Iterable[str], having: str | None = None) -> Iterator[tuple[str, str]]:
+    """(folder of a step, attempt) of the objects ``names``, or of those called ``having`` alone."""
+    for name in names:
+        step, *rest = name.split("/")
+        if len(rest) == 2 and step.isdecimal() and having in (None, rest[1]):
+            yield step, rest[0]
+
+
+class UnusableError(RunError):
+    """A manifest or a listing that says that a checkpoint cannot be used."""
+
+
+def check_sizes(checkpoint: Checkpoint, sizes: Mapping[str, int]) -> None:
+    """Raise UnusableError unless all files of ``checkpoint`` are among ``sizes``, by name, with the recorded size."""
+    for record in checkpoint.records:
+        size = sizes.get(record.name)
+        if size != record.size_bytes:
+            there = "is not there" if size is None else f"has {size} bytes"
+            raise UnusableError(
+                f"{checkpoint.root.url}/{record.name} {there}; the manifest says {record.size_bytes} bytes"
+            )
+
+
+def read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
+    """Return the checkpoint of a manifest; UnusableError for one that is damaged or not of this program."""
+    name = f"{root.url}/{checkpoint_path(step, attempt, MANIFEST)}"
+    try:
+        manifest = json.loads(root.read(checkpoint_path(step, attempt, MANIFEST)))
+        if manifest["format"] not in (FORMAT, ONE_FILE_FORMAT):
+            raise UnusableError(
+                f"{name} has format {manifest['format']}, this version reads {ONE_FILE_FORMAT} and {FORMAT}"
+            )
+        checkpoint = Checkpoint(step, root, attempt, manifest)
+        _ = checkpoint.settings
+        if manifest["step"] != step or settings_sha256(manifest["settings"]) != manifest["settings_sha256"]:
+            raise UnusableError(f"{name} does not belong to step {step} of these settings")
+        _ = checkpoint.records, checkpoint.images, checkpoint.stage_steps
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, FreqganError):
+            raise UnusableError(str(error)) from error
+        raise UnusableError(f"{name} is no manifest of this program: {type(error).__name__}: {error}") from error
+    return checkpoint
+
+
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Return the sha256 of settings as they are stored: one that a later version adds must not make it differ."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -58,7 +58,7 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
             check_real(comparison.settings.data, comparison.settings, SAMPLER_COUNT)
     open_folder(str(comparison.out)).check_writable()
     comparison.out.mkdir(parents=True, exist_ok=True)
-    entrants = _entrants(comparison, note)
+    entrants = entrants_of(comparison, note)
     _teach(comparison, entrants, note)
     with stop_requests() as stopped:
         done = _run_all(comparison, entrants, note, stopped.is_set)
@@ -68,7 +68,7 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
     return 0, write_page(comparison.out, runs, comparison.count, comparison.minutes)
 
 
-def _entrants(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:
+def entrants_of(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:
     """Return every system with every seed, at the cost of the settings that were given."""
     systems = equal_systems(
         comparison.settings, comparison.systems, out=comparison.out, held_out=comparison.held_out,
@@ -190,8 +190,8 @@ def _check_minutes(settings: RunSettings, minutes: float, budget: int | None) ->
         raise InputError(
             f"--minutes {minutes:g} and --budget {budget} both say how many images a run sees: leave one of them out"
         )
-    if settings.max_steps is not None:
-        raise InputError(
-            f"--minutes {minutes:g} and max_steps={settings.max_steps} both say how long a run trains: leave one of "
-            "them out"
-        )
+    for key in ("max_steps", "stage_images"):
+        if value := getattr(settings, key):
+            raise InputError(
+                f"--minutes {minutes:g} and {key}={value} both say how long a run trains: leave one of them out"
+            )

@@ -60,11 +60,12 @@ class RunScores:
     @cached_property
     def minutes(self) -> float | None:
         """Minutes that its stages took for all steps; None where the run keeps no metrics."""
-        file = Path(self.settings.run, METRICS)
-        if not file.exists():
+        settings = self.settings
+        runs = [settings] if settings.pace == "together" else list(settings.by_component().values())
+        files = [Path(part.run, METRICS) for part in runs]
+        if not all(file.exists() for file in files):
             return None
-        with file.open("rb") as lines:
-            return trained_minutes(lines)
+        return sum(trained_minutes(file.read_bytes().splitlines(keepends=True)) for file in files)
 
     @property
     def way(self) -> str:

@@ -13,7 +13,7 @@ from tests.support.runs import tiny_run_settings, trained
 
 Capsys = pytest.CaptureFixture[str]
 GUIDED = {**FLOWS, "flow": {**FLOWS["flow"], "guide_at": 0.02}, "max_steps": 2}
-COMMANDS = ("generate", "edit", "super-resolve", "report")
+COMMANDS = ("generate", "edit", "super-resolve", "report", "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,7 @@ def command(name: str, run: Path, out: Path, *options: object) -> list[object]:
         "edit": ["--count", 2, "--gain", "LL1=1", "--out", out],
         "super-resolve": [picture, "--out", out],
         "report": [],
+        "evaluate": ["--data", next((run.parents[1]).rglob("held-shards*/shards")), "--count", 64, "--no-learned"],
     }
     return [name, run, *rest[name], *options]
 

@@ -6,14 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.data_source import DataSource
+from cluster.run.free_run import begin_free_run
 from cluster.run.layout import checkpoint_path
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage
 from cluster.stages.lag_buffer import PART
 from cluster.storage.checksummed_files import write_files
+from freqgan.model.stage_names import stage_names
 from freqgan.training.rollback import GOOD
 
 SHAPING = ("image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan")
@@ -60,11 +64,24 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
         model: a checkpoint that verifies.
 
     """
+    if settings.pace == "together":
+        _begin(settings, source, model, model.states())
+        return
+    begin_free_run(settings, source.fingerprint(), model.statistics)
+    states = model.states()
+    for own in settings.by_component().values():
+        _begin(own, source, model, states)
+
+
+def _begin(
+    settings: RunSettings, source: DataSource, model: Checkpoint, states: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Commit the state of the stages that ``settings`` train; ``states`` (...) are those of ``model``."""
     writer = CheckpointWriter(settings, model.statistics(), source.fingerprint())
     records = []
-    for name, tensors in model.states().items():
+    for name in stage_names(settings):
         scalars = json.loads(model.counters(name))
-        own = {key: x for key, x in tensors.items() if key.split(".")[0] not in (PART, GOOD)}
+        own = {key: x for key, x in states[name].items() if key.split(".")[0] not in (PART, GOOD)}
         begun = {key: x for key, x in scalars.items() if key.split(".")[0] != GOOD}
         begun |= {"step": 0, "signs": 0, "setbacks": 0, "good_step": 0}
         files = {checkpoint_path(0, writer.attempt, k): data for k, data in pack_stage(name, own, begun).items()}

@@ -94,7 +94,7 @@ def train_in_processes(settings: RunSettings, address: str | None, reporter: Pro
         raise RunError(
             f"{', '.join(crew.failed)} failed, for reasons given above; the same command goes on from the checkpoints"
         )
-    return stopped.is_set()
+    return stopped.is_set() or crew.is_leaving
 
 
 @dataclass
@@ -108,6 +108,9 @@ class Crew:
         config: file of the settings.
         note: tells the user.
         failed: components that failed for good.
+        running: the processes by the names of their components.
+        losses: of processes that were started again.
+        is_leaving: whether the machine is to be taken away.
 
     """
 
@@ -119,6 +122,7 @@ class Crew:
     failed: list[str] = field(default_factory=list)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     losses: int = 0
+    is_leaving: bool = False
 
     def run_all(self, stopped: Callable[[], bool], watch: WholeModel | None) -> None:
         """Train all components that are not done yet, until they are, or until ``stopped`` ends their processes."""
@@ -129,7 +133,7 @@ class Crew:
                 while waiting and len(self.running) < capacity and not stopped():
                     name = waiting.pop(0)
                     self.running[name] = self._start(name, machines)
-                if stopped():
+                if stopped() or self.is_leaving:
                     return
                 time.sleep(POLL_S)
                 waiting += self._lost()
@@ -159,6 +163,7 @@ class Crew:
         for name, process in ended.items():
             del self.running[name]
             if process.returncode in (0, STOPPED_EXIT_CODE):
+                self.is_leaving |= process.returncode == STOPPED_EXIT_CODE  # nobody asked it: its machine is drained
                 continue
             if process.returncode == REFUSED_EXIT_CODE or not self._may_start_again(process.returncode):
                 self.failed.append(name)

@@ -133,17 +133,17 @@ def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: P
     for arguments in (("--data", tmp_path / "nowhere"), (f"data={tmp_path / 'nowhere'}",)):
         assert "nowhere" in refused(run_command(capsys, *base, *arguments, "--out", tmp_path / "out"))
     both = (f"data={tmp_path / 'here'}", "--data", tmp_path / "there", "--out", tmp_path / "out")
-    message = refused(run_command(capsys, *base, *both))
-    assert all(f"{tmp_path}/{name}" in message for name in ("here", "there"))
+    both_named = refused(run_command(capsys, *base, *both))
+    assert all(f"{tmp_path}/{name}" in both_named for name in ("here", "there"))
     assert not (tmp_path / "out").exists()
-    for arguments, message in (
+    for options, message in (
         (("--minutes", 1, "--budget", 64), "--minutes 1 and --budget 64 both say how many images a run sees"),
         (("--minutes", 1, "max_steps=4"), "--minutes 1 and max_steps=4 both say how long a run trains"),
         (("--minutes", 0), "0.0 is not above 0"),
         (("--tune",), "--tune: no system of bands,literal,joint-hf,single has flow experts"),
         (("--curves", "--presets", "flow", "--no-learned"), "--tune and --curves go by learned features"),
     ):
-        assert message in refused(run_command(capsys, *base, "--out", tmp_path / "out", *arguments))
+        assert message in refused(run_command(capsys, *base, "--out", tmp_path / "out", *options))
     assert "needs a local folder" in refused(run_command(capsys, *base, "--out", "s3://bucket/out"))
 
 

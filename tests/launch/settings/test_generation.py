@@ -37,7 +37,13 @@ def command(name: str, run: Path, out: Path, *options: object) -> list[object]:
         "edit": ["--count", 2, "--gain", "LL1=1", "--out", out],
         "super-resolve": [picture, "--out", out],
         "report": [],
-        "evaluate": ["--data", next((run.parents[1]).rglob("held-shards*/shards")), "--count", 64, "--no-learned"],
+        "evaluate": [
+            "--data",
+            next((run.parents[1]).rglob("held-shards*/shards"), "missing"),
+            "--count",
+            64,
+            "--no-learned",
+        ],
     }
     return [name, run, *rest[name], *options]
 
@@ -74,6 +80,7 @@ def test_a_resume_may_have_other_ways_to_generate(small_shards: Path, tmp_path: 
     assert find_checkpoint(settings.run).settings.generation.evaluations == 4
 
 
+@pytest.mark.usefixtures("brief_critic", "held_out")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_makes_pictures_takes_them(
     name: str, capsys: Capsys, flow_run: Path, tmp_path: Path
@@ -82,6 +89,7 @@ def test_every_command_that_makes_pictures_takes_them(
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.usefixtures("held_out")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_model_of_gans_has_no_use_for_them(name: str, capsys: Capsys, gan_run: Path, tmp_path: Path) -> None:
     outcome = run_command(capsys, *command(name, gan_run, tmp_path / "out", "--evaluations", 4, "--solver", "euler"))

@@ -131,13 +131,13 @@ def test_metrics_by_evaluations(flows: Path, students: Path, real: Path, capsys:
         assert list(values["evaluations"]) == ["1", "2"]
         assert len({*values["evaluations"].values(), values["students"], values["floor"]}) == 4
 
-    noises = ("--over-condition-noise", "0,.2", "--evaluations", 2, "--json", table)
+    noises = ("--over-condition-noise", "0,1e2", "--evaluations", 2, "--json", table)
     outcome = run_command(capsys, *evaluate, *noises)
     assert outcome.code == 0, outcome.err
     for name, values in json.loads(table.read_text()).items():
         assert values["evaluations"] == curve[name]["evaluations"]
-        assert list(values["condition_noise"]) == ["0", "0.2"]
-        assert values["condition_noise"]["0"] == values["evaluations"]["2"] != values["condition_noise"]["0.2"]
+        assert list(values["condition_noise"]) == ["0", "100"]
+        assert values["condition_noise"]["0"] == values["evaluations"]["2"] != values["condition_noise"]["100"]
 
 
 def test_what_cannot_be_measured_over_evaluations_is_refused(

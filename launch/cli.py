@@ -645,6 +645,7 @@ def evaluate_command(
     students: Annotated[
         str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
     ] = None,
+    at_images: AtImages = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -664,9 +665,10 @@ def evaluate_command(
     from launch.settings.generation import GenerationOptions
 
     if over_evaluations is not None or over_condition_noise is not None or students is not None:
-        if size is not None or parts or inception is not None:
+        if size is not None or parts or inception is not None or at_images is not None:
             raise InputError(
-                "--over-evaluations measures images of a run as they are: leave --size, --parts and --inception out"
+                "--over-evaluations measures images of the newest checkpoint of a run as they are: leave --size, "
+                "--parts, --inception and --at-images out"
             )
         if evaluations is not None and over_condition_noise is None:
             raise InputError(
@@ -685,7 +687,7 @@ def evaluate_command(
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
-        learned=learned, note=_note,
+        learned=learned, at_images=at_images, note=_note,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
     )  # fmt: skip
 

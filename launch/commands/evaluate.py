@@ -12,6 +12,7 @@ from rich.table import Table
 from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
 from cluster.run.checkpoints import has_checkpoints, open_model
+from cluster.run.free_run import find_free_run
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
 from freqgan.metrics.evaluation import Score
@@ -37,6 +38,7 @@ def evaluate_command(
     inception: str | None,
     learned: bool,
     note: Callable[[str], None],
+    at_images: int | None = None,
     generation: GenerationOptions = AS_TRAINED,
 ) -> None:
     """Print the table of ``source``, a run or a folder or zip of images, and write ``json_file`` if it is given.
@@ -44,7 +46,7 @@ def evaluate_command(
     ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
     ``inception`` is a TorchScript file with which FID and its relatives are measured as well. ``learned``: whether
     networks are taught what the images of ``data`` show, and distances measured by their features. ``generation`` is
-    how flow experts generate.
+    how flow experts generate, and ``at_images`` asks a run for its newest checkpoint of at most so many.
 
     Raises:
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written,
@@ -55,10 +57,10 @@ def evaluate_command(
     extra = [inception_from(inception)] if inception is not None else []
     checkpoint, synthesiser = None, None
     zipped = is_zip(source)
-    if not zipped and has_checkpoints(source):
+    if not zipped and (has_checkpoints(source) or find_free_run(source) is not None):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint, synthesiser = open_model(source, note=note, generation=generation.apply)
+        checkpoint, synthesiser = open_model(source, at_images=at_images, note=note, generation=generation.apply)
         measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
         if parts and not checkpoint.settings.image_stage.enabled:
             note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
@@ -75,6 +77,8 @@ def evaluate_command(
         )
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
+    elif at_images is not None:
+        raise InputError(f"--at-images {at_images}: {source} is no run; a folder of images has no checkpoints")
     elif generation.given:
         raise InputError(f"{generation.names}: {source} is no run; a folder of images is measured as it is")
     else:

@@ -1,4 +1,4 @@
-"""Which device gets which stage, and how fast that is; all computes on values but ``profiler`` and ``contention``.
+"""Which device gets which stage, and how fast that is; ``profiler``, ``contention`` and ``training_rate`` time steps.
 
 ``cost_model`` says what stages cost on ``devices``. ``planner`` finds the best ``plan`` by ``bin_packing`` and
 ``traffic``, ``placement`` gives actors slots, ``rebalancing`` moves them; ``lower_bound`` proves how good a plan can

@@ -54,7 +54,7 @@ class RunScores:
 
     @property
     def multiply_accumulates(self) -> float:
-        """Of the whole training."""
+        """Multiply-accumulates of the whole training."""
         return self.images * self.cost
 
     @cached_property

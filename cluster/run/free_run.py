@@ -28,6 +28,7 @@ from cluster.run.checkpoint import (
     best_checkpoint,
     candidates,
     check_sizes,
+    committed_among,
     read_manifest,
     settings_sha256,
 )
@@ -299,11 +300,12 @@ def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[]
         measure: gives the statistics of the bands, where they are not there yet.
 
     Raises:
-        InputError: it was begun with other settings or data.
+        InputError: it was begun with other settings or data, or with pace=together.
 
     """
     run = find_free_run(settings.run)
     if run is None:
+        _check_unused(settings.run)
         folder = open_folder(settings.run).child(COMPONENTS)
         _write_record(folder, settings, fingerprint, measure())
         run = find_free_run(settings.run)
@@ -311,6 +313,12 @@ def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[]
         raise InputError(f"{settings.run}/{COMPONENTS}/{SHARED} was deleted while it was written: run again")
     run.check(settings, fingerprint)
     return run
+
+
+def _check_unused(run: str) -> None:
+    """Raise InputError where ``run`` holds checkpoints of stages that were trained together."""
+    if any(committed_among(open_folder(run).child(CHECKPOINTS).list())):
+        raise InputError(f"{run} was begun with pace=together: use the same value, or another run=")
 
 
 def _write_record(folder: Folder, settings: RunSettings, fingerprint: str, statistics: BandStatistics) -> None:

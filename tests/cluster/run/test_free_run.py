@@ -1,4 +1,4 @@
-"""The folder of a run at a free pace: its record, the whole model of its parts, and what is damaged or missing in it."""
+"""The folder of a run at a free pace: its record, the model of its parts, and what is damaged or gone."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ RECORD = "components/shared.json"
     ("change", "message"),
     [
         ({"format": 0}, r"shared\.json has format 0, this version reads 1; use the version that began it"),
-        ({"format": 2, "statistics": None}, r"shared\.json has format 2, this version reads 1; use the version that began it"),
+        (
+            {"format": 2, "statistics": None},
+            r"shared\.json has format 2, this version reads 1; use the version that began it",
+        ),
         ({"data": None}, r"shared\.json is damaged \(data: .*\): restore it from a copy, or give another run="),
         ({"settings": {"levels": -3}}, r"shared\.json is damaged \(.*levels.*\): restore it"),
         ({"statistics": {"name": "x"}}, r"shared\.json is damaged \(statistics\.size_bytes: .*\): restore it"),

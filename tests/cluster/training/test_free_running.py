@@ -13,8 +13,9 @@ from cluster.run.free_run import find_free_run
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import HeldError, Lease
+from cluster.training.train import train
 from freqgan.errors import InputError
-from tests.support.free_runs import KINDS, digests_together, free_settings, stage_digests, trained_apart
+from tests.support.free_runs import KINDS, digests_together, free_settings, stage_digests, together, trained_apart
 from tests.support.runs import Events
 from tests.support.s3_server import BUCKET
 
@@ -96,3 +97,15 @@ def test_the_whole_model_is_told_of_as_it_grows(small_shards: Path, tmp_path: Pa
     trained_apart(free_settings(tmp_path / "run", small_shards), callback=events)
     assert events.checkpoints == [2, 4, 6]
     assert events.ended == (6, "done")
+
+
+def test_a_folder_is_of_one_pace(small_shards: Path, tmp_path: Path) -> None:
+    free = free_settings(tmp_path / "free", small_shards, max_steps=2)
+    trained_apart(free, "HL1")  # no whole model yet
+    with pytest.raises(InputError, match=r"free was begun with pace=free: use the same value, or another run="):
+        train(together(free, free.run), Events())
+    joint = together(free, tmp_path / "joint")
+    train(joint, Events())
+    with pytest.raises(InputError, match=r"joint was begun with pace=together: use the same value, or another run="):
+        trained_apart(joint.model_copy(update={"pace": "free"}))
+    assert not (tmp_path / "joint" / "components").exists()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from cluster.run.settings import RunSettings
 from freqgan.metrics.catalogue import LEARNED_FRECHET, Yardstick
 
 ScoreValues = dict[str, dict[str, float | None]]
@@ -15,6 +16,8 @@ FIT = ("packet_frechet", "cross_band_frechet", "sliced_wasserstein", "spectrum_d
 """The distances whose ratios to their floors make up one number: which band, coherence, detail, spectrum, kinds."""
 FEWEST_COVERED = 0.1
 MOST_DUPLICATES = 0.5
+VALIDATION = "validation_loss."
+"""Before the name of a flow expert: its loss on the held-out images."""
 BACKGROUND_NICENESS = 10
 
 
@@ -51,6 +54,17 @@ class Evaluation:
 
     def _ratio(self, metric: str) -> float | None:
         return self.scores.get(metric, {}).get("ratio")
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """The losses of flow experts on held-out images, by the expert's name."""
+        losses = {name: score["value"] for name, score in self.scores.items() if name.startswith(VALIDATION)}
+        return {name.removeprefix(VALIDATION): loss for name, loss in losses.items() if loss is not None}
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether pictures were scored, and not the losses of a part of the model alone."""
+        return len(self.validation) < len(self.scores)
 
     @property
     def collapse(self) -> str:
@@ -113,16 +127,32 @@ class BackgroundEvaluator:
                 self._note(f"the checkpoint of step {step} was not scored: {error}")
 
 
+def is_scored(settings: RunSettings) -> bool:
+    """Return whether there is anything to score of checkpoints of ``settings``: pictures, or losses of flow experts."""
+    gans = settings.band_plan().gans
+    return not settings.only or any(gan.kind == "flow" and gan.name in settings.only for gan in gans)
+
+
 def score_checkpoint(run: str, step: int, data: str, count: int) -> ScoreValues:
-    """Return every metric of the checkpoint of ``step``; runs in a process of its own, politely."""
+    """Return every metric of the checkpoint of ``step``, and the losses of its flow experts on held-out images.
+
+    Of a component of a model these are all. It runs in a process of its own, politely.
+    """
     from cluster.evaluation.evaluate import evaluate_checkpoint
+    from cluster.evaluation.validation import validation_losses
     from cluster.run.checkpoints import find_checkpoint
 
     os.nice(max(0, BACKGROUND_NICENESS - os.nice(0)))
     checkpoint = find_checkpoint(run, step=step)
+    losses = validation_losses(checkpoint, data, count)
+    values: ScoreValues = {
+        f"{VALIDATION}{name}": {"value": x, "floor": None, "ratio": None} for name, x in losses.items()
+    }
+    if checkpoint.settings.only:  # a component alone makes no pictures
+        return values
     learned = checkpoint.settings.watch.learned
     scores = evaluate_checkpoint(checkpoint, data, count=count, seed=0, note=lambda _: None, learned=learned)["image"]
-    return {name: {"value": s.value, "floor": s.floor, "ratio": s.ratio} for name, s in scores.items()}
+    return {name: {"value": s.value, "floor": s.floor, "ratio": s.ratio} for name, s in scores.items()} | values
 
 
 def best_of(evaluations: Mapping[int, float]) -> int | None:

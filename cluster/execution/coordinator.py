@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 
 from cluster.data.quarantine import Quarantine
-from cluster.evaluation.background import BackgroundEvaluator
+from cluster.evaluation.background import BackgroundEvaluator, is_scored
 from cluster.execution.callbacks import StepRecord, TrainingCallback
 from cluster.execution.executor import Executor, RestorePoint
 from cluster.execution.failure_policy import setbacks
@@ -51,7 +51,7 @@ class Coordinator:
         self.submitted = self.finished = first_step
         self.stopping, self.quarantine = stopping, quarantine
         self.evaluator: BackgroundEvaluator | None = None
-        if settings.watch.data:
+        if settings.watch.data and is_scored(settings):
             self.evaluator = BackgroundEvaluator(executor.score, callback.on_note, settings.watch.best)
         self.saves: deque[int] = deque()
         self.last_saved = first_step
@@ -119,7 +119,8 @@ class Coordinator:
     def _report_scores(self, *, wait: bool = False) -> None:
         """Pass on the scores that have come; a run that was asked to stop does not wait for the others."""
         for evaluation in self.evaluator.ready(wait=wait) if self.evaluator else ():
-            best = self.writer.mark(evaluation.step, evaluation.fit, evaluation.yardstick)
+            marks = evaluation.has_pictures
+            best = marks and self.writer.mark(evaluation.step, evaluation.fit, evaluation.yardstick)
             self.callback.on_evaluation(evaluation, best=best)
 
     def _save(self) -> None:

@@ -127,8 +127,12 @@ class FreeRun:
 
     def newest_images(self) -> dict[str, int | None]:
         """Return how many images the newest usable checkpoint of each component has seen; None where there is none."""
-        found = {part.name: next(self._usable(part, Choice()), None) for part in self.components}
-        return {name: None if one is None else one.images for name, one in found.items()}
+        newest = {part.name: self.newest_of(part) for part in self.components}
+        return {name: None if one is None else one.images for name, one in newest.items()}
+
+    def newest_of(self, part: Component) -> Checkpoint | None:
+        """Return the newest usable checkpoint of a component, None where there is none."""
+        return next(self._usable(part, Choice()), None)
 
     def open(self, read: Callable[[Checkpoint], Found], choice: Choice, note: Callable[[str], None]) -> Found:
         """Return what ``read`` makes of the whole model: the newest checkpoint of each component that suits ``choice``.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -13,24 +10,22 @@ from rich.table import Table
 from cluster.data.quarantine import QUARANTINE
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
-from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
+from cluster.run.free_run import FreeRun, find_free_run
 from cluster.run.presence import no_run
 from cluster.storage.folder import Folder, open_folder
-from cluster.storage.lease import DURATION_S, holder_of
 from freqgan.errors import FreqganError, InputError
 from freqgan.model.stage_names import IMAGE_STAGE
+from launch.console.component_table import COLUMNS, component_rows
 from launch.console.tables import facts_table, result_console
 from launch.console.text import duration_text
 from launch.run_folder.failures import FAILURES, parse_failures
 from launch.run_folder.folder import CONFIG
-from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+from launch.run_folder.metrics import MetricsLine
+from launch.run_folder.run_state import checkpoint_age_s, last_metrics, read_lines, recent_rate, state_text
 from launch.settings.load import validate_settings
 from launch.settings.yaml_text import parse_yaml
 
-RATE_STEPS = 100
 WIDTH = 120
-METRICS_TAIL_BYTES = 2**20
-"""Enough of the end of metrics.jsonl for the last steps; the whole file may be large."""
 
 
 def print_status(target: str) -> None:
@@ -45,6 +40,8 @@ def print_status(target: str) -> None:
         console.print(_jobs_table(target))
     else:
         console.print(facts_table(run_facts(target)))
+        if rows := component_rows(target):
+            console.print(_component_table(rows))
 
 
 def run_facts(run: str) -> list[tuple[str, str]]:
@@ -53,27 +50,57 @@ def run_facts(run: str) -> list[tuple[str, str]]:
     Raises InputError where there is no run.
     """
     folder = open_folder(run)
-    lines = _last_metrics(folder)
+    if (free := find_free_run(run)) is not None:
+        return _free_facts(free)
+    lines = last_metrics(folder)
     checkpoint = find_checkpoint(run) if has_checkpoints(run) else None
     if checkpoint is None and not lines:
         raise no_run(run)
     last = lines[-1] if lines else None
-    facts = [("run", folder.url), ("state", _state(folder, checkpoint, last))]
+    facts = [("run", folder.url), ("state", state_text(folder, checkpoint, last))]
     if last is not None:
         last_step = _last_step(folder, checkpoint)
         of = "" if last_step is None else f" of {last_step:,}"
         facts.append(("step", f"{last.step:,}{of}, {last.images:,} images, trained for {duration_text(last.wall_s)}"))
-        facts.append(("images/s", f"{_rate(lines):.1f} over the last {len(lines)} steps"))
+        facts.append(("images/s", f"{recent_rate(lines):.1f} over the last {len(lines)} steps"))
         facts.append(("lag", _lag(last)))
     if checkpoint is not None:
-        age_s = _age(folder)
+        age_s = checkpoint_age_s(folder)
         facts.append(("last checkpoint", f"step {checkpoint.step:,}{f', {duration_text(age_s)} ago' if age_s else ''}"))
         facts += [("passed over", text) for text in checkpoint.notes]
-    failures = parse_failures(_lines(folder, FAILURES))
+    failures = parse_failures(read_lines(folder, FAILURES))
     kinds = Counter(failure.decision for failure in failures)
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
-    facts.append(("images left out", str(sum(1 for _ in _lines(folder, QUARANTINE))) or "0"))
+    facts.append(("images left out", str(sum(1 for _ in read_lines(folder, QUARANTINE))) or "0"))
     return facts
+
+
+def _free_facts(free: FreeRun) -> list[tuple[str, str]]:
+    """Return what concerns all components of a run at a free pace; each has a row of its own in another table."""
+    seen = free.newest_images()
+    missing = [name for name, images in seen.items() if images is None]
+    whole = min(images or 0 for images in seen.values())
+    model = f"lacks a checkpoint of {', '.join(missing)}" if missing else f"whole, of {whole:,} images at least"
+    failures = [one for part in free.components for one in parse_failures(_failures_of(free, part.name))]
+    kinds = Counter(failure.decision for failure in failures)
+    return [
+        ("run", free.folder.url.rpartition("/")[0]),
+        ("model", model),
+        ("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"),
+    ]
+
+
+def _failures_of(free: FreeRun, component: str) -> list[bytes]:
+    return read_lines(free.folder.child(component), FAILURES)
+
+
+def _component_table(rows: list[tuple[str, ...]]) -> Table:
+    table = Table(box=box.SIMPLE)
+    for heading in COLUMNS:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _last_step(folder: Folder, checkpoint: Checkpoint | None) -> int | None:
@@ -115,37 +142,6 @@ def _known(run: str) -> dict[str, str]:
         return {}
 
 
-def _state(folder: Folder, checkpoint: Checkpoint | None, last: MetricsLine | None) -> str:
-    if checkpoint is not None and checkpoint.step >= checkpoint.settings.last_step:
-        return "done"
-    root = folder.child(CHECKPOINTS)
-    holder, age_s = holder_of(root, LEASE), root.age_s(LEASE)
-    if holder is not None and not holder.is_free and age_s is not None and age_s < DURATION_S:
-        return f"training, {holder.name}"
-    return "stopped; the same command goes on with it" if last or checkpoint else "not begun"
-
-
-def _last_metrics(folder: Folder) -> list[MetricsLine]:
-    """Return the lines of the last steps."""
-    if not folder.exists(METRICS):
-        return []
-    with folder.open(METRICS) as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - METRICS_TAIL_BYTES))
-        lines = file.read().splitlines(keepends=True)
-    return list(parse_metrics(lines[1:] if size > METRICS_TAIL_BYTES else lines))[-RATE_STEPS:]
-
-
-def _lines(folder: Folder, name: str) -> list[bytes]:
-    return folder.read(name).splitlines(keepends=True) if folder.exists(name) else []
-
-
-def _rate(lines: list[MetricsLine]) -> float:
-    first, last = lines[0], lines[-1]
-    seconds = last.wall_s - first.wall_s
-    return (last.images - first.images) / seconds if seconds > 0 else last.images_per_s
-
-
 def _lag(last: MetricsLine) -> str:
     """Return how long after the first stage began a step the image stage, or the last where there is none, ended it.
 
@@ -159,14 +155,3 @@ def _lag(last: MetricsLine) -> str:
     if IMAGE_STAGE in ended:
         return f"{ended[IMAGE_STAGE] - first_s:.2f} s from the first band to the image stage"
     return f"{max(ended.values()) - first_s:.2f} s from the first stage to the last"
-
-
-def _age(folder: Folder) -> float | None:
-    """Return seconds since LATEST was moved, where that is known."""
-    root = folder.child(CHECKPOINTS)
-    latest = root.read_tagged(LATEST)
-    try:
-        pointer: dict[str, Any] = json.loads(latest[0]) if latest else {}
-        return time.time() - float(pointer["at_s"])
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -121,6 +121,11 @@ class ProgressReporter:
         """Record the scores, and say how good they are."""
         if self._folder is not None:
             self._folder.evaluate(evaluation)
+        if evaluation.validation:
+            losses = ", ".join(f"{name} {loss:.4f}" for name, loss in evaluation.validation.items())
+            self.say(f"losses on held-out images at step {evaluation.step}: {losses}")
+        if not evaluation.has_pictures:
+            return
         mark = ", the best so far" if best else ""
         by = " by learned features" if evaluation.yardstick == "learned" else ""
         self.say(f"scores of step {evaluation.step}: {evaluation.fit:.1f} times the distance of real images{by}{mark}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cluster.evaluation.background import Evaluation
 from cluster.execution.coordinator import BEGUN
 from freqgan.metrics.catalogue import LEARNED_FRECHET
 from freqgan.model.stage_names import IMAGE_STAGE
+from launch.run_folder.logs import Losses
 from launch.run_folder.metrics import MetricsLine, alphas_of
 
 POINTS = 300
@@ -50,23 +52,31 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
     return rendered(figure)
 
 
-def flow_loss_curves(lines: Sequence[MetricsLine]) -> Image.Image | None:
-    """Return one small panel per flow expert with its loss, all on one scale, over images seen; None without such."""
+def flow_loss_curves(lines: Sequence[MetricsLine], held_out: Losses = MappingProxyType({})) -> Image.Image | None:
+    """Return one small panel per flow expert with its loss, all on one scale, over images seen; None without such.
+
+    Losses on held-out images (orange) are beside those of training (blue).
+    """
     stages = _stages_with(lines, (FLOW_LOSS,))
     if not stages:
         return None
     figure, panels = _stage_panels(stages)
     for panel, stage in zip(panels, stages, strict=False):
         _draw(panel, lines, _values(lines, stage, FLOW_LOSS), color=COLOURS["loss_g"])
+        if points := held_out.get(stage):
+            style = {"color": COLOURS["loss_d"], "marker": "o", "markersize": 2.5}
+            panel.plot(*zip(*points, strict=True), linewidth=1.1, **style)
     _finish(panels, len(stages))
-    losses = [line.stages[stage][FLOW_LOSS] for line in lines for stage in stages if FLOW_LOSS in line.stages[stage]]
+    numbers = [line.stages.get(stage, {}) for line in lines for stage in stages]
+    losses = [own[FLOW_LOSS] for own in numbers if FLOW_LOSS in own]
     panels[0].set_ylim(0, 1.1 * float(np.quantile(losses, 0.998)))
     return rendered(figure)
 
 
 def _stages_with(lines: Sequence[MetricsLine], keys: Iterable[str]) -> list[str]:
     """Return the stages that have one of the metrics ``keys``."""
-    return [name for name, numbers in lines[-1].stages.items() if any(key in numbers for key in keys)]
+    ends = (lines[0].stages, lines[-1].stages)  # a stage at its own pace may have come less far
+    return [name for name in lines[-1].stages if any(key in stages.get(name, {}) for key in keys for stages in ends)]
 
 
 def _stage_panels(stages: Sequence[str]) -> tuple[Figure, list[Any]]:
@@ -182,13 +192,14 @@ def _set_margins(figure: Figure, left: float = 0.035, bottom: float = 0.04, **sp
 
 
 def _values(lines: Sequence[MetricsLine], stage: str, key: str) -> list[float]:
-    return [line.stages[stage].get(key, np.nan) for line in lines]
+    return [line.stages.get(stage, {}).get(key, np.nan) for line in lines]
 
 
 def _draw(panel: Any, lines: Sequence[MetricsLine], values: Sequence[float], **style: str) -> None:
     """Draw a line over images seen; both are averaged over runs of lines so that POINTS are left."""
     images, numbers = np.array([line.images for line in lines], np.float64), np.array(values, np.float64)
-    parts = np.array_split(np.arange(len(lines)), min(POINTS, len(lines)))
+    known = np.flatnonzero(np.isfinite(numbers)) if np.isnan(numbers).any() else np.arange(len(lines))
+    parts = np.array_split(known, min(POINTS, max(1, len(known))))
     means = ([series[part].mean() for part in parts] for series in (images, numbers))
     panel.plot(*means, linewidth=1.1, **style)
 

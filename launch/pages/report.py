@@ -12,25 +12,27 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from cluster.data.quarantine import Quarantine, QuarantinedImage, read_quarantine, reasons_text
+from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.run.checkpoint import Checkpoint, best_checkpoint
 from cluster.run.checkpoints import open_model
 from cluster.run.data_source import DataSource, open_source
-from cluster.run.layout import CHECKPOINTS
+from cluster.run.layout import CHECKPOINTS, COMPONENTS
 from cluster.run.settings import RunSettings
-from cluster.storage.folder import Folder, open_folder
+from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
+from launch.console.component_table import COLUMNS as COMPONENT_COLUMNS
+from launch.console.component_table import component_rows
 from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
 from launch.pages.curves import alpha_curve, flow_loss_curves, loss_curves, score_curves, speed_curve, timeline
-from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
-from launch.run_folder.failures import FAILURES, parse_failures, recovery_text
-from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+from launch.run_folder.failures import recovery_text
+from launch.run_folder.logs import RunLogs, read_logs
+from launch.run_folder.metrics import MetricsLine
 from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.load import dump_settings
 
@@ -68,16 +70,16 @@ def write_report(
     """
     checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
     folder = open_folder(run)
-    left_out = read_quarantine(folder)
+    logs = read_logs(run)
+    left_out = logs.left_out
     real = _real_images(checkpoint, data, left_out, note)
     if real.missing:
         note(f"the report shows no real images: {real.missing}")
-    evaluations = _read_evaluations(folder)
-    failures = parse_failures(folder.read(FAILURES).splitlines(keepends=True)) if folder.exists(FAILURES) else []
-    pictures, facts = _content(checkpoint, synthesiser, _read_metrics(folder), evaluations, real)
-    facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in failures]
+    pictures, facts = _content(checkpoint, synthesiser, logs, real)
+    facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in logs.failures]
     facts["left_out"] = left_out
-    facts["best"] = best_checkpoint(folder.child(CHECKPOINTS))
+    facts["components"] = component_rows(run)
+    facts["best"] = best_checkpoint(folder.child(COMPONENTS if logs.is_free else CHECKPOINTS))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
     for name, picture in pictures.items():
@@ -91,18 +93,18 @@ def write_report(
 def _content(
     checkpoint: Checkpoint,
     synthesiser: Synthesiser,
-    lines: list[MetricsLine],
-    evaluations: list[Evaluation],
+    logs: RunLogs,
     real: RealImages,
 ) -> tuple[dict[str, Image.Image], dict[str, Any]]:
     """Return the pictures by name and everything else that the page says."""
     settings = checkpoint.settings
-    lines = [line for line in lines if line.step <= checkpoint.step]
+    furthest = max(checkpoint.stage_steps.values())
+    lines = [line for line in logs.lines if line.step <= furthest]
     # With classes, the generated image at each place has the class of the real one there.
     generated = synthesiser.sample(SEED, sample_count(settings.image_size), labels=real.labels)
     figures = make_figures(synthesiser, generated, real.images)
-    pictures = figures.pictures | _curves(lines, settings)
-    evaluations = [evaluation for evaluation in evaluations if evaluation.step <= checkpoint.step]
+    pictures = figures.pictures | _curves(lines, logs, settings)
+    evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]
     if evaluations:
         pictures["curves-scores"] = score_curves(evaluations)
     facts: dict[str, Any] = {
@@ -119,8 +121,11 @@ def _content(
         "experts": _noun(settings),
         "seconds": _seconds(lines),
         "evaluations": evaluations,
+        "held_out": logs.held_out,
+        "has_curves": bool(lines),
         "measured": _measured(evaluations),
         "accuracies": accuracy_sentences(evaluations[-1].scores) if evaluations else [],
+        "component_columns": COMPONENT_COLUMNS,
         "relativistic": settings.loss.kind == "relativistic",
     }
     return pictures, facts
@@ -132,15 +137,15 @@ def _measured(evaluations: list[Evaluation]) -> list[tuple[str, dict[str, float 
     return [(name, score) for name, score in scores.items() if name.startswith(LEARNED) and not is_accuracy(name)]
 
 
-def _curves(lines: list[MetricsLine], settings: RunSettings) -> dict[str, Image.Image]:
+def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> dict[str, Image.Image]:
     if not lines:
         return {}
     pictures = {
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
-        "curves-flow": flow_loss_curves(lines),
+        "curves-flow": flow_loss_curves(lines, logs.held_out),
         "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled else None,
-        "curves-speed": speed_curve(lines),
-        "timeline": timeline(lines),
+        "curves-speed": None if logs.is_free else speed_curve(lines),
+        "timeline": None if logs.is_free else timeline(lines),
     }
     return {name: picture for name, picture in pictures.items() if picture is not None}
 
@@ -186,8 +191,12 @@ def _bands_by_level(bands: list[Any], levels: int) -> list[tuple[int, list[str]]
 def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
     """Return the median seconds of a step by stage, over the last steps."""
     recent = lines[-100:]
-    names = recent[-1].stages if recent else {}
-    return {n: float(torch.tensor([line.stages[n].get("seconds", 0.0) for line in recent]).median()) for n in names}
+    taken: dict[str, list[float]] = {name: [] for name in (recent[-1].stages if recent else {})}
+    for line in recent:
+        for name, numbers in line.stages.items():
+            if "seconds" in numbers:  # of a stage at its own pace, which has not come so far, there are none
+                taken[name].append(numbers["seconds"])
+    return {name: float(torch.tensor(seconds or [0.0]).median()) for name, seconds in taken.items()}
 
 
 def _real_images(
@@ -216,17 +225,6 @@ def _real_images(
         )
     labels = torch.from_numpy(batch.labels) if settings.classes else None
     return RealImages(torch.from_numpy(batch.images), labels, classes=index.class_names if settings.classes else ())
-
-
-def _read_metrics(folder: Folder) -> list[MetricsLine]:
-    if not folder.exists(METRICS):
-        return []
-    with folder.open(METRICS) as file:
-        return list(parse_metrics(file))
-
-
-def _read_evaluations(folder: Folder) -> list[Evaluation]:
-    return parse_evaluations(folder.read(EVALUATIONS).splitlines(keepends=True)) if folder.exists(EVALUATIONS) else []
 
 
 def _template() -> Any:

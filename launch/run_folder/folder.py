@@ -79,7 +79,9 @@ class RunFolder:
     def evaluate(self, evaluation: Evaluation) -> None:
         """Write a line of scores, and the same as TensorBoard events."""
         self._evaluations.append(evaluation)
-        values = {name: score["value"] for name, score in evaluation.scores.items()} | {"fit": evaluation.fit}
+        values = {name: score["value"] for name, score in evaluation.scores.items()} | (
+            {"fit": evaluation.fit} if evaluation.has_pictures else {}
+        )
         scalars = {f"evaluation/{name}": value for name, value in values.items() if value is not None}
         self._events.add(scalars, evaluation.step)
 

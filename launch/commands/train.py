@@ -55,10 +55,7 @@ def _train_free(settings: RunSettings, address: str | None, reporter: ProgressRe
     if settings.executor == "ray" and len(settings.by_component()) > 1:
         stopped = train_in_processes(settings, address, reporter)
     else:
-        result = train_in_turns(settings, address, reporter)
-        stopped = result.stopped
-        for text in result.busy.values():
-            reporter.warn(text)
+        stopped = train_in_turns(settings, address, reporter).stopped
     if not settings.only and has_checkpoints(settings.run):
         _write_report(settings.run, reporter)
     if stopped:

@@ -70,11 +70,14 @@ def test_a_stage_that_somebody_else_trains_is_left_to_him(small_shards: Path, tm
     settings = free_settings(tmp_path / "run", small_shards)
     trained_apart(settings, "HH1")  # begins the run
     with held(settings, "LL1"):
-        result = trained_apart(settings, "LL1", "HL1")
+        events = Events()
+        result = trained_apart(settings, "LL1", "HL1", callback=events)
+        assert [note for note in events.notes if note.startswith("LL1: ")] == [f"LL1: {result.busy['LL1']}"]
         assert list(result.results) == ["HL1"]
         assert "LL1 is in use by process" in result.busy["LL1"]
         with pytest.raises(HeldError, match="LL1 is in use by process"):
-            trained_apart(settings, "LL1")
+            trained_apart(settings, "LL1", callback=events)
+        assert len(events.notes) == 1  # an error, and no note beside it
         assert open_folder(settings.run).child("components", "LL1", "checkpoints").list() == ["LEASE"]
 
 

@@ -1,0 +1,2 @@
+def campaign(folder, moments):
+    return 0

@@ -48,13 +48,17 @@ class Host:
         """  # fmt: skip
         _ip("-n", self.namespace, "link", "set", DEVICE, state)
 
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return [int(number) for number in _ip("netns", "pids", self.namespace).split()]
+
     def remove(self) -> None:
         """Kills all its processes, also those that have left their process group; then nothing of it is left."""
         end_s = time.monotonic() + END_TIMEOUT_S
-        while (numbers := _ip("netns", "pids", self.namespace).split()) and time.monotonic() < end_s:
-            for number in numbers:
+        while (pids := self.pids()) and time.monotonic() < end_s:
+            for pid in pids:
                 with suppress(ProcessLookupError):
-                    os.kill(int(number), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
         _ip("netns", "delete", self.namespace)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -187,14 +191,14 @@ class TwoNodes:
 def two_ray_nodes(shape: Shape | None = None, **variables: str) -> Iterator[TwoNodes]:
     """A Ray of two nodes with one CPU each, one on each of two hosts; with more ``variables`` in the environment."""
     with two_hosts(shape) as (first, second), ExitStack() as after:
-        nodes = TwoNodes(first, second, _environment(variables))
-        after.enter_context(_ray_node(nodes, first, "--head", f"--port={PORT}", "--include-dashboard=false"))
-        after.enter_context(_ray_node(nodes, second, f"--address={nodes.address}"))
+        nodes = TwoNodes(first, second, ray_environment(variables))
+        after.enter_context(ray_node(nodes, first, "--head", f"--port={PORT}", "--include-dashboard=false"))
+        after.enter_context(ray_node(nodes, second, f"--address={nodes.address}"))
         yield nodes
 
 
 @contextmanager
-def _ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
+def ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
     """``ray start WORDS`` on ``host``; waits until it is up."""
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"]
     start += [f"--node-ip-address={host.address}", f"--object-store-memory={STORE_BYTES}", "--num-cpus=1"]
@@ -211,7 +215,7 @@ def _ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
             yield
 
 
-def _environment(variables: dict[str, str]) -> dict[str, str]:
+def ray_environment(variables: dict[str, str]) -> dict[str, str]:
     """This process's without what binds Ray to loopback or leads to another cluster, with a token of its own."""
     kept = {name: value for name, value in os.environ.items() if name not in (LOOPBACK_VARIABLE, "RAY_ADDRESS")}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -78,6 +78,6 @@ def carry(first: int, second: int, rate_bits_per_s: float, delay_s: float) -> No
 
 
 if __name__ == "__main__":
-    ends = [tap(name) for name in sys.argv[1:3]]
+    first, second = tap(sys.argv[1]), tap(sys.argv[2])
     print("ready", flush=True)
-    carry(*ends, float(sys.argv[3]) * 1e6, float(sys.argv[4]) / 1e3)
+    carry(first, second, float(sys.argv[3]) * 1e6, float(sys.argv[4]) / 1e3)

@@ -143,7 +143,7 @@ class ComponentLog:
                 lines = file.read().split(b"\n")
         except OSError:
             return 0
-        return int(json.loads(lines[-2])["step"]) if len(lines) > 2 else 0
+        return int(json.loads(lines[-2])["step"]) if len(lines) > 1 else 0
 
     def failures(self) -> int:
         """How many were got over."""

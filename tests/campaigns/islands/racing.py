@@ -10,6 +10,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
@@ -23,6 +24,9 @@ from tests.support.runs import write_small_shards
 
 LEASE_S = 3.0
 MANY = 10**6
+ENDLESS: dict[str, Any] = {
+    "max_steps": MANY, "images": 8 * MANY, "checkpoint_every": 20, "plan": {"bands": ["LL1", "HL1"]},
+}  # fmt: skip
 
 
 class Racer:
@@ -101,8 +105,7 @@ def campaign(folder: Path, races: int) -> int:
     with s3_bucket() as bucket:
         for number in range(races):
             second = ("LL1", "LL1,HL1")[number % 2]
-            common = {"max_steps": MANY, "images": 8 * MANY, "checkpoint_every": 20, "plan": {"bands": ["LL1", "HL1"]}}
-            settings = free_settings(f"{bucket}/race{number}", data, **common)
+            settings = free_settings(f"{bucket}/race{number}", data, **ENDLESS)
             file = folder / f"race{number}.yaml"
             file.write_text(dump_settings(settings))
             began_s = time.monotonic()

@@ -9,11 +9,13 @@ from typing import Any
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.data_source import DataSource
+from cluster.run.free_run import begin_free_run
 from cluster.run.layout import checkpoint_path
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage
 from cluster.stages.lag_buffer import PART
 from cluster.storage.checksummed_files import write_files
+from freqgan.model.stage_names import stage_names
 from freqgan.training.rollback import GOOD
 
 SHAPING = ("image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan")
@@ -52,7 +54,8 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
     """Commit the state of ``model`` as step 0 of ``settings.run``: training goes on from there, as after any stop.
 
     Weights, moving averages and optimiser moments are kept, and the band statistics, in whose units the networks
-    think; schedules begin anew. What the last steps of ``model`` had to say to each other is left out.
+    think; schedules begin anew. Each component of a run at a free pace begins so. What the last steps of ``model`` had
+    to say to each other is left out.
 
     Args:
         settings: of the new run; of the same :func:`shape_of` as those of ``model``.
@@ -60,9 +63,21 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
         model: a checkpoint that verifies.
 
     """
+    if settings.pace == "together":
+        _commit_state(settings, source, model)
+        return
+    begin_free_run(settings, source.fingerprint(), model.statistics)
+    for own in settings.by_component().values():
+        _commit_state(own, source, model)
+
+
+def _commit_state(settings: RunSettings, source: DataSource, model: Checkpoint) -> None:
+    """Commit the state of those stages of ``model`` that ``settings`` train."""
     writer = CheckpointWriter(settings, model.statistics(), source.fingerprint())
-    records = []
+    records, wanted = [], stage_names(settings)
     for name, tensors in model.states().items():
+        if name not in wanted:
+            continue
         scalars = json.loads(model.counters(name))
         own = {key: x for key, x in tensors.items() if key.split(".")[0] not in (PART, GOOD)}
         begun = {key: x for key, x in scalars.items() if key.split(".")[0] != GOOD}

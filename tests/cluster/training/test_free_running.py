@@ -7,13 +7,16 @@ import uuid
 from pathlib import Path
 
 import pytest
+import torch
 
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.data_source import open_source
 from cluster.run.free_run import find_free_run
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import HeldError, Lease
 from cluster.training.train import train
+from cluster.training.warm_start import begin_from
 from freqgan.errors import InputError
 from tests.support.free_runs import KINDS, digests_together, free_settings, stage_digests, together, trained_apart
 from tests.support.runs import Events
@@ -112,3 +115,19 @@ def test_a_folder_is_of_one_pace(small_shards: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"joint was begun with pace=together: use the same value, or another run="):
         trained_apart(joint.model_copy(update={"pace": "free"}))
     assert not (tmp_path / "joint" / "components").exists()
+
+
+def test_a_run_at_a_free_pace_begins_with_an_older_model(small_shards: Path, tmp_path: Path) -> None:
+    older = free_settings(tmp_path / "older", small_shards, max_steps=2, plan={"bands": ["LL1", "HL1"]})
+    trained_apart(older)
+    model, newer = find_checkpoint(older.run), older.model_copy(update={"run": str(tmp_path / "newer"), "seed": 1})
+    joint = together(newer, tmp_path / "joint")
+    for one in (newer, joint):
+        begin_from(one, open_source(one), model)
+    begun = find_checkpoint(newer.run)
+    assert begun.stage_steps == {"LL1": 0, "HL1": 0}
+    weights, old = begun.averages(), model.averages()
+    assert all(torch.equal(weights[stage][key], old[stage][key]) for stage in old for key in old[stage])
+    trained_apart(newer)
+    train(joint, Events())
+    assert stage_digests(newer.run) == stage_digests(joint.run)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tests.campaigns.chaos.processes import command_of
 from tests.campaigns.islands.jobs import POLL_S, ComponentLog, Island, wait_until
@@ -54,9 +55,10 @@ class Watch(threading.Thread):
     def states(self) -> dict[str, State]:
         return {name: State(self.farthest[name], log.failures(), log.epoch()) for name, log in self.logs.items()}
 
-    def first_after_s(self, name: str, step: int) -> float:
-        """When it was seen to have come farther than ``step``."""
-        return min(at_s for one, at_s in list(self.came_s[name].items()) if one > step)
+    def lost_s(self, name: str, moment_s: float) -> float:
+        """The longest time without a step that nobody had come to before, from ``moment_s`` on."""
+        came_s = [moment_s, *sorted(at_s for at_s in list(self.came_s[name].values()) if at_s > moment_s)]
+        return max(after - before for before, after in pairwise(came_s))
 
     def forget(self) -> None:
         """What a long campaign need not remember."""
@@ -167,6 +169,6 @@ def strike(fault: Fault, tally: Tally, watch: Watch, rng: random.Random) -> bool
     if others := changed() - may:
         tally.wrong.append(f"{', '.join(sorted(others))} lost steps or a process")
     tally.struck += 1
-    tally.lost_s += [watch.first_after_s(name, before[name].step) - moment_s for name in changed() & may]
+    tally.lost_s += [watch.lost_s(name, moment_s) for name in changed() & may]
     watch.forget()
     return True

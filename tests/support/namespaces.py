@@ -135,7 +135,7 @@ def islands(shapes: Sequence[Shape | None]) -> Iterator[list[Host]]:
     _remove_left_behind()
     hosts = [Host(f"{PREFIX}-{os.getpid()}-{i}", f"10.201.{i}.2") for i in range(1, len(shapes) + 1)]
     with ExitStack() as after:
-        _ip("address", "add", f"{STORE}/32", "dev", "lo")
+        _ip("address", "replace", f"{STORE}/32", "dev", "lo")  # it may be left behind
         after.callback(_ip, "address", "delete", f"{STORE}/32", "dev", "lo")
         for host, shape in zip(hosts, shapes, strict=True):
             after.enter_context(_namespace(host))

@@ -86,6 +86,15 @@ Evaluations = Annotated[
         min=1, max=1000, show_default=AS_TRAINED, help="passes through a flow expert's network for one sample"
     ),
 ]
+AtImages = Annotated[
+    int | None,
+    typer.Option(
+        "--at-images",
+        min=1,
+        show_default="newest",
+        help="use the newest checkpoint of at most so many images, of every part that trained at its own pace",
+    ),
+]
 FlowSolver = Annotated[
     str | None, typer.Option("--solver", metavar="heun|euler", show_default=AS_TRAINED, help="of flow experts")
 ]
@@ -425,6 +434,7 @@ def generate_command(
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
+    at_images: AtImages = None,
     noises: Annotated[
         str | None, typer.Option(metavar="FILE", help="draw the images whose noises `freqgan encode` wrote here")
     ] = None,
@@ -437,6 +447,8 @@ def generate_command(
     from launch.settings.generation import GenerationOptions
 
     options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    if best and at_images is not None:
+        raise InputError(f"--best and --at-images {at_images} name two checkpoints: leave one of them out")
     if noises is not None:
         from launch.commands.encode import generate_from
 
@@ -447,13 +459,16 @@ def generate_command(
                 "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
                 "--condition-noise and --guidance"
             )
-        print(generate_from(run, out, noises, best=best, note=_note))
+        print(generate_from(run, out, noises, best=best, at_images=at_images, note=_note))
         return
     if count is None:
         raise InputError("how many images? Give --count, or --noises with a file that `freqgan encode` wrote")
     from launch.commands.generate import generate
 
-    print(generate(run, out, count=count, seed=seed, label=label, best=best, note=_note, generation=options))
+    line = generate(
+        run, out, count=count, seed=seed, label=label, best=best, at_images=at_images, note=_note, generation=options
+    )
+    print(line)
 
 
 @app.command("super-resolve")
@@ -561,11 +576,20 @@ def decompose_command(
 
 
 @app.command("digest")
-def digest_command(run: Run) -> None:
+def digest_command(
+    run: Run,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="print that of every stage first, with its own step")
+    ] = False,
+) -> None:
     """Prints the sha256 of all weights and optimiser states of the newest sound checkpoint of RUN."""
     from cluster.run.checkpoints import open_checkpoint
 
-    checkpoint, digest = open_checkpoint(run, lambda checkpoint: (checkpoint, checkpoint.digest()), note=_note)
+    checkpoint, digest, by_stage = open_checkpoint(
+        run, lambda one: (one, one.digest(), one.stage_digests() if stages else {}), note=_note
+    )
+    for name, own in by_stage.items():
+        print(f"{name} step {checkpoint.stage_steps[name]} sha256 {own}")
     print(f"step {checkpoint.step} sha256 {digest}")
 
 
@@ -662,6 +686,7 @@ def report_command(
     data: Annotated[
         str | None, typer.Option(help="shards of real images, where they are no longer those of RUN")
     ] = None,
+    at_images: AtImages = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -672,7 +697,7 @@ def report_command(
     from launch.settings.generation import GenerationOptions
 
     options = GenerationOptions(evaluations, solver, condition_noise, guidance)
-    print(write_report(run, data=data, note=_note, generation=options))
+    print(write_report(run, data=data, note=_note, at_images=at_images, generation=options))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from freqgan.model.components import components
 from launch.cli import app
 from launch.settings.load import load_settings, preset_names, setting_names
 from launch.settings.policy import Policy, load_policy
@@ -83,6 +84,20 @@ def test_the_settings_file_that_is_shown_is_accepted(tmp_path: Path) -> None:
     settings = load_settings(str(tmp_path / "mine.yaml"), [])
     assert (settings.image_size, settings.levels, settings.classes) == (128, 4, 0)
     assert settings.noise_count == 11  # as its comment says
+
+
+def test_the_islands_that_are_shown_are_components(tmp_path: Path) -> None:
+    (tmp_path / "islands.yaml").write_text(yaml_example("docs/islands.md", "islands.yaml"))
+    names = ["LL2", "HL-LH-HH2", "HL-LH-HH1"]  # as its comment says
+    settings = load_settings(str(tmp_path / "islands.yaml"), ["executor=inline"])
+    assert [component.stages for component in components(settings)] == [(name,) for name in names]
+    overrides: list[str] = []
+    for words in shown_commands(ROOT / "docs" / "islands.md"):
+        if words[2] == "islands.yaml":
+            overrides += (own := [word for word in words if re.match(r"[a-z_.]+[A-Z0-9]*=", word)])
+            load_settings(str(tmp_path / "islands.yaml"), own)
+    only = [word.removeprefix("only=").split(",") for word in overrides if word.startswith("only=")]
+    assert only == [names[:1], names[1:]]
 
 
 def test_the_policy_that_is_shown_is_accepted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -78,8 +78,19 @@ class Jobs:
         except (RuntimeError, RayError) as error:
             raise _refused(address, error) from error
 
-    def submit(self, entrypoint: str, folder: Path, name: str, env: Mapping[str, str], run: str) -> str:
-        """Start ``entrypoint`` in a copy of ``folder`` on the cluster; the job's name."""
+    def submit(
+        self,
+        entrypoint: str,
+        folder: Path,
+        name: str,
+        env: Mapping[str, str],
+        run: str,
+        stages: Sequence[str] = (),
+    ) -> str:
+        """Start ``entrypoint`` in a copy of ``folder`` on the cluster; the job's name.
+
+        ``run`` and ``stages``, those that it trains where these are not all of the run, are told to who lists jobs.
+        """
         environment: dict[str, Any] = {"working_dir": str(folder), "env_vars": dict(env)}
         try:
             return str(
@@ -87,7 +98,7 @@ class Jobs:
                     entrypoint=entrypoint,
                     submission_id=name,
                     runtime_env=environment,
-                    metadata={"freqgan_run": run},
+                    metadata={"freqgan_run": run, "freqgan_only": ",".join(stages)},
                 )
             )
         except (RuntimeError, RayError, RequestException) as error:

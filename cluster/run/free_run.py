@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -207,7 +207,8 @@ class FreeRun:
                 f"{run} is no whole model yet: {choice.text} of {', '.join(missing)} is missing; train what is missing "
                 f"with `freqgan train SETTINGS run={run} only={','.join(missing)}`{passed}"
             )
-        dump = self.settings.model_dump(mode="json")
+        settings = self._settings_of(there.values())
+        dump = settings.model_dump(mode="json")
         files = [
             {"name": f"{name}/{CHECKPOINTS}/{r.name}", "size_bytes": r.size_bytes, "sha256": r.sha256}
             for name, checkpoint in there.items()
@@ -215,8 +216,8 @@ class FreeRun:
             if r.name != checkpoint.statistics_name
         ]
         steps = {name: step for checkpoint in there.values() for name, step in checkpoint.stage_steps.items()}
-        batch, done = self.settings.batch, self._is_done(there)
-        step = self.settings.last_step if done else min(steps.values())
+        batch, done = settings.batch, self._is_done(there)
+        step = settings.last_step if done else min(steps.values())
         manifest = {
             "format": CHECKPOINT_FORMAT,
             "step": step,
@@ -229,6 +230,15 @@ class FreeRun:
             "files": [*files, self.record.statistics.model_dump()],
         }
         return Checkpoint(step, self.folder, "", manifest, list(notes))
+
+    def _settings_of(self, parts: Iterable[Checkpoint]) -> RunSettings:
+        """Return the settings of the whole run, with the lowest ``max_steps`` of those who last trained ``parts``.
+
+        Those who began the run may have set another.
+        """
+        given = [part.settings.max_steps for part in parts]
+        limits = [steps for steps in given if steps is not None]
+        return self.settings.model_copy(update={"max_steps": min(limits, default=None)})
 
     def _is_done(self, parts: Mapping[str, Checkpoint]) -> bool:
         return all(checkpoint.step >= checkpoint.settings.last_step for checkpoint in parts.values())

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.data_source import DataSource
@@ -54,8 +56,7 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
     """Commit the state of ``model`` as step 0 of ``settings.run``: training goes on from there, as after any stop.
 
     Weights, moving averages and optimiser moments are kept, and the band statistics, in whose units the networks
-    think; schedules begin anew. Each component of a run at a free pace begins so. What the last steps of ``model`` had
-    to say to each other is left out.
+    think; schedules begin anew. What the last steps of ``model`` had to say to each other is left out.
 
     Args:
         settings: of the new run; of the same :func:`shape_of` as those of ``model``.
@@ -64,22 +65,23 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
 
     """
     if settings.pace == "together":
-        _commit_state(settings, source, model)
+        _begin(settings, source, model, model.states())
         return
     begin_free_run(settings, source.fingerprint(), model.statistics)
+    states = model.states()
     for own in settings.by_component().values():
-        _commit_state(own, source, model)
+        _begin(own, source, model, states)
 
 
-def _commit_state(settings: RunSettings, source: DataSource, model: Checkpoint) -> None:
-    """Commit the state of those stages of ``model`` that ``settings`` train."""
+def _begin(
+    settings: RunSettings, source: DataSource, model: Checkpoint, states: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Commit the state of the stages that ``settings`` train; ``states`` (...) are those of ``model``."""
     writer = CheckpointWriter(settings, model.statistics(), source.fingerprint())
-    records, wanted = [], stage_names(settings)
-    for name, tensors in model.states().items():
-        if name not in wanted:
-            continue
+    records = []
+    for name in stage_names(settings):
         scalars = json.loads(model.counters(name))
-        own = {key: x for key, x in tensors.items() if key.split(".")[0] not in (PART, GOOD)}
+        own = {key: x for key, x in states[name].items() if key.split(".")[0] not in (PART, GOOD)}
         begun = {key: x for key, x in scalars.items() if key.split(".")[0] != GOOD}
         begun |= {"step": 0, "signs": 0, "setbacks": 0, "good_step": 0}
         files = {checkpoint_path(0, writer.attempt, k): data for k, data in pack_stage(name, own, begun).items()}

@@ -112,5 +112,6 @@ def _defaults(teacher: RunSettings) -> dict[str, Any]:
         "experts": {"default": "student"},
         "image_stage": {**stage, "enabled": False},
         "images": max(teacher.batch, teacher.images // SHARE),
+        "stage_images": {},
         "max_steps": None,
     }

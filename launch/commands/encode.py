@@ -55,7 +55,9 @@ def encode_command(
     ]
 
 
-def generate_from(run: str, out: str, noises: str, *, best: bool, note: Callable[[str], None]) -> str:
+def generate_from(
+    run: str, out: str, noises: str, *, best: bool, at_images: int | None, note: Callable[[str], None]
+) -> str:
     """Write the images of a file of draws, see :func:`encode_command`; return a line that says what was written.
 
     They are drawn as the file says, with its evaluations, solver, guidance and noise on conditions.
@@ -64,7 +66,7 @@ def generate_from(run: str, out: str, noises: str, *, best: bool, note: Callable
         InputError: the file cannot be read, or is of another model; ``out`` cannot be written.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best, note=note)
+    checkpoint, synthesiser = open_model(run, best=best, at_images=at_images, note=note)
     stored = read_draws(noises, synthesiser)
     synthesiser.set_generation(stored.generation)
     folder = open_folder(out)

@@ -117,7 +117,7 @@ def train_in_processes(settings: RunSettings, address: str | None, reporter: Pro
         )
     if crew.busy and not crew.ended:
         raise HeldError(f"others train all that is left of {settings.run}: {', '.join(crew.busy)}")
-    return stopped.is_set()
+    return stopped.is_set() or crew.is_leaving
 
 
 @dataclass
@@ -134,7 +134,8 @@ class Crew:
         busy: components that others train.
         ended: components that were trained here, to their end or to a stop.
         running: the process of each that is trained here now, and on which of the Rays, one after the other, it does.
-        losses: processes that were started again.
+        losses: of processes that were started again.
+        is_leaving: whether the machine is to be taken away.
 
     """
 
@@ -148,6 +149,7 @@ class Crew:
     ended: list[str] = field(default_factory=list)
     running: dict[str, tuple[subprocess.Popen[bytes], int]] = field(default_factory=dict)
     losses: int = 0
+    is_leaving: bool = False
 
     def run_all(self, stopped: Callable[[], bool], watch: WholeModel | None) -> None:
         """Train all components that are not done yet, until they are, or until ``stopped`` ends their processes."""
@@ -158,7 +160,7 @@ class Crew:
                 while waiting and len(self.running) < capacity and not stopped():
                     name = waiting.pop(0)
                     self.running[name] = self._start(name, machines)
-                if stopped():
+                if stopped() or self.is_leaving:
                     return
                 time.sleep(POLL_S)
                 waiting += self._lost()
@@ -192,6 +194,7 @@ class Crew:
             code = process.returncode
             if code in (0, STOPPED_EXIT_CODE):
                 self.ended.append(name)
+                self.is_leaving |= code == STOPPED_EXIT_CODE  # nobody asked it: its machine is drained
             elif code == REFUSED_EXIT_CODE:
                 (self.busy if self._is_busy(name) else self.failed).append(name)
             elif self._may_start_again(code, start):

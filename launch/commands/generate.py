@@ -31,19 +31,21 @@ def generate(
     label: int | None,
     note: Callable[[str], None],
     best: bool = False,
+    at_images: int | None = None,
     generation: GenerationOptions = AS_TRAINED,
 ) -> str:
     """Write ``out``/00000.png ... and a grid of the first 64; return a line that says what was made.
 
     Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
-    scored best. ``note`` is told of checkpoints passed over. ``generation`` is how flow experts generate.
+    scored best, ``at_images`` the newest of at most so many images. ``note`` is told of checkpoints passed over.
+    ``generation`` is how flow experts generate.
 
     Raises:
         InputError: no sound checkpoint, a label the model does not know, ``out`` cannot be written, options of flow
             experts for a model of GANs.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best, note=note, generation=generation.apply)
+    checkpoint, synthesiser = open_model(run, best=best, at_images=at_images, note=note, generation=generation.apply)
     _check_label(checkpoint, label)
     folder = open_folder(out)
     folder.check_writable()
@@ -61,7 +63,9 @@ def generate(
         if first < GRID_COUNT:
             batches.append(to_pixels(images).numpy())
     folder.write(GRID, encode_png(tile(np.concatenate(batches)[:GRID_COUNT])))
-    return f"{images_text(count)} of step {checkpoint.step}, seed {seed}, in {folder.url}"
+    steps = set(checkpoint.stage_steps.values())
+    step = f"steps {min(steps)} to {max(steps)}" if len(steps) > 1 else f"step {checkpoint.step}"
+    return f"{images_text(count)} of {step}, seed {seed}, in {folder.url}"
 
 
 def _is_ours(name: str, digits: int, count: int) -> bool:

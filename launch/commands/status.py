@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
@@ -11,9 +12,11 @@ from cluster.data.quarantine import QUARANTINE
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.free_run import FreeRun, find_free_run
+from cluster.run.layout import component_run
 from cluster.run.presence import no_run
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError, InputError
+from freqgan.model.components import Component
 from freqgan.model.stage_names import IMAGE_STAGE
 from launch.console.component_table import COLUMNS, component_rows
 from launch.console.tables import facts_table, result_console
@@ -24,6 +27,9 @@ from launch.run_folder.metrics import MetricsLine
 from launch.run_folder.run_state import checkpoint_age_s, last_metrics, read_lines, recent_rate, state_text
 from launch.settings.load import validate_settings
 from launch.settings.yaml_text import parse_yaml
+
+if TYPE_CHECKING:  # importing Ray takes a second
+    from cluster.ray_engine.jobs import Job
 
 WIDTH = 120
 
@@ -120,18 +126,38 @@ def _jobs_table(address: str) -> Table:
     from cluster.ray_engine.jobs import Jobs  # only here: importing Ray takes a second
 
     table = Table(box=box.SIMPLE)
-    for heading in ("job", "status", "exit code", "run", "step", "images/s", "last checkpoint"):
+    for heading in ("job", "status", "exit code", "run", "stages", "step", "images/s", "last checkpoint"):
         table.add_column(heading, overflow="fold")
     jobs = Jobs(address).jobs()
     if not jobs:
         raise InputError(f"{address} has no jobs: `freqgan submit SETTINGS --address {address}` starts one")
     for job in jobs:
-        run = job.metadata.get("freqgan_run", "")
-        known = _known(run) if run else {}
         code = "" if job.exit_code is None else str(job.exit_code)
-        rest = (known.get(name, "") for name in ("step", "images/s", "last checkpoint"))
-        table.add_row(job.name, job.status, code, run, *rest)
+        cells: tuple[str, ...] = (job.name, job.status, code, job.metadata.get("freqgan_run", ""))
+        for stages, known in _known_of(job):
+            rest = (known.get(name, "") for name in ("step", "images/s", "last checkpoint"))
+            table.add_row(*cells, stages, *rest)
+            cells = ("",) * len(cells)
     return table
+
+
+def _known_of(job: Job) -> list[tuple[str, dict[str, str]]]:
+    """Return the stages that a job trains, with what can be seen of them from here; by component, at a free pace."""
+    run, only = job.metadata.get("freqgan_run", ""), job.metadata.get("freqgan_only", "")
+    if not run:
+        return [("", {})]
+    own = [part.name for part in _components(run) if not only or part.name in only.split(",")]
+    if own:
+        return [(name, _known(component_run(run, name))) for name in own]
+    return [(only.replace(",", ", ") or "all", {} if only else _known(run))]
+
+
+def _components(run: str) -> tuple[Component, ...]:
+    try:
+        free = find_free_run(run)
+        return free.components if free else ()
+    except FreqganError:
+        return ()
 
 
 def _known(run: str) -> dict[str, str]:

@@ -57,18 +57,28 @@ def submit(
         if "://" not in url and not Path(url).is_absolute():
             raise InputError(f"{key}={url}: a job runs elsewhere; give an absolute path that it sees there, or s3://")
         if "://" not in url:
-            note(f"{key}={url} is a path on the machine where the job's driver runs")
-    jobs = Jobs(address)
-    name = f"freqgan-{_NOT_IN_NAMES.sub('-', settings.run).strip('-')[-40:]}-{uuid.uuid4().hex[:8]}"
+            others = "; the jobs of its other stages must see it too" if settings.only and key == "run" else ""
+            note(f"{key}={url} is a path on the machine where the job's driver runs{others}")
+    jobs, name = Jobs(address), job_name(settings)
     with tempfile.TemporaryDirectory(prefix="freqgan-submit-") as folder:
         pack_job(Path(folder), settings, installed=installed)
         entrypoint = shlex.join(["python", "-m", "launch", "train", SETTINGS])
-        job = jobs.submit(entrypoint, Path(folder), name, env, settings.run)
+        job = jobs.submit(entrypoint, Path(folder), name, env, settings.run, settings.only)
     say(f"submitted {job} to {address}")
     if not follow:
         say(f"freqgan status {address} tells how it is doing; submitting the same run again goes on with it")
         return 0
     return _followed(jobs, job, say)
+
+
+def job_name(settings: RunSettings) -> str:
+    """Return a name for a job that no other has, even of the same run; it has the run in it, and an island's stages."""
+    parts = [_words(settings.run)[-40:], _words("-".join(settings.only))[:40], uuid.uuid4().hex[:8]]
+    return "-".join(["freqgan", *(part.strip("-") for part in parts if part)])
+
+
+def _words(text: str) -> str:
+    return _NOT_IN_NAMES.sub("-", text).strip("-")
 
 
 def pack_job(folder: Path, settings: RunSettings, *, installed: bool) -> None:

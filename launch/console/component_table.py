@@ -39,11 +39,12 @@ def _row(free: FreeRun, part: Component) -> tuple[str, ...]:
     folder, own = free.folder.child(part.name), free.settings.of_component(part)
     lines, newest = last_metrics(folder), free.newest_of(part)
     last = lines[-1] if lines else None
+    total = own.last_step if newest is None else newest.settings.last_step  # as it was trained last
     state = state_text(folder, newest, last).partition(";")[0].partition(",")[0]
     return (
         ", ".join(part.stages),
         state,
-        f"{0 if last is None else last.images:,} of {own.last_step * own.batch:,}",
+        f"{0 if last is None else last.images:,} of {total * own.batch:,}",
         f"{recent_rate(lines):.1f}" if lines else NONE,
         _held_out(folder, part),
         _slowest(lines, own),

@@ -57,18 +57,20 @@ def write_report(
     *,
     note: Callable[[str], None],
     data: str | None = None,
+    at_images: int | None = None,
     generation: GenerationOptions = AS_TRAINED,
 ) -> str:
     """Write the report of the newest sound checkpoint of ``run``; return where it is.
 
     Without its real images (moved, or no longer readable) a report shows the generated ones alone and says so,
-    unless ``data`` names them: then they must be there. ``generation`` is how flow experts generate.
+    unless ``data`` names them: then they must be there. ``at_images`` asks for the newest checkpoint of at most so many
+    images. ``generation`` is how flow experts generate.
 
     Raises:
         InputError: no sound checkpoint; ``data`` cannot be read; options of flow experts for a model of GANs.
 
     """
-    checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
+    checkpoint, synthesiser = open_model(run, at_images=at_images, note=note, generation=generation.apply)
     folder = open_folder(run)
     logs = read_logs(run)
     left_out = logs.left_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from types import UnionType
@@ -99,13 +99,16 @@ def _table(kind: type[BaseModel], defaults: BaseModel, only: Sequence[str] | Non
     """Return the table of the single settings of the outermost group."""
     keys = kind.model_fields if only is None else only
     single = [key for key in keys if not isinstance(getattr(defaults, key), BaseModel)]
-    return _settings_table(kind, single, lambda key: _value(getattr(defaults, key)), kind is ExecutionSettings)
+    return _settings_table(kind, single, lambda key: _value(getattr(defaults, key)), MAY_CHANGE)
 
 
-def _settings_table(kind: type[BaseModel], keys: Iterable[str], default: Callable[[str], str], may_change: bool) -> str:
+def _settings_table(
+    kind: type[BaseModel], keys: Iterable[str], default: Callable[[str], str], may_change: Container[str]
+) -> str:
+    """Return a table of ``keys``; those in ``may_change`` may differ when a run is resumed."""
     rows = [
         (
-            f"`{key}`", takes(kind.model_fields[key]), default(key), "yes" if may_change else "no",
+            f"`{key}`", takes(kind.model_fields[key]), default(key), "yes" if key in may_change else "no",
             plain(kind.model_fields[key].description or ""),
         )
         for key in keys
@@ -121,7 +124,7 @@ def _group_section(same: Sequence[Group]) -> str:
     places = "".join(f"* `{group.name}`: {plain(group.description)}\n" for group in same if group.description)
     keys = [key for key in kind.model_fields if not isinstance(getattr(same[0].defaults, key), BaseModel)]
     free = all(group.name.partition(".")[0] in MAY_CHANGE for group in same)
-    table = _settings_table(kind, keys, lambda key: _default_by_place(key, same), free)
+    table = _settings_table(kind, keys, lambda key: _default_by_place(key, same), keys if free else ())
     return _section(title, "\n".join(filter(None, [f"{plain(about)}\n", places, table])))
 
 
@@ -170,7 +173,7 @@ def kind_text(kind: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in inner)
     if origin in (Union, UnionType):
         return " or ".join(map(kind_text, inner))
-    if origin is list:
+    if origin is list or inner[-1:] == (...,):
         return f"list of {kind_text(inner[0])}"
     if origin is tuple:
         return f"list of {len(inner)}: {kind_text(inner[0])}"

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from tests.campaigns.chaos.drivers import Driver
 from tests.campaigns.chaos.racing import CHECKPOINT_EVERY, racing_case, settings_of
 from tests.campaigns.chaos.stages import quiet_of
 from tests.campaigns.retraining import campaign as retraining
-from tests.support.commands import run_process
+from tests.support.commands import Outcome, run_process
 from tests.support.deviating_s3 import DEVIATIONS, running_deviation
 from tests.support.s3_server import BUCKET, STORE_VARIABLE, aws_variables, running_s3_server
 
@@ -129,7 +129,7 @@ def last_step(run: str) -> int:
         return 0
 
 
-def asked(folder: Path, run: str) -> int:
+def asked(folder: Path, run: str, command_line: Callable[..., Outcome] = run_process) -> int:
     """Status, report and pictures of ``run`` by the command line; how many of the commands fail."""
     wrong = 0
     commands: tuple[tuple[object, ...], ...] = (
@@ -141,7 +141,7 @@ def asked(folder: Path, run: str) -> int:
         ("storage", "check", run),
     )
     for command in commands:
-        outcome = run_process(*command)
+        outcome = command_line(*command)
         last = (outcome.out.strip().splitlines() or outcome.err.strip().splitlines() or [""])[-1].strip()
         print(f"freqgan {' '.join(map(str, command[:2])):24} exit code {outcome.code}: {last[:90]}", flush=True)
         wrong += outcome.code != 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.campaigns.chaos.racing import racing_case
 from tests.campaigns.object_stores import asked, found_out, killed_and_resumed, store
+from tests.support.commands import run_command
 from tests.support.radosgw import root
 from tests.support.s3_server import BUCKET, STORE_VARIABLE
 
@@ -24,10 +26,12 @@ def radosgw() -> Iterator[str]:
         yield endpoint
 
 
-def test_a_run_on_radosgw_is_killed_and_gives_the_bytes_of_a_disk(radosgw: str, tmp_path: Path) -> None:
+def test_a_run_on_radosgw_is_killed_and_gives_the_bytes_of_a_disk(
+    radosgw: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert found_out("radosgw")
     assert killed_and_resumed(tmp_path, 1) == 0
-    assert asked(tmp_path, f"s3://{BUCKET}/killed") == 0
+    assert asked(tmp_path, f"s3://{BUCKET}/killed", partial(run_command, capsys)) == 0
 
 
 @pytest.mark.long

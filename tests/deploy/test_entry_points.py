@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -14,15 +16,26 @@ import yaml
 from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import open_folder
 from launch.commands.submit import pack_job
+from launch.settings.load import load_settings
 from tests.campaigns.retraining import GOOD_ENOUGH, NEVER_GOOD_ENOUGH, Bench
 from tests.support.commands import ROOT
-from tests.support.manifests import head_container, manifest, manifest_variables
-from tests.support.ray_head import Head
-from tests.support.runs import tiny_run_settings
+from tests.support.manifests import (
+    head_container,
+    island_entry_points,
+    island_settings,
+    manifest,
+    manifest_variables,
+)
+from tests.support.ray_head import Head, running_head
+from tests.support.runs import tiny_run_settings, trained
 from tests.support.s3_server import BUCKET
 
-pytestmark = pytest.mark.alone
-
+TINY = {"width": 8, "coarse_width": 8}
+TINY_ISLANDS = {
+    "image_size": 16, "classes": 0, "batch": 8, "images": 24, "statistics_images": 64, "checkpoint_every": 2,
+    "flow": {"coarse_network": TINY, "band_network": TINY},
+}  # fmt: skip
+"""Three steps of tiny networks, with the stages that the overlay has."""
 MOUNTED = "/etc/freqgan"
 SUBMIT = """
 import sys
@@ -58,13 +71,39 @@ def test_the_training_job(ray_head: Head, small_shards: Path, code: Path, tmp_pa
     for path in small_shards.iterdir():
         bucket.child("shards").upload(path, path.name)
     values = {"preset": "smoke", "data": f"{bucket.url}/shards/*.tar", "run": f"{bucket.url}/run", "executor": "ray",
-              "device": "cpu"}  # fmt: skip
+              "device": "cpu", "plan": {"bands": ["LL1", "HL1"]}, "max_failures": 0}  # fmt: skip
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
     job = manifest("train.yaml")
     assert manifest_variables("train.yaml")["RAY_JOB_STOP_WAIT_TIME_S"] == "60"
     done = run_entry_point(ray_head, job["spec"]["entrypoint"], tmp_path, code)
     assert done.returncode == 0, done.stdout + done.stderr
     assert find_checkpoint(f"{bucket.url}/run").step == 6
+
+
+@pytest.mark.long
+def test_the_jobs_of_islands_train_one_model_on_two_clusters(
+    ray_head: Head, small_shards: Path, code: Path, tmp_path: Path
+) -> None:
+    bucket = open_folder(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    for path in small_shards.iterdir():
+        bucket.child("shards").upload(path, path.name)
+    values = island_settings() | TINY_ISLANDS
+    values |= {"data": f"{bucket.url}/shards/*.tar", "run": f"{bucket.url}/run", "device": "cpu"}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
+    with (
+        TemporaryDirectory(prefix="rh-", dir="/tmp") as folder,
+        running_head(Path(folder), **manifest_variables("train.yaml")) as other_head,
+        ThreadPoolExecutor() as pool,
+    ):
+        jobs = zip((ray_head, other_head), island_entry_points().values(), strict=True)
+        running = [pool.submit(run_entry_point, head, entry_point, tmp_path, code) for head, entry_point in jobs]
+        for done in (one.result() for one in running):
+            assert done.returncode == 0, done.stdout + done.stderr
+    islands = find_checkpoint(f"{bucket.url}/run")
+    assert islands.stage_steps == {"LL2": 3, "HL-LH-HH2": 3, "HL-LH-HH1": 3}
+    together = values | {"run": str(tmp_path / "together"), "pace": "together", "executor": "inline"}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(together))
+    assert trained(load_settings(str(tmp_path / "settings.yaml"), []))[2] == islands.digest()
 
 
 @pytest.mark.long

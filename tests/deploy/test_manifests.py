@@ -20,10 +20,11 @@ from freqgan.errors import InputError, RunError
 from launch.settings.policy import Policy
 from launch.tools.create_rayjob import copy_of, create
 from tests.support.commands import ROOT
+from tests.support.manifests import island_entry_points
 
 K8S = ROOT / "k8s"
 SCHEMAS = ROOT.parent / "shared" / "kuberay"
-OVERLAYS = ("cpu-smoke", "gpu", "spot", "kueue", "interactive")
+OVERLAYS = ("cpu-smoke", "gpu", "spot", "kueue", "interactive", "islands")
 WITH_COMPONENTS = ("raycronjob", "monitoring")
 Object = dict[str, Any]
 
@@ -110,7 +111,7 @@ def test_every_object_of_ray_is_valid_strictly(rendered: dict[str, list[Object]]
                 problems = [f"{'/'.join(map(str, e.absolute_path))}: {e.message}" for e in validator.iter_errors(one)]
                 assert not problems, (overlay, one["metadata"]["name"], problems)
                 checked += 1
-    assert checked >= 13
+    assert checked >= 15
 
 
 def test_the_check_itself_refuses_a_misspelt_field(rendered: dict[str, list[Object]]) -> None:
@@ -185,6 +186,8 @@ def installed(package: str) -> str:
 
 def test_jobs(rendered: dict[str, list[Object]]) -> None:
     for overlay, objects in rendered.items():
+        if overlay == "islands":
+            continue  # it has two namespaces, see below
         jobs = {one["metadata"]["name"]: one for one in of_kind(objects, "RayJob")}
         assert jobs.keys() == {"freqgan-train", "freqgan-retrain"}
         for name, job in jobs.items():
@@ -223,6 +226,49 @@ def test_overlays(rendered: dict[str, list[Object]]) -> None:
     assert cron["spec"]["jobTemplate"]["rayClusterSpec"] == template["spec"]["rayClusterSpec"]
     assert cron["spec"]["jobTemplate"]["entrypoint"] == template["spec"]["entrypoint"]
     assert not of_kind(everything, "CronJob")
+
+
+def test_islands_are_two_jobs_that_share_the_bucket_alone(rendered: dict[str, list[Object]]) -> None:
+    objects = rendered["islands"]
+    namespaces = [one["metadata"]["name"] for one in of_kind(objects, "Namespace")]
+    assert namespaces == ["freqgan-coarse", "freqgan-detail"]
+    kinds = ("ServiceAccount", "ConfigMap", "NetworkPolicy", "RayJob")
+    for kind in kinds:
+        assert [one["metadata"]["namespace"] for one in of_kind(objects, kind)] == namespaces, kind
+    assert {one["kind"] for one in objects} == {"Namespace", *kinds}
+    for one in of_kind(objects, "Namespace"):
+        assert one["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+    for job in of_kind(objects, "RayJob"):
+        assert job["metadata"]["name"] == "freqgan-train"
+        assert job["spec"].get("suspend", False) is False
+        assert job["spec"]["submissionMode"] == "HTTPMode"
+        assert job["spec"]["backoffLimit"] > 0
+        assert job["spec"]["shutdownAfterJobFinishes"] is True
+    for policy in of_kind(objects, "NetworkPolicy"):  # pods of another namespace would need a namespaceSelector
+        (inside,) = (rule["to"] for rule in policy["spec"]["egress"] if "podSelector" in rule["to"][0])
+        assert inside == policy["spec"]["ingress"][0]["from"]
+        assert [one.keys() for one in inside] == [{"podSelector"}]
+    coarse, detail = (one["data"] for one in of_kind(objects, "ConfigMap"))
+    assert coarse == detail
+
+
+def test_islands_train_every_stage_once(rendered: dict[str, list[Object]], tmp_path: Path) -> None:
+    from freqgan.model.components import components
+    from launch.settings.load import load_settings
+
+    path = tmp_path / "settings.yaml"
+    path.write_text(of_kind(rendered["islands"], "ConfigMap")[0]["data"]["settings.yaml"])
+    shown = [job["spec"]["entrypoint"] for job in of_kind(rendered["islands"], "RayJob")]
+    assert shown == list(island_entry_points().values())
+    islands = []
+    for entry_point in shown:
+        *command, only = entry_point.split()
+        assert command == ["python", "-m", "launch", "train", "/etc/freqgan/settings.yaml"]
+        islands.append(load_settings(str(path), [only]))
+    whole = load_settings(str(path), [])
+    trained = [name for island in islands for name in island.only]
+    assert trained == [name for component in components(whole) for name in component.stages]
+    assert all(island.identity() == whole.identity() for island in islands)
 
 
 def test_the_network_is_closed_but_for_what_is_needed(rendered: dict[str, list[Object]]) -> None:

@@ -49,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    """Headers and body are sent one after the other: the body would wait 40 ms for the client to acknowledge them."""
     server: Proxy
 
     def log_message(self, format: str, *args: object) -> None:  # its name there

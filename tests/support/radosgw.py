@@ -51,6 +51,8 @@ osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon allow pool size one = true
 mon warn on pool no redundancy = false
+paxos propose interval = 0.05
+paxos min wait = 0.01
 [mon.a]
 mon data = {folder}/mon
 [osd.0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.ray_engine.address import LOOPBACK_VARIABLE
+from cluster.storage.lease import DURATION_S
 
 ROOT = Path(__file__).parents[2]
 PAIR: dict[str, Any] = {"plan": {"bands": ["LL1", "HL1"]}}
@@ -36,8 +37,12 @@ def run_script(script: str, *arguments: Path | str) -> list[str]:
 
 TRAINING = """
 import json, sys, time
+from functools import partial
+from cluster.storage.lease import Lease
+from cluster.training import train
 from tests.support.runs import Events, tiny_run_settings
-from cluster.training.train import train
+
+vars(train)["Lease"] = partial(Lease, duration_s=float(sys.argv[7]))
 
 class Counting(Events):
     def on_step(self, record):
@@ -47,19 +52,26 @@ class Counting(Events):
 
 steps = int(sys.argv[3])
 changes = {"max_steps": steps, "images": max(400, 8 * steps), "executor": sys.argv[4]} | json.loads(sys.argv[5])
-result = train(tiny_run_settings(sys.argv[1], sys.argv[2], **changes), Counting())
+result = train.train(tiny_run_settings(sys.argv[1], sys.argv[2], **changes), Counting())
 print(result.reason, result.step, "ray" in sys.modules and sys.modules["ray"].is_initialized(), flush=True)
 """
 
 
 def start_training(
-    run: Path, shards: Path, steps: int, executor: str = "inline", pause_s: float = 0.0, **changes: Any
+    run: Path,
+    shards: Path,
+    steps: int,
+    executor: str = "inline",
+    pause_s: float = 0.0,
+    lease_s: float = DURATION_S,
+    **changes: Any,
 ) -> subprocess.Popen[str]:
     """Starts a training as a process that prints the number of every step, and waits ``pause_s`` after it.
 
-    Its last line says why it ended, after which step, and whether it has left a Ray running.
+    It renews its lease three times in ``lease_s``. Its last line says why it ended, after which step, and whether it
+    has left a Ray running.
     """
-    arguments = [str(run), str(shards), str(steps), executor, json.dumps(changes), str(pause_s)]
+    arguments = [str(run), str(shards), str(steps), executor, json.dumps(changes), str(pause_s), str(lease_s)]
     return subprocess.Popen(
         [sys.executable, "-c", TRAINING, *arguments],
         cwd=ROOT, env=environment() | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,

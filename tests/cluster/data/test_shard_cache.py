@@ -135,7 +135,7 @@ def test_several_readers_that_are_killed(bucket: Folder, tmp_path: Path) -> None
     readers = [Reader(index, cache, right) for _ in range(3)]
     rounds = 0
     try:
-        for _ in range(10):
+        for _ in range(6):
             time.sleep(rng.uniform(0, 0.7))
             rounds += readers.pop(rng.randrange(3)).kill()
             readers.append(Reader(index, cache, right))

@@ -116,6 +116,7 @@ def test_checkpoints_are_scored_and_the_best_is_kept(
     )
     _, events, digest = trained(settings)
     assert digest == quiet_pair  # scores do not touch the arithmetic
+    assert events.checkpoints == [2, 4, 6]
     steps = [evaluation.step for evaluation, _ in events.evaluations]
     assert steps, events.notes
     assert steps[-1] == 6
@@ -156,7 +157,7 @@ def test_scores_reach_the_run_folder_and_the_report(
     assert "learned_holdout.frechet" in page
     assert run_command(capsys, "generate", run, "--best", "--count", 2, "--out", tmp_path / "out").code == 0
     plain = tmp_path / "plain"
-    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}").code == 0
+    assert run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={plain}", "max_steps=1").code == 0
     assert "Distance from real images" not in (plain / "report.html").read_text()
     message = refused(run_command(capsys, "generate", plain, "--best", "--count", 2, "--out", tmp_path / "out"))
     assert "watch.data=SHARDS" in message

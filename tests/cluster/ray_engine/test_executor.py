@@ -20,6 +20,7 @@ LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000
 """How addresses of 127.0.0.1 and ::1 begin in /proc/net."""
 
 
+@LONG
 def test_ray_equals_inline(quiet: str, small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     """With the usual window; tests of failures below use smaller ones."""
     settings = tiny_run_settings(tmp_path / "run", small_shards, executor="ray", **UNSPARED)
@@ -85,7 +86,7 @@ def test_kill_9_of_a_driver_and_the_same_command_at_once(quiet_pair: str, small_
 def test_sigterm_ends_at_a_step_boundary_with_a_checkpoint(executor: str, small_shards: Path, tmp_path: Path) -> None:
     """A Ray of the run's own listens on loopback alone until then, and is gone afterwards."""
     run = tmp_path / "run"
-    process = start_training(run, small_shards, 1000, executor, **PAIR, **UNSPARED)
+    process = start_training(run, small_shards, 1000, executor, plan={"bands": ["LL1"]}, **UNSPARED)
     wait_for_step(process, 1)
     if executor == "ray":
         places = listening([process.pid, *below(process.pid)])

@@ -15,6 +15,7 @@ from cluster.run.checkpoints import find_checkpoint, has_checkpoints, open_check
 from cluster.run.layout import LEASE, parse_rollback_file
 from cluster.storage.folder import Folder
 from cluster.storage.lease import Lease
+from cluster.training.free_running import train_components
 from cluster.training.train import train
 from freqgan.errors import InputError, RunError
 from tests.support.runs import Events, tiny_run_settings, trained
@@ -350,3 +351,14 @@ def test_a_start_deletes_what_the_last_one_left(run: Path, small_shards: Path) -
     assert young.exists()
     assert lock.exists()
     assert [len(list(step.iterdir())) for step in sorted(checkpoints.glob("0*"))] == [1, 1, 1]
+
+
+def test_a_run_at_a_free_pace_is_as_far_as_it_was_last_trained(small_shards: Path, tmp_path: Path) -> None:
+    changes = {"exchange": "none", "pace": "free", "image_stage": {"enabled": False},
+               "teacher_forcing": {"start": 1, "end": 1}, "plan": {"bands": ["LL1", "HL1"]}, "images": 32}  # fmt: skip
+    for limit, last in ((2, 2), (1, 2), (3, 3), (None, 4)):  # who began it set the first one
+        settings = tiny_run_settings(tmp_path / "run", small_shards, **changes, max_steps=limit)
+        train_components(settings, Events(), lambda own: Events())
+        checkpoint = find_checkpoint(settings.run)
+        assert set(checkpoint.stage_steps.values()) == {last}
+        assert (checkpoint.step, checkpoint.settings.last_step) == (last, last)

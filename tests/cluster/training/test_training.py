@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.execution.callbacks import StepRecord
+from cluster.execution.coordinator import MOST_SAVES
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import measure_statistics, open_source
 from cluster.stages.host import build_chain, build_host, tensor_of
@@ -98,9 +99,9 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
 
 def test_a_second_run_of_one_name_is_refused_while_the_first_lives(small_shards: Path, tmp_path: Path) -> None:
     run, steps = tmp_path / "run", 100_000
-    process = start_training(run, small_shards, steps, pause_s=0.1)
+    process = start_training(run, small_shards, steps, pause_s=0.1, lease_s=3.0)
+    wait_for_step(process, 2 * MOST_SAVES + 3)  # before the step after so many saves the first is in the folder
     assert process.stdout is not None
-    assert process.stdout.readline().strip() == "1"
     reader = threading.Thread(target=process.stdout.read)  # a full pipe would stop it
     reader.start()
     started = time.monotonic()

@@ -13,8 +13,8 @@ from cluster.data.packing import pack
 from cluster.evaluation.feature_cache import FOLDER
 from tests.support.commands import run_command
 from tests.support.glyphs import LETTERS, glyphs, textures
-from tests.support.mixtures import FLOWS
 from tests.support.runs import tiny_run_settings, trained
+from tests.support.scripts import PAIR
 
 Capsys = pytest.CaptureFixture[str]
 METRICS = {"frechet", "kernel", "precision", "density", "coverage", "recall", "copies", "duplicates", "label_accuracy"}
@@ -79,7 +79,7 @@ def test_without_an_image_stage_there_are_no_parts(
     capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path, brief_critic: None
 ) -> None:
     run, file = tmp_path / "run", tmp_path / "scores.json"
-    trained(tiny_run_settings(run, small_shards, **FLOWS | {"max_steps": 1}))
+    trained(tiny_run_settings(run, small_shards, **PAIR, image_stage={"enabled": False}, max_steps=1))
     outcome = run_command(
         capsys, "evaluate", run, "--data", held_out, "--count", 64, "--parts", "--no-learned", "--json", file,
     )  # fmt: skip

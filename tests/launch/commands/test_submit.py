@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cluster.run.checkpoints import find_checkpoint
-from launch.commands.submit import pack_job
+from launch.commands.submit import job_name, pack_job
 from launch.settings.load import load_settings
 from tests.support.commands import ROOT, Outcome, command_line, refused, run_command
 from tests.support.ray_head import Head, free_ports
@@ -30,7 +32,6 @@ def submit(head: Head, data: Path, run: Path, *more: object) -> Outcome:
     return command(head, "submit", "smoke", f"data={data}", f"run={run}", "--address", head.address, "--follow", *more)
 
 
-@pytest.mark.alone
 def test_followed_to_the_end_and_submitted_again(
     capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
 ) -> None:
@@ -52,7 +53,45 @@ def test_followed_to_the_end_and_submitted_again(
     assert "done" in run_command(capsys, "status", tmp_path / "run").out
 
 
-@pytest.mark.alone
+FLOWS = ("experts=flow", "image_stage=none", "plan.strict_nesting=true", "plan.high_gans.1=1", "pace=free",
+         "flow.coarse_network.width=8", "flow.coarse_network.coarse_width=8", "flow.band_network.width=8",
+         "flow.band_network.coarse_width=8")  # fmt: skip
+"""Two tiny experts that exchange nothing, ISLANDS."""
+ISLANDS = ("LL1", "HL-LH-HH1")
+
+
+def test_two_jobs_at_once_train_one_run_as_islands(
+    capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(submit, ray_head, small_shards, run, *FLOWS, f"only={name}") for name in ISLANDS]
+        for outcome in (one.result() for one in jobs):
+            assert outcome.code == 0, outcome
+            assert "the jobs of its other stages must see it too" in outcome.err
+    whole = find_checkpoint(str(run))
+    assert whole.stage_steps == dict.fromkeys(ISLANDS, 6)
+    status = command(ray_head, "status", ray_head.address)
+    assert status.code == 0, status
+    for name in ISLANDS:
+        assert re.search(rf" {name} +6 of 6", status.out), status.out
+    training = ("smoke", f"data={small_shards}", f"run={run}", *FLOWS)
+    unknown = run_command(capsys, "submit", *training, "only=LL2", "--address", ray_head.address)
+    assert "only: no stage is called 'LL2'" in refused(unknown)
+    other = run_command(capsys, "train", *training, "only=LL1", "seed=7")
+    assert "was begun with other settings: seed is 0 there and 7 here" in refused(other)
+
+
+def test_jobs_of_one_run_have_names_of_their_own() -> None:
+    run = ("data=/shards", "run=s3://bucket/runs/faces", *FLOWS)
+    names = [job_name(load_settings("smoke", [*run, *only])) for only in ((), (), ("only=LL1",), ("only=HL-LH-HH1",))]
+    assert len(set(names)) == len(names)
+    shown = [name.rpartition("-")[0].removeprefix("freqgan-s3-bucket-runs-faces") for name in names]
+    assert shown == ["", "", "-LL1", "-HL-LH-HH1"]
+    long = load_settings("smoke", [*run, "run=s3://bucket/" + "a/" * 500, "only=LL1,HL-LH-HH1"])
+    assert re.fullmatch(r"freqgan-[A-Za-z0-9-]{1,91}", job_name(long))
+
+
 def test_the_exit_code_of_the_training_comes_through(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     outcome = submit(ray_head, small_shards / "missing", tmp_path / "run")
     assert outcome.code == 2, outcome
@@ -60,7 +99,6 @@ def test_the_exit_code_of_the_training_comes_through(ray_head: Head, small_shard
     assert "ended with exit code 2" in outcome.err
 
 
-@pytest.mark.alone
 @pytest.mark.long
 def test_stopped_is_no_success_and_goes_on(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -96,7 +134,6 @@ def wait_for_checkpoint(run: Path) -> None:
     raise AssertionError(f"no checkpoint in {run}")
 
 
-@pytest.mark.alone
 def test_a_wrong_token_and_an_address_where_nothing_is(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
     wrong = command(ray_head, *training, "--address", ray_head.address, token="f" * 32)

@@ -64,7 +64,7 @@ def test_every_command_argument_and_option_is_described() -> None:
 
 def test_usage_shows_what_has_to_be_given() -> None:
     by_name = {one.name: usage(one) for one in commands(app)}
-    assert by_name["freqgan digest"] == "freqgan digest RUN"
+    assert by_name["freqgan storage check"] == "freqgan storage check URL"
     assert by_name["freqgan train"] == "freqgan train SETTINGS [key=value ...] [options]"
     assert by_name["freqgan generate"] == "freqgan generate RUN --out OUT [options]"
     assert by_name["freqgan models show"] == "freqgan models show MODEL [NUMBER]"

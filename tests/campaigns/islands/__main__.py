@@ -1,7 +1,7 @@
 """Components of one run on islands: ``python -m tests.campaigns.islands [--only NAMES] [--moments N] [--minutes M]``.
 
 bytes: the same bytes however a stage is trained. races: two jobs for one component. kills: actors, machines, heads and
-drivers killed at random moments. links: images/s behind slow links. soak: a fault a minute over three islands.
+drivers killed at random moments; given: the same on a cluster of two hosts. links: images/s behind slow links. soak: a fault a minute over three islands.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from tests.campaigns.chaos.processes import MARK, end_marked
 from tests.support.s3_server import STORE_VARIABLE
 
-CASES = ("bytes", "races", "kills", "links", "soak")
+CASES = ("bytes", "races", "kills", "given", "links", "soak")
 
 
 def case(name: str, moments: int, minutes: float) -> Callable[[Path], int]:
@@ -32,7 +32,8 @@ def case(name: str, moments: int, minutes: float) -> Callable[[Path], int]:
     cases: dict[str, Callable[[Path], int]] = {
         "bytes": same_bytes.campaign,
         "races": lambda folder: racing.campaign(folder, moments),
-        "kills": lambda folder: kills.campaign(folder, moments),
+        "kills": lambda folder: kills.own_campaign(folder, moments),
+        "given": lambda folder: kills.given_campaign(folder, moments),
         "links": links.campaign,
         "soak": lambda folder: soak.campaign(folder, minutes),
     }

@@ -136,6 +136,7 @@ def stopped_right(islands: list[Island], settings: RunSettings, quiet: Path) -> 
 def struck(name: str, folder: Path, moments: int, faults: Mapping[str, Fault], islands: list[Island]) -> int:
     """Every kind of fault ``moments`` times; how many rows are wrong."""
     rng, bad = random.Random(name), 0
+    print(f"{'killed':24} {'times':>7} {'lost s':>6} {'worst':>6}", flush=True)
     with running(islands) as watch:
         if not wait_until(lambda: min(watch.farthest.values()) > SETTLED_STEPS, START_TIMEOUT_S):
             print(f"{name}: no start: {watch.farthest} {[one.told() for one in islands]}", flush=True)
@@ -154,33 +155,33 @@ def struck(name: str, folder: Path, moments: int, faults: Mapping[str, Fault], i
     return bad + bool(wrong)
 
 
-def campaign(folder: Path, moments: int) -> int:
-    """On a Ray of the job's own, and on one that was given; prints a table; how many rows are wrong."""
-    data, wrong = write_small_shards(folder), 0
-    print(f"{'killed':24} {'times':>7} {'lost s':>6} {'worst':>6}", flush=True)
-    own = free_settings(folder / "own", data, **ENDLESS)
-    struck_one, beside = Island(own, ("LL1", "HL1"), folder), Island(own, ("HH1",), folder)
+def own_campaign(folder: Path, moments: int) -> int:
+    """On a Ray of the job's own; prints a table; how many rows are wrong."""
+    settings = free_settings(folder / "own", write_small_shards(folder), **ENDLESS)
+    one, beside = Island(settings, ("LL1", "HL1"), folder), Island(settings, ("HH1",), folder, nice=True)
     faults = {
-        "actor": kill_actor(struck_one),
-        "driver": kill_driver(struck_one),
-        "supervisor": kill_job(struck_one),
-        "head": kill_program(struck_one, GCS),
-        "machine": kill_program(struck_one, RAYLET),
+        "actor": kill_actor(one),
+        "driver": kill_driver(one),
+        "supervisor": kill_job(one),
+        "head": kill_program(one, GCS),
+        "machine": kill_program(one, RAYLET),
     }
-    wrong += struck("own Ray", folder, moments, faults, [struck_one, beside])
-    given = free_settings(folder / "given", data, **ENDLESS, heartbeat_timeout_s=5)
+    return struck("own Ray", folder, moments, faults, [one, beside])
+
+
+def given_campaign(folder: Path, moments: int) -> int:
+    """On a Ray of two hosts that was given; prints a table; how many rows are wrong."""
+    settings = free_settings(folder / "given", write_small_shards(folder), **ENDLESS, heartbeat_timeout_s=5)
     cluster = GivenCluster()
     try:
-        host = cluster.nodes.head
-        struck_one = Island(given, ("LL1", "HL1"), folder, host, cluster.environment)
-        beside = Island(given, ("HH1",), folder)
+        one = Island(settings, ("LL1", "HL1"), folder, cluster.nodes.head, cluster.environment)
+        beside = Island(settings, ("HH1",), folder, nice=True)
         faults = {
-            "actor": kill_actor(struck_one),
-            "machine": cluster.lose_machine(struck_one),
-            "driver": kill_driver(struck_one),
-            "head": cluster.lose_head(struck_one),
+            "actor": kill_actor(one),
+            "machine": cluster.lose_machine(one),
+            "driver": kill_driver(one),
+            "head": cluster.lose_head(one),
         }
-        wrong += struck("given Ray", folder, moments, faults, [struck_one, beside])
+        return struck("given Ray", folder, moments, faults, [one, beside])
     finally:
         cluster.close()
-    return wrong

@@ -215,11 +215,20 @@ class Crew:
         All that trained on a Ray end with it, one after the other: the first of them has another Ray started.
         """
         if not self.shared.answers() and self.shared.is_own:
-            self.shared.restart()
+            self._restart_ray()
         if code >= 0 and start == self.shared.starts:
             return False
         self.losses += 1
         return self.settings.max_failures == UNLIMITED or self.losses <= self.settings.max_failures
+
+    def _restart_ray(self) -> None:
+        """Start a Ray anew, and have signals end the training as before: Ray installs handlers of its own."""
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.shared.restart()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def _end(self) -> None:
         """Ask those that still run for a checkpoint, and wait for it."""

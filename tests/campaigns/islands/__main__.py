@@ -1,7 +1,8 @@
 """Components of one run on islands: ``python -m tests.campaigns.islands [--only NAMES] [--moments N] [--minutes M]``.
 
 bytes: the same bytes however a stage is trained. races: two jobs for one component. kills: actors, machines, heads and
-drivers killed at random moments; given: the same on a cluster of two hosts. links: images/s behind slow links. soak: a fault a minute over three islands.
+drivers killed at random moments; given: the same on a cluster of two hosts. links: images/s behind slow links. soak: a
+fault a minute over three islands.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def rates_of_islands(folder: Path, data: Path, shapes: list[Shape | None]) -> tu
     """Images/s of islands that train at the same time, behind links of these shapes; bytes of a checkpoint; weights."""
     with islands(shapes) as hosts, bucket() as url:
         runs = [free_settings(f"{url}/run{i}", data, **ENDLESS) for i in range(len(shapes))]
-        jobs = [Island(run, (), folder, host) for run, host in zip(runs, hosts, strict=True)]
+        jobs = [Island(run, ("LL1",), folder, host) for run, host in zip(runs, hosts, strict=True)]
         try:
             for job in jobs:
                 job.start()

@@ -115,6 +115,22 @@ Guidance = Annotated[
 ]
 
 
+def _positive(value: float | None) -> float | None:
+    if value is not None and value <= 0:
+        raise typer.BadParameter(f"{value} is not above 0")
+    return _finite(value)
+
+
+Shift = Annotated[
+    float | None,
+    typer.Option(
+        callback=_positive,
+        show_default=AS_TRAINED,
+        help="where the steps of flow experts lie: above 1 closer together near the noise, below 1 near the data",
+    ),
+]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The console entry point: runs a command and always leaves by SystemExit, see :func:`run_app`."""
     run_app(app, sys.argv[1:] if arguments is None else arguments)
@@ -442,11 +458,12 @@ def generate_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift)
     if best and at_images is not None:
         raise InputError(f"--best and --at-images {at_images} name two checkpoints: leave one of them out")
     if noises is not None:
@@ -457,7 +474,7 @@ def generate_command(
         if options.given:
             raise InputError(
                 "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
-                "--condition-noise and --guidance"
+                "--condition-noise, --guidance and --shift"
             )
         print(generate_from(run, out, noises, best=best, at_images=at_images, note=_note))
         return
@@ -487,6 +504,7 @@ def super_resolve_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
     from launch.commands.super_resolve import super_resolve_command as super_resolve
@@ -494,7 +512,7 @@ def super_resolve_command(
 
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, label=label, note=_note,
-        generation=GenerationOptions(evaluations, solver, condition_noise, guidance),
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
     )  # fmt: skip
     for line in lines:
         print(line)
@@ -535,6 +553,7 @@ def edit_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Changes single bands of generated or given images and leaves all others as they are."""
     from launch.commands.edit import edit_command as edit
@@ -547,7 +566,7 @@ def edit_command(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
             note=_note, images=image or [], label=label,
-            generation=GenerationOptions(evaluations, solver, condition_noise, guidance),
+            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
         )
     )  # fmt: skip
 
@@ -617,9 +636,21 @@ def evaluate_command(
             metavar="N,N,...", help="of flow experts: a few metrics by numbers of passes, such as 1,2,4,8,16,32"
         ),
     ] = None,
+    over_condition_noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,X,...", help="the same by strengths of the noise on the bands that they see, such as 0,0.1,0.2"
+        ),
+    ] = None,
     students: Annotated[
         str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
     ] = None,
+    at_images: AtImages = None,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio.
 
@@ -631,23 +662,58 @@ def evaluate_command(
     check_data(data)
     if students is not None:
         _check_run(students)
-    if over_evaluations is not None or students is not None:
-        if size is not None or parts or inception is not None:
-            raise InputError(
-                "--over-evaluations measures images of a run as they are: leave --size, --parts and --inception out"
-            )
-        from launch.commands.over_evaluations import over_evaluations_command
+    from launch.settings.generation import GenerationOptions
 
-        over_evaluations_command(
-            source, data, over_evaluations, count=count, seed=seed, json_file=json_file, students=students, note=_note
-        )
+    if over_evaluations is not None or over_condition_noise is not None or students is not None:
+        if size is not None or parts or inception is not None or at_images is not None:
+            raise InputError(
+                "--over-evaluations measures images of the newest checkpoint of a run as they are: leave --size, "
+                "--parts, --inception and --at-images out"
+            )
+        if evaluations is not None and over_condition_noise is None:
+            raise InputError(
+                f"--evaluations {evaluations}: --over-evaluations says with how many passes images are generated; "
+                "leave it out, or add --over-condition-noise"
+            )
+        from launch.commands.quality_curves import quality_curves_command
+
+        quality_curves_command(
+            source, data, evaluations=over_evaluations, condition_noise=over_condition_noise, count=count, seed=seed,
+            json_file=json_file, students=students, note=_note, learned=learned,
+            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
+        )  # fmt: skip
         return
     from launch.commands.evaluate import evaluate_command as evaluate
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
-        learned=learned, note=_note,
+        learned=learned, at_images=at_images, note=_note,
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
     )  # fmt: skip
+
+
+@app.command("tune")
+def tune_command(
+    run: Run,
+    data: Annotated[
+        str | None, typer.Option(help="shards of real images", show_default="those that RUN was trained on")
+    ] = None,
+    count: Annotated[int, typer.Option(min=64, help="images generated for each trial")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of these images: best another than that of evaluate")] = 1,
+    evaluations: Annotated[
+        int, typer.Option(min=1, max=1000, help="passes through a flow expert's network for one sample, at most")
+    ] = 20,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="also write the best options and all trials here")
+    ] = None,
+) -> None:
+    """Tries out how the flow experts of RUN generate best, and prints the options of generate and evaluate for it.
+
+    Trials are scored by the distance learned.frechet to training images, with a network taught on these.
+    """
+    from launch.commands.tune import tune_command as tune
+
+    tune(run, data, evaluations=evaluations, count=count, seed=seed, json_file=json_file, note=_note)
 
 
 @app.command("compare")
@@ -659,11 +725,33 @@ def compare_command(
     presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = COMPARED,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            callback=_positive,
+            help="in place of equal images: as many as each system trains in so many minutes of one process, by steps "
+            "that are timed here at the start",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=64, help="images measured of each run")] = 10_000,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes at a time", show_default="cores / threads")] = None,
     learned: Learned = True,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="have flow experts measured as they generate best, as `freqgan tune` finds it"),
+    ] = False,
+    evaluations: Annotated[
+        int, typer.Option(min=1, max=1000, help="for --tune: passes through a flow expert's network, at most")
+    ] = 20,
+    curves: Annotated[
+        bool,
+        typer.Option("--curves", help="of flow experts: learned distances by passes, and by noise on what they see"),
+    ] = False,
 ) -> None:
-    """Trains systems of equal cost on the same images and measures them alike; run it again to go on."""
+    """Trains systems of equal cost on equal images, or for equal time, and measures them alike.
+
+    Run it again to go on.
+    """
     from cluster.run.presence import check_data
     from launch.settings.load import load_settings
 
@@ -672,8 +760,8 @@ def compare_command(
     from launch.commands.compare import compare, comparison_of
 
     comparison = comparison_of(
-        loaded, systems=presets, seeds=seeds, budget=budget, out=out, held_out=data, count=count,
-        jobs=jobs, learned=learned,
+        loaded, systems=presets, seeds=seeds, budget=budget, minutes=minutes, out=out, held_out=data, count=count,
+        jobs=jobs, learned=learned, most_evaluations=evaluations if tune else None, curves=curves,
     )  # fmt: skip
     code, text = compare(comparison, note=_note)
     print(text)
@@ -691,12 +779,13 @@ def report_command(
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
+    shift: Shift = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
     from launch.pages.report import write_report
     from launch.settings.generation import GenerationOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance)
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift)
     print(write_report(run, data=data, note=_note, at_images=at_images, generation=options))
 
 

@@ -31,6 +31,7 @@ from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST, accuracy_sentence
 from freqgan.metrics.evaluation import Measure, Score, inception_measure, is_one_picture, measure, scored
 from freqgan.metrics.feature_network import LearnedFeatures
+from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.inception import extractor_of
 from freqgan.metrics.learned_features import accuracy_scores, learned_measure
 from freqgan.pixels import to_pixels
@@ -73,7 +74,7 @@ def evaluate_checkpoint(
     progress and of a smaller count.
     """
     settings, index = checkpoint.settings, build_index(data)
-    policy = _centred(settings)
+    policy = evaluation_policy(settings)
     reference, other_real = real_images(index, policy, _fitting(count, index, data, note), data, note)
     networks = learned_networks(index, policy, note) if learned else []
     families = (*map(learned_measure, networks), *extra)
@@ -139,9 +140,14 @@ def evaluate_files(
     return scores
 
 
-def teach_networks(data: str, settings: RunSettings, note: Callable[[str], None]) -> None:
-    """Have the networks taught that evaluations of systems of ``settings`` against ``data`` take, unless they are."""
-    learned_networks(build_index(data), _centred(settings), note)
+def teach_networks(
+    data: str, settings: RunSettings, note: Callable[[str], None], recipes: Sequence[FeatureRecipe] = RECIPES
+) -> None:
+    """Have the networks of ``recipes`` taught that measurements of ``settings`` against ``data`` take, unless they are.
+
+    The recipes are those of an evaluation where none are given.
+    """
+    learned_networks(build_index(data), evaluation_policy(settings), note, recipes)
 
 
 def inception_from(url: str) -> Measure:
@@ -260,7 +266,7 @@ def real_images_for(settings: RunSettings, data: str, count: int, note: Callable
     They are uint8 (count, C, N, N) each; fewer than ``count`` where ``data`` has too few, and told.
     """
     index = build_index(data)
-    return real_images(index, _centred(settings), _fitting(count, index, data, note), data, note)
+    return real_images(index, evaluation_policy(settings), _fitting(count, index, data, note), data, note)
 
 
 def check_real(data: str, settings: RunSettings, count: int) -> None:
@@ -272,7 +278,7 @@ def check_real(data: str, settings: RunSettings, count: int) -> None:
     """
     index = build_index(data)
     number = _fitting(count, index, data, lambda _: None)
-    policy = _centred(settings)
+    policy = evaluation_policy(settings)
     order = DataSettings(shuffle_shards=MIXED_SHARDS)
     with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         batch, _ = sound_batch(ingest, 0, FEWEST)
@@ -280,5 +286,6 @@ def check_real(data: str, settings: RunSettings, count: int) -> None:
         real_images(index, policy, number, data, lambda _: None)
 
 
-def _centred(settings: RunSettings) -> ImagePolicy:
+def evaluation_policy(settings: RunSettings) -> ImagePolicy:
+    """Return how real images are fitted that those of ``settings`` are measured against: cut in the middle."""
     return replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")

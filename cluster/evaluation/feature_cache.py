@@ -26,6 +26,7 @@ from cluster.storage.user_cache import user_cache
 from freqgan.errors import FreqganError, InputError
 from freqgan.metrics.feature_network import FeatureNetwork, LearnedFeatures, Task
 from freqgan.metrics.feature_recipe import VERSION, FeatureRecipe
+from freqgan.metrics.feature_training import EMBEDDING
 from freqgan.seeds import seeded
 from freqgan.setting_group import SettingGroup
 
@@ -124,8 +125,9 @@ def _read(folder: Folder, text: bytes, recipe: FeatureRecipe) -> LearnedFeatures
     """Return the network of an entry; one of UNUSABLE where it is damaged."""
     entry = _Entry.model_validate_json(text)
     tensors = load_safetensors(read_verified(folder, FileRecord(entry.weights, entry.size_bytes, entry.sha256)))
+    outputs = EMBEDDING if entry.task == "instance" else entry.answers
     with seeded("learned features"):  # it begins with random weights: these are drawn from nobody else's generator
-        network = FeatureNetwork(entry.channels, recipe.width, entry.answers)
+        network = FeatureNetwork(entry.channels, recipe.width, outputs)
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
     return LearnedFeatures(recipe.name, network, entry.task, entry.answers, entry.accuracy, entry.chance)

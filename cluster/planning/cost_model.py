@@ -8,9 +8,9 @@ sheets; these are estimates, and are called so wherever they are shown.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,7 @@ import torch
 
 from cluster.planning.contention import contention_factor, prepare
 from cluster.planning.devices import ACCELERATORS, CPU, Device, accelerator_of
-from cluster.planning.profiler import profile_steps
+from cluster.planning.profiler import profile_rounds, step_seconds
 from cluster.planning.stage_cost import StageCost
 from cluster.run.settings import RunSettings
 from cluster.stages.devices import choose_device
@@ -40,8 +40,6 @@ LEAST_SLOPE = 0.1
 """At least this share of a step grows with the batch, whatever noise there is in the measurement."""
 UNUSABLE = (FreqganError, ValueError, TypeError, AttributeError)
 """What a cached file that is absent, damaged or of another version raises: its contents are then made anew."""
-PROFILED_INTERVAL = 3
-"""Steps from one penalty to the next while they are timed; those of the run are often further apart."""
 GPU_ROUNDS = 4
 """Of so many steps each; the first ones on a GPU wait for kernels to be chosen, or recorded."""
 
@@ -175,23 +173,13 @@ def _contention(settings: RunSettings, alone_s: Mapping[str, float]) -> float:
 def _seconds(settings: RunSettings, batch: int) -> dict[str, float]:
     """Return the seconds of a step with ``batch`` images by stage, as a mean over a run.
 
-    Few steps are timed, with penalties in every third, and weighed by how often such steps come in the run: a plan
-    is to be had in seconds, where the steps between two penalties can take a minute.
+    Few steps are timed: a plan is to be had in seconds.
     """
-    interval = settings.loss.penalty_interval
-    profiled = min(interval, PROFILED_INTERVAL)
-    loss = settings.loss.model_copy(update={"penalty_interval": profiled})
-    steps = profile_steps(settings.model_copy(update={"loss": loss}), batch)
+    profiled = profile_rounds(settings, batch)
     rounds = 1 if choose_device(settings.device).type == "cpu" else GPU_ROUNDS
-    for _ in range(1 + (rounds - 1) * profiled):  # they warm up; the last of them has penalties
-        next(steps)
-    spent = [next(steps) for _ in range(rounds * profiled)]
-    share, plain = 1 / interval, [step for number, step in enumerate(spent, 1) if number % profiled]
-    return {
-        name: share * statistics.fmean(step[name] for step in spent[profiled - 1 :: profiled])
-        + (1 - share) * statistics.fmean(step[name] for step in plain or spent)
-        for name in spent[0]
-    }
+    for _ in range(rounds - 1):  # they warm up
+        next(profiled)
+    return step_seconds(settings, list(itertools.islice(profiled, rounds)))
 
 
 def _key(settings: RunSettings, hardware: str = "") -> str:

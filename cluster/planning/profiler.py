@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +21,9 @@ from freqgan.costing.operator_count import unit_statistics
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 
+PROFILED_INTERVAL = 3
+"""Steps from one penalty to the next while they are timed; those of a run are often further apart."""
+
 
 def clock(settings: RunSettings) -> Callable[[], float]:
     """Return the processor time of this process where one core does everything, which others do not lengthen."""
@@ -26,22 +31,26 @@ def clock(settings: RunSettings) -> Callable[[], float]:
     return time.process_time if alone else time.perf_counter
 
 
-def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float]]:
+def profile_steps(settings: RunSettings, batch: int, *, together: bool = False) -> Iterator[dict[str, float]]:
     """Seconds by stage of one step with ``batch`` images after the other, without end.
 
     The stages run one after the other, from a step half-way through training on that has penalties, with memory kept
-    as an actor keeps it.
+    as an actor keeps it. ``together``: as in a process that trains all of them: they share the work on a batch, and
+    memory is kept as it comes.
     """
-    keep_freed_pages()
+    if not together:
+        keep_freed_pages()
     small = settings.model_copy(
         update={"batch": batch, "feedback": settings.feedback.model_copy(update={"lag": 1}), "executor": "inline"}
     )
     interval, now_s = small.loss.penalty_interval, clock(small)
     start = small.images // (2 * batch) // interval * interval
     flat = {name: tensor.numpy() for name, tensor in unit_statistics(small).items()}
-    # A chain for each stage: one that has a process to itself shares no work on a batch.
+    common = build_chain(small, flat)
     hosts = {
-        name: build_host(small, StageReplica(name, 0, 1), build_chain(small, flat), untaught=True)
+        name: build_host(
+            small, StageReplica(name, 0, 1), common if together else build_chain(small, flat), untaught=True
+        )
         for name in stage_names(small)
     }
     for host in hosts.values():
@@ -49,6 +58,11 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
     rng = np.random.default_rng(0)
     shape = (batch, small.image_size, small.image_size, small.channels)
     pixels: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
+
+    def new_images(step: int) -> Tensor:
+        return tensor_of(pixels.transpose(0, 3, 1, 2))
+
+    images_of: Callable[[int], Tensor] = lru_cache(1)(new_images) if together else new_images
     labels = tensor_of(rng.integers(0, max(1, small.classes), batch))
     graph, gradients = step_graph(small), dict[str, Tensor]()
     for step in itertools.count(start):
@@ -61,8 +75,7 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
             if call.kind == "forward":
                 return host.forward(step, labels, inputs)
             begun_s = now_s()
-            images = tensor_of(pixels.transpose(0, 3, 1, 2))
-            result = host.step(step, images, labels, inputs, gradients.get(call.stage))
+            result = host.step(step, images_of(step), labels, inputs, gradients.get(call.stage))
             spent_s[call.stage] = now_s() - begun_s
             if call.stage == IMAGE_STAGE:
                 gradients.update(result.outputs)
@@ -70,3 +83,36 @@ def profile_steps(settings: RunSettings, batch: int) -> Iterator[dict[str, float
 
         run_step(graph, run_call)
         yield spent_s
+
+
+def profile_rounds(settings: RunSettings, batch: int, *, together: bool = False) -> Iterator[list[dict[str, float]]]:
+    """Seconds by stage of the steps up to the next one with penalties, round after round, after a step to warm up.
+
+    Penalties come in every third step, or as often as in the run where that is more often: those of the run can be a
+    minute apart. The arguments are those of :func:`profile_steps`.
+    """
+    profiled = min(settings.loss.penalty_interval, PROFILED_INTERVAL)
+    loss = settings.loss.model_copy(update={"penalty_interval": profiled})
+    steps = profile_steps(settings.model_copy(update={"loss": loss}), batch, together=together)
+    next(steps)  # it has penalties
+    while True:
+        yield [next(steps) for _ in range(profiled)]
+
+
+def step_seconds(
+    settings: RunSettings,
+    rounds: Sequence[list[dict[str, float]]],
+    average: Callable[[Iterable[float]], float] = statistics.fmean,
+) -> dict[str, float]:
+    """Return the seconds of a step by stage, as a mean over a run, of the ``rounds`` of :func:`profile_rounds`.
+
+    Steps with penalties are weighed by how often they come in the run. ``average`` is over steps of either kind.
+    """
+    share = 1 / settings.loss.penalty_interval
+    with_penalties = [steps[-1] for steps in rounds]
+    plain = [step for steps in rounds for step in steps[:-1]] or with_penalties
+    return {
+        name: share * average(step[name] for step in with_penalties)
+        + (1 - share) * average(step[name] for step in plain)
+        for name in with_penalties[0]
+    }

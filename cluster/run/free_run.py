@@ -203,9 +203,11 @@ class FreeRun:
         run = self.folder.url.rpartition("/")[0]
         if missing := [name for name in parts if name not in there]:
             passed = "; ".join(["", *notes])
+            train = f"train what is missing with `freqgan train SETTINGS run={run} only={','.join(missing)}`"
+            ask = "ask for more images, since older checkpoints are deleted (keep_checkpoints)"
             raise InputError(
-                f"{run} is no whole model yet: {choice.text} of {', '.join(missing)} is missing; train what is missing "
-                f"with `freqgan train SETTINGS run={run} only={','.join(missing)}`{passed}"
+                f"{run} is no whole model yet: {choice.text} of {', '.join(missing)} is missing; "
+                f"{train if choice.images is None else ask}{passed}"
             )
         settings = self._settings_of(there.values())
         dump = settings.model_dump(mode="json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -16,17 +17,32 @@ from freqgan.metrics.neighbours import neighbour_scores, precision_recall
 def learned_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
     """Return the distances of learned features (N, d) and (M, d), each of deviation 1 over real images.
 
-    * frechet: between Gaussians, over d: 1 is about as far as two real images are from each other.
+    * frechet: :func:`learned_frechet`.
     * kernel: :func:`freqgan.metrics.frechet.kernel_distance`.
     * precision (k = 3) and what :func:`freqgan.metrics.neighbours.neighbour_scores` gives, of at most 5,000 each.
     """
     first, second = (features[:MOST_NEIGHBOURS] for features in (reference, candidate))
     return {
-        "frechet": frechet_distance(reference, candidate) / reference.shape[1],
+        "frechet": learned_frechet(reference, candidate),
         "kernel": kernel_distance(reference, candidate),
         "precision": precision_recall(first, second)[0],
         **neighbour_scores(first, second),
     }
+
+
+def learned_frechet(reference: Tensor, candidate: Tensor) -> float:
+    """Return the Frechet distance of learned features (N, d) and (M, d) between Gaussians, over d.
+
+    1 is about as far as two real images are from each other.
+    """
+    return frechet_distance(reference, candidate) / reference.shape[1]
+
+
+def frechet_to(reference: Tensor, learned: LearnedFeatures) -> Callable[[Tensor], float]:
+    """Return what gives the :func:`learned_frechet` of images to ``reference``, uint8 (N, C, H, W) both."""
+    features = learned.network.features
+    known = features(reference)
+    return lambda images: learned_frechet(known, features(images))
 
 
 def learned_measure(learned: LearnedFeatures) -> Measure:

@@ -7,78 +7,37 @@ again, so a comparison that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.evaluation.evaluate import check_real, teach_networks
-from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.presence import check_data
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.stop_signals import stop_requests
-from freqgan.costing.baselines import VARIANTS, at_cost, variant
-from freqgan.costing.operator_count import training_cost
+from freqgan.costing.baselines import VARIANTS, variant
 from freqgan.errors import InputError, RunError
-from freqgan.model.expert_settings import GenerationSettings
-from freqgan.setting_group import AS_STORED
-from launch.pages.comparison import RunScores, write_page
-from launch.settings.load import dump_settings
+from freqgan.metrics.feature_recipe import TUNING_RECIPE
+from launch.commands.entrants import (
+    SAMPLER_COUNT,
+    Comparison,
+    Entrant,
+    files_of,
+    has_flows,
+    is_measured,
+    next_command,
+    scores_of,
+)
+from launch.commands.systems import COSTS, equal_systems
+from launch.pages.comparison import write_page
 
-COSTS = "costs.json"
 POLL_S = 0.5
 RESUME_EXIT_CODE = 75
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One system with one seed: its settings, of which ``run`` is the folder, and its cost per image."""
-
-    system: str
-    seed: int
-    settings: RunSettings
-    cost: float
-
-    @property
-    def name(self) -> str:
-        """The name of the run for files and messages."""
-        return f"{self.system}-{self.seed}"
-
-    def scores_file(self, count: int) -> Path:
-        """Return the scores of ``count`` images: of another count they are other scores."""
-        return Path(self.settings.run, f"scores-{count}.json")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared with what.
-
-    Attributes:
-        settings: of the system called bands; all others are made from them.
-        systems: names of :data:`freqgan.costing.baselines.VARIANTS`.
-        seeds: how many of each.
-        out: local folder of all runs, the table and the page.
-        held_out: shards of real images that nothing was trained on.
-        count: images per measurement.
-        jobs: processes at a time, each with ``threads`` of the settings.
-        learned: whether distances by learned features are measured.
-
-    """
-
-    settings: RunSettings
-    systems: Sequence[str]
-    seeds: Sequence[int]
-    out: Path
-    held_out: str
-    count: int
-    jobs: int
-    learned: bool = True
 
 
 def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int, str]:
@@ -95,60 +54,42 @@ def compare(comparison: Comparison, *, note: Callable[[str], None]) -> tuple[int
     check_data(comparison.settings.data, comparison.held_out, ask_buckets=True)
     if not (comparison.out / COSTS).exists():  # else it has begun, and compares with the shards of before
         check_real(comparison.held_out, comparison.settings, comparison.count)
+        if comparison.most_evaluations is not None:
+            check_real(comparison.settings.data, comparison.settings, SAMPLER_COUNT)
     open_folder(str(comparison.out)).check_writable()
     comparison.out.mkdir(parents=True, exist_ok=True)
-    entrants = _entrants(comparison, note)
-    if comparison.learned and not all(_measured(entrant, comparison.count) for entrant in entrants):
-        teach_networks(comparison.held_out, comparison.settings, note)  # once, not in every process
+    entrants = entrants_of(comparison, note)
+    _teach(comparison, entrants, note)
     with stop_requests() as stopped:
         done = _run_all(comparison, entrants, note, stopped.is_set)
     if not done:
         return RESUME_EXIT_CODE, "stopped: the same command goes on from the checkpoints"
-    page = write_page(comparison.out, [_scores(entrant, comparison.count) for entrant in entrants], comparison.count)
-    return 0, page
+    runs = [scores_of(comparison, entrant) for entrant in entrants]
+    return 0, write_page(comparison.out, runs, comparison.count, comparison.minutes)
 
 
-def _entrants(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:
+def entrants_of(comparison: Comparison, note: Callable[[str], None]) -> list[Entrant]:
     """Return every system with every seed, at the cost of the settings that were given."""
-    by_system = _settings_at_cost(comparison, note)
+    systems = equal_systems(
+        comparison.settings, comparison.systems, out=comparison.out, held_out=comparison.held_out,
+        minutes=comparison.minutes, note=note,
+    )  # fmt: skip
     entrants = []
-    for system in comparison.systems:
+    for name, system in systems.items():
         for seed in comparison.seeds:
-            settings, cost = by_system[system]
-            run = str(comparison.out / f"{system}-{seed}")
-            entrants.append(Entrant(system, seed, settings.model_copy(update={"seed": seed, "run": run}), cost))
+            run = str(comparison.out / f"{name}-{seed}")
+            settings = system.settings.model_copy(update={"seed": seed, "run": run})
+            entrants.append(Entrant(name, seed, settings, system.cost))
     return entrants
 
 
-def _settings_at_cost(comparison: Comparison, note: Callable[[str], None]) -> dict[str, tuple[RunSettings, float]]:
-    """Return settings and cost of each system, kept in a file: finding widths takes half a minute each."""
-    target = sum(training_cost(comparison.settings).values())
-    path = comparison.out / COSTS
-    known = json.loads(path.read_text()) if path.exists() else {}
-    identity = comparison.settings.identity()
-    if comparison.settings.generation != GenerationSettings():  # training does not depend on it, scores do
-        identity["generation"] = comparison.settings.generation.model_dump(mode="json")
-    if known and known["settings"] != identity:
-        raise InputError(
-            f"{comparison.out} holds a comparison of other settings; name another --out, or give the settings of before"
-        )
-    if known and known["held_out"] != comparison.held_out:
-        raise InputError(
-            f"--data {comparison.held_out}: {comparison.out} was measured against {known['held_out']}; name another "
-            "--out, or give the same shards"
-        )
-    by_system: dict[str, tuple[RunSettings, float]] = {}
-    systems = known.get("systems", {})
-    for system in comparison.systems:
-        if system not in systems:
-            same = variant(comparison.settings, system)
-            scaled, cost = (same, target) if system == "bands" else at_cost(same, target)
-            note(f"{system}: {cost / 1e6:.1f} million multiply-accumulates per image, {cost / target:.3f} of bands")
-            systems[system] = {"settings": scaled.model_dump(mode="json"), "cost": cost}
-        entry = systems[system]
-        by_system[system] = RunSettings.model_validate(entry["settings"], context=AS_STORED), float(entry["cost"])
-    path.write_text(json.dumps({"settings": identity, "held_out": comparison.held_out, "systems": systems}, indent=1))
-    return by_system
+def _teach(comparison: Comparison, entrants: Sequence[Entrant], note: Callable[[str], None]) -> None:
+    """Have the networks taught that measurements take: once, not in every process."""
+    if comparison.learned and not all(is_measured(comparison, entrant) for entrant in entrants):
+        teach_networks(comparison.held_out, comparison.settings, note)
+    files = [files_of(comparison, entrant).sampler for entrant in entrants]
+    if not all(file is None or file.exists() for file in files):
+        teach_networks(comparison.settings.data, comparison.settings, note, [TUNING_RECIPE])
 
 
 # -- processes -------------------------------------------------------------------------------------
@@ -158,13 +99,13 @@ def _run_all(
     comparison: Comparison, entrants: Sequence[Entrant], note: Callable[[str], None], stopped: Callable[[], bool]
 ) -> bool:
     """Run every missing command, ``jobs`` at a time; False when it was stopped."""
-    waiting = [entrant for entrant in entrants if not _measured(entrant, comparison.count)]
+    waiting = [entrant for entrant in entrants if not is_measured(comparison, entrant)]
     running: list[tuple[Entrant, subprocess.Popen[bytes]]] = []
     try:
         while waiting or running:
             while waiting and len(running) < comparison.jobs and not stopped():
                 entrant = waiting.pop(0)
-                command = _next_command(comparison, entrant)
+                command = next_command(comparison, entrant)
                 note(f"{entrant.name}: {' '.join(command)}")
                 running.append((entrant, _started(entrant, command, comparison.settings.threads)))
             if stopped():
@@ -176,7 +117,7 @@ def _run_all(
                 if process.returncode == RESUME_EXIT_CODE:
                     return False
                 _check(entrant, process.returncode)
-                if not _measured(entrant, comparison.count):
+                if not is_measured(comparison, entrant):
                     waiting.insert(0, entrant)
         return True
     finally:
@@ -184,17 +125,6 @@ def _run_all(
             process.send_signal(signal.SIGTERM)
         for _, process in running:
             process.wait()
-
-
-def _next_command(comparison: Comparison, entrant: Entrant) -> list[str]:
-    """Return ``train`` until that is done, then ``evaluate``."""
-    if not _trained(entrant):
-        file = comparison.out / f"{entrant.name}.yaml"
-        file.write_text(dump_settings(entrant.settings))
-        return ["train", str(file)]
-    measured = ["--data", comparison.held_out, "--count", str(comparison.count), "--parts"]
-    measured += [] if comparison.learned else ["--no-learned"]
-    return ["evaluate", entrant.settings.run, *measured, "--json", str(entrant.scores_file(comparison.count))]
 
 
 def _started(entrant: Entrant, command: list[str], threads: int) -> subprocess.Popen[bytes]:
@@ -217,42 +147,51 @@ def _check(entrant: Entrant, code: int) -> None:
         raise RunError(f"{entrant.name} ended with exit code {code}: {last}; see {log}. The same command goes on")
 
 
-def _trained(entrant: Entrant) -> bool:
-    run = entrant.settings.run
-    return has_checkpoints(run) and find_checkpoint(run).step >= entrant.settings.last_step
-
-
-def _measured(entrant: Entrant, count: int) -> bool:
-    return _trained(entrant) and entrant.scores_file(count).exists()
-
-
-def _scores(entrant: Entrant, count: int) -> RunScores:
-    values = json.loads(entrant.scores_file(count).read_text())
-    return RunScores(entrant.system, entrant.seed, entrant.settings, entrant.cost, values)
-
-
 def comparison_of(
     settings: RunSettings,
     *,
     systems: str,
     seeds: int,
     budget: int | None,
+    minutes: float | None,
     out: str,
     held_out: str,
     count: int,
     jobs: int | None,
     learned: bool,
+    most_evaluations: int | None,
+    curves: bool,
 ) -> Comparison:
     """Return the comparison that the command line asks for; InputError where it makes no sense."""
     if "://" in out or not out:
         raise InputError(f"--out {out!r}: a comparison runs on one machine and needs a local folder")
+    if minutes is not None:
+        _check_minutes(settings, minutes, budget)
+    if not learned and (most_evaluations is not None or curves):
+        raise InputError("--no-learned: --tune and --curves go by learned features; leave it out, or these")
     changes = {"executor": "inline"} | ({} if budget is None else {"images": budget})
     settings = type(settings).model_validate(settings.model_dump() | changes)
     names = list(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip()))
     if not names:
         raise InputError(f"--presets {systems!r} names no system: give some of {', '.join(VARIANTS)}")
-    for name in names:
-        variant(settings, name)
-    cores = os.cpu_count() or 1
-    workers = jobs or max(1, cores // settings.threads)
-    return Comparison(settings, names, range(seeds), Path(out), held_out, count, workers, learned)
+    variants = [variant(settings, name) for name in names]
+    for option, wanted in (("--tune", most_evaluations is not None), ("--curves", curves)):
+        if wanted and not any(map(has_flows, variants)):
+            raise InputError(f"{option}: no system of {systems} has flow experts; leave it out, or add flow")
+    workers = jobs or max(1, (os.cpu_count() or 1) // settings.threads)
+    return Comparison(
+        settings, names, range(seeds), Path(out), held_out, count, workers, learned, minutes, most_evaluations, curves
+    )
+
+
+def _check_minutes(settings: RunSettings, minutes: float, budget: int | None) -> None:
+    """Raise InputError where something else says how long a run trains."""
+    if budget is not None:
+        raise InputError(
+            f"--minutes {minutes:g} and --budget {budget} both say how many images a run sees: leave one of them out"
+        )
+    for key in ("max_steps", "stage_images"):
+        if value := getattr(settings, key):
+            raise InputError(
+                f"--minutes {minutes:g} and {key}={value} both say how long a run trains: leave one of them out"
+            )

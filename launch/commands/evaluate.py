@@ -12,6 +12,7 @@ from rich.table import Table
 from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
 from cluster.run.checkpoints import has_checkpoints, open_model
+from cluster.run.free_run import find_free_run
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
 from freqgan.metrics.evaluation import Score
@@ -19,6 +20,7 @@ from launch.commands.generate import GRID
 from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
 from launch.drawing.side_by_side import SIDE_BY_SIDE
+from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -36,25 +38,29 @@ def evaluate_command(
     inception: str | None,
     learned: bool,
     note: Callable[[str], None],
+    at_images: int | None = None,
+    generation: GenerationOptions = AS_TRAINED,
 ) -> None:
     """Print the table of ``source``, a run or a folder or zip of images, and write ``json_file`` if it is given.
 
     ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
     ``inception`` is a TorchScript file with which FID and its relatives are measured as well. ``learned``: whether
-    networks are taught what the images of ``data`` show, and distances measured by their features.
+    networks are taught what the images of ``data`` show, and distances measured by their features. ``generation`` is
+    how flow experts generate, and ``at_images`` asks a run for its newest checkpoint of at most so many.
 
     Raises:
-        InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written.
+        InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written,
+            options of flow experts for anything else.
 
     """
     target = writable_object("--json", json_file) if json_file is not None else None
     extra = [inception_from(inception)] if inception is not None else []
     checkpoint, synthesiser = None, None
     zipped = is_zip(source)
-    if not zipped and has_checkpoints(source):
+    if not zipped and (has_checkpoints(source) or find_free_run(source) is not None):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint, synthesiser = open_model(source, note=note)
+        checkpoint, synthesiser = open_model(source, at_images=at_images, note=note, generation=generation.apply)
         measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
         if parts and not checkpoint.settings.image_stage.enabled:
             note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
@@ -71,6 +77,10 @@ def evaluate_command(
         )
     elif parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
+    elif at_images is not None:
+        raise InputError(f"--at-images {at_images}: {source} is no run; a folder of images has no checkpoints")
+    elif generation.given:
+        raise InputError(f"{generation.names}: {source} is no run; a folder of images is measured as it is")
     else:
         scores = {
             "image": evaluate_files(

@@ -60,6 +60,11 @@ def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
     return _LINES.read(lines)
 
 
+def trained_minutes(lines: Iterable[bytes]) -> float:
+    """Return the minutes that the stages took for all steps, over all starts of the run; reading images is left out."""
+    return sum(numbers["seconds"] for line in parse_metrics(lines) for numbers in line.stages.values()) / 60
+
+
 def alphas_of(numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the blend weights among the numbers of the image stage: {"alpha": x}, or one per band by its name."""
     return {name: x for name, x in numbers.items() if name == "alpha" or _is_band(name)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ class GenerationOptions:
         solver: heun or euler.
         condition_noise: strength of the noise on the bands that an expert sees, in their deviations.
         guidance: how far to lead away from each expert's guide.
+        shift: where the steps lie, above 1 closer together near the noise.
 
     """
 
@@ -28,6 +30,7 @@ class GenerationOptions:
     solver: str | None = None
     condition_noise: float | None = None
     guidance: float | None = None
+    shift: float | None = None
 
     def apply(self, settings: ModelSettings) -> GenerationSettings:
         """Return ``settings.generation`` with these options in it.
@@ -39,7 +42,7 @@ class GenerationOptions:
         chosen = self.given
         if not chosen:
             return settings.generation
-        self._check_model(settings, ", ".join(_option(name) for name in chosen))
+        self._check_model(settings, self.names)
         if self.guidance is not None:
             chosen["guidance"] = {DEFAULT: self.guidance}
         generation = settings.generation.model_copy(update=chosen)
@@ -54,6 +57,16 @@ class GenerationOptions:
     def given(self) -> dict[str, Any]:
         """The options that were given, by the names of their settings."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+    @property
+    def names(self) -> str:
+        """The options that were given, as the command line calls them: "--evaluations, --solver"."""
+        return ", ".join(map(_option, self.given))
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options that were given, as arguments of a command: ["--evaluations", "20"]."""
+        return [text for name, value in self.given.items() for text in (_option(name), str(value))]
 
     def _check_model(self, settings: ModelSettings, given: str) -> None:
         if self.solver is not None and self.solver not in SOLVERS:
@@ -73,6 +86,17 @@ class GenerationOptions:
 
 AS_TRAINED = GenerationOptions()
 """Leaves all as the checkpoint has it."""
+
+
+def options_for(generation: GenerationSettings, names: Sequence[str]) -> GenerationOptions:
+    """Return the options that choose those settings ``names`` that ``generation`` has; guidance is one for all guides.
+
+    Their order is that of the options.
+    """
+    values = {name: getattr(generation, name) for name in names}
+    if "guidance" in values:
+        values["guidance"] = values["guidance"].get(DEFAULT, 0.0)
+    return GenerationOptions(**values)
 
 
 def _option(name: str) -> str:

@@ -17,9 +17,9 @@ from launch.tools.markdown import GENERATED, SCALARS, code, interval, markdown_t
 TOPICS = {
     "train": "your-own-data.md", "submit": "clusters.md", "status": "monitoring.md", "report": "run-folder.md",
     "digest": "run-folder.md", "generate": "your-own-data.md", "plan": "planning.md", "retrain": "retraining.md",
-    "models": "retraining.md", "evaluate": "evaluation.md", "compare": "evaluation.md", "super-resolve": "editing.md",
-    "edit": "editing.md", "encode": "likelihood-and-encoding.md", "decompose": "editing.md",
-    "distil": "distillation.md", "shards": "data.md", "storage": "data.md",
+    "models": "retraining.md", "evaluate": "evaluation.md", "compare": "evaluation.md", "tune": "evaluation.md",
+    "super-resolve": "editing.md", "edit": "editing.md", "encode": "likelihood-and-encoding.md",
+    "decompose": "editing.md", "distil": "distillation.md", "shards": "data.md", "storage": "data.md",
 }  # fmt: skip
 """Pages that tell more, by how the name of a command begins."""
 

@@ -182,6 +182,9 @@ def test_images_without_labels_and_damaged_ones(held_out: Path, tmp_path: Path) 
     networks, notes = taught(target)
     assert "129 real images" in notes[0]
     assert {network.task for network in networks} == {"instance"}
+    taught(held_out)  # of another data set: what was taught is forgotten but for the files
+    again, notes = taught(target)
+    assert (digests(again), [note for note in notes if "network" in note]) == (digests(networks), [])
 
 
 def test_labels_that_mean_different_things_are_not_learnt(shards: Path, tmp_path: Path) -> None:

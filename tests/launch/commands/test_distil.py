@@ -118,7 +118,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_metrics_by_evaluations(flows: Path, students: Path, real: Path, capsys: Capsys, tmp_path: Path) -> None:
     table = tmp_path / "curve.json"
-    evaluate = ("evaluate", flows, "--data", real, "--count", 64, "--over-evaluations", "2,1")
+    evaluate = ("evaluate", flows, "--data", real, "--count", 64, "--no-learned", "--over-evaluations", "2,1")
     whole = run_command(capsys, "evaluate", students, "--data", real, "--count", 64, "--no-learned")
     assert whole.code == 0, whole.err
     assert "no likelihoods: students make a band in one step" in whole.out
@@ -131,6 +131,14 @@ def test_metrics_by_evaluations(flows: Path, students: Path, real: Path, capsys:
         assert list(values["evaluations"]) == ["1", "2"]
         assert len({*values["evaluations"].values(), values["students"], values["floor"]}) == 4
 
+    noises = ("--over-condition-noise", "0,1e2", "--evaluations", 2, "--json", table)
+    outcome = run_command(capsys, *evaluate, *noises)
+    assert outcome.code == 0, outcome.err
+    for name, values in json.loads(table.read_text()).items():
+        assert values["evaluations"] == curve[name]["evaluations"]
+        assert list(values["condition_noise"]) == ["0", "100"]
+        assert values["condition_noise"]["0"] == values["evaluations"]["2"] != values["condition_noise"]["100"]
+
 
 def test_what_cannot_be_measured_over_evaluations_is_refused(
     flows: Path, students: Path, real: Path, capsys: Capsys
@@ -141,7 +149,11 @@ def test_what_cannot_be_measured_over_evaluations_is_refused(
         ((students, "--over-evaluations", "1"), "the run has no flow experts"),
         ((flows, "--over-evaluations", "1", "--students", flows), "--students: the run has no students"),
         ((flows, "--students", students), "give --over-evaluations"),
-        ((flows, "--over-evaluations", "1", "--parts"), "leave --size, --parts and --inception out"),
+        ((flows, "--over-condition-noise", "0,-1"), "'-1' is no number from 0 on"),
+        ((flows, "--over-condition-noise", "0,nan"), "'nan' is no number from 0 on"),
+        ((flows, "--over-evaluations", "1", "--evaluations", "2"), "--evaluations 2: --over-evaluations says"),
+        ((flows, "--over-evaluations", "1", "--guidance", "1"), "have no guides to lead away from"),
+        ((flows, "--over-evaluations", "1", "--parts"), "leave --size, --parts, --inception and --at-images out"),
     ):
         command = ("evaluate", arguments[0], "--data", real, "--count", 64, *arguments[1:])
         assert re.search(message, refused(run_command(capsys, *command)))

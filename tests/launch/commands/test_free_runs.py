@@ -131,3 +131,15 @@ def test_evaluations_of_a_component_have_no_fit(free_run: Path) -> None:
         not (free_run / "components" / "LL1" / "checkpoints" / "BEST").exists()
         or (free_run / "components" / "BEST").exists()
     )
+
+
+def test_evaluate_measures_a_common_number_of_images_and_names_what_is_missing(
+    capsys: Capsys, free_run: Path, held_out: Path, small_shards: Path, tmp_path: Path
+) -> None:
+    options = ("--data", held_out, "--count", 64, "--no-learned")
+    refusal = refused(run_command(capsys, "evaluate", free_run, *options, "--at-images", 15))
+    assert "ask for more images, since older checkpoints are deleted" in refusal
+    run = tmp_path / "part"
+    alone = run_command(capsys, "train", "smoke", f"data={small_shards}", f"run={run}", *FREE, "only=LL1")
+    assert alone.code == 0, alone.err
+    assert "a checkpoint of HL-LH-HH1 is missing; train" in refused(run_command(capsys, "evaluate", run, *options))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.run.settings import RunSettings
-from launch.pages.comparison import HEADLINE, RunScores, Values, headline_of, markdown, median_rows, write_page
+from launch.pages.comparison import HEADLINE, headline_of, markdown, median_rows, write_page
+from launch.pages.run_scores import RunScores, Values
 
 LEARNED = [name for name in HEADLINE if name.startswith("learned")]
 

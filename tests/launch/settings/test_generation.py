@@ -13,7 +13,7 @@ from tests.support.runs import tiny_run_settings, trained
 
 Capsys = pytest.CaptureFixture[str]
 GUIDED = {**FLOWS, "flow": {**FLOWS["flow"], "guide_at": 0.02}, "max_steps": 2}
-COMMANDS = ("generate", "edit", "super-resolve", "report")
+COMMANDS = ("generate", "edit", "super-resolve", "report", "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,13 @@ def command(name: str, run: Path, out: Path, *options: object) -> list[object]:
         "edit": ["--count", 2, "--gain", "LL1=1", "--out", out],
         "super-resolve": [picture, "--out", out],
         "report": [],
+        "evaluate": [
+            "--data",
+            next((run.parents[1]).rglob("held-shards*/shards"), "missing"),
+            "--count",
+            64,
+            "--no-learned",
+        ],
     }
     return [name, run, *rest[name], *options]
 
@@ -48,10 +55,16 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def test_options_do_what_the_settings_of_a_training_would(
     capsys: Capsys, flow_run: Path, small_shards: Path, tmp_path: Path
 ) -> None:
-    generation = {"evaluations": 3, "solver": "euler", "condition_noise": 0.1, "guidance": {"default": 1.5}}
+    generation = {
+        "evaluations": 3,
+        "solver": "euler",
+        "condition_noise": 0.1,
+        "guidance": {"default": 1.5},
+        "shift": 2.0,
+    }
     other = tiny_run_settings(tmp_path / "other", small_shards, **GUIDED, generation=generation)
     assert trained(other)[2] == find_checkpoint(str(flow_run)).digest()  # training does not depend on it
-    options = ("--evaluations", 3, "--solver", "euler", "--condition-noise", 0.1, "--guidance", 1.5)
+    options = ("--evaluations", 3, "--solver", "euler", "--condition-noise", 0.1, "--guidance", 1.5, "--shift", 2)
     for run, name, chosen in ((flow_run, "plain", ()), (flow_run, "chosen", options), (other.run, "stored", ())):
         outcome = run_command(capsys, "generate", run, "--count", 2, "--out", tmp_path / name, *chosen)
         assert outcome.code == 0, outcome.err
@@ -67,6 +80,7 @@ def test_a_resume_may_have_other_ways_to_generate(small_shards: Path, tmp_path: 
     assert find_checkpoint(settings.run).settings.generation.evaluations == 4
 
 
+@pytest.mark.usefixtures("brief_critic", "held_out")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_makes_pictures_takes_them(
     name: str, capsys: Capsys, flow_run: Path, tmp_path: Path
@@ -75,6 +89,7 @@ def test_every_command_that_makes_pictures_takes_them(
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.usefixtures("held_out")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_model_of_gans_has_no_use_for_them(name: str, capsys: Capsys, gan_run: Path, tmp_path: Path) -> None:
     outcome = run_command(capsys, *command(name, gan_run, tmp_path / "out", "--evaluations", 4, "--solver", "euler"))
@@ -89,6 +104,7 @@ def test_a_model_of_gans_has_no_use_for_them(name: str, capsys: Capsys, gan_run:
         (["--evaluations", 0], "evaluations"),
         (["--condition-noise", -1], "condition-noise"),
         (["--guidance", "nan"], "no finite number"),
+        (["--shift", 0], "0.0 is not above 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -100,7 +116,7 @@ def test_options_that_make_no_sense_are_refused(
 def test_a_file_of_noises_holds_how_its_images_are_generated(capsys: Capsys, flow_run: Path, tmp_path: Path) -> None:
     options = ("--noises", tmp_path / "none", "--out", tmp_path, "--evaluations", 4)
     message = refused(run_command(capsys, "generate", flow_run, *options))
-    assert "leave out --evaluations, --solver, --condition-noise and --guidance" in message
+    assert "leave out --evaluations, --solver, --condition-noise, --guidance and --shift" in message
 
 
 def test_guidance_needs_guides(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:

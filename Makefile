@@ -9,7 +9,7 @@ DEMO := build/demo
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining lint types docs clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining islands lint types docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -87,6 +87,11 @@ training-digests: $(INSTALLED)
 # A scheduled retraining, killed at 20 random moments of each of three runs on a real S3 server that grows, as a table.
 retraining: $(INSTALLED)
 	$(RUN) tests.campaigns.retraining $(MOMENTS)
+
+# Components of a run on islands that share a bucket alone: bytes, races, kills, slow links, an hour of faults. As root.
+# Some, and shorter: make islands ISLANDS="--only kills,soak --moments 5 --minutes 10"
+islands: ceph
+	$(RUN) tests.campaigns.islands $(ISLANDS)
 
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from cluster.data.quarantine import Quarantine
 from cluster.evaluation.background import BackgroundEvaluator, is_scored
@@ -56,6 +57,8 @@ class Coordinator:
         self.saves: deque[int] = deque()
         self.last_saved = first_step
         self.last_checkpoint: Checkpoint | None = None
+        self._commits: deque[Future[Checkpoint]] = deque()
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self.start_s, self.start_epoch_s = time.perf_counter(), time.time()
         self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
 
@@ -64,6 +67,12 @@ class Coordinator:
 
         Return the number of finished steps, all of them in a checkpoint.
         """
+        try:
+            return (yield from self._train())
+        finally:
+            self._committer.shutdown()  # what is on its way stands, before anybody looks for the newest checkpoint
+
+    def _train(self) -> Generator[None, None, int]:
         end = self.settings.last_step
         while self.finished < end:
             while self.submitted < end and self.submitted - self.finished < self.executor.window:
@@ -105,7 +114,7 @@ class Coordinator:
         for recovery in setbacks(self.finished, metrics):
             self.callback.on_recovery(recovery)
         self.callback.on_step(self._record(metrics))
-        self._commit_finished(wait=len(self.saves) > MOST_SAVES)
+        self._commit_finished(wait=len(self.saves) + len(self._commits) > MOST_SAVES)
         self._report_scores()
 
     def _report_damage(self) -> None:
@@ -129,12 +138,17 @@ class Coordinator:
         self.saves.append(self.submitted)
 
     def _commit_finished(self, *, wait: bool) -> None:
-        """Commit the checkpoints whose step is finished and whose files are all written."""
+        """Commit the checkpoints whose step is finished and whose files are all written.
+
+        Storage behind a slow link takes a while over the dozen requests of a commit: training goes on meanwhile.
+        """
         while self.saves and self.saves[0] <= self.finished:
             records = self.executor.saved(wait=wait)
             if records is None:
-                return
-            checkpoint = self.last_checkpoint = self.writer.commit(self.saves.popleft(), records)
+                break
+            self._commits.append(self._committer.submit(self.writer.commit, self.saves.popleft(), records))
+        while self._commits and (wait or self.writer.root.is_local or self._commits[0].done()):
+            checkpoint = self.last_checkpoint = self._commits.popleft().result()
             self.callback.on_checkpoint(checkpoint)
             if self.evaluator is not None:
                 self.evaluator.offer(checkpoint.step, checkpoint.images)

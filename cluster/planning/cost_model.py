@@ -107,15 +107,19 @@ def stage_costs(
 
 
 def counted_work(settings: RunSettings, note: Callable[[str], None] = lambda text: None) -> dict[str, StepWork]:
-    """Return what :func:`step_work` counts, from the cache where it is known; ``note`` hears of it where it is not."""
-    name = f"work-{_key(settings)}.json"
+    """Return what :func:`step_work` counts of the stages that ``settings`` train.
+
+    It is taken from the cache where it is known; ``note`` hears of it where it is not.
+    """
+    name, trained = f"work-{_key(settings)}.json", stage_names(settings)
     with suppress(*UNUSABLE):
-        return {stage: StepWork(**values) for stage, values in json.loads(user_cache(COSTS).read(name)).items()}
-    stages = counted(len(stage_names(settings)), "stage")
-    note(f"counts the work of {stages}, once for these settings: of large ones in minutes")
+        known = {stage: StepWork(**values) for stage, values in json.loads(user_cache(COSTS).read(name)).items()}
+        if known.keys() >= set(trained):
+            return {stage: known[stage] for stage in trained}
+    note(f"counts the work of {counted(len(trained), 'stage')}, once for these settings: of large ones in minutes")
     work = step_work(settings)
     _store(name, {stage: asdict(w) for stage, w in work.items()})
-    return work
+    return {stage: work[stage] for stage in trained}
 
 
 def estimated(settings: RunSettings, work: Mapping[str, StepWork], accelerator: str) -> tuple[StageCost, ...]:

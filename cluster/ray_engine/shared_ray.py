@@ -22,15 +22,20 @@ class SharedRay:
         settings: of the whole run.
         address: of a running cluster; None starts one here, on loopback.
 
+    Attributes:
+        is_own: whether it is started here.
+        starts: how often it was joined or started.
+
     """
 
     def __init__(self, settings: RunSettings, address: str | None) -> None:
         self.settings, self.given = settings, address
         self.is_own = given_address(address) is None
+        self.starts = 0
 
     def __enter__(self) -> SharedRay:
         """Join it; errors as of :func:`cluster.ray_engine.connection.connect`."""
-        connect(self.settings, self.given)
+        self._connect()
         return self
 
     def __exit__(
@@ -41,11 +46,15 @@ class SharedRay:
     def restart(self) -> None:
         """Start a Ray of this process anew."""
         ray.shutdown()
+        self._connect()
+
+    def _connect(self) -> None:
         connect(self.settings, self.given)
+        self.starts += 1
 
     def answers(self) -> bool:
-        """Return whether its head can be reached."""
-        return ray.is_initialized() and head_answers()
+        """Return whether its head can be reached, and has a machine."""
+        return ray.is_initialized() and head_answers() and bool(usable_nodes())
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which another process on this machine joins it."""

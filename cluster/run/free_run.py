@@ -28,15 +28,16 @@ from cluster.run.checkpoint import (
     best_checkpoint,
     candidates,
     check_sizes,
+    committed_among,
     read_manifest,
     settings_sha256,
 )
 from cluster.run.layout import BEST, CHECKPOINTS, COMPONENTS, SHARED
-from cluster.run.model_record import RESTORE, StoredRecord, damaged_record, read_record
+from cluster.run.model_record import RESTORE, StoredRecord, damaged_record, invalid_values, read_record
 from cluster.run.settings import RunSettings, differing_keys
 from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read_verified, write_recorded
 from cluster.storage.folder import Folder, open_folder
-from freqgan.errors import InputError, first_line
+from freqgan.errors import InputError
 from freqgan.metrics.catalogue import Yardstick
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.components import Component, components
@@ -54,18 +55,22 @@ class SharedFile(StoredRecord):
     sha256: str
 
 
-class SharedRecord(StoredRecord):
+class Format(StoredRecord):
+    """What says which version of the program can read a record, and what lies beside it."""
+
+    format: int
+
+
+class SharedRecord(Format):
     """What all components of a run have in common.
 
     Attributes:
-        format: of this record and of the folders of the components.
         settings: of the whole run, by who began it.
         data: the fingerprint of the images.
         statistics: the file of the statistics of the bands.
 
     """
 
-    format: int
     settings: dict[str, Any]
     data: str
     statistics: SharedFile
@@ -90,7 +95,7 @@ class FreeRun:
         try:
             return RunSettings.model_validate(self.record.settings, context=AS_STORED)
         except ValidationError as error:
-            raise damaged_record(f"{self.folder.url}/{SHARED}", first_line(error), REMEDY) from error
+            raise damaged_record(f"{self.folder.url}/{SHARED}", invalid_values(error), REMEDY) from error
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
@@ -297,12 +302,9 @@ def find_free_run(run: str) -> FreeRun | None:
     if stored is None:
         return None
     name = f"{folder.url}/{SHARED}"
-    record = read_record(SharedRecord, stored[0], name, REMEDY)
-    if record.format != FORMAT:
-        raise InputError(
-            f"{name} has format {record.format}, this version reads {FORMAT}; use the version that began it"
-        )
-    return FreeRun(folder, record)
+    if (number := read_record(Format, stored[0], name, REMEDY).format) != FORMAT:  # whatever else is in it
+        raise InputError(f"{name} has format {number}, this version reads {FORMAT}; use the version that began it")
+    return FreeRun(folder, read_record(SharedRecord, stored[0], name, REMEDY))
 
 
 def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[], BandStatistics]) -> FreeRun:
@@ -314,11 +316,12 @@ def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[]
         measure: gives the statistics of the bands, where they are not there yet.
 
     Raises:
-        InputError: it was begun with other settings or data.
+        InputError: it was begun with other settings or data, or with pace=together.
 
     """
     run = find_free_run(settings.run)
     if run is None:
+        _check_unused(settings.run)
         folder = open_folder(settings.run).child(COMPONENTS)
         _write_record(folder, settings, fingerprint, measure())
         run = find_free_run(settings.run)
@@ -326,6 +329,12 @@ def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[]
         raise InputError(f"{settings.run}/{COMPONENTS}/{SHARED} was deleted while it was written: run again")
     run.check(settings, fingerprint)
     return run
+
+
+def _check_unused(run: str) -> None:
+    """Raise InputError where ``run`` holds checkpoints of stages that were trained together."""
+    if any(committed_among(open_folder(run).child(CHECKPOINTS).list())):
+        raise InputError(f"{run} was begun with pace=together: use the same value, or another run=")
 
 
 def _write_record(folder: Folder, settings: RunSettings, fingerprint: str, statistics: BandStatistics) -> None:

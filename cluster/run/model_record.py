@@ -157,7 +157,7 @@ def read_record(kind: type[Record], data: bytes, name: str, remedy: str = RESTOR
     try:
         return kind.model_validate(json.loads(data))
     except ValidationError as error:
-        raise damaged_record(name, "; ".join(map(_detail, error.errors())), remedy) from error
+        raise damaged_record(name, invalid_values(error), remedy) from error
     except (ValueError, RecursionError) as error:
         raise damaged_record(name, str(error), remedy) from error
 
@@ -165,6 +165,11 @@ def read_record(kind: type[Record], data: bytes, name: str, remedy: str = RESTOR
 def damaged_record(name: str, reason: str, remedy: str = RESTORE) -> InputError:
     """Return the error of a file that is no record."""
     return InputError(f"{name} is damaged ({reason}): {remedy}")
+
+
+def invalid_values(error: ValidationError) -> str:
+    """Return what is wrong with which values, in one line."""
+    return "; ".join(map(_detail, error.errors()))
 
 
 def _detail(detail: Any) -> str:

@@ -166,18 +166,23 @@ def train_components(
             for name, own in settings.by_component().items()
         ]
         try:
-            _take_turns(turns, watch)
+            _take_turns(turns, watch, callback.on_note)
         finally:
             if watch is not None:
                 watch.close(stopped=stopped.is_set())
     return _result(turns)
 
 
-def _take_turns(turns: list[Turn], watch: WholeModel | None) -> None:
-    """Let the component with the smallest share of its steps go next, until all have ended."""
+def _take_turns(turns: list[Turn], watch: WholeModel | None, note: Callable[[str], None]) -> None:
+    """Let the component with the smallest share of its steps go next, until all have ended.
+
+    What ends one of them is told at once where others go on.
+    """
     while left := [turn for turn in turns if not turn.ended]:
         turn = min(left, key=lambda one: one.done / one.settings.last_step)
         turn.take()
+        if turn.error is not None and any(one.error is None for one in turns):
+            note(f"{turn.name}: {turn.error}")
         if watch is not None and (turn.ended or turn.done % turn.settings.checkpoint_every == 0):
             watch.look()
 

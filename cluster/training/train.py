@@ -23,6 +23,7 @@ from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.checkpoints import has_checkpoints, open_checkpoint
 from cluster.run.data_source import DataSource, measure_statistics, open_source
+from cluster.run.free_run import find_free_run
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.leftovers import remove_leftovers
 from cluster.run.settings import RunSettings, differing_keys
@@ -59,6 +60,8 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
     """
     open_folder(settings.run).check_writable()
     open_folder(settings.run).check_conditions()
+    if find_free_run(settings.run) is not None:
+        raise InputError(f"{settings.run} was begun with pace=free: use the same value, or another run=")
     if has_students(settings):
         open_teacher(settings).verify()
     checkpoint = _newest(settings)

@@ -5,6 +5,7 @@ A process for each costs some memory, and makes the loss of one a matter of that
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING
 from cluster.execution.failure_policy import UNLIMITED
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, given_address
 from cluster.run.free_run import FreeRun
+from cluster.run.layout import LEASE
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
+from cluster.storage.lease import HeldError, holder_of
 from cluster.training.free_running import FreeResult, WholeModel, begin, train_components
 from cluster.training.stop_signals import stop_requests
 from freqgan.errors import RunError
@@ -33,6 +36,10 @@ from launch.settings.load import dump_settings
 if TYPE_CHECKING:  # importing Ray takes a second
     from cluster.ray_engine.shared_ray import SharedRay
 
+SUPERVISOR_VARIABLE = "FREQGAN_SUPERVISOR"
+"""Tells the process of a component whose it is: it ends with that one, whose Ray it trains on."""
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 POLL_S = 0.5
 LOOK_EVERY_S = 10.0
 """Between looks at the checkpoints of all components, which are read from storage."""
@@ -61,6 +68,19 @@ def write_config(settings: RunSettings) -> None:
         folder.write(CONFIG, dump_settings(settings.model_copy(update={"only": ()})).encode())
 
 
+def end_with_supervisor() -> None:
+    """Have this process killed together with the one that SUPERVISOR_VARIABLE names, where it does and Linux runs.
+
+    A supervisor that is killed could not end it, and the same command would find all components in use.
+    """
+    number = os.environ.pop(SUPERVISOR_VARIABLE, "")
+    if not number or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(number):  # it was killed before
+        sys.exit(STOPPED_EXIT_CODE)
+
+
 def train_in_processes(settings: RunSettings, address: str | None, reporter: ProgressReporter) -> bool:
     """Train the components that ``settings.only`` names on one Ray, each by a process of its own.
 
@@ -70,7 +90,8 @@ def train_in_processes(settings: RunSettings, address: str | None, reporter: Pro
         Whether a signal stopped it.
 
     Raises:
-        FreqganError: as :func:`cluster.training.free_running.begin`; RunError where a component failed.
+        FreqganError: as :func:`cluster.training.free_running.begin`; RunError where a component failed, HeldError where
+            others train all of them.
 
     """
     if given_address(address) is None:
@@ -94,6 +115,8 @@ def train_in_processes(settings: RunSettings, address: str | None, reporter: Pro
         raise RunError(
             f"{', '.join(crew.failed)} failed, for reasons given above; the same command goes on from the checkpoints"
         )
+    if crew.busy and not crew.ended:
+        raise HeldError(f"others train all that is left of {settings.run}: {', '.join(crew.busy)}")
     return stopped.is_set() or crew.is_leaving
 
 
@@ -108,7 +131,9 @@ class Crew:
         config: file of the settings.
         note: tells the user.
         failed: components that failed for good.
-        running: the processes by the names of their components.
+        busy: components that others train.
+        ended: components that were trained here, to their end or to a stop.
+        running: the process of each that is trained here now, and on which of the Rays, one after the other, it does.
         losses: of processes that were started again.
         is_leaving: whether the machine is to be taken away.
 
@@ -120,7 +145,9 @@ class Crew:
     config: str
     note: Callable[[str], None]
     failed: list[str] = field(default_factory=list)
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    running: dict[str, tuple[subprocess.Popen[bytes], int]] = field(default_factory=dict)
     losses: int = 0
     is_leaving: bool = False
 
@@ -149,43 +176,65 @@ class Crew:
         left = [name for name, own in parts.items() if (seen[name] or 0) < own.last_step * own.batch]
         return sorted(left, key=lambda name: -parts[name].images)
 
-    def _start(self, name: str, machines: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, machines: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], int]:
         stages = self.settings.by_component()[name].only
         places = [f"machines.{stage}={machines[stage]}" for stage in stages if stage in machines]
         command = [sys.executable, "-m", "launch", "train", self.config, f"only={','.join(stages)}", *places]
         # A group of its own: Ctrl-C reaches this process alone, which then asks each for a checkpoint.
-        return subprocess.Popen(command, env=os.environ | self.shared.environment(), start_new_session=True)
+        environment = os.environ | self.shared.environment() | {SUPERVISOR_VARIABLE: str(os.getpid())}
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        return process, self.shared.starts
 
     def _lost(self) -> list[str]:
         """Take those that have ended off the list; return those that are to be started again."""
-        ended = {name: process for name, process in self.running.items() if process.poll() is not None}
+        over = {name: one for name, one in self.running.items() if one[0].poll() is not None}
         again = []
-        for name, process in ended.items():
+        for name, (process, start) in over.items():
             del self.running[name]
-            if process.returncode in (0, STOPPED_EXIT_CODE):
-                self.is_leaving |= process.returncode == STOPPED_EXIT_CODE  # nobody asked it: its machine is drained
-                continue
-            if process.returncode == REFUSED_EXIT_CODE or not self._may_start_again(process.returncode):
+            code = process.returncode
+            if code in (0, STOPPED_EXIT_CODE):
+                self.ended.append(name)
+                self.is_leaving |= code == STOPPED_EXIT_CODE  # nobody asked it: its machine is drained
+            elif code == REFUSED_EXIT_CODE:
+                (self.busy if self._is_busy(name) else self.failed).append(name)
+            elif self._may_start_again(code, start):
+                self.note(f"{name}: its process ended ({_text(code)}); another goes on from its checkpoint")
+                again.append(name)
+            else:
                 self.failed.append(name)
-                continue
-            self.note(f"{name}: its process ended ({_text(process.returncode)}); another goes on from its checkpoint")
-            again.append(name)
         return again
 
-    def _may_start_again(self, code: int) -> bool:
-        """Return whether the end of a process is no fault of the training: it was killed, or our own Ray was lost."""
-        if code >= 0:
-            if not self.shared.is_own or self.shared.answers():
-                return False
-            self.shared.restart()
+    def _is_busy(self, name: str) -> bool:
+        """Return whether somebody else trains a component."""
+        holder = holder_of(self.run.checkpoints_of(name), LEASE)
+        return holder is not None and not holder.is_free
+
+    def _may_start_again(self, code: int, start: int) -> bool:
+        """Return whether the end of a process is no fault of the training: it was killed, or our own Ray was lost.
+
+        All that trained on a Ray end with it, one after the other: the first of them has another Ray started.
+        """
+        if not self.shared.answers() and self.shared.is_own:
+            self._restart_ray()
+        if code >= 0 and start == self.shared.starts:
+            return False
         self.losses += 1
         return self.settings.max_failures == UNLIMITED or self.losses <= self.settings.max_failures
 
+    def _restart_ray(self) -> None:
+        """Start a Ray anew, and have signals end the training as before: Ray installs handlers of its own."""
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.shared.restart()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
     def _end(self) -> None:
         """Ask those that still run for a checkpoint, and wait for it."""
-        for process in self.running.values():
+        for process, _ in self.running.values():
             process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
+        for process, _ in self.running.values():
             process.wait()
         self.running = {}
 

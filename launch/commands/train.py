@@ -10,7 +10,7 @@ from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.train import train
 from freqgan.errors import FreqganError
-from launch.commands.free_training import train_in_processes, train_in_turns
+from launch.commands.free_training import end_with_supervisor, train_in_processes, train_in_turns
 from launch.console.exit_codes import STOPPED_EXIT_CODE
 from launch.console.progress import ProgressReporter
 from launch.pages.report import write_report
@@ -51,13 +51,11 @@ def _write_report(run: str, reporter: ProgressReporter) -> None:
 
 def _train_free(settings: RunSettings, address: str | None, reporter: ProgressReporter) -> int:
     """Train components at their own pace; write the report of the whole model if all are trained from here."""
+    end_with_supervisor()
     if settings.executor == "ray" and len(settings.by_component()) > 1:
         stopped = train_in_processes(settings, address, reporter)
     else:
-        result = train_in_turns(settings, address, reporter)
-        stopped = result.stopped
-        for text in result.busy.values():
-            reporter.warn(text)
+        stopped = train_in_turns(settings, address, reporter).stopped
     if not settings.only and has_checkpoints(settings.run):
         _write_report(settings.run, reporter)
     if stopped:

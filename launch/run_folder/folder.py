@@ -8,6 +8,7 @@ the end.
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class RunFolder:
             self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
         self.local = Path(self._staging.name if self._staging else self.folder.url)
         self._uploaded_bytes: dict[str, int] = {}
+        self._uploader = ThreadPoolExecutor(1, thread_name_prefix="run folder")
+        self._upload: Future[None] | None = None
         for name in (METRICS, EVALUATIONS, FAILURES) if self._staging else ():
             if self.folder.exists(name):
                 self.folder.download(name, self.local / name)
@@ -70,11 +73,17 @@ class RunFolder:
     def save(self, checkpoint: Checkpoint) -> None:
         """Bring the folder up to date with a checkpoint, whose sample grid is drawn beside the training.
 
-        One component of a model has nothing to draw.
+        One component of a model has nothing to draw. What is uploaded is so beside the training; what comes while
+        an upload takes longer goes with the next one.
         """
         if self._samples is not None:
             self._samples.add(checkpoint)
-        self.flush()
+        self._events.flush()
+        if self._upload is not None and self._upload.done():
+            self._upload.result()
+            self._upload = None
+        if self._staging and self._upload is None:
+            self._upload = self._uploader.submit(self._upload_all)
 
     def evaluate(self, evaluation: Evaluation) -> None:
         """Write a line of scores, and the same as TensorBoard events."""
@@ -93,8 +102,7 @@ class RunFolder:
         """Bring everything recorded so far into the folder."""
         self._events.flush()
         if self._staging:
-            for path in sorted(p for p in self.local.rglob("*") if p.is_file()):
-                self._upload(path)
+            self._uploader.submit(self._upload_all).result()  # after the one that is under way
 
     def close(self) -> None:
         """Flush and let go of files and staging."""
@@ -106,9 +114,14 @@ class RunFolder:
                 closing.callback(log.close)
             if self._samples is not None:
                 closing.callback(self._samples.close)
+            closing.callback(self._uploader.shutdown)
             self.flush()
 
-    def _upload(self, path: Path) -> None:
+    def _upload_all(self) -> None:
+        for path in sorted(p for p in self.local.rglob("*") if p.is_file()):
+            self._upload_grown(path)
+
+    def _upload_grown(self, path: Path) -> None:
         name, size_bytes = path.relative_to(self.local).as_posix(), path.stat().st_size
         if self._uploaded_bytes.get(name) != size_bytes:  # these files only grow
             self.folder.upload(path, name)

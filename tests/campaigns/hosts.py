@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.run.settings import RunSettings
-from tests.support.namespaces import Host, running, two_ray_nodes
+from tests.support.namespaces import Host, Shape, running, two_ray_nodes
 from tests.support.runs import tiny_run_settings, trained, write_small_shards
 
 STEPS, CUT_AFTER_STEP, PAUSE_S, OUTAGE_S = 80, 20, 0.5, 30.0
@@ -78,8 +78,8 @@ class Told:
 
 
 def told_over_two_hosts(settings: RunSettings, cut: Cut | None = None, pause_s: float = 0.0,
-                        limit_s: float = LIMIT_S, **variables: str) -> Told:  # fmt: skip
-    """Trains over two Ray nodes on two hosts; ``variables`` for all processes of them.
+                        limit_s: float = LIMIT_S, shape: Shape | None = None, **variables: str) -> Told:  # fmt: skip
+    """Trains over two Ray nodes on two hosts with a cable of that ``shape``; ``variables`` for all processes of them.
 
     Raises:
         PermissionError: this process may not make hosts.
@@ -88,7 +88,7 @@ def told_over_two_hosts(settings: RunSettings, cut: Cut | None = None, pause_s: 
     lines: list[dict[str, Any]] = []
     cut_s = float("inf")
     command = [sys.executable, "-m", "tests.support.telling", settings.model_dump_json(), str(pause_s)]
-    with two_ray_nodes(**variables) as nodes, tempfile.TemporaryFile("w+") as errors:
+    with two_ray_nodes(shape, **variables) as nodes, tempfile.TemporaryFile("w+") as errors:
         environment = nodes.environment | {"RAY_ADDRESS": nodes.address}
         begun_s = time.monotonic()
         options = {"env": environment, "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}

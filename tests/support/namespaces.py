@@ -48,21 +48,46 @@ class Host:
         """  # fmt: skip
         _ip("-n", self.namespace, "link", "set", DEVICE, state)
 
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return [int(number) for number in _ip("netns", "pids", self.namespace).split()]
+
     def remove(self) -> None:
         """Kills all its processes, also those that have left their process group; then nothing of it is left."""
         end_s = time.monotonic() + END_TIMEOUT_S
-        while (numbers := _ip("netns", "pids", self.namespace).split()) and time.monotonic() < end_s:
-            for number in numbers:
+        while (pids := self.pids()) and time.monotonic() < end_s:
+            for pid in pids:
                 with suppress(ProcessLookupError):
-                    os.kill(int(number), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
         _ip("netns", "delete", self.namespace)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Of a cable: its rate, and how long a packet is on its way."""
+
+    mbit_per_s: float
+    delay_ms: float
+
+    @contextmanager
+    def cable(self, first: str, second: str) -> Iterator[None]:
+        """A cable between two namespaces; see :mod:`tests.support.slow_cable`."""
+        words = [first, second, f"{self.mbit_per_s:g}", f"{self.delay_ms:g}"]
+        command = [sys.executable, "-m", "tests.support.slow_cable", *words]
+        with running(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise PermissionError("no TAP devices here")
+            yield
+
+
 @contextmanager
-def two_hosts() -> Iterator[tuple[Host, Host]]:
+def two_hosts(shape: Shape | None = None) -> Iterator[tuple[Host, Host]]:
     """Two hosts that reach each other and nothing else; afterwards they are gone, with all their processes.
+
+    Args:
+        shape: of the cable between them; None is as fast as it can be.
 
     Raises:
         PermissionError: this process may not make them; the message says why.
@@ -72,16 +97,68 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     first, second = (Host(f"{PREFIX}-{os.getpid()}-{i}", f"10.200.0.{i}") for i in (1, 2))
     with ExitStack() as after:
         for host in (first, second):
-            _ip("netns", "add", host.namespace)
-            after.callback(host.remove)
-            host.folder.mkdir()
-        peer = ("type", "veth", "peer", "name", DEVICE, "netns", second.namespace)
-        _ip("link", "add", DEVICE, "netns", first.namespace, *peer)
+            after.enter_context(_namespace(host))
+        if shape is not None:
+            after.enter_context(shape.cable(first.namespace, second.namespace))
+        else:
+            peer = ("type", "veth", "peer", "name", DEVICE, "netns", second.namespace)
+            _ip("link", "add", DEVICE, "netns", first.namespace, *peer)
         for host in (first, second):
             _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", DEVICE)
             for device in ("lo", DEVICE):
                 _ip("-n", host.namespace, "link", "set", device, "up")
         yield first, second
+
+
+@contextmanager
+def _namespace(host: Host) -> Iterator[None]:
+    _ip("netns", "add", host.namespace)
+    try:
+        host.folder.mkdir()
+        yield
+    finally:
+        host.remove()
+
+
+STORE = "10.201.0.1"
+"""Where islands find what they share: an address of this machine that it has while there are islands."""
+
+
+@contextmanager
+def islands(shapes: Sequence[Shape | None]) -> Iterator[list[Host]]:
+    """Hosts that reach this machine at STORE, but not each other; their links have these ``shapes``.
+
+    Raises:
+        PermissionError: this process may not make them; the message says why.
+
+    """
+    _remove_left_behind()
+    hosts = [Host(f"{PREFIX}-{os.getpid()}-{i}", f"10.201.{i}.2") for i in range(1, len(shapes) + 1)]
+    with ExitStack() as after:
+        _ip("address", "replace", f"{STORE}/32", "dev", "lo")  # it may be left behind
+        after.callback(_ip, "address", "delete", f"{STORE}/32", "dev", "lo")
+        for host, shape in zip(hosts, shapes, strict=True):
+            after.enter_context(_namespace(host))
+            after.enter_context(_link_to_here(host, shape))
+        yield hosts
+
+
+@contextmanager
+def _link_to_here(host: Host, shape: Shape | None) -> Iterator[None]:
+    here, gateway = f"fg{host.namespace.removeprefix(PREFIX)}"[-15:], host.address.rpartition(".")[0] + ".1"
+    with ExitStack() as after:
+        if shape is not None:
+            after.enter_context(shape.cable("-", host.namespace))
+            _ip("link", "set", "freqgan-cable", "name", here)
+        else:
+            _ip("link", "add", here, "type", "veth", "peer", "name", DEVICE, "netns", host.namespace)
+        _ip("address", "add", f"{gateway}/24", "dev", here)
+        _ip("link", "set", here, "up")
+        _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", DEVICE)
+        for device in ("lo", DEVICE):
+            _ip("-n", host.namespace, "link", "set", device, "up")
+        _ip("-n", host.namespace, "route", "add", STORE, "via", gateway)
+        yield
 
 
 @contextmanager
@@ -111,17 +188,17 @@ class TwoNodes:
 
 
 @contextmanager
-def two_ray_nodes(**variables: str) -> Iterator[TwoNodes]:
+def two_ray_nodes(shape: Shape | None = None, **variables: str) -> Iterator[TwoNodes]:
     """A Ray of two nodes with one CPU each, one on each of two hosts; with more ``variables`` in the environment."""
-    with two_hosts() as (first, second), ExitStack() as after:
-        nodes = TwoNodes(first, second, _environment(variables))
-        after.enter_context(_ray_node(nodes, first, "--head", f"--port={PORT}", "--include-dashboard=false"))
-        after.enter_context(_ray_node(nodes, second, f"--address={nodes.address}"))
+    with two_hosts(shape) as (first, second), ExitStack() as after:
+        nodes = TwoNodes(first, second, ray_environment(variables))
+        after.enter_context(ray_node(nodes, first, "--head", f"--port={PORT}", "--include-dashboard=false"))
+        after.enter_context(ray_node(nodes, second, f"--address={nodes.address}"))
         yield nodes
 
 
 @contextmanager
-def _ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
+def ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
     """``ray start WORDS`` on ``host``; waits until it is up."""
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", "--disable-usage-stats"]
     start += [f"--node-ip-address={host.address}", f"--object-store-memory={STORE_BYTES}", "--num-cpus=1"]
@@ -138,7 +215,7 @@ def _ray_node(nodes: TwoNodes, host: Host, *words: str) -> Iterator[None]:
             yield
 
 
-def _environment(variables: dict[str, str]) -> dict[str, str]:
+def ray_environment(variables: dict[str, str]) -> dict[str, str]:
     """This process's without what binds Ray to loopback or leads to another cluster, with a token of its own."""
     kept = {name: value for name, value in os.environ.items() if name not in (LOOPBACK_VARIABLE, "RAY_ADDRESS")}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / "build" / "ceph"
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-mgr")
 LONGEST_S = 90
+LOOPBACK = "127.0.0.1"
 
 CONFIGURATION = """
 [global]
@@ -59,7 +60,7 @@ osd data = {folder}/osd
 osd objectstore = memstore
 memstore device bytes = 4294967296
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:{gateway_port}
+rgw frontends = beast endpoint={address}:{gateway_port}
 rgw data = {folder}/rgw
 """
 CAPABILITIES = {
@@ -101,8 +102,8 @@ def unpack() -> None:
 class Cluster:
     """The processes of one cluster, and how to run Ceph's commands in it."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self.programs, self.folder = programs, folder
+    def __init__(self, programs: Path, folder: Path, address: str = LOOPBACK) -> None:
+        self.programs, self.folder, self.address = programs, folder, address
         self.gateway_port, self.monitor_port = free_port(), free_port()
         self.libraries = next((programs / "usr/lib").glob("*-linux-gnu/ceph")).parent
         system = programs / "lib" / self.libraries.name
@@ -115,7 +116,7 @@ class Cluster:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.gateway_port}"
+        return f"http://{self.address}:{self.gateway_port}"
 
     def start(self) -> None:
         """Makes the cluster and one user, and waits until the gateway answers."""
@@ -123,7 +124,9 @@ class Cluster:
         for name in ("mon", "osd", "rgw"):
             (self.folder / name).mkdir()
         values = {"libraries": self.libraries, "monitor_port": self.monitor_port, "gateway_port": self.gateway_port}
-        (self.folder / "ceph.conf").write_text(CONFIGURATION.format(fsid=fsid, folder=self.folder, **values))
+        (self.folder / "ceph.conf").write_text(
+            CONFIGURATION.format(fsid=fsid, folder=self.folder, address=self.address, **values)
+        )
         self._make_keys()
         address, where = f"[v2:127.0.0.1:{self.monitor_port}/0]", self.folder / "monmap"
         self.run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, where, configured=False)
@@ -194,13 +197,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_radosgw() -> Iterator[str]:
-    """The endpoint's URL; its one user has the keys of :func:`tests.support.s3_server.aws_variables`."""
+def running_radosgw(address: str = LOOPBACK) -> Iterator[str]:
+    """The endpoint's URL, at an address of this machine.
+
+    Its one user has the keys of :func:`tests.support.s3_server.aws_variables`.
+    """
     programs = root()
     if programs is None:
         raise RuntimeError("Ceph's programs are not here: `make ceph` unpacks them, where apt has them")
     folder = Path(tempfile.mkdtemp(prefix="freqgan-ceph-"))
-    cluster = Cluster(programs, folder)
+    cluster = Cluster(programs, folder, address)
     try:
         cluster.start()
         yield cluster.endpoint

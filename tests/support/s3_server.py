@@ -13,20 +13,20 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.radosgw import running_radosgw
+from tests.support.radosgw import LOOPBACK, running_radosgw
 
 BUCKET = "freqgan-test"
 STORE_VARIABLE = "FREQGAN_TEST_STORE"
 
 
 @contextmanager
-def running_s3_server() -> Iterator[str]:
-    """The endpoint's URL; the server and its bucket are gone afterwards."""
+def running_s3_server(address: str = LOOPBACK) -> Iterator[str]:
+    """The endpoint's URL, at an address of this machine; the server and its bucket are gone afterwards."""
     if os.environ.get(STORE_VARIABLE) == "radosgw":
-        with running_radosgw() as endpoint:
+        with running_radosgw(address) as endpoint:
             yield endpoint
         return
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()

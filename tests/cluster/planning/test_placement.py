@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from cluster.planning.cost_model import counted_work, estimated
 from cluster.planning.placement import Node, place
 from cluster.planning.stage_cost import StageCost
-from cluster.stages.replicas import StageReplica
+from cluster.stages.replicas import StageReplica, replicas_of
 from freqgan.errors import InputError
+from tests.support.free_runs import free_settings
 
 NAMES = [*(f"s{i}" for i in range(8)), "image"]
 REPLICAS = {name: [StageReplica(name, 0, 1)] for name in NAMES}
@@ -65,3 +68,14 @@ def test_the_image_stage_stays_off_spot_machines_where_there_are_others() -> Non
 def test_no_gpu_is_refused_with_the_remedy() -> None:
     with pytest.raises(InputError, match=r"no GPU in the cluster \(nodes: 1\): add a node, or set device=cpu"):
         place(equal_costs, [Node("a", "10.0.0.1", 8, 0)], 32, use_gpus=True, replicas=REPLICAS)
+
+
+def test_the_stages_of_an_island_are_spread_over_its_machines(tmp_path: Path) -> None:
+    bands = {"bands": ["LL1", "HL1", "HH1"]}
+    settings = free_settings(tmp_path, tmp_path, plan=bands).model_copy(update={"only": ("LL1", "HL1")})
+    work, nodes = counted_work(settings), [Node("a", "10.0.0.1", 1, 0), Node("b", "10.0.0.2", 1, 0)]
+    slots = place(
+        lambda kind: estimated(settings, work, kind), nodes, 8, use_gpus=False, replicas=replicas_of(settings)
+    )
+    assert {name: slot.node_id for name, slot in slots.items()} in ({"LL1": "a", "HL1": "b"}, {"LL1": "b", "HL1": "a"})
+    assert counted_work(settings) == work  # from the cache

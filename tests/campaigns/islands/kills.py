@@ -16,12 +16,14 @@ from cluster.run.settings import RunSettings
 from launch.console.exit_codes import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.processes import MARK, command_of
 from tests.campaigns.islands.faults import (
+    ACTOR_AT_WORK,
     GCS,
     RAYLET,
     SETTLED_STEPS,
     Fault,
     Tally,
     Watch,
+    kill,
     kill_actor,
     kill_driver,
     kill_job,
@@ -64,12 +66,22 @@ class GivenCluster:
         token = {name: value for name, value in self.nodes.environment.items() if name.startswith("RAY_AUTH")}
         return {VARIABLE: self.nodes.address, **token}
 
+    def kill_actor(self, island: Island) -> Fault:
+        """An actor of a stage, on either host: it is a process of the cluster, not of the island."""
+
+        def fault(rng: random.Random) -> tuple[set[str], set[str]] | None:
+            pids = [*self.nodes.head.pids(), *self.nodes.other.pids()]
+            found = [pid for pid in pids if ACTOR_AT_WORK in command_of(pid)]
+            return (set(), set(island.components)) if found and kill(rng.choice(found)) else None
+
+        return fault
+
     def lose_machine(self, island: Island) -> Fault:
         """SIGKILL of the raylet of the other host, with all that runs there; a new one comes right afterwards."""
 
         def fault(rng: random.Random) -> tuple[set[str], set[str]] | None:
             there = {command_of(pid) for pid in self.nodes.other.pids()}
-            if not any("ray::StageActor.step" in command for command in there):
+            if not any(ACTOR_AT_WORK in command for command in there):
                 return None
             _kill_all(self.nodes.other, RAYLET)
             time.sleep(1)
@@ -177,7 +189,7 @@ def given_campaign(folder: Path, moments: int) -> int:
         one = Island(settings, ("LL1", "HL1"), folder, cluster.nodes.head, cluster.environment)
         beside = Island(settings, ("HH1",), folder, nice=True)
         faults = {
-            "actor": kill_actor(one),
+            "actor": cluster.kill_actor(one),
             "machine": cluster.lose_machine(one),
             "driver": kill_driver(one),
             "head": cluster.lose_head(one),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,7 +39,7 @@ ENDLESS: dict[str, Any] = {
     "max_steps": MANY, "images": 8 * MANY, "checkpoint_every": 50, "snapshot_every": 10, "max_failures": -1,
     "executor": "ray", "plan": {"bands": BANDS},
 }  # fmt: skip
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S, GONE_TIMEOUT_S = 300.0, 20.0
 
 
 class GivenCluster:
@@ -115,12 +113,19 @@ class GivenCluster:
 
 
 def _kill_all(host: Host, program: str = "", but: str = "") -> None:
-    """SIGKILL to the processes of a host, or those of a program, but not to those with a mark."""
-    for pid in host.pids():
-        with suppress(OSError):
-            spared = but and f"{MARK}={but}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-            if program in command_of(pid).partition(" ")[0] and not spared:
-                os.kill(pid, signal.SIGKILL)
+    """SIGKILL to the processes of a host, or those of a program, but not to those with a mark; they are gone then."""
+    end_s = time.monotonic() + GONE_TIMEOUT_S
+    while (left := [pid for pid in host.pids() if _is_meant(pid, program, but)]) and time.monotonic() < end_s:
+        for pid in left:
+            kill(pid)
+        time.sleep(0.2)
+
+
+def _is_meant(pid: int, program: str, but: str) -> bool:
+    with suppress(OSError):
+        spared = but and f"{MARK}={but}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return program in command_of(pid).partition(" ")[0] and not spared
+    return False
 
 
 @contextmanager

@@ -214,7 +214,7 @@ class Crew:
 
         All that trained on a Ray end with it, one after the other: the first of them has another Ray started.
         """
-        if not self.shared.answers() and self.shared.is_own:
+        if self.shared.is_own and not self.shared.answers():  # Ray ends who asks another one's new head
             self._restart_ray()
         if code >= 0 and start == self.shared.starts:
             return False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,12 +14,14 @@ from cluster.run.settings import RunSettings
 from launch.console.exit_codes import STOPPED_EXIT_CODE
 from tests.campaigns.chaos.processes import MARK, command_of
 from tests.campaigns.islands.faults import (
+    ACTOR_AT_WORK,
     GCS,
     RAYLET,
     SETTLED_STEPS,
     Fault,
     Tally,
     Watch,
+    kill,
     kill_actor,
     kill_driver,
     kill_job,
@@ -39,7 +39,7 @@ ENDLESS: dict[str, Any] = {
     "max_steps": MANY, "images": 8 * MANY, "checkpoint_every": 50, "snapshot_every": 10, "max_failures": -1,
     "executor": "ray", "plan": {"bands": BANDS},
 }  # fmt: skip
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S, GONE_TIMEOUT_S = 300.0, 20.0
 
 
 class GivenCluster:
@@ -64,12 +64,22 @@ class GivenCluster:
         token = {name: value for name, value in self.nodes.environment.items() if name.startswith("RAY_AUTH")}
         return {VARIABLE: self.nodes.address, **token}
 
+    def kill_actor(self, island: Island) -> Fault:
+        """An actor of a stage, on either host: it is a process of the cluster, not of the island."""
+
+        def fault(rng: random.Random) -> tuple[set[str], set[str]] | None:
+            pids = [*self.nodes.head.pids(), *self.nodes.other.pids()]
+            found = [pid for pid in pids if ACTOR_AT_WORK in command_of(pid)]
+            return (set(), set(island.components)) if found and kill(rng.choice(found)) else None
+
+        return fault
+
     def lose_machine(self, island: Island) -> Fault:
         """SIGKILL of the raylet of the other host, with all that runs there; a new one comes right afterwards."""
 
         def fault(rng: random.Random) -> tuple[set[str], set[str]] | None:
             there = {command_of(pid) for pid in self.nodes.other.pids()}
-            if not any("ray::StageActor.step" in command for command in there):
+            if not any(ACTOR_AT_WORK in command for command in there):
                 return None
             _kill_all(self.nodes.other, RAYLET)
             time.sleep(1)
@@ -103,12 +113,19 @@ class GivenCluster:
 
 
 def _kill_all(host: Host, program: str = "", but: str = "") -> None:
-    """SIGKILL to the processes of a host, or those of a program, but not to those with a mark."""
-    for pid in host.pids():
-        with suppress(OSError):
-            spared = but and f"{MARK}={but}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-            if program in command_of(pid).partition(" ")[0] and not spared:
-                os.kill(pid, signal.SIGKILL)
+    """SIGKILL to the processes of a host, or those of a program, but not to those with a mark; they are gone then."""
+    end_s = time.monotonic() + GONE_TIMEOUT_S
+    while (left := [pid for pid in host.pids() if _is_meant(pid, program, but)]) and time.monotonic() < end_s:
+        for pid in left:
+            kill(pid)
+        time.sleep(0.2)
+
+
+def _is_meant(pid: int, program: str, but: str) -> bool:
+    with suppress(OSError):
+        spared = but and f"{MARK}={but}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return program in command_of(pid).partition(" ")[0] and not spared
+    return False
 
 
 @contextmanager
@@ -177,7 +194,7 @@ def given_campaign(folder: Path, moments: int) -> int:
         one = Island(settings, ("LL1", "HL1"), folder, cluster.nodes.head, cluster.environment)
         beside = Island(settings, ("HH1",), folder, nice=True)
         faults = {
-            "actor": kill_actor(one),
+            "actor": cluster.kill_actor(one),
             "machine": cluster.lose_machine(one),
             "driver": kill_driver(one),
             "head": cluster.lose_head(one),

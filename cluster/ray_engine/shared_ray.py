@@ -66,6 +66,10 @@ class SharedRay:
         count = len(devices_of(nodes, use_gpus))
         return max(1, count if use_gpus else count // self.settings.threads)
 
+    def work(self) -> dict[str, float]:
+        """Return the multiply-accumulates of every stage for one image."""
+        return {name: work.multiply_accumulates for name, work in counted_work(self.settings).items()}
+
     def machines(self) -> dict[str, str]:
         """Return the address of a machine for every stage, so that all are done as early as can be.
 

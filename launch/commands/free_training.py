@@ -153,7 +153,8 @@ class Crew:
 
     def run_all(self, stopped: Callable[[], bool], watch: WholeModel | None) -> None:
         """Train all components that are not done yet, until they are, or until ``stopped`` ends their processes."""
-        waiting, machines, capacity = self._left(), self.shared.machines(), self.shared.capacity()
+        machines, capacity = self.shared.machines(), self.shared.capacity()
+        waiting = self._left(capacity)
         looked_s = time.monotonic()
         try:
             while waiting or self.running:
@@ -170,11 +171,15 @@ class Crew:
         finally:
             self._end()
 
-    def _left(self) -> list[str]:
-        """Return the components that are still to be trained, those with the most images first."""
+    def _left(self, capacity: int) -> list[str]:
+        """Return the components that are still to be trained; if more than ``capacity``, those with most work first."""
         seen, parts = self.run.newest_images(), self.settings.by_component()
         left = [name for name, own in parts.items() if (seen[name] or 0) < own.last_step * own.batch]
-        return sorted(left, key=lambda name: -parts[name].images)
+        if len(left) <= capacity:
+            return left
+        work = self.shared.work()  # of large networks it takes minutes to count, once
+        images = {name: parts[name].last_step * parts[name].batch - (seen[name] or 0) for name in left}
+        return sorted(left, key=lambda name: -images[name] * sum(work[stage] for stage in parts[name].only))
 
     def _start(self, name: str, machines: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], int]:
         stages = self.settings.by_component()[name].only

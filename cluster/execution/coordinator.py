@@ -57,7 +57,7 @@ class Coordinator:
         self.saves: deque[int] = deque()
         self.last_saved = first_step
         self.last_checkpoint: Checkpoint | None = None
-        self._commits: deque[Future[Checkpoint]] = deque()
+        self._commit: Future[Checkpoint] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self.start_s, self.start_epoch_s = time.perf_counter(), time.time()
         self.recent_s: deque[float] = deque([self.start_s], maxlen=RATE_SPAN_STEPS + 1)
@@ -114,7 +114,7 @@ class Coordinator:
         for recovery in setbacks(self.finished, metrics):
             self.callback.on_recovery(recovery)
         self.callback.on_step(self._record(metrics))
-        self._commit_finished(wait=len(self.saves) + len(self._commits) > MOST_SAVES)
+        self._commit_finished(wait=len(self.saves) + (self._commit is not None) > MOST_SAVES)
         self._report_scores()
 
     def _report_damage(self) -> None:
@@ -138,20 +138,29 @@ class Coordinator:
         self.saves.append(self.submitted)
 
     def _commit_finished(self, *, wait: bool) -> None:
-        """Commit the checkpoints whose step is finished and whose files are all written.
+        """Commit the checkpoints whose step is finished and whose files are all written, one after the other.
 
-        Storage behind a slow link takes a while over the dozen requests of a commit: training goes on meanwhile.
+        Storage behind a slow link takes a while over the dozen requests of a commit: training goes on meanwhile. The
+        next one begins when this one was passed on, for it may delete what others were told of.
         """
-        while self.saves and self.saves[0] <= self.finished:
+        while True:
+            if self._commit is not None:
+                if not (wait or self.writer.root.is_local or self._commit.done()):
+                    return
+                checkpoint, self._commit = self._commit.result(), None
+                self._report_checkpoint(checkpoint)
+            if not self.saves or self.saves[0] > self.finished:
+                return
             records = self.executor.saved(wait=wait)
             if records is None:
-                break
-            self._commits.append(self._committer.submit(self.writer.commit, self.saves.popleft(), records))
-        while self._commits and (wait or self.writer.root.is_local or self._commits[0].done()):
-            checkpoint = self.last_checkpoint = self._commits.popleft().result()
-            self.callback.on_checkpoint(checkpoint)
-            if self.evaluator is not None:
-                self.evaluator.offer(checkpoint.step, checkpoint.images)
+                return
+            self._commit = self._committer.submit(self.writer.commit, self.saves.popleft(), records)
+
+    def _report_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.last_checkpoint = checkpoint
+        self.callback.on_checkpoint(checkpoint)
+        if self.evaluator is not None:
+            self.evaluator.offer(checkpoint.step, checkpoint.images)
 
     def _record(self, stages: dict[str, Metrics]) -> StepRecord:
         now = time.perf_counter()

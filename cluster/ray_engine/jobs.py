@@ -185,4 +185,6 @@ def _refused(address: str, error: Exception) -> InputError:
             f"{address} refuses the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to "
             "those of the cluster"
         )
-    return InputError(f"{address}: {first_line(error)}")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    cause = f"; {lines[-1]}" if len(lines) > 1 else ""  # of a server's traceback the last line says what is wrong
+    return InputError(f"{address}: {first_line(error)}{cause}")

@@ -32,6 +32,7 @@ def submit(head: Head, data: Path, run: Path, *more: object) -> Outcome:
     return command(head, "submit", "smoke", f"data={data}", f"run={run}", "--address", head.address, "--follow", *more)
 
 
+@pytest.mark.alone
 def test_followed_to_the_end_and_submitted_again(
     capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ FLOWS = ("experts=flow", "image_stage=none", "plan.strict_nesting=true", "plan.h
 ISLANDS = ("LL1", "HL-LH-HH1")
 
 
+@pytest.mark.alone
 def test_two_jobs_at_once_train_one_run_as_islands(
     capsys: pytest.CaptureFixture[str], ray_head: Head, small_shards: Path, tmp_path: Path
 ) -> None:
@@ -92,6 +94,7 @@ def test_jobs_of_one_run_have_names_of_their_own() -> None:
     assert re.fullmatch(r"freqgan-[A-Za-z0-9-]{1,91}", job_name(long))
 
 
+@pytest.mark.alone
 def test_the_exit_code_of_the_training_comes_through(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     outcome = submit(ray_head, small_shards / "missing", tmp_path / "run")
     assert outcome.code == 2, outcome
@@ -99,6 +102,7 @@ def test_the_exit_code_of_the_training_comes_through(ray_head: Head, small_shard
     assert "ended with exit code 2" in outcome.err
 
 
+@pytest.mark.alone
 @pytest.mark.long
 def test_stopped_is_no_success_and_goes_on(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -134,6 +138,7 @@ def wait_for_checkpoint(run: Path) -> None:
     raise AssertionError(f"no checkpoint in {run}")
 
 
+@pytest.mark.alone
 def test_a_wrong_token_and_an_address_where_nothing_is(ray_head: Head, small_shards: Path, tmp_path: Path) -> None:
     training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
     wrong = command(ray_head, *training, "--address", ray_head.address, token="f" * 32)

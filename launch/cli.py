@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -399,35 +400,41 @@ def _check_nodes(nodes: str | None) -> str | None:
     return nodes
 
 
+Nodes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NODES",
+        help="such as 4xH100,2xT4:spot,16*8xA100",
+        show_default="this machine",
+        callback=_check_nodes,
+    ),
+]
+Places = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="YAML file of machines in several places with their prices, for pace=free",
+        callback=_check_places,
+    ),
+]
+DoneBy = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help="36h, 3d or 2026-03-02T08:00: the cheapest plan in time, for pace=free"),
+]
+Beside = Annotated[
+    str | None,
+    typer.Option(metavar="SETTINGS", help="another model, whose pipeline --simulate draws beside a free pace"),
+]
+
+
 @app.command("plan")
 def plan_command(
     settings: Settings,
     overrides: Overrides = None,
-    nodes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NODES",
-            help="such as 4xH100,2xT4:spot,16*8xA100",
-            show_default="this machine",
-            callback=_check_nodes,
-        ),
-    ] = None,
-    places: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="YAML file of machines in several places with their prices, for pace=free",
-            callback=_check_places,
-        ),
-    ] = None,
-    done_by: Annotated[
-        str | None,
-        typer.Option(metavar="WHEN", help="36h, 3d or 2026-03-02T08:00: the cheapest plan in time, for pace=free"),
-    ] = None,
-    beside: Annotated[
-        str | None,
-        typer.Option(metavar="SETTINGS", help="another model, whose pipeline --simulate draws beside a free pace"),
-    ] = None,
+    nodes: Nodes = None,
+    places: Places = None,
+    done_by: DoneBy = None,
+    beside: Beside = None,
     link_gbit: Annotated[
         float, typer.Option(min=0.001, callback=_finite, help="what a machine can send, Gbit/s")
     ] = 10.0,
@@ -649,6 +656,38 @@ def digest_command(
     print(f"step {checkpoint.step} sha256 {digest}")
 
 
+OverEvaluations = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,...", help="of flow experts: a few metrics by numbers of passes, such as 1,2,4,8,16,32"),
+]
+OverConditionNoise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,X,...", help="the same by strengths of the noise on the bands that they see, such as 0,0.1,0.2"
+    ),
+]
+Students = Annotated[
+    str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
+]
+Inception = Annotated[
+    str | None, typer.Option(metavar="FILE", help="TorchScript network for FID, KID, precision and recall")
+]
+
+
+def _refuse_beside_curves(given: Mapping[str, object], evaluations: int | None) -> None:
+    """Raise InputError for options, {name: value or None}, that curves of quality have no use for."""
+    if any(value is not None for value in given.values()):
+        names = f"{', '.join(list(given)[:-1])} and {list(given)[-1]}"
+        raise InputError(
+            f"--over-evaluations measures images of the newest checkpoint of a run as they are: leave {names} out"
+        )
+    if evaluations is not None:
+        raise InputError(
+            f"--evaluations {evaluations}: --over-evaluations says with how many passes images are generated; leave it "
+            "out, or add --over-condition-noise"
+        )
+
+
 @app.command("evaluate")
 def evaluate_command(
     source: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder or .zip of images")],
@@ -660,28 +699,14 @@ def evaluate_command(
         typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
-    inception: Annotated[
-        str | None, typer.Option(metavar="FILE", help="TorchScript network for FID, KID, precision and recall")
-    ] = None,
+    inception: Inception = None,
     parts: Annotated[
         bool, typer.Option("--parts", help="score the chain and the conventional generator of a run alone as well")
     ] = False,
     learned: Learned = True,
-    over_evaluations: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...", help="of flow experts: a few metrics by numbers of passes, such as 1,2,4,8,16,32"
-        ),
-    ] = None,
-    over_condition_noise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X,X,...", help="the same by strengths of the noise on the bands that they see, such as 0,0.1,0.2"
-        ),
-    ] = None,
-    students: Annotated[
-        str | None, typer.Option(metavar="RUN", help="a run of students, for --over-evaluations to measure beside it")
-    ] = None,
+    over_evaluations: OverEvaluations = None,
+    over_condition_noise: OverConditionNoise = None,
+    students: Students = None,
     at_images: AtImages = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
@@ -702,16 +727,8 @@ def evaluate_command(
     from launch.settings.generation import GenerationOptions
 
     if over_evaluations is not None or over_condition_noise is not None or students is not None:
-        if size is not None or parts or inception is not None or at_images is not None:
-            raise InputError(
-                "--over-evaluations measures images of the newest checkpoint of a run as they are: leave --size, "
-                "--parts, --inception and --at-images out"
-            )
-        if evaluations is not None and over_condition_noise is None:
-            raise InputError(
-                f"--evaluations {evaluations}: --over-evaluations says with how many passes images are generated; "
-                "leave it out, or add --over-condition-noise"
-            )
+        given = {"--size": size, "--parts": parts or None, "--inception": inception, "--at-images": at_images}
+        _refuse_beside_curves(given, evaluations if over_condition_noise is None else None)
         from launch.commands.quality_curves import quality_curves_command
 
         quality_curves_command(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -255,7 +255,7 @@ class FreeRun:
                 damaged[name, part.step, part.attempt] = fault
         if damaged.keys() == choice.damaged.keys():
             raise InputError(f"{error}; {REMEDY}") from error
-        return Choice(choice.images, choice.step, choice.best, damaged)
+        return replace(choice, damaged=damaged)
 
 
 @dataclass(frozen=True)

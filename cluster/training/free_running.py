@@ -35,7 +35,7 @@ class Turn:
         name: of the component.
         settings: that it is trained by.
         steps: gives way after every step.
-        done: how many steps it has taken here.
+        done: how many steps it has taken, here and before.
         result: how it ended, None while it trains.
         error: that ended it, if one did.
 
@@ -47,6 +47,11 @@ class Turn:
     done: int = 0
     result: TrainResult | None = None
     error: FreqganError | None = None
+
+    @property
+    def share(self) -> float:
+        """The part of its steps that is done."""
+        return self.done / self.settings.last_step
 
     @property
     def ended(self) -> bool:
@@ -161,8 +166,9 @@ def train_components(
     watch = None if settings.only else WholeModel(run, settings, callback)
     with stop_requests() as stopped:
         surroundings = Surroundings(address, stopped, statistics)
+        seen = run.newest_images()
         turns = [
-            Turn(name, own, training(own, callback_of(own), surroundings))
+            Turn(name, own, training(own, callback_of(own), surroundings), (seen[name] or 0) // own.batch)
             for name, own in settings.by_component().items()
         ]
         try:
@@ -179,12 +185,13 @@ def _take_turns(turns: list[Turn], watch: WholeModel | None, note: Callable[[str
     What ends one of them is told at once where others go on.
     """
     while left := [turn for turn in turns if not turn.ended]:
-        turn = min(left, key=lambda one: one.done / one.settings.last_step)
+        turn = min(left, key=lambda one: one.share)
         turn.take()
         if turn.error is not None and any(one.error is None for one in turns):
             note(f"{turn.name}: {turn.error}")
-        if watch is not None and (turn.ended or turn.done % turn.settings.checkpoint_every == 0):
-            watch.look()
+        saved = turn.ended or turn.done % turn.settings.checkpoint_every == 0
+        if watch is not None and saved and all(one.ended or one.share >= turn.share for one in turns):
+            watch.look()  # every look reads the manifests of all components
 
 
 def _result(turns: list[Turn]) -> FreeResult:

@@ -65,23 +65,11 @@ def evaluate_command(
         if parts and not checkpoint.settings.image_stage.enabled:
             note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
         scores = evaluate_checkpoint(
-            checkpoint,
-            data,
-            count=count,
-            seed=seed,
-            note=note,
-            parts=measured_parts,
-            extra=extra,
-            synthesiser=synthesiser,
-            learned=learned,
-        )
-    elif parts:
-        raise InputError(f"--parts: {source} is no run; a folder of images has no parts")
-    elif at_images is not None:
-        raise InputError(f"--at-images {at_images}: {source} is no run; a folder of images has no checkpoints")
-    elif generation.given:
-        raise InputError(f"{generation.names}: {source} is no run; a folder of images is measured as it is")
+            checkpoint, data, count=count, seed=seed, note=note, parts=measured_parts, extra=extra,
+            synthesiser=synthesiser, learned=learned,
+        )  # fmt: skip
     else:
+        _refuse_options_of_runs(source, parts=parts, at_images=at_images, generation=generation)
         scores = {
             "image": evaluate_files(
                 source,
@@ -98,6 +86,20 @@ def evaluate_command(
     report = print_likelihoods(checkpoint, synthesiser, data, note=note) if checkpoint and synthesiser else {}
     if target is not None:
         target[0].write(target[1], json.dumps({**scores_json(scores), **report}, indent=1).encode())
+
+
+def _refuse_options_of_runs(source: str, *, parts: bool, at_images: int | None, generation: GenerationOptions) -> None:
+    """Raise InputError for an option that ``source``, a folder or zip of images, has no use for."""
+    if parts:
+        raise InputError(f"--parts: {source} is no run; a folder of images has no parts; leave --parts out")
+    if at_images is not None:
+        raise InputError(
+            f"--at-images {at_images}: {source} is no run; a folder of images has no checkpoints; leave --at-images out"
+        )
+    if generation.given:
+        raise InputError(
+            f"{generation.names}: {source} is no run; a folder of images is measured as it is; leave such options out"
+        )
 
 
 def scores_json(scores: Mapping[Part, Mapping[str, Score]]) -> dict[str, dict[str, float | None]]:

@@ -18,7 +18,7 @@ from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import FreqganError, InputError
 from freqgan.model.components import Component
 from freqgan.model.stage_names import IMAGE_STAGE
-from launch.console.component_table import COLUMNS, component_rows
+from launch.console.component_table import component_table
 from launch.console.tables import facts_table, result_console
 from launch.console.text import duration_text
 from launch.run_folder.failures import FAILURES, parse_failures
@@ -46,8 +46,8 @@ def print_status(target: str) -> None:
         console.print(_jobs_table(target))
     else:
         console.print(facts_table(run_facts(target)))
-        if rows := component_rows(target):
-            console.print(_component_table(rows))
+        if rows := component_table(target):
+            console.print(_component_table(*rows))
 
 
 def run_facts(run: str) -> list[tuple[str, str]]:
@@ -100,9 +100,9 @@ def _failures_of(free: FreeRun, component: str) -> list[bytes]:
     return read_lines(free.folder.child(component), FAILURES)
 
 
-def _component_table(rows: list[tuple[str, ...]]) -> Table:
+def _component_table(headings: tuple[str, ...], *rows: tuple[str, ...]) -> Table:
     table = Table(box=box.SIMPLE)
-    for heading in COLUMNS:
+    for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*row)

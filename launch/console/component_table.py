@@ -29,10 +29,17 @@ COLUMNS = (
 NONE = "-"
 
 
-def component_rows(run: str) -> list[tuple[str, ...]]:
-    """Return a row of texts, see COLUMNS, for every component of ``run``; none where all stages train together."""
+def component_table(run: str) -> list[tuple[str, ...]]:
+    """Return the headings, of COLUMNS, and a row of texts for every component of ``run``; of it what is not all empty.
+
+    Nothing where all stages train together.
+    """
     free = find_free_run(run)
-    return [] if free is None else [_row(free, part) for part in free.components]
+    if free is None:
+        return []
+    rows = [_row(free, part) for part in free.components]
+    used = [number for number in range(len(COLUMNS)) if any(row[number] != NONE for row in rows)]
+    return [tuple(row[number] for number in used) for row in (COLUMNS, *rows)]
 
 
 def _row(free: FreeRun, part: Component) -> tuple[str, ...]:

@@ -23,8 +23,7 @@ from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
-from launch.console.component_table import COLUMNS as COMPONENT_COLUMNS
-from launch.console.component_table import component_rows
+from launch.console.component_table import component_table
 from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
@@ -80,7 +79,7 @@ def write_report(
     pictures, facts = _content(checkpoint, synthesiser, logs, real)
     facts["failures"] = [(recovery.step, recovery_text(recovery)) for recovery in logs.failures]
     facts["left_out"] = left_out
-    facts["components"] = component_rows(run)
+    facts["components"] = component_table(run)
     facts["best"] = best_checkpoint(folder.child(COMPONENTS if logs.is_free else CHECKPOINTS))
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
@@ -113,7 +112,7 @@ def _content(
         "settings": settings,
         "settings_yaml": dump_settings(settings),
         "step": checkpoint.step,
-        "facts": _facts(checkpoint, lines, synthesiser.alphas),
+        "facts": _facts(checkpoint, [] if logs.is_free else lines, synthesiser.alphas),
         "alphas": synthesiser.alphas,
         "missing": real.missing,
         "classes": list(enumerate(real.classes)),
@@ -127,7 +126,6 @@ def _content(
         "has_curves": bool(lines),
         "measured": _measured(evaluations),
         "accuracies": accuracy_sentences(evaluations[-1].scores) if evaluations else [],
-        "component_columns": COMPONENT_COLUMNS,
         "relativistic": settings.loss.kind == "relativistic",
     }
     return pictures, facts
@@ -164,9 +162,11 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
     """Return the key facts as (name, value)."""
     settings = checkpoint.settings
     wall_s = lines[-1].wall_s if lines else 0.0
+    first, last = min(checkpoint.stage_steps.values()), max(checkpoint.stage_steps.values())
+    apart = first != last  # stages at their own pace have come differently far
     facts = [
-        ("images seen", f"{checkpoint.images:,}"),
-        ("step", f"{checkpoint.step:,} of {settings.last_step:,}"),
+        ("images seen", f"{checkpoint.images:,}{f' to {last * settings.batch:,}' if apart else ''}"),
+        ("step", f"{first:,} to {last:,}" if apart else f"{checkpoint.step:,} of {settings.last_step:,}"),
         (
             "images",
             f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}, {settings.bit_depth} bits",

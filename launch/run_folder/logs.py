@@ -13,6 +13,7 @@ from cluster.storage.folder import Folder, open_folder
 from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
 from launch.run_folder.failures import FAILURES, parse_failures
 from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+from launch.run_folder.run_state import read_lines
 
 Losses = Mapping[str, Sequence[tuple[int, float]]]
 """Losses on held-out images by the name of the expert, each as (images seen, loss)."""
@@ -83,7 +84,7 @@ def joined_lines(parts: Sequence[Sequence[MetricsLine]], stages: Sequence[str]) 
 
 
 def _logs_in(folder: Folder) -> RunLogs:
-    evaluations = parse_evaluations(_lines(folder, EVALUATIONS))
+    evaluations = parse_evaluations(read_lines(folder, EVALUATIONS))
     held_out: dict[str, list[tuple[int, float]]] = {}
     for evaluation in evaluations:
         for name, loss in evaluation.validation.items():
@@ -92,7 +93,7 @@ def _logs_in(folder: Folder) -> RunLogs:
         read_metrics(folder),
         [evaluation for evaluation in evaluations if evaluation.has_pictures],
         held_out,
-        parse_failures(_lines(folder, FAILURES)),
+        parse_failures(read_lines(folder, FAILURES)),
         read_quarantine(folder),
     )
 
@@ -103,7 +104,3 @@ def read_metrics(folder: Folder) -> list[MetricsLine]:
         return []
     with folder.open(METRICS) as file:
         return list(parse_metrics(file))
-
-
-def _lines(folder: Folder, name: str) -> list[bytes]:
-    return folder.read(name).splitlines(keepends=True) if folder.exists(name) else []

@@ -24,6 +24,7 @@ STAGE_GAUGES = {
     "loss": ("freqgan_loss", "flow matching loss: the mean squared error of the velocity"),
     "sample_deviation": ("freqgan_sample_deviation", "how much samples of a batch differ; 0 is a collapse"),
     "alpha": ("freqgan_alpha", "weight of the chain in the blend"),
+    "lambda": ("freqgan_lambda", "share of the bands in the images of the jointly trained system"),
 }
 RUN_GAUGES = {
     "left_out": ("freqgan_damaged_images", "images that are damaged for good and left out"),

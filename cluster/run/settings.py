@@ -38,6 +38,17 @@ class WatchSettings(SettingGroup):
     )
 
 
+class WorkerSettings(SettingGroup):
+    """Processes that share every batch of the jointly trained system (`system=fusion executor=ray`).
+
+    Ray Train starts as many as the cluster has room for, and starts the group anew, from the newest checkpoint, when a
+    worker is lost or another number has room.
+    """
+
+    min: int = Field(1, ge=1, description="Fewest workers; training waits for so many.")
+    max: int = Field(1, ge=1, description="Most workers. Each trains on its own rows of every batch.")
+
+
 class ExecutionSettings(SettingGroup):
     """Where, how long and how fast a run trains: these may differ when it is resumed, everything else may not.
 
@@ -97,6 +108,7 @@ class ExecutionSettings(SettingGroup):
         "They exchange gradients by NCCL on GPUs and gloo on CPUs. R replicas compute what one "
         "would, up to rounding (ray).",
     )
+    workers: WorkerSettings = WorkerSettings()
     machines: dict[str, str] = Field(
         {},
         description="Address of the machine that an expert should be on, by its name (machines.HL1=10.0.0.7); it goes "
@@ -185,7 +197,25 @@ class RunSettings(ExecutionSettings, ModelSettings):
 
     @model_validator(mode="after")
     def _replicas(self) -> RunSettings:
-        """Refuse replicas that there cannot be."""
+        """Refuse replicas and workers that there cannot be."""
+        workers, given = self.workers, ", ".join(self.replicas)
+        if self.system == "fusion" and given:
+            raise InputError(
+                f"replicas: {given} with system=fusion, which is one stage; set workers.min and workers.max"
+            )
+        if self.system != "fusion" and workers != WorkerSettings():
+            raise InputError(
+                f"workers: min={workers.min} and max={workers.max} with system={self.system}, whose experts are actors "
+                "of their own; leave them out, or set replicas.<expert>=<number>"
+            )
+        if workers.min > workers.max:
+            raise InputError(f"workers.min: {workers.min} is above workers.max={workers.max}; give at most that")
+        if workers.max > self.batch:
+            raise InputError(
+                f"workers.max: {workers.max} workers and a batch of {self.batch} images: give at most {self.batch}"
+            )
+        if self.system == "fusion" and self.executor == "inline" and workers.min > 1:
+            raise InputError(f"workers.min: {workers.min} with executor=inline, which is one process; set executor=ray")
         names = [gan.name for gan in self.band_plan().gans]
         for name, count in self.replicas.items():
             if name not in names:
@@ -201,6 +231,10 @@ class RunSettings(ExecutionSettings, ModelSettings):
     @model_validator(mode="after")
     def _paces(self) -> RunSettings:
         """Refuse stages that are to train apart where they cannot, or are not set to."""
+        if self.system == "fusion" and self.pace == "free":
+            raise InputError(
+                "pace: free with system=fusion, which is one stage and has nobody to be ahead of; leave it out"
+            )
         if self.pace == "together":
             for key in ("only", "stage_images"):
                 if getattr(self, key):

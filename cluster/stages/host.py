@@ -36,11 +36,12 @@ from freqgan.errors import RunError, first_line
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.needs import feedback_receivers, stage_needs
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
 from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
 from freqgan.training.experts import build_expert
+from freqgan.training.fusion import FusionStage
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.rollback import GOOD, DivergenceGuard
 from freqgan.training.stage import BandExpert, Feedback
@@ -79,7 +80,7 @@ class StageHost(ABC):
         self,
         settings: RunSettings,
         replica: StageReplica,
-        stage: BandExpert | ImageStage,
+        stage: BandExpert | ImageStage | FusionStage,
         lag_buffer: LagBuffer[Any],
         group: ReplicaGroup | None = None,
     ) -> None:
@@ -375,6 +376,32 @@ class ImageHost(StageHost):
         return {name: tensor.to(self._exchanged) for name, tensor in self.kept.at(step).items()}
 
 
+class FusionHost(StageHost):
+    """The jointly trained system, or a replica of it; it keeps nothing of a step but its state.
+
+    Args:
+        settings: of the run.
+        replica: which replica.
+        chain: of the model, on the device to train on.
+        group: of the replicas, where there are several.
+
+    """
+
+    stage: FusionStage
+
+    def __init__(
+        self, settings: RunSettings, replica: StageReplica, chain: Chain, group: ReplicaGroup | None = None
+    ) -> None:
+        stage = FusionStage(chain, group or SINGLE, _capture(settings, chain))
+        super().__init__(settings, replica, stage, GradientBuffer(settings.feedback.lag), group)
+
+    def _train(
+        self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor], gradient: Tensor | None
+    ) -> HostedStep:
+        result = self.guard.run(step, lambda: self.stage.step(step, images, labels, outputs))
+        return HostedStep(result.metrics, {})
+
+
 def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float32]]) -> Chain:
     """Return the chain of ``settings`` on the device that they choose.
 
@@ -397,6 +424,8 @@ def build_host(settings: RunSettings, replica: StageReplica, chain: Chain, *, un
     torch.set_num_threads(settings.threads)
     if replica.stage == IMAGE_STAGE:
         return ImageHost(settings, chain)
+    if replica.stage == FUSION_STAGE:
+        return FusionHost(settings, replica, chain)
     group = None
     if replica.count > 1:
         group = ReplicaGroup(replica.index, replica.count, chain.device, settings.replica_timeout_s)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from freqgan.errors import RunError, first_line
+from freqgan.errors import InputError, RunError, first_line
 from freqgan.runtime.data_parallel import ReplicaContext
 
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -93,7 +93,7 @@ class ReplicaGroup(ReplicaContext):
             self.leave()
         if ipaddress.ip_address(meeting.host).is_loopback:
             for variable in INTERFACE_VARIABLES:
-                os.environ.setdefault(variable, _loopback_interface())
+                os.environ.setdefault(variable, loopback_interface())
         try:
             if self._store is None:
                 self._store = dist.TCPStore(  # type: ignore[attr-defined]
@@ -161,10 +161,48 @@ class ReplicaGroup(ReplicaContext):
             raise GroupBrokenError("the group of replicas is broken and was not formed anew yet")
 
 
+class FormedGroup(ReplicaGroup):
+    """One worker's place among ``count`` in a group that somebody else has formed, and ends.
+
+    Parts of a batch are as equal as can be, so that there may be any number of workers up to the rows of a batch; a
+    mean over the workers counts each by its rows.
+
+    Args:
+        index: of this worker.
+        count: of workers.
+        device: that the tensors are on.
+        batch: rows of a batch.
+
+    Raises:
+        InputError: there are more workers than rows.
+
+    """
+
+    def __init__(self, index: int, count: int, device: torch.device, batch: int) -> None:
+        super().__init__(index, count, device, timeout_s=0)
+        if count > batch:
+            raise InputError(f"workers.max: {count} workers and a batch of {batch} images: give at most {batch}")
+        rows = self.rows(batch)
+        self._weight = (rows.stop - rows.start) * count / batch
+        self._joined = dist.is_initialized()
+
+    def rows(self, batch: int) -> slice:
+        """Return this worker's rows of a batch of ``batch`` rows: one more for some workers where it is no multiple."""
+        return slice(self.index * batch // self.count, (self.index + 1) * batch // self.count)
+
+    def leave(self) -> None:
+        """Use the group no more; it is not this object's to end."""
+        self._joined = False
+
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the means over all rows of a batch, where ``tensors`` (...) are means over this worker's own."""
+        return super().mean([tensor * self._weight for tensor in tensors])
+
+
 def _broken(error: Exception) -> GroupBrokenError:
     return GroupBrokenError(f"a replica could not reach the others: {first_line(error)}")
 
 
-def _loopback_interface() -> str:
+def loopback_interface() -> str:
     """Return the name of the loopback interface: lo on Linux, lo0 on macOS."""
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")

@@ -33,7 +33,7 @@ from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
 from cluster.training.stop_signals import stop_requests
-from freqgan.errors import InputError
+from freqgan.errors import InputError, counted
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.stage_names import stage_names
 
@@ -141,7 +141,7 @@ def effective_settings(settings: RunSettings) -> RunSettings:
 
     InputError where not even single steps fit.
     """
-    if settings.executor == "inline":
+    if settings.executor == "inline" or settings.system == "fusion":
         return settings
     from cluster.ray_engine.object_store_budget import fit_to_object_store  # only here: inline runs have no such store
 
@@ -292,6 +292,8 @@ class Run:
         """
         if self.settings.executor == "ray":
             actors = f"an actor for each of {len(stage_names(self.settings))} stages"
+            if self.settings.system == "fusion":
+                actors = f"at least {counted(self.settings.workers.min, 'worker')}"
             there = given_address(self.address)
             self.callback.on_prepare(
                 f"starting {actors} on the Ray at {there.text}" if there else f"starting Ray and {actors}"
@@ -329,6 +331,10 @@ class Run:
             return InlineExecutor(self.settings, self.source, arrays, restore)
         if given_address(self.address) is None:
             os.environ.setdefault(LOOPBACK_VARIABLE, "0")
+        if self.settings.system == "fusion":
+            from cluster.ray_engine.data_parallel import DataParallelExecutor  # only here: importing Ray takes a second
+
+            return DataParallelExecutor(self.settings, self.source, arrays, restore, self.address)
         from cluster.ray_engine.executor import RayExecutor  # only here: importing Ray takes a second
 
         return RayExecutor(self.settings, self.source, arrays, restore, self.address, start.budget)

@@ -20,7 +20,7 @@ from cluster.storage.checksummed_files import write_files
 from freqgan.model.stage_names import stage_names
 from freqgan.training.rollback import GOOD
 
-SHAPING = ("image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan")
+SHAPING = ("system", "image_size", "channels", "bit_depth", "classes", "transform", "packets", "levels", "plan")
 """Settings that decide which networks there are and their shapes; so do some inside noise, image_stage, feedback."""
 SHAPING_OF_KIND = {
     "gan": ("coarse_generator", "coarse_discriminator", "band_generator", "band_discriminator"),
@@ -35,10 +35,12 @@ def shape_of(settings: RunSettings) -> dict[str, Any]:
     kinds = {gan.name: gan.kind for gan in settings.band_plan().gans}
     shape = {key: dump[key] for key in SHAPING} | {"experts": kinds}
     for kind, names in SHAPING_OF_KIND.items():
-        shape |= {name: _value(dump, name) if kind in kinds.values() else None for name in names}
+        used = kind in kinds.values() or (kind == "gan" and settings.system == "fusion")
+        shape |= {name: _value(dump, name) if used else None for name in names}
     shape["flow.guide_at"] = "flow" in kinds.values() and settings.flow.guide_at > 0
     stage = dump["image_stage"] if settings.image_stage.enabled else {}
     shape |= {f"image_stage.{key}": stage.get(key) for key in ("generator", "discriminator", "attention", "alpha")}
+    shape["fusion.split"] = dump["fusion"]["split"] if settings.system == "fusion" else None
     shape["noise.dimensions"] = dump["noise"]["dimensions"]
     shape["feedback.discriminator"] = dump["feedback"]["discriminator"] if settings.feeds_back else None
     shape["image_stage.solo"] = bool(stage) and round(stage["solo_share"] * settings.batch) > 0

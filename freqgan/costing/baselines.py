@@ -5,6 +5,7 @@
   feedback: one GAN per band, each for itself, whatever the kinds of the experts in the settings.
 * ``joint-hf``: one network for the three high bands of every level.
 * ``single``: no bands; the conventional generator alone, in the image stage.
+* ``fusion``: the jointly trained system of a generator of whole images, one of the low band and one of all high bands.
 * ``flow``: flow experts, each alone, one for the three high bands of every level, and no image stage.
 * ``mixed``: a flow expert for the coarsest low band, GANs above it, and the image stage.
 * ``single-flow``: one flow expert of whole images.
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, nearest
 from freqgan.model.expert_settings import DEFAULT, ExpertKind
+from freqgan.model.plan import PlanSettings
 from freqgan.model.settings import ModelSettings
 
 Settings = TypeVar("Settings", bound=ModelSettings)
@@ -55,6 +57,13 @@ def _single(values: dict[str, Any]) -> None:
     values["image_stage"] |= {"enabled": True, "solo_share": 1.0, "chain_share": 0.0}
 
 
+def _fusion(values: dict[str, Any]) -> None:
+    values["system"], values["plan"], values["packets"] = "fusion", PlanSettings().model_dump(), {}
+    values["experts"], values["generation"]["guidance"] = {}, {}
+    values["image_stage"]["enabled"] = True
+    values["loss"]["kind"] = "hinge"
+
+
 def _flow(values: dict[str, Any]) -> None:
     values["experts"], values["generation"]["guidance"] = {DEFAULT: "flow"}, {}
     values["plan"] |= {"strict_nesting": True, "bands": "all", "low_gans": {}, "condition": "all", "cycles": 1}
@@ -81,6 +90,7 @@ VARIANTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "literal": _literal,
     "joint-hf": _joint,
     "single": _single,
+    "fusion": _fusion,
     "flow": _flow,
     "mixed": _mixed,
     "single-flow": _single_flow,
@@ -131,8 +141,11 @@ def at_cost(settings: Settings, target: float) -> tuple[Settings, float]:
 def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
     """Return where the settings of the networks that grow are."""
     gans = settings.band_plan().gans
+    image: list[tuple[str, ...]] = [("image_stage", "generator"), ("image_stage", "discriminator")]
+    if settings.system == "fusion":
+        return [*NETWORKS["gan"], *image]
     if not gans:
-        return [("image_stage", "generator"), ("image_stage", "discriminator")]
+        return image
     if len(gans) == 1 and gans[0].kind == "flow":  # no band has a network of the other sizes
         return [("flow", "coarse_network")]
     return [path for kind, paths in NETWORKS.items() if any(gan.kind == kind for gan in gans) for path in paths]

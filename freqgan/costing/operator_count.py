@@ -22,11 +22,12 @@ from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.needs import stage_needs
 from freqgan.model.settings import ModelSettings
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
 from freqgan.tensor_dicts import tensors_of
 from freqgan.training.experts import build_expert
+from freqgan.training.fusion import FusionStage
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.stage import BandExpert, Feedback
 
@@ -195,7 +196,9 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
     stages: dict[str, BandExpert | ImageStage] = {
         gan.name: build_expert(Chain(small, statistics, device), gan) for gan in plan.gans
     }
-    if small.image_stage.enabled:
+    if FUSION_STAGE in stage_names(small):
+        stages[FUSION_STAGE] = FusionStage(Chain(small, statistics, device))
+    elif small.image_stage.enabled:
         stages[IMAGE_STAGE] = ImageStage(Chain(small, statistics, device))
     totals = {name: _Counts(*_sizes(stage)) for name, stage in stages.items()}
     others = 0 if only_penalties else interval - 1

@@ -14,6 +14,7 @@ from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain, Condition
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_expert import FlowExpert, VelocityPair, build_velocity_pair
+from freqgan.model.fusion import FusionGenerator
 from freqgan.model.generators import AVERAGE, ImageGenerator, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
 from freqgan.model.plan import Gan
@@ -110,8 +111,10 @@ class Synthesiser(nn.Module):
         if missing:
             raise InputError(f"the model has no state for {', '.join(missing)}: it was trained with another plan")
         self.generators = nn.ModuleList(_build_networks(self.chain, gan) for gan in self.chain.plan.gans)
-        self.image = ImageGenerator(self.chain) if settings.image_stage.enabled else None
-        modules = [*self.generators, *([] if self.image is None else [self.image])]
+        self.fusion = FusionGenerator(self.chain) if settings.system == "fusion" else None
+        is_blended = settings.image_stage.enabled and self.fusion is None
+        self.image = ImageGenerator(self.chain) if is_blended else None
+        modules = [*self.generators, *(module for module in (self.image, self.fusion) if module is not None)]
         for name, module in zip(names, modules, strict=True):
             module.load_state_dict(strip_prefix(AVERAGE, states[name]))
         self.flows = {
@@ -125,6 +128,11 @@ class Synthesiser(nn.Module):
     def alphas(self) -> dict[str, float]:
         """The learned blend weight, or one per band; none without an image stage."""
         return {} if self.image is None else to_numbers(self.image.blend.alphas())
+
+    @property
+    def share(self) -> float | None:
+        """The learned lambda, the share of the bands in the images of the jointly trained system; None of others."""
+        return None if self.fusion is None else float(self.fusion.blend.weight)
 
     def set_generation(self, generation: GenerationSettings) -> None:
         """Have flow experts generate by ``generation`` from now on, in place of the settings' own."""
@@ -154,6 +162,9 @@ class Synthesiser(nn.Module):
     def draw(self, draws: Draws) -> Generated:
         """Return the images (B, C, N, N) of ``draws``."""
         conventional = None
+        if self.fusion is not None:
+            images = self.fusion.blended(*self.fusion(draws.noises[0], draws.labels))
+            return Generated(images.images, images.frequency, images.conventional, images.sub_images)
         if self.image is not None:
             conventional = self.image(coarse_noise(self.chain, draws.noises, draws.choices), draws.labels)
             if not self.generators:  # a conventional GAN alone: its bands are those of its images

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from freqgan.model.plan import BandPlan, Gan
 from freqgan.model.settings import ModelSettings
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ def stage_needs(settings: ModelSettings) -> dict[str, Needs]:
 
 def all_needs(settings: ModelSettings) -> dict[str, Needs]:
     """Return the needs of every stage of the model, as :func:`stage_needs`, whatever ``settings.only`` says."""
+    if settings.system == "fusion":
+        return {FUSION_STAGE: Needs()}
     plan = settings.band_plan()
     exchanging = _exchanging(settings, plan)
 

@@ -10,6 +10,7 @@ from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
+from freqgan.model.fusion_settings import FusionSettings, SystemKind
 from freqgan.model.noise_settings import NoiseSettings, check_noise
 from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices, choice_for
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
@@ -129,6 +130,12 @@ class ModelSettings(SettingGroup):
         description="How often the high bands of a level are split again, each into 4 to that power packets: "
         "packets.1=1 gives HLLL1, HLHL1 ..., each with a GAN of its own.",
     )
+    system: SystemKind = Field(
+        "bands",
+        description="What is trained. bands: an expert for each band, and the image stage. fusion: three generators in "
+        "one stage, of the whole image, of the coarsest low band and of all high bands, and a learned share lambda "
+        "between them; it comes with loss.kind=hinge. single is short for plan.bands=none.",
+    )
     levels: int = Field(
         2,
         ge=0,
@@ -182,6 +189,7 @@ class ModelSettings(SettingGroup):
     teacher_forcing: TeacherForcingSettings = TeacherForcingSettings()
     average: AverageSettings = AverageSettings()
     image_stage: ImageStageSettings = ImageStageSettings()
+    fusion: FusionSettings = FusionSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     health: HealthSettings = HealthSettings()
     precision: Literal["float32", "bfloat16"] = Field(
@@ -202,6 +210,8 @@ class ModelSettings(SettingGroup):
                 f"{self.image_size / 2**self.levels:g} pixels wide and {SMALLEST_SIDE} is the least; "
                 f"the largest that fits is {fits}"
             )
+        if self.system == "fusion":
+            self._check_fusion()
         self._check_packets()
         if self.bit_depth == 16 and self.channels != 1:
             raise InputError(f"bit_depth: 16 with channels {self.channels}; set channels=1, or bit_depth=8")
@@ -220,6 +230,45 @@ class ModelSettings(SettingGroup):
         check_noise(self.noise.training, count, self.noise.dimensions)
         check_noise(self.noise.generation, count, self.noise.dimensions)
         return self
+
+    def _check_fusion(self) -> None:
+        """Refuse what the jointly trained system has no place for."""
+        if not self.levels:
+            raise InputError("levels: 0 with system=fusion splits no image for G_l and G_h; set levels=1 or more")
+        if self.transform.startswith("radial"):
+            raise InputError(
+                f"transform: {self.transform} with system=fusion, whose D_h stacks the high bands of a level, all of "
+                "one size; rings of several levels are not: set transform=dwt:haar, or another dwt, dct or fft"
+            )
+        if self.packets:
+            raise InputError(f"packets: {self.packets} with system=fusion, whose G_h makes whole bands; leave it out")
+        if self.experts:
+            chosen = ", ".join(f"{name}={kind}" for name, kind in self.experts.items())
+            raise InputError(
+                f"experts: {chosen} with system=fusion, whose three generators are trained as one GAN; leave it out, "
+                "or set system=bands"
+            )
+        for key, value in self.plan:
+            if value != getattr(PlanSettings(), key):
+                raise InputError(
+                    f"plan.{key}: {value} with system=fusion, which has one generator for the low band and one for all "
+                    "high bands, and no plan; leave it out, or set system=bands"
+                )
+        if not self.image_stage.enabled:
+            raise InputError(
+                "image_stage.enabled: false with system=fusion, whose G_o and D_o are those of the image; leave it out"
+            )
+        if self.loss.kind != "hinge":
+            raise InputError(
+                f"loss.kind: {self.loss.kind} with system=fusion, whose discriminators have hinge losses and spectral "
+                "norm; set loss.kind=hinge"
+            )
+        if self.fusion.fade_begin >= self.fusion.fade_end:
+            raise InputError(
+                f"fusion.fade_end: {self.fusion.fade_end:g} is not above fusion.fade_begin={self.fusion.fade_begin:g}; "
+                "give a larger lambda"
+            )
+        self.fusion.low_dimensions(self.noise.dimensions)
 
     def _check_packets(self) -> None:
         layout, size = self.band_layout(), (self.image_size, self.image_size)
@@ -316,7 +365,9 @@ class ModelSettings(SettingGroup):
         return self.band_discriminator if self.band_plan().has_base(gan) else self.coarse_discriminator
 
     def band_plan(self) -> BandPlan:
-        """Return the GANs of these settings."""
+        """Return the GANs of these settings; the jointly trained system has none of a band alone."""
+        if self.system == "fusion":
+            return BandPlan(self.levels, ())
         return build_plan(self.band_layout(), self.plan, self.experts)
 
     def band_layout(self) -> BandLayout:

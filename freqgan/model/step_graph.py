@@ -1,6 +1,7 @@
 """One training step as a list of calls, the same for every executor.
 
-With one cycle every expert is stepped once, in the order of the chain, and the image stage last. With T
+With one cycle every expert is stepped once, in the order of the chain, and the image stage last; the jointly trained
+system is one stage and one call. With T
 cycles the chain first runs T - 1 times forward only, each GAN seeing the GANs before it from the same
 pass and those after it from the pass before; the last pass trains.
 """
@@ -13,7 +14,7 @@ from typing import Literal, TypeVar
 
 from freqgan.model.needs import stage_needs, stages_with_output
 from freqgan.model.settings import ModelSettings
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 
 Output = TypeVar("Output")
 
@@ -53,6 +54,8 @@ def step_graph(settings: ModelSettings) -> tuple[StageCall, ...]:
                 inputs += [(source.name, pass_number - 1) for source in ring if source.name in wanted]
             kind: Literal["forward", "step"] = "step" if last else "forward"
             calls.append(StageCall(gan.name, kind, pass_number, tuple(inputs), gan.name in taken))
+    if FUSION_STAGE in needs:
+        calls.append(StageCall(FUSION_STAGE, "step", plan.cycles, (), has_output=False))
     if IMAGE_STAGE in needs:
         everything = tuple((name, plan.cycles) for name in needs[IMAGE_STAGE].outputs)
         calls.append(StageCall(IMAGE_STAGE, "step", plan.cycles, everything, settings.feeds_back))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, nearest
 from freqgan.model.expert_settings import DEFAULT, EXPERT_KINDS
+from freqgan.model.plan import PlanSettings
 from freqgan.setting_group import AS_STORED
 from launch.settings.explain import check_keys, explain, group_of, no_group, setting_descriptions, unknown_setting
 from launch.settings.yaml_text import dump_yaml, parse_yaml, read_text
@@ -31,9 +32,19 @@ IMPLIED: dict[tuple[str, str], Values] = {
         "image_stage": {"enabled": False},
         "teacher_forcing": {"start": 1.0, "end": 1.0},
         "pace": "free",
-    }
+    },
+    ("system", "fusion"): {
+        "system": "fusion",
+        "plan": PlanSettings().model_dump(),
+        "experts": {},
+        "packets": {},
+        "loss": {"kind": "hinge"},
+    },
+    ("system", "single"): {"system": "bands", "plan": {"bands": "none"}, "image_stage": {"enabled": True}},
 }
-"""Other settings that come with a value of one, over those of a preset; what is given beside it or later wins."""
+"""Other settings that come with a value of one, over those of a preset; what is given beside it or later wins.
+
+A value that is short for others has another one of the same setting among them."""
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
@@ -231,7 +242,7 @@ def _override(values: Values, text: str) -> None:
     parsed = value if _is_text(key) else parse_yaml(value, f"{key}: {value!r} is no valid YAML value")
     full = _written_out(key, parsed)
     if isinstance(parsed, str) and (implied := IMPLIED.get((key, parsed))):
-        values.update(_merge(values, implied | {key: parsed}))
+        values.update(_merge(values, {key: parsed} | implied))
     elif full is parsed:
         _place(values, key, parsed)
     else:
@@ -242,7 +253,7 @@ def _with_implied(values: Values) -> Values:
     """Return ``values`` over the settings that come with them."""
     for (key, word), implied in IMPLIED.items():
         if values.get(key) == word:
-            values = _merge(implied, values)
+            values = _merge(implied, values) | {key: implied.get(key, word)}
     return values
 
 

@@ -21,7 +21,12 @@ from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import generator_for, seeded
 from freqgan.tensor_dicts import State, add_prefix, strip_prefix
-from freqgan.training.discriminator_trainer import DiscriminatorTrainer, reduced_precision, unconditional
+from freqgan.training.discriminator_trainer import (
+    DiscriminatorInput,
+    DiscriminatorTrainer,
+    reduced_precision,
+    unconditional,
+)
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.stage import Feedback, StepResult
 from freqgan.training.updates import Gradients, StepUpdates
@@ -51,6 +56,13 @@ class JudgedSamples(NamedTuple):
     images: Tensor
     low: Tensor
     high: Tensor
+
+
+class JudgedPair(NamedTuple):
+    """Real and generated samples for one discriminator."""
+
+    real: DiscriminatorInput
+    fake: DiscriminatorInput
 
 
 class FusionStage:
@@ -225,12 +237,12 @@ class FusionStage:
         self, updates: StepUpdates, real: JudgedSamples, fake: JudgedSamples, labels: Tensor | None
     ) -> dict[str, Tensor]:
         """Update D_l, D_h and D_o, and return metrics: those of D_o, and the losses of the others."""
-        metrics = {}
-        for part, trainer in self.band_trainers.items():
-            pair = (unconditional(getattr(samples, part), labels) for samples in (real, fake))
-            metrics[f"loss_d_{part}"] = trainer.train(*pair, updates)["loss_d"]
-        images = (unconditional(samples.images, labels) for samples in (real, fake))
-        return metrics | self.trainer.train_discriminator(*images, updates)
+        images, *bands = _pairs(real, fake, labels)
+        metrics = {
+            f"loss_d_{part}": trainer.train(pair.real, pair.fake, updates)["loss_d"]
+            for (part, trainer), pair in zip(self.band_trainers.items(), bands, strict=True)
+        }
+        return metrics | self.trainer.train_discriminator(images.real, images.fake, updates)
 
     # -- generators ----------------------------------------------------------------------------
 
@@ -238,9 +250,10 @@ class FusionStage:
         """Return the gradients of the sum of the three losses by the weights of the generators and by lambda."""
         if not fake.images.requires_grad:  # a replayed graph gives values alone, without their history
             fake = self._compute_samples(inputs)
-        pairs = [[unconditional(x, inputs.labels) for x in pair] for pair in zip(real, fake, strict=True)]
-        trainers = {"loss_g": self.trainer, **{f"loss_g_{part}": t for part, t in self.band_trainers.items()}}
-        losses = {name: t.generator_loss(*pair) for (name, t), pair in zip(trainers.items(), pairs, strict=True)}
+        images, *bands = _pairs(real, fake, inputs.labels)
+        losses = {"loss_g": self.trainer.generator_loss(images.real, images.fake)}
+        for (part, trainer), pair in zip(self.band_trainers.items(), bands, strict=True):
+            losses[f"loss_g_{part}"] = trainer.generator_loss(pair.real, pair.fake)
         return self.trainer.generator_gradients(torch.stack([*losses.values()]).sum(), losses)
 
     # -- state ---------------------------------------------------------------------------------
@@ -263,6 +276,12 @@ class FusionStage:
         self.trainer.load_state_dict(state)
         for part, trainer in self.band_trainers.items():
             trainer.load_state_dict(strip_prefix(part, state))
+
+
+def _pairs(real: JudgedSamples, fake: JudgedSamples, labels: Tensor | None) -> list[JudgedPair]:
+    """Return what D_o, D_l and D_h judge; ``labels`` (B,) are those of the fakes, and stand for real samples too."""
+    pairs = zip(real, fake, strict=True)
+    return [JudgedPair(unconditional(x, labels), unconditional(y, labels)) for x, y in pairs]
 
 
 def auxiliary_share(settings: FusionSettings, weight: Tensor) -> Tensor:

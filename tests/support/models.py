@@ -28,6 +28,8 @@ TINY_SIZES: dict[str, Any] = {
     "band_discriminator": TINY,
     "image_stage": {"generator": TINY, "discriminator": TINY},
 }
+FUSION: dict[str, Any] = {"system": "fusion", "loss": {"kind": "hinge"}}
+"""The jointly trained system."""
 
 
 def tiny_settings(**changes: Any) -> ModelSettings:

@@ -112,6 +112,30 @@ def test_attention_is_not_a_no_op_and_starts_near_the_identity() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_attention_is_the_loop_over_positions_that_it_stands_for() -> None:
+    """y_p = W(HW M_p) + h(x_p), M_p = exp(s_p) / sum over q of exp(s_q), s_p = max(f(x_p), g(x_p)), channel by channel.
+
+    Without the factor HW the first term is about a HW-th of what it is: x alone would be left.
+    """
+    layer, x = MaxAttention(4), torch.randn(2, 4, 3, 5)
+    nn.init.normal_(layer.mix.weight, std=0.5)
+    weights = [part.weight.detach()[:, :, 0, 0] for part in (layer.first, layer.second, layer.value, layer.mix)]
+    first, second, value, mix = weights
+    y, unscaled = torch.empty_like(x), torch.empty_like(x)
+    for image in range(2):
+        places = [x[image, :, i, j] for i in range(3) for j in range(5)]
+        scores = [torch.maximum(first @ place, second @ place) for place in places]
+        total = sum((score.exp() for score in scores), torch.zeros(4))
+        for number, (place, score) in enumerate(zip(places, scores, strict=True)):
+            row, column = divmod(number, 5)
+            y[image, :, row, column] = mix @ (15 * score.exp() / total) + value @ place
+            unscaled[image, :, row, column] = mix @ (score.exp() / total) + value @ place
+    torch.testing.assert_close(layer(x).detach(), y)
+    change, nothing = (y - x).square().mean().sqrt(), (unscaled - x).square().mean().sqrt()
+    torch.testing.assert_close(15 * nothing, change)
+    assert float(nothing) < 0.1 < float(change)
+
+
 def test_residual_block_starts_at_the_identity_and_style_modulates_it() -> None:
     block = ResidualBlock(8, SMALL, style=5)
     x, style = torch.randn(2, 8, 6, 6), torch.randn(2, 5)

@@ -1,0 +1,109 @@
+"""The jointly trained system in workers of Ray Train: what they do is what one process does, whoever of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cluster.execution.executor import RestorePoint
+from cluster.ray_engine.order_log import GroupStart, Order, OrderLog
+from cluster.run.checkpoints import find_checkpoint
+from cluster.training.train import train
+from freqgan.errors import RunError
+from tests.campaigns.fusion.workers import KillingEvents, undisturbed
+from tests.support.models import FUSION
+from tests.support.runs import tiny_run_settings
+
+NEAR, FREE_STEP = 5e-5, 2e-3
+"""How far weights of two workers may be from those of one after four steps; and a bias whose gradient is 0 but for
+rounding, of which Adam makes steps of full size."""
+
+
+def test_two_workers_one_of_which_dies_do_what_one_process_does(
+    small_shards: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """They end with the bytes of two that nothing happens to, and within rounding of one."""
+    changes: dict[str, Any] = FUSION | {"max_steps": 4, "classes": 2, "window": 2}
+    two = {"executor": "ray", "workers": {"min": 2, "max": 2}, "max_failures": 1}
+    settings, events = tiny_run_settings(tmp_path / "run", small_shards, **changes, **two), KillingEvents(after={3: 0})
+    assert train(settings, events).step == 4
+    assert events.checkpoints == [2, 4]
+    assert [record.step for record in events.records] == [1, 2, 3, 4]
+    assert len(events.killed) == 1
+    assert [(r.stages, r.decision, r.from_step) for r in events.recoveries] == [(("fusion",), "roll back", 2)]
+    state = find_checkpoint(settings.run).states()["fusion"]
+    for name, x in undisturbed(settings, 2).items():
+        assert torch.equal(state[name], x), name
+    for name, x in undisturbed(settings, 1).items():
+        if "adam" not in name:
+            limit = FREE_STEP if name.endswith("gather.bias") else NEAR
+            torch.testing.assert_close(state[name], x, rtol=NEAR, atol=limit, msg=lambda text, n=name: f"{n}: {text}")
+
+
+# -- what workers are told -------------------------------------------------------------------------
+
+
+def test_workers_are_told_of_a_checkpoint_before_the_step_after_it() -> None:
+    async def run() -> list[Order]:
+        log = OrderLog(None, ())
+        await log.submit(3, {})
+        first = await log.order(0, has_saved=False)
+        await log.submit(5, {4: "me"})
+        return [
+            first,
+            await log.order(3, has_saved=False),
+            await log.order(4, has_saved=False),
+            await log.order(4, has_saved=True),
+        ]
+
+    assert asyncio.run(run()) == [Order(None, 3), Order(None, 4), Order("me", 4), Order(None, 5)]
+
+
+def test_workers_wait_for_orders_and_end_where_they_are() -> None:
+    async def run() -> tuple[bool, Order, Order]:
+        log = OrderLog(None, ())
+        await log.submit(1, {1: "me"})
+        waiting = asyncio.ensure_future(log.order(1, has_saved=True))
+        await asyncio.sleep(0)
+        waits = not waiting.done()
+        await log.end()
+        return waits, await waiting, await log.order(0, has_saved=False)
+
+    assert asyncio.run(run()) == (True, Order(None, 1), Order(None, 0))
+
+
+def test_a_new_group_begins_at_the_newest_checkpoint_that_is_written() -> None:
+    async def run() -> None:
+        log = OrderLog(None, ())
+        assert (await log.start(await log.begin(2))).restore is None
+        points = [RestorePoint(step, "root", []) for step in (4, 2)]
+        for point in points:
+            await log.wrote(point)
+        number = await log.begin(1)
+        await log.wrote(RestorePoint(6, "root", []))
+        assert (await log.start(number)).restore == points[0]  # what all of the group are told, at any time
+        await log.stepped(0, {"lambda": 0.5})
+        news = await log.finished(0)
+        assert news.groups == [GroupStart(2, 0), GroupStart(1, 4)]
+        assert news.metrics == {"lambda": 0.5}
+        assert await log.saved(2) == []
+
+    asyncio.run(run())
+
+
+def test_what_workers_cannot_get_over_reaches_the_coordinator() -> None:
+    async def run() -> None:
+        log = OrderLog(None, ())
+        waiting = asyncio.ensure_future(log.finished(0))
+        await asyncio.sleep(0)
+        await log.fail(RunError("the shards are gone"))
+        with pytest.raises(RunError, match="the shards are gone"):
+            await waiting
+        with pytest.raises(RunError, match="the shards are gone"):
+            await log.saved(2)
+
+    asyncio.run(run())

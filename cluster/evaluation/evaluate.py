@@ -46,13 +46,12 @@ _known_floors: dict[tuple[object, ...], dict[str, float]] = {}
 
 
 Part = Literal["image", "chain", "other"]
-"""The blend as learned, the chain of bands alone (alpha = 1), the conventional generator alone (alpha = 0)."""
+"""The blend as learned, the bands alone (alpha, or lambda, = 1), the conventional generator alone (= 0)."""
 
 
 def parts_of(settings: RunSettings) -> tuple[Part, ...]:
     """Return the parts whose images differ: without an image stage, or without bands, there is one."""
-    blends = settings.image_stage.enabled and settings.band_plan().gans
-    return ("image", "chain", "other") if blends else ("image",)
+    return ("image", "chain", "other") if settings.blends else ("image",)
 
 
 def evaluate_checkpoint(

@@ -148,6 +148,8 @@ def check_encodable(synthesiser: Synthesiser) -> None:
     gans = [gan.name for gan in chain.plan.gans if gan.kind == "gan"]
     if synthesiser.image is not None:
         gans.append("the image stage's generator")
+    if synthesiser.fusion is not None:
+        gans.append("what system=fusion trains")
     if gans or not chain.plan.gans:
         raise InputError(
             f"images can be encoded by flow experts alone, and {', '.join(gans)} of this model "

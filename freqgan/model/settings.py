@@ -348,6 +348,11 @@ class ModelSettings(SettingGroup):
         return self.image_stage.enabled and self.feedback.weight > 0 and self._has_gans
 
     @property
+    def blends(self) -> bool:
+        """Whether images are blended, of those of bands and those of G_o."""
+        return self.image_stage.enabled and (self.system == "fusion" or bool(self.band_plan().gans))
+
+    @property
     def _has_gans(self) -> bool:
         """Whether there is an expert of the kind gan."""
         return any(gan.kind == "gan" for gan in self.band_plan().gans)

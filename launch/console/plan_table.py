@@ -17,9 +17,10 @@ from freqgan.model.chain import Chain
 from freqgan.model.flow_expert import build_velocity_pair
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from freqgan.training.band_gan import BandGan
 from freqgan.training.distillation import Distillation
+from freqgan.training.fusion import FusionStage
 from freqgan.training.image_stage import ImageStage
 from launch.console.tables import result_console
 from launch.settings.load import dump_settings
@@ -65,9 +66,14 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
         rows.append(PlanRow(order, gan.name, gan.kind, shape, condition, *_expert_counts(chain, gan)))
+    shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
+    if settings.system == "fusion":
+        fusion = FusionStage(chain)
+        judges = [fusion.trainer.discriminator, *(part.discriminator for part in fusion.band_trainers.values())]
+        counts = _count(fusion.trainer.generator), sum(map(_count, judges))
+        return [PlanRow(1, FUSION_STAGE, "gan", shape, "noise: G_o, G_l and G_h, blended", *counts)]
     if settings.image_stage.enabled:
         trainer = ImageStage(chain).trainer
-        shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
         seen = "all bands, transformed back and blended"
         counts = _count(trainer.generator), _count(trainer.discriminator)
         rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, "gan", shape, seen, *counts))
@@ -76,12 +82,16 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
 
 def experts_text(settings: ModelSettings) -> str:
     """Return how many experts there are of each kind: "4 GANs", "1 flow expert and 2 GANs"."""
+    if settings.system == "fusion":
+        return "2 generators, trained with that of the image as one GAN"
     kinds = Counter(gan.kind for gan in settings.band_plan().gans)
     return " and ".join(counted(kinds[kind], KIND_NAMES[kind]) for kind in kinds) or "0 GANs"
 
 
 def plan_title(settings: ModelSettings) -> str:
     """Return the title of a table of all stages."""
+    if settings.system == "fusion":
+        return "three generators and three discriminators, trained as one stage"
     stage = ", and the image stage" if settings.image_stage.enabled else "; there is no image stage"
     return f"{experts_text(settings)} in the order of the chain{stage}"
 

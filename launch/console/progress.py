@@ -24,7 +24,7 @@ from launch.console.tables import plain_console
 from launch.console.text import duration_text, images_text
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.folder import RunFolder
-from launch.run_folder.metrics import mean_alpha
+from launch.run_folder.metrics import ALPHA, LAMBDA, blend_share
 
 LINE_EVERY_S = 10.0
 LINE_EVERY_STEPS = 50
@@ -165,11 +165,16 @@ class ProgressReporter:
 
     def _position(self, record: StepRecord) -> str:
         left = left_text(record, self.settings, self._first_step)
-        alpha = mean_alpha(record.stages)
-        blend = "" if alpha is None else f", alpha {alpha:.3f}"
+        share = blend_share(record.stages)
+        blend = "" if share is None else f", {_share_name(self.settings)} {share:.3f}"
         rate = f"{record.images_per_s:.1f} images/s"
         damaged = f", {self._left_out} damaged" if self._left_out else ""
         return f"step {record.step}/{self.settings.last_step}, {rate}{left and f', {left}'}{blend}{damaged}"
+
+
+def _share_name(settings: RunSettings) -> str:
+    """Return what the share of the bands in the images is called."""
+    return LAMBDA if settings.system == "fusion" else ALPHA
 
 
 class LiveProgress:
@@ -182,24 +187,24 @@ class LiveProgress:
             BarColumn(bar_width=None),  # what the other columns leave of the terminal's width
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             TextColumn("{task.fields[rate]:.1f} images/s"),
-            *([TextColumn("alpha {task.fields[alpha]}")] if settings.image_stage.enabled else []),
+            *([TextColumn(f"{_share_name(settings)} {{task.fields[share]}}")] if settings.image_stage.enabled else []),
             TextColumn("{task.fields[damaged]}"),
             TextColumn("{task.fields[left]}"),
         )
         self.bar = Progress(*columns, console=console, expand=True)
         total, done = settings.last_step * settings.batch, first_step * settings.batch
-        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, alpha="-", damaged="", left="")
+        self.task: TaskID = self.bar.add_task("", total=total, completed=done, rate=0.0, share="-", damaged="", left="")
         self._live = Live(self.bar, console=console, refresh_per_second=4)
         self._live.start()
 
     def show(self, record: StepRecord) -> None:
         """Move the bar to ``record``."""
-        alpha = mean_alpha(record.stages)
-        blend = "-" if alpha is None else f"{alpha:.3f}"
+        share = blend_share(record.stages)
+        blend = "-" if share is None else f"{share:.3f}"
         damaged = f"{self.left_out} damaged" if self.left_out else ""
         left = left_text(record, self.settings, self.first_step)
         rate = record.images_per_s
-        self.bar.update(self.task, completed=record.images, rate=rate, alpha=blend, damaged=damaged, left=left)
+        self.bar.update(self.task, completed=record.images, rate=rate, share=blend, damaged=damaged, left=left)
         losses = [Text(item, style="dim") for item in losses_text(record).split("  ")]
         self._live.update(Group(self.bar, Columns(losses, padding=(0, 2))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure  # used without pyplot, so no window system is looked for
@@ -15,9 +15,9 @@ from PIL import Image
 from cluster.evaluation.background import Evaluation
 from cluster.execution.coordinator import BEGUN
 from freqgan.metrics.catalogue import LEARNED_FRECHET
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from launch.run_folder.logs import Losses
-from launch.run_folder.metrics import MetricsLine, alphas_of
+from launch.run_folder.metrics import LAMBDA, MetricsLine, alphas_of
 
 POINTS = 300
 """Longer histories are averaged into this many points, which also smooths them."""
@@ -26,6 +26,8 @@ INK = "#808080"  # readable on white and on black: the page decides which it is
 COLOURS = {"loss_d": "#d9822b", "loss_g": "#3b82c4"}
 NAMES = {"loss_d": "discriminator", "loss_g": "generator"}
 FLOW_LOSS = "loss"
+FUSION_PARTS = {"image": "", "low band": "_low", "high bands": "_high"}
+"""What the discriminators of the jointly trained system judge, and what the names of their metrics end with."""
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
 SCORES = (LEARNED_FRECHET, "learned.kernel", "learned.precision", "learned.recall", "learned_holdout.frechet")
@@ -37,19 +39,38 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
 
     None where there is no GAN.
     """
-    stages = _stages_with(lines, COLOURS)
-    if not stages:
+    judged = _judged_parts(lines)
+    if not judged:
         return None
-    figure, panels = _stage_panels(stages)
-    for panel, stage in zip(panels, stages, strict=False):
+    figure, panels = _stage_panels([part.title for part in judged])
+    for panel, part in zip(panels, judged, strict=False):
         if relativistic:
             panel.axhline(EVENLY_MATCHED, color=INK, linewidth=0.6, linestyle=":")
         for key, colour in COLOURS.items():
-            _draw(panel, lines, _values(lines, stage, key), color=colour, label=NAMES[key])
-    _finish(panels, len(stages))
-    panels[0].set_ylim(0, _upper_bound(lines))
+            _draw(panel, lines, _values(lines, part.stage, f"{key}{part.suffix}"), color=colour, label=NAMES[key])
+    _finish(panels, len(judged))
+    panels[0].set_ylim(_lower_bound(lines, judged), _upper_bound(lines))
     panels[0].legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK, loc="upper right")
     return rendered(figure)
+
+
+class JudgedPart(NamedTuple):
+    """What a discriminator judges: the stage, and what the names of its metrics end with, "" where it is the only one.
+
+    ``title`` is that of its panel.
+    """
+
+    title: str
+    stage: str
+    suffix: str
+
+
+def _judged_parts(lines: Sequence[MetricsLine]) -> list[JudgedPart]:
+    """Return every stage that has a discriminator; of the jointly trained system each of the three."""
+    parts = [JudgedPart(stage, stage, "") for stage in _stages_with(lines, COLOURS)]
+    if [part.stage for part in parts] != [FUSION_STAGE]:
+        return parts
+    return [JudgedPart(title, FUSION_STAGE, suffix) for title, suffix in FUSION_PARTS.items()]
 
 
 def flow_loss_curves(lines: Sequence[MetricsLine], held_out: Losses = MappingProxyType({})) -> Image.Image | None:
@@ -98,6 +119,16 @@ def alpha_curve(lines: Sequence[MetricsLine]) -> Image.Image:
         _draw(panel, lines, _values(lines, IMAGE_STAGE, name), label=name)
     if len(names) > 1:
         panel.legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK)
+    return rendered(figure)
+
+
+def lambda_curve(lines: Sequence[MetricsLine]) -> Image.Image:
+    """Return lambda of the jointly trained system, and the share of its auxiliary samples, which falls as it grows."""
+    figure, panel = _single_panel(LAMBDA)
+    _draw(panel, lines, _values(lines, FUSION_STAGE, LAMBDA), color=COLOURS["loss_g"], label=LAMBDA)
+    shares = _values(lines, FUSION_STAGE, "auxiliary_share")
+    _draw(panel, lines, shares, color=INK, linestyle=":", label="auxiliary share")
+    panel.legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK)
     return rendered(figure)
 
 
@@ -208,6 +239,13 @@ def _upper_bound(lines: Sequence[MetricsLine]) -> float:
     """Leave room for nearly all of the losses: one spike would flatten every other curve."""
     losses = [numbers[key] for line in lines for numbers in line.stages.values() for key in COLOURS if key in numbers]
     return max(2 * EVENLY_MATCHED, 1.1 * float(np.quantile(losses, 0.998)))
+
+
+def _lower_bound(lines: Sequence[MetricsLine], parts: Sequence[JudgedPart]) -> float:
+    """Return 0, or less where a hinge loss of a generator is below it, which it may be by any amount."""
+    keys = [(part.stage, f"loss_g{part.suffix}") for part in parts]
+    losses = [line.stages.get(stage, {}).get(key, 0.0) for line in lines for stage, key in keys]
+    return min(0.0, 1.1 * float(np.quantile(losses, 0.002)))
 
 
 def _style(panel: Any, title: str) -> None:

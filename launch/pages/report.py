@@ -28,7 +28,15 @@ from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
-from launch.pages.curves import alpha_curve, flow_loss_curves, loss_curves, score_curves, speed_curve, timeline
+from launch.pages.curves import (
+    alpha_curve,
+    flow_loss_curves,
+    lambda_curve,
+    loss_curves,
+    score_curves,
+    speed_curve,
+    timeline,
+)
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.logs import RunLogs, read_logs
 from launch.run_folder.metrics import MetricsLine
@@ -112,8 +120,9 @@ def _content(
         "settings": settings,
         "settings_yaml": dump_settings(settings),
         "step": checkpoint.step,
-        "facts": _facts(checkpoint, [] if logs.is_free else lines, synthesiser.alphas),
+        "facts": _facts(checkpoint, [] if logs.is_free else lines, synthesiser),
         "alphas": synthesiser.alphas,
+        "share": synthesiser.share,
         "missing": real.missing,
         "classes": list(enumerate(real.classes)),
         "levels": _bands_by_level(figures.bands, settings.levels),
@@ -140,10 +149,12 @@ def _measured(evaluations: list[Evaluation]) -> list[tuple[str, dict[str, float 
 def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> dict[str, Image.Image]:
     if not lines:
         return {}
+    is_fusion = settings.system == "fusion"
     pictures = {
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
         "curves-flow": flow_loss_curves(lines, logs.held_out),
-        "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled else None,
+        "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled and not is_fusion else None,
+        "curves-lambda": lambda_curve(lines) if is_fusion else None,
         "curves-speed": None if logs.is_free else speed_curve(lines),
         "timeline": None if logs.is_free else timeline(lines),
     }
@@ -158,9 +169,9 @@ def _noun(settings: RunSettings) -> str:
     return {"gan": "GANs", "flow": "flow experts", "student": "students"}[next(iter(kinds), "gan")]
 
 
-def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, float]) -> list[tuple[str, str]]:
+def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthesiser) -> list[tuple[str, str]]:
     """Return the key facts as (name, value)."""
-    settings = checkpoint.settings
+    settings, alphas, share = checkpoint.settings, synthesiser.alphas, synthesiser.share
     wall_s = lines[-1].wall_s if lines else 0.0
     first, last = min(checkpoint.stage_steps.values()), max(checkpoint.stage_steps.values())
     apart = first != last  # stages at their own pace have come differently far
@@ -177,6 +188,8 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
     ]
     if settings.band_plan().gans and alphas:
         facts.append(("alpha", _range_text(list(alphas.values()))))
+    if share is not None:
+        facts.append(("lambda", f"{share:.3f}"))
     if wall_s:
         facts += [("wall time", duration_text(wall_s)), ("images/s", f"{lines[-1].images / wall_s:.1f}")]
     return facts

@@ -9,11 +9,13 @@ from typing import Any
 
 from cluster.execution.callbacks import StepRecord
 from freqgan.bands import parse_band
-from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from launch.run_folder.json_lines import JsonLines, JsonLinesFile
 
 METRICS = "metrics.jsonl"
 DIGITS = 6
+ALPHA, LAMBDA = "alpha", "lambda"
+"""What the share of the bands in the images is called, of the chain and of the jointly trained system."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ def mean_alpha(stages: Mapping[str, Mapping[str, float]]) -> float | None:
     """Return the blend weight of a step, of one weight per band their mean; None where the image stage gave none."""
     weights = list(alphas_of(stages.get(IMAGE_STAGE, {})).values())
     return sum(weights) / len(weights) if weights else None
+
+
+def blend_share(stages: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return the share of the bands in the images of a step: lambda, or alpha; None where nothing is blended."""
+    share = stages.get(FUSION_STAGE, {}).get(LAMBDA)
+    return mean_alpha(stages) if share is None else share
 
 
 def _short(value: float, key: str = "") -> float:

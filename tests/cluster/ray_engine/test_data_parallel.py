@@ -16,11 +16,8 @@ from cluster.training.train import train
 from freqgan.errors import RunError
 from tests.campaigns.fusion.workers import KillingEvents, undisturbed
 from tests.support.models import FUSION
+from tests.support.replica_bounds import assert_near
 from tests.support.runs import tiny_run_settings
-
-NEAR, FREE_STEP = 5e-5, 2e-3
-"""How far weights of two workers may be from those of one after four steps; and a bias whose gradient is 0 but for
-rounding, of which Adam makes steps of full size."""
 
 
 def test_two_workers_one_of_which_dies_do_what_one_process_does(
@@ -38,10 +35,7 @@ def test_two_workers_one_of_which_dies_do_what_one_process_does(
     state = find_checkpoint(settings.run).states()["fusion"]
     for name, x in undisturbed(settings, 2).items():
         assert torch.equal(state[name], x), name
-    for name, x in undisturbed(settings, 1).items():
-        if "adam" not in name:
-            limit = FREE_STEP if name.endswith("gather.bias") else NEAR
-            torch.testing.assert_close(state[name], x, rtol=NEAR, atol=limit, msg=lambda text, n=name: f"{n}: {text}")
+    assert_near(state, undisturbed(settings, 1))
 
 
 # -- what workers are told -------------------------------------------------------------------------

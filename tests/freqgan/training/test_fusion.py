@@ -18,6 +18,7 @@ from freqgan.tensor_dicts import counters_of, tensors_of
 from freqgan.training.fusion import FusionStage, auxiliary_share
 from freqgan.training.stage import StepResult
 from tests.support.models import FUSION, chain_of, pictures, tiny_settings
+from tests.support.replica_bounds import assert_near
 from tests.support.thread_replicas import at_once, thread_shares
 
 BATCH = 8
@@ -127,7 +128,7 @@ def share_after(blend: LinearBlend, value: Callable[[Tensor], Tensor], steps: in
     descent = torch.optim.SGD(blend.parameters(), lr=0.01)
     for _ in range(steps):
         descent.zero_grad()
-        (blend(frequency, conventional) - frequency).square().mean().backward()  # type: ignore[no-untyped-call]
+        (blend(frequency, conventional) - frequency).square().mean().backward()
         descent.step()
         blend.project()
     return float(value(blend.weight.detach()))
@@ -202,11 +203,6 @@ def test_every_network_is_trained_and_averaged() -> None:
     assert metrics.keys() >= {"loss_d", "loss_d_low", "loss_d_high", "loss_g", "loss_g_low", "loss_g_high", "lambda"}
 
 
-NEAR, FREE_STEP = 2e-5, 2e-3
-"""How far replicas may be from one after three steps; and a bias whose gradient is 0 but for rounding, of which Adam
-makes steps of full size."""
-
-
 @pytest.mark.parametrize("count", [2, 4])
 def test_replicas_equal_one_to_rounding_and_each_other_to_the_bit(count: int) -> None:
     one = [stage_of(**FAST, classes=2)]
@@ -215,11 +211,8 @@ def test_replicas_equal_one_to_rounding_and_each_other_to_the_bit(count: int) ->
     for first, *rest in stepped(many, 3):
         assert all(result.metrics == first.metrics for result in rest)
     ours, *others = (tensors_of(stage.state_dict()) for stage in many)
-    for name, x in tensors_of(one[0].state_dict()).items():
-        assert all(torch.equal(ours[name], other[name]) for other in others), name
-        if "adam" not in name:
-            limit = FREE_STEP if name.endswith("gather.bias") else NEAR
-            torch.testing.assert_close(ours[name], x, rtol=NEAR, atol=limit, msg=lambda text, n=name: f"{n}: {text}")
+    assert all(torch.equal(x, other[name]) for name, x in ours.items() for other in others)
+    assert_near(ours, tensors_of(one[0].state_dict()))
     assert many[0].generator.blend.weight.item() == pytest.approx(expected["lambda"], rel=1e-4)
 
 

@@ -9,7 +9,7 @@ DEMO := build/demo
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining islands lint types docs clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining islands fusion lint types docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -92,6 +92,10 @@ retraining: $(INSTALLED)
 # Some, and shorter: make islands ISLANDS="--only kills,soak --moments 5 --minutes 10"
 islands: ceph
 	$(RUN) tests.campaigns.islands $(ISLANDS)
+
+# The jointly trained system in workers of Ray Train: ten kills at random moments, and 1, 3, then 2 workers. One: make fusion PART=kills
+fusion: $(INSTALLED)
+	$(RUN) tests.campaigns.fusion $(PART)
 
 # What comes of every fault between a reader of shards and a real S3 server, as a table.
 storage-faults: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from cluster.execution.callbacks import StepRecord
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import open_source
 from cluster.run.settings import RunSettings
@@ -45,17 +47,22 @@ class KillingEvents(Events):
             os.kill(self.killed[-1], signal.SIGKILL)
 
 
-def undisturbed(settings: RunSettings, count: int) -> dict[str, Tensor]:
-    """The state after a training of ``settings`` by so many workers, which are threads here.
+def undisturbed(settings: RunSettings, count: int, begin: Checkpoint | None = None) -> dict[str, Tensor]:
+    """The state after a training of ``settings`` by so many workers, which are threads here, from ``begin`` on.
 
     Statistics are those of the run in its folder. Two threads add up two numbers as two processes do.
     """
     statistics = find_checkpoint(settings.run).statistics().tensors()
     arrays = {name: x.numpy() for name, x in statistics.items()}
     stages = [FusionStage(build_chain(settings, arrays), share) for share in thread_shares(count)]
+    first = 0
+    if begin is not None:
+        first = begin.step
+        for stage in stages:
+            stage.load_state_dict({**begin.states()[stage.name], **json.loads(begin.counters(stage.name))})
     source = open_source(settings)
     with source.ingest() as reader:
-        for step in range(settings.last_step):
+        for step in range(first, settings.last_step):
             batch = source.batch(reader, step * settings.batch, settings.batch)
             images, labels = tensor_of(batch.images), tensor_of(batch.labels)
             at_once([_step(stage, step, images, labels) for stage in stages])

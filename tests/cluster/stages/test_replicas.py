@@ -6,6 +6,7 @@ import multiprocessing as mp
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.settings import RunSettings
-from cluster.stages.process_group import GroupBrokenError, ReplicaGroup
+from cluster.stages.process_group import FormedGroup, GroupBrokenError, ReplicaGroup
 from cluster.training.train import train as train_run
 from freqgan.errors import InputError
 from freqgan.runtime.data_parallel import ReplicaContext
@@ -139,10 +140,23 @@ def _member(index: int, count: int, inbox: Any, outbox: Any) -> None:
     while (order := inbox.get()) is not None:
         name, *arguments = order
         try:
-            outbox.put((name, getattr(group, name)(*arguments)))
+            outbox.put(
+                (name, _mean_of_rows(group, *arguments) if name == "mean_of_rows" else getattr(group, name)(*arguments))
+            )
         except GroupBrokenError as error:
             outbox.put((name, error))
     group.leave()
+
+
+def _given(numbers: Tensor, index: int) -> tuple[Tensor]:
+    return (numbers,)
+
+
+def _mean_of_rows(group: ReplicaGroup, numbers: Tensor) -> Tensor:
+    """The mean of ``numbers``, of which this process has as many as any other, or one more."""
+    formed = FormedGroup(group.index, group.count, group.device, len(numbers))
+    (mean,) = formed.mean([numbers[formed.rows(len(numbers))].mean()])
+    return mean
 
 
 class Members:
@@ -213,6 +227,18 @@ def test_a_group_means_gathers_breaks_and_forms_anew(members: Members) -> None:
         members.outboxes[victim].get(timeout=120)
         assert members.form(2 + victim) == [None] * 3
         assert members.all("mean", lambda i: (pair[i],))[1][0].tolist() == [1.0, 10.0]
+
+
+def test_rows_that_are_no_multiple_of_the_workers_count_once_each(members: Members) -> None:
+    members.form(1)
+    for batch in (3, 8, 64):
+        numbers = torch.arange(float(batch)).square()
+        for mean in members.all("mean_of_rows", partial(_given, numbers)):
+            torch.testing.assert_close(mean, numbers.mean())
+    parts = [FormedGroup(index, 3, torch.device("cpu"), 8).rows(8) for index in range(3)]
+    assert parts == [slice(0, 2), slice(2, 5), slice(5, 8)]
+    with pytest.raises(InputError, match=r"workers.max: 9 workers and a batch of 8 images: give at most 8"):
+        FormedGroup(0, 9, torch.device("cpu"), 8)
 
 
 # -- in Ray -------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from launch.console.exits import run_app
 if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
-PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, photos-256, smoke"  # listing them would cost --help an import of all settings
+# Listing them would cost --help an import of all settings.
+PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, photos-256, smoke"
 SYSTEMS = "bands,literal,joint-hf,single,flow,mixed,single-flow"
 COMPARED = "bands,literal,joint-hf,single"
 

@@ -89,18 +89,27 @@ def test_values_are_yaml_and_text_stays_text(text: str, key: str, value: object)
 
 
 def test_the_presets_are_those_promised() -> None:
-    assert preset_names() == ["cifar10", "clothing", "demo", "photos-256", "smoke"]
+    assert preset_names() == [
+        "cifar10", "cifar10-flow", "cifar10-mixed", "clothing", "demo", "fusion", "photos-256", "smoke",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_survives_writing_and_reading(name: str, tmp_path: Path) -> None:
-    settings = load_settings(name, ["plan.low_gans.1=1"])
+    table = "flow.crop.1=8" if name == "fusion" else "plan.low_gans.1=1"  # with a number as its key
+    settings = load_settings(name, [table])
     assert load_settings(write(tmp_path, dump_settings(settings)), []) == settings
 
 
 @pytest.mark.parametrize(
     ("name", "image_size", "levels", "classes"),
-    [("cifar10", 32, 2, 10), ("clothing", 64, 3, 10), ("demo", 64, 3, 4), ("photos-256", 256, 4, 0)],
+    [
+        ("cifar10", 32, 2, 10),
+        ("clothing", 64, 3, 10),
+        ("demo", 64, 3, 4),
+        ("fusion", 32, 1, 10),
+        ("photos-256", 256, 4, 0),
+    ],
 )
 def test_presets_fit_their_images(name: str, image_size: int, levels: int, classes: int) -> None:
     settings = load_settings(name, [])

@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "no feedback": {"feedback": {"weight": 0}},
     "random crops, two at a time": {"ingest": {"crop": "random", "shuffle_shards": 2}, "image_size": 12},
     "grey, 8 bits": {**GREY_16, "bit_depth": 8},
+    "fusion, two levels, labels": {"system": "fusion", "loss": {"kind": "hinge"}, "classes": 2, **TWO_LEVELS},
     "ray": {"executor": "ray", "max_failures": 0},
     "ray, replicas": {"executor": "ray", "max_failures": 0, "replicas": {"HL1": 2}},
 }  # fmt: skip

@@ -7,6 +7,7 @@ machines come and go. What is trained, checkpoints and their restart are the hou
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
@@ -19,13 +20,14 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.train.torch import TorchConfig
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from cluster.evaluation.background import ScoreValues
 from cluster.execution.executor import RestorePoint, evaluation_data
-from cluster.execution.failure_policy import Decision, Recovery
+from cluster.execution.failure_policy import Recovery
 from cluster.ray_engine.actors import EvaluationActor
 from cluster.ray_engine.connection import connect
 from cluster.ray_engine.metrics import RunTelemetry
@@ -37,7 +39,7 @@ from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
 from cluster.stages.process_group import INTERFACE_VARIABLES, loopback_interface
 from cluster.storage.checksummed_files import FileRecord
-from freqgan.errors import InputError, RunError, first_line
+from freqgan.errors import InputError, RunError, counted, first_line
 from freqgan.model.stage_names import FUSION_STAGE
 from freqgan.tensor_dicts import Metrics
 
@@ -77,7 +79,7 @@ class DataParallelExecutor:
         self._group: GroupStart | None = None
         self._scorer: Any = None
         self._telemetry = RunTelemetry(settings.run)
-        self._started_s = self._last_commit_s = time.monotonic()
+        self._started_s = self._last_commit_s = self._finished_at_s = time.monotonic()
         self._inspected_s, self._leaving = self._started_s, False
         self._fit: threading.Thread | None = None
         self._fit_error: BaseException | None = None
@@ -104,6 +106,7 @@ class DataParallelExecutor:
     def _start(self, statistics: dict[str, NDArray[np.float32]], use_gpus: bool) -> None:
         """Have Ray Train run the workers, in a thread: it returns when they have ended, for good."""
         settings, workers = self.settings, self.settings.workers
+        os.environ[RAY_CHDIR_TO_TRIAL_DIR] = "0"  # paths of the settings are relative to where this process is
         self._folder = tempfile.TemporaryDirectory(prefix="freqgan-train-")  # of Ray Train's own few notes
         trainer = TorchTrainer(
             train_worker,
@@ -148,9 +151,9 @@ class DataParallelExecutor:
     def finish(self) -> dict[str, Metrics]:
         """Wait for the oldest step, through failures that Ray Train gets over; only metrics come here."""
         news: News = self._wait(self.orders.finished.remote(self._finished))
-        self._finished += 1
         for group in news.groups:
             self._note(group)
+        self._finished, self._finished_at_s = self._finished + 1, time.monotonic()
         for images in news.damage:
             self.source.exclude(images, lambda _: None)
         assert news.metrics is not None
@@ -219,12 +222,12 @@ class DataParallelExecutor:
         before, self._group = self._group, group
         if before is None:
             return
-        decision: Decision = "roll back" if before.workers == group.workers else "move"
         cause = "a worker was lost"
-        if decision == "move":
-            cause = f"from {before.workers} to {group.workers} workers"
-        done = max(0, self._finished - group.step)
-        self.recoveries.append(Recovery(self._finished, (FUSION_STAGE,), cause, decision, group.step, done, 0.0))
+        if before.workers != group.workers:
+            cause = f"{counted(group.workers, 'worker')} in place of {before.workers}"
+        again, seconds = max(0, self._finished - group.step), time.monotonic() - self._finished_at_s
+        stages = (FUSION_STAGE,)
+        self.recoveries.append(Recovery(self._finished, stages, cause, "roll back", group.step, again, seconds))
         self._telemetry.recovered((FUSION_STAGE,))
 
     def _wait(self, ref: Any) -> Any:

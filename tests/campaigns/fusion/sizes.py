@@ -25,6 +25,7 @@ from tests.support.runs import Events, tiny_run_settings, write_small_shards
 
 STORE_BYTES = 100 * 2**20
 MOST_STEPS, STEPS_BETWEEN = 5_000, 8
+RESIZED = "in place of"
 STEP_S = 0.25
 """Steps are paced, for machines are counted every 20 s."""
 
@@ -43,7 +44,7 @@ class Machines(Events):
     def on_step(self, record: StepRecord) -> None:
         super().on_step(record)
         time.sleep(STEP_S)
-        self.sizes = [r.cause for r in self.recoveries if r.decision == "move"]
+        self.sizes = [r.cause for r in self.recoveries if RESIZED in r.cause]
         if record.step < self.changed_at + STEPS_BETWEEN:
             return
         acts: list[Callable[[], None]] = [self._grow, self._shrink, self.stopped.set]
@@ -74,8 +75,8 @@ def run_sizes(folder: Path) -> bool:
     steps = [record.step for record in events.records]
     whole = steps == list(range(1, result.step + 1))
     print(f"{result.step} steps, each once: {'yes' if whole else 'NO'}; {', '.join(events.sizes)}", flush=True)
-    near = all(_agrees(settings, recovery.from_step) for recovery in events.recoveries if recovery.decision == "move")
-    return whole and near and events.sizes == ["from 1 to 3 workers", "from 3 to 2 workers"]
+    near = all(_agrees(settings, recovery.from_step) for recovery in events.recoveries if RESIZED in recovery.cause)
+    return whole and near and events.sizes == ["3 workers in place of 1", "2 workers in place of 3"]
 
 
 def _agrees(settings: RunSettings, step: int) -> bool:

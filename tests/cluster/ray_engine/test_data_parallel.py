@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,30 @@ from freqgan.errors import RunError
 from tests.campaigns.fusion.workers import KillingEvents, undisturbed
 from tests.support.models import FUSION
 from tests.support.replica_bounds import assert_near
-from tests.support.runs import tiny_run_settings
+from tests.support.runs import tiny_run_settings, trained
+from tests.support.s3_server import BUCKET
 
 
 def test_two_workers_one_of_which_dies_do_what_one_process_does(
-    small_shards: Path, tmp_path: Path, ray_cluster: None
+    small_shards: Path, s3_server: str, ray_cluster: None
 ) -> None:
-    """They end with the bytes of two that nothing happens to, and within rounding of one."""
+    """They end with the bytes of two that nothing happens to, within rounding of one; and one process goes on."""
     changes: dict[str, Any] = FUSION | {"max_steps": 4, "classes": 2, "window": 2}
     two = {"executor": "ray", "workers": {"min": 2, "max": 2}, "max_failures": 1}
-    settings, events = tiny_run_settings(tmp_path / "run", small_shards, **changes, **two), KillingEvents(after={3: 0})
+    run = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    settings, events = tiny_run_settings(run, small_shards, **changes, **two), KillingEvents(after={3: 0})
     assert train(settings, events).step == 4
     assert events.checkpoints == [2, 4]
     assert [record.step for record in events.records] == [1, 2, 3, 4]
     assert len(events.killed) == 1
     assert [(r.stages, r.decision, r.from_step) for r in events.recoveries] == [(("fusion",), "roll back", 2)]
+    assert events.recoveries[0].cause == "a worker was lost"
     state = find_checkpoint(settings.run).states()["fusion"]
     for name, x in undisturbed(settings, 2).items():
         assert torch.equal(state[name], x), name
     assert_near(state, undisturbed(settings, 1))
+    result, after, _ = trained(tiny_run_settings(run, small_shards, **changes | {"max_steps": 5}))
+    assert (after.first_step, result.step) == (4, 5)
 
 
 # -- what workers are told -------------------------------------------------------------------------

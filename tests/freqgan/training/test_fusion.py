@@ -14,11 +14,14 @@ from freqgan.model.fusion import FusionGenerator, LinearBlend
 from freqgan.model.fusion_settings import FusionSettings
 from freqgan.model.settings import ModelSettings
 from freqgan.runtime.data_parallel import ReplicaContext
+from freqgan.runtime.graph_capture import WARM_UP
 from freqgan.tensor_dicts import counters_of, tensors_of
 from freqgan.training.fusion import FusionStage, auxiliary_share
 from freqgan.training.stage import StepResult
 from tests.support.models import FUSION, chain_of, pictures, tiny_settings
+from tests.support.other_device import OTHER, other_device
 from tests.support.replica_bounds import assert_near
+from tests.support.tape import Tape
 from tests.support.thread_replicas import at_once, thread_shares
 
 BATCH = 8
@@ -201,6 +204,29 @@ def test_every_network_is_trained_and_averaged() -> None:
         labels = f"{part}.embed.weight"  # projection of the label
         assert (after[labels] != before[labels]).any()
     assert metrics.keys() >= {"loss_d", "loss_d_low", "loss_d_high", "loss_g", "loss_g_low", "loss_g_high", "lambda"}
+
+
+def test_a_recorded_step_is_the_step_to_the_bit() -> None:
+    """As :mod:`tests.freqgan.runtime.test_graph_capture` has it for the other stages; lambda grows past its fade."""
+    tape = Tape()
+    settings = tiny_settings(batch=BATCH, **FUSION, fusion={"lambda_learning_rate": 0.1})
+    plain, recorded = FusionStage(chain_of(settings)), FusionStage(chain_of(settings), capture=tape)
+    results = [stepped([stage], WARM_UP + 4) for stage in (plain, recorded)]
+    assert [result.metrics for (result,) in results[0]] == [result.metrics for (result,) in results[1]]
+    assert results[0][-1][0].metrics["lambda"] > settings.fusion.fade_begin
+    assert tape.replayed > 0
+    other = tensors_of(recorded.state_dict())
+    assert all(torch.equal(x, other[name]) for name, x in tensors_of(plain.state_dict()).items())
+
+
+def test_nothing_moves_between_devices_while_a_step_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny_settings(batch=BATCH, **FUSION, classes=2)
+    with other_device(monkeypatch):
+        tape = Tape()
+        stage = FusionStage(chain_of(settings, OTHER), capture=tape)
+        for step in range(WARM_UP + 2):
+            stage.step(step, pictures(settings, seed=step), torch.arange(BATCH) % 2, {})
+        assert tape.recorded
 
 
 @pytest.mark.parametrize("count", [2, 4])

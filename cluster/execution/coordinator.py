@@ -91,6 +91,7 @@ class Coordinator:
         if self.last_saved < end:
             self._save()
         self._commit_finished(wait=True)
+        self._report_damage()
         self._report_scores(wait=not self.stopping())
         return self.finished
 

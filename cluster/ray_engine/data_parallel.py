@@ -150,15 +150,11 @@ class DataParallelExecutor:
 
     def finish(self) -> dict[str, Metrics]:
         """Wait for the oldest step, through failures that Ray Train gets over; only metrics come here."""
-        news: News = self._wait(self.orders.finished.remote(self._finished))
-        for group in news.groups:
-            self._note(group)
+        metrics: Metrics = self._wait(self.orders.finished.remote(self._finished))
+        self._take_news()
         self._finished, self._finished_at_s = self._finished + 1, time.monotonic()
-        for images in news.damage:
-            self.source.exclude(images, lambda _: None)
-        assert news.metrics is not None
         self._export_metrics()
-        return {FUSION_STAGE: news.metrics}
+        return {FUSION_STAGE: metrics}
 
     def save(self, step: int, attempt: str) -> None:
         """Have the checkpoint of ``step`` written; workers go on to the next step meanwhile."""
@@ -174,6 +170,7 @@ class DataParallelExecutor:
             return None
         records: list[FileRecord] = self._wait(ref)
         self._pending_saves.popleft()
+        self._take_news()
         self._last_commit_s = time.monotonic()
         return records
 
@@ -216,6 +213,14 @@ class DataParallelExecutor:
             ray.shutdown()
 
     # -- parts -----------------------------------------------------------------------------------
+
+    def _take_news(self) -> None:
+        """Note which groups have begun since, and put the images that they found to be damaged into the quarantine."""
+        news: News = self._wait(self.orders.news.remote())
+        for group in news.groups:
+            self._note(group)
+        for images in news.damage:
+            self.source.exclude(images, lambda _: None)
 
     def _note(self, group: GroupStart) -> None:
         """Remember a group of workers; every one but the first is what a failure, or machines that came, have made."""

@@ -48,11 +48,10 @@ class GroupStart:
 
 @dataclass
 class News:
-    """What the workers have said since they were asked last, each in its order."""
+    """What has happened since it was asked last, in order: groups that have begun, and damaged images, by batch."""
 
     groups: list[GroupStart] = field(default_factory=list)
     damage: list[tuple[QuarantinedImage, ...]] = field(default_factory=list)
-    metrics: Metrics | None = None
 
 
 class OrderLog:
@@ -95,15 +94,18 @@ class OrderLog:
             self._ended = True
             self._changed.notify_all()
 
-    async def finished(self, step: int) -> News:
-        """Wait until ``step`` is done; return all news since the last call, with its metrics; raise what failed."""
+    async def news(self) -> News:
+        """Return what has happened since the last call."""
+        news, self._news = self._news, News()
+        return news
+
+    async def finished(self, step: int) -> Metrics:
+        """Wait until ``step`` is done; return its metrics; raise what failed."""
         async with self._changed:
             await self._changed.wait_for(lambda: step in self._metrics or self._failure is not None)
         if step not in self._metrics and self._failure is not None:
             raise self._failure
-        news, self._news = self._news, News()
-        news.metrics = self._metrics.pop(step)
-        return news
+        return self._metrics.pop(step)
 
     async def saved(self, step: int) -> list[FileRecord]:
         """Wait until the checkpoint of ``step`` is written; return its files; raise what failed."""

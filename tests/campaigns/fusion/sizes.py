@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.cluster_utils import Cluster
 
 from cluster.execution.callbacks import StepRecord
@@ -65,6 +64,7 @@ def run_sizes(folder: Path) -> bool:
     settings = tiny_run_settings(
         folder / "run", write_small_shards(folder), **FUSION, executor="ray", workers={"min": 1, "max": 3},
         max_failures=-1, max_steps=MOST_STEPS, images=8 * MOST_STEPS, window=1, keep_checkpoints=MOST_STEPS,
+        checkpoint_every=1,
     )  # fmt: skip
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE_BYTES})
     ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
@@ -80,15 +80,13 @@ def run_sizes(folder: Path) -> bool:
 
 
 def _agrees(settings: RunSettings, step: int) -> bool:
-    """Whether the two steps after a change of size give what one process makes of the same checkpoint."""
-    before = find_checkpoint(settings.run, step=step)
-    after: Checkpoint = find_checkpoint(settings.run, step=step + 2)
-    expected = undisturbed(settings.model_copy(update={"max_steps": step + 2}), 1, before)
+    """Whether the step after a change of size gives what one process makes of the same checkpoint."""
+    before: Checkpoint = find_checkpoint(settings.run, step=step)
+    after = find_checkpoint(settings.run, step=step + 1).states()["fusion"]
     try:
-        assert_near(after.states()["fusion"], expected)
+        worst = assert_near(after, undisturbed(settings.model_copy(update={"max_steps": step + 1}), 1, before))
     except AssertionError as error:
         print(error)
         return False
-    worst = max(float((after.states()["fusion"][n] - x).abs().max()) for n, x in expected.items() if "adam" not in n)
-    print(f"after step {step}: weights within {worst:.1e} of those of one process", flush=True)
-    return bool(torch.isfinite(torch.tensor(worst)))
+    print(f"after step {step}: gradients within {worst:.1e} of those of one process", flush=True)
+    return True

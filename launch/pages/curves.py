@@ -39,7 +39,7 @@ def loss_curves(lines: Sequence[MetricsLine], relativistic: bool) -> Image.Image
 
     None where there is no GAN.
     """
-    judged = _judged_parts(lines)
+    judged = judged_parts(lines)
     if not judged:
         return None
     figure, panels = _stage_panels([part.title for part in judged])
@@ -65,7 +65,7 @@ class JudgedPart(NamedTuple):
     suffix: str
 
 
-def _judged_parts(lines: Sequence[MetricsLine]) -> list[JudgedPart]:
+def judged_parts(lines: Sequence[MetricsLine]) -> list[JudgedPart]:
     """Return every stage that has a discriminator; of the jointly trained system each of the three."""
     parts = [JudgedPart(stage, stage, "") for stage in _stages_with(lines, COLOURS)]
     if [part.stage for part in parts] != [FUSION_STAGE]:

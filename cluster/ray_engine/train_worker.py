@@ -7,6 +7,7 @@ starts it again when one of its workers is lost, and changes its size.
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,7 +87,7 @@ class TrainWorker:
         self.telemetry = StageTelemetry(settings.run, FUSION_STAGE) if self.rank == 0 else None
         self._saved_at = self.host.done  # what it began with is written
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._write: Future[None] | None = None
+        self._writes: deque[Future[None]] = deque()
 
     def _agree_on_start(self) -> Start:
         """Return where the group begins: what the worker of rank 0 was told."""
@@ -115,7 +116,7 @@ class TrainWorker:
         finally:
             self._writer.shutdown()
             self.reader.close()
-            self._finish_write()
+            self._check_writes()
 
     def _step(self) -> None:
         step = self.host.done
@@ -124,7 +125,7 @@ class TrainWorker:
         if self.telemetry is not None:
             self.telemetry.stepped(step, result.metrics, batch.pixels, [])
             self.orders.stepped.remote(step, result.metrics)
-        self._finish_write(wait=False)
+        self._check_writes()
 
     def _batch(self, step: int) -> Batch:
         """Return the batch of ``step``; all workers find the same damage at the same place, and one of them tells."""
@@ -140,19 +141,19 @@ class TrainWorker:
         return read_around_damage(lambda: self.reader.batch(step * size, size), exclude)
 
     def _save(self, attempt: str) -> None:
-        """Begin to write the checkpoint of this step; the one before is written first."""
-        self._finish_write()
+        """Have the checkpoint of this step written beside the training, after those that still are.
+
+        The coordinator sees to it that these are few. Nobody waits for them here: the others would be kept waiting.
+        """
         step = self._saved_at = self.host.done
-        self._write = self._writer.submit(self._write_files, step, self.host.packed(step, attempt))
+        self._writes.append(self._writer.submit(self._write_files, step, self.host.packed(step, attempt)))
 
     def _write_files(self, step: int, files: dict[str, bytes | FileRecord]) -> None:
         root = open_folder(self.settings.run).child(CHECKPOINTS).url
         records = write_files(root, files)
         ray.get(self.orders.wrote.remote(RestorePoint(step, root, records)))
 
-    def _finish_write(self, *, wait: bool = True) -> None:
-        """Raise what went wrong with the checkpoint that is being written, if it is done or waited for."""
-        write = self._write
-        if write is not None and (wait or write.done()):
-            self._write = None
-            write.result()
+    def _check_writes(self) -> None:
+        """Raise what went wrong with a checkpoint that is done."""
+        while self._writes and self._writes[0].done():
+            self._writes.popleft().result()

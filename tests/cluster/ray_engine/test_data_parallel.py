@@ -14,8 +14,8 @@ from cluster.execution.executor import RestorePoint
 from cluster.ray_engine.order_log import GroupStart, Order, OrderLog
 from cluster.run.checkpoints import find_checkpoint
 from cluster.training.train import train
-from freqgan.errors import RunError
-from tests.campaigns.fusion.workers import KillingEvents, undisturbed
+from freqgan.errors import FreqganError, RunError
+from tests.campaigns.fusion.workers import KillingEvents, undisturbed, worker_pids
 from tests.support.models import FUSION
 from tests.support.replica_bounds import assert_near
 from tests.support.runs import tiny_run_settings, trained
@@ -44,6 +44,28 @@ def test_two_workers_one_of_which_dies_do_what_one_process_does(
     assert_near(state, undisturbed(settings, 1, find_checkpoint(settings.run, step=3)))
     result, after, _ = trained(tiny_run_settings(run, small_shards, **changes | {"max_steps": 5}))
     assert (after.first_step, result.step) == (4, 5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"Ray Train has given up after \d+ steps, with max_failures=0: .*run the same command again to resume"),
+        (
+            {"optimiser": {"learning_rate": 1e30}, "health": {"most": 0}},
+            r"is not finite at step .*lambda_learning_rate",
+        ),
+    ],
+    ids=["a worker that dies once too often", "what every group would come to"],
+)
+def test_a_run_that_cannot_go_on_says_why(
+    changes: dict[str, Any], message: str, small_shards: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    workers = {"executor": "ray", "workers": {"min": 1, "max": 1}, "max_failures": 0, "window": 1, "max_steps": 20}
+    settings = tiny_run_settings(tmp_path / "run", small_shards, **FUSION, **workers, **changes)
+    with pytest.raises(FreqganError, match=message):
+        train(settings, KillingEvents(after={2: 0}))
+    assert worker_pids() == []
 
 
 # -- what workers are told -------------------------------------------------------------------------

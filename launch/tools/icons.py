@@ -39,7 +39,7 @@ SIZE = 32
 DETAIL = 4
 """Icons are drawn so many times larger, turned, and averaged down."""
 PER_CLASS = 400
-MOST_DEGREES = 12
+MOST_DEGREES = 8
 FILLED = 0.8
 """Share of the picture's side that an icon fills at most."""
 

@@ -63,7 +63,7 @@ def train_worker(config: dict[str, WorkerTask]) -> None:
         TrainWorker(task).run()
     except GroupBrokenError:
         raise
-    except FreqganError as error:
+    except FreqganError as error:  # a failure that was told before stays the first one
         ray.get(task.orders.fail.remote(error))
 
 
@@ -149,8 +149,13 @@ class TrainWorker:
         self._writes.append(self._writer.submit(self._write_files, step, self.host.packed(step, attempt)))
 
     def _write_files(self, step: int, files: dict[str, bytes | FileRecord]) -> None:
+        """Write the files of a checkpoint; tell what went wrong at once, for the worker may be waiting for orders."""
         root = open_folder(self.settings.run).child(CHECKPOINTS).url
-        records = write_files(root, files)
+        try:
+            records = write_files(root, files)
+        except FreqganError as error:
+            ray.get(self.orders.fail.remote(error))
+            raise
         ray.get(self.orders.wrote.remote(RestorePoint(step, root, records)))
 
     def _check_writes(self) -> None:

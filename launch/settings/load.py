@@ -27,6 +27,13 @@ SHORTHANDS: dict[str, dict[str, Values]] = {
     "experts": {kind: {DEFAULT: kind} for kind in EXPERT_KINDS},
 }
 """What a single word in the place of a group of settings, or of a table, stands for."""
+WITHOUT_EXPERTS: Values = {
+    "experts": {},
+    "generation": {"guidance": {}},
+    "image_stage": {"enabled": True},
+    "pace": "together",
+}
+"""What a system without experts of bands has in place of what a preset says of them."""
 IMPLIED: dict[tuple[str, str], Values] = {
     ("exchange", "none"): {
         "image_stage": {"enabled": False},
@@ -34,13 +41,13 @@ IMPLIED: dict[tuple[str, str], Values] = {
         "pace": "free",
     },
     ("system", "fusion"): {
+        **WITHOUT_EXPERTS,
         "system": "fusion",
         "plan": PlanSettings().model_dump(),
-        "experts": {},
         "packets": {},
         "loss": {"kind": "hinge"},
     },
-    ("system", "single"): {"system": "bands", "plan": {"bands": "none"}, "image_stage": {"enabled": True}},
+    ("system", "single"): {**WITHOUT_EXPERTS, "system": "bands", "plan": {"bands": "none"}},
 }
 """Other settings that come with a value of one, over those of a preset; what is given beside it or later wins.
 

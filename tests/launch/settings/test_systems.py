@@ -27,6 +27,7 @@ def test_fusion_in_one_word(tmp_path: Path) -> None:
 def test_single_is_short_for_no_bands(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("preset: smoke\nsystem: single\n")
+    assert load_settings("cifar10-flow", ["system=single"]).experts == {}
     expected = load_settings("smoke", ["plan.bands=none"])
     assert load_settings("smoke", ["system=single"]) == load_settings(str(file), []) == expected
     assert stage_names(expected) == ["image"]

@@ -62,6 +62,8 @@ def _fusion(values: dict[str, Any]) -> None:
     values["experts"], values["generation"]["guidance"] = {}, {}
     values["image_stage"]["enabled"] = True
     values["loss"]["kind"] = "hinge"
+    if "pace" in values:
+        values["pace"] = "together"
 
 
 def _flow(values: dict[str, Any]) -> None:

@@ -74,6 +74,8 @@ def test_variants_are_what_they_are_called() -> None:
     single = variant(settings, "single")
     assert single.band_plan().gans == ()
     assert single.image_stage.solo_share == 1
+    fusion = variant(settings, "fusion")
+    assert (fusion.system, fusion.loss.kind, list(training_cost(fusion))) == ("fusion", "hinge", ["fusion"])
     flow, mixed = variant(settings, "flow"), variant(settings, "mixed")
     assert [(gan.name, gan.kind) for gan in flow.band_plan().gans] == [
         ("LL2", "flow"), ("HL-LH-HH2", "flow"), ("HL-LH-HH1", "flow"),

@@ -74,7 +74,7 @@ def test_prometheus_sees_every_stage_and_the_run(small_shards: Path, tmp_path: P
     )
     wanted = {(name, stage) for name, _ in STAGE_GAUGES.values() for stage in ("LL1", "HL1", "image")}
     wanted -= {("freqgan_alpha", "LL1"), ("freqgan_alpha", "HL1")}
-    wanted -= {("freqgan_loss", stage) for stage in ("LL1", "HL1", "image")}
+    wanted -= {(name, stage) for name in ("freqgan_loss", "freqgan_lambda") for stage in ("LL1", "HL1", "image")}
     wanted |= {(name, "coordinator") for name, _ in RUN_GAUGES.values()} | {("freqgan_recoveries_total", "HL1")}
     bytes_of = ("freqgan_exchanged_bytes_total", "freqgan_batch_bytes_total")
     wanted |= {(name, stage) for name in bytes_of for stage in ("LL1", "HL1", "image")}

@@ -19,8 +19,8 @@ from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.training.band_gan import BandGan
+from freqgan.training.companion_stage import CompanionStage, build_image_stage
 from freqgan.training.distillation import Distillation
-from freqgan.training.image_stage import ImageStage
 from launch.console.tables import result_console
 from launch.settings.load import dump_settings
 
@@ -35,7 +35,7 @@ class PlanRow:
     Attributes:
         order: its place in the chain, from 1.
         name: the stage's.
-        kind: of the expert, gan, flow or student; a GAN for the image stage.
+        kind: of the expert, gan, flow or student; of the image stage its companion, or gan if discriminators train it.
         shape: C x H x W of what it generates.
         condition: what it sees.
         network_parameters: of the generator, or of the network of a flow expert.
@@ -66,11 +66,10 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
         rows.append(PlanRow(order, gan.name, gan.kind, shape, condition, *_expert_counts(chain, gan)))
     if settings.image_stage.enabled:
-        trainer = ImageStage(chain).trainer
         shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
         seen = "all bands, transformed back and blended"
-        counts = _count(trainer.generator), _count(trainer.discriminator)
-        rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, "gan", shape, seen, *counts))
+        kind = "gan" if settings.image_stage.is_adversarial else settings.image_stage.companion
+        rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, kind, shape, seen, *_image_counts(chain)))
     return rows
 
 
@@ -136,6 +135,15 @@ def _expert_counts(chain: Chain, gan: Gan) -> tuple[int, int | None]:
         return _count(build_velocity_pair(chain, gan).network), None
     trainer = Distillation(chain, gan).trainer if gan.kind == "student" else BandGan(chain, gan).trainer
     return _count(trainer.generator), _count(trainer.discriminator)
+
+
+def _image_counts(chain: Chain) -> tuple[int, int | None]:
+    """Return the parameters of what makes images and blends them, and of D_o, where it is trained."""
+    stage = build_image_stage(chain)
+    companion = 0 if stage.companion_trainer is None else _count(stage.companion_trainer.network)
+    if isinstance(stage, CompanionStage):
+        return companion, None
+    return companion + _count(stage.trainer.generator), _count(stage.trainer.discriminator)
 
 
 def _count(network: nn.Module) -> int:

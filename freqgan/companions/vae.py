@@ -32,6 +32,8 @@ from freqgan.networks.generators import GeneratorShape, RootGenerator
 
 ACTIVE_VARIANCE = 0.01
 """Variance of a latent mean over images above which its dimension is active (Burda et al. 2016)."""
+FIRST_DEVIATION = 0.5
+"""Of pixels in [-1, 1] from what is decoded, at the start: about that of natural images from their mean."""
 LOG_VARIANCE_RANGE = (-12.0, 6.0)
 
 
@@ -105,7 +107,7 @@ class VariationalAutoencoder(Companion):
         )
         self.encoder = Encoder(settings)
         self.decoder = RootGenerator(shape, stage.generator)
-        self.log_deviation = nn.Parameter(torch.zeros(()))
+        self.log_deviation = nn.Parameter(torch.tensor(FIRST_DEVIATION).log())
         self.least_log_deviation = -math.log(2**settings.bit_depth - 1)
 
     def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:

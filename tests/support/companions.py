@@ -81,3 +81,20 @@ class LinearCompanion(Companion):
         mean = self.map.bias.view(1, *self.shape)
         value = (mean - images).square().mean()
         return CompanionLoss(value, {"half": value.detach() / 2})
+
+
+def fitted(kind: str, steps: int, stage: dict[str, Any] | None = None, **changes: Any) -> tuple[Companion, list[float]]:
+    """A companion alone after ``steps`` steps on the same 16 pictures, as trained, and its losses."""
+    stage = {"companion_optimiser": {"warmup_images": 0, "learning_rate": 5e-3}} | (stage or {})
+    settings = companion_settings(kind, stage, batch=16, images=16 * steps, plan={"bands": "none"}, **changes)
+    own = stage_of(settings)
+    assert isinstance(own, CompanionStage)
+    images = pictures(settings)
+    labels = torch.arange(16) % max(1, settings.classes)
+    losses = [own.step(step, images, labels, {}).metrics["companion_loss"] for step in range(steps)]
+    return own.companion_trainer.network.eval().requires_grad_(False), losses
+
+
+def real_images(settings: ModelSettings) -> Tensor:
+    """The pictures that :func:`fitted` trains on, in [-1, 1]."""
+    return pictures(settings, 16).float() / 127.5 - 1

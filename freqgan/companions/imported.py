@@ -10,6 +10,7 @@ from torch import nn
 
 from freqgan.companions.protocol import Companion
 from freqgan.errors import InputError, first_line, nearest
+from freqgan.model.companion_settings import PoolSettings
 from freqgan.model.settings import ModelSettings
 
 REMEDY = "derive it from freqgan.companions.protocol.Companion, which says what each has to do"
@@ -35,6 +36,11 @@ def import_companion(path: str, settings: ModelSettings) -> Companion:
             f"{first_line(error)}); its __init__ is called with the settings of the model alone"
         ) from error
     _check(path, companion)
+    if companion.passes <= 1 and settings.image_stage.pool != PoolSettings():
+        raise InputError(
+            f"image_stage.pool: {path} has passes = {companion.passes:g}: a sample takes one pass and needs no pool; "
+            "leave it out"
+        )
     return companion  # type: ignore[no-any-return]
 
 

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from freqgan.companions.image_generator import rest_of_noise, whole_noise
 from freqgan.companions.kinds import build_companion
-from freqgan.errors import InputError
 from freqgan.model.chain import Chain
-from freqgan.model.companion_settings import PoolSettings
 from freqgan.model.generators import AVERAGE
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.recipe.weight_average import average_decay, update_average
@@ -50,14 +48,9 @@ class CompanionTrainer:
         self._prepared = False
 
     def _build_pool(self) -> SamplePool | None:
-        if self.network.passes > 1:
-            return SamplePool(self.average, self.settings, self.chain.device) if self.chain.plan.gans else None
-        if self.settings.image_stage.pool != PoolSettings():
-            raise InputError(
-                f"image_stage.pool: the companion {self.settings.image_stage.companion} makes a sample in one pass and "
-                "needs no pool: leave it out"
-            )
-        return None
+        if self.network.passes <= 1 or not self.chain.plan.gans:
+            return None
+        return SamplePool(self.average, self.settings, self.chain.device)
 
     def samples(self, step: int, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) to blend with at ``step``, by averaged weights of steps before.

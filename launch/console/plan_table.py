@@ -110,8 +110,8 @@ def parameter_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
 
 def print_plan(settings: RunSettings) -> None:
     """Print settings and plan on stdout."""
-    print(dump_settings(settings))
     rows = plan_rows(settings)
+    print(dump_settings(settings))
     table = Table(title=plan_title(settings))
     for heading in expert_columns(rows):
         table.add_column(heading, justify="right" if heading == "order" else "left")

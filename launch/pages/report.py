@@ -28,7 +28,15 @@ from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
-from launch.pages.curves import alpha_curve, flow_loss_curves, loss_curves, score_curves, speed_curve, timeline
+from launch.pages.curves import (
+    alpha_curve,
+    companion_curves,
+    flow_loss_curves,
+    loss_curves,
+    score_curves,
+    speed_curve,
+    timeline,
+)
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.logs import RunLogs, read_logs
 from launch.run_folder.metrics import MetricsLine
@@ -120,6 +128,8 @@ def _content(
         "fit": figures.fit,
         "rows": plan_rows(settings),
         "experts": _noun(settings),
+        "has_flows": any(gan.kind == "flow" for gan in settings.band_plan().gans),
+        "companion": settings.image_stage.companion,
         "seconds": _seconds(lines),
         "evaluations": evaluations,
         "held_out": logs.held_out,
@@ -143,6 +153,7 @@ def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> d
     pictures = {
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
         "curves-flow": flow_loss_curves(lines, logs.held_out),
+        "curves-companion": companion_curves(lines),
         "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled else None,
         "curves-speed": None if logs.is_free else speed_curve(lines),
         "timeline": None if logs.is_free else timeline(lines),
@@ -153,7 +164,7 @@ def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> d
 def _noun(settings: RunSettings) -> str:
     """Return what the page calls the experts."""
     kinds = {gan.kind for gan in settings.band_plan().gans}
-    if len(kinds) > 1:
+    if len(kinds) > 1 or not (kinds or settings.image_stage.is_adversarial):
         return "experts"
     return {"gan": "GANs", "flow": "flow experts", "student": "students"}[next(iter(kinds), "gan")]
 
@@ -175,6 +186,8 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], alphas: dict[str, f
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),
     ]
+    if alphas and settings.image_stage.companion != "attention":
+        facts.append(("companion", settings.image_stage.companion))
     if settings.band_plan().gans and alphas:
         facts.append(("alpha", _range_text(list(alphas.values()))))
     if wall_s:

@@ -45,8 +45,8 @@ def generate(
     ``generation`` is how flow experts generate, and ``part`` one of :data:`PARTS`.
 
     Raises:
-        InputError: no sound checkpoint, a label or part that the model does not have, ``out`` cannot be written, options of flow
-            experts for a model of GANs.
+        InputError: no sound checkpoint, a label or part that the model does not have, ``out`` cannot be written,
+            options of flow experts for a model of GANs.
 
     """
     checkpoint, synthesiser = open_model(run, best=best, at_images=at_images, note=note, generation=generation.apply)
@@ -92,8 +92,8 @@ def _check_part(checkpoint: Checkpoint, part: str) -> None:
         )
     if part == "companion" and not checkpoint.settings.image_stage.enabled:
         raise InputError(
-            "--part companion: the model has no image stage, and with it no companion; leave --part out: its images are "
-            "those of the chain"
+            "--part companion: the model has no image stage, and with it no companion; leave --part out: its images "
+            "are those of the chain"
         )
     if part == "chain" and not checkpoint.settings.band_plan().gans:
         raise InputError("--part chain: the model has no bands, all of it is its companion; leave --part out")

@@ -130,6 +130,7 @@ def _content(
         "experts": _noun(settings),
         "has_flows": any(gan.kind == "flow" for gan in settings.band_plan().gans),
         "companion": settings.image_stage.companion,
+        "has_tie": settings.image_stage.is_adversarial,
         "seconds": _seconds(lines),
         "evaluations": evaluations,
         "held_out": logs.held_out,

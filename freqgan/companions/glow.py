@@ -208,9 +208,13 @@ class Glow(Companion):
 
     @torch.no_grad()
     def prepare(self, images: Tensor) -> None:
-        """Have every ActNorm normalise what reaches it of real images (B, C, N, N), once for all."""
+        """Have every ActNorm normalise what reaches it of real images (B, C, N, N), once for all.
+
+        They have the noise that images have in training, always the same here: without it constant channels of a batch
+        would be enlarged without end.
+        """
         if not self.prepared:
-            self._run(images, normalise=True)
+            self._run(self._dequantised(images, torch.Generator().manual_seed(0)), normalise=True)
             self.prepared.fill_(1)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Encoding:
@@ -254,6 +258,11 @@ class Glow(Companion):
             x = self.levels[level].inverse(x)  # type: ignore[operator]
         return x
 
+    def _dequantised(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """Return stored pixels (B, C, N, N), each drawn evenly from its step of brightness."""
+        places = torch.rand(images.shape, generator=rng) - 0.5
+        return images + places.to(images.device) / self.half_range
+
     def log_likelihood(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return log densities (B,) in nats of images (B, C, N, N) in [-1, 1]; labels are (B,) or None."""
         noise, log_determinant = self.encode(images, labels)
@@ -262,8 +271,7 @@ class Glow(Companion):
 
     def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return the bits per dimension of stored pixels, a scalar: an upper bound, by noise of one step."""
-        places = (torch.rand(images.shape, generator=rng) - 0.5).to(images.device)
-        nats = self.log_likelihood(images + places / self.half_range, labels).mean()
+        nats = self.log_likelihood(self._dequantised(images, rng), labels).mean()
         bits = bits_per_dimension(nats, self.numbers, self.half_range)
         return CompanionLoss(bits, {"bits_per_dimension": bits.detach()})
 

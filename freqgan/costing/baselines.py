@@ -156,7 +156,7 @@ def _scaled(settings: Settings, factor: float) -> Settings:
     ]
     for number, (path, key) in enumerate(fields):
         threshold, network = (number + 0.5) / len(fields), _at(values, path)
-        step = FLOW_STEP if path[0] == "flow" or path[-1] == "unet" else STEP
+        step = FLOW_STEP if path[0] == "flow" or path[-1] in ("unet", "autoregressive", "glow") else STEP
         network[key] = max(step, int(network[key] * factor / step + threshold) * step)
     return type(settings).model_validate(values)
 

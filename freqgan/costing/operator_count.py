@@ -25,6 +25,7 @@ from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
+from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import tensors_of
 from freqgan.training.companion_stage import CompanionStage, build_image_stage
 from freqgan.training.experts import build_expert
@@ -211,19 +212,20 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
 def _pool_work(stage: Stage, share: float) -> float:
     """Return the multiply-accumulates that making the samples of a pool ahead adds to ``share`` of a step.
 
-    The pool of ``stage`` has samples of zeros after that: making them is no part of any single step.
+    A sample takes as many passes as its companion says, each as much as a loss does before its derivatives. The pool
+    of ``stage`` has samples of zeros after that: making them is no part of any single step.
     """
     trainer = stage.companion_trainer if isinstance(stage, ImageStage | CompanionStage) else None
     if trainer is None or trainer.pool is None:
         return 0.0
     settings, network = stage.chain.settings, trainer.pool.network
     labels = torch.zeros(1, dtype=torch.int64) if settings.classes else None
+    images = torch.zeros(1, settings.channels, settings.image_size, settings.image_size)
     with torch.no_grad(), OperatorCount() as count:
-        sample = network.sample(torch.zeros(1, network.numbers), labels)
-    trainer.pool.fill(torch.zeros_like(sample))
+        network.loss(images, labels, generator_for("pool"), 0.5)
+    trainer.pool.fill(images)
     pool = settings.image_stage.pool
-    work: float = share * count.multiply_accumulates * pool.size / pool.every
-    return work
+    return share * count.multiply_accumulates * network.passes * pool.size / pool.every
 
 
 def _sizes(stage: Stage) -> tuple[int, int]:

@@ -36,17 +36,19 @@ class SamplePool:
         self.settings, self.size, self.device = settings, settings.image_stage.pool.size, device
         self.number = 0
         self._samples: Tensor | None = None
+        self._is_filled = False
 
     def renew(self, step: int, average: Companion) -> None:
         """Copy the weights of ``average``, as they are before ``step``, if a pool begins there."""
         every = self.settings.image_stage.pool.every
-        if step % every == 0:
+        if step % every == 0 and not self._is_filled:
             self.network.load_state_dict(average.state_dict())
             self.number, self._samples = step // every, None
 
     def fill(self, sample: Tensor) -> None:
-        """Have the pool hold ``sample`` (1, C, N, N) alone, again and again, until it is renewed: nothing is made."""
+        """Have the pool hold ``sample`` (1, C, N, N) alone, for ever: nothing is made, to see what the rest costs."""
         self._samples = sample.expand(self.size, -1, -1, -1)
+        self._is_filled = True
 
     def take(self, step: int, batch: int, labels: Tensor | None) -> Tensor:
         """Return samples (B, C, N, N) at random for ``step``, each of the class wanted, ``labels`` (B,) or None."""

@@ -16,7 +16,8 @@ from launch.console.exits import run_app
 if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
-PRESETS = "cifar10, clothing, demo, photos-256, smoke"  # listing them would cost --help an import of all settings
+# Listing them would cost --help an import of all settings.
+PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, photos-256, smoke"
 SYSTEMS = "bands,literal,joint-hf,single,flow,mixed,single-flow"
 COMPARED = "bands,literal,joint-hf,single"
 
@@ -786,7 +787,10 @@ def compare_command(
     data: Annotated[str, typer.Option(help="shards of real images that are not trained on, to measure against")],
     out: Annotated[str, typer.Option(help="local folder for all runs, the table and the page")],
     overrides: Overrides = None,
-    presets: Annotated[str, typer.Option(help=f"systems to compare, of {SYSTEMS}")] = COMPARED,
+    presets: Annotated[
+        str,
+        typer.Option(help=f"systems to compare, of {SYSTEMS}; NAME=SETTINGS is one with a file or preset of its own"),
+    ] = COMPARED,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="runs of each system")] = 3,
     budget: Annotated[int | None, typer.Option(min=1, help="images seen by each run", show_default="as set")] = None,
     minutes: Annotated[

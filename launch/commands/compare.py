@@ -20,7 +20,6 @@ from cluster.run.presence import check_data
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.training.stop_signals import stop_requests
-from freqgan.costing.baselines import VARIANTS, variant
 from freqgan.errors import InputError, RunError
 from freqgan.metrics.feature_recipe import TUNING_RECIPE
 from launch.commands.entrants import (
@@ -33,7 +32,7 @@ from launch.commands.entrants import (
     next_command,
     scores_of,
 )
-from launch.commands.systems import COSTS, equal_systems
+from launch.commands.systems import COSTS, equal_systems, parse_systems
 from launch.pages.comparison import write_page
 
 POLL_S = 0.5
@@ -171,16 +170,23 @@ def comparison_of(
         raise InputError("--no-learned: --tune and --curves go by learned features; leave it out, or these")
     changes = {"executor": "inline"} | ({} if budget is None else {"images": budget})
     settings = type(settings).model_validate(settings.model_dump() | changes)
-    names = list(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip()))
-    if not names:
-        raise InputError(f"--presets {systems!r} names no system: give some of {', '.join(VARIANTS)}")
-    variants = [variant(settings, name) for name in names]
+    compared = parse_systems(settings, systems)
     for option, wanted in (("--tune", most_evaluations is not None), ("--curves", curves)):
-        if wanted and not any(map(has_flows, variants)):
+        if wanted and not any(map(has_flows, compared.values())):
             raise InputError(f"{option}: no system of {systems} has flow experts; leave it out, or add flow")
     workers = jobs or max(1, (os.cpu_count() or 1) // settings.threads)
     return Comparison(
-        settings, names, range(seeds), Path(out), held_out, count, workers, learned, minutes, most_evaluations, curves
+        settings,
+        compared,
+        range(seeds),
+        Path(out),
+        held_out,
+        count,
+        workers,
+        learned,
+        minutes,
+        most_evaluations,
+        curves,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ class Comparison:
     """What is compared with what.
 
     Attributes:
-        settings: of the system called bands; all others are made from them.
-        systems: names of :data:`freqgan.costing.baselines.VARIANTS`.
+        settings: of the system called bands, whose cost all others are brought to.
+        systems: their settings by name, see :func:`launch.commands.systems.parse_systems`.
         seeds: how many of each.
         out: local folder of all runs, the table and the page.
         held_out: shards of real images that nothing was trained on.
@@ -66,7 +66,7 @@ class Comparison:
     """
 
     settings: RunSettings
-    systems: Sequence[str]
+    systems: Mapping[str, RunSettings]
     seeds: Sequence[int]
     out: Path
     held_out: str

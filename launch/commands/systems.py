@@ -10,13 +10,16 @@ from typing import Any
 
 from cluster.planning.training_rate import training_rates
 from cluster.run.settings import RunSettings
-from freqgan.costing.baselines import at_cost, variant
+from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.setting_group import AS_STORED
+from launch.settings.load import load_settings
 
 COSTS = "costs.json"
+SHARED = ("image_size", "channels", "bit_depth")
+"""Settings that systems must have in common: they say which images are made."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +30,63 @@ class System:
     cost: float
 
 
+def parse_systems(settings: RunSettings, text: str) -> dict[str, RunSettings]:
+    """Return the systems that ``text`` names, as they are before they are brought to equal cost.
+
+    Args:
+        settings: of the system called bands.
+        text: names of :data:`freqgan.costing.baselines.VARIANTS`, and ``NAME=SETTINGS`` for others, whose settings
+            stand in a file or are a preset; with commas between them.
+
+    Raises:
+        InputError: nothing is named, a system is not known, or its settings cannot be compared.
+
+    """
+    systems: dict[str, RunSettings] = {}
+    for entry in filter(None, map(str.strip, text.split(","))):
+        name, is_own, source = (part.strip() for part in entry.partition("="))
+        systems[name] = _own_system(settings, name, source) if is_own else variant(settings, name)
+    if not systems:
+        raise InputError(f"--presets {text!r} names no system: give some of {', '.join(VARIANTS)}")
+    return systems
+
+
+def _own_system(settings: RunSettings, name: str, source: str) -> RunSettings:
+    """Return the settings that ``source`` names, on the images of ``settings``."""
+    if name in VARIANTS or not name.replace("-", "").isalnum():
+        raise InputError(
+            f"--presets {name}={source}: a system with settings of its own needs a name of letters, digits and hyphens "
+            f"that is none of {', '.join(VARIANTS)}"
+        )
+    own = load_settings(source, [f"data={settings.data}", "run=compared"])
+    for key in SHARED:
+        if (theirs := getattr(own, key)) != (ours := getattr(settings, key)):
+            raise InputError(
+                f"--presets {name}={source}: {key} is {theirs} there and {ours} in the settings that are compared; use "
+                "the same"
+            )
+    images = settings.images // own.batch * own.batch
+    changes = {"executor": "inline", "ingest": settings.ingest.model_dump(), "images": images}
+    return type(own).model_validate(own.model_dump() | changes)
+
+
 def equal_systems(
     settings: RunSettings,
-    names: Sequence[str],
+    systems: Mapping[str, RunSettings],
     *,
     out: Path,
     held_out: str,
     minutes: float | None,
     note: Callable[[str], None],
 ) -> dict[str, System]:
-    """Return every system of ``names``, made from ``settings``, at equal multiply-accumulates per image.
+    """Return every system of ``systems`` at the multiply-accumulates per image of ``settings``.
 
     What is in ``out``/costs.json is taken from there: finding widths takes half a minute each, and speeds that are
     measured anew are others.
 
     Args:
         settings: of the system called bands.
-        names: of :data:`freqgan.costing.baselines.VARIANTS`.
+        systems: by name, as :func:`parse_systems` returns them.
         out: folder of the comparison.
         held_out: shards of real images that it measures against.
         minutes: of one process, which give each system the images that it trains in them; None for those of
@@ -60,17 +103,21 @@ def equal_systems(
     _check_same(out, known, compared, minutes)
     entries: dict[str, dict[str, Any]] = known.get("systems", {})
     target = sum(training_cost(settings).values())
-    for name in names:
+    for name, system in systems.items():
+        given = _identity(system)
         if name not in entries:
-            same = variant(settings, name)
-            scaled, cost = (same, target) if name == "bands" else at_cost(same, target)
+            scaled, cost = (system, target) if name == "bands" else at_cost(system, target)
             note(f"{name}: {cost / 1e6:.1f} million multiply-accumulates per image, {cost / target:.3f} of bands")
-            entries[name] = {"settings": scaled.model_dump(mode="json"), "cost": cost}
+            entries[name] = {"given": given, "settings": scaled.model_dump(mode="json"), "cost": cost}
+        if entries[name].get("given", given) != given:
+            raise InputError(
+                f"{out} holds {name} with other settings; name another --out, or give the system a new name"
+            )
     if minutes is not None:
         compared["minutes"] = minutes
-        _add_images(entries, names, minutes, note)
+        _add_images(entries, list(systems), minutes, note)
     path.write_text(json.dumps(compared | {"systems": entries}, indent=1))
-    return {name: System(_settings_of(entries[name]), float(entries[name]["cost"])) for name in names}
+    return {name: System(_settings_of(entries[name]), float(entries[name]["cost"])) for name in systems}
 
 
 def _identity(settings: RunSettings) -> dict[str, Any]:

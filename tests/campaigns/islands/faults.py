@@ -148,7 +148,7 @@ def strike(fault: Fault, tally: Tally, watch: Watch, rng: random.Random) -> bool
     if hit is None:
         tally.wrong.append("nothing to kill")
         return False
-    moment_s = time.monotonic()
+    moment_s, at_moment = time.monotonic(), dict(watch.farthest)
     must, may = hit
 
     def changed() -> set[str]:
@@ -159,11 +159,11 @@ def strike(fault: Fault, tally: Tally, watch: Watch, rng: random.Random) -> bool
         }  # fmt: skip
 
     def is_over() -> bool:
-        far = all(watch.farthest[name] >= old.step + SETTLED_STEPS for name, old in before.items())
+        far = all(watch.farthest[name] >= step + SETTLED_STEPS for name, step in at_moment.items())
         return far and bool(changed()) and must <= changed()
 
     if not wait_until(is_over, RECOVERY_TIMEOUT_S):
-        far = {name: watch.farthest[name] - old.step for name, old in before.items()}
+        far = {name: watch.farthest[name] - step for name, step in at_moment.items()}
         tally.wrong.append(f"not got over in {RECOVERY_TIMEOUT_S:g} s: steps since {far}, hit {sorted(changed())}")
         return False
     if others := changed() - may:

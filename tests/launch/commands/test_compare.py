@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from freqgan.errors import InputError
 from launch.commands.compare import comparison_of, entrants_of
-from launch.commands.entrants import is_measured, next_command
+from launch.commands.entrants import Entrant, is_measured, next_command
 from launch.settings.load import dump_settings
 from tests.support.commands import ROOT, command_line, refused, run_command
 from tests.support.mixtures import FLOWS
@@ -123,6 +124,43 @@ def test_flow_experts_are_tuned_and_have_curves(
     tuned = curves["learned.frechet"]["condition_noise"][f"{chosen['condition_noise']:g}"]
     assert tuned == pytest.approx(result["scores"]["learned.frechet"]["value"])  # the same images, by another command
     assert (out / "index.html").read_text().count("data:image/png") == 13 + 1 + 2
+
+
+def test_a_system_with_settings_of_its_own_trains_at_equal_cost_on_the_same_images(
+    capsys: Capsys, small_shards: Path, held_out: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.yaml"
+    changes = FLOWS | {"batch": 4, "flow": {"coarse_network": {"width": 16, "coarse_width": 16}}}
+    own.write_text(dump_settings(tiny_run_settings("", tmp_path / "elsewhere", **changes)))
+    base = tiny_run_settings("", small_shards, max_steps=2)
+
+    def compared(systems: str) -> dict[str, Entrant]:
+        comparison = comparison_of(
+            base, systems=systems, seeds=1, budget=30, minutes=None, out=str(tmp_path), held_out=str(held_out),
+            count=64, jobs=1, learned=True, most_evaluations=None, curves=False,
+        )  # fmt: skip
+        return {entrant.name: entrant for entrant in entrants_of(comparison, lambda _: None)}
+
+    entrants = compared(f"bands,narrow={own}")
+    narrow, bands = entrants["narrow-0"], entrants["bands-0"]
+    assert (narrow.settings.data, narrow.settings.images, narrow.settings.batch) == (str(small_shards), 28, 4)
+    assert narrow.settings.band_plan().gans[0].kind == "flow"
+    assert narrow.cost == pytest.approx(bands.cost, rel=0.3)  # widths of 4 have no finer steps
+    assert compared(f"narrow={own}") == {"narrow-0": narrow}
+
+    own.write_text(own.read_text().replace("batch: 4", "batch: 2"))
+    refusal = f"{tmp_path} holds narrow with other settings"
+    arguments = ["compare", "smoke", f"data={small_shards}", "--data", held_out, "--out", tmp_path / "out", "--presets"]
+    with pytest.raises(InputError, match=refusal):
+        compared(f"narrow={own}")
+    for systems, message in (
+        ("bands,large=clothing", "image_size is 64 there and 16 in the settings that are compared"),
+        (f"bands={own}", "needs a name of letters, digits and hyphens that is none of bands, literal"),
+        ("my own=smoke", "needs a name of letters, digits and hyphens"),
+        ("own=nowhere", "no preset or settings file is called 'nowhere'"),
+    ):
+        assert message in refused(run_command(capsys, *arguments, systems)), systems
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:

@@ -261,7 +261,8 @@ class Glow(Companion):
     def _dequantised(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Return stored pixels (B, C, N, N), each drawn evenly from its step of brightness."""
         places = torch.rand(images.shape, generator=rng) - 0.5
-        return images + places.to(images.device) / self.half_range
+        noisy: Tensor = images + places.to(images.device) / self.half_range
+        return noisy
 
     def log_likelihood(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return log densities (B,) in nats of images (B, C, N, N) in [-1, 1]; labels are (B,) or None."""

@@ -225,7 +225,8 @@ def _pool_work(stage: Stage, share: float) -> float:
         network.loss(images, labels, generator_for("pool"), 0.5)
     trainer.pool.fill(images)
     pool = settings.image_stage.pool
-    return share * count.multiply_accumulates * network.passes * pool.size / pool.every
+    work: float = share * count.multiply_accumulates * network.passes * pool.size / pool.every
+    return work
 
 
 def _sizes(stage: Stage) -> tuple[int, int]:

@@ -20,7 +20,8 @@ def network_of(layers: int, **changes: Any) -> PixelCnn:
 
 def stored_pixels(shape: tuple[int, ...], bits: int = 8) -> Tensor:
     levels = torch.randint(2**bits, shape, generator=torch.Generator().manual_seed(2))
-    return levels * (2 / (2**bits - 1)) - 1
+    pixels: Tensor = levels * (2 / (2**bits - 1)) - 1
+    return pixels
 
 
 def test_a_pixel_sees_all_pixels_before_it_and_none_after() -> None:

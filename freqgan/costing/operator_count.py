@@ -200,7 +200,7 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
     if small.image_stage.enabled:
         stages[IMAGE_STAGE] = build_image_stage(Chain(small, statistics, device))
     totals = {name: _Counts(*_sizes(stage)) for name, stage in stages.items()}
-    if small.image_stage.enabled and not only_penalties:
+    if small.image_stage.enabled:
         totals[IMAGE_STAGE].multiply_accumulates += _pool_work(stages[IMAGE_STAGE], batch / settings.batch)
     others = 0 if only_penalties else interval - 1
     for step, weight in ((half, 1), (half + 1, others)):  # one with penalties, the others without

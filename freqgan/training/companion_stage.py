@@ -13,6 +13,7 @@ from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.tensor_dicts import State, add_prefix
 from freqgan.training.companion_trainer import CompanionTrainer
 from freqgan.training.image_stage import ImageStage, ImageStepResult
+from freqgan.training.updates import StepUpdates
 
 
 class CompanionStage:
@@ -43,7 +44,10 @@ class CompanionStage:
         """
         real = self.chain.real_batch(step, images).images
         own_labels = labels.to(self.chain.device) if self.chain.settings.classes else None
-        return ImageStepResult(None, self.companion_trainer.train(step, real, own_labels), {})
+        updates = StepUpdates(self.chain.settings, step, self.chain.device)
+        numbers = updates.numbers(self.companion_trainer.train(updates, real, own_labels))
+        self.companion_trainer.update_average(step)
+        return ImageStepResult(None, numbers, {})
 
     def scale_rate(self, scale: float) -> None:
         """Multiply the learning rate of the settings by ``scale`` from now on."""

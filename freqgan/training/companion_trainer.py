@@ -14,7 +14,7 @@ from freqgan.model.generators import AVERAGE
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.recipe.weight_average import average_decay, update_average
 from freqgan.seeds import generator_for
-from freqgan.tensor_dicts import Metrics, State, add_prefix, strip_prefix, tensors_of
+from freqgan.tensor_dicts import State, add_prefix, strip_prefix, tensors_of
 from freqgan.training.adam import ScheduledAdam
 from freqgan.training.discriminator_trainer import to_channels_last
 from freqgan.training.sample_pool import SamplePool
@@ -68,30 +68,27 @@ class CompanionTrainer:
         with torch.no_grad():
             return self.average.sample(whole_noise(self.average, noise, rest), labels)
 
-    def train(self, step: int, images: Tensor, labels: Tensor | None) -> Metrics:
-        """Update the companion by its own loss, and return metrics.
+    def train(self, updates: StepUpdates, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Update the companion by its own loss, as one of a step's ``updates``, and return metrics, scalars.
+
+        If all of them are finite :meth:`update_average` follows.
 
         Args:
-            step: number of steps done before this one.
+            updates: of the step.
             images: (B, C, N, N) in [-1, 1], augmented.
             labels: (B,) int64, for a model with classes.
 
-        Raises:
-            DivergedError: the loss or a gradient is not finite; the weights are unchanged.
-
         """
         settings, rate = self.settings, self.settings.image_stage.companion_optimiser.learning_rate
+        step = updates.step
         self._prepare(images)
         rng = generator_for(settings.seed, COMPANION, step)
         loss = self.network.loss(images, labels, rng, min(1.0, step * settings.batch / settings.images))
         gradients, _ = self.adam.gradients(loss.value)
         remedy = f"with a lower image_stage.companion_optimiser.learning_rate (now {rate:g})"
-        updates = StepUpdates(settings, step, self.chain.device, remedy=remedy)
         value = loss.value.detach()
-        updates.apply(self.adam, Gradients(value, gradients, [], {}), f"{IMAGE_STAGE}: the companion")
-        numbers = updates.numbers({f"{COMPANION}_{name}": x for name, x in {"loss": value, **loss.metrics}.items()})
-        self._update_average(step)
-        return numbers
+        updates.apply(self.adam, Gradients(value, gradients, [], {}), f"{IMAGE_STAGE}: the companion", remedy)
+        return {f"{COMPANION}_{name}": x.detach() for name, x in {"loss": value, **loss.metrics}.items()}
 
     def _prepare(self, images: Tensor) -> None:
         """Have both networks set what depends on real images, (B, C, N, N), unless their state says that they have."""
@@ -100,7 +97,8 @@ class CompanionTrainer:
                 network.prepare(images)
             self._prepared = True
 
-    def _update_average(self, step: int) -> None:
+    def update_average(self, step: int) -> None:
+        """Move the average toward the companion that was updated at ``step``."""
         settings, average = self.settings, self.settings.image_stage.companion_average
         decay = average_decay(settings.batch, step * settings.batch, average.halflife_images, average.ramp)
         update_average(self.average, self.network, decay)

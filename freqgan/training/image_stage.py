@@ -209,10 +209,12 @@ class ImageStage:
         metrics |= gradients.metrics | deviations(real.images[self._judged_rows], fake.judged)
         if self.chain.plan.gans:
             metrics |= self.blend.alphas()
+        if self.companion_trainer is not None:
+            metrics |= self.companion_trainer.train(updates, real.images, inputs.labels)
         numbers = updates.numbers(metrics)
         self.trainer.update_average(step)
         if self.companion_trainer is not None:
-            numbers |= self.companion_trainer.train(step, batch.images, inputs.labels)
+            self.companion_trainer.update_average(step)
         # A replayed graph overwrites its gradients at the next step. Without feedback there are none.
         copies = [gradient.clone() for gradient in gradients.to_inputs]
         feedback = dict(zip(outputs, copies, strict=settings.feeds_back))

@@ -55,7 +55,9 @@ def stage_step(stage: ImageStage | CompanionStage, step: int) -> dict[str, float
     settings, chain = stage.chain.settings, stage.chain
     rng = torch.Generator().manual_seed(step)
     outputs: dict[str, Tensor] = {
-        gan.name: torch.randn(settings.batch, settings.channels, *(chain.gan_side(gan),) * 2, generator=rng)
+        gan.name: torch.randn(settings.batch, settings.channels, *(chain.gan_side(gan),) * 2, generator=rng).to(
+            chain.device
+        )
         for gan in chain.plan.gans
     }
     labels = torch.arange(settings.batch) % max(1, settings.classes)

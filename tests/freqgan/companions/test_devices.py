@@ -9,7 +9,6 @@ from tests.support.companions import ADVERSARIAL_KINDS, LINEAR, OWN_LOSS_KINDS, 
 from tests.support.models import chain_of
 from tests.support.other_device import OTHER, other_device
 
-
 CASES = [(kind, bands) for kind in (*ADVERSARIAL_KINDS, *OWN_LOSS_KINDS, LINEAR) for bands in ("all", "none")]
 SHORT = [("diffusion", "all"), ("vae", "none"), ("flow", "none"), ("autoregressive", "none")]
 

@@ -17,12 +17,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
 	touch $@
 
-# Real photographs -> crops -> WebDataset shards -> one GAN per band in its own Ray actor -> pictures and report.html.
+# Icons -> WebDataset shards -> one flow expert per band in its own Ray actor -> pictures and report.html.
 demo: $(INSTALLED)
-	test -d $(DEMO)/images || $(RUN) launch.tools.demo_images photographs $(DEMO)/images
+	test -d $(DEMO)/images || $(RUN) launch.tools.demo_images icons $(DEMO)/images
 	test -d $(DEMO)/shards || $(BIN)/freqgan shards pack $(DEMO)/images $(DEMO)/shards
 	$(BIN)/freqgan train demo
-	$(BIN)/freqgan generate $(DEMO)/run --count 16 --out $(DEMO)/generated
+	$(BIN)/freqgan generate $(DEMO)/run --count 64 --out $(DEMO)/generated
 	@echo "pictures: $(CURDIR)/$(DEMO)/generated/grid.png"
 	@echo "report: $(CURDIR)/$(DEMO)/run/report.html"
 

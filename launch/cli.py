@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
 # Listing them would cost --help an import of all settings.
-PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, photos-256, smoke"
+PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, photos-256, photos-64, smoke"
 SYSTEMS = "bands,literal,joint-hf,single,flow,mixed,single-flow"
 COMPARED = "bands,literal,joint-hf,single"
 
@@ -113,6 +113,15 @@ Guidance = Annotated[
     float | None,
     typer.Option(
         callback=_finite, show_default=AS_TRAINED, help="how far to lead away from the guides of flow experts"
+    ),
+]
+LabelGuidance = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        callback=_finite,
+        show_default=AS_TRAINED,
+        help="how far to lead away from what flow experts make without the label",
     ),
 ]
 
@@ -504,6 +513,7 @@ def generate_command(
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
+    label_guidance: LabelGuidance = None,
     part: Annotated[
         str,
         typer.Option(
@@ -515,7 +525,7 @@ def generate_command(
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift)
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance)
     if best and at_images is not None:
         raise InputError(f"--best and --at-images {at_images} name two checkpoints: leave one of them out")
     if noises is not None:
@@ -528,7 +538,7 @@ def generate_command(
         if options.given:
             raise InputError(
                 "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
-                "--condition-noise, --guidance and --shift"
+                "--condition-noise, --guidance, --shift and --label-guidance"
             )
         print(generate_from(run, out, noises, best=best, at_images=at_images, note=_note))
         return
@@ -560,6 +570,7 @@ def super_resolve_command(
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
+    label_guidance: LabelGuidance = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
     from launch.commands.super_resolve import super_resolve_command as super_resolve
@@ -567,7 +578,7 @@ def super_resolve_command(
 
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, label=label, note=_note,
-        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip
     for line in lines:
         print(line)
@@ -609,6 +620,7 @@ def edit_command(
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
+    label_guidance: LabelGuidance = None,
 ) -> None:
     """Changes single bands of generated or given images and leaves all others as they are."""
     from launch.commands.edit import edit_command as edit
@@ -621,7 +633,7 @@ def edit_command(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
             note=_note, images=image or [], label=label,
-            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
+            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
         )
     )  # fmt: skip
 
@@ -724,6 +736,7 @@ def evaluate_command(
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
+    label_guidance: LabelGuidance = None,
 ) -> None:
     """Measures how far images are from real ones: value, floor (real against real) and their ratio.
 
@@ -745,7 +758,7 @@ def evaluate_command(
         quality_curves_command(
             source, data, evaluations=over_evaluations, condition_noise=over_condition_noise, count=count, seed=seed,
             json_file=json_file, students=students, note=_note, learned=learned,
-            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
+            generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
         )  # fmt: skip
         return
     from launch.commands.evaluate import evaluate_command as evaluate
@@ -753,7 +766,7 @@ def evaluate_command(
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
         learned=learned, at_images=at_images, note=_note,
-        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift),
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip
 
 
@@ -848,12 +861,13 @@ def report_command(
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
+    label_guidance: LabelGuidance = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
     from launch.pages.report import write_report
     from launch.settings.generation import GenerationOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift)
+    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance)
     print(write_report(run, data=data, note=_note, at_images=at_images, generation=options))
 
 

@@ -23,6 +23,7 @@ class GenerationOptions:
         condition_noise: strength of the noise on the bands that an expert sees, in their deviations.
         guidance: how far to lead away from each expert's guide.
         shift: where the steps lie, above 1 closer together near the noise.
+        label_guidance: how far to lead away from what an expert makes without the label.
 
     """
 
@@ -31,6 +32,7 @@ class GenerationOptions:
     condition_noise: float | None = None
     guidance: float | None = None
     shift: float | None = None
+    label_guidance: float | None = None
 
     def apply(self, settings: ModelSettings) -> GenerationSettings:
         """Return ``settings.generation`` with these options in it.
@@ -81,6 +83,12 @@ class GenerationOptions:
             raise InputError(
                 f"--guidance {self.guidance:g}: the flow experts of the model have no guides to lead away from; leave "
                 "it out, or train with flow.guide_at=0.2"
+            )
+        if self.label_guidance and not (settings.classes and settings.flow.drop):
+            raise InputError(
+                f"--label-guidance {self.label_guidance:g}: the model has classes={settings.classes} and "
+                f"flow.drop={settings.flow.drop:g}, so it has not learned to do without labels; leave it out, or train "
+                "with classes and with flow.drop=0.1"
             )
 
 

@@ -166,8 +166,12 @@ def strike(fault: Fault, tally: Tally, watch: Watch, rng: random.Random) -> bool
         far = {name: watch.farthest[name] - step for name, step in at_moment.items()}
         tally.wrong.append(f"not got over in {RECOVERY_TIMEOUT_S:g} s: steps since {far}, hit {sorted(changed())}")
         return False
-    if others := changed() - may:
-        tally.wrong.append(f"{', '.join(sorted(others))} lost steps or a process")
+    if others := sorted(changed() - may):
+        now = watch.states()
+        told = [
+            f"{name}: {before[name]}, back {back[name]}; {now[name]}, back {watch.went_back[name]}" for name in others
+        ]
+        tally.wrong.append(f"others lost steps or a process: {'; '.join(told)}")
     tally.struck += 1
     tally.lost_s += [watch.lost_s(name, moment_s) for name in changed() & may]
     watch.forget()

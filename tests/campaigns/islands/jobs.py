@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.support.commands import ROOT, command_line
 from tests.support.free_runs import trained_apart
 from tests.support.namespaces import Host
 
-EXIT_TIMEOUT_S, POLL_S = 300.0, 0.1
+EXIT_TIMEOUT_S, POLL_S, NICE_EVERY_S = 300.0, 0.1, 2.0
 RUN_AGAIN = (STOPPED_EXIT_CODE, 3, -signal.SIGKILL)
 """Exit codes after which a scheduler runs the same command again."""
 TAIL_BYTES = 4096
@@ -87,6 +88,8 @@ class Island:
         self.start()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
+        if self.nice:
+            threading.Thread(target=self._stay_nice, daemon=True).start()
 
     def _keep(self) -> None:
         while not self._over.wait(POLL_S):
@@ -96,6 +99,13 @@ class Island:
                 if code not in RUN_AGAIN:
                     return
                 self.start()
+
+    def _stay_nice(self) -> None:
+        """Has the sessions of its processes stay behind others: Linux shares processors between sessions first."""
+        while not self._over.wait(NICE_EVERY_S):
+            for pid in marked(self.mark):
+                with suppress(OSError):
+                    Path(f"/proc/{pid}/autogroup").write_text("19")
 
     def stop(self) -> int | None:
         """Asks it to stop as a scheduler would; its exit code."""

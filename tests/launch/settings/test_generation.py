@@ -71,6 +71,21 @@ def test_options_do_what_the_settings_of_a_training_would(
     assert pictures(tmp_path / "chosen") == pictures(tmp_path / "stored") != pictures(tmp_path / "plain")
 
 
+def test_label_guidance_leads_away_from_what_is_made_without_the_label(
+    capsys: Capsys, small_shards: Path, tmp_path: Path
+) -> None:
+    quick = {**FLOWS["flow"], "optimiser": {"learning_rate": 0.1, "warmup_images": 0}}
+    labelled = {**FLOWS, "flow": quick, "classes": 2, "max_steps": 4}
+    run = tiny_run_settings(tmp_path / "run", small_shards, **labelled)
+    other = tiny_run_settings(tmp_path / "other", small_shards, **labelled, generation={"label_guidance": 100.0})
+    trained(run)
+    trained(other)
+    for folder, name, chosen in ((run, "plain", ()), (run, "chosen", ("--label-guidance", 100)), (other, "stored", ())):
+        outcome = run_command(capsys, "generate", folder.run, "--count", 2, "--out", tmp_path / name, *chosen)
+        assert outcome.code == 0, outcome.err
+    assert pictures(tmp_path / "chosen") == pictures(tmp_path / "stored") != pictures(tmp_path / "plain")
+
+
 def test_a_resume_may_have_other_ways_to_generate(small_shards: Path, tmp_path: Path) -> None:
     settings = tiny_run_settings(tmp_path / "run", small_shards, **FLOWS | {"max_steps": 1})
     trained(settings)
@@ -105,6 +120,8 @@ def test_a_model_of_gans_has_no_use_for_them(name: str, capsys: Capsys, gan_run:
         (["--condition-noise", -1], "condition-noise"),
         (["--guidance", "nan"], "no finite number"),
         (["--shift", 0], "0.0 is not above 0"),
+        (["--label-guidance", -1], "label-guidance"),
+        (["--label-guidance", 1], "--label-guidance 1: the model has classes=0 and flow.drop=0.1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -116,7 +133,7 @@ def test_options_that_make_no_sense_are_refused(
 def test_a_file_of_noises_holds_how_its_images_are_generated(capsys: Capsys, flow_run: Path, tmp_path: Path) -> None:
     options = ("--noises", tmp_path / "none", "--out", tmp_path, "--evaluations", 4)
     message = refused(run_command(capsys, "generate", flow_run, *options))
-    assert "leave out --evaluations, --solver, --condition-noise, --guidance and --shift" in message
+    assert "leave out --evaluations, --solver, --condition-noise, --guidance, --shift and --label-guidance" in message
 
 
 def test_guidance_needs_guides(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:

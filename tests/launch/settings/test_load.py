@@ -89,7 +89,16 @@ def test_values_are_yaml_and_text_stays_text(text: str, key: str, value: object)
 
 
 def test_the_presets_are_those_promised() -> None:
-    assert preset_names() == ["cifar10", "clothing", "demo", "photos-256", "smoke"]
+    assert preset_names() == [
+        "cifar10",
+        "cifar10-flow",
+        "cifar10-mixed",
+        "clothing",
+        "demo",
+        "photos-256",
+        "photos-64",
+        "smoke",
+    ]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -100,7 +109,13 @@ def test_every_preset_survives_writing_and_reading(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "image_size", "levels", "classes"),
-    [("cifar10", 32, 2, 10), ("clothing", 64, 3, 10), ("demo", 64, 3, 4), ("photos-256", 256, 4, 0)],
+    [
+        ("cifar10", 32, 2, 10),
+        ("clothing", 64, 3, 10),
+        ("demo", 32, 1, 9),
+        ("photos-64", 64, 3, 4),
+        ("photos-256", 256, 4, 0),
+    ],
 )
 def test_presets_fit_their_images(name: str, image_size: int, levels: int, classes: int) -> None:
     settings = load_settings(name, [])
@@ -399,10 +414,10 @@ def test_a_folder_and_a_name_too_long_are_no_settings_file(tmp_path: Path) -> No
 def test_keys_of_a_file_may_be_dotted_as_on_the_command_line(tmp_path: Path) -> None:
     file = write(
         tmp_path,
-        "preset: demo\nplan.low_gans.1: 1\nplan.high_gans: {2: 1}\nimage_stage.generator: {width: 16}\n"
+        "preset: photos-64\nplan.low_gans.1: 1\nplan.high_gans: {2: 1}\nimage_stage.generator: {width: 16}\n"
         "image_stage: {tie: 3, discriminator.width: 8}\noptimiser.learning_rate: 1e-3\nnoise.dimensions: 128\n",
     )
-    settings, preset = load_settings(file, []), load_settings("demo", [])
+    settings, preset = load_settings(file, []), load_settings("photos-64", [])
     assert (settings.plan.low_gans, settings.plan.high_gans) == (preset.plan.low_gans | {1: 1}, {2: 1})
     assert settings.image_stage.generator == preset.image_stage.generator.model_copy(update={"width": 16})
     assert (settings.image_stage.tie, settings.image_stage.discriminator.width) == (3, 8)

@@ -9,22 +9,9 @@ from pydantic import Field, model_validator
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
-from freqgan.model.companion_settings import (
-    COMPANIONS,
-    POOLED,
-    AutoregressiveSettings,
-    CompanionAverageSettings,
-    CompanionOptimiserSettings,
-    DiffusionSettings,
-    FlowMatchingSettings,
-    GlowSettings,
-    PoolSettings,
-    VaeSettings,
-    check_companion,
-    is_adversarial,
-    is_imported,
-)
+from freqgan.model.companion_settings import POOLED, is_imported
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
+from freqgan.model.image_stage_settings import ImageStageSettings
 from freqgan.model.noise_settings import NoiseSettings, check_noise
 from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices, choice_for
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
@@ -86,62 +73,6 @@ class FeedbackSettings(SettingGroup):
         NetworkSettings(width=32, coarse_width=64),
         description="Sizes of the discriminator of the reconstruction at every level from 2 on.",
     )
-
-
-class ImageStageSettings(SettingGroup):
-    """The inverse transform's output blended with another, conventional generator, the companion."""
-
-    enabled: bool = Field(
-        True,
-        description="Train this stage. false: the images are those of the chain alone, no discriminator of whole "
-        "images trains the bands, and stages exchange less, or nothing at all. image_stage=none is short for it.",
-    )
-    generator: NetworkSettings = Field(
-        NetworkSettings(width=32, coarse_width=64), description="Sizes of G_o, the conventional generator."
-    )
-    discriminator: NetworkSettings = Field(
-        NetworkSettings(width=32, coarse_width=64), description="Sizes of D_o, the discriminator of whole images."
-    )
-    companion: str = Field(
-        "attention",
-        description="The other generator. Trained by D_o: attention, dcgan, resnet (without attention). By a loss of "
-        "its own: vae, diffusion, autoregressive, flow, flow_matching, or module:Class, a class of yours by its path.",
-    )
-    attention: bool = Field(True, description="Use max-attention inside G_o, the companion `attention`.")
-    unet: VelocityNetworkSettings = Field(
-        VelocityNetworkSettings(), description="Sizes of the U-Net of the companions diffusion and flow_matching."
-    )
-    vae: VaeSettings = VaeSettings()
-    diffusion: DiffusionSettings = DiffusionSettings()
-    autoregressive: AutoregressiveSettings = AutoregressiveSettings()
-    glow: GlowSettings = GlowSettings()
-    flow_matching: FlowMatchingSettings = FlowMatchingSettings()
-    pool: PoolSettings = PoolSettings()
-    companion_optimiser: CompanionOptimiserSettings = CompanionOptimiserSettings()
-    companion_average: CompanionAverageSettings = CompanionAverageSettings()
-    alpha: Literal["scalar", "per_band"] = Field(
-        "scalar", description="scalar: one blend weight for the whole image. per_band: one for every band."
-    )
-    alpha_learning_rate: float = Field(2e-2, ge=0, description="Learning rate of the blend weight.")
-    solo_share: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="Share of the batch on which G_o is judged alone, by a discriminator of its own. A companion with "
-        "a loss of its own needs none.",
-    )
-    chain_share: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="Share of the batch on which the chain's image is judged alone. The rest is the blend.",
-    )
-    tie: float = Field(1.0, ge=0, description="Weight of |LL_L of G_o's image - LL_L of the chain|^2, both normalised.")
-
-    @property
-    def is_adversarial(self) -> bool:
-        """Whether the companion is trained by D_o, and not by a loss of its own."""
-        return is_adversarial(self.companion)
 
 
 class ModelSettings(SettingGroup):
@@ -296,28 +227,11 @@ class ModelSettings(SettingGroup):
                 raise InputError(f"flow.crop: level {level} does not exist; levels are 1 (finest) to {self.levels}")
 
     def _check_companion(self) -> None:
-        stage, kind = self.image_stage, self.image_stage.companion
-        check_companion(kind)
-        if stage.pool != PoolSettings() and kind in COMPANIONS and kind not in POOLED:
-            raise InputError(
-                f"image_stage.pool: the companion {kind} makes a sample in one pass and needs no pool: leave it out, "
-                f"or choose one of {', '.join(POOLED)}"
-            )
+        stage = self.image_stage
+        stage.check_companion(self.image_size)
         if self.needs_pool and stage.pool.size < self.classes:
             raise InputError(
                 f"image_stage.pool.size: {stage.pool.size} samples for {self.classes} classes; give at least one each"
-            )
-        if kind == "flow" and self.image_size % 2**stage.glow.levels:
-            raise InputError(
-                f"image_stage.glow.levels: {stage.glow.levels} halvings of image_size {self.image_size} are not whole "
-                f"({self.image_size / 2**stage.glow.levels:g} pixels); give fewer levels, or a multiple of "
-                f"{2**stage.glow.levels} pixels"
-            )
-        matching = stage.flow_matching
-        if kind == "flow_matching" and matching.solver == "heun" and matching.evaluations % 2:
-            raise InputError(
-                f"image_stage.flow_matching.evaluations: {matching.evaluations} is odd, and every step of heun takes "
-                "two; give an even number, or image_stage.flow_matching.solver=euler"
             )
 
     def _check_students(self, plan: BandPlan) -> None:

@@ -10,7 +10,7 @@ from tests.support.models import chain_of
 from tests.support.other_device import OTHER, other_device
 
 CASES = [(kind, bands) for kind in (*ADVERSARIAL_KINDS, *OWN_LOSS_KINDS, LINEAR) for bands in ("all", "none")]
-SHORT = [("diffusion", "all"), ("vae", "none"), ("flow", "none"), ("autoregressive", "none")]
+SHORT = [("diffusion", "all"), ("flow", "none"), ("autoregressive", "none")]
 
 
 @pytest.mark.parametrize(

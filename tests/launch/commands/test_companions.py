@@ -29,13 +29,8 @@ def pixels(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(folder / f"0000{i}.png"), np.float64) for i in range(2)])
 
 
-def test_a_blended_companion_through_the_commands(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
-    """Stopped in the middle of a pool's life it goes on to the same bytes; its parts are those of the blend."""
-    chosen = ("image_stage.companion=diffusion", *SIZES)
-    whole = train(capsys, small_shards, tmp_path / "whole", *chosen)
-    train(capsys, small_shards, tmp_path / "run", *chosen, "max_steps=3")
-    assert train(capsys, small_shards, tmp_path / "run", *chosen) == whole
-
+def test_the_parts_of_a_blend(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    train(capsys, small_shards, tmp_path / "run", "image_stage.companion=vae", "max_steps=2")
     for part in ("image", "chain", "companion"):
         out = tmp_path / part
         made = run_command(capsys, "generate", tmp_path / "run", "--count", 2, "--out", out, "--part", part)
@@ -46,10 +41,16 @@ def test_a_blended_companion_through_the_commands(capsys: Capsys, small_shards: 
     assert np.median(shares) == pytest.approx(0.5, abs=0.1)  # alpha has hardly begun to move
     assert shares.std() < 0.05
 
+
+@pytest.mark.long
+def test_a_blend_goes_on_in_the_middle_of_a_pool(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    chosen = ("image_stage.companion=diffusion", *SIZES)
+    whole = train(capsys, small_shards, tmp_path / "whole", *chosen)
+    train(capsys, small_shards, tmp_path / "run", *chosen, "max_steps=3")
+    assert train(capsys, small_shards, tmp_path / "run", *chosen) == whole
     assert run_command(capsys, "report", tmp_path / "run").code == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "companion</dt><dd>diffusion" in page
-    assert (tmp_path / "run" / "report" / "curves-companion.png").exists()
     assert "need not show the same things" in page
 
 
@@ -58,6 +59,7 @@ def test_a_companion_alone_through_the_commands(capsys: Capsys, small_shards: Pa
     train(capsys, small_shards, run, f"image_stage.companion={LINEAR}", "plan.bands=none")
     assert run_command(capsys, "report", run).code == 0
     assert f"One {LINEAR}, no bands" in (run / "report.html").read_text()
+    assert (run / "report" / "curves-companion.png").exists()
     out = ("--count", 1, "--out", tmp_path / "out")
     assert run_command(capsys, "generate", run, *out, "--part", "companion").code == 0
     message = refused(run_command(capsys, "generate", run, *out, "--part", "chain"))

@@ -105,7 +105,7 @@ class Island:
         while not self._over.wait(NICE_EVERY_S):
             for pid in marked(self.mark):
                 with suppress(OSError):
-                    Path(f"/proc/{pid}/autogroup").write_text("19")
+                    Path(f"/proc/{pid}/autogroup").write_text("5")
 
     def stop(self) -> int | None:
         """Asks it to stop as a scheduler would; its exit code."""

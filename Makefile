@@ -9,7 +9,7 @@ DEMO := build/demo
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests retraining islands fusion lint types docs clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests companions retraining islands fusion lint types docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -83,6 +83,11 @@ every-transform: $(INSTALLED)
 # Whether the arithmetic of training is that of another version: write DIGESTS there, compare with it here.
 training-digests: $(INSTALLED)
 	$(RUN) tests.campaigns.training_digests $(DIGESTS)
+
+# Every companion alone and blended, for some minutes each: how its own measure and its images moved, as a table.
+# make companions COMPANIONS="SHARDS HELD_OUT --minutes 5 --only vae,flow"
+companions: $(INSTALLED)
+	$(RUN) tests.campaigns.companions $(COMPANIONS)
 
 # A scheduled retraining, killed at 20 random moments of each of three runs on a real S3 server that grows, as a table.
 retraining: $(INSTALLED)

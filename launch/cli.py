@@ -514,6 +514,13 @@ def generate_command(
     guidance: Guidance = None,
     shift: Shift = None,
     label_guidance: LabelGuidance = None,
+    part: Annotated[
+        str,
+        typer.Option(
+            metavar="[image|chain|companion]",
+            help="the blended image, that of the chain of bands alone, or that of the other generator alone",
+        ),
+    ] = "image",
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
@@ -526,6 +533,8 @@ def generate_command(
 
         if count is not None or label is not None:
             raise InputError("--noises FILE holds how many images there are, and of which class: leave those out")
+        if part != "image":
+            raise InputError(f"--noises FILE and --part {part}: an encoded image has no parts; leave --part out")
         if options.given:
             raise InputError(
                 "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
@@ -538,8 +547,9 @@ def generate_command(
     from launch.commands.generate import generate
 
     line = generate(
-        run, out, count=count, seed=seed, label=label, best=best, at_images=at_images, note=_note, generation=options
-    )
+        run, out, count=count, seed=seed, label=label, best=best, at_images=at_images, note=_note, generation=options,
+        part=part,
+    )  # fmt: skip
     print(line)
 
 

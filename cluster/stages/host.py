@@ -40,6 +40,7 @@ from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
 from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
+from freqgan.training.companion_stage import CompanionStage, build_image_stage
 from freqgan.training.experts import build_expert
 from freqgan.training.fusion import FusionStage
 from freqgan.training.image_stage import ImageStage
@@ -80,7 +81,7 @@ class StageHost(ABC):
         self,
         settings: RunSettings,
         replica: StageReplica,
-        stage: BandExpert | ImageStage | FusionStage,
+        stage: BandExpert | ImageStage | CompanionStage | FusionStage,
         lag_buffer: LagBuffer[Any],
         group: ReplicaGroup | None = None,
     ) -> None:
@@ -351,11 +352,11 @@ class ImageHost(StageHost):
 
     """
 
-    stage: ImageStage
+    stage: ImageStage | CompanionStage
     kept: GradientBuffer
 
     def __init__(self, settings: RunSettings, chain: Chain) -> None:
-        stage = ImageStage(chain, _capture(settings, chain))
+        stage = build_image_stage(chain, _capture(settings, chain))
         super().__init__(settings, StageReplica(IMAGE_STAGE, 0, 1), stage, GradientBuffer(settings.feedback.lag))
         self._receivers = feedback_receivers(settings)
 

@@ -33,9 +33,11 @@ from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
 from cluster.training.stop_signals import stop_requests
+from freqgan.companions.kinds import build_companion
 from freqgan.errors import InputError, counted
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.model.stage_names import stage_names
+from freqgan.model.companion_settings import is_imported
+from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 
 Result = TypeVar("Result")
 
@@ -64,6 +66,8 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
         raise InputError(f"{settings.run} was begun with pace=free: use the same value, or another run=")
     if has_students(settings):
         open_teacher(settings).verify()
+    if IMAGE_STAGE in stage_names(settings) and is_imported(settings.image_stage.companion):
+        build_companion(settings)  # to see that it can be
     checkpoint = _newest(settings)
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)

@@ -40,11 +40,23 @@ def shape_of(settings: RunSettings) -> dict[str, Any]:
     shape["flow.guide_at"] = "flow" in kinds.values() and settings.flow.guide_at > 0
     stage = dump["image_stage"] if settings.image_stage.enabled else {}
     shape |= {f"image_stage.{key}": stage.get(key) for key in ("generator", "discriminator", "attention", "alpha")}
+    shape |= _companion_shape(settings, stage)
     shape["fusion.split"] = dump["fusion"]["split"] if settings.system == "fusion" else None
     shape["noise.dimensions"] = dump["noise"]["dimensions"]
     shape["feedback.discriminator"] = dump["feedback"]["discriminator"] if settings.feeds_back else None
-    shape["image_stage.solo"] = bool(stage) and round(stage["solo_share"] * settings.batch) > 0
+    shape["image_stage.solo"] = bool(stage) and settings.solo_count > 0
     return shape
+
+
+def _companion_shape(settings: RunSettings, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be equal of the companion: its kind, and the sizes of that kind."""
+    kind = stage.get("companion", "")
+    groups = {name: name for name in ("vae", "autoregressive")}
+    groups |= {"diffusion": "unet", "flow_matching": "unet", "flow": "glow"}
+    shape = {f"image_stage.{group}": stage[group] if groups.get(kind) == group else None for group in groups.values()}
+    if kind == "vae":
+        shape["image_stage.vae"] = stage["vae"]["latent"]
+    return shape | {"image_stage.companion": kind, "image_stage.pool": settings.needs_pool}
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:

@@ -4,7 +4,7 @@
 * ``literal``: band discriminators that see no condition, generators trained on generated conditions alone, and no
   feedback: one GAN per band, each for itself, whatever the kinds of the experts in the settings.
 * ``joint-hf``: one network for the three high bands of every level.
-* ``single``: no bands; the conventional generator alone, in the image stage.
+* ``single``: no bands; the conventional generator alone, in the image stage, whichever companion the settings name.
 * ``fusion``: the jointly trained system of a generator of whole images, one of the low band and one of all high bands.
 * ``flow``: flow experts, each alone, one for the three high bands of every level, and no image stage.
 * ``mixed``: a flow expert for the coarsest low band, GANs above it, and the image stage.
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from freqgan.costing.operator_count import training_cost
 from freqgan.errors import InputError, nearest
+from freqgan.model.companion_settings import ADVERSARIAL
 from freqgan.model.expert_settings import DEFAULT, ExpertKind
 from freqgan.model.plan import PlanSettings
 from freqgan.model.settings import ModelSettings
@@ -34,6 +35,15 @@ NETWORKS: dict[ExpertKind, list[tuple[str, ...]]] = {
     "flow": [("flow", "coarse_network"), ("flow", "band_network")],
 }
 """Where the sizes of the networks of a kind of expert are in the settings."""
+COMPANION_NETWORKS: dict[str, list[tuple[str, ...]]] = {
+    **{kind: [("image_stage", "generator"), ("image_stage", "discriminator")] for kind in ADVERSARIAL},
+    "vae": [("image_stage", "generator")],
+    "diffusion": [("image_stage", "unet")],
+    "flow_matching": [("image_stage", "unet")],
+    "autoregressive": [("image_stage", "autoregressive")],
+    "flow": [("image_stage", "glow")],
+}
+"""Where those of a companion alone are; an imported one is as large as it is."""
 
 
 def _bands(values: dict[str, Any]) -> None:
@@ -60,7 +70,7 @@ def _single(values: dict[str, Any]) -> None:
 def _fusion(values: dict[str, Any]) -> None:
     values["system"], values["plan"], values["packets"] = "fusion", PlanSettings().model_dump(), {}
     values["experts"], values["generation"]["guidance"] = {}, {}
-    values["image_stage"]["enabled"] = True
+    values["image_stage"] |= {"enabled": True, "companion": "attention"}
     values["loss"]["kind"] = "hinge"
     if "pace" in values:
         values["pace"] = "together"
@@ -147,7 +157,7 @@ def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
     if settings.system == "fusion":
         return [*NETWORKS["gan"], *image]
     if not gans:
-        return image
+        return COMPANION_NETWORKS.get(settings.image_stage.companion, [])
     if len(gans) == 1 and gans[0].kind == "flow":  # no band has a network of the other sizes
         return [("flow", "coarse_network")]
     return [path for kind, paths in NETWORKS.items() if any(gan.kind == kind for gan in gans) for path in paths]
@@ -156,10 +166,12 @@ def _networks(settings: ModelSettings) -> list[tuple[str, ...]]:
 def _scaled(settings: Settings, factor: float) -> Settings:
     """Return every width times ``factor``, rounded at thresholds of its own: no two widths step at the same factor."""
     values = settings.model_dump()
-    fields = [(path, key) for path in _networks(settings) for key in ("width", "coarse_width")]
+    fields = [
+        (path, key) for path in _networks(settings) for key in ("width", "coarse_width") if key in _at(values, path)
+    ]
     for number, (path, key) in enumerate(fields):
         threshold, network = (number + 0.5) / len(fields), _at(values, path)
-        step = FLOW_STEP if path[0] == "flow" else STEP
+        step = FLOW_STEP if path[0] == "flow" or path[-1] in ("unet", "autoregressive", "glow") else STEP
         network[key] = max(step, int(network[key] * factor / step + threshold) * step)
     return type(settings).model_validate(values)
 

@@ -25,13 +25,17 @@ from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.pixels import to_pixels
+from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import tensors_of
+from freqgan.training.companion_stage import CompanionStage, build_image_stage
 from freqgan.training.experts import build_expert
 from freqgan.training.fusion import FusionStage
 from freqgan.training.image_stage import ImageStage
 from freqgan.training.stage import BandExpert, Feedback
 
 BATCH = 2
+
+Stage = BandExpert | ImageStage | CompanionStage | FusionStage
 
 
 @dataclass(frozen=True)
@@ -193,14 +197,14 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
     plan, device, interval = small.band_plan(), torch.device("cpu"), small.loss.penalty_interval
     half = small.images // (2 * batch) // interval * interval
     # A chain for each stage: a stage that has a device to itself shares no work with others.
-    stages: dict[str, BandExpert | ImageStage] = {
-        gan.name: build_expert(Chain(small, statistics, device), gan) for gan in plan.gans
-    }
+    stages: dict[str, Stage] = {gan.name: build_expert(Chain(small, statistics, device), gan) for gan in plan.gans}
     if FUSION_STAGE in stage_names(small):
         stages[FUSION_STAGE] = FusionStage(Chain(small, statistics, device))
     elif small.image_stage.enabled:
-        stages[IMAGE_STAGE] = ImageStage(Chain(small, statistics, device))
+        stages[IMAGE_STAGE] = build_image_stage(Chain(small, statistics, device))
     totals = {name: _Counts(*_sizes(stage)) for name, stage in stages.items()}
+    if IMAGE_STAGE in stages:
+        totals[IMAGE_STAGE].multiply_accumulates += _pool_work(stages[IMAGE_STAGE], batch / settings.batch)
     others = 0 if only_penalties else interval - 1
     for step, weight in ((half, 1), (half + 1, others)):  # one with penalties, the others without
         for name, count in _step_counts(step, small, stages) if weight else ():
@@ -208,16 +212,34 @@ def _counted(settings: ModelSettings, batch: int, *, only_penalties: bool = Fals
     return totals
 
 
-def _sizes(stage: BandExpert | ImageStage) -> tuple[int, int]:
+def _pool_work(stage: Stage, share: float) -> float:
+    """Return the multiply-accumulates that making the samples of a pool ahead adds to ``share`` of a step.
+
+    A sample takes as many passes as its companion says, each as much as a loss does before its derivatives. The pool
+    of ``stage`` has samples of zeros after that: making them is no part of any single step.
+    """
+    trainer = stage.companion_trainer if isinstance(stage, ImageStage | CompanionStage) else None
+    if trainer is None or trainer.pool is None:
+        return 0.0
+    settings, network = stage.chain.settings, trainer.pool.network
+    labels = torch.zeros(1, dtype=torch.int64) if settings.classes else None
+    images = torch.zeros(1, settings.channels, settings.image_size, settings.image_size)
+    with torch.no_grad(), OperatorCount() as count:
+        network.loss(images, labels, generator_for("pool"), 0.5)
+    trainer.pool.fill(images)
+    pool = settings.image_stage.pool
+    work: float = share * count.multiply_accumulates * network.passes * pool.size / pool.every
+    return work
+
+
+def _sizes(stage: Stage) -> tuple[int, int]:
     """Return the number of trained parameters, and the bytes of the whole state with a gradient for each of them."""
     state = tensors_of(stage.state_dict())
     moments = [tensor.numel() for name, tensor in state.items() if "_adam.exp_avg_sq." in name]
     return sum(moments), sum(tensor.numel() * tensor.element_size() for tensor in state.values()) + 4 * sum(moments)
 
 
-def _step_counts(
-    step: int, settings: ModelSettings, stages: Mapping[str, BandExpert | ImageStage]
-) -> list[tuple[str, OperatorCount]]:
+def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]) -> list[tuple[str, OperatorCount]]:
     """Return the stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
@@ -229,7 +251,7 @@ def _step_counts(
         if call.kind == "step":
             with count:
                 inputs = inputs | stage.chain.real_outputs(step, images, wanted.real)
-        if isinstance(stage, ImageStage):
+        if isinstance(stage, ImageStage | CompanionStage):
             with count:
                 stage.step(step, images, labels, inputs)
         elif call.kind == "forward":

@@ -95,7 +95,7 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
     mixed = draws._replace(
         noises=torch.where(by_gan, other.noises, draws.noises),
         choices={band: (other if band in redrawn else draws).choices[band] for band in draws.choices},
-        rests={name: (other if takes[name] else draws).rests[name] for name in draws.rests},
+        rests={name: (other if takes.get(name) else draws).rests[name] for name in draws.rests},
     )
     if not chain.plan.gans:
         return before.images

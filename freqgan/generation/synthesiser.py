@@ -9,17 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from freqgan.bands import Band, SubImages
+from freqgan.companions.image_generator import ImageGenerator, rest_of_noise, whole_noise
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain, Condition
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_expert import FlowExpert, VelocityPair, build_velocity_pair
 from freqgan.model.fusion import FusionGenerator
-from freqgan.model.generators import AVERAGE, ImageGenerator, build_band_generator, coarse_noise
+from freqgan.model.generators import AVERAGE, build_band_generator, coarse_noise
 from freqgan.model.noise import draw_noise, orthogonal_noises
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
-from freqgan.model.stage_names import stage_names
+from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import strip_prefix, to_numbers
 
@@ -61,7 +62,8 @@ class Draws(NamedTuple):
         noises: (experts, B, n), a vector for each expert and sample.
         labels: (B,) int64, or None for a model without classes.
         choices: of ensemble members, (B,) int64 by band.
-        rests: by flow expert, the numbers (B, D - n) of its noise beside its vector.
+        rests: by flow expert, the numbers (B, D - n) of its noise beside its vector; by the name of the image stage
+            those of its companion, if that needs such.
         seed: with ``block`` it seeds the noise on conditions, where the settings have such.
         block: see ``seed``.
 
@@ -166,7 +168,7 @@ class Synthesiser(nn.Module):
             images = self.fusion.blended(*self.fusion(draws.noises[0], draws.labels))
             return Generated(images.images, images.frequency, images.conventional, images.sub_images)
         if self.image is not None:
-            conventional = self.image(coarse_noise(self.chain, draws.noises, draws.choices), draws.labels)
+            conventional = self.image(self._companion_noise(draws), draws.labels)
             if not self.generators:  # a conventional GAN alone: its bands are those of its images
                 return Generated(conventional, conventional, conventional, self.analysed(conventional))
         sub_images = self.run_chain(draws)
@@ -180,7 +182,17 @@ class Synthesiser(nn.Module):
         return Generated(self.image.blend(frequency, conventional), frequency, conventional, sub_images)
 
     def _rests(self, seed: int, block: int, batch: int) -> dict[str, Tensor]:
-        return {name: flow.rest(seed, block, batch) for name, flow in self.flows.items()}
+        rests = {name: flow.rest(seed, block, batch) for name, flow in self.flows.items()}
+        if self.image is not None:
+            rest = rest_of_noise(self.image.other, self.settings.noise.dimensions, seed, block, batch)
+            rests[IMAGE_STAGE] = rest.to(self.chain.device)
+        return rests
+
+    def _companion_noise(self, draws: Draws) -> Tensor:
+        """Return the numbers (B, numbers) that the companion's images of ``draws`` are made from."""
+        assert self.image is not None
+        vector = coarse_noise(self.chain, draws.noises, draws.choices)
+        return whole_noise(self.image.other, vector, draws.rests[IMAGE_STAGE])
 
     def analysed(self, images: Tensor) -> SubImages:
         """Return all sub-images (B, C, h, h), normalised, of images (B, C, N, N) in [-1, 1]."""

@@ -1,4 +1,4 @@
-"""The generators of a model: one for each GAN of the plan, and G_o with the blend of its images and the chain's."""
+"""The generators of a model's bands, one for each GAN of the plan, and the blend of the chain's images and G_o's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from freqgan.bands import Band
 from freqgan.model.chain import Chain
 from freqgan.model.plan import Gan
-from freqgan.model.stage_names import IMAGE_STAGE
-from freqgan.networks.blocks import grid_patch
-from freqgan.networks.generators import GeneratorShape, RootGenerator, build_generator
+from freqgan.networks.generators import GeneratorShape, build_generator
 from freqgan.seeds import seeded
 
 AVERAGE = "average"
@@ -64,36 +62,6 @@ class Blend(nn.Module):
         first, second = self.chain.transform.analyse(frequency), self.chain.transform.analyse(conventional)
         mixed = {b: second[b] + a * (first[b] - second[b]) for b, a in zip(self.bands, alpha, strict=True)}
         return self.chain.transform.synthesise(mixed, self.chain.size)
-
-
-class ImageGenerator(nn.Module):
-    """G_o, a conventional generator of whole images, and the blend of its output with that of the chain."""
-
-    def __init__(self, chain: Chain) -> None:
-        super().__init__()
-        settings = chain.settings
-        stage = settings.image_stage
-        patch = grid_patch(settings.image_size, stage.generator.patch)
-        shape = GeneratorShape(
-            side=settings.image_size,
-            patch=patch,
-            channels=settings.channels,
-            base_channels=0,
-            condition_channels=0,
-            noise=settings.noise.dimensions,
-            classes=settings.classes,
-            name=IMAGE_STAGE,
-        )
-        with seeded(settings.seed, "generator", IMAGE_STAGE):
-            # Checkpoints name its weights "other.": the attribute keeps that name.
-            self.other = RootGenerator(shape, stage.generator, attention=stage.attention)
-        self.blend = Blend(chain)
-
-    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return G_o's images (B, C, N, N) for noise (B, n) and labels, (B,) or None."""
-        condition_noise = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self.other(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
-        return out
 
 
 def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -> Tensor:

@@ -36,6 +36,16 @@ def time_grid(steps: int, shift: float) -> list[float]:
     return [shift * u / (1 + (shift - 1) * u) for u in even]
 
 
+def draw_times(batch: int, mean: float, deviation: float, rng: torch.Generator) -> Tensor:
+    """Return times (B,) for training, whose logits have ``mean`` and ``deviation`` (Esser et al. 2024).
+
+    There is one in each of B equal parts of their distribution: less variance than that of B independent ones.
+    """
+    places = (torch.randperm(batch, generator=rng) + torch.rand(batch, generator=rng)) / batch
+    normal = torch.special.ndtri(places.double().clamp(1e-6, 1 - 1e-6)).float()
+    return torch.sigmoid(mean + deviation * normal)
+
+
 def steps_of(evaluations: int, solver: Solver) -> int:
     """Return how many steps of ``solver`` take ``evaluations`` passes through the network; at least one."""
     return max(1, evaluations // 2 if solver == "heun" else evaluations)

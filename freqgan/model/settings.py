@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
+from freqgan.model.companion_settings import POOLED, is_imported
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.fusion_settings import FusionSettings, SystemKind
+from freqgan.model.image_stage_settings import ImageStageSettings
 from freqgan.model.noise_settings import NoiseSettings, check_noise
 from freqgan.model.plan import BandPlan, Gan, PlanSettings, build_plan, check_choices, choice_for
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
@@ -72,37 +74,6 @@ class FeedbackSettings(SettingGroup):
         NetworkSettings(width=32, coarse_width=64),
         description="Sizes of the discriminator of the reconstruction at every level from 2 on.",
     )
-
-
-class ImageStageSettings(SettingGroup):
-    """The inverse transform's output blended with another, conventional generator."""
-
-    enabled: bool = Field(
-        True,
-        description="Train this stage. false: the images are those of the chain alone, no discriminator of whole "
-        "images trains the bands, and stages exchange less, or nothing at all. image_stage=none is short for it.",
-    )
-    generator: NetworkSettings = Field(
-        NetworkSettings(width=32, coarse_width=64), description="Sizes of G_o, the conventional generator."
-    )
-    discriminator: NetworkSettings = Field(
-        NetworkSettings(width=32, coarse_width=64), description="Sizes of D_o, the discriminator of whole images."
-    )
-    attention: bool = Field(True, description="Use max-attention inside G_o.")
-    alpha: Literal["scalar", "per_band"] = Field(
-        "scalar", description="scalar: one blend weight for the whole image. per_band: one for every band."
-    )
-    alpha_learning_rate: float = Field(2e-2, ge=0, description="Learning rate of the blend weight.")
-    solo_share: float = Field(
-        0.25, ge=0, le=1, description="Share of the batch on which G_o is judged alone, by a discriminator of its own."
-    )
-    chain_share: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="Share of the batch on which the chain's image is judged alone. The rest is the blend.",
-    )
-    tie: float = Field(1.0, ge=0, description="Weight of |LL_L of G_o's image - LL_L of the chain|^2, both normalised.")
 
 
 class ModelSettings(SettingGroup):
@@ -220,12 +191,13 @@ class ModelSettings(SettingGroup):
             raise InputError(
                 f"image_stage: solo_share + chain_share is {shares:g}, more than the whole batch; make them 1 at most"
             )
-        if self.band_plan().gans and round(self.image_stage.solo_share * self.batch) >= self.batch:
+        if self.band_plan().gans and self.solo_count >= self.batch:
             raise InputError(
                 f"image_stage.solo_share: {self.image_stage.solo_share:g} of a batch of {self.batch} leaves none for "
                 "the images of the chain; make it smaller, or train G_o alone with plan.bands=none"
             )
         self._check_experts()
+        self._check_companion()
         count = self.noise_count
         check_noise(self.noise.training, count, self.noise.dimensions)
         check_noise(self.noise.generation, count, self.noise.dimensions)
@@ -257,6 +229,11 @@ class ModelSettings(SettingGroup):
         if not self.image_stage.enabled:
             raise InputError(
                 "image_stage.enabled: false with system=fusion, whose G_o and D_o are those of the image; leave it out"
+            )
+        if self.image_stage.companion != "attention":
+            raise InputError(
+                f"image_stage.companion: {self.image_stage.companion} with system=fusion, whose G_o is the generator "
+                "with max-attention; leave it out, or set system=bands"
             )
         if self.loss.kind != "hinge":
             raise InputError(
@@ -303,6 +280,14 @@ class ModelSettings(SettingGroup):
             if not 1 <= level <= self.levels:
                 raise InputError(f"flow.crop: level {level} does not exist; levels are 1 (finest) to {self.levels}")
 
+    def _check_companion(self) -> None:
+        stage = self.image_stage
+        stage.check_companion(self.image_size)
+        if self.needs_pool and stage.pool.size < self.classes:
+            raise InputError(
+                f"image_stage.pool.size: {stage.pool.size} samples for {self.classes} classes; give at least one each"
+            )
+
     def _check_students(self, plan: BandPlan) -> None:
         check_choices(plan, self.distil.guidance, "distil.guidance")
         if self.distil.solver == "heun" and self.distil.evaluations % 2:
@@ -336,6 +321,18 @@ class ModelSettings(SettingGroup):
                 "image_stage.enabled: students learn of their teachers alone, and this stage trains none of them: set "
                 "image_stage.enabled=false"
             )
+
+    @property
+    def solo_count(self) -> int:
+        """Samples of a batch on which the companion is judged alone; none where it has a loss of its own."""
+        return round(self.image_stage.solo_share * self.batch) if self.image_stage.is_adversarial else 0
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether samples of the companion may have to be made ahead: one to blend with, that takes many passes."""
+        kind = self.image_stage.companion
+        blends = self.image_stage.enabled and bool(self.band_plan().gans)
+        return blends and (kind in POOLED or is_imported(kind))
 
     @property
     def noise_count(self) -> int:

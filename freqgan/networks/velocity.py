@@ -149,9 +149,10 @@ class VelocityNetwork(nn.Module):
         variance = ((1 - time).square() + time.square())[:, None, None, None]
         linear = (2 * time - 1)[:, None, None, None] / variance * x
         scale = variance.rsqrt()
-        return linear + scale * self._rest(x * scale, time, condition).float()
+        return linear + scale * self.residual(x * scale, time, condition).float()
 
-    def _rest(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
+    def residual(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
+        """Return what the blocks alone predict (B, C, h, h) at ``x`` (B, C, h, h), of unit variance, and times (B,)."""
         style = self._style(time, condition)
         height, width = x.shape[-2:]
         x = self._folded(x)

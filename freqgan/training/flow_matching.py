@@ -23,6 +23,7 @@ from freqgan.model.flow_expert import FlowExpert, build_velocity_pair
 from freqgan.model.generators import AVERAGE
 from freqgan.model.needs import stages_with_output
 from freqgan.model.plan import Gan
+from freqgan.model.probability_flow import draw_times
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import compressed
 from freqgan.networks.generators import pooled
@@ -134,10 +135,7 @@ class FlowMatching:
         """Return the draws of this replica's rows; all rows are drawn."""
         settings, flow, rows, device = self.settings, self.settings.flow, self.replica.rows(batch), self.chain.device
         rng = generator_for(settings.seed, "flow matching", self.name, step)
-        # One time in each of B equal parts of its distribution: less variance than B independent ones.
-        places = (torch.randperm(batch, generator=rng) + torch.rand(batch, generator=rng)) / batch
-        normal = torch.special.ndtri(places.double().clamp(1e-6, 1 - 1e-6)).float()
-        time = torch.sigmoid(flow.time_mean + flow.time_deviation * normal)
+        time = draw_times(batch, flow.time_mean, flow.time_deviation, rng)
         strength = flow.condition_noise * torch.rand(batch, generator=rng) * bool(self.gan.seen)
         dropped = torch.rand(batch, generator=rng) < flow.drop
         noise = torch.randn(batch, *self.expert.noise_shape, generator=rng)

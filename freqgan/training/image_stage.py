@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from freqgan.bands import Band
+from freqgan.companions.image_generator import ImageGenerator
 from freqgan.model.chain import Chain
-from freqgan.model.generators import ImageGenerator, coarse_noise
+from freqgan.model.generators import AVERAGE, Blend, coarse_noise
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.discriminators import Discriminator
@@ -19,6 +20,7 @@ from freqgan.recipe.health import deviations
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import seeded
 from freqgan.tensor_dicts import Metrics, State, add_prefix, strip_prefix
+from freqgan.training.companion_trainer import CompanionTrainer
 from freqgan.training.discriminator_trainer import DiscriminatorInput, DiscriminatorTrainer, unconditional
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.level_discriminators import LevelDiscriminators, LevelImages
@@ -31,13 +33,13 @@ class ImageStepResult(NamedTuple):
     """The result of a step of the image stage.
 
     Attributes:
-        images: (B, C, N, N), blended.
+        images: (B, C, N, N), blended; None where none were made.
         metrics: plain numbers.
         feedback: by name of a GAN, the gradient of the mean loss over the batch by its output, of that output's shape.
 
     """
 
-    images: Tensor
+    images: Tensor | None
     metrics: Metrics
     feedback: dict[str, Tensor]
 
@@ -50,6 +52,7 @@ class ImageStageInput(NamedTuple):
         labels: (B,) int64, for a model with classes.
         choices: of ensemble members, (B,) int64 by band.
         outputs: of the chain's GANs, (B, C * bands, h, h) by name.
+        samples: (B, C, N, N), of a companion that learns nothing from them; None of one that discriminators train.
 
     """
 
@@ -57,6 +60,7 @@ class ImageStageInput(NamedTuple):
     labels: Tensor | None
     choices: dict[Band, Tensor]
     outputs: dict[str, Tensor]
+    samples: Tensor | None
 
 
 class ImageStageOutput(NamedTuple):
@@ -107,15 +111,19 @@ class ImageStage:
     LL1 was negative where that of the band's own was positive, and contrast ended 8 to 15 % too high). G_o is tied to
     the chain: it gets the noise of the coarsest low band, and its own coarsest low band is pulled toward the chain's;
     two unrelated images blended would be a double exposure. With a plan of no GANs all of it is G_o.
+
+    A companion with a loss of its own stands in the place of G_o where the settings say so. It is trained by that loss
+    alone: no gradient of D_o reaches it, no discriminator judges it alone, and it is not tied. alpha learns as always.
     """
 
     def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
         self.chain, self.name, self.capture = chain, IMAGE_STAGE, capture
         settings = chain.settings
         blend_rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
+        self.companion_trainer = None if settings.image_stage.is_adversarial else CompanionTrainer(chain)
         self.trainer = GanTrainer(
             IMAGE_STAGE,
-            ImageGenerator(chain).to(chain.device),
+            self._build_generator().to(chain.device),
             self._build_discriminator(IMAGE_STAGE),
             settings,
             settings.image_size,
@@ -123,10 +131,16 @@ class ImageStage:
             capture=capture,
         )
         self.level_discriminators = LevelDiscriminators(chain, capture)
-        self.solo_count = round(settings.image_stage.solo_share * settings.batch) if chain.plan.gans else 0
+        self.solo_count = settings.solo_count if chain.plan.gans else 0
         self.solo_trainer = self._build_solo_trainer() if self.solo_count else None
         self._make_images = capture_values(self._compute_images, capture)
         self._generator_gradients = capture_gradients(self._compute_generator_gradients, capture)
+
+    def _build_generator(self) -> nn.Module:
+        """Return what D_o trains: G_o and the blend, or the blend alone."""
+        if self.companion_trainer is None:
+            return ImageGenerator(self.chain)
+        return nn.ModuleDict({"blend": Blend(self.chain)})
 
     def _build_discriminator(self, name: str) -> Discriminator:
         settings = self.settings
@@ -152,9 +166,16 @@ class ImageStage:
 
     @property
     def generator(self) -> ImageGenerator:
-        """G_o and the blend, as trained (not averaged)."""
+        """G_o and the blend, as trained (not averaged); of a companion that discriminators train."""
         assert isinstance(self.trainer.generator, ImageGenerator)
         return self.trainer.generator
+
+    @property
+    def blend(self) -> Blend:
+        """The blend as trained (not averaged)."""
+        blend = self.trainer.generator.blend
+        assert isinstance(blend, Blend)
+        return blend
 
     def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
         """Train on one batch and return its images, metrics and the gradients for the bands.
@@ -187,9 +208,13 @@ class ImageStage:
         self.trainer.update_generator(gradients, updates)
         metrics |= gradients.metrics | deviations(real.images[self._judged_rows], fake.judged)
         if self.chain.plan.gans:
-            metrics |= self.generator.blend.alphas()
+            metrics |= self.blend.alphas()
+        if self.companion_trainer is not None:
+            metrics |= self.companion_trainer.train(updates, real.images, inputs.labels)
         numbers = updates.numbers(metrics)
         self.trainer.update_average(step)
+        if self.companion_trainer is not None:
+            self.companion_trainer.update_average(step)
         # A replayed graph overwrites its gradients at the next step. Without feedback there are none.
         copies = [gradient.clone() for gradient in gradients.to_inputs]
         feedback = dict(zip(outputs, copies, strict=settings.feeds_back))
@@ -200,11 +225,15 @@ class ImageStage:
     def _inputs(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStageInput:
         settings, batch = self.settings, len(labels)
         choices = self.chain.choices(settings.seed, step, batch)
+        noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=batch), choices)
+        own_labels = labels.to(self.chain.device) if settings.classes else None
+        companion = self.companion_trainer
         inputs = ImageStageInput(
-            noise=coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=batch), choices),
-            labels=labels.to(self.chain.device) if settings.classes else None,
+            noise=noise,
+            labels=own_labels,
             choices=choices,
             outputs=dict(outputs),
+            samples=None if companion is None else companion.samples(step, noise, own_labels),
         )
         return self._with_leaves(inputs)
 
@@ -215,12 +244,14 @@ class ImageStage:
         return inputs._replace(outputs=leaves)
 
     def _compute_images(self, inputs: ImageStageInput) -> ImageStageOutput:
-        conventional = self.trainer.generate(inputs.noise, labels=inputs.labels)
+        conventional = inputs.samples
+        if conventional is None:
+            conventional = self.trainer.generate(inputs.noise, labels=inputs.labels)
         if not self.chain.plan.gans:
             return ImageStageOutput(conventional, conventional, conventional, levels={}, coarsest=None)
         bands = self.chain.bands(inputs.outputs, inputs.choices)
         frequency = self.chain.image(bands)
-        blended = self.generator.blend(frequency, conventional)
+        blended = self.blend(frequency, conventional)
         return ImageStageOutput(
             conventional,
             blended,
@@ -273,7 +304,7 @@ class ImageStage:
         self, inputs: ImageStageInput, real: RealTargets, fake: ImageStageOutput
     ) -> Gradients:
         """Return the gradients of all losses by the weights of G_o and alpha and by the chain's outputs."""
-        recompute = not fake.conventional.requires_grad  # a replayed graph gives values alone, without their history
+        recompute = not fake.judged.requires_grad  # a replayed graph gives values alone, without their history
         if recompute:
             inputs = self._with_leaves(inputs)
             fake = self._compute_images(inputs)
@@ -295,7 +326,7 @@ class ImageStage:
         if self.solo_trainer is not None:
             value = self.solo_trainer.generator_loss(*self._solo_inputs(real, fake, labels))
             solo = [LossTerm("loss_g_solo", solo_share, value)]
-        if fake.coarsest is not None:
+        if fake.coarsest is not None and self.companion_trainer is None:
             value = functional.mse_loss(self._coarsest_band(fake.conventional), fake.coarsest)
             tie = [LossTerm("tie", self.settings.image_stage.tie, value)]
         by_level = self.level_discriminators.losses(real.levels, fake.levels, labels)
@@ -316,14 +347,20 @@ class ImageStage:
         self.level_discriminators.scale_rate(scale)
         if self.solo_trainer is not None:
             self.solo_trainer.scale_rate(scale)
+        if self.companion_trainer is not None:
+            self.companion_trainer.scale_rate(scale)
 
     def state_dict(self) -> State:
         """Return the state of all networks, averages and optimisers."""
         solo = {} if self.solo_trainer is None else add_prefix(SOLO, self.solo_trainer.state_dict())
-        return self.trainer.state_dict() | self.level_discriminators.state_dict() | solo
+        companion = {} if self.companion_trainer is None else self.companion_trainer.state_dict()
+        return self.trainer.state_dict() | self.level_discriminators.state_dict() | solo | companion
 
     def load_state_dict(self, state: State) -> None:
         """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
+        if self.companion_trainer is not None:
+            self.companion_trainer.load_state_dict(state)
+            state = {name: value for name, value in state.items() if not name.startswith(f"{AVERAGE}.other.")}
         self.trainer.load_state_dict(state)
         self.level_discriminators.load_state_dict(state)
         if self.solo_trainer is not None:

@@ -64,15 +64,17 @@ class StepUpdates:
         )
         self._finite = torch.ones((), device=device)
         self._losses: dict[str, tuple[Tensor, Tensor]] = {}  # whether it and all before were finite, and its loss
+        self._remedies: dict[str, str] = {}
 
-    def apply(self, adam: ScheduledAdam, gradients: Gradients, label: str) -> None:
-        """Update the network of ``adam``, which messages call ``label``."""
+    def apply(self, adam: ScheduledAdam, gradients: Gradients, label: str, remedy: str = "") -> None:
+        """Update the network of ``adam``, which messages call ``label``, with a ``remedy`` of its own if it has one."""
         *means, mean_loss = self.replica.mean([*gradients.gradients, gradients.loss])
         # The largest magnitude of all: one launch for all tensors on a GPU; one for each costs more than the update.
         largest = get_total_norm([mean_loss, *means, *gradients.to_inputs], inf)
         self._finite = torch.minimum(self._finite, largest.isfinite().float())
         adam.update(means, self.step * self.settings.batch, 1 - self._finite)
         self._losses[label] = self._finite, mean_loss.detach()
+        self._remedies[label] = remedy or self._remedy
 
     def numbers(self, metrics: Mapping[str, Tensor]) -> Metrics:
         """Return ``metrics``, scalars of shape (), as numbers of Python.
@@ -87,6 +89,6 @@ class StepUpdates:
             if not numbers.pop(f"{label} finite"):
                 raise DivergedError(
                     f"{label}'s loss or gradient is not finite at step {self.step} (loss {float(loss):g}); its weights "
-                    f"are unchanged. Run again {self._remedy}"
+                    f"are unchanged. Run again {self._remedies[label]}"
                 )
         return numbers

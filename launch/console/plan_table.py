@@ -19,9 +19,9 @@ from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from freqgan.training.band_gan import BandGan
+from freqgan.training.companion_stage import CompanionStage, build_image_stage
 from freqgan.training.distillation import Distillation
 from freqgan.training.fusion import FusionStage
-from freqgan.training.image_stage import ImageStage
 from launch.console.tables import result_console
 from launch.settings.load import dump_settings
 
@@ -36,7 +36,7 @@ class PlanRow:
     Attributes:
         order: its place in the chain, from 1.
         name: the stage's.
-        kind: of the expert, gan, flow or student; a GAN for the image stage.
+        kind: of the expert, gan, flow or student; of the image stage its companion, or gan if discriminators train it.
         shape: C x H x W of what it generates.
         condition: what it sees.
         network_parameters: of the generator, or of the network of a flow expert.
@@ -73,10 +73,9 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         counts = _count(fusion.trainer.generator), sum(map(_count, judges))
         return [PlanRow(1, FUSION_STAGE, "gan", shape, "noise: G_o, G_l and G_h, blended", *counts)]
     if settings.image_stage.enabled:
-        trainer = ImageStage(chain).trainer
         seen = "all bands, transformed back and blended"
-        counts = _count(trainer.generator), _count(trainer.discriminator)
-        rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, "gan", shape, seen, *counts))
+        kind = "gan" if settings.image_stage.is_adversarial else settings.image_stage.companion
+        rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, kind, shape, seen, *_image_counts(chain)))
     return rows
 
 
@@ -121,8 +120,8 @@ def parameter_cells(row: PlanRow, rows: Sequence[PlanRow]) -> list[str]:
 
 def print_plan(settings: RunSettings) -> None:
     """Print settings and plan on stdout."""
-    print(dump_settings(settings))
     rows = plan_rows(settings)
+    print(dump_settings(settings))
     table = Table(title=plan_title(settings))
     for heading in expert_columns(rows):
         table.add_column(heading, justify="right" if heading == "order" else "left")
@@ -146,6 +145,15 @@ def _expert_counts(chain: Chain, gan: Gan) -> tuple[int, int | None]:
         return _count(build_velocity_pair(chain, gan).network), None
     trainer = Distillation(chain, gan).trainer if gan.kind == "student" else BandGan(chain, gan).trainer
     return _count(trainer.generator), _count(trainer.discriminator)
+
+
+def _image_counts(chain: Chain) -> tuple[int, int | None]:
+    """Return the parameters of what makes images and blends them, and of D_o, where it is trained."""
+    stage = build_image_stage(chain)
+    companion = 0 if stage.companion_trainer is None else _count(stage.companion_trainer.network)
+    if isinstance(stage, CompanionStage):
+        return companion, None
+    return companion + _count(stage.trainer.generator), _count(stage.trainer.discriminator)
 
 
 def _count(network: nn.Module) -> int:

@@ -28,6 +28,7 @@ NAMES = {"loss_d": "discriminator", "loss_g": "generator"}
 FLOW_LOSS = "loss"
 FUSION_PARTS = {"image": "", "low band": "_low", "high bands": "_high"}
 """What the discriminators of the jointly trained system judge, and what the names of their metrics end with."""
+COMPANION_METRIC = "companion_"
 EVENLY_MATCHED = 0.693  # ln 2: softplus of two equal logits
 COLUMNS = 4
 SCORES = (LEARNED_FRECHET, "learned.kernel", "learned.precision", "learned.recall", "learned_holdout.frechet")
@@ -129,6 +130,26 @@ def lambda_curve(lines: Sequence[MetricsLine]) -> Image.Image:
     shares = _values(lines, FUSION_STAGE, "auxiliary_share")
     _draw(panel, lines, shares, color=INK, linestyle=":", label="auxiliary share")
     panel.legend(fontsize=6, ncols=2, frameon=False, labelcolor=INK)
+    return rendered(figure)
+
+
+def companion_curves(lines: Sequence[MetricsLine]) -> Image.Image | None:
+    """Return one small panel per metric of a companion with a loss of its own, over images seen; None without such."""
+    names = [name for name in lines[-1].stages.get(IMAGE_STAGE, {}) if name.startswith(COMPANION_METRIC)]
+    if not names:
+        return None
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(10, 1.5 * rows + 0.4))
+    _set_margins(figure, left=0.05, wspace=0.3, hspace=0.35)
+    panels: list[Any] = list(figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).flat)
+    for panel, name in zip(panels, names, strict=False):
+        values = _values(lines, IMAGE_STAGE, name)
+        _style(panel, name.removeprefix(COMPANION_METRIC).replace("_", " "))
+        _draw(panel, lines, values, color=COLOURS["loss_g"])
+        low, high = np.nanquantile(values, [0.01, 0.99]) if len(values) > POINTS else (min(values), max(values))
+        margin = 0.05 * (high - low) or 1.0
+        panel.set_ylim(low - margin, high + margin)
+    _finish(panels, len(names))
     return rendered(figure)
 
 

@@ -30,6 +30,7 @@ from launch.drawing.figures import make_figures, sample_count
 from launch.drawing.grids import encode_png
 from launch.pages.curves import (
     alpha_curve,
+    companion_curves,
     flow_loss_curves,
     lambda_curve,
     loss_curves,
@@ -129,6 +130,9 @@ def _content(
         "fit": figures.fit,
         "rows": plan_rows(settings),
         "experts": _noun(settings),
+        "has_flows": any(gan.kind == "flow" for gan in settings.band_plan().gans),
+        "companion": settings.image_stage.companion,
+        "has_tie": settings.image_stage.is_adversarial,
         "seconds": _seconds(lines),
         "evaluations": evaluations,
         "held_out": logs.held_out,
@@ -153,6 +157,7 @@ def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> d
     pictures = {
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
         "curves-flow": flow_loss_curves(lines, logs.held_out),
+        "curves-companion": companion_curves(lines),
         "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled and not is_fusion else None,
         "curves-lambda": lambda_curve(lines) if is_fusion else None,
         "curves-speed": None if logs.is_free else speed_curve(lines),
@@ -164,7 +169,7 @@ def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> d
 def _noun(settings: RunSettings) -> str:
     """Return what the page calls the experts."""
     kinds = {gan.kind for gan in settings.band_plan().gans}
-    if len(kinds) > 1:
+    if len(kinds) > 1 or not (kinds or settings.image_stage.is_adversarial):
         return "experts"
     return {"gan": "GANs", "flow": "flow experts", "student": "students"}[next(iter(kinds), "gan")]
 
@@ -186,6 +191,8 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthe
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),
     ]
+    if alphas and settings.image_stage.companion != "attention":
+        facts.append(("companion", settings.image_stage.companion))
     if settings.band_plan().gans and alphas:
         facts.append(("alpha", _range_text(list(alphas.values()))))
     if share is not None:

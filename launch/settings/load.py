@@ -43,6 +43,7 @@ IMPLIED: dict[tuple[str, str], Values] = {
     ("system", "fusion"): {
         **WITHOUT_EXPERTS,
         "system": "fusion",
+        "image_stage": {"enabled": True, "companion": "attention"},
         "plan": PlanSettings().model_dump(),
         "packets": {},
         "loss": {"kind": "hinge"},

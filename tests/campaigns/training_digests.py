@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tests.campaigns.every_transform import GREY_16, TWO_LEVELS, VARIANTS, write_grey_16_shards
+from tests.support.companions import stage_values
 from tests.support.runs import tiny_run_settings, trained, write_small_shards
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -30,6 +31,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "random crops, two at a time": {"ingest": {"crop": "random", "shuffle_shards": 2}, "image_size": 12},
     "grey, 8 bits": {**GREY_16, "bit_depth": 8},
     "fusion, two levels, labels": {"system": "fusion", "loss": {"kind": "hinge"}, "classes": 2, **TWO_LEVELS},
+    "companion: dcgan": {"image_stage": stage_values("dcgan")},
+    "companion: vae, labels": {"image_stage": stage_values("vae"), "classes": 2},
+    "companion: diffusion, per band": {"image_stage": stage_values("diffusion", alpha="per_band")},
+    "companion: autoregressive alone": {"image_stage": stage_values("autoregressive"), "plan": {"bands": "none"}},
+    "companion: flow alone, 16 bits": {"image_stage": stage_values("flow"), "plan": {"bands": "none"}, **GREY_16},
+    "companion: flow_matching": {"image_stage": stage_values("flow_matching")},
     "ray": {"executor": "ray", "max_failures": 0},
     "ray, replicas": {"executor": "ray", "max_failures": 0, "replicas": {"HL1": 2}},
 }  # fmt: skip

@@ -349,3 +349,29 @@ def test_shards_that_are_all_gone_are_told_by_verify(capsys: Capsys, tmp_path: P
 )
 def test_experts_that_cannot_be(capsys: Capsys, overrides: list[str], message: str) -> None:
     assert message in refused(train(capsys, "data=x", *overrides, "--dry-run"))
+
+
+# -- companions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["image_stage.companion=difusion"], "no companion is called 'difusion' (did you mean diffusion"),
+        (["image_stage.companion=a.b:"], "'a.b:' is no path of a class; write it as package.module:Class"),
+        (["image_stage.companion=nothing_there:A"], "module nothing_there of nothing_there:A cannot be imported"),
+        (["image_stage.companion=torch.nn:Linear"], "torch.nn:Linear cannot be built from the settings"),
+        (["image_stage.companion=vae", "image_stage.pool.every=100"], "makes a sample in one pass and needs no pool"),
+        (["image_stage.pool.size=8"], "the companion attention makes a sample in one pass"),
+        (["image_stage.companion=flow", "image_stage.glow.levels=7"], "image_stage.glow.levels: 7 halvings"),
+        (
+            ["image_stage.companion=diffusion", "classes=9", "image_stage.pool.size=8"],
+            "image_stage.pool.size: 8 samples for 9 classes; give at least one each",
+        ),
+        (["image_stage.companion=flow_matching", "image_stage.flow_matching.evaluations=5"], "is odd"),
+        (["image_stage.companion=diffusion", "image_stage.diffusion.target=x"], "must be 'v' or 'epsilon'"),
+        (["image_stage.vae.latent=0"], "image_stage.vae.latent = 0"),
+    ],
+)
+def test_companions_that_cannot_be(capsys: Capsys, overrides: list[str], message: str) -> None:
+    assert message in refused(train(capsys, "data=x", *overrides, "--dry-run"))

@@ -9,6 +9,7 @@ from freqgan.costing.baselines import VARIANTS, at_cost, variant
 from freqgan.costing.operator_count import OperatorCount, training_cost
 from freqgan.errors import InputError
 from freqgan.model.flow_expert import FlowExpert, build_velocity_pair
+from tests.support.companions import companion_of, companion_settings
 from tests.support.mixtures import FLOW_BELOW_GAN, FLOWS, SAMPLED
 from tests.support.models import chain_of, tiny_settings
 
@@ -116,6 +117,27 @@ def test_a_step_of_a_flow_expert_costs_three_passes_through_its_network() -> Non
             field(torch.zeros(2, *expert.noise_shape), 0.5)
         # The first layer's input has no gradient; fused attention computes its weights once more on the way back.
         assert 2.7 <= costs[gan.name] / (count.multiply_accumulates / 2) <= 3.3
+
+
+@pytest.mark.parametrize("kind", ["vae", "diffusion", "flow", "autoregressive"])
+def test_a_companion_alone_is_scaled_to_a_cost(kind: str) -> None:
+    settings = variant(companion_settings(kind), "single")
+    cost = sum(training_cost(settings).values())
+    scaled, found = at_cost(settings, 3 * cost)
+    assert 3 * cost <= found <= 4.5 * cost  # widths this small come in coarse steps
+    assert scaled.image_stage.companion == kind
+
+
+def test_samples_of_a_pool_are_shared_out_over_its_life() -> None:
+    """Twice as many samples, or half as many steps, add as much again; none of it is in a single step."""
+    pools = ({"size": 8, "every": 100}, {"size": 16, "every": 100}, {"size": 16, "every": 50})
+    costs = [training_cost(companion_settings("diffusion", {"pool": pool}))["image"] for pool in pools]
+    assert costs[1] - costs[0] > 0
+    assert costs[2] - costs[1] == pytest.approx(2 * (costs[1] - costs[0]))
+    network = companion_of("diffusion").requires_grad_(False)
+    with OperatorCount() as count:
+        network.sample(torch.zeros(1, network.numbers), None)
+    assert costs[1] - costs[0] == pytest.approx(count.multiply_accumulates * 8 / 100 / 4, rel=0.02)  # batches of 4
 
 
 def test_only_stages_that_give_samples_pay_for_them() -> None:

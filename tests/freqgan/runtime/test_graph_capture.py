@@ -39,10 +39,12 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     },
     "cosine bands, no feedback": {"transform": "dct", "feedback": {"weight": 0}},
     "Fourier bands": {"transform": "fft:meyer"},
+    "a companion with a loss of its own": {"image_stage": {"companion": "vae", "vae": {"latent": 8}}},
 }  # fmt: skip
 LONG = (
     "an ensemble, another wavelet", "two levels, one network for the high bands, bfloat16", "a ring", "no bands",
     "feedback as it is, a blend per band", "cosine bands, no feedback", "Fourier bands",
+    "a companion with a loss of its own",
 )  # fmt: skip
 STEPS = 2 * (WARM_UP + 1) + 4
 """Every second one with penalties: a kind of call that is recorded in its third and replayed from its fourth on."""

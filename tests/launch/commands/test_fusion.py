@@ -45,6 +45,10 @@ def test_status_generate_and_report(capsys: Capsys, tmp_path: Path, run: Path) -
     assert "6 of 6" in run_command(capsys, "status", run).out
     assert run_command(capsys, "generate", run, "--count", 3, "--out", tmp_path).code == 0
     assert len(list(tmp_path.glob("0000?.png"))) == 3
+    for part in ("chain", "companion"):
+        assert run_command(capsys, "generate", run, "--count", 1, "--part", part, "--out", tmp_path / part).code == 0
+    pictures = {(tmp_path / name / "00000.png").read_bytes() for name in (".", "chain", "companion")}
+    assert len(pictures) == 3
     page = (run / "report.html").read_text()
     assert "Three generators trained as one" in page
     assert "<dt>lambda</dt><dd>0.0" in page

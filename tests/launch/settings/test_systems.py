@@ -45,6 +45,7 @@ def test_single_is_short_for_no_bands(tmp_path: Path) -> None:
         (["plan.bands=none"], r"plan.bands: none with system=fusion.*leave it out, or set system=bands"),
         (["plan.high_gans.1=1"], r"plan.high_gans: \{1: 1\} with system=fusion"),
         (["plan.cycles=2"], r"plan.cycles: 2 with system=fusion"),
+        (["image_stage.companion=vae"], r"image_stage.companion: vae with system=fusion.*leave it out"),
         (["image_stage=none"], r"image_stage.enabled: false with system=fusion"),
         (["loss.kind=relativistic"], r"loss.kind: relativistic with system=fusion.*set loss.kind=hinge"),
         (["pace=free"], r"pace: free with system=fusion"),

@@ -1,0 +1,96 @@
+"""Companions that discriminators train: a residual generator, with max-attention or without, and a DCGAN."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from freqgan.companions.protocol import Companion
+from freqgan.model.settings import ModelSettings
+from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.networks.blocks import (
+    EMBEDDING_DEVIATION,
+    RECTIFIER_GAIN,
+    activate,
+    convolution,
+    dense,
+    grid_patch,
+    halving_sides,
+)
+from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.networks.settings import NetworkSettings
+
+
+class ResidualGenerator(RootGenerator, Companion):
+    """The residual generator of whole images; with ``attention``, max-attention at a coarse resolution."""
+
+    is_adversarial = True
+
+    def __init__(self, shape: GeneratorShape, settings: NetworkSettings, *, attention: bool) -> None:
+        super().__init__(shape, settings, attention=attention)
+        self.numbers = shape.noise
+
+    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, n) and labels, (B,) or None."""
+        condition_noise = torch.zeros(len(noise), device=noise.device)
+        out: Tensor = self(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
+        return out
+
+
+class DcganGenerator(Companion):
+    """The generator of Radford et al. 2016: a dense layer to 4x4 cells, then transposed 4x4 convolutions of stride 2.
+
+    Without their batch normalisation: with it a sample would depend on its neighbours in the batch, and a replayed
+    step on how often it was replayed. Weights are scaled by variance in its place, and labels are added to the noise.
+    """
+
+    is_adversarial = True
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        sizes = settings.image_stage.generator
+        self.numbers = settings.noise.dimensions
+        self.sides = halving_sides(settings.image_size)
+        widths = [sizes.coarse_width] * (len(self.sides) - 1) + [sizes.width]
+        self.embed = nn.Embedding(settings.classes, self.numbers) if settings.classes else None
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
+        self.start = dense(self.numbers, widths[0] * self.sides[0] ** 2, gain=RECTIFIER_GAIN)
+        self.grow = nn.ModuleList(_doubling(a, b) for a, b in pairwise(widths))
+        self.head = convolution(widths[-1], settings.channels, 3)
+
+    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, n) and labels, (B,) or None."""
+        if self.embed is not None and labels is not None:
+            noise = noise + self.embed(labels)
+        x = activate(self.start(noise).unflatten(1, (-1, self.sides[0], self.sides[0])))
+        for layer, side in zip(self.grow, self.sides[1:], strict=True):
+            x = activate(layer(x)[..., :side, :side])
+        return functional.tanh(self.head(x))
+
+
+def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """Return a transposed convolution that doubles sides; four of its weights of an input reach each output."""
+    layer = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+    nn.init.normal_(layer.weight, std=RECTIFIER_GAIN * (4 * inputs) ** -0.5)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # bias exists: the layer was built with one
+    return layer
+
+
+def residual_generator(settings: ModelSettings, *, attention: bool) -> ResidualGenerator:
+    """Return the residual generator of the sizes in ``settings``."""
+    stage = settings.image_stage
+    shape = GeneratorShape(
+        side=settings.image_size,
+        patch=grid_patch(settings.image_size, stage.generator.patch),
+        channels=settings.channels,
+        base_channels=0,
+        condition_channels=0,
+        noise=settings.noise.dimensions,
+        classes=settings.classes,
+        name=IMAGE_STAGE,
+    )
+    return ResidualGenerator(shape, stage.generator, attention=attention)

@@ -22,7 +22,13 @@ def faulty(s3_server: str) -> Iterator[Bench]:
         yield prepared
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+LONG = {"503, for ever"}
+"""The client's own retries of it take ten seconds; a stall for ever is given up in the same way."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.long] * (case.name in LONG)) for case in CASES]
+)
 def test_nothing_wrong_is_delivered(case: Case, faulty: Bench) -> None:
     right, words, _ = outcome(case, faulty, patience_of(case))
     assert right, words

@@ -231,6 +231,7 @@ def test_stopped_and_resumed(tmp_path: Path, data: Path, right: str) -> None:
     assert any("damaged images stay left out, as quarantine.jsonl" in note for note in events.notes)
 
 
+@pytest.mark.long
 def test_actors_with_several_readers(tmp_path: Path, data: Path, ray_cluster: None) -> None:
     damaged_images(data, DAMAGED)
     run = tmp_path / "run"

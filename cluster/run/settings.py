@@ -235,6 +235,9 @@ class RunSettings(ExecutionSettings, ModelSettings):
             raise InputError(
                 "pace: free with system=fusion, which is one stage and has nobody to be ahead of; leave it out"
             )
+        for key in ("only", "stage_images") if self.system == "fusion" else ():
+            if given := getattr(self, key):
+                raise InputError(f"{key}: {', '.join(given)} with system=fusion, which is one stage; leave it out")
         if self.pace == "together":
             for key in ("only", "stage_images"):
                 if getattr(self, key):

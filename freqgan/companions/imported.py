@@ -49,17 +49,32 @@ def _import_class(path: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
+        lacking = getattr(error, "name", None)
+        if isinstance(error, ModuleNotFoundError) and lacking not in (None, *_packages_of(module_name)):
+            raise InputError(
+                f"image_stage.companion: module {module_name} of {path} needs {lacking}, which is not there: pip "
+                f"install it on every machine that trains"
+            ) from error
         raise InputError(
             f"image_stage.companion: module {module_name} of {path} cannot be imported ({type(error).__name__}: "
             f"{first_line(error)}); install it, or name its folder in PYTHONPATH, on every machine that trains"
         ) from error
     if not hasattr(module, name):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise InputError(f"image_stage.companion: {module_name} has no class {name!r}{nearest(name, classes)}")
+        raise InputError(
+            f"image_stage.companion: {module_name} has no class {name!r}{nearest(name, classes)}; name one "
+            "that is there, as module:Class"
+        )
     owner = getattr(module, name)
     if not (isinstance(owner, type) and issubclass(owner, nn.Module)):
         raise InputError(f"image_stage.companion: {path} is no class of torch.nn.Module; {REMEDY}")
     return owner
+
+
+def _packages_of(module_name: str) -> list[str]:
+    """Return the module and the packages around it: "a.b.c", "a.b", "a"."""
+    parts = module_name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def _check(path: str, companion: Any) -> None:

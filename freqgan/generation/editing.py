@@ -40,7 +40,10 @@ def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draw
         raise InputError(f"the low band of level {level} has {side} x {side} pixels, not {tuple(low.shape[-2:])}")
     fixed = known_bands(synthesiser, low, level)
     if all(set(gan.bands) <= fixed.keys() for gan in chain.plan.gans):
-        raise InputError(f"the model has no GAN for the bands of level {level} or finer: nothing can be made up")
+        raise InputError(
+            f"the model has no GAN for the bands of level {level} or finer: nothing can be made up; take a model with "
+            "experts of bands (system=bands)"
+        )
     return chain.image(synthesiser.run_chain(draws, fixed))
 
 

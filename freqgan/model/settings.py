@@ -260,7 +260,9 @@ class ModelSettings(SettingGroup):
     def _check_experts(self) -> None:
         plan = self.band_plan()
         if not self.image_stage.enabled and not plan.gans:
-            raise InputError("image_stage.enabled: false, with plan.bands=none: nothing is left to train")
+            raise InputError(
+                "image_stage.enabled: false, with plan.bands=none: nothing is left to train; leave one of them out"
+            )
         check_choices(plan, self.generation.guidance, "generation.guidance")
         if self.generation.solver == "heun" and self.generation.evaluations % 2:
             raise InputError(

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from freqgan.companions.image_generator import rest_of_noise, whole_noise
 from freqgan.companions.kinds import build_companion
+from freqgan.companions.protocol import CompanionLoss
+from freqgan.errors import InputError
 from freqgan.model.chain import Chain
 from freqgan.model.generators import AVERAGE
 from freqgan.model.stage_names import IMAGE_STAGE
@@ -84,6 +86,11 @@ class CompanionTrainer:
         self._prepare(images)
         rng = generator_for(settings.seed, COMPANION, step)
         loss = self.network.loss(images, labels, rng, min(1.0, step * settings.batch / settings.images))
+        if not isinstance(loss, CompanionLoss):
+            raise InputError(
+                f"image_stage.companion: {settings.image_stage.companion}.loss returned a {type(loss).__name__}; have "
+                "it return freqgan.companions.protocol.CompanionLoss(value, metrics)"
+            )
         gradients, _ = self.adam.gradients(loss.value)
         remedy = f"with a lower image_stage.companion_optimiser.learning_rate (now {rate:g})"
         value = loss.value.detach()

@@ -64,6 +64,8 @@ def evaluate_command(
         measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
         if parts and not checkpoint.settings.image_stage.enabled:
             note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
+        elif parts and len(measured_parts) == 1:
+            note("--parts: the model has no bands: its images are those of one generator, and are scored once")
         scores = evaluate_checkpoint(
             checkpoint, data, count=count, seed=seed, note=note, parts=measured_parts, extra=extra,
             synthesiser=synthesiser, learned=learned,

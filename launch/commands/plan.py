@@ -149,7 +149,8 @@ def expectations(
         f"costs: {costs.source}",
         f"bottleneck: {plan.devices[slowest].name} ({_load(plan, slowest)[0]}), {1e3 * plan.step_s:,.2f} ms a step; "
         f"no plan has less than {1e3 * plan.lower_bound_s:,.2f}",
-        f"replicas: {', '.join(cut) if cut else 'none, every stage is whole'}",
+        f"{'workers' if settings.system == 'fusion' else 'replicas'}: "
+        f"{', '.join(cut) if cut else 'none, every stage is whole'}",
         f"busiest link: {1e3 * link_s:,.2f} ms a step at {gbit:g} Gbit/s",
         f"expected: {outcome.images_per_s:,.0f} images/s with a window of {settings.window} (simulated; "
         f"{plan.images_per_s:,.0f} without links and waiting)",

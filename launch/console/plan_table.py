@@ -73,7 +73,7 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         counts = _count(fusion.trainer.generator), sum(map(_count, judges))
         return [PlanRow(1, FUSION_STAGE, "gan", shape, "noise: G_o, G_l and G_h, blended", *counts)]
     if settings.image_stage.enabled:
-        seen = "all bands, transformed back and blended"
+        seen = "all bands, transformed back and blended" if rows else "noise: there are no bands"
         kind = "gan" if settings.image_stage.is_adversarial else settings.image_stage.companion
         rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, kind, shape, seen, *_image_counts(chain)))
     return rows
@@ -84,13 +84,15 @@ def experts_text(settings: ModelSettings) -> str:
     if settings.system == "fusion":
         return "2 generators, trained with that of the image as one GAN"
     kinds = Counter(gan.kind for gan in settings.band_plan().gans)
-    return " and ".join(counted(kinds[kind], KIND_NAMES[kind]) for kind in kinds) or "0 GANs"
+    return " and ".join(counted(kinds[kind], KIND_NAMES[kind]) for kind in kinds) or "none"
 
 
 def plan_title(settings: ModelSettings) -> str:
     """Return the title of a table of all stages."""
     if settings.system == "fusion":
         return "three generators and three discriminators, trained as one stage"
+    if not settings.band_plan().gans:
+        return "no bands: the generator of the image stage alone"
     stage = ", and the image stage" if settings.image_stage.enabled else "; there is no image stage"
     return f"{experts_text(settings)} in the order of the chain{stage}"
 

@@ -225,12 +225,15 @@ def left_text(record: StepRecord, settings: RunSettings, first_step: int) -> str
 
 
 def losses_text(record: StepRecord) -> str:
-    """Return "<name> <loss of D>/<loss of G>" per GAN and "<name> <loss>" per flow expert, two spaces apart."""
+    """Return "<name> <loss of D>/<loss of G>" per GAN and "<name> <loss>" per flow expert, two spaces apart.
+
+    The loss of a companion that has one of its own follows that of the image stage.
+    """
     parts = [(name, _loss_text(numbers)) for name, numbers in record.stages.items()]
     return "  ".join(f"{name} {text}" for name, text in parts if text)
 
 
 def _loss_text(numbers: Metrics) -> str:
-    if "loss_d" in numbers and "loss_g" in numbers:
-        return f"{numbers['loss_d']:.2f}/{numbers['loss_g']:.2f}"
-    return f"{numbers['loss']:.3f}" if "loss" in numbers else ""
+    both = f"{numbers['loss_d']:.2f}/{numbers['loss_g']:.2f}" if {"loss_d", "loss_g"} <= numbers.keys() else ""
+    own = [f"{numbers[key]:.3f}" for key in ("loss", "companion_loss") if key in numbers]
+    return " ".join(filter(None, [both, *own]))

@@ -158,7 +158,7 @@ def _curves(lines: list[MetricsLine], logs: RunLogs, settings: RunSettings) -> d
         "curves-losses": loss_curves(lines, settings.loss.kind == "relativistic"),
         "curves-flow": flow_loss_curves(lines, logs.held_out),
         "curves-companion": companion_curves(lines),
-        "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled and not is_fusion else None,
+        "curves-alpha": alpha_curve(lines) if settings.image_stage.enabled and settings.band_plan().gans else None,
         "curves-lambda": lambda_curve(lines) if is_fusion else None,
         "curves-speed": None if logs.is_free else speed_curve(lines),
         "timeline": None if logs.is_free else timeline(lines),

@@ -60,8 +60,8 @@ def _check_keys(values: Mapping[Any, Any], model: type[BaseModel], group: type[B
 def no_group(name: str, value: Any, group: type[BaseModel]) -> InputError:
     """Return the error of a value where a group of settings is."""
     settings = ", ".join(group.model_fields)
-    none = f"; {name}=none is {name}.enabled=false" if "enabled" in group.model_fields else ""
-    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; it holds {settings}{none}")
+    none = f"{name}=none is short for {name}.enabled=false; " if "enabled" in group.model_fields else ""
+    return InputError(f"{name}: is a group of settings and cannot be {_shown(value)}; {none}it holds {settings}")
 
 
 def unknown_setting(name: str, model: type[BaseModel]) -> InputError:

@@ -115,7 +115,18 @@ def validate(values: Values, model: type[Model], *, stored: bool = False) -> Mod
     try:
         return model.model_validate(values, context=AS_STORED if stored else None)
     except ValidationError as error:
-        raise InputError(explain(error, model)) from error
+        raise InputError(explain(error, model) + _words_text(error)) from error
+
+
+def _words_text(error: ValidationError) -> str:
+    """Return the single words that may stand in the place of refused ones: "; experts may be one word: gan, flow"."""
+    texts = []
+    for detail in error.errors():
+        key, given = detail["loc"][0] if detail["loc"] else "", detail["input"]
+        words = [*SHORTHANDS.get(str(key), {}), *(word for name, word in IMPLIED if name == key)]
+        if words and len(detail["loc"]) == 1 and isinstance(given, str):
+            texts.append(f"; a single word that {key} may be: {', '.join(words)}{nearest(given, words)}")
+    return "".join(texts)
 
 
 def preset_names() -> list[str]:

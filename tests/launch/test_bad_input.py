@@ -323,6 +323,8 @@ def test_shards_that_are_all_gone_are_told_by_verify(capsys: Capsys, tmp_path: P
     ("overrides", "message"),
     [
         (["experts.LL1=flwo"], "experts.LL1 = 'flwo': must be 'gan', 'flow' or 'student'"),
+        (["experts=flwo"], "a single word that experts may be: gan, flow, student (did you mean flow?)"),
+        (["image_stage=nope"], "cannot be 'nope'; image_stage=none is short for image_stage.enabled=false"),
         (["experts.LL3=flow"], "experts: no expert or band is called 'LL3' (did you mean LL1?)"),
         (["experts.hgih=flow"], "no expert or band is called 'hgih' (did you mean high?)"),
         (["experts.HL1=flow", "plan.high_gans.1=1"], "HL-LH-HH1 generates HL1, LH1, HH1 together, and only some"),
@@ -336,7 +338,7 @@ def test_shards_that_are_all_gone_are_told_by_verify(capsys: Capsys, tmp_path: P
             "LL1 is a flow expert, and refines a low band",
         ),
         (["experts=flow"], "set image_stage.enabled=false, or flow.outputs=samples"),
-        (["image_stage=none", "plan.bands=none"], "nothing is left to train"),
+        (["image_stage=none", "plan.bands=none"], "nothing is left to train; leave one of them out"),
         (["generation.evaluations=5"], "give an even number, or generation.solver=euler"),
         (["generation.guidance.LL2=1"], "generation.guidance: no expert or band is called 'LL2'"),
         (

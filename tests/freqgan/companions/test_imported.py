@@ -59,6 +59,20 @@ class Greedy(Lacking):
 
 class Abstract(Companion):
     numbers = 3
+
+
+class Pair(Companion):
+    numbers, passes = 3, 2
+
+    def __init__(self, settings):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def sample(self, noise, labels):
+        return self.gain * noise
+
+    def loss(self, images, labels, rng, progress):
+        return self.gain * images.mean(), {}
 """
 
 
@@ -74,7 +88,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("path", "message"),
     [
         ("no_such_module:A", "module no_such_module of no_such_module:A cannot be imported"),
-        ("broken_companions:A", "No module named 'nothing_like_it'"),
+        ("broken_companions:A", "of broken_companions:A needs nothing_like_it, which is not there: pip install it"),
         ("own_companions:Lackin", r"has no class 'Lackin' \(did you mean Lacking"),
         ("own_companions:MODULE", "has no class 'MODULE'"),
         ("own_companions:NoModule", "is no class of torch.nn.Module; derive it from"),
@@ -91,6 +105,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_classes_that_are_no_companions(module: str, path: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         import_companion(path, companion_settings(path))
+
+
+def test_a_loss_that_is_none(module: str) -> None:
+    stage = stage_of(companion_settings(f"{module}:Pair", plan={"bands": "none"}))
+    with pytest.raises(
+        InputError, match=r"own_companions:Pair.loss returned a tuple; have it return .*CompanionLoss\(value"
+    ):
+        stage_step(stage, 0)
 
 
 def test_a_pool_for_a_class_of_one_pass() -> None:

@@ -60,6 +60,7 @@ def test_a_companion_alone_through_the_commands(capsys: Capsys, small_shards: Pa
     assert run_command(capsys, "report", run).code == 0
     assert f"One {LINEAR}, no bands" in (run / "report.html").read_text()
     assert (run / "report" / "curves-companion.png").exists()
+    assert not (run / "report" / "curves-alpha.png").exists()
     out = ("--count", 1, "--out", tmp_path / "out")
     assert run_command(capsys, "generate", run, *out, "--part", "companion").code == 0
     message = refused(run_command(capsys, "generate", run, *out, "--part", "chain"))

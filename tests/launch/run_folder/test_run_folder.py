@@ -282,6 +282,10 @@ def test_a_flow_expert_has_one_loss() -> None:
         "other": {"seconds": 1},
     }
     assert losses_text(StepRecord(1, 8, 1.0, 8.0, stages)) == "LL1 0.432  HL1 0.70/0.33"
+    blended = {"image": {"loss_d": 0.7, "loss_g": 0.33, "companion_loss": 12.5}}
+    assert losses_text(StepRecord(1, 8, 1.0, 8.0, blended)) == "image 0.70/0.33 12.500"
+    alone = {"image": {"companion_loss": 12.5}}
+    assert losses_text(StepRecord(1, 8, 1.0, 8.0, alone)) == "image 12.500"
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_single_is_short_for_no_bands(tmp_path: Path) -> None:
         (["loss.kind=relativistic"], r"loss.kind: relativistic with system=fusion.*set loss.kind=hinge"),
         (["pace=free"], r"pace: free with system=fusion"),
         (["exchange=none"], r"image_stage.enabled: false with system=fusion"),
-        (["only=fusion"], r"only: all stages of a run with pace=together"),
-        (["stage_images.image=9"], r"stage_images: all stages of a run with pace=together"),
+        (["only=fusion"], r"only: fusion with system=fusion, which is one stage; leave it out"),
+        (["stage_images.image=9"], r"stage_images: image with system=fusion, which is one stage; leave it out"),
         (["replicas.LL1=2"], r"replicas: LL1 with system=fusion.*workers.min and workers.max"),
         (["fusion.split=16"], r"fusion.split: 16 of noise.dimensions=16 .* from 1 to 15"),
         (["fusion.split=0"], r"fusion.split = 0: must be greater than or equal to 1"),
@@ -61,7 +61,10 @@ def test_single_is_short_for_no_bands(tmp_path: Path) -> None:
         (["workers.min=3", "workers.max=2"], r"workers.min: 3 is above workers.max=2"),
         (["workers.max=9"], r"workers.max: 9 workers and a batch of 8 images: give at most 8"),
         (["workers.min=2", "workers.max=2"], r"workers.min: 2 with executor=inline.*executor=ray"),
-        (["system=fission"], r"system = 'fission': must be 'bands' or 'fusion'"),
+        (
+            ["system=fission"],
+            r"system = 'fission': must be 'bands' or 'fusion'; .*: fusion, single \(did you mean fusion",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes: list[str], message: str) -> None:

@@ -26,14 +26,14 @@ from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, Sca
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from cluster.evaluation.background import ScoreValues
-from cluster.execution.executor import RestorePoint, evaluation_data
+from cluster.execution.executor import RestorePoint
 from cluster.execution.failure_policy import Recovery
-from cluster.ray_engine.actors import EvaluationActor
 from cluster.ray_engine.connection import connect
 from cluster.ray_engine.metrics import RunTelemetry
 from cluster.ray_engine.nodes import draining, gpus_are_wanted
 from cluster.ray_engine.order_log import GroupStart, News, OrderLog
 from cluster.ray_engine.results import raise_as_ours
+from cluster.ray_engine.scoring import ScoringActor
 from cluster.ray_engine.train_worker import WorkerTask, train_worker
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
@@ -73,11 +73,11 @@ class DataParallelExecutor:
         self.settings, self.source = settings, source
         self.recoveries: deque[Recovery] = deque()
         self._owns_ray = connect(settings, address)
-        self._finished = self._submitted = 0 if restore is None else restore.step
+        self._first = self._finished = self._submitted = 0 if restore is None else restore.step
         self._saves: dict[int, str] = {}
         self._pending_saves: deque[Any] = deque()
         self._group: GroupStart | None = None
-        self._scorer: Any = None
+        self._scorer = ScoringActor(settings)
         self._telemetry = RunTelemetry(settings.run)
         self._started_s = self._last_commit_s = self._finished_at_s = time.monotonic()
         self._inspected_s, self._leaving = self._started_s, False
@@ -170,17 +170,14 @@ class DataParallelExecutor:
             return None
         records: list[FileRecord] = self._wait(ref)
         self._pending_saves.popleft()
+        del self._saves[min(self._saves)]  # every order has those that are still to come
         self._take_news()
         self._last_commit_s = time.monotonic()
         return records
 
     def score(self, step: int) -> Future[ScoreValues]:
         """Score in an actor of its own, started for the first score."""
-        if self._scorer is None:
-            self._scorer = ray.remote(EvaluationActor).options(num_cpus=0).remote()
-        ref = self._scorer.score.remote(self.settings.run, step, *evaluation_data(self.settings))
-        future: Future[ScoreValues] = ref.future()
-        return future
+        return self._scorer.score(step)
 
     def wants_to_move(self) -> bool:
         """Return False: Ray Train changes the size of the group by itself."""
@@ -203,12 +200,11 @@ class DataParallelExecutor:
         if self._fit is not None:
             self.orders.end.remote()
             self._fit.join(CLOSE_TIMEOUT_S)
-        if self._scorer is not None:
-            ray.kill(self._scorer)
+        self._scorer.close()
         if self._fit is not None:
             ray.kill(self.orders)
             self._folder.cleanup()
-        self._fit = self._scorer = None
+        self._fit = None
         if self._owns_ray:
             ray.shutdown()
 
@@ -266,7 +262,7 @@ class DataParallelExecutor:
         now_s = time.monotonic()
         quarantine = self.source.quarantine
         self._telemetry.set(
-            images_per_s=self.settings.batch * self._finished / max(now_s - self._started_s, 1e-9),
+            images_per_s=self.settings.batch * (self._finished - self._first) / max(now_s - self._started_s, 1e-9),
             in_flight=self._submitted - self._finished,
             checkpoint_age_s=now_s - self._last_commit_s,
             lag_steps=0,

@@ -31,12 +31,10 @@ from cluster.execution.executor import (
     RecoveryBudget,
     RestorePoint,
     RollBackError,
-    evaluation_data,
     steps_awaiting_feedback,
 )
 from cluster.execution.failure_policy import Recovery
 from cluster.planning.placement import Slot
-from cluster.ray_engine.actors import EvaluationActor
 from cluster.ray_engine.connection import connect, head_answers
 from cluster.ray_engine.failure_detector import FailureDetector
 from cluster.ray_engine.metrics import RunTelemetry
@@ -44,6 +42,7 @@ from cluster.ray_engine.nodes import draining, gpus_are_wanted
 from cluster.ray_engine.recovery import ANSWER_TIMEOUT_S, Replayer, ReplayImpossible
 from cluster.ray_engine.replay_log import ReplayLog, StateRefs
 from cluster.ray_engine.results import is_ready, is_unavailable, raise_as_ours, retry_lost_calls, translate_errors
+from cluster.ray_engine.scoring import ScoringActor
 from cluster.ray_engine.worker_group import UPLOADER, WorkerGroup
 from cluster.run.data_source import DataSource
 from cluster.run.settings import RunSettings
@@ -87,7 +86,7 @@ class RayExecutor:
         self.recoveries: deque[Recovery] = deque()
         self._owns_ray = connect(self.settings, address)
         self._head_is_lost = self._leaving = False
-        self._scorer: Any = None
+        self._scorer = ScoringActor(settings)
         self._submitted = self._finished = 0 if restore is None else restore.step
         self._telemetry = RunTelemetry(settings.run)
         self._last_commit_s = self._inspected_s = time.monotonic()
@@ -145,11 +144,7 @@ class RayExecutor:
 
     def score(self, step: int) -> Future[ScoreValues]:
         """Score in an actor of its own, started for the first score."""
-        if self._scorer is None:
-            self._scorer = ray.remote(EvaluationActor).options(num_cpus=0).remote()
-        ref = self._scorer.score.remote(self.settings.run, step, *evaluation_data(self.settings))
-        future: Future[ScoreValues] = ref.future()
-        return future
+        return self._scorer.score(step)
 
     def close(self) -> None:
         """End the actors; and Ray itself where this executor started it."""
@@ -158,8 +153,7 @@ class RayExecutor:
         if not self._head_is_lost:
             deletions = [actor.delete_snapshots.remote() for actor in self.workers.actors.values()]
             ray.wait(deletions, num_returns=len(deletions), timeout=CLOSE_TIMEOUT_S) if deletions else None
-            if self._scorer is not None:
-                ray.kill(self._scorer)
+            self._scorer.close()
             self.workers.end()
         if self._owns_ray or self._head_is_lost:
             ray.shutdown()

@@ -17,10 +17,9 @@ from freqgan.networks.blocks import (
     activate,
     convolution,
     dense,
-    grid_patch,
     halving_sides,
 )
-from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.networks.generators import GeneratorShape, RootGenerator, root_shape
 from freqgan.networks.settings import NetworkSettings
 
 
@@ -82,15 +81,6 @@ def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 
 def residual_generator(settings: ModelSettings, *, attention: bool) -> ResidualGenerator:
     """Return the residual generator of the sizes in ``settings``."""
-    stage = settings.image_stage
-    shape = GeneratorShape(
-        side=settings.image_size,
-        patch=grid_patch(settings.image_size, stage.generator.patch),
-        channels=settings.channels,
-        base_channels=0,
-        condition_channels=0,
-        noise=settings.noise.dimensions,
-        classes=settings.classes,
-        name=IMAGE_STAGE,
-    )
-    return ResidualGenerator(shape, stage.generator, attention=attention)
+    sizes, noise = settings.image_stage.generator, settings.noise.dimensions
+    shape = root_shape(settings.image_size, settings.channels, noise, sizes, classes=settings.classes, name=IMAGE_STAGE)
+    return ResidualGenerator(shape, sizes, attention=attention)

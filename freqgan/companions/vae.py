@@ -28,7 +28,7 @@ from freqgan.networks.blocks import (
     halving_sides,
 )
 from freqgan.networks.discriminators import RESIDUAL_GAIN
-from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.networks.generators import RootGenerator, root_shape
 
 ACTIVE_VARIANCE = 0.01
 """Variance of a latent mean over images above which its dimension is active (Burda et al. 2016)."""
@@ -95,16 +95,8 @@ class VariationalAutoencoder(Companion):
         stage = settings.image_stage
         self.settings = stage.vae
         self.numbers = stage.vae.latent
-        shape = GeneratorShape(
-            side=settings.image_size,
-            patch=grid_patch(settings.image_size, stage.generator.patch),
-            channels=settings.channels,
-            base_channels=0,
-            condition_channels=0,
-            noise=stage.vae.latent,
-            classes=settings.classes,
-            name=IMAGE_STAGE,
-        )
+        side, channels, classes = settings.image_size, settings.channels, settings.classes
+        shape = root_shape(side, channels, self.numbers, stage.generator, classes=classes, name=IMAGE_STAGE)
         self.encoder = Encoder(settings)
         self.decoder = RootGenerator(shape, stage.generator)
         self.log_deviation = nn.Parameter(torch.tensor(FIRST_DEVIATION).log())

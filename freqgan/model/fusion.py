@@ -14,8 +14,7 @@ from torch.nn import functional
 from freqgan.bands import Band, SubImages
 from freqgan.model.chain import LARGEST, Chain, on_grid
 from freqgan.model.stage_names import FUSION_STAGE
-from freqgan.networks.blocks import grid_patch
-from freqgan.networks.generators import GeneratorShape, RootGenerator
+from freqgan.networks.generators import RootGenerator, root_shape
 from freqgan.networks.settings import NetworkSettings
 from freqgan.seeds import seeded
 
@@ -120,15 +119,6 @@ def _root(
 ) -> RootGenerator:
     """Return one of the generators, on the CPU, with weights drawn from (run seed, part)."""
     name = f"{FUSION_STAGE} {part}"
-    shape = GeneratorShape(
-        side=side,
-        patch=grid_patch(side, sizes.patch),
-        channels=channels,
-        base_channels=0,
-        condition_channels=0,
-        noise=noise,
-        classes=chain.settings.classes,
-        name=name,
-    )
+    shape = root_shape(side, channels, noise, sizes, classes=chain.settings.classes, name=name)
     with seeded(chain.settings.seed, "generator", name):
         return RootGenerator(shape, sizes, attention=attention)

@@ -17,6 +17,7 @@ from freqgan.networks.blocks import (
     compressed,
     convolution,
     dense,
+    grid_patch,
     halving_sides,
 )
 from freqgan.networks.settings import NetworkSettings
@@ -49,6 +50,25 @@ class GeneratorShape:
     def grid(self) -> int:
         """Cells along a side of the network's own grid."""
         return self.side // self.patch
+
+
+def root_shape(
+    side: int, channels: int, noise: int, settings: NetworkSettings, *, classes: int, name: str
+) -> GeneratorShape:
+    """Return the shape of a generator of (B, ``channels``, side, side) that sees ``noise`` numbers and labels alone.
+
+    Its grid is the one of ``settings``, or the finest below that ``side`` can have.
+    """
+    return GeneratorShape(
+        side=side,
+        patch=grid_patch(side, settings.patch),
+        channels=channels,
+        base_channels=0,
+        condition_channels=0,
+        noise=noise,
+        classes=classes,
+        name=name,
+    )
 
 
 def pooled(x: Tensor) -> Tensor:

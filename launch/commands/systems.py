@@ -66,7 +66,8 @@ def _own_system(settings: RunSettings, name: str, source: str) -> RunSettings:
                 "the same"
             )
     images = settings.images // own.batch * own.batch
-    changes = {"executor": "inline", "ingest": settings.ingest.model_dump(), "images": images}
+    ingest = settings.ingest.model_dump()
+    changes = {"executor": "inline", "ingest": ingest, "images": images, "max_steps": settings.max_steps}
     return type(own).model_validate(own.model_dump() | changes)
 
 

@@ -50,6 +50,7 @@ def test_a_blend_goes_on_in_the_middle_of_a_pool(capsys: Capsys, small_shards: P
     assert train(capsys, small_shards, tmp_path / "run", *chosen) == whole
     assert run_command(capsys, "report", tmp_path / "run").code == 0
     page = (tmp_path / "run" / "report.html").read_text()
+    assert "Conventional generator" not in page
     assert "companion</dt><dd>diffusion" in page
     assert "need not show the same things" in page
 

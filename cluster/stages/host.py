@@ -104,7 +104,7 @@ class StageHost(ABC):
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N) in C order, of the whole batch, not yet augmented.
-            labels: int64 (B,).
+            labels: int64 (B,), or packed targets (B, K).
             outputs: of the GANs whose outputs the stage takes, by name, as they are exchanged.
             gradient: the image stage's for this band, of ``feedback.lag`` steps ago.
 
@@ -123,7 +123,8 @@ class StageHost(ABC):
                 f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order"
             )
         begun_s, start_s = time.time(), time.perf_counter()
-        result = self._train(step, images.to(self.device), labels, outputs, gradient)
+        targets = self.stage.chain.normalised_targets(labels)
+        result = self._train(step, images.to(self.device), targets, outputs, gradient)
         end_s = time.perf_counter()
         times = {"begun_s": begun_s, "seconds": end_s - start_s, "waited_s": start_s - (self._ended_s or start_s)}
         self._ended_s = end_s
@@ -328,7 +329,8 @@ class BandHost(StageHost):
         """Return the output (B, C * bands, h, h) of an earlier pass, see :class:`StageHost`."""
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        return self._sent(self.stage.forward(step, labels, self._received(outputs)))
+        targets = self.stage.chain.normalised_targets(labels)
+        return self._sent(self.stage.forward(step, targets, self._received(outputs)))
 
     def _feedback(self, step: int, gradient: Tensor) -> Feedback:
         """Return the image stage's gradient of ``step`` with what this GAN did at that step."""

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
-from freqgan.networks.blocks import EMBEDDING_DEVIATION, activate, convolution, dense
+from freqgan.networks.blocks import activate, convolution, dense
+from freqgan.networks.target_embedding import target_embedding
 
 LOG_SCALE_FLOOR = -7.0
 """Of pixels of 8 bits in [-1, 1]: a logistic distribution much narrower than a step. More bits lower it."""
@@ -154,10 +155,8 @@ class PixelCnn(Companion):
         self.numbers, self.reach = self.channels * self.side**2, sizes.layers + 2
         self.passes = min(self.reach + 1, self.side) * min(2 * self.reach + 1, self.side)
         width, inputs = sizes.width, self.channels + 1  # a plane of ones: zeros outside of the image are no brightness
-        self.embed = nn.Embedding(settings.classes, width) if settings.classes else None
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
-        self.spread = dense(width, 2 * width) if settings.classes else None
+        self.embed = target_embedding(settings.target_layout, width)
+        self.spread = dense(width, 2 * width) if settings.target_layout else None
         self.first_above = CausalConvolution(inputs, width, rows=2, left=1, right=1)
         self.first_left = CausalConvolution(inputs, width, rows=1, left=1, right=0)
         self.layers = nn.ModuleList(StackLayer(width) for _ in range(sizes.layers))

@@ -74,7 +74,7 @@ class Diffusion(Companion):
         self.channels, self.side = settings.channels, settings.image_size
         self.numbers = self.channels * self.side**2
         self.passes = min(stage.diffusion.evaluations, stage.diffusion.steps)
-        shape = VelocityShape(self.side, self.channels, 0, 0, settings.classes)
+        shape = VelocityShape(self.side, self.channels, 0, 0, settings.target_layout)
         self.network = VelocityNetwork(shape, stage.unet)
         self.register_buffer("alphas", cosine_alphas(stage.diffusion.steps), persistent=False)
 

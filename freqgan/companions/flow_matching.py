@@ -27,7 +27,7 @@ class FlowMatchingNetwork(Companion):
         self.channels, self.side = settings.channels, settings.image_size
         self.numbers = self.channels * self.side**2
         self.passes = stage.flow_matching.evaluations
-        shape = VelocityShape(self.side, self.channels, 0, 0, settings.classes)
+        shape = VelocityShape(self.side, self.channels, 0, 0, settings.target_layout)
         self.network = VelocityNetwork(shape, stage.unet)
 
     def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import RECTIFIER_GAIN, activate, convolution
+from freqgan.networks.target_embedding import target_embedding
 
 LEAST_DEVIATION = 1e-3
 """Deviation of a channel below which ActNorm does not enlarge it further: constant channels have 0."""
@@ -201,9 +202,7 @@ class Glow(Companion):
         self.splits = nn.ModuleList(Split(width) for width in widths[:-1])
         channels, side = widths[-1], settings.image_size // 2**sizes.levels
         self.top_shape = (channels, side, side)
-        self.embed = nn.Embedding(settings.classes, 2 * channels) if settings.classes else None
-        if self.embed is not None:
-            nn.init.zeros_(self.embed.weight)
+        self.embed = target_embedding(settings.target_layout, 2 * channels, deviation=0.0)
         self.register_buffer("prepared", torch.zeros((), dtype=torch.uint8))
 
     @torch.no_grad()

@@ -18,7 +18,6 @@ from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.blocks import (
-    EMBEDDING_DEVIATION,
     PatchStem,
     ResidualBlock,
     activate,
@@ -29,6 +28,7 @@ from freqgan.networks.blocks import (
 )
 from freqgan.networks.discriminators import RESIDUAL_GAIN
 from freqgan.networks.generators import RootGenerator, root_shape
+from freqgan.networks.target_embedding import target_embedding
 
 ACTIVE_VARIANCE = 0.01
 """Variance of a latent mean over images above which its dimension is active (Burda et al. 2016)."""
@@ -66,9 +66,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width, sizes, gain=RESIDUAL_GAIN) for width in widths)
         self.shrink = nn.ModuleList(convolution(a, b, 1) for a, b in pairwise(widths))
         features = widths[-1] * sides[-1] ** 2
-        self.embed = nn.Embedding(settings.classes, features) if settings.classes else None
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
+        self.embed = target_embedding(settings.target_layout, features)
         self.head = dense(features, 2 * latent, gain=0.1)
 
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -95,8 +93,8 @@ class VariationalAutoencoder(Companion):
         stage = settings.image_stage
         self.settings = stage.vae
         self.numbers = stage.vae.latent
-        side, channels, classes = settings.image_size, settings.channels, settings.classes
-        shape = root_shape(side, channels, self.numbers, stage.generator, classes=classes, name=IMAGE_STAGE)
+        side, channels, targets = settings.image_size, settings.channels, settings.target_layout
+        shape = root_shape(side, channels, self.numbers, stage.generator, targets=targets, name=IMAGE_STAGE)
         self.encoder = Encoder(settings)
         self.decoder = RootGenerator(shape, stage.generator)
         self.log_deviation = nn.Parameter(torch.tensor(FIRST_DEVIATION).log())

@@ -24,6 +24,7 @@ from freqgan.model.needs import stage_needs
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
+from freqgan.networks.target_embedding import blank_targets
 from freqgan.pixels import to_pixels
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import tensors_of
@@ -222,7 +223,7 @@ def _pool_work(stage: Stage, share: float) -> float:
     if trainer is None or trainer.pool is None:
         return 0.0
     settings, network = stage.chain.settings, trainer.pool.network
-    labels = torch.zeros(1, dtype=torch.int64) if settings.classes else None
+    labels = blank_targets(settings.target_layout, 1) if settings.target_layout else None
     images = torch.zeros(1, settings.channels, settings.image_size, settings.image_size)
     with torch.no_grad(), OperatorCount() as count:
         network.loss(images, labels, generator_for("pool"), 0.5)
@@ -243,7 +244,7 @@ def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]
     """Return the stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
-    labels = torch.zeros(batch, dtype=torch.int64)
+    labels = blank_targets(settings.target_layout, batch)
     needs, counts = stage_needs(settings), []
 
     def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:

@@ -133,7 +133,7 @@ def encode(
     images = images.to(chain.device)
     length = synthesiser.settings.noise.dimensions
     noises = torch.zeros(len(chain.plan.gans), batch, length, device=chain.device)
-    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.classes else None
+    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.target_layout else None
     draws = Draws(noises, own_labels, chain.choices(seed, block, batch), {}, seed, block)
     real = synthesiser.analysed(images)
     for number, gan in enumerate(chain.plan.gans):

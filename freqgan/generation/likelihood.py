@@ -118,7 +118,7 @@ def _of_member(
     """Return log densities (B,) of the normalised bands of ``gan``."""
     chain = synthesiser.chain
     band, condition = chain.stacked(gan, real), chain.condition(gan, real)
-    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.classes else None
+    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.target_layout else None
     strength = torch.zeros(len(band), device=chain.device)
     flow = synthesiser.flows[gan.name]
     return flow.log_likelihood(

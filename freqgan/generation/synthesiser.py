@@ -21,6 +21,7 @@ from freqgan.model.noise import draw_noise, orthogonal_noises
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
+from freqgan.networks.target_embedding import hidden_targets
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import strip_prefix, to_numbers
 
@@ -165,10 +166,15 @@ class Synthesiser(nn.Module):
         """Return the images (B, C, N, N) of ``draws``."""
         conventional = None
         if self.fusion is not None:
-            images = self.fusion.blended(*self.fusion(draws.noises[0], draws.labels))
+            parts: tuple[Tensor, ...] = self.fusion(draws.noises[0], draws.labels)
+            if (hidden := self._hidden(draws.labels)) is not None:
+                without = self.fusion(draws.noises[0], hidden)
+                parts = tuple(self._led_away(x, other) for x, other in zip(parts, without, strict=True))
+            images = self.fusion.blended(*parts)
             return Generated(images.images, images.frequency, images.conventional, images.sub_images)
         if self.image is not None:
-            conventional = self.image(self._companion_noise(draws), draws.labels)
+            image, noise = self.image, self._companion_noise(draws)
+            conventional = self._guided(lambda targets: image(noise, targets), draws.labels)
             if not self.generators:  # a conventional GAN alone: its bands are those of its images
                 return Generated(conventional, conventional, conventional, self.analysed(conventional))
         sub_images = self.run_chain(draws)
@@ -229,11 +235,31 @@ class Synthesiser(nn.Module):
         strength = torch.zeros(len(vector), device=self.chain.device)
         if flow is None:
             seen = self.chain.condition(gan, bands)
-            output: Tensor = self.generators[index](vector, seen.planes, seen.base, strength, draws.labels)
-            return output
+            network = self.generators[index]
+            return self._guided(
+                lambda targets: network(vector, seen.planes, seen.base, strength, targets), draws.labels
+            )
         seen, strength = self.flow_condition(gan, bands, draws)
         noise = flow.noise(vector, draws.rests[gan.name])
         return flow.sample(noise, seen, strength, draws.labels, self.settings.generation)
+
+    def _guided(self, network: Callable[[Tensor | None], Tensor], targets: Tensor | None) -> Tensor:
+        """Return what ``network`` makes of ``targets`` (B, K), led away from what it makes of the same noise without.
+
+        Labels alone (B,) were shown to all samples of a GAN, which cannot do without.
+        """
+        output, hidden = network(targets), self._hidden(targets)
+        return output if hidden is None else self._led_away(output, network(hidden))
+
+    def _hidden(self, targets: Tensor | None) -> Tensor | None:
+        """Return ``targets`` (B, K), none of them shown; None where there is no guidance."""
+        layout = self.settings.target_layout
+        if targets is None or not layout.packed or not self.settings.generation.label_guidance:
+            return None
+        return hidden_targets(layout, targets, torch.ones(len(targets), dtype=torch.bool, device=targets.device))
+
+    def _led_away(self, output: Tensor, without: Tensor) -> Tensor:
+        return output + self.settings.generation.label_guidance * (output - without)
 
     def flow_condition(self, gan: Gan, bands: SubImages, draws: Draws) -> tuple[Condition, Tensor]:
         """Return what a flow expert sees of normalised ``bands``, and the strength (B,) of the noise on it."""
@@ -290,10 +316,21 @@ class Synthesiser(nn.Module):
     def _block(self, seed: int, block: int) -> Draws:
         noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
-        labels = torch.randint(max(1, self.settings.classes), (BLOCK,), generator=generator_for(seed, "label", block))
-        own_labels = labels.to(device) if self.settings.classes else None
+        targets = self._random_targets(seed, block)
         choices, rests = self.chain.choices(seed, block, BLOCK), self._rests(seed, block, BLOCK)
-        return Draws(noises, own_labels, choices, rests, seed, block)
+        return Draws(noises, targets, choices, rests, seed, block)
+
+    def _random_targets(self, seed: int, block: int) -> Tensor | None:
+        """Return labels (64,) uniformly, or packed targets (64, K) of training images; None without targets."""
+        layout, rng = self.settings.target_layout, generator_for(seed, "label", block)
+        if not layout:
+            return None
+        if not layout.packed:
+            return torch.randint(layout.classes, (BLOCK,), generator=rng).to(self.chain.device)
+        known = self.chain.statistics.targets
+        assert known is not None, "a model with conditioning stores targets beside its statistics"
+        rows = torch.randint(len(known), (BLOCK,), generator=rng).to(known.device)
+        return self.chain.normalised_targets(known[rows])
 
 
 def _build_networks(chain: Chain, gan: Gan) -> nn.Module:

@@ -74,7 +74,7 @@ def _build_network(chain: Chain, gan: Gan) -> VelocityNetwork:
         channels=settings.channels * len(gan.bands),
         base_channels=settings.channels if chain.plan.has_base(gan) else 0,
         condition_channels=chain.condition_channels(gan),
-        classes=settings.classes,
+        targets=settings.target_layout,
     )
     sizes = settings.velocity_sizes(gan).model_copy(update={"patch": chain.patch(gan)})
     with seeded(settings.seed, "velocity", gan.name):

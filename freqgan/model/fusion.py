@@ -119,6 +119,6 @@ def _root(
 ) -> RootGenerator:
     """Return one of the generators, on the CPU, with weights drawn from (run seed, part)."""
     name = f"{FUSION_STAGE} {part}"
-    shape = root_shape(side, channels, noise, sizes, classes=chain.settings.classes, name=name)
+    shape = root_shape(side, channels, noise, sizes, targets=chain.settings.target_layout, name=name)
     with seeded(chain.settings.seed, "generator", name):
         return RootGenerator(shape, sizes, attention=attention)

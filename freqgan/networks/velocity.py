@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freqgan.networks.blocks import EMBEDDING_DEVIATION, compressed, convolution, dense, halving_sides
+from freqgan.networks.blocks import compressed, convolution, dense, halving_sides
 from freqgan.networks.generators import POOLED_SIDE, enlarged, pooled
 from freqgan.networks.settings import VelocityNetworkSettings
+from freqgan.networks.target_embedding import hidden_targets, target_embedding
+from freqgan.targets import TargetLayout
 
 FREQUENCIES = 16
 SILU_GAIN = 1.68
@@ -26,13 +28,13 @@ SILU_GAIN = 1.68
 
 @dataclass(frozen=True)
 class VelocityShape:
-    """What a velocity network works on: sides in pixels, numbers of channels, and of classes (0 is without labels)."""
+    """What a velocity network works on: sides in pixels, numbers of channels, and its targets."""
 
     side: int
     channels: int
     base_channels: int
     condition_channels: int
-    classes: int
+    targets: TargetLayout
 
 
 class VelocityCondition(NamedTuple):
@@ -128,9 +130,7 @@ class VelocityNetwork(nn.Module):
         style = settings.coarse_width
         features = 2 * FREQUENCIES + 1 + shape.base_channels * POOLED_SIDE**2
         self.register_buffer("frequencies", torch.logspace(0, 2, FREQUENCIES), persistent=False)
-        self.embed = nn.Embedding(shape.classes + 1, style) if shape.classes else None  # the last one is "dropped"
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
+        self.embed = target_embedding(shape.targets, style, spare=1)  # the last label is "dropped"
         self.style_first = dense(features, style, gain=SILU_GAIN)
         self.style_second = dense(style, style, gain=SILU_GAIN)
         self.stem = convolution(shape.channels * self.patch**2 + shape.condition_channels, widths[0], 3)
@@ -189,7 +189,10 @@ class VelocityNetwork(nn.Module):
 
     def _shown_labels(self, condition: VelocityCondition) -> Tensor:
         if condition.labels is None:
-            raise ValueError("this network was built with classes: it needs labels of shape (B,)")
+            raise ValueError("this network was built for targets: it needs some, a label or a row for each sample")
         if condition.dropped is None:
             return condition.labels
-        return torch.where(condition.dropped, self.shape.classes, condition.labels)
+        layout = self.shape.targets
+        if layout.packed:
+            return hidden_targets(layout, condition.labels, condition.dropped)
+        return torch.where(condition.dropped, layout.classes, condition.labels)

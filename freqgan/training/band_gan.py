@@ -136,7 +136,7 @@ class BandGan:
                 chain.gan_side(gan),
                 settings.channels * len(gan.bands),
                 condition_channels=chain.condition_channels(gan) if self.conditional else 0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)}),
                 emphasis=not gan.is_low,
             )
@@ -231,7 +231,7 @@ class BandGan:
             noise=noises[self.chain.plan.index(self.gan)][rows],
             condition=self.chain.condition(self.gan, bands),
             condition_noise=torch.zeros(rows.stop - rows.start, device=self.chain.device),
-            labels=labels[rows].to(self.chain.device) if self.settings.classes else None,
+            labels=labels[rows].to(self.chain.device) if self.settings.target_layout else None,
         )
 
     def _forced_count(self, step: int, batch: int) -> ForcedCount:

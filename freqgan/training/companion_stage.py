@@ -43,7 +43,7 @@ class CompanionStage:
 
         """
         real = self.chain.real_batch(step, images).images
-        own_labels = labels.to(self.chain.device) if self.chain.settings.classes else None
+        own_labels = labels.to(self.chain.device) if self.chain.settings.target_layout else None
         updates = StepUpdates(self.chain.settings, step, self.chain.device)
         numbers = updates.numbers(self.companion_trainer.train(updates, real, own_labels))
         self.companion_trainer.update_average(step)

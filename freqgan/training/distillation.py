@@ -104,7 +104,7 @@ class Distillation:
                 chain.gan_side(gan),
                 channels,
                 condition_channels=chain.condition_channels(gan) + channels * patch**2,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.discriminator_sizes(gan).model_copy(update={"patch": patch}),
                 emphasis=not gan.is_low,
             )
@@ -170,7 +170,7 @@ class Distillation:
             noise[rows].to(device),
             self.chain.condition(self.gan, noisy),
             own_strength,
-            labels[rows].to(device) if settings.classes else None,
+            labels[rows].to(device) if settings.target_layout else None,
         )
 
     def _teacher_sample(self, inputs: SampleInput) -> Tensor:

@@ -147,8 +147,9 @@ class FlowMatching:
         rng = generator_for(self.settings.seed, "condition", self.name, step)
         noisy = noisy_bands(self.gan, real_bands, draws.strength, batch, rows, rng)
         condition = self.chain.condition(self.gan, noisy)
-        own_labels = labels[rows].to(self.chain.device) if self.settings.classes else None
-        return VelocityCondition(condition.base, condition.planes, draws.strength, own_labels, dropped=draws.dropped)
+        own_labels = labels[rows].to(self.chain.device) if self.settings.target_layout else None
+        dropped = None if self.settings.target_layout.packed else draws.dropped  # what is packed says so itself
+        return VelocityCondition(condition.base, condition.planes, draws.strength, own_labels, dropped=dropped)
 
     def _cropped(
         self, step: int, batch: int, band: Tensor, condition: VelocityCondition, draws: FlowDraws
@@ -208,7 +209,7 @@ class FlowMatching:
         bands = generated_bands(self.chain, step, outputs, batch, rows)
         vectors = self.chain.noise(settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
         noise = self.expert.noise(vectors, self.expert.rest(settings.seed, step, batch))[rows]
-        own_labels = labels[rows].to(self.chain.device) if settings.classes else None
+        own_labels = labels[rows].to(self.chain.device) if settings.target_layout else None
         how = GenerationSettings(evaluations=settings.flow.output_evaluations, solver="euler")
         strength = torch.zeros(len(noise), device=self.chain.device)
         return self.expert.sample(noise, self.chain.condition(self.gan, bands), strength, own_labels, how)

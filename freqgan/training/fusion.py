@@ -111,7 +111,7 @@ class FusionStage:
                 side,
                 settings.channels * bands,
                 condition_channels=0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=sizes,
                 emphasis=part == HIGH,
             )
@@ -204,7 +204,7 @@ class FusionStage:
         rows = self.replica.rows(batch)
         (noise,) = self.chain.noise(settings.noise.training, step, batch=batch)
         uniform = torch.rand(batch, generator=generator_for(settings.seed, "auxiliary", FUSION_STAGE, step))
-        own_labels = labels[rows].to(device) if settings.classes else None
+        own_labels = labels[rows].to(device) if settings.target_layout else None
         return FusionInput(noise[rows], own_labels, uniform[rows].to(device))
 
     def _compute_images(self, inputs: FusionInput) -> FusionImages:

@@ -149,7 +149,7 @@ class ImageStage:
                 settings.image_size,
                 settings.channels,
                 condition_channels=0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.image_stage.discriminator,
                 emphasis=False,
             )
@@ -226,7 +226,7 @@ class ImageStage:
         settings, batch = self.settings, len(labels)
         choices = self.chain.choices(settings.seed, step, batch)
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=batch), choices)
-        own_labels = labels.to(self.chain.device) if settings.classes else None
+        own_labels = labels.to(self.chain.device) if settings.target_layout else None
         companion = self.companion_trainer
         inputs = ImageStageInput(
             noise=noise,

@@ -38,7 +38,7 @@ class LevelDiscriminators:
                 side,
                 settings.channels,
                 condition_channels=0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.feedback.discriminator,
                 emphasis=False,
             )

@@ -44,7 +44,7 @@ def _error(expert: FlowExpert, chain: Chain, images: Tensor, labels: Tensor, tim
     real, device = chain.real(images.to(chain.device)), chain.device
     band, condition = chain.stacked(expert.gan, real), chain.condition(expert.gan, real)
     noise, times = noise.to(device), times.to(device)
-    own = labels.to(device) if chain.settings.classes else None
+    own = labels.to(device) if chain.settings.target_layout else None
     seen = VelocityCondition(condition.base, condition.planes, torch.zeros(len(images), device=device), own)
     velocity = expert.networks.network(torch.lerp(band, noise, times[:, None, None, None]), times, seen)
     return float((velocity - (noise - band)).square().mean())

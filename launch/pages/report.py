@@ -111,7 +111,7 @@ def _content(
     furthest = max(checkpoint.stage_steps.values())
     lines = [line for line in logs.lines if line.step <= furthest]
     # With classes, the generated image at each place has the class of the real one there.
-    generated = synthesiser.sample(SEED, sample_count(settings.image_size), labels=real.labels)
+    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=real.labels)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, logs, settings)
     evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]

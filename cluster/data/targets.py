@@ -370,7 +370,7 @@ def vector_length(shard: Shard, sample: Sample, source: str = _VECTORS) -> int |
 
 
 def check_members(index: ShardSet, layout: TargetLayout, settings: ConditioningSettings) -> None:
-    """See that every image has what targets are read from.
+    """Raise an error unless every image has what targets are read from.
 
     Raises:
         InputError: some have not, with their number and the first; the index is of a format that does not know; or

@@ -130,15 +130,16 @@ def _images(settings: RunSettings, data: str, *, trained: bool = False) -> tuple
 
 
 def _nats(
-    synthesiser: Synthesiser, pixels: Tensor, labels: Tensor | None, telling: Callable[[int, int], None]
+    synthesiser: Synthesiser, pixels: Tensor, targets: Tensor | None, telling: Callable[[int, int], None]
 ) -> dict[str, Tensor]:
     """Return log densities (B,) by expert of stored images (B, C, N, N)."""
     images = dequantised(pixels, seed=0)
+    seen = None if targets is None else synthesiser.chain.normalised_targets(targets)
     parts: list[Mapping[str, Tensor]] = []
     for first in range(0, len(images), BATCH):
         telling(first, len(images))
         rows = slice(first, first + BATCH)
-        parts.append(log_likelihoods(synthesiser, images[rows], None if labels is None else labels[rows], seed=first))
+        parts.append(log_likelihoods(synthesiser, images[rows], None if seen is None else seen[rows], seed=first))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -35,8 +35,8 @@ def pack_draws(blocks: Sequence[Draws], generation: GenerationSettings) -> bytes
     """Return ``blocks`` of 64 images, the last with the rest of them, as the bytes of a file."""
     first = blocks[0]
     tensors: dict[str, Tensor] = {NOISES: torch.cat([draws.noises for draws in blocks], dim=1)}
-    if first.labels is not None:
-        tensors[LABELS] = torch.cat([draws.labels for draws in blocks if draws.labels is not None])
+    if first.targets is not None:
+        tensors[LABELS] = torch.cat([draws.targets for draws in blocks if draws.targets is not None])
     choices = {str(band): torch.cat([draws.choices[band] for draws in blocks]) for band in first.choices}
     rests = {name: torch.cat([draws.rests[name] for draws in blocks]) for name in first.rests}
     tensors |= add_prefix(CHOICES, choices) | add_prefix(RESTS, rests)

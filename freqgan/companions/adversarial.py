@@ -32,10 +32,10 @@ class ResidualGenerator(RootGenerator, Companion):
         super().__init__(shape, settings, attention=attention)
         self.numbers = shape.noise
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return images (B, C, N, N) of noise (B, n) and labels, (B,) or None."""
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, n) and targets or None."""
         condition_noise = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
+        out: Tensor = self(noise, condition=None, base=None, condition_noise=condition_noise, targets=targets)
         return out
 
 
@@ -43,7 +43,7 @@ class DcganGenerator(Companion):
     """The generator of Radford et al. 2016: a dense layer to 4x4 cells, then transposed 4x4 convolutions of stride 2.
 
     Without their batch normalisation: with it a sample would depend on its neighbours in the batch, and a replayed
-    step on how often it was replayed. Weights are scaled by variance in its place, and labels are added to the noise.
+    step on how often it was replayed. Weights are scaled by variance in its place, and targets are added to the noise.
     """
 
     is_adversarial = True
@@ -59,10 +59,10 @@ class DcganGenerator(Companion):
         self.grow = nn.ModuleList(_doubling(a, b) for a, b in pairwise(widths))
         self.head = convolution(widths[-1], settings.channels, 3)
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return images (B, C, N, N) of noise (B, n) and labels, (B,) or None."""
-        if self.embed is not None and labels is not None:
-            noise = noise + self.embed(labels)
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, n) and targets or None."""
+        if self.embed is not None and targets is not None:
+            noise = noise + self.embed(targets)
         x = activate(self.start(noise).unflatten(1, (-1, self.sides[0], self.sides[0])))
         for layer, side in zip(self.grow, self.sides[1:], strict=True):
             x = activate(layer(x)[..., :side, :side])

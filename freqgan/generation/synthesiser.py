@@ -61,7 +61,7 @@ class Draws(NamedTuple):
 
     Attributes:
         noises: (experts, B, n), a vector for each expert and sample.
-        labels: (B,) int64, or None for a model without classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         choices: of ensemble members, (B,) int64 by band.
         rests: by flow expert, the numbers (B, D - n) of its noise beside its vector; by the name of the image stage
             those of its companion, if that needs such.
@@ -71,7 +71,7 @@ class Draws(NamedTuple):
     """
 
     noises: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
     choices: dict[Band, Tensor]
     rests: dict[str, Tensor]
     seed: int = 0
@@ -81,7 +81,7 @@ class Draws(NamedTuple):
         """Return the draws of the samples ``rows`` alone."""
         return self._replace(
             noises=self.noises[:, rows],
-            labels=None if self.labels is None else self.labels[rows],
+            targets=None if self.targets is None else self.targets[rows],
             choices={band: choice[rows] for band, choice in self.choices.items()},
             rests={name: rest[rows] for name, rest in self.rests.items()},
         )
@@ -142,39 +142,39 @@ class Synthesiser(nn.Module):
         self.settings = self.settings.model_copy(update={"generation": generation})
 
     def forward(
-        self, noises: Tensor, labels: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
+        self, noises: Tensor, targets: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
     ) -> Generated:
         """Return the images that the chain makes of given noises.
 
         Args:
             noises: (experts, B, n), one vector per expert and sample, or a target vector (B, n) from which every
                 expert gets its own orthogonal noise.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
             choices: of ensemble members, see ``Chain.choices``; those of seed 0 where not given.
 
         """
         noises = noises.to(self.chain.device)
         if noises.ndim == 2:
             noises = orthogonal_noises(noises, self.settings.noise_count)
-        labels = None if labels is None else labels.to(self.chain.device)
+        targets = None if targets is None else targets.to(self.chain.device)
         batch = noises.shape[1]
         members = dict(choices or self.chain.choices(0, 0, batch))
-        return self.draw(Draws(noises, labels, members, self._rests(0, 0, batch)))
+        return self.draw(Draws(noises, targets, members, self._rests(0, 0, batch)))
 
     @torch.no_grad()
     def draw(self, draws: Draws) -> Generated:
         """Return the images (B, C, N, N) of ``draws``."""
         conventional = None
         if self.fusion is not None:
-            parts: tuple[Tensor, ...] = self.fusion(draws.noises[0], draws.labels)
-            if (hidden := self._hidden(draws.labels)) is not None:
+            parts: tuple[Tensor, ...] = self.fusion(draws.noises[0], draws.targets)
+            if (hidden := self._hidden(draws.targets)) is not None:
                 without = self.fusion(draws.noises[0], hidden)
                 parts = tuple(self._led_away(x, other) for x, other in zip(parts, without, strict=True))
             images = self.fusion.blended(*parts)
             return Generated(images.images, images.frequency, images.conventional, images.sub_images)
         if self.image is not None:
             image, noise = self.image, self._companion_noise(draws)
-            conventional = self._guided(lambda targets: image(noise, targets), draws.labels)
+            conventional = self._guided(lambda targets: image(noise, targets), draws.targets)
             if not self.generators:  # a conventional GAN alone: its bands are those of its images
                 return Generated(conventional, conventional, conventional, self.analysed(conventional))
         sub_images = self.run_chain(draws)
@@ -237,11 +237,11 @@ class Synthesiser(nn.Module):
             seen = self.chain.condition(gan, bands)
             network = self.generators[index]
             return self._guided(
-                lambda targets: network(vector, seen.planes, seen.base, strength, targets), draws.labels
+                lambda targets: network(vector, seen.planes, seen.base, strength, targets), draws.targets
             )
         seen, strength = self.flow_condition(gan, bands, draws)
         noise = flow.noise(vector, draws.rests[gan.name])
-        return flow.sample(noise, seen, strength, draws.labels, self.settings.generation)
+        return flow.sample(noise, seen, strength, draws.targets, self.settings.generation)
 
     def _guided(self, network: Callable[[Tensor | None], Tensor], targets: Tensor | None) -> Tensor:
         """Return what ``network`` makes of ``targets`` (B, K), led away from what it makes of the same noise without.
@@ -273,7 +273,7 @@ class Synthesiser(nn.Module):
         batch = draws.noises.shape[1]
         return self.chain.condition(gan, bands), torch.full((batch,), strength, device=self.chain.device)
 
-    def sample(self, seed: int, count: int, first: int = 0, labels: Tensor | None = None) -> Generated:
+    def sample(self, seed: int, count: int, first: int = 0, targets: Tensor | None = None) -> Generated:
         """Return samples ``first`` .. ``first + count`` of ``seed``, images of (count, C, N, N).
 
         Sample i has the same pixels whatever the count.
@@ -282,11 +282,11 @@ class Synthesiser(nn.Module):
             seed: any non-negative integer.
             count: how many, at least 1.
             first: number of the first.
-            labels: (count,) classes; drawn uniformly where not given and the model has classes.
+            targets: (count,) labels, or (count, K) normalised; drawn where not given: labels uniformly.
 
         """
         parts = [
-            self._part(seed, block, max(first, block * BLOCK), min(first + count, (block + 1) * BLOCK), first, labels)
+            self._part(seed, block, max(first, block * BLOCK), min(first + count, (block + 1) * BLOCK), first, targets)
             for block in range(first // BLOCK, -(-(first + count) // BLOCK))
         ]
         return Generated.joined(parts)
@@ -302,15 +302,15 @@ class Synthesiser(nn.Module):
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
         return self._block(seed, 0).rows(slice(count))
 
-    def _part(self, seed: int, block: int, begin: int, end: int, first: int, labels: Tensor | None) -> Generated:
+    def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
         All of the block is run, for convolutions round differently by batch.
         """
         draws = self._block(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
-        if labels is not None and draws.labels is not None:
-            draws.labels[rows] = labels[begin - first : end - first].to(draws.labels.device)
+        if targets is not None and draws.targets is not None:
+            draws.targets[rows] = targets[begin - first : end - first].to(draws.targets.device)
         return self.draw(draws).rows(rows)
 
     def _block(self, seed: int, block: int) -> Draws:

@@ -115,9 +115,9 @@ class Chain:
     # -- targets -------------------------------------------------------------------------------
 
     def normalised_targets(self, targets: Tensor) -> Tensor:
-        """Return targets as networks see them: labels (B,) as they are, of packed ones (B, K) the embedding normalised.
+        """Return targets as networks see them: labels (B,) as they are, packed ones (B, K) with a normal embedding.
 
-        Its numbers get the mean 0 and the deviation 1 over the training images, whatever their unit.
+        Its numbers get mean 0 and the deviation 1 over the training images, whatever their unit.
         """
         columns = self._embedding_columns
         if columns is None:

@@ -373,7 +373,7 @@ class ModelSettings(SettingGroup):
 
     @property
     def feature_neighbours(self) -> int:
-        """Of how many nearest images the features shown with an image are."""
+        """The number of nearest images of one of which the features shown with an image are."""
         plain = self.system == "bands" and not self.image_stage.enabled and not self._has_gans
         return self.conditioning.neighbours or (1 if plain else NEIGHBOURS)
 

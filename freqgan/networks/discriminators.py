@@ -63,14 +63,16 @@ class Discriminator(nn.Module):
         # A random start would be a random score that the generator exploits for long.
         self.embed = target_embedding(targets, features, deviation=0.0)
 
-    def forward(self, band: Tensor, condition: Tensor | None, condition_noise: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(
+        self, band: Tensor, condition: Tensor | None, condition_noise: Tensor, targets: Tensor | None
+    ) -> Tensor:
         """Return logits (B,).
 
         Args:
             band: (B, C, h, h).
             condition: (B, K, g, g) with g = h / patch, or None.
             condition_noise: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
         x = self.pixels(torch.asinh(3 * band) if self.emphasis else band)
@@ -82,6 +84,6 @@ class Discriminator(nn.Module):
             x = step(functional.avg_pool2d(x, 2, ceil_mode=True) if i else x)
         features = activate(self.gather(activate(x).flatten(1)))
         logits: Tensor = self.judge(features).squeeze(1)
-        if self.embed is not None and labels is not None:
-            logits = logits + (self.embed(labels) * features).sum(dim=1) * features.shape[1] ** -0.5
+        if self.embed is not None and targets is not None:
+            logits = logits + (self.embed(targets) * features).sum(dim=1) * features.shape[1] ** -0.5
         return logits

@@ -58,7 +58,7 @@ class GeneratorShape:
 def root_shape(
     side: int, channels: int, noise: int, settings: NetworkSettings, *, targets: TargetLayout, name: str
 ) -> GeneratorShape:
-    """Return the shape of a generator of (B, ``channels``, side, side) that sees ``noise`` numbers and labels alone.
+    """Return the shape of a generator of (B, ``channels``, side, side) that sees ``noise`` numbers and targets alone.
 
     Its grid is the one of ``settings``, or the finest below that ``side`` can have.
     """
@@ -101,19 +101,19 @@ class StyleNetwork(nn.Module):
         self.first = dense(inputs, width, gain=RECTIFIER_GAIN)
         self.second = dense(width, width, gain=RECTIFIER_GAIN)
 
-    def forward(self, noise: Tensor, extra: Tensor | None, labels: Tensor | None) -> Tensor:
+    def forward(self, noise: Tensor, extra: Tensor | None, targets: Tensor | None) -> Tensor:
         """Return the style (B, width).
 
         Args:
             noise: (B, n).
             extra: features (B, e), or None.
-            labels: (B,) int64, or packed targets (B, K), or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
         """
         parts = [noise] if extra is None else [noise, extra]
         if self.embed is not None:
-            if labels is None:
+            if targets is None:
                 raise ValueError("this network was built for targets: it needs some, a label or a row for each sample")
-            parts.append(self.embed(labels))
+            parts.append(self.embed(targets))
         out: Tensor = activate(self.second(activate(self.first(torch.cat(parts, dim=1)))))
         return out
 
@@ -148,7 +148,7 @@ class RootGenerator(nn.Module):
         self.head = PatchHead(settings.width, shape.channels, shape.patch)
 
     def forward(
-        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, labels: Tensor | None
+        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, targets: Tensor | None
     ) -> Tensor:
         """Return the band (B, C, h, h) in units of the normalised band.
 
@@ -157,10 +157,10 @@ class RootGenerator(nn.Module):
             condition: (B, K, g, g), or None.
             base: None: there is no low band to start from.
             condition_noise: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
-        style = self.style(noise, condition_noise[:, None], labels)
+        style = self.style(noise, condition_noise[:, None], targets)
         x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
             if i:
@@ -205,7 +205,7 @@ class ConditionalGenerator(nn.Module):
         self.head = PatchHead(width, shape.channels, shape.patch, gain=0 if refine else 0.7)
 
     def forward(
-        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, labels: Tensor | None
+        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, targets: Tensor | None
     ) -> Tensor:
         """Return the band (B, C', h, h) in units of the normalised band.
 
@@ -214,12 +214,12 @@ class ConditionalGenerator(nn.Module):
             condition: planes (B, K, g, g).
             base: (B, C, h, h), the low band that it starts from.
             condition_noise: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
         if condition is None or base is None:
             raise ValueError("a conditional generator needs the bands before it and a low band to start from")
-        style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), labels)
+        style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), targets)
         maps = torch.einsum("bn,nmhw->bmhw", noise, self.noise_maps)
         x = self.enter(self.stem(torch.cat([condition, maps], dim=1)), style)
         coarse = self.middle(self.down(functional.avg_pool2d(x, 2, ceil_mode=True)), style)

@@ -28,7 +28,7 @@ def target_embedding(
         layout: of the targets.
         width: of the features.
         deviation: 0 gives features of 0 at the start.
-        spare: rows behind those of the classes, for a model with labels alone.
+        spare: rows behind those of the classes, for a model with targets alone.
 
     """
     if layout.packed:
@@ -37,7 +37,7 @@ def target_embedding(
 
 
 def blank_targets(layout: TargetLayout, count: int) -> Tensor:
-    """Return ``count`` targets of zeros: labels (count,) int64, or packed rows (count, K) float32, not shown."""
+    """Return ``count`` targets of zeros: targets (count,) int64, or packed rows (count, K) float32, not shown."""
     return torch.zeros(count, layout.width) if layout.packed else torch.zeros(count, dtype=torch.int64)
 
 

@@ -45,7 +45,7 @@ class VelocityCondition(NamedTuple):
         planes: (B, K, g, g), all that the expert sees on its own grid, or None.
         pooled: (B, 16 C) of the whole low band, where ``base`` is a crop of it; None where it is whole.
         strength: (B,) deviation of the noise on the condition.
-        labels: (B,) int64, or None for a model without classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         dropped: (B,) bool, samples whose label is not shown; None shows all.
 
     """
@@ -53,7 +53,7 @@ class VelocityCondition(NamedTuple):
     base: Tensor | None
     planes: Tensor | None
     strength: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
     pooled: Tensor | None = None
     dropped: Tensor | None = None
 
@@ -183,16 +183,16 @@ class VelocityNetwork(nn.Module):
             parts.append(pooled(compressed(condition.base)) if condition.pooled is None else condition.pooled)
         hidden = self.style_first(torch.cat(parts, dim=1))
         if self.embed is not None:
-            hidden = hidden + self.embed(self._shown_labels(condition))
+            hidden = hidden + self.embed(self._shown_targets(condition))
         out: Tensor = functional.silu(self.style_second(functional.silu(hidden)))
         return out
 
-    def _shown_labels(self, condition: VelocityCondition) -> Tensor:
-        if condition.labels is None:
+    def _shown_targets(self, condition: VelocityCondition) -> Tensor:
+        if condition.targets is None:
             raise ValueError("this network was built for targets: it needs some, a label or a row for each sample")
         if condition.dropped is None:
-            return condition.labels
+            return condition.targets
         layout = self.shape.targets
         if layout.packed:
-            return hidden_targets(layout, condition.labels, condition.dropped)
-        return torch.where(condition.dropped, layout.classes, condition.labels)
+            return hidden_targets(layout, condition.targets, condition.dropped)
+        return torch.where(condition.dropped, layout.classes, condition.targets)

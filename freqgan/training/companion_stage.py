@@ -29,13 +29,13 @@ class CompanionStage:
         self.companion_trainer = CompanionTrainer(chain)
         self.blend = Blend(chain)  # not used, and in the state as in that of every image stage
 
-    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
+    def step(self, step: int, images: Tensor, targets: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
         """Train on one batch; makes no images and gives no feedback.
 
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented.
-            labels: (B,) int64.
+            targets: (B,) int64 labels, or (B, K) packed.
             outputs: none: there are no GANs.
 
         Raises:
@@ -43,9 +43,9 @@ class CompanionStage:
 
         """
         real = self.chain.real_batch(step, images).images
-        own_labels = labels.to(self.chain.device) if self.chain.settings.target_layout else None
+        own_targets = targets.to(self.chain.device) if self.chain.settings.target_layout else None
         updates = StepUpdates(self.chain.settings, step, self.chain.device)
-        numbers = updates.numbers(self.companion_trainer.train(updates, real, own_labels))
+        numbers = updates.numbers(self.companion_trainer.train(updates, real, own_targets))
         self.companion_trainer.update_average(step)
         return ImageStepResult(None, numbers, {})
 

@@ -117,7 +117,7 @@ def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Source], label: 
     if label >= classes:
         known = f"0 to {classes - 1}" if classes else "none: it was trained without classes"
         raise InputError(f"--label {label}: the model has classes {known}")
-    return draws._replace(labels=torch.full((len(block),), label))
+    return draws._replace(targets=torch.full((len(block),), label))
 
 
 def _bicubic(low: Tensor, side: int) -> Tensor:

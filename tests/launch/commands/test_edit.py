@@ -65,7 +65,7 @@ def test_redrawing_changes_the_named_bands_alone(changes: dict[str, Any]) -> Non
     assert model.image is not None
     model.image.blend.logits.data.fill_(100)  # the chain alone, so that its bands are those of the image
     draws = model.draws(0, 5)
-    before = model(draws.noises, draws.labels, draws.choices).images
+    before = model(draws.noises, draws.targets, draws.choices).images
     assert torch.equal(model.sample(0, 64).images[:5], model.sample(0, 5).images)
     torch.testing.assert_close(before, model.sample(0, 5).images, atol=1e-5, rtol=0)
     after = redraw(model, draws, ["HL1", "HH2"], model.draws(1, 5))

@@ -14,9 +14,10 @@ from rich.table import Table
 from cluster.data.decoding import Pixels
 from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
 from cluster.data.reader import BatchReader
-from cluster.data.settings import DataSettings, ImagePolicy
+from cluster.data.settings import MEMBER_EXTENSIONS, DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
+from cluster.data.targets import vector_length
 from freqgan.errors import RunError, counted
 from launch.console.tables import facts_table, plain_console
 from launch.console.text import images_text
@@ -37,7 +38,8 @@ def index_with_progress(data: str) -> str:
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
     count, others = sum(len(shard.samples) for shard in shards), passed_over_text(shards)
     line = f"{images_text(count)} in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
-    line += f"; passed over: {others}" if others else ""
+    beside = members_text(ShardSet(tuple(shards)))
+    line += (f"; {beside}" if beside else "") + (f"; passed over: {others}" if others else "")
     return "\n".join([line, *(f"{name}: {text}" for name, text in _joined_facts(shards).items())])
 
 
@@ -122,6 +124,8 @@ def _facts(index: ShardSet) -> dict[str, str]:
         each = f"{most:,} images each" if fewest == most else f"{fewest:,} to {most:,} images each"
         facts["labels"] = f"{len(labels)}, from {min(labels)} to {max(labels)}, {each}"
     facts |= _class_facts(index)
+    if beside := members_text(index):
+        facts["beside images"] = beside
     if others := passed_over_text(index.shards):
         facts["passed over"] = others
     facts |= _joined_facts(index.shards)
@@ -136,6 +140,20 @@ def _class_facts(index: ShardSet) -> dict[str, str]:
         return {"classes": classes_text(index.class_names)} if index.class_names else {}
     lines = (f"{classes_text(names)} in {printable(folder)}" for folder, names in index.classes.items())
     return {"classes": "\n".join(lines)}
+
+
+def members_text(index: ShardSet) -> str:
+    """Return how many images have what beside them: "all with .txt, 9,990 with .npy of 512 numbers"; "" for none."""
+    samples = [(shard, sample) for shard in index.shards for sample in shard.samples]
+    parts = []
+    for extension in MEMBER_EXTENSIONS:
+        having = [(shard, sample) for shard, sample in samples if sample.member(extension)]
+        if not having:
+            continue
+        count = "all" if len(having) == len(samples) else f"{len(having):,}"
+        length = vector_length(*having[0]) if extension == "npy" else None
+        parts.append(f"{count} with .{extension}" + (f" of {counted(length, 'number')}" if length is not None else ""))
+    return ", ".join(parts)
 
 
 def _joined_facts(shards: Sequence[Shard]) -> dict[str, str]:
@@ -156,7 +174,7 @@ def _counts(shards: Sequence[Shard]) -> Counter[str]:
 
 
 def passed_over_text(shards: Sequence[Shard]) -> str:
-    """Return how many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+    """Return how many members of ``shards`` are read for nothing, by kind; "" where there are none."""
     counts = _counts(shards).most_common()
     return ", ".join(f"{count:,} {printable(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
 

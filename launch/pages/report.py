@@ -51,10 +51,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class RealImages:
-    """Stored images (B, C, N, N) with labels (B,); or ``images`` None and why they are missing."""
+    """Stored images (B, C, N, N) with targets, (B,) or (B, K); or ``images`` None and why they are missing."""
 
     images: Tensor | None
-    labels: Tensor | None
+    targets: Tensor | None
     missing: str = ""
     classes: tuple[str, ...] = ()
     """Names of the labels, where they are used and known."""
@@ -110,8 +110,9 @@ def _content(
     settings = checkpoint.settings
     furthest = max(checkpoint.stage_steps.values())
     lines = [line for line in logs.lines if line.step <= furthest]
-    # With classes, the generated image at each place has the class of the real one there.
-    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=real.labels)
+    # The generated image at each place has the target of the real one there.
+    targets = None if real.targets is None else synthesiser.chain.normalised_targets(real.targets)
+    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=targets)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, logs, settings)
     evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]
@@ -235,7 +236,7 @@ def _real_images(
         same = DataSource(read_settings, index).fingerprint() == checkpoint.manifest["data"]["fingerprint"]
         quarantine = Quarantine(None, index.sample_count, left_out if same else ())
         source = DataSource(read_settings, index, quarantine)
-        with source.ingest() as ingest:
+        with source.ingest(training=False) as ingest:
             batch = source.batch(ingest, 0, sample_count(settings.image_size))
     except FreqganError as error:
         if data is not None:
@@ -245,8 +246,8 @@ def _real_images(
         note(
             f"the report leaves out {len(quarantine.unreported)} damaged images: {reasons_text(quarantine.unreported)}"
         )
-    labels = torch.from_numpy(batch.labels) if settings.classes else None
-    return RealImages(torch.from_numpy(batch.images), labels, classes=index.class_names if settings.classes else ())
+    targets = torch.from_numpy(batch.targets) if settings.target_layout else None
+    return RealImages(torch.from_numpy(batch.images), targets, classes=index.class_names if settings.classes else ())
 
 
 def _template() -> Any:

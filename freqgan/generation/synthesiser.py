@@ -316,21 +316,30 @@ class Synthesiser(nn.Module):
     def _block(self, seed: int, block: int) -> Draws:
         noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
-        targets = self._random_targets(seed, block)
+        targets = self.random_targets(seed, block) if self.settings.target_layout else None
         choices, rests = self.chain.choices(seed, block, BLOCK), self._rests(seed, block, BLOCK)
         return Draws(noises, targets, choices, rests, seed, block)
 
-    def _random_targets(self, seed: int, block: int) -> Tensor | None:
-        """Return labels (64,) uniformly, or packed targets (64, K) of training images; None without targets."""
+    @property
+    def known_targets(self) -> Tensor:
+        """Packed targets (n, K) of some training images, as the shards have them.
+
+        Raises:
+            InputError: the model stores none.
+
+        """
+        known = self.chain.statistics.targets
+        if known is None:
+            raise InputError("the statistics of the model have no targets: it was trained without conditioning")
+        return known
+
+    def random_targets(self, seed: int, block: int) -> Tensor:
+        """Return labels (64,) uniformly, or packed targets (64, K) of training images, of a model with targets."""
         layout, rng = self.settings.target_layout, generator_for(seed, "label", block)
-        if not layout:
-            return None
         if not layout.packed:
             return torch.randint(layout.classes, (BLOCK,), generator=rng).to(self.chain.device)
-        known = self.chain.statistics.targets
-        assert known is not None, "a model with conditioning stores targets beside its statistics"
-        rows = torch.randint(len(known), (BLOCK,), generator=rng).to(known.device)
-        return self.chain.normalised_targets(known[rows])
+        rows = torch.randint(len(self.known_targets), (BLOCK,), generator=rng).to(self.chain.device)
+        return self.chain.normalised_targets(self.known_targets[rows])
 
 
 def _build_networks(chain: Chain, gan: Gan) -> nn.Module:

@@ -176,11 +176,40 @@ def pack_command(
     destination: Annotated[str, typer.Argument(metavar="DST", help="folder or s3:// URL for the shards")],
     shard_size_mib: Annotated[int, typer.Option(min=1, help="largest size of a shard, MiB")] = 64,
     shard_samples: Annotated[int, typer.Option(min=1, help="most images in a shard")] = 10_000,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV, JSON lines or Parquet that describes the images",
+            show_default="metadata.csv, .jsonl or .parquet in SRC, if there is one",
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="its column with the path of the image in SRC",
+            show_default="file_name, file, path, image or filename",
+        ),
+    ] = None,
+    class_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="its column with the class", show_default="folders are classes")
+    ] = None,
+    caption_column: Annotated[str | None, typer.Option(metavar="NAME", help="its column with a text, for .txt")] = None,
+    vector_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help='its column with numbers, for .npy: a list, or "1 2 3"')
+    ] = None,
 ) -> None:
-    """Packs a folder or zip of images into tar shards; folders of the first level are classes."""
+    """Packs a folder or zip of images into tar shards; folders of the first level are classes.
+
+    Files with the name of an image but for .txt, .npy or .json are packed beside it. So are the columns of a table: its
+    text as .txt, its numbers as .npy, and all other columns as .json.
+    """
+    from cluster.data.image_tables import TableColumns
     from launch.commands.pack import pack_with_progress
 
-    print(pack_with_progress(source, destination, shard_size_mib, shard_samples))
+    columns = TableColumns(image_column, class_column, caption_column, vector_column)
+    print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns))
 
 
 @shards.command("index")

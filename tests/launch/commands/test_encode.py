@@ -23,7 +23,7 @@ def flow_run(folder: Path, shards: Path, **changes: object) -> Path:
     flow = {"coarse_network": TINY_FLOW, "band_network": TINY_FLOW}
     settings = tiny_run_settings(
         folder, shards, experts={"default": "flow"}, plan={"strict_nesting": True}, flow=flow, max_steps=2,
-        image_stage={"enabled": False}, **changes,
+        image_stage={"enabled": False}, generation={"evaluations": 10}, **changes,
     )  # fmt: skip
     train(settings, Events())
     return folder

@@ -115,6 +115,10 @@ Guidance = Annotated[
         callback=_finite, show_default=AS_TRAINED, help="how far to lead away from the guides of flow experts"
     ),
 ]
+Category = Annotated[
+    str | None,
+    typer.Option("--class", "--label", metavar="CLASS", help="class of all images, by its name or its number"),
+]
 LabelGuidance = Annotated[
     float | None,
     typer.Option(
@@ -531,7 +535,7 @@ def generate_command(
         int | None, typer.Option(min=1, help="how many images; those of --noises, or it is needed")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+    category: Category = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
     at_images: AtImages = None,
     noises: Annotated[
@@ -560,7 +564,7 @@ def generate_command(
     if noises is not None:
         from launch.commands.encode import generate_from
 
-        if count is not None or label is not None:
+        if count is not None or category is not None:
             raise InputError("--noises FILE holds how many images there are, and of which class: leave those out")
         if part != "image":
             raise InputError(f"--noises FILE and --part {part}: an encoded image has no parts; leave --part out")
@@ -576,8 +580,8 @@ def generate_command(
     from launch.commands.generate import generate
 
     line = generate(
-        run, out, count=count, seed=seed, label=label, best=best, at_images=at_images, note=_note, generation=options,
-        part=part,
+        run, out, count=count, seed=seed, category=category, best=best, at_images=at_images, note=_note,
+        generation=options, part=part,
     )  # fmt: skip
     print(line)
 
@@ -593,7 +597,7 @@ def super_resolve_command(
         int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the detail that is made up")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
+    category: Category = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -606,7 +610,7 @@ def super_resolve_command(
     from launch.settings.generation import GenerationOptions
 
     lines = super_resolve(
-        run, images, level=from_level, out=out, seed=seed, label=label, note=_note,
+        run, images, level=from_level, out=out, seed=seed, category=category, note=_note,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip
     for line in lines:
@@ -619,7 +623,7 @@ def encode_command(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="image files, paths or s3:// URLs")],
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the noises and the pictures")],
     seed: Annotated[int, typer.Option(min=0, help="seed of the noise on conditions, if RUN has such")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+    category: Category = None,
 ) -> None:
     """Finds the noises from which a model of flow experts makes given images, and makes them again.
 
@@ -627,7 +631,7 @@ def encode_command(
     """
     from launch.commands.encode import encode_command as encode
 
-    for line in encode(run, images, out=out, seed=seed, label=label, note=_note):
+    for line in encode(run, images, out=out, seed=seed, category=category, note=_note):
         print(line)
 
 
@@ -643,7 +647,7 @@ def edit_command(
     image: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="edit this image, not generated ones; may be repeated")
     ] = None,
-    label: Annotated[int | None, typer.Option(min=0, help="class of the images given by --image")] = None,
+    category: Category = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -655,13 +659,13 @@ def edit_command(
     from launch.commands.edit import edit_command as edit
     from launch.settings.generation import GenerationOptions
 
-    if label is not None and not image:
-        raise InputError(f"--label {label}: it is the class of images that --image names; leave it out")
+    if category is not None and not image:
+        raise InputError(f"--class {category}: it is the class of images that --image names; leave it out")
     bands = [name.strip() for name in resample.split(",") if name.strip()]
     print(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
-            note=_note, images=image or [], label=label,
+            note=_note, images=image or [], category=category,
             generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
         )
     )  # fmt: skip

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from cluster.data.image_tables import NO_COLUMNS, TableColumns
 from cluster.data.packing import PackReport, pack
 from freqgan.errors import counted
-from launch.commands.shards import classes_text, names_text, printable, progress_bar, shards_text
-from launch.console.text import images_text
+from launch.commands.shards import names_text, progress_bar, shards_text
+from launch.console.text import classes_text, images_text, printable
 
 MOST_CLASSES = 50
 """How many classes are printed."""
@@ -48,7 +48,11 @@ def _summary(report: PackReport, destination: str) -> str:
     beside = ", ".join(f"{count:,} .{extension}" for extension, count in report.beside.items())
     lines += [f"beside the images: {beside}"] if beside else []
     lines += _table_lines(report)
-    lines += [f"classes: {classes_text(report.classes, MOST_CLASSES)}"] if report.classes else []
+    lines += (
+        [f"classes: {classes_text(report.classes, MOST_CLASSES, '`freqgan shards info` prints all')}"]
+        if report.classes
+        else []
+    )
     lines += [f"without images: {names_text(report.empty)}"] if report.empty else []
     return "\n".join(lines)
 

@@ -97,6 +97,11 @@ class DataSource:
             self.quarantine.add(images, self.index.sample_count)
         leave_out(images)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of labels 0, 1 ... that the model knows; () where it takes none, or they have none."""
+        return self.index.class_names[: self.settings.classes]
+
     def fingerprint(self) -> str:
         """Return the sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere.
 

@@ -93,7 +93,7 @@ def begin(settings: RunSettings, callback: TrainingCallback) -> FreeRun:
     root.check_writable()
     root.check_conditions()
     source = open_source(settings, Quarantine(None, settings.max_damaged, ()))
-    return begin_free_run(settings, source.fingerprint(), lambda: band_statistics(source, callback))
+    return begin_free_run(settings, source.fingerprint(), lambda: band_statistics(source, callback), source.class_names)
 
 
 class WholeModel:

@@ -190,7 +190,8 @@ def _train(
     statistics = surroundings.statistics if checkpoint is None else checkpoint.statistics()
     statistics = statistics or band_statistics(source, callback)
     start = Start(checkpoint, notes)
-    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step)
+    names = source.class_names or (() if checkpoint is None else checkpoint.class_names)
+    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):

@@ -17,23 +17,23 @@ from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
-from launch.settings.labels import labels_of
+from launch.settings.labels import class_of, labels_of
 
 
 def encode_command(
-    run: str, images: Sequence[str], *, out: str, seed: int, label: int | None, note: Callable[[str], None]
+    run: str, images: Sequence[str], *, out: str, seed: int, category: str | None, note: Callable[[str], None]
 ) -> list[str]:
     """Write the noises of image files, and what ``run`` makes of them; return lines that say how near that is.
 
     Raises:
-        InputError: a model with GANs, files or a label that cannot be used.
+        InputError: a model with GANs, files or a class that cannot be used.
         RunError: a step of the solver is too long to be undone.
 
     """
-    _, synthesiser = open_model(run, note=note)
+    checkpoint, synthesiser = open_model(run, note=note)
     settings = synthesiser.settings
     check_encodable(synthesiser)
-    labels = labels_of(len(images), label, settings)
+    labels = labels_of(len(images), class_of(category, checkpoint), settings)
     folder = open_folder(out)
     folder.check_writable()
     originals = read_images(images, settings)

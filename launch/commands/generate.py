@@ -18,6 +18,7 @@ from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, tile, to_image
 from launch.settings.generation import AS_TRAINED, GenerationOptions
+from launch.settings.labels import class_of
 
 PARTS = ("image", "chain", "companion")
 """The blended image, the image of the chain of bands alone, and the companion's, the other generator's, alone."""
@@ -31,7 +32,7 @@ def generate(
     *,
     count: int,
     seed: int,
-    label: int | None,
+    category: str | None,
     note: Callable[[str], None],
     best: bool = False,
     at_images: int | None = None,
@@ -42,15 +43,16 @@ def generate(
 
     Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
     scored best, ``at_images`` the newest of at most so many images. ``note`` is told of checkpoints passed over.
-    ``generation`` is how flow experts generate, and ``part`` one of :data:`PARTS`.
+    ``category`` is the class, by its name or number. ``generation`` is how flow experts generate, and ``part`` one of
+    :data:`PARTS`.
 
     Raises:
-        InputError: no sound checkpoint, a label or part that the model does not have, ``out`` cannot be written,
+        InputError: no sound checkpoint, a class or part that the model does not have, ``out`` cannot be written,
             options of flow experts for a model of GANs.
 
     """
     checkpoint, synthesiser = open_model(run, best=best, at_images=at_images, note=note, generation=generation.apply)
-    _check_label(checkpoint, label)
+    label = class_of(category, checkpoint)
     _check_part(checkpoint, part)
     folder = open_folder(out)
     folder.check_writable()
@@ -98,14 +100,3 @@ def _check_part(checkpoint: Checkpoint, part: str) -> None:
     has_bands = checkpoint.settings.system == "fusion" or checkpoint.settings.band_plan().gans
     if part == "chain" and not has_bands:
         raise InputError("--part chain: the model has no bands, all of it is its companion; leave --part out")
-
-
-def _check_label(checkpoint: Checkpoint, label: int | None) -> None:
-    classes = checkpoint.settings.classes
-    if label is None or label < classes:
-        return
-    if not classes:
-        raise InputError(
-            "--label: the model was trained without classes; leave --label out, or train with classes=<number>"
-        )
-    raise InputError(f"--label {label}: the model has {classes} classes, 0 to {classes - 1}")

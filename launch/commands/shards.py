@@ -20,7 +20,7 @@ from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
 from cluster.data.targets import vector_length
 from freqgan.errors import RunError, counted
 from launch.console.tables import facts_table, plain_console
-from launch.console.text import images_text
+from launch.console.text import classes_text, images_text, printable, quoted
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -179,27 +179,10 @@ def passed_over_text(shards: Sequence[Shard]) -> str:
     return ", ".join(f"{count:,} {printable(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
 
 
-def classes_text(names: Sequence[str], most: int | None = None) -> str:
-    """Return label and name of every class, or of the first ``most``: "0=cat, 1=dog"."""
-    text = ", ".join(f"{label}={_quoted(name)}" for label, name in enumerate(names[:most]))
-    left = 0 if most is None else max(0, len(names) - most)
-    return f"{text} and {left:,} more (`freqgan shards info` prints all)" if left else text
-
-
 def names_text(names: Sequence[str]) -> str:
     """Return a few of ``names`` and how many more there are."""
-    few = ", ".join(map(_quoted, names[:NAMED]))
+    few = ", ".join(map(quoted, names[:NAMED]))
     return f"{few} and {len(names) - NAMED:,} more" if len(names) > NAMED else few
-
-
-def _quoted(name: str) -> str:
-    """Return ``name``, in quotes where one could not see where it ends."""
-    return f"'{printable(name)}'" if name != name.strip() or "," in name or not name else printable(name)
-
-
-def printable(text: str) -> str:
-    """Return ``text`` for a terminal: what it would not print, or would obey, is written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shards_text(count: int) -> str:

@@ -126,7 +126,7 @@ def _content(
         "alphas": synthesiser.alphas,
         "share": synthesiser.share,
         "missing": real.missing,
-        "classes": list(enumerate(real.classes)),
+        "classes": list(enumerate(real.classes or checkpoint.class_names)),
         "levels": _bands_by_level(figures.bands, settings.levels),
         "fit": figures.fit,
         "rows": plan_rows(settings),

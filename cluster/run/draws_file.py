@@ -98,8 +98,9 @@ def _expected(synthesiser: Synthesiser, count: int) -> dict[str, tuple[tuple[int
         SEED: ((), torch.int64),
         GENERATION: (None, torch.uint8),
     }
-    if settings.classes:
-        wanted[LABELS] = ((count,), torch.int64)
+    layout = settings.target_layout
+    if layout:
+        wanted[LABELS] = ((count, layout.width), torch.float32) if layout.packed else ((count,), torch.int64)
     wanted |= {f"{CHOICES}.{band}": ((count,), torch.int64) for band in chain.choices(0, 0, 1)}
     for name, flow in synthesiser.flows.items():
         channels, side, _ = flow.noise_shape
@@ -108,7 +109,8 @@ def _expected(synthesiser: Synthesiser, count: int) -> dict[str, tuple[tuple[int
 
 
 def _check_indices(url: str, tensors: Mapping[str, Tensor], synthesiser: Synthesiser) -> None:
-    limits = {LABELS: synthesiser.settings.classes}
+    layout = synthesiser.settings.target_layout
+    limits = {} if layout.packed else {LABELS: layout.classes}
     for band in synthesiser.chain.choices(0, 0, 1):
         limits[f"{CHOICES}.{band}"] = len(synthesiser.chain.plan.members(band))
     for name, limit in limits.items():

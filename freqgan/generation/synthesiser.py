@@ -86,6 +86,18 @@ class Draws(NamedTuple):
             rests={name: rest[rows] for name, rest in self.rests.items()},
         )
 
+    def with_targets(self, targets: Tensor | None) -> Draws:
+        """Return these draws with other targets of the first samples: (b,) labels or (b, K), of b <= B."""
+        if targets is None or self.targets is None:
+            return self
+        rest = self.targets[len(targets) :]
+        return self._replace(targets=torch.cat([targets.to(rest), rest]))
+
+    def scaled(self, factor: float) -> Draws:
+        """Return these draws with all noise times ``factor``: below 1 nearer to what is usual, and less varied."""
+        rests = {name: rest * factor for name, rest in self.rests.items()}
+        return self if factor == 1 else self._replace(noises=self.noises * factor, rests=rests)
+
 
 class Synthesiser(nn.Module):
     """noise -> the chain's sub-images -> inverse transform -> blend with G_o; everything by averaged weights.
@@ -300,20 +312,21 @@ class Synthesiser(nn.Module):
         """
         if count > BLOCK:
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
-        return self._block(seed, 0).rows(slice(count))
+        return self.block_draws(seed, 0).rows(slice(count))
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
         All of the block is run, for convolutions round differently by batch.
         """
-        draws = self._block(seed, block)
+        draws = self.block_draws(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
         if targets is not None and draws.targets is not None:
             draws.targets[rows] = targets[begin - first : end - first].to(draws.targets.device)
         return self.draw(draws).rows(rows)
 
-    def _block(self, seed: int, block: int) -> Draws:
+    def block_draws(self, seed: int, block: int) -> Draws:
+        """Return what the 64 samples of ``block`` of ``seed`` are made of."""
         noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
         targets = self.random_targets(seed, block) if self.settings.target_layout else None

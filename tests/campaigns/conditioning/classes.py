@@ -56,7 +56,7 @@ def settings_for(run: Path, data: str, images: int, *changes: str) -> RunSetting
     """CIFAR-10 at 16 x 16 pixels: pictures of things, in minutes."""
     base = [
         f"run={run}", f"data={data}", "image_size=16", "levels=1", "batch=32", f"images={images}", "conditioning=class",
-        "statistics_images=2000", "checkpoint_every=100000", "average.halflife_images=5000",
+        "statistics_images=2000", "checkpoint_every=100000", "executor=inline", "average.halflife_images=5000",
     ]  # fmt: skip
     return load_settings("cifar10", [*base, *changes])
 

@@ -10,8 +10,8 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -96,12 +96,14 @@ class FeatureTable:
         values: float32 (N, d), of every image in the order of the index.
         neighbours: int32 (N, k), the numbers of the k nearest images of each, itself among them.
         noise: deviation of what is added to features in training.
+        mapping: the tensors of the map from what the network sees to features, by name; readers have no use for it.
 
     """
 
     values: Row
     neighbours: NDArray[np.int32]
     noise: float = 0.0
+    mapping: Mapping[str, Row] = field(default_factory=dict)
 
     def shown_at(self, number: int, seed: int, position: int) -> Row:
         """Return the features (d,) that training shows with image ``number`` at ``position``: a neighbour's, noisy."""

@@ -12,13 +12,21 @@ from cluster.data.reader import BatchReader
 from cluster.data.settings import DataSettings
 from cluster.data.shards import ShardSet
 from cluster.data.targets import check_members
+from cluster.evaluation.image_features import features_of
 from cluster.run.data_source import sound_batch, target_reader
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
+from freqgan.model.feature_map import FeatureMap
 
 
 def images_with_targets(
-    settings: RunSettings, index: ShardSet, data: str, count: int, *, trained: bool = False
+    settings: RunSettings,
+    index: ShardSet,
+    data: str,
+    count: int,
+    *,
+    mapping: FeatureMap | None = None,
+    trained: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the first sound images (B, C, N, N) of ``index``, cut at the centre, and their targets, all shown.
 
@@ -29,6 +37,7 @@ def images_with_targets(
         index: of the shards.
         data: what errors call them.
         count: how many images.
+        mapping: from images to features, of a model that is shown such.
         trained: whether they come in the order of the training; else in one of their own.
 
     Raises:
@@ -49,7 +58,18 @@ def images_with_targets(
         batch, _ = sound_batch(reader, 0, count)
     targets = torch.from_numpy(batch.targets)
     _check_labels(settings, targets, data)
-    return torch.from_numpy(np.array(batch.images, order="C")), targets
+    images = torch.from_numpy(np.array(batch.images, order="C"))
+    return images, with_features_of(images, targets, settings, mapping)
+
+
+def with_features_of(images: Tensor, targets: Tensor, settings: RunSettings, mapping: FeatureMap | None) -> Tensor:
+    """Return ``targets`` (B, K) with the features of stored ``images`` (B, C, N, N), where the model is shown such."""
+    columns = settings.target_layout.columns.get("features")
+    if columns is None:
+        return targets
+    out = targets.clone()
+    out[:, columns] = features_of(images, settings, mapping)
+    return out
 
 
 def _check_labels(settings: RunSettings, targets: Tensor, data: str) -> None:

@@ -24,6 +24,7 @@ from freqgan.generation.likelihood import (
     total_of,
 )
 from freqgan.generation.synthesiser import Synthesiser
+from freqgan.model.feature_map import FeatureMap
 from freqgan.pixels import HALF_RANGE
 
 TOTAL = "total"
@@ -92,12 +93,12 @@ def measure_likelihoods(
             labels that the model does not know.
 
     """
-    settings = checkpoint.settings
-    held_out = _nats(synthesiser, *_images(settings, data), telling=_telling(note, "held-out"))
+    settings, mapping = checkpoint.settings, checkpoint.statistics().feature_map
+    held_out = _nats(synthesiser, *_images(settings, data, mapping), telling=_telling(note, "held-out"))
     training: dict[str, Tensor] = {}
     try:
         training = _nats(
-            synthesiser, *_images(settings, settings.data, trained=True), telling=_telling(note, "training")
+            synthesiser, *_images(settings, settings.data, mapping, trained=True), telling=_telling(note, "training")
         )
     except FreqganError as error:
         note(f"no likelihoods of training images to compare with: {first_line(error)}")
@@ -118,14 +119,16 @@ def _expert(name: str, size: int, nats: Tensor, training: Tensor | None, setting
     return ExpertLikelihood(name, size, Mean.of(nats), bits, other)
 
 
-def _images(settings: RunSettings, data: str, *, trained: bool = False) -> tuple[Tensor, Tensor | None]:
+def _images(
+    settings: RunSettings, data: str, mapping: FeatureMap | None, *, trained: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Return pixels (B, C, N, N) and targets of images of ``data``; ``trained``: those that training began with."""
     index = build_index(data)
     dimensions = settings.channels * settings.image_size**2
     count = min(max(FEWEST, min(MOST, PIXELS // dimensions)), index.sample_count)
     if count < FEWEST:
         raise InputError(f"{data} has {count} images, and likelihoods need {FEWEST}: give more shards")
-    images, targets = images_with_targets(settings, index, data, count, trained=trained)
+    images, targets = images_with_targets(settings, index, data, count, mapping=mapping, trained=trained)
     return images, targets if settings.target_layout else None
 
 

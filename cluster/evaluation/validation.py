@@ -10,6 +10,7 @@ from cluster.evaluation.held_out import images_with_targets
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.settings import RunSettings
 from freqgan.model.chain import Chain
+from freqgan.model.feature_map import FeatureMap
 from freqgan.model.flow_expert import FlowExpert, build_velocity_pair
 from freqgan.model.generators import AVERAGE
 from freqgan.tensor_dicts import strip_prefix
@@ -27,8 +28,9 @@ def validation_losses(checkpoint: Checkpoint, data: str, count: int) -> dict[str
     flows = [gan for gan in settings.band_plan().gans if gan.kind == "flow" and gan.name in checkpoint.stage_steps]
     if not flows:
         return {}
-    images, targets = held_out_images(settings, data, count)
-    chain, averages = Chain(settings, checkpoint.statistics(), torch.device("cpu")), checkpoint.averages()
+    statistics = checkpoint.statistics()
+    images, targets = held_out_images(settings, data, count, statistics.feature_map)
+    chain, averages = Chain(settings, statistics, torch.device("cpu")), checkpoint.averages()
     targets, losses = chain.normalised_targets(targets), {}
     for gan in flows:
         networks = build_velocity_pair(chain, gan)
@@ -37,7 +39,7 @@ def validation_losses(checkpoint: Checkpoint, data: str, count: int) -> dict[str
     return losses
 
 
-def held_out_images(settings: RunSettings, data: str, count: int) -> tuple[Tensor, Tensor]:
+def held_out_images(settings: RunSettings, data: str, count: int, mapping: FeatureMap | None) -> tuple[Tensor, Tensor]:
     """Return the first images (B, C, N, N) of ``data`` in an order of their own, cut at the centre, and targets."""
     index = build_index(data)
-    return images_with_targets(settings, index, data, min(count, index.sample_count))
+    return images_with_targets(settings, index, data, min(count, index.sample_count), mapping=mapping)

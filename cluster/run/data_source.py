@@ -16,12 +16,13 @@ from cluster.data.reader import Batch, BatchReader, reader_without
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
-from cluster.data.targets import TargetReader, check_members, member_fields, needed_members
+from cluster.data.targets import FeatureTable, TargetReader, check_members, member_fields, needed_members
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.timeouts import ReadTimeouts
 from freqgan.errors import InputError
 from freqgan.model.band_statistics import BandMoments, BandStatistics
+from freqgan.model.feature_map import FeatureMap
 from freqgan.pixels import from_pixels
 
 STATISTICS_BATCH = 250
@@ -39,12 +40,14 @@ class DataSource:
         settings: of the run.
         index: of its shards.
         quarantine: of a run that is trained; without one the first damage is an error.
+        features: of its images, for targets that have such.
 
     """
 
     settings: RunSettings
     index: ShardSet
     quarantine: Quarantine | None = None
+    features: FeatureTable | None = None
 
     def reader_factory(self, *, training: bool = True) -> Callable[[], BatchReader]:
         """Return what makes a reader; it can be sent to another process, that has no torch.
@@ -63,7 +66,7 @@ class DataSource:
             settings.ingest,
             patience,
             cache=cache,
-            targets=target_reader(settings, training=training),
+            targets=target_reader(settings, training=training, features=self.features),
         )
         if self.quarantine is None:
             return reader_factory
@@ -133,12 +136,14 @@ def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> 
     return DataSource(settings, index, quarantine)
 
 
-def target_reader(settings: RunSettings, *, training: bool) -> TargetReader | None:
+def target_reader(
+    settings: RunSettings, *, training: bool, features: FeatureTable | None = None
+) -> TargetReader | None:
     """Return what reads the targets of images; None where they are labels alone, or nothing."""
     layout = settings.target_layout
     if not layout.packed:
         return None
-    return TargetReader(layout, settings.conditioning, settings.seed, training)
+    return TargetReader(layout, settings.conditioning, settings.seed, training, features)
 
 
 def sound_batch(ingest: BatchReader, first_image: int, count: int) -> tuple[Batch, tuple[QuarantinedImage, ...]]:
@@ -185,7 +190,7 @@ def _check_labels(classes: int, index: ShardSet) -> None:
 def measure_statistics(source: DataSource) -> BandStatistics:
     """Return mean and deviation of every band over the first ``statistics_images`` of the training order, in float64.
 
-    Where targets are packed, those of the first 1,024 come with them.
+    Where targets are packed, those of the first 1,024 come with them, and the map of features if they have such.
     """
     settings = source.settings
     transform = settings.band_transform()
@@ -199,4 +204,8 @@ def measure_statistics(source: DataSource) -> BandStatistics:
             targets.append(torch.from_numpy(batch.targets))
     layout = settings.target_layout
     most = min(TARGET_ROWS, max(1, TARGET_NUMBERS // layout.width))
-    return replace(moments.finish(), targets=torch.cat(targets)[:most] if layout.packed else None)
+    mapping = None
+    if source.features is not None:
+        mapping = FeatureMap.from_tensors({name: torch.from_numpy(x) for name, x in source.features.mapping.items()})
+    known = torch.cat(targets)[:most] if layout.packed else None
+    return replace(moments.finish(), targets=known, feature_map=mapping)

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from freqgan.bands import Band, SubImages, parse_band
 from freqgan.errors import InputError
+from freqgan.model.feature_map import FeatureMap
+from freqgan.tensor_dicts import add_prefix, strip_prefix
 
 TARGETS = "targets"
+FEATURES = "features"
 STD_FLOOR = 1e-5
 """The least standard deviation, for pixels in [-1, 1]: about what rounding to 16 bits leaves (2 / 65535 / sqrt 12).
 
@@ -29,12 +32,13 @@ class BandStatistics:
     """Mean and standard deviation (C,) float32 of each band; immutable, the methods return new tensors.
 
     ``targets`` are some of the training images' packed targets (n, K), of a model that has such: what a target may be,
-    and how its numbers are distributed.
+    and how its numbers are distributed. ``feature_map`` gives the features of images, of a model that is shown such.
     """
 
     means: dict[Band, Tensor]
     stds: dict[Band, Tensor]
     targets: Tensor | None = None
+    feature_map: FeatureMap | None = None
 
     def normalise(self, band: Band, x: Tensor) -> Tensor:
         """Return (x - mean) / std for x (B, C, h, w), at least float32.
@@ -63,13 +67,19 @@ class BandStatistics:
         """Return the same statistics on ``device``."""
         means = {band: mean.to(device) for band, mean in self.means.items()}
         stds = {band: std.to(device) for band, std in self.stds.items()}
-        return BandStatistics(means, stds, None if self.targets is None else self.targets.to(device))
+        targets = None if self.targets is None else self.targets.to(device)
+        return BandStatistics(means, stds, targets, self.feature_map)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors (C,) by the names that they are stored under ("HL1.mean"), and "targets" (n, K)."""
+        """Return all tensors (C,) by the names that they are stored under ("HL1.mean"), and "targets" (n, K).
+
+        Those of the map of features follow, "features.mean" and so on.
+        """
         means = {f"{band}.mean": mean for band, mean in self.means.items()}
         stds = {f"{band}.std": std for band, std in self.stds.items()}
-        return means | stds | ({} if self.targets is None else {TARGETS: self.targets})
+        targets = {} if self.targets is None else {TARGETS: self.targets}
+        features = {} if self.feature_map is None else add_prefix(FEATURES, self.feature_map.tensors())
+        return means | stds | targets | features
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> BandStatistics:
@@ -82,7 +92,7 @@ class BandStatistics:
         """
         parts: dict[str, dict[Band, Tensor]] = {"mean": {}, "std": {}}
         for name, tensor in tensors.items():
-            if name == TARGETS:
+            if name == TARGETS or name.startswith(f"{FEATURES}."):
                 continue
             band, part = _parse_name(name)
             parts[part][band] = tensor.float()
@@ -94,7 +104,8 @@ class BandStatistics:
                 f"the targets in the statistics of a model, of shape {tuple(targets.shape)}, are no finite rows: the "
                 "file was damaged"
             )
-        return cls(parts["mean"], parts["std"], targets)
+        features = strip_prefix(FEATURES, tensors)
+        return cls(parts["mean"], parts["std"], targets, FeatureMap.from_tensors(features) if features else None)
 
     def _of(self, band: Band, x: Tensor) -> tuple[Tensor, Tensor]:
         if band not in self.means:

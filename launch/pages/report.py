@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
+from cluster.evaluation.held_out import with_features_of
 from cluster.run.checkpoint import Checkpoint, best_checkpoint
 from cluster.run.checkpoints import open_model
 from cluster.run.data_source import DataSource, open_source
@@ -246,8 +247,11 @@ def _real_images(
         note(
             f"the report leaves out {len(quarantine.unreported)} damaged images: {reasons_text(quarantine.unreported)}"
         )
-    targets = torch.from_numpy(batch.targets) if settings.target_layout else None
-    return RealImages(torch.from_numpy(batch.images), targets, classes=index.class_names if settings.classes else ())
+    images, targets = torch.from_numpy(batch.images), None
+    if settings.target_layout:
+        mapping = checkpoint.statistics().feature_map
+        targets = with_features_of(images, torch.from_numpy(batch.targets), settings, mapping)
+    return RealImages(images, targets, classes=index.class_names if settings.classes else ())
 
 
 def _template() -> Any:

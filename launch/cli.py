@@ -125,7 +125,7 @@ LabelGuidance = Annotated[
         min=0,
         callback=_finite,
         show_default=AS_TRAINED,
-        help="how far to lead away from what flow experts make without the label",
+        help="how far to lead away from what is made without the class, or the whole target",
     ),
 ]
 

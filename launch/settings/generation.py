@@ -90,7 +90,7 @@ class GenerationOptions:
             kinds = ",".join(settings.conditioning.kinds) or "none"
             raise InputError(
                 f"--label-guidance {self.label_guidance:g}: the model has classes={settings.classes} and "
-                f"conditioning={kinds}, and was shown its targets with all but {settings.target_drop:.0%} of the images: it "
+                f"conditioning={kinds}, and saw all but {settings.target_drop:.0%} of images with targets: it "
                 "has not learned to do without; leave it out, or train with conditioning=class and conditioning.drop=0.1"
             )
 

@@ -68,7 +68,7 @@ def targets_for(model: Synthesiser, seed: int, count: int, parts: TargetParts, f
 
 
 def encoded(text: str, length: int) -> Tensor:
-    """Return the UTF-8 bytes of ``text``, (T,) float32 of T = ``length``, zeros behind them, cut at a whole character."""
+    """Return the UTF-8 bytes of ``text``, (T,) float32 for T = ``length``, zeros behind them, cut at a character."""
     data = text.strip().encode()[:length]
     data = data.decode(errors="ignore").encode()
     return torch.tensor(list(data.ljust(length, b"\0")), dtype=torch.float32)

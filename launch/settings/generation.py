@@ -91,7 +91,7 @@ class GenerationOptions:
             raise InputError(
                 f"--label-guidance {self.label_guidance:g}: the model has classes={settings.classes} and "
                 f"conditioning={kinds}, and saw all but {settings.target_drop:.0%} of images with targets: it "
-                "has not learned to do without; leave it out, or train with conditioning=class and conditioning.drop=0.1"
+                "has not learned to do without; leave it out, or train with conditioning=class conditioning.drop=0.1"
             )
 
 

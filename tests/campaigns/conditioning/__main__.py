@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from tests.campaigns.conditioning.classes import rows_as_text, run_classes
+from tests.campaigns.conditioning import captions, classes
 
 
 def main() -> int:
     """Runs one part, and prints its figures."""
     parser = argparse.ArgumentParser(prog="make conditioning")
-    parser.add_argument("part", choices=["classes"])
+    parser.add_argument("part", choices=["classes", "captions"])
     parser.add_argument("--data", default="../shared/data/cifar10/train-*.tar")
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--out", type=Path)
@@ -28,8 +28,12 @@ def main() -> int:
         print(f"{time.monotonic() - begin:7.1f} s  {text}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(run_classes(arguments.out or Path(folder), arguments.data, arguments.images, say))
-    print("\n".join(rows_as_text(rows)))
+        out = arguments.out or Path(folder)
+        if arguments.part == "classes":
+            lines = classes.rows_as_text(list(classes.run_classes(out, arguments.data, arguments.images, say)))
+        else:
+            lines = captions.rows_as_text(list(captions.run_captions(out, arguments.images, say)))
+    print("\n".join(lines))
     return 0
 
 

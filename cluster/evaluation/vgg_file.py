@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,20 +90,18 @@ def _read_safetensors(path: Path, url: str) -> object:
 
 def _read_pickle(path: Path, url: str) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch has not written: they are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{url} cannot be read as tensors alone ({_reason(error)}); nothing of it was run; {REMEDY}"
-        ) from error
+        # The rest of torch's message advises to run what the file holds.
+        objects = re.search(r"GLOBAL `?([\w.]+)", str(error))
+        held = f"objects of Python ({objects[1]}) beside tensors" if objects else "what is no tensor"
+        raise InputError(f"{url} holds {held}; nothing of it was run; {REMEDY}") from error
     # torch.load raises EOFError, RuntimeError, ValueError, KeyError, struct.error and more for a damaged file.
     except Exception as error:
-        raise InputError(f"{url} is no file of weights, or it is cut off ({_reason(error)}); {REMEDY}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """Return what torch says in one line, without its advice to run what the file holds."""
-    text = next((line for line in str(error).splitlines() if "WeightsUnpickler error:" in line), first_line(error))
-    return text.partition("WeightsUnpickler error:")[2].strip() or text.strip()
+        reason = f" ({first_line(error).partition('. ')[0]})" if isinstance(error, RuntimeError) else ""
+        raise InputError(f"{url} is no file of weights, or it is cut off{reason}; {REMEDY}") from error
 
 
 def _tensors(weights: object, url: str) -> Mapping[str, Tensor]:

@@ -244,7 +244,8 @@ def _quantile_map(content: Floats, style: Floats) -> Callable[[Floats], Floats]:
 
     def move(numbers: Floats) -> Floats:
         beyond = numbers - numbers.clip(places[0], places[-1])  # of places that the map is not fitted to
-        return np.interp(numbers, places, values) + beyond
+        moved: Floats = np.interp(numbers, places, values) + beyond
+        return moved
 
     return move
 

@@ -26,10 +26,10 @@ Pooling = Literal["max", "average"]
 
 
 class Layer(NamedTuple):
-    """One step of the network: "conv3_1", "relu3_1" or "pool3", and the index that its weights are stored under."""
+    """One step of the network: "conv3_1", "relu3_1" or "pool3", and its number among torchvision's ``features``."""
 
     name: str
-    index: int
+    number: int
     channels_in: int
     channels: int
 
@@ -40,14 +40,14 @@ class Layer(NamedTuple):
 
 
 def _layers() -> Iterator[Layer]:
-    index, channels_in = 0, 3
+    number, channels_in = 0, 3
     for block, (channels, convolutions) in enumerate(BLOCKS, 1):
-        for number in range(1, convolutions + 1):
-            yield Layer(f"conv{block}_{number}", index, channels_in, channels)
-            yield Layer(f"relu{block}_{number}", index + 1, channels, channels)
-            index, channels_in = index + 2, channels
-        yield Layer(f"pool{block}", index, channels, channels)
-        index += 1
+        for convolution in range(1, convolutions + 1):
+            yield Layer(f"conv{block}_{convolution}", number, channels_in, channels)
+            yield Layer(f"relu{block}_{convolution}", number + 1, channels, channels)
+            number, channels_in = number + 2, channels
+        yield Layer(f"pool{block}", number, channels, channels)
+        number += 1
 
 
 LAYERS: tuple[Layer, ...] = tuple(_layers())
@@ -59,8 +59,8 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in LAYERS:
         if layer.kind == "conv":
-            shapes[f"features.{layer.index}.weight"] = (layer.channels, layer.channels_in, 3, 3)
-            shapes[f"features.{layer.index}.bias"] = (layer.channels,)
+            shapes[f"features.{layer.number}.weight"] = (layer.channels, layer.channels_in, 3, 3)
+            shapes[f"features.{layer.number}.bias"] = (layer.channels,)
     return shapes
 
 
@@ -77,13 +77,16 @@ class Vgg19(nn.Module):
 
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, weights: Mapping[str, Tensor], pooling: Pooling = "max", source: str = "VGG19") -> None:
         super().__init__()
         self.pooling = pooling
         check_weights(weights, source)
-        self.weights = nn.ParameterDict(
-            {name.replace(".", "-"): nn.Parameter(weights[name].float(), False) for name in weight_shapes()}
-        )
+        self.weights = nn.ParameterDict()  # a name may have no dots there; and it sorts what it is given at once
+        for name in weight_shapes():
+            self.weights[_parameter(name)] = nn.Parameter(weights[name].float(), requires_grad=False)
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
         self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None])
 
@@ -128,8 +131,13 @@ class Vgg19(nn.Module):
             return functional.relu(x)
         if layer.kind == "pool":
             return functional.max_pool2d(x, 2) if self.pooling == "max" else functional.avg_pool2d(x, 2)
-        weight, bias = (self.weights[f"features-{layer.index}-{part}"] for part in ("weight", "bias"))
+        weight, bias = (self.weights[_parameter(f"features.{layer.number}.{part}")] for part in ("weight", "bias"))
         return functional.conv2d(x, weight, bias, padding=1)
+
+
+def _parameter(name: str) -> str:
+    """Return the name of a parameter of the module for that in the file."""
+    return name.replace(".", "-")
 
 
 def check_weights(weights: Mapping[str, Tensor], source: str) -> None:

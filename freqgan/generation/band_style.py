@@ -38,6 +38,9 @@ FITTED = 2**17
 """Coefficients that maps are fitted to along all axes but the last."""
 FEWEST = 16
 """Coefficients below a mask that a map is fitted to; of fewer the whole band is taken."""
+DIGITS = 9
+NOTHING = 10.0**-DIGITS
+"""Coefficients that differ by less are equal: that is rounding. Steps of 16-bit pixels are 30,000 times as large."""
 GAIN = (0.8, 1.25)
 """How much the deviation of a band may be corrected in one round."""
 
@@ -98,7 +101,8 @@ class _Bands:
         advance: Callable[[int, int], None],
     ) -> None:
         self.transform, self.mask, self.seed, self.advance = transform, mask, seed, advance
-        self.style = {band: _rows(x) for band, x in coefficients(transform, style).items()}
+        self.style = style
+        self.target = self._target(0, 0)
         self.done = 0
 
     def transported(self, image: Tensor) -> Tensor:
@@ -111,15 +115,21 @@ class _Bands:
         return self._round(image)
 
     def _round(self, image: Tensor, top: int = 0, left: int = 0) -> Tensor:
-        """Return ``image`` (1, C, H, W) transported on a grid that begins ``top`` and ``left`` pixels before it."""
-        shifted = functional.pad(image, (left, 0, top, 0), mode="reflect")
+        """Return ``image`` (1, C, H, W) transported on a grid that begins ``top`` and ``left`` pixels before it.
+
+        So does that of the style: an image in its own style stays as it is.
+        """
+        target = self._target(top, left) if top or left else self.target
+        shifted = _shifted(image, top, left)
         bands = coefficients(self.transform, shifted)
         for band, x in bands.items():
-            places = self._places(image, top, left, x)
-            rotations = _rotations(x.shape[1], self.seed, band)
-            bands[band] = _shaped(transport(_rows(x), self.style[band], rotations, places), x)
             self.done += 1
             self.advance(self.done, (SHIFTS + CLIPPED_ROUNDS + 1) * len(bands))
+            if _is_empty(band, x):
+                continue
+            places = self._places(image, top, left, x)
+            rotations = _rotations(x.shape[1], self.seed, band)
+            bands[band] = _shaped(transport(_rows(x), target[band], rotations, places), x)
         return self._synthesised(bands, shifted)[..., top:, left:]
 
     def fitted(self, image: Tensor, clipped: bool) -> Tensor:
@@ -128,10 +138,14 @@ class _Bands:
             bands = coefficients(self.transform, image)
             seen = coefficients(self.transform, image.clamp(-1, 1)) if clipped else bands
             for band, x in bands.items():
-                moments = _same_moments(_rows(seen[band]), self._places(image, 0, 0, x), self.style[band])
-                bands[band] = _shaped(moments(_rows(x)), x)
+                if not _is_empty(band, x):
+                    moments = _same_moments(_rows(seen[band]), self._places(image, 0, 0, x), self.target[band])
+                    bands[band] = _shaped(moments(_rows(x)), x)
             image = self._synthesised(bands, image)
         return image.clamp(-1, 1) if clipped else image
+
+    def _target(self, top: int, left: int) -> dict[Band, Floats]:
+        return {band: _rows(x) for band, x in coefficients(self.transform, _shifted(self.style, top, left)).items()}
 
     def _synthesised(self, bands: SubImages, like: Tensor) -> Tensor:
         return self.transform.synthesise(bands, (like.shape[-2], like.shape[-1]))
@@ -227,7 +241,7 @@ def _roots(covariance: Floats) -> tuple[Floats, Floats]:
     """Return S^1/2 and its inverse (C, C), which is 0 in directions in which there is nothing."""
     values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, 0)
-    is_there = values > 1e-10 * values.max()
+    is_there = values > max(1e-10 * values.max(), NOTHING**2)
     inverse = np.where(is_there, 1 / np.sqrt(np.where(is_there, values, 1)), 0)
     return (vectors * np.sqrt(values)) @ vectors.T, (vectors * inverse) @ vectors.T
 
@@ -239,7 +253,7 @@ def _quantile_map(content: Floats, style: Floats) -> Callable[[Floats], Floats]:
     """
     shares, knots = _quantiles(content)
     targets = np.interp(shares, *_quantiles(style))
-    places, groups = np.unique(knots, return_inverse=True)
+    places, groups = np.unique(knots.round(DIGITS), return_inverse=True)
     values = np.bincount(groups, targets) / np.bincount(groups)
 
     def move(numbers: Floats) -> Floats:
@@ -266,7 +280,7 @@ def _same_moments(rows: Floats, places: Flags, style: Floats) -> Callable[[Float
     That is what interpolation between quantiles leaves undone, and what clipping does.
     """
     mean, deviation, wanted = rows[places].mean(axis=0), rows[places].std(axis=0), style.std(axis=0)
-    varies = deviation > 1e-9
+    varies = deviation > NOTHING
     gain = np.where(varies, wanted / np.where(varies, deviation, 1), 1).clip(*GAIN)
     target = style.mean(axis=0)
     # The rows that it is applied to may be others, with another mean: those of the image before it is clipped.
@@ -281,6 +295,15 @@ def _rotations(channels: int, seed: int, band: Band) -> list[Floats]:
     numbers = np.random.default_rng(derive_seed("style", seed, str(band)))
     drawn = numbers.standard_normal((ROTATIONS - 1, channels, channels))
     return [*np.linalg.qr(drawn)[0], identity]
+
+
+def _is_empty(band: Band, x: Tensor) -> bool:
+    """Return whether a high band has nothing in it: all of it would become one number, and so a pattern of stripes."""
+    return band.orientation != "LL" and float(x.abs().max()) < NOTHING
+
+
+def _shifted(image: Tensor, top: int, left: int) -> Tensor:
+    return functional.pad(image, (left, 0, top, 0), mode="reflect")
 
 
 def _rows(x: Tensor) -> Floats:

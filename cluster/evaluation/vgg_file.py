@@ -96,8 +96,8 @@ def _read_pickle(path: Path, url: str) -> object:
     except pickle.UnpicklingError as error:
         # The rest of torch's message advises to run what the file holds.
         objects = re.search(r"GLOBAL `?([\w.]+)", str(error))
-        held = f"objects of Python ({objects[1]}) beside tensors" if objects else "what is no tensor"
-        raise InputError(f"{url} holds {held}; nothing of it was run; {REMEDY}") from error
+        what = f"holds objects of Python ({objects[1]}), not tensors alone" if objects else "is no file of weights"
+        raise InputError(f"{url} {what}; nothing of it was run; {REMEDY}") from error
     # torch.load raises EOFError, RuntimeError, ValueError, KeyError, struct.error and more for a damaged file.
     except Exception as error:
         reason = f" ({first_line(error).partition('. ')[0]})" if isinstance(error, RuntimeError) else ""

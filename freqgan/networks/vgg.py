@@ -141,7 +141,10 @@ def _parameter(name: str) -> str:
 
 
 def check_weights(weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise InputError, naming ``source``, unless ``weights`` hold all tensors of :func:`weight_shapes`."""
+    """Raise InputError, naming ``source``, unless ``weights`` hold all of :func:`weight_shapes`.
+
+    Those are kernels (channels, channels before, 3, 3) and biases of finite numbers.
+    """
     shapes = weight_shapes()
     for name, shape in shapes.items():
         if name not in weights:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cluster.data.sampler import BlockShuffle
 from cluster.data.shard_index import build_index, index_shards
@@ -25,6 +26,7 @@ from freqgan.model.feature_map import FeatureMap
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.scripts import PAIR
 from tests.support.shards import described_members, upload, write_described_shards, write_tar
+from tests.support.vgg import random_weights
 
 SHOWN: dict[str, Any] = {"conditioning": {"kinds": "features", "features_length": 6, "neighbours": 3}}
 
@@ -205,5 +207,18 @@ def test_a_resumed_run_shows_the_same_features(data: Path, tmp_path: Path) -> No
 
 
 def test_a_network_that_cannot_be_read(data: Path) -> None:
-    with pytest.raises(InputError, match=r"conditioning\.network"):
+    with pytest.raises(InputError, match=r"conditioning\.network: .*none\.pth"):
         table_of(settings_of(data, network="none.pth"))
+
+
+def test_features_of_vgg19(tmp_path: Path) -> None:
+    save_file(random_weights(), path := tmp_path / "vgg.safetensors")
+    data = write_described_shards(tmp_path / "few", shards=1, count=5)
+    changes, notes = {"features_length": 3, "neighbours": 2}, list[str]()
+    plain = table_of(settings_of(data, **changes))
+    table = table_of(settings_of(data, **changes, network=str(path)), notes)
+    assert notes[0].startswith(f"{path} is no file that is known (sha256 ")
+    assert not any("random" in note for note in notes)
+    assert table.mapping["mean"].shape == (2944,)
+    assert not np.array_equal(table.values, plain.values)
+    assert len(list((data / FOLDER).glob("*.json"))) == 2

@@ -41,6 +41,15 @@ def test_components_are_the_principal_ones() -> None:
     assert torch.allclose(mapping.axes.double().norm(dim=0), values.rsqrt(), rtol=1e-4)
 
 
+def test_fewer_images_than_numbers_have_the_same_components() -> None:
+    numbers = skewed(9, rank=6)
+    wide = FeatureMap.fitted(numbers, 3)
+    narrow = FeatureMap.fitted(torch.cat([numbers, numbers]), 3)  # by the products of numbers
+    both = [mapping.axes / mapping.axes.norm(dim=0) for mapping in (wide, narrow)]
+    assert torch.allclose(both[0], both[1], atol=1e-4)
+    assert FeatureMap.fitted(numbers, 12)(numbers)[:, 8:].abs().max() < 1e-6
+
+
 def test_images_of_later_are_between_those_of_before() -> None:
     numbers = skewed(3000)
     mapping = FeatureMap.fitted(numbers[:2000], 3)

@@ -740,6 +740,63 @@ def decompose_command(
     print("\n".join(lines))
 
 
+@app.command("style")
+def style_command(
+    content: Annotated[str, typer.Argument(metavar="CONTENT", help="image, or folder of images, that is changed")],
+    style: Annotated[
+        str, typer.Argument(metavar="STYLE", help="image, or folder of images, whose colours and textures it takes")
+    ],
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the results and sheet.png")],
+    method: Annotated[
+        str, typer.Option(metavar="[bands|gatys]", help="transport between bands, or optimisation by VGG19's features")
+    ] = "bands",
+    mask: Annotated[
+        str | None, typer.Option(metavar="FILE", help="image of the size of CONTENT, white where the style goes")
+    ] = None,
+    strength: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[LEVEL=]X",
+            show_default="1",
+            help="bands: from 0 to 1, of all levels, of one, or of the colours (LL=X); may be repeated",
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None, typer.Option(min=1, max=10, show_default="4, of small images fewer", help="bands: resolutions")
+    ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option(show_default="dwt:db4", help="bands: dwt:<wavelet>, dct, fft:shannon, fft:meyer or radial:P,Q"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, show_default="0", help="bands: seed of the transports")] = None,
+    vgg: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="gatys: weights of VGG19, as torchvision's .pth or as safetensors"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, show_default="200", help="gatys: steps of L-BFGS")] = None,
+    style_weight: Annotated[
+        float | None,
+        typer.Option(
+            callback=_positive, show_default="1e6", help="gatys: weight of the style, against 1 of the content"
+        ),
+    ] = None,
+) -> None:
+    """Gives images the colours and textures of others; edges stay where they are.
+
+    Nothing is trained, and --method bands needs no weights.
+    """
+    from launch.settings.style import StyleOptions
+
+    options = StyleOptions(method, transform, levels, tuple(strength or ()), seed, vgg, steps, style_weight)
+    from cluster.run.presence import check_pictures
+
+    check_pictures(content, style, *(one for one in (mask, vgg) if one is not None))
+    from launch.commands.style import style_command as transfer
+
+    for line in transfer(content, style, out=out, mask=mask, options=options, note=_note):
+        print(line)
+
+
 @app.command("digest")
 def digest_command(
     run: Run,

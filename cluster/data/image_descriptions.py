@@ -70,7 +70,7 @@ def describe_images(files: ImageFiles, table: str | None, columns: TableColumns)
 
     """
     name, data = _table(files, table, columns)
-    listing = list_images(files, by_folder=not name)
+    listing = list_images(files, with_classes=not name)
     if not name:
         return listing, _described(files, listing, listing.images, listing.labels, listing.classes)
     inside = posixpath.dirname(name) if name in files.names else ""

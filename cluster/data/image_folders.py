@@ -106,8 +106,8 @@ def _read_file(folder: Folder, name: str) -> bytes:
     return folder.read(name)
 
 
-def list_images(files: ImageFiles, *, by_folder: bool = True) -> Listing:
-    """Return the images among ``files``, with the classes that their folders make if ``by_folder``.
+def list_images(files: ImageFiles, *, with_classes: bool = True) -> Listing:
+    """Return the images among ``files``; without classes it does not matter which folders they are in.
 
     Raises:
         InputError: there are none, or there are other formats, or images beside class folders.
@@ -130,7 +130,7 @@ def list_images(files: ImageFiles, *, by_folder: bool = True) -> Listing:
     if not images:
         known = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
         raise InputError(f"{files.url} holds no images ({known}) but {len(files.names)} other files: {_GIVE}")
-    labels, classes = folder_labels(images, files.url) if by_folder else (None, [])
+    labels, classes = folder_labels(images, files.url) if with_classes else (None, [])
     hidden, others = len(files.names) - len(visible), len(visible) - len(images)
     empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in visible)], images)
     return Listing(images, labels, classes, hidden, others, empty, sorted(files.returning))

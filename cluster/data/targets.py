@@ -10,8 +10,9 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from cluster.data.settings import MEMBER_EXTENSIONS
 from cluster.data.shard_index import damaged
 from cluster.data.shard_store import UnusableError
-from cluster.data.shards import Member, Sample, Shard, ShardSet
+from cluster.data.shards import Sample, Shard, ShardSet
 from cluster.storage.folder import split_object
 from freqgan.errors import FreqganError, InputError, counted
 from freqgan.model.conditioning_settings import ConditioningSettings
@@ -405,7 +406,7 @@ def _check_coverage(index: ShardSet, extension: str) -> None:
 
 def _check_length(index: ShardSet, length: int, source: str) -> None:
     """Compare with the first vector that can be read; others are looked at when they are trained on."""
-    for shard, sample in _samples(index)[:_TRIED]:
+    for shard, sample in islice(_samples(index), _TRIED):
         there = vector_length(shard, sample, source)
         if there is not None and there != length:
             raise InputError(
@@ -416,11 +417,11 @@ def _check_length(index: ShardSet, length: int, source: str) -> None:
             return
 
 
-def _samples(index: ShardSet) -> Sequence[tuple[Shard, Sample]]:
-    return [(shard, sample) for shard in index.shards for sample in shard.samples]
+def _samples(index: ShardSet) -> Iterator[tuple[Shard, Sample]]:
+    return ((shard, sample) for shard in index.shards for sample in shard.samples)
 
 
 def member_fields(sample: Sample, extensions: Sequence[str]) -> str:
     """Return where those of ``extensions`` lie that ``sample`` has, for a fingerprint; "" where it has none."""
-    members: list[Member] = [member for member in sample.members if member.extension in extensions]
+    members = (member for member in sample.members if member.extension in extensions)
     return "".join(f" {member.extension} {member.offset} {member.size_bytes}" for member in members)

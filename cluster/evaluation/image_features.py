@@ -26,12 +26,13 @@ from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shards import Shard, ShardSet
 from cluster.data.targets import FeatureTable
 from cluster.evaluation.feature_cache import UNUSABLE, data_digest, write_new
+from cluster.evaluation.vgg_file import load_vgg19
 from cluster.run.settings import RunSettings
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_recorded
 from cluster.storage.folder import Folder, split_object
 from cluster.storage.user_cache import user_cache
 from freqgan.errors import FreqganError, InputError
-from freqgan.metrics.pooled_features import PooledNetwork, RandomNetwork
+from freqgan.metrics.pooled_features import PooledNetwork, RandomNetwork, VggNetwork
 from freqgan.model.conditioning_settings import ConditioningSettings
 from freqgan.model.feature_map import FeatureMap, nearest_rows
 
@@ -45,6 +46,9 @@ FITTED = 20_000
 POOL = 50_000
 """Images that may be neighbours, at random, of a set that has more: all pairs of a million would take hours."""
 MAP = "map"
+
+_networks: dict[str, PooledNetwork] = {}
+"""The one of this process that was read last: its file has half a gigabyte."""
 
 Note = Callable[[str], None]
 Numbers = NDArray[np.float32]
@@ -72,8 +76,10 @@ class FeatureJob:
         return replace(self, index=ShardSet((shard,)))
 
 
-def feature_network(weights: str) -> PooledNetwork:
-    """Return the network that features come from: the random one where no ``weights`` are named.
+def feature_network(weights: str, note: Note = lambda text: None) -> PooledNetwork:
+    """Return the network that features come from: VGG19 with the ``weights`` of a file, or one with random weights.
+
+    ``note`` is told which file that is.
 
     Raises:
         InputError: weights that cannot be read.
@@ -81,9 +87,13 @@ def feature_network(weights: str) -> PooledNetwork:
     """
     if not weights:
         return RandomNetwork()
-    raise InputError(
-        f"conditioning.network: {weights!r} cannot be used yet; leave it out for a network with fixed random weights"
-    )
+    if weights not in _networks:
+        _networks.clear()
+        try:
+            _networks[weights] = VggNetwork(load_vgg19(weights, note))
+        except InputError as error:
+            raise InputError(f"conditioning.network: {error}") from error
+    return _networks[weights]
 
 
 def image_features(
@@ -107,7 +117,7 @@ def image_features(
 
     """
     conditioning, policy = settings.conditioning, feature_policy(settings)
-    network = feature_network(conditioning.network)
+    network = feature_network(conditioning.network, note)
     places = (split_object(index.shards[0].url)[0].child(FOLDER), user_cache(FOLDER))
     key = _key(data_digest(index, policy), network, conditioning, settings.feature_neighbours)
     stored = _load(places, key, note)

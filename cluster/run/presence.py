@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.data.image_folders import is_zip
 from cluster.data.shards import find_shards
-from cluster.storage.folder import open_folder
+from cluster.storage.folder import open_folder, split_object
 from freqgan.errors import InputError
 
 
@@ -36,6 +36,15 @@ def check_images(source: str) -> None:
     """Raise InputError when ``source`` is neither a folder, of images or of a run, nor a zip."""
     if not is_zip(source) and not open_folder(source).is_there():
         raise InputError(f"{source} is not there: give the run folder of a training, or a folder or .zip of images")
+
+
+def check_pictures(*sources: str) -> None:
+    """Raise InputError when one of ``sources``, paths or s3:// URLs, is neither a file nor a folder."""
+    for source in sources:
+        if not open_folder(source).is_there():
+            folder, name = split_object(source)
+            if not folder.exists(name):
+                raise InputError(f"there is no file or folder {source}: correct the path")
 
 
 def check_data(*patterns: str, ask_buckets: bool = False) -> None:

@@ -113,12 +113,19 @@ class FeatureMap:
 
 def _axes(rows: Tensor, length: int) -> Tensor:
     """Return the largest principal axes (n, ``length``) of ``rows`` (N, n), divided by the deviation along them."""
-    values, vectors = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], -1))
+    centred = rows - rows.mean(0)
+    fewer = len(rows) < rows.shape[1]  # then the products of images tell the same, and are a smaller matrix
+    products = (centred @ centred.T if fewer else centred.T @ centred) / (len(rows) - 1)
+    values, vectors = torch.linalg.eigh(products)
     values, vectors = values.flip(0)[:length], vectors.flip(1)[:, :length]
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    vectors = vectors * largest.sign()  # either direction is right; this one is the same on every machine
     scale = torch.where(values > FAINTEST * values[0].clamp_min(0), values.clamp_min(1e-300).rsqrt(), 0.0)
-    axes: Tensor = vectors * scale
+    if fewer:
+        vectors = centred.T @ vectors * scale / (len(rows) - 1) ** 0.5
+        missing = length - vectors.shape[1]
+        vectors = torch.nn.functional.pad(vectors, (0, missing))
+        scale = torch.nn.functional.pad(scale, (0, missing))
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    axes: Tensor = vectors * largest.sign() * scale  # either direction is right; this one is the same everywhere
     return axes
 
 

@@ -29,6 +29,8 @@ super-resolve no/run image.png --out x
 edit no/run --out x
 encode no/run image.png --out x
 generate no/run --out x
+style no/image.png no/style.png --out x
+style no/image.png no/style.png --out x --strength much
 digest no/run
 report no/run
 status no/run

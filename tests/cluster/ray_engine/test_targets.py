@@ -6,8 +6,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import ray
 
+from cluster.data.shard_index import build_index
+from cluster.evaluation.image_features import FeatureJob, feature_policy, pooled_here
+from cluster.ray_engine.feature_tasks import pooled_by_tasks
+from freqgan.errors import InputError
 from tests.campaigns.chaos import executors, killing
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.scripts import PAIR, start_training, wait_for_step
@@ -57,3 +63,19 @@ def test_a_killed_run_resumes_with_its_targets(undisturbed: str, described: Path
     _, events, digest = trained(tiny_run_settings(tmp_path / "run", described, **CONDITIONED))
     assert events.first_step in (2, 4)
     assert digest == undisturbed
+
+
+def test_tasks_compute_the_features_of_one_process(described: Path, tmp_path: Path, ray_cluster: None) -> None:
+    settings = tiny_run_settings(tmp_path / "run", described, conditioning={"kinds": "features"}, executor="ray")
+    job = FeatureJob(build_index(str(described)), feature_policy(settings), "")
+    here, by_tasks = list(pooled_here(job)), list(pooled_by_tasks(job, settings, None))
+    assert [shard.shape for shard in by_tasks] == [(16, 448)] * 3
+    assert all(np.array_equal(one, other) for one, other in zip(here, by_tasks, strict=True))
+    assert ray.is_initialized()  # the cluster was there before
+
+
+def test_what_a_task_meets_is_an_error_of_ours(described: Path, tmp_path: Path, ray_cluster: None) -> None:
+    settings = tiny_run_settings(tmp_path / "run", described, conditioning={"kinds": "features"}, executor="ray")
+    job = FeatureJob(build_index(str(described)), feature_policy(settings), "none.pth")
+    with pytest.raises(InputError, match=r"conditioning\.network"):
+        list(pooled_by_tasks(job, settings, None))

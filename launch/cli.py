@@ -532,6 +532,9 @@ Vector = Annotated[
     typer.Option(metavar="FILE.npy", help="embedding that the images are to have, or one for each (d or n x d)"),
 ]
 Prompt = Annotated[str | None, typer.Option(metavar="TEXT", help="text that the images are to show")]
+Like = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="example whose features the images are to have: a path or s3:// URL")
+]
 Vectors = Annotated[
     str | None,
     typer.Option(
@@ -541,7 +544,10 @@ Vectors = Annotated[
         help="draw the images whose noises `freqgan encode` or --save-vectors wrote here",
     ),
 ]
-SaveVectors = Annotated[
+SaveLike = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="example whose features the images are to have: a path or s3:// URL")
+]
+Vectors = Annotated[
     bool, typer.Option("--save-vectors", help="write noises and targets of the images beside them, for --vectors")
 ]
 Truncation = Annotated[
@@ -583,6 +589,7 @@ def generate_command(
     category: Category = None,
     vector: Vector = None,
     prompt: Prompt = None,
+    like: Like = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
     at_images: AtImages = None,
     vectors: Vectors = None,
@@ -608,7 +615,7 @@ def generate_command(
 
     request = ImageRequest(
         run=run, out=out, count=count, seed=seed, truncation=truncation,
-        targets=TargetOptions(category, vector, prompt),
+        targets=TargetOptions(category, vector, prompt, like),
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
         best=best, at_images=at_images, save_vectors=save_vectors,
     )  # fmt: skip

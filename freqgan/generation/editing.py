@@ -122,14 +122,14 @@ def encode(
         block: number of these images among several lots of one seed.
 
     Raises:
-        InputError: the model has GANs, lacks an expert for a band, or has classes and no targets are given.
+        InputError: the model has GANs, lacks an expert for a band, or has targets and none are given.
         RunError: a step of the solver is too long to be undone.
 
     """
     check_encodable(synthesiser)
     chain, batch = synthesiser.chain, len(images)
-    if synthesiser.settings.classes and targets is None:
-        raise InputError(f"the model has classes 0 to {synthesiser.settings.classes - 1}: say which the images are of")
+    if synthesiser.settings.target_layout and targets is None:
+        raise InputError("the model has targets: say of which class, or of which target, the images are")
     images = images.to(chain.device)
     length = synthesiser.settings.noise.dimensions
     noises = torch.zeros(len(chain.plan.gans), batch, length, device=chain.device)

@@ -86,13 +86,6 @@ class Draws(NamedTuple):
             rests={name: rest[rows] for name, rest in self.rests.items()},
         )
 
-    def with_targets(self, targets: Tensor | None) -> Draws:
-        """Return these draws with other targets of the first samples: (b,) labels or (b, K), of b <= B."""
-        if targets is None or self.targets is None:
-            return self
-        rest = self.targets[len(targets) :]
-        return self._replace(targets=torch.cat([targets.to(rest), rest]))
-
     def scaled(self, factor: float) -> Draws:
         """Return these draws with all noise times ``factor``: below 1 nearer to what is usual, and less varied."""
         rests = {name: rest * factor for name, rest in self.rests.items()}
@@ -294,7 +287,7 @@ class Synthesiser(nn.Module):
             seed: any non-negative integer.
             count: how many, at least 1.
             first: number of the first.
-            targets: (count,) labels, or (count, K) normalised; drawn where not given: labels uniformly.
+            targets: (count,) labels, or (count, K) packed, as the shards have them; drawn where not given.
 
         """
         parts = [
@@ -314,6 +307,16 @@ class Synthesiser(nn.Module):
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
         return self.block_draws(seed, 0).rows(slice(count))
 
+    def with_targets(self, draws: Draws, targets: Tensor | None) -> Draws:
+        """Return ``draws`` of B samples with other targets of the first b: labels (b,) or packed (b, K), of b <= B.
+
+        They are as the shards have them; None, and a model without targets, change nothing.
+        """
+        if targets is None or draws.targets is None:
+            return draws
+        own = self.chain.normalised_targets(targets.to(self.chain.device))
+        return draws._replace(targets=torch.cat([own.to(draws.targets), draws.targets[len(own) :]]))
+
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
@@ -322,7 +325,8 @@ class Synthesiser(nn.Module):
         draws = self.block_draws(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
         if targets is not None and draws.targets is not None:
-            draws.targets[rows] = targets[begin - first : end - first].to(draws.targets.device)
+            own = self.chain.normalised_targets(targets[begin - first : end - first].to(self.chain.device))
+            draws.targets[rows] = own.to(draws.targets)
         return self.draw(draws).rows(rows)
 
     def block_draws(self, seed: int, block: int) -> Draws:

@@ -39,6 +39,8 @@ class TargetParts(NamedTuple):
 def targets_for(model: Synthesiser, seed: int, count: int, parts: TargetParts, first: int = 0) -> Tensor | None:
     """Return targets (count, K), or labels (count,), of samples ``first`` .. of ``seed``, with ``parts`` in them.
 
+    They are as the shards have them.
+
     What is left open is that of a training image at random, of the class that is asked for where there are some. None
     for a model without targets.
 
@@ -64,7 +66,7 @@ def targets_for(model: Synthesiser, seed: int, count: int, parts: TargetParts, f
         rows[:, columns["features"]] = parts.features.to(rows)
     if parts.captions is not None:
         rows[:, columns["caption"]] = torch.stack([encoded(text, layout.caption) for text in parts.captions]).to(rows)
-    return model.chain.normalised_targets(rows)
+    return rows
 
 
 def encoded(text: str, length: int) -> Tensor:

@@ -19,7 +19,7 @@ from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import write_side_by_side
 from launch.settings.generation import AS_TRAINED, GenerationOptions
-from launch.settings.labels import class_of, labels_of
+from launch.settings.labels import class_of, targets_of_images
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 
@@ -87,7 +87,7 @@ def _read(urls: Sequence[str], synthesiser: Synthesiser) -> Tensor:
 def _encoded(images: Tensor, label: int | None, synthesiser: Synthesiser) -> Draws:
     """Return what ``images`` (B, C, N, N) of class ``label`` are made of."""
     check_encodable(synthesiser)
-    return encode(synthesiser, images, labels_of(len(images), label, synthesiser.settings))
+    return encode(synthesiser, images, targets_of_images(len(images), label, synthesiser))
 
 
 def _factors(gains: Sequence[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 from launch.settings.image_request import ImageRequest
-from launch.settings.labels import class_of, labels_of
+from launch.settings.labels import class_of, targets_of_images
 
 
 def encode_command(
@@ -35,15 +35,15 @@ def encode_command(
     checkpoint, synthesiser = open_model(run, note=note)
     settings = synthesiser.settings
     check_encodable(synthesiser)
-    labels = labels_of(len(images), class_of(category, checkpoint), settings)
+    targets = targets_of_images(len(images), class_of(category, checkpoint), synthesiser)
     folder = open_folder(out)
     folder.check_writable()
     originals = read_images(images, settings)
     blocks = []
     for number, rows in enumerate(_blocks(len(originals))):
         note(f"encoding images {rows.start} to {rows.stop - 1} of {len(originals)}")
-        own_labels = None if labels is None else labels[rows]
-        blocks.append(encode(synthesiser, originals[rows], own_labels, seed, number))
+        own_targets = None if targets is None else targets[rows]
+        blocks.append(encode(synthesiser, originals[rows], own_targets, seed, number))
     folder.write(DRAWS, pack_draws(blocks, settings.generation))
     drawn = torch.cat([synthesiser.draw(draws).images for draws in blocks])
     names = picture_names(images)

@@ -69,7 +69,7 @@ def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, fi
     if not request.targets.given:
         return draws
     parts = request.targets.parts(checkpoint, count, first)
-    return draws.with_targets(targets_for(model, request.seed, count, parts, first))
+    return model.with_targets(draws, targets_for(model, request.seed, count, parts, first))
 
 
 def _is_ours(name: str, digits: int, count: int) -> bool:

@@ -44,7 +44,7 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
 
 def _end(model: Synthesiser, seed: int, parts: TargetParts | None, truncation: float) -> Draws:
     draws = model.draws(seed, 1).scaled(truncation)
-    return draws if parts is None else draws.with_targets(targets_for(model, seed, 1, parts))
+    return draws if parts is None else model.with_targets(draws, targets_for(model, seed, 1, parts))
 
 
 def animation(images: Tensor, kind: str) -> bytes:

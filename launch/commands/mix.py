@@ -43,7 +43,7 @@ def mix(request: ImageRequest, seeds: tuple[int, int], level: int, way: str, not
     coarse, fine = (model.draws(seed, count).scaled(request.truncation) for seed in seeds)
     if request.targets.given:
         asked = targets_for(model, seeds[0], count, request.targets.parts(checkpoint, count))
-        coarse, fine = coarse.with_targets(asked), fine.with_targets(asked)
+        coarse, fine = model.with_targets(coarse, asked), model.with_targets(fine, asked)
     if way == "noise":
         images = model.draw(mixed_noises(model.chain, coarse, fine, level)).images
     else:

@@ -17,6 +17,7 @@ from cluster.storage.folder import open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, super_resolve
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
+from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
@@ -115,7 +116,8 @@ def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Source], label: 
     draws = synthesiser.draws(seed, len(block))
     if label is None:
         return draws
-    return draws._replace(targets=torch.full((len(block),), label))
+    parts = TargetParts(labels=torch.full((len(block),), label))
+    return synthesiser.with_targets(draws, targets_for(synthesiser, seed, len(block), parts))
 
 
 def _bicubic(low: Tensor, side: int) -> Tensor:

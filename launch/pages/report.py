@@ -112,8 +112,7 @@ def _content(
     furthest = max(checkpoint.stage_steps.values())
     lines = [line for line in logs.lines if line.step <= furthest]
     # The generated image at each place has the target of the real one there.
-    targets = None if real.targets is None else synthesiser.chain.normalised_targets(real.targets)
-    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=targets)
+    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=real.targets)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, logs, settings)
     evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cluster.run.checkpoint import Checkpoint
 from freqgan.errors import InputError, nearest
-from freqgan.model.settings import ModelSettings
+from freqgan.generation.synthesiser import Synthesiser
+from freqgan.targets import TargetLayout
 
 NAMED = 10
 """Most classes that an error lists."""
@@ -49,16 +50,32 @@ def _known(classes: int, names: Sequence[str]) -> str:
     return f"it has {classes}: {few}{more}"
 
 
-def labels_of(count: int, label: int | None, settings: ModelSettings) -> Tensor | None:
-    """Return ``label`` for each of B = ``count`` images, (B,) int64; None for a model without classes.
+def targets_of_images(count: int, label: int | None, model: Synthesiser) -> Tensor | None:
+    """Return the targets of B = ``count`` real images of class ``label``, normalised; None for a model without.
+
+    They are labels (B,) int64, or packed (B, K): those of a model that is shown more than classes are not shown, and
+    neither is a class that is not given.
 
     Raises:
-        InputError: the model has classes and none was given.
+        InputError: the model has classes alone and none was given, or more than classes and one was.
 
     """
-    classes = settings.classes
-    if label is None:
-        if classes:
-            raise InputError(f"the model has classes 0 to {classes - 1}: say which the images are of by --class")
-        return None
-    return torch.full((count,), label)
+    layout = model.settings.target_layout
+    if not layout.packed:
+        return _labels(count, label, layout)
+    if label is not None and len(layout.columns) > 2:
+        parts = ", ".join(model.settings.conditioning.kinds)
+        raise InputError(
+            f"--class: the model is shown {parts} of an image, and a class alone is not all of it; leave --class out, "
+            "and it does without"
+        )
+    rows = torch.zeros(count, layout.width)
+    if label is not None:
+        rows[:, layout.columns["label"]], rows[:, layout.columns["shown"]] = label, 1
+    return model.chain.normalised_targets(rows)
+
+
+def _labels(count: int, label: int | None, layout: TargetLayout) -> Tensor | None:
+    if label is None and layout.classes:
+        raise InputError(f"the model has classes 0 to {layout.classes - 1}: say which the images are of by --class")
+    return None if label is None else torch.full((count,), label)

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cluster.data.image_files import read_images
+from cluster.evaluation.image_features import features_of
 from cluster.run.checkpoint import Checkpoint
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.generation.targets import TargetParts
+from freqgan.pixels import to_pixels
 from launch.settings.labels import class_of
 
 
@@ -24,12 +27,14 @@ class TargetOptions:
         category: a class, by its name or number.
         vector: a .npy file with the embedding of an image, or with one for each image.
         prompt: a text.
+        like: an image file, an example.
 
     """
 
     category: str | None = None
     vector: str | None = None
     prompt: str | None = None
+    like: str | None = None
 
     @property
     def given(self) -> bool:
@@ -40,19 +45,37 @@ class TargetOptions:
         """Return the parts of the targets of images ``first`` .. ``first + count``.
 
         Raises:
-            InputError: the model has no such class, or the file is no vector.
+            InputError: the model has no such class, the file is no vector or image, or its features cannot be had.
 
         """
         label = class_of(self.category, checkpoint)
         return TargetParts(
             labels=None if label is None else torch.full((count,), label),
             embedding=None if self.vector is None else _rows(read_vectors(self.vector), self.vector, first, count),
+            features=None if self.like is None else features_like(self.like, checkpoint).expand(count, -1),
             captions=None if self.prompt is None else [self.prompt] * count,
         )
 
 
 NO_TARGETS = TargetOptions()
 """Leaves all open."""
+
+
+def features_like(url: str, checkpoint: Checkpoint) -> Tensor:
+    """Return the features (1, d) of an image file, a path or s3:// URL, as the model is shown them.
+
+    Raises:
+        InputError: the model has no features of images, the file is no image, or is smaller than the model's images.
+
+    """
+    settings = checkpoint.settings
+    if not settings.target_layout.features:
+        raise InputError(
+            f"--like {url}: the model was trained without conditioning=features; leave --like out, or train with "
+            "conditioning=features"
+        )
+    pixels = to_pixels(read_images([url], settings), settings.bit_depth)
+    return features_of(pixels, settings, checkpoint.statistics().feature_map)
 
 
 def read_vectors(url: str) -> Tensor:

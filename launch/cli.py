@@ -544,10 +544,7 @@ Vectors = Annotated[
         help="draw the images whose noises `freqgan encode` or --save-vectors wrote here",
     ),
 ]
-SaveLike = Annotated[
-    str | None, typer.Option(metavar="IMAGE", help="example whose features the images are to have: a path or s3:// URL")
-]
-Vectors = Annotated[
+SaveVectors = Annotated[
     bool, typer.Option("--save-vectors", help="write noises and targets of the images beside them, for --vectors")
 ]
 Truncation = Annotated[

@@ -1,4 +1,4 @@
-"""``python -m tests.campaigns.conditioning [classes|captions] --data SHARDS --images N`` (``make conditioning``)."""
+"""``python -m tests.campaigns.conditioning classes|captions|mixing`` (``make conditioning``): see each module."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 
 import torch
 
-from tests.campaigns.conditioning import captions, classes
+from tests.campaigns.conditioning import captions, classes, mixing
 
 
 def main() -> int:
     """Runs one part, and prints its figures."""
     parser = argparse.ArgumentParser(prog="make conditioning")
-    parser.add_argument("part", choices=["classes", "captions"])
+    parser.add_argument("part", choices=["classes", "captions", "mixing"])
     parser.add_argument("--data", default="../shared/data/cifar10/train-*.tar")
     parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--run", help="of mixing: a trained model")
+    parser.add_argument("--at", type=int, default=1, help="of mixing: the level")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -31,6 +33,8 @@ def main() -> int:
         out = arguments.out or Path(folder)
         if arguments.part == "classes":
             lines = classes.rows_as_text(list(classes.run_classes(out, arguments.data, arguments.images, say)))
+        elif arguments.part == "mixing":
+            lines = mixing.rows_as_text(mixing.run_mixing(out, arguments.run, arguments.at, say))
         else:
             lines = captions.rows_as_text(list(captions.run_captions(out, arguments.images, say)))
     print("\n".join(lines))

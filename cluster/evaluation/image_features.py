@@ -26,8 +26,8 @@ from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shards import Shard, ShardSet
 from cluster.data.targets import FeatureTable
 from cluster.evaluation.feature_cache import UNUSABLE, data_digest, write_new
-from cluster.evaluation.vgg_file import load_vgg19
 from cluster.run.settings import RunSettings
+from cluster.run.vgg_file import load_vgg19
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_recorded
 from cluster.storage.folder import Folder, split_object
 from cluster.storage.user_cache import user_cache

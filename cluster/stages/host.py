@@ -25,6 +25,7 @@ from cluster.run.layout import CHECKPOINTS, checkpoint_path, parse_rollback_file
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage, read_counters, read_tensors, rollback_record
 from cluster.run.teacher import open_teacher
+from cluster.run.vgg_file import load_vgg19
 from cluster.stages.devices import choose_device
 from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer, LagBuffer
 from cluster.stages.process_group import ReplicaGroup
@@ -32,11 +33,12 @@ from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_files
 from cluster.storage.folder import open_folder
-from freqgan.errors import RunError, first_line
+from freqgan.errors import InputError, RunError, first_line
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.needs import feedback_receivers, stage_needs
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
+from freqgan.networks.vgg import Vgg19
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
 from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
@@ -358,7 +360,7 @@ class ImageHost(StageHost):
     kept: GradientBuffer
 
     def __init__(self, settings: RunSettings, chain: Chain) -> None:
-        stage = build_image_stage(chain, _capture(settings, chain))
+        stage = build_image_stage(chain, _capture(settings, chain), _load_vgg)
         super().__init__(settings, StageReplica(IMAGE_STAGE, 0, 1), stage, GradientBuffer(settings.feedback.lag))
         self._receivers = feedback_receivers(settings)
 
@@ -403,6 +405,13 @@ class FusionHost(StageHost):
     ) -> HostedStep:
         result = self.guard.run(step, lambda: self.stage.step(step, images, labels, outputs))
         return HostedStep(result.metrics, {})
+
+
+def _load_vgg(url: str) -> Vgg19:
+    try:
+        return load_vgg19(url, lambda _: None)
+    except InputError as error:
+        raise InputError(f"image_stage.feature_matching.network: {error}") from error
 
 
 def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float32]]) -> Chain:

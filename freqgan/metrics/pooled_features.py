@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -39,14 +40,7 @@ class RandomNetwork:
     @torch.no_grad()
     def pooled(self, images: Tensor) -> Tensor:
         """Return means and deviations (B, 448) of stored images (B, C, H, W), uint8 or uint16; grey ones as colour."""
-        x = resized(from_pixels(images), 1, RANDOM_SIDE)
-        x = x.expand(-1, STEM, -1, -1) if x.shape[1] == 1 else x
-        parts = []
-        for kernel in random_kernels():
-            x = functional.relu(functional.conv2d(x, kernel, padding=KERNEL // 2))
-            parts.append(channel_statistics(x))
-            x = functional.avg_pool2d(x, 2, ceil_mode=True)
-        return torch.cat(parts, 1)
+        return torch.cat(random_layers(from_pixels(images), random_kernels()), 1)
 
 
 class VggNetwork:
@@ -73,6 +67,18 @@ class VggNetwork:
         """Return means and deviations (B, 2944) of stored images (B, C, H, W), of 8 bits or of all 65,536 levels."""
         x = resized((from_pixels(images) + 1) / 2, LEAST_SIDE, VGG_SIDE)
         return torch.cat([channel_statistics(x) for x in self.vgg.features(x, VGG_LAYERS).values()], 1)
+
+
+def random_layers(images: Tensor, kernels: Sequence[Tensor]) -> list[Tensor]:
+    """Return what convolutions with ``kernels`` see of images (B, C, H, W) in [-1, 1], pooled, (B, 2 C') by layer."""
+    x = resized(images, 1, RANDOM_SIDE)
+    x = x.expand(-1, STEM, -1, -1) if x.shape[1] == 1 else x
+    parts = []
+    for kernel in kernels:
+        x = functional.relu(functional.conv2d(x, kernel, padding=KERNEL // 2))
+        parts.append(channel_statistics(x))
+        x = functional.avg_pool2d(x, 2, ceil_mode=True)
+    return parts
 
 
 def channel_statistics(x: Tensor) -> Tensor:

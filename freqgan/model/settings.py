@@ -306,6 +306,7 @@ class ModelSettings(SettingGroup):
     def _check_companion(self) -> None:
         stage = self.image_stage
         stage.check_companion(self.image_size)
+        self._check_feature_matching()
         if self.needs_pool and self.conditioning.kinds:
             kinds = ",".join(self.conditioning.kinds)
             raise InputError(
@@ -316,6 +317,22 @@ class ModelSettings(SettingGroup):
         if self.needs_pool and stage.pool.size < self.classes:
             raise InputError(
                 f"image_stage.pool.size: {stage.pool.size} samples for {self.classes} classes; give at least one each"
+            )
+
+    def _check_feature_matching(self) -> None:
+        stage = self.image_stage
+        alone = not stage.is_adversarial and not self.band_plan().gans
+        if stage.feature_matching.weight and (self.system == "fusion" or alone or not stage.enabled):
+            what = f"a companion {stage.companion} alone" if alone else "no image stage"
+            what = "system=fusion" if self.system == "fusion" else what
+            raise InputError(
+                f"image_stage.feature_matching.weight: {stage.feature_matching.weight:g} with {what}, which no "
+                "discriminator of blended images trains; leave it out, or train bands with an image stage"
+            )
+        if stage.feature_matching.network and not stage.feature_matching.weight:
+            raise InputError(
+                f"image_stage.feature_matching.network: {stage.feature_matching.network} with weight 0 is not used; "
+                "set image_stage.feature_matching.weight=1, or leave it out"
             )
 
     def _check_students(self, plan: BandPlan) -> None:

@@ -12,6 +12,7 @@ from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.tensor_dicts import State, add_prefix
 from freqgan.training.companion_trainer import CompanionTrainer
+from freqgan.training.feature_matching import LoadVgg
 from freqgan.training.image_stage import ImageStage, ImageStepResult
 from freqgan.training.updates import StepUpdates
 
@@ -62,8 +63,13 @@ class CompanionStage:
         self.companion_trainer.load_state_dict(state)
 
 
-def build_image_stage(chain: Chain, capture: GraphCapture | None = None) -> ImageStage | CompanionStage:
-    """Return the image stage of ``chain``, as it is at the very start; ``capture`` replays computations, if given."""
+def build_image_stage(
+    chain: Chain, capture: GraphCapture | None = None, load_vgg: LoadVgg | None = None
+) -> ImageStage | CompanionStage:
+    """Return the image stage of ``chain``, as it is at the very start.
+
+    ``capture`` replays computations, and ``load_vgg`` reads the network whose features are matched, if given.
+    """
     if chain.plan.gans or chain.settings.image_stage.is_adversarial:
-        return ImageStage(chain, capture)
+        return ImageStage(chain, capture, load_vgg)
     return CompanionStage(chain)

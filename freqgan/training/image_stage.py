@@ -22,6 +22,7 @@ from freqgan.seeds import seeded
 from freqgan.tensor_dicts import Metrics, State, add_prefix, strip_prefix
 from freqgan.training.companion_trainer import CompanionTrainer
 from freqgan.training.discriminator_trainer import DiscriminatorInput, DiscriminatorTrainer, unconditional
+from freqgan.training.feature_matching import LoadVgg, feature_matching
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.level_discriminators import LevelDiscriminators, LevelImages
 from freqgan.training.updates import Gradients, StepUpdates
@@ -116,9 +117,12 @@ class ImageStage:
     alone: no gradient of D_o reaches it, no discriminator judges it alone, and it is not tied. alpha learns as always.
     """
 
-    def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
+    def __init__(self, chain: Chain, capture: GraphCapture | None = None, load_vgg: LoadVgg | None = None) -> None:
         self.chain, self.name, self.capture = chain, IMAGE_STAGE, capture
         settings = chain.settings
+        chosen = settings.image_stage.feature_matching
+        matching = feature_matching(chosen.weight, chosen.network, load_vgg)
+        self.matching = None if matching is None else matching.to(chain.device)
         blend_rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
         self.companion_trainer = None if settings.image_stage.is_adversarial else CompanionTrainer(chain)
         self.trainer = GanTrainer(
@@ -332,7 +336,13 @@ class ImageStage:
         by_level = self.level_discriminators.losses(real.levels, fake.levels, targets)
         levels = [LossTerm(name, 1, value) for name, value in by_level.items()]
         value = self.trainer.generator_loss(*self._judged_inputs(real, fake, targets))
-        return [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels]
+        return [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels, *self._matching_terms(real, fake)]
+
+    def _matching_terms(self, real: RealTargets, fake: ImageStageOutput) -> list[LossTerm]:
+        if self.matching is None:
+            return []
+        weight = self.settings.image_stage.feature_matching.weight
+        return [LossTerm("feature_matching", weight, self.matching(real.images, fake.blended))]
 
     def _coarsest_band(self, images: Tensor) -> Tensor:
         """Return the normalised coarsest low band (B, C, h, h) of images (B, C, N, N)."""

@@ -19,9 +19,8 @@ class FeatureMatching(nn.Module):
     """The distance of generated images from real ones by mean and covariance of pooled features, layer by layer.
 
     Of every image a layer gives mean and deviation of each channel. These are brought to mean 0 and deviation 1 over
-    the real images of the batch; then the mean square of the generated images' means, and that of the difference of both
-    covariances, are added up (the first two moments that a Frechet distance compares, each by itself, which no root of
-    a matrix makes unstable).
+    the real images of the batch; then the mean square of the generated images' means and that of the difference of both
+    covariances are added up: the first two moments, which a Frechet distance compares, but without a root of a matrix.
 
     Args:
         vgg: the network, in eval mode; one with fixed random weights where not given.

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from tests.campaigns.conditioning import captions, classes, mixing
+from tests.campaigns.conditioning import captions, classes, likeness, mixing
 
 
 def main() -> int:
     """Runs one part, and prints its figures."""
     parser = argparse.ArgumentParser(prog="make conditioning")
-    parser.add_argument("part", choices=["classes", "captions", "mixing"])
+    parser.add_argument("part", choices=["classes", "captions", "likeness", "mixing"])
     parser.add_argument("--data", default="../shared/data/cifar10/train-*.tar")
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--run", help="of mixing: a trained model")
@@ -33,6 +33,8 @@ def main() -> int:
         out = arguments.out or Path(folder)
         if arguments.part == "classes":
             lines = classes.rows_as_text(list(classes.run_classes(out, arguments.data, arguments.images, say)))
+        elif arguments.part == "likeness":
+            lines = likeness.rows_as_text(likeness.run_likeness(out, arguments.data, arguments.images, say))
         elif arguments.part == "mixing":
             lines = mixing.rows_as_text(mixing.run_mixing(out, arguments.run, arguments.at, say))
         else:

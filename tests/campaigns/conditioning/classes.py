@@ -61,14 +61,18 @@ def settings_for(run: Path, data: str, images: int, *changes: str) -> RunSetting
     return load_settings("cifar10", [*base, *changes])
 
 
+def stored_images(settings: RunSettings, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Stored images (N, C, h, w) at ``first`` .. of the training order, and their labels (N,)."""
+    plain = settings.conditioning.model_copy(update={"kinds": ()})
+    with open_source(settings.model_copy(update={"conditioning": plain})).ingest() as ingest:
+        batch = ingest.batch(first, count)
+    return torch.from_numpy(batch.images.copy()), torch.from_numpy(batch.targets)
+
+
 def real_images(settings: RunSettings, count: int) -> RealImages:
     """The first images of the training order, as stages get them."""
-    source = open_source(
-        settings.model_copy(update={"conditioning": settings.conditioning.model_copy(update={"kinds": ()})})
-    )
-    with source.ingest() as ingest:
-        batch = ingest.batch(0, min(count, source.index.sample_count))
-    return RealImages(from_pixels(torch.from_numpy(batch.images.copy())), torch.from_numpy(batch.targets))
+    pixels, labels = stored_images(settings, 0, count)
+    return RealImages(from_pixels(pixels), labels)
 
 
 def generated(model: Synthesiser, weight: int, count: int, classes: int) -> RealImages:

@@ -125,7 +125,7 @@ LabelGuidance = Annotated[
         min=0,
         callback=_finite,
         show_default=AS_TRAINED,
-        help="how far to lead away from what flow experts make without the label",
+        help="how far to lead away from what is made without the class, or the whole target",
     ),
 ]
 
@@ -527,63 +527,109 @@ def plan_command(
     )  # fmt: skip
 
 
+Vector = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.npy", help="embedding that the images are to have, or one for each (d or n x d)"),
+]
+Prompt = Annotated[str | None, typer.Option(metavar="TEXT", help="text that the images are to show")]
+Vectors = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors",
+        "--noises",
+        metavar="FILE",
+        help="draw the images whose noises `freqgan encode` or --save-vectors wrote here",
+    ),
+]
+SaveVectors = Annotated[
+    bool, typer.Option("--save-vectors", help="write noises and targets of the images beside them, for --vectors")
+]
+Truncation = Annotated[
+    float, typer.Option(min=0, callback=_finite, help="times all noise: below 1 more usual, and less varied")
+]
+Interpolation = Annotated[
+    tuple[int, int] | None,
+    typer.Option(metavar="A B", help="the way from the first image of seed A to that of seed B, and animations"),
+]
+Mixture = Annotated[
+    tuple[int, int] | None,
+    typer.Option(metavar="COARSE FINE", help="the pictures of seed COARSE with the detail of seed FINE"),
+]
+MixLevel = Annotated[int, typer.Option(min=1, help="level of --mix: up to its low band the picture is of COARSE")]
+MixBy = Annotated[
+    str,
+    typer.Option(
+        metavar="[noise|coefficients]",
+        help="of noise, the chain makes detail that fits; finished coefficients put together do not fit",
+    ),
+]
+Part = Annotated[
+    str,
+    typer.Option(
+        metavar="[image|chain|companion]",
+        help="the blended image, that of the chain of bands alone, or that of the other generator alone",
+    ),
+]
+
+
 @app.command("generate")
 def generate_command(
     run: Run,
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the images")],
     count: Annotated[
-        int | None, typer.Option(min=1, help="how many images; those of --noises, or it is needed")
+        int | None, typer.Option(min=1, help="how many images; those of --vectors, or it is needed")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
     category: Category = None,
+    vector: Vector = None,
+    prompt: Prompt = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
     at_images: AtImages = None,
-    noises: Annotated[
-        str | None, typer.Option(metavar="FILE", help="draw the images whose noises `freqgan encode` wrote here")
-    ] = None,
+    vectors: Vectors = None,
+    save_vectors: SaveVectors = False,
+    truncation: Truncation = 1.0,
+    interpolate: Interpolation = None,
+    frames: Annotated[int, typer.Option(min=2, help="pictures of --interpolate, ends included")] = 16,
+    mix: Mixture = None,
+    at: MixLevel = 1,
+    mix_by: MixBy = "noise",
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
     label_guidance: LabelGuidance = None,
-    part: Annotated[
-        str,
-        typer.Option(
-            metavar="[image|chain|companion]",
-            help="the blended image, that of the chain of bands alone, or that of the other generator alone",
-        ),
-    ] = "image",
+    part: Part = "image",
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
+    from launch.settings.image_request import ImageRequest
+    from launch.settings.target_options import TargetOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance)
-    if best and at_images is not None:
-        raise InputError(f"--best and --at-images {at_images} name two checkpoints: leave one of them out")
-    if noises is not None:
+    request = ImageRequest(
+        run=run, out=out, count=count, seed=seed, truncation=truncation,
+        targets=TargetOptions(category, vector, prompt),
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
+        best=best, at_images=at_images, save_vectors=save_vectors,
+    )  # fmt: skip
+    if sum(way is not None for way in (vectors, interpolate, mix)) > 1:
+        raise InputError("--vectors, --interpolate and --mix are three ways to choose the noise: leave all but one out")
+    if vectors is not None:
         from launch.commands.encode import generate_from
 
-        if count is not None or category is not None:
-            raise InputError("--noises FILE holds how many images there are, and of which class: leave those out")
-        if part != "image":
-            raise InputError(f"--noises FILE and --part {part}: an encoded image has no parts; leave --part out")
-        if options.given:
-            raise InputError(
-                "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
-                "--condition-noise, --guidance, --shift and --label-guidance"
-            )
-        print(generate_from(run, out, noises, best=best, at_images=at_images, note=_note))
-        return
-    if count is None:
-        raise InputError("how many images? Give --count, or --noises with a file that `freqgan encode` wrote")
-    from launch.commands.generate import generate
+        print(generate_from(request, vectors, _note))
+    elif interpolate is not None:
+        from launch.commands.interpolate import interpolate as write_frames
 
-    line = generate(
-        run, out, count=count, seed=seed, category=category, best=best, at_images=at_images, note=_note,
-        generation=options, part=part,
-    )  # fmt: skip
-    print(line)
+        print(write_frames(request, interpolate, frames, _note))
+    elif mix is not None:
+        from launch.commands.mix import mix as write_mixed
+
+        print(write_mixed(request, mix, at, mix_by, _note))
+    else:
+        from launch.commands.generate import generate
+
+        print(generate(request, _note))
 
 
 @app.command("super-resolve")

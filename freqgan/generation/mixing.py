@@ -1,4 +1,4 @@
-"""Draws made of other draws: ways between two of them, coarse noise of one with fine noise of another, less noise."""
+"""Draws made of other draws: ways between two of them, coarse noise of one with fine noise of another."""
 
 from __future__ import annotations
 
@@ -67,12 +67,6 @@ def interpolated(chain: Chain, first: Draws, second: Draws, frames: int) -> Draw
         choices={band: switched(choice, second.choices[band]) for band, choice in first.choices.items()},
         rests={name: along(rest, second.rests[name], 0) for name, rest in first.rests.items()},
     )
-
-
-def truncated(draws: Draws, factor: float) -> Draws:
-    """Return ``draws`` with all noise times ``factor``: below 1 nearer to what is usual, and less varied."""
-    rests = {name: rest * factor for name, rest in draws.rests.items()}
-    return draws._replace(noises=draws.noises * factor, rests=rests)
 
 
 def is_coarse(band: Band, level: int) -> bool:

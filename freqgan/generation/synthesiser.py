@@ -86,6 +86,18 @@ class Draws(NamedTuple):
             rests={name: rest[rows] for name, rest in self.rests.items()},
         )
 
+    def with_targets(self, targets: Tensor | None) -> Draws:
+        """Return these draws with other targets of the first samples: (b,) labels or (b, K), of b <= B."""
+        if targets is None or self.targets is None:
+            return self
+        rest = self.targets[len(targets) :]
+        return self._replace(targets=torch.cat([targets.to(rest), rest]))
+
+    def scaled(self, factor: float) -> Draws:
+        """Return these draws with all noise times ``factor``: below 1 nearer to what is usual, and less varied."""
+        rests = {name: rest * factor for name, rest in self.rests.items()}
+        return self if factor == 1 else self._replace(noises=self.noises * factor, rests=rests)
+
 
 class Synthesiser(nn.Module):
     """noise -> the chain's sub-images -> inverse transform -> blend with G_o; everything by averaged weights.
@@ -300,37 +312,47 @@ class Synthesiser(nn.Module):
         """
         if count > BLOCK:
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
-        return self._block(seed, 0).rows(slice(count))
+        return self.block_draws(seed, 0).rows(slice(count))
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
         All of the block is run, for convolutions round differently by batch.
         """
-        draws = self._block(seed, block)
+        draws = self.block_draws(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
         if targets is not None and draws.targets is not None:
             draws.targets[rows] = targets[begin - first : end - first].to(draws.targets.device)
         return self.draw(draws).rows(rows)
 
-    def _block(self, seed: int, block: int) -> Draws:
+    def block_draws(self, seed: int, block: int) -> Draws:
+        """Return what the 64 samples of ``block`` of ``seed`` are made of."""
         noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
-        targets = self._random_targets(seed, block)
+        targets = self.random_targets(seed, block) if self.settings.target_layout else None
         choices, rests = self.chain.choices(seed, block, BLOCK), self._rests(seed, block, BLOCK)
         return Draws(noises, targets, choices, rests, seed, block)
 
-    def _random_targets(self, seed: int, block: int) -> Tensor | None:
-        """Return labels (64,) uniformly, or packed targets (64, K) of training images; None without targets."""
+    @property
+    def known_targets(self) -> Tensor:
+        """Packed targets (n, K) of some training images, as the shards have them.
+
+        Raises:
+            InputError: the model stores none.
+
+        """
+        known = self.chain.statistics.targets
+        if known is None:
+            raise InputError("the statistics of the model have no targets: it was trained without conditioning")
+        return known
+
+    def random_targets(self, seed: int, block: int) -> Tensor:
+        """Return labels (64,) uniformly, or packed targets (64, K) of training images, of a model with targets."""
         layout, rng = self.settings.target_layout, generator_for(seed, "label", block)
-        if not layout:
-            return None
         if not layout.packed:
             return torch.randint(layout.classes, (BLOCK,), generator=rng).to(self.chain.device)
-        known = self.chain.statistics.targets
-        assert known is not None, "a model with conditioning stores targets beside its statistics"
-        rows = torch.randint(len(known), (BLOCK,), generator=rng).to(known.device)
-        return self.chain.normalised_targets(known[rows])
+        rows = torch.randint(len(self.known_targets), (BLOCK,), generator=rng).to(self.chain.device)
+        return self.chain.normalised_targets(self.known_targets[rows])
 
 
 def _build_networks(chain: Chain, gan: Gan) -> nn.Module:

@@ -333,7 +333,7 @@ class ModelSettings(SettingGroup):
                 "distil.guidance: the teacher has no guides to be led away from (flow.guide_at is 0); leave it out, or "
                 "distil a run that was trained with flow.guide_at=0.2"
             )
-        if self.distil.label_guidance and not (self.classes and self.flow.drop):
+        if self.distil.label_guidance and not self.target_drop:
             raise InputError(
                 f"distil.label_guidance: {self.distil.label_guidance:g} with classes={self.classes} and "
                 f"flow.drop={self.flow.drop:g}: the teacher has not learned to do without labels; leave it out, or "

@@ -9,7 +9,7 @@ import torch
 
 from freqgan.bands import Band
 from freqgan.errors import InputError
-from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, slerp, truncated
+from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, slerp
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from tests.support.models import TinyRun, tiny_settings
 
@@ -109,7 +109,7 @@ def test_a_level_that_is_not_there_is_refused(changes: dict[str, Any], level: in
 def test_less_noise_is_less_varied() -> None:
     model = model_of()
     draws = model.draws(0, 16)
-    images, tame, none = (model.draw(truncated(draws, factor)).images for factor in (1.0, 0.5, 0.0))
+    images, tame, none = (model.draw(draws.scaled(factor)).images for factor in (1.0, 0.5, 0.0))
     assert torch.equal(images, model.draw(draws).images)
     assert float(tame.var(0).mean()) < float(images.var(0).mean())
     assert float(none.var(0).max()) < 1e-8

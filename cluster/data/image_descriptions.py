@@ -119,7 +119,7 @@ def _described(
 ) -> Description:
     beside = _files_beside(files, images, rows or {})
     used = {name for named in beside.values() for name in named.values()} | ({table} & set(files.names))
-    unnamed = sorted(set(listing.images) - set(images))
+    unnamed = tuple(sorted(set(listing.images) - set(images)))
     return Description(images, labels, classes, rows or {}, beside, table, unnamed, lost, listing.others - len(used))
 
 

@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -39,6 +40,8 @@ Row = NDArray[np.float32]
 
 _SEEDS = 2**63
 _NUMERIC = "biuf"
+_LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
+"""Of the length of a .npy file's header, by version; others have fields, and no numbers alone."""
 _VECTORS, _TEXTS, _FIELDS = MEMBER_EXTENSIONS
 _TRIED = 8
 """Samples whose vectors are looked at before a training, until one of them can be read."""
@@ -238,29 +241,36 @@ def vector_in(data: bytes, name: str) -> Row:
 
     The header is read before anything is allocated, and no object is ever unpickled.
     """
-    file = io.BytesIO(data)
     try:
-        shape, in_columns, dtype = _npy_header(file)
+        end = _header_end(data)
+        shape, in_columns, dtype = _npy_header(data[:end])
     except Exception as error:  # a header is a Python literal: what is wrong with one may be anything
         raise UnusableError(f"{name} is no .npy file ({error}): write it by numpy.save") from error
     if dtype.kind not in _NUMERIC:
         raise UnusableError(f"{name} holds {dtype}, no numbers: write floating-point or whole numbers")
     count = math.prod(shape)
-    if len(data) - file.tell() < count * dtype.itemsize:
-        raise UnusableError(
-            f"{name} is cut off: {len(data) - file.tell()} bytes of {count} numbers of {dtype}; write it again"
-        )
-    values = np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if in_columns else "C")
+    if len(data) - end < count * dtype.itemsize:
+        raise UnusableError(f"{name} is cut off: {len(data) - end} bytes of {count} numbers of {dtype}; write it again")
+    values = np.frombuffer(data, dtype, count, end).reshape(shape, order="F" if in_columns else "C")
     return _as_float32(values)
 
 
-def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether columns come first, and the type of the numbers; the file then stands at the first."""
-    version = npy_format.read_magic(file)
-    readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-    if version not in readers:
+def _header_end(data: bytes) -> int:
+    """Return where the numbers of a .npy file begin; ValueError where it is none, or of another version."""
+    version = npy_format.read_magic(io.BytesIO(data[: npy_format.MAGIC_LEN]))
+    if version not in _LENGTH_BYTES:
         raise ValueError(f"version {version[0]}.{version[1]} of the format")
-    shape, in_columns, dtype = readers[version](file)
+    start = npy_format.MAGIC_LEN + _LENGTH_BYTES[version]
+    return start + int.from_bytes(data[npy_format.MAGIC_LEN : start], "little")
+
+
+@lru_cache(64)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether columns come first, and the type of the numbers; parsing takes longer than all the rest."""
+    file = io.BytesIO(header)
+    version = npy_format.read_magic(file)
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, in_columns, dtype = read(file)
     if any(side < 0 for side in shape):
         raise ValueError(f"shape {shape}")
     return shape, bool(in_columns), dtype

@@ -75,7 +75,7 @@ def test_the_page_on_python(small_shards: Path, tmp_path: Path, monkeypatch: pyt
 def test_the_page_on_style() -> None:
     failed, tried = doctest.testfile(str(ROOT / "docs" / "style.md"), module_relative=False)
     assert failed == 0
-    assert tried == 6
+    assert tried == 9
 
 
 def yaml_example(page: str, title: str) -> str:

@@ -72,6 +72,12 @@ def test_the_page_on_python(small_shards: Path, tmp_path: Path, monkeypatch: pyt
     assert tried > 20
 
 
+def test_the_page_on_style() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "style.md"), module_relative=False)
+    assert failed == 0
+    assert tried == 9
+
+
 def yaml_example(page: str, title: str) -> str:
     """The file that a page shows under a comment with its name."""
     match = re.search(rf"^    # {re.escape(title)}\n((?:    .*\n)+)", (ROOT / page).read_text("utf-8"), re.MULTILINE)

@@ -19,7 +19,7 @@ from freqgan.metrics.evaluation import Score
 from launch.commands.generate import GRID
 from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
-from launch.drawing.side_by_side import SIDE_BY_SIDE
+from launch.drawing.side_by_side import SHEET, SIDE_BY_SIDE
 from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.targets import writable_object
 
@@ -80,7 +80,7 @@ def evaluate_command(
                 size=size,
                 note=note,
                 extra=extra,
-                overviews=(GRID, SIDE_BY_SIDE),
+                overviews=(GRID, SIDE_BY_SIDE, SHEET),
                 learned=learned,
             )
         }

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +53,7 @@ class Picture(NamedTuple):
         data = self.read()
         form = natural_form(data, self.url)
         pixels = decode_image(data, self.url, channels=form.channels, bit_depth=form.bit_depth)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
 
 
 class Styled(NamedTuple):

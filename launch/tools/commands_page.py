@@ -19,7 +19,8 @@ TOPICS = {
     "digest": "run-folder.md", "generate": "your-own-data.md", "plan": "planning.md", "retrain": "retraining.md",
     "models": "retraining.md", "evaluate": "evaluation.md", "compare": "evaluation.md", "tune": "evaluation.md",
     "super-resolve": "editing.md", "edit": "editing.md", "encode": "likelihood-and-encoding.md",
-    "decompose": "editing.md", "distil": "distillation.md", "shards": "data.md", "storage": "data.md",
+    "decompose": "editing.md", "style": "style.md", "distil": "distillation.md", "shards": "data.md",
+    "storage": "data.md",
 }  # fmt: skip
 """Pages that tell more, by how the name of a command begins."""
 

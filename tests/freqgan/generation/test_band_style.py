@@ -56,7 +56,7 @@ def noise_image(height: int, width: int, channels: int = 3, seed: int = 0) -> Te
     return from_pixels(to_pixels(noisy)).double()
 
 
-PAIRS = [("coffee", "chelsea", 160), ("hopper", "ihc", 160), ("motorcycle", "astronaut", 192)]
+PAIRS = [("coffee", "chelsea", 144), ("motorcycle", "astronaut", 160)]
 
 
 @pytest.mark.parametrize(("content", "style", "side"), PAIRS)
@@ -75,9 +75,8 @@ def test_photographs_take_the_style_and_keep_their_edges(content: str, style: st
     assert distance(before, texture, transform) > 0.2  # it is not a pair of which nothing is asked
 
 
-@pytest.mark.parametrize(("content", "style", "side"), PAIRS[:2])
-def test_unclipped_distributions_are_those_of_the_style(content: str, style: str, side: int) -> None:
-    before, texture = (as_tensor(photograph(name, side)) for name in (content, style))
+def test_unclipped_distributions_are_those_of_the_style() -> None:
+    before, texture = (as_tensor(photograph(name, 144)) for name in ("hopper", "ihc"))
     before = before[..., : before.shape[2] // 16 * 16, : before.shape[3] // 16 * 16]  # no side has to be extended
     transform = parse_transform("dwt:db4", 4)
     result = transfer_bands(before, texture, transform, clipped=False)
@@ -104,7 +103,7 @@ def test_sizes_may_differ_and_be_odd(spec: str) -> None:
 
 
 def test_strengths() -> None:
-    content, style, transform = noise_image(48, 64), noise_image(64, 64, seed=1), parse_transform("dwt:db2", 2)
+    content, style, transform = noise_image(24, 32), noise_image(32, 32, seed=1), parse_transform("dwt:haar", 2)
     unchanged = transfer_bands(content, style, transform, strength=lambda band: 0.0)
     assert torch.equal(to_pixels(unchanged), to_pixels(content))
     whole, some = (
@@ -189,5 +188,7 @@ def test_images_that_do_not_go_together_are_refused() -> None:
         transfer_bands(noise_image(32, 32), noise_image(32, 32, 1), transform)
     with pytest.raises(InputError, match=r"are \(1, C, H, W\), not \(2, 3, 32, 32\)"):
         transfer_bands(noise_image(32, 32).repeat(2, 1, 1, 1), noise_image(32, 32), transform)
+    with pytest.raises(InputError, match=r"the mask is \(1, 1, 32, 31\)"):
+        transfer_bands(noise_image(32, 32), noise_image(32, 32), transform, mask=torch.ones(1, 1, 32, 31))
     with pytest.raises(InputError, match="too small for 2 levels"):
         transfer_bands(noise_image(32, 32), noise_image(32, 3), transform)

@@ -66,7 +66,7 @@ def test_an_image_takes_the_style_of_another(capsys: Capsys, content: Path, text
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--levels", 1], ["--transform", "dct"], ["--transform", "radial:2,3"], ["--seed", 3]]
+    "options", [[], ["--transform", "radial:2,3"], ["--levels", 1, "--transform", "dct", "--seed", 3]]
 )
 def test_its_own_style_changes_nothing(capsys: Capsys, content: Path, tmp_path: Path, options: list[object]) -> None:
     assert style(capsys, content, content, "--out", tmp_path, *options).code == 0
@@ -76,6 +76,7 @@ def test_its_own_style_changes_nothing(capsys: Capsys, content: Path, tmp_path: 
 def test_no_strength_changes_nothing_and_some_changes_some(
     capsys: Capsys, content: Path, texture: Path, tmp_path: Path
 ) -> None:
+    content, texture = picture(content, 32, 40, 0), picture(texture, 36, 32, 1)
     results = {}
     for name, strengths in {"none": ["0"], "colours": ["0", "LL=1"], "detail": ["LL=0"], "all": ["1", "1=1"]}.items():
         options = [text for strength in strengths for text in ("--strength", strength)]
@@ -137,7 +138,7 @@ def test_every_content_takes_every_style(capsys: Capsys, folder: Folder, tmp_pat
     with zipfile.ZipFile(tmp_path / "styles.zip", "w") as archive:
         for seed in range(2):
             archive.write(tmp_path / "styles" / f"s{seed}.png", f"s{seed}.png")
-    for source in ("styles", "styles.zip"):
+    for source in ("styles", "styles.zip") if folder.is_local else ("styles",):
         done = style(capsys, tmp_path / "contents", tmp_path / source, "--out", folder.url)
         assert done.code == 0, done
         assert f"note: {tmp_path / 'contents'}: passed over 1 hidden file, 1 other file" in done.err

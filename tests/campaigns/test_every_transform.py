@@ -19,7 +19,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SHORT = (
-    "dct", "fft:meyer", "radial:2,3", "S_q = 2, W_q = 1", "cycles: 2", "strict nesting, packets", "odd size, dct",
+    "fft:meyer", "S_q = 2, W_q = 1", "cycles: 2", "strict nesting, packets", "odd size, dct",
     "grey, 16 bits, radial, per band",
 )  # fmt: skip
 """Between them they have a transform of each family and a plan of each kind."""

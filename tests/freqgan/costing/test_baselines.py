@@ -91,7 +91,11 @@ def test_variants_are_what_they_are_called() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.long] * (name == "joint-hf")) for name in VARIANTS if name != "bands"],
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in ("joint-hf", "literal", "mixed")))
+        for name in VARIANTS
+        if name != "bands"
+    ],
 )
 def test_widths_are_found_that_cost_the_same(name: str) -> None:
     sizes = {"width": 16, "coarse_width": 24, "group_width": 8}

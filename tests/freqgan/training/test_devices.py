@@ -39,7 +39,9 @@ def executor_of(settings: RunSettings) -> InlineExecutor:
     return InlineExecutor(settings, source, statistics, None)
 
 
-LONG = ("as it comes", "an ensemble, another wavelet", "no bands", "hinge")
+LONG = (
+    "as it comes", "an ensemble, another wavelet", "no bands", "hinge", "a ring, sent as float16",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("system", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in SYSTEMS])

@@ -18,10 +18,14 @@ from torch.nn import functional
 from freqgan.networks.blocks import compressed, convolution, dense, halving_sides
 from freqgan.networks.generators import POOLED_SIDE, enlarged, pooled
 from freqgan.networks.settings import VelocityNetworkSettings
-from freqgan.networks.target_embedding import hidden_targets, target_embedding
+from freqgan.networks.target_embedding import EMBEDDING_DEVIATION, hidden_targets, target_embedding
 from freqgan.targets import TargetLayout
 
 FREQUENCIES = 16
+TARGET_DEVIATION = 1.0
+"""Deviation of a packed target's features at the start. It would make a GAN forget its noise; velocities learn sooner.
+On LL1 of CIFAR-10 at 16 x 16, after 12,800 images, classes lower the held-out loss of .76 by .0063 (.0005 with 0.1);
+the loss itself is the same. Labels alone begin at 0.1, as in older models."""
 SILU_GAIN = 1.68
 """The gain that keeps variance through a SiLU of a normal input."""
 
@@ -130,7 +134,9 @@ class VelocityNetwork(nn.Module):
         style = settings.coarse_width
         features = 2 * FREQUENCIES + 1 + shape.base_channels * POOLED_SIDE**2
         self.register_buffer("frequencies", torch.logspace(0, 2, FREQUENCIES), persistent=False)
-        self.embed = target_embedding(shape.targets, style, spare=1)  # the last label is "dropped"
+        deviation = TARGET_DEVIATION if shape.targets.packed else EMBEDDING_DEVIATION
+        # Of labels alone the last one is "dropped".
+        self.embed = target_embedding(shape.targets, style, deviation=deviation, spare=1)
         self.style_first = dense(features, style, gain=SILU_GAIN)
         self.style_second = dense(style, style, gain=SILU_GAIN)
         self.stem = convolution(shape.channels * self.patch**2 + shape.condition_channels, widths[0], 3)

@@ -9,7 +9,7 @@ DEMO := build/demo
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
-.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests companions retraining islands fusion lint types docs clean
+.PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests companions conditioning retraining islands fusion lint types docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installs into $(VENV); takes some minutes"
@@ -50,6 +50,10 @@ types: $(INSTALLED)
 # All comparisons, or one: make bench BENCH=transforms
 bench: $(INSTALLED)
 	$(RUN) tests.benchmarks $(BENCH)
+
+# Whether images show what they are asked for: make conditioning CONDITIONING=captions, or classes, likeness, mixing --run RUN
+conditioning: $(INSTALLED)
+	$(RUN) tests.campaigns.conditioning $(CONDITIONING)
 
 # Every kind of fault at 20 random moments: right digests and seconds lost, as a table. Some: make chaos CHAOS="--only gcs"
 chaos: $(INSTALLED)

@@ -115,13 +115,17 @@ Guidance = Annotated[
         callback=_finite, show_default=AS_TRAINED, help="how far to lead away from the guides of flow experts"
     ),
 ]
+Category = Annotated[
+    str | None,
+    typer.Option("--class", "--label", metavar="CLASS", help="class of all images, by its name or its number"),
+]
 LabelGuidance = Annotated[
     float | None,
     typer.Option(
         min=0,
         callback=_finite,
         show_default=AS_TRAINED,
-        help="how far to lead away from what flow experts make without the label",
+        help="how far to lead away from what is made without the class, or the whole target",
     ),
 ]
 
@@ -176,11 +180,40 @@ def pack_command(
     destination: Annotated[str, typer.Argument(metavar="DST", help="folder or s3:// URL for the shards")],
     shard_size_mib: Annotated[int, typer.Option(min=1, help="largest size of a shard, MiB")] = 64,
     shard_samples: Annotated[int, typer.Option(min=1, help="most images in a shard")] = 10_000,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV, JSON lines or Parquet that describes the images",
+            show_default="metadata.csv, .jsonl or .parquet in SRC, if there is one",
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="its column with the path of the image in SRC",
+            show_default="file_name, file, path, image or filename",
+        ),
+    ] = None,
+    class_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="its column with the class", show_default="folders are classes")
+    ] = None,
+    caption_column: Annotated[str | None, typer.Option(metavar="NAME", help="its column with a text, for .txt")] = None,
+    vector_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help='its column with numbers, for .npy: a list, or "1 2 3"')
+    ] = None,
 ) -> None:
-    """Packs a folder or zip of images into tar shards; folders of the first level are classes."""
+    """Packs a folder or zip of images into tar shards; folders of the first level are classes.
+
+    Files with the name of an image but for .txt, .npy or .json are packed beside it. So are the columns of a table: its
+    text as .txt, its numbers as .npy, and all other columns as .json.
+    """
+    from cluster.data.image_tables import TableColumns
     from launch.commands.pack import pack_with_progress
 
-    print(pack_with_progress(source, destination, shard_size_mib, shard_samples))
+    columns = TableColumns(image_column, class_column, caption_column, vector_column)
+    print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns))
 
 
 @shards.command("index")
@@ -494,63 +527,113 @@ def plan_command(
     )  # fmt: skip
 
 
+Vector = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.npy", help="embedding that the images are to have, or one for each (d or n x d)"),
+]
+Prompt = Annotated[str | None, typer.Option(metavar="TEXT", help="text that the images are to show")]
+Like = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="example whose features the images are to have: a path or s3:// URL")
+]
+Vectors = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors",
+        "--noises",
+        metavar="FILE",
+        help="draw the images whose noises `freqgan encode` or --save-vectors wrote here",
+    ),
+]
+SaveVectors = Annotated[
+    bool, typer.Option("--save-vectors", help="write noises and targets of the images beside them, for --vectors")
+]
+Truncation = Annotated[
+    float, typer.Option(min=0, callback=_finite, help="times all noise: below 1 more usual, and less varied")
+]
+Interpolation = Annotated[
+    tuple[int, int] | None,
+    typer.Option(metavar="A B", help="the way from the first image of seed A to that of seed B, and animations"),
+]
+Mixture = Annotated[
+    tuple[int, int] | None,
+    typer.Option(metavar="COARSE FINE", help="the pictures of seed COARSE with the detail of seed FINE"),
+]
+MixLevel = Annotated[int, typer.Option(min=1, help="level of --mix: up to its low band the picture is of COARSE")]
+MixBy = Annotated[
+    str,
+    typer.Option(
+        metavar="[noise|coefficients]",
+        help="of noise, the chain makes detail that fits; finished coefficients put together do not fit",
+    ),
+]
+Part = Annotated[
+    str,
+    typer.Option(
+        metavar="[image|chain|companion]",
+        help="the blended image, that of the chain of bands alone, or that of the other generator alone",
+    ),
+]
+
+
 @app.command("generate")
 def generate_command(
     run: Run,
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the images")],
     count: Annotated[
-        int | None, typer.Option(min=1, help="how many images; those of --noises, or it is needed")
+        int | None, typer.Option(min=1, help="how many images; those of --vectors, or it is needed")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same images")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+    category: Category = None,
+    vector: Vector = None,
+    prompt: Prompt = None,
+    like: Like = None,
     best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
     at_images: AtImages = None,
-    noises: Annotated[
-        str | None, typer.Option(metavar="FILE", help="draw the images whose noises `freqgan encode` wrote here")
-    ] = None,
+    vectors: Vectors = None,
+    save_vectors: SaveVectors = False,
+    truncation: Truncation = 1.0,
+    interpolate: Interpolation = None,
+    frames: Annotated[int, typer.Option(min=2, help="pictures of --interpolate, ends included")] = 16,
+    mix: Mixture = None,
+    at: MixLevel = 1,
+    mix_by: MixBy = "noise",
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
     guidance: Guidance = None,
     shift: Shift = None,
     label_guidance: LabelGuidance = None,
-    part: Annotated[
-        str,
-        typer.Option(
-            metavar="[image|chain|companion]",
-            help="the blended image, that of the chain of bands alone, or that of the other generator alone",
-        ),
-    ] = "image",
+    part: Part = "image",
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
+    from launch.settings.image_request import ImageRequest
+    from launch.settings.target_options import TargetOptions
 
-    options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance)
-    if best and at_images is not None:
-        raise InputError(f"--best and --at-images {at_images} name two checkpoints: leave one of them out")
-    if noises is not None:
+    request = ImageRequest(
+        run=run, out=out, count=count, seed=seed, truncation=truncation,
+        targets=TargetOptions(category, vector, prompt, like),
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
+        best=best, at_images=at_images, save_vectors=save_vectors,
+    )  # fmt: skip
+    if sum(way is not None for way in (vectors, interpolate, mix)) > 1:
+        raise InputError("--vectors, --interpolate and --mix are three ways to choose the noise: leave all but one out")
+    if vectors is not None:
         from launch.commands.encode import generate_from
 
-        if count is not None or label is not None:
-            raise InputError("--noises FILE holds how many images there are, and of which class: leave those out")
-        if part != "image":
-            raise InputError(f"--noises FILE and --part {part}: an encoded image has no parts; leave --part out")
-        if options.given:
-            raise InputError(
-                "--noises FILE holds how its images are generated: leave out --evaluations, --solver, "
-                "--condition-noise, --guidance, --shift and --label-guidance"
-            )
-        print(generate_from(run, out, noises, best=best, at_images=at_images, note=_note))
-        return
-    if count is None:
-        raise InputError("how many images? Give --count, or --noises with a file that `freqgan encode` wrote")
-    from launch.commands.generate import generate
+        print(generate_from(request, vectors, _note))
+    elif interpolate is not None:
+        from launch.commands.interpolate import interpolate as write_frames
 
-    line = generate(
-        run, out, count=count, seed=seed, label=label, best=best, at_images=at_images, note=_note, generation=options,
-        part=part,
-    )  # fmt: skip
-    print(line)
+        print(write_frames(request, interpolate, frames, _note))
+    elif mix is not None:
+        from launch.commands.mix import mix as write_mixed
+
+        print(write_mixed(request, mix, at, mix_by, _note))
+    else:
+        from launch.commands.generate import generate
+
+        print(generate(request, _note))
 
 
 @app.command("super-resolve")
@@ -564,7 +647,7 @@ def super_resolve_command(
         int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the detail that is made up")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images", show_default="drawn")] = None,
+    category: Category = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -577,7 +660,7 @@ def super_resolve_command(
     from launch.settings.generation import GenerationOptions
 
     lines = super_resolve(
-        run, images, level=from_level, out=out, seed=seed, label=label, note=_note,
+        run, images, level=from_level, out=out, seed=seed, category=category, note=_note,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip
     for line in lines:
@@ -590,7 +673,7 @@ def encode_command(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="image files, paths or s3:// URLs")],
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the noises and the pictures")],
     seed: Annotated[int, typer.Option(min=0, help="seed of the noise on conditions, if RUN has such")] = 0,
-    label: Annotated[int | None, typer.Option(min=0, help="class of all images, for a model with classes")] = None,
+    category: Category = None,
 ) -> None:
     """Finds the noises from which a model of flow experts makes given images, and makes them again.
 
@@ -598,7 +681,7 @@ def encode_command(
     """
     from launch.commands.encode import encode_command as encode
 
-    for line in encode(run, images, out=out, seed=seed, label=label, note=_note):
+    for line in encode(run, images, out=out, seed=seed, category=category, note=_note):
         print(line)
 
 
@@ -614,7 +697,7 @@ def edit_command(
     image: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="edit this image, not generated ones; may be repeated")
     ] = None,
-    label: Annotated[int | None, typer.Option(min=0, help="class of the images given by --image")] = None,
+    category: Category = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -626,13 +709,13 @@ def edit_command(
     from launch.commands.edit import edit_command as edit
     from launch.settings.generation import GenerationOptions
 
-    if label is not None and not image:
-        raise InputError(f"--label {label}: it is the class of images that --image names; leave it out")
+    if category is not None and not image:
+        raise InputError(f"--class {category}: it is the class of images that --image names; leave it out")
     bands = [name.strip() for name in resample.split(",") if name.strip()]
     print(
         edit(
             run, seed=seed, count=count, resample=bands, resample_seed=resample_seed, gains=gain or [], out=out,
-            note=_note, images=image or [], label=label,
+            note=_note, images=image or [], category=category,
             generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
         )
     )  # fmt: skip

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
@@ -19,6 +20,7 @@ from xdist.scheduler import LoadGroupScheduling
 from cluster.data.packing import pack
 from cluster.ray_engine.address import LOOPBACK_VARIABLE
 from cluster.storage.folder import Folder, open_folder
+from freqgan.generation.likelihood import log_likelihoods
 from tests.support.manifests import manifest_variables
 from tests.support.ray_head import Head, running_head
 from tests.support.runs import write_small_shards
@@ -104,11 +106,16 @@ def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of 130 pictures of noise, 16x16: as many as a measurement of 64 needs."""
-    source, target = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("held-shards") / "shards"
-    rng = np.random.default_rng(5)
-    for number in range(130):
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(source / f"{number}.png")
-    pack(str(source), str(target))
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all processes of the session: what is learned of these images is so once
+    source, target = tmp_path_factory.mktemp("held"), shared / "held-out" / "shards"
+    with FileLock(shared / "held-out.lock"):
+        if not target.exists():
+            rng = np.random.default_rng(5)
+            for number in range(130):
+                Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(source / f"{number}.png")
+            pack(str(source), str(target))
     return target
 
 
@@ -126,6 +133,13 @@ def one_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def brief_critic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of the two-sample test learns for three steps: for tests of what is done with scores."""
     monkeypatch.setattr("freqgan.metrics.two_sample_test.STEPS", 3)
+
+
+@pytest.fixture
+def brief_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likelihoods take one step over 8 images: for tests of what is done with them."""
+    monkeypatch.setitem(log_likelihoods.__wrapped__.__kwdefaults__, "steps", 1)  # type: ignore[attr-defined]
+    monkeypatch.setattr("cluster.evaluation.likelihood.MOST", 8)
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def list_images(files: ImageFiles, *, with_classes: bool = True) -> Listing:
     if not images:
         known = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
         raise InputError(f"{files.url} holds no images ({known}) but {len(files.names)} other files: {_GIVE}")
-    labels, classes = _label(images, files.url) if with_classes else (None, [])
+    labels, classes = folder_labels(images, files.url) if with_classes else (None, [])
     hidden, others = len(files.names) - len(visible), len(visible) - len(images)
     empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in visible)], images)
     return Listing(images, labels, classes, hidden, others, empty, sorted(files.returning))
@@ -155,8 +155,13 @@ def _extension(name: str) -> str:
     return PurePosixPath(name).suffix[1:].lower()
 
 
-def _label(images: list[str], url: str) -> tuple[list[int] | None, list[str]]:
-    """Return labels and classes by the first folder in which the names differ."""
+def folder_labels(images: Sequence[str], url: str) -> tuple[list[int] | None, list[str]]:
+    """Return labels and classes of images by the first folder in which their names differ; None and [] without such.
+
+    Raises:
+        InputError: there are images beside class folders, or two folders of one name.
+
+    """
     parts = [PurePosixPath(name).parts for name in images]
     while min(map(len, parts)) > 1 and len({names[0] for names in parts}) == 1:
         parts = [names[1:] for names in parts]
@@ -168,10 +173,20 @@ def _label(images: list[str], url: str) -> tuple[list[int] | None, list[str]]:
             f"{url} holds {len(loose)} images beside its class folders, the first is {loose[0]}: "
             "put every image in the folder of its class, or all in one folder"
         )
-    classes = sorted({names[0] for names in parts}, key=natural_key)
+    return numbered_classes([names[0] for names in parts], url)
+
+
+def numbered_classes(names: Sequence[str], url: str) -> tuple[list[int], list[str]]:
+    """Return the labels of images whose classes are called ``names``, and these names sorted, numbers by their value.
+
+    Raises:
+        InputError: two names differ only in how their letters are encoded.
+
+    """
+    classes = sorted(set(names), key=natural_key)
     _check_forms(classes, url)
     numbers = {name: number for number, name in enumerate(classes)}
-    return [numbers[names[0]] for names in parts], classes
+    return [numbers[name] for name in names], classes
 
 
 def natural_key(name: str) -> tuple[list[tuple[str, int, str]], str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.data.decoding import decode_image, image_format
-from cluster.data.image_folders import ImageFiles, Listing, list_images, open_images
+from cluster.data.image_descriptions import Description, describe_images
+from cluster.data.image_folders import ImageFiles, open_images
+from cluster.data.image_tables import NO_COLUMNS, TableColumns
 from cluster.data.sampler import permutation
 from cluster.data.shard_index import INDEX_NAME, Progress, mapped, with_checksums, write_index
 from cluster.data.shards import Shard, read_shard
@@ -34,7 +36,9 @@ class PackReport:
     """What was packed; ``classes`` are the names of labels 0, 1 ...
 
     ``hidden`` and ``others`` count the files passed over (dot files, and no images), ``empty`` are folders without
-    images, ``returning`` links that lead back to a folder that is packed anyway.
+    images, ``returning`` links that lead back to a folder that is packed anyway. ``beside`` counts the images that have
+    something beside them, by extension. ``table`` is the name of the table that describes images, ``unnamed`` are those
+    it does not name, and which are not packed, ``lost`` the paths in it where there is no image.
     """
 
     images: int
@@ -45,6 +49,10 @@ class PackReport:
     others: int
     empty: list[str] = field(default_factory=list)
     returning: list[str] = field(default_factory=list)
+    beside: Mapping[str, int] = field(default_factory=dict)
+    table: str = ""
+    unnamed: Sequence[str] = ()
+    lost: Sequence[str] = ()
 
 
 def pack(
@@ -53,12 +61,15 @@ def pack(
     *,
     shard_size_bytes: int = SHARD_SIZE_BYTES,
     shard_samples: int = SHARD_SAMPLES,
+    table: str | None = None,
+    columns: TableColumns = NO_COLUMNS,
     progress: Progress = lambda done, total: None,
 ) -> PackReport:
     """Write the images of ``source`` to shard-00000.tar, ... and index.json in ``destination``.
 
     Images in sub-folders get the number of their sub-folder, sorted by name with numbers by their value, as label;
-    folders that hold everything else (as in many a zip) are passed through first. Links to folders are followed. A
+    folders that hold everything else (as in many a zip) are passed through first. Links to folders are followed. Files
+    with the name of an image but for .txt, .npy or .json are packed beside it, and so is what ``table`` says of it. A
     shard ends with the sample that brings its images to ``shard_size_bytes`` or its count to ``shard_samples``. Shards
     appear under their names only when all are written. InputError for what cannot be packed, naming the file.
     """
@@ -68,13 +79,13 @@ def pack(
     if target.url == open_folder(source).url:
         raise InputError(f"{destination} holds the images that are to be packed: name another folder for the shards")
     with open_images(source) as files:
-        listing = list_images(files)
+        listing, described = describe_images(files, table, columns)
         _check_destination(target)
         is_new = not target.is_there()
         staging_name = f".packing-{secrets.token_hex(4)}"
         staging = target.child(staging_name)
         try:
-            shards = _write_shards(_samples(files, listing, progress), staging, shard_size_bytes, shard_samples)
+            shards = _write_shards(_samples(files, described, progress), staging, shard_size_bytes, shard_samples)
             for shard in shards:
                 name = shard.url.rpartition("/")[2]
                 target.rename(f"{staging_name}/{name}", name)
@@ -82,12 +93,21 @@ def pack(
             staging.delete_tree()
             if is_new:
                 target.delete_if_empty()
-    write_index(target, shards, listing.classes)
-    size_bytes = sum(shard.size_bytes for shard in shards)
+    write_index(target, shards, described.classes)
     return PackReport(
-        len(listing.images), len(shards), size_bytes, listing.classes, listing.hidden, listing.others, listing.empty,
-        listing.returning,
-    )  # fmt: skip
+        images=len(described.images),
+        shards=len(shards),
+        size_bytes=sum(shard.size_bytes for shard in shards),
+        classes=list(described.classes),
+        hidden=listing.hidden,
+        others=described.others,
+        empty=listing.empty,
+        returning=listing.returning,
+        beside=described.counts(),
+        table=described.table,
+        unnamed=described.unnamed,
+        lost=described.lost,
+    )
 
 
 def _check_destination(target: Folder) -> None:
@@ -98,15 +118,15 @@ def _check_destination(target: Folder) -> None:
     target.check_writable()
 
 
-def _samples(files: ImageFiles, listing: Listing, progress: Progress) -> Iterator[dict[str, str | bytes]]:
+def _samples(files: ImageFiles, described: Description, progress: Progress) -> Iterator[dict[str, str | bytes]]:
     """Return the samples in the order of writing, as webdataset wants them; each image is decoded once, to check it.
 
     After one that cannot be decoded, the others are only looked at, so that one error names all of them.
     """
-    total = len(listing.images)
+    total = len(described.images)
     damaged: list[str] = []
     for number, index in enumerate(permutation(total, _SHUFFLE_SEED, "pack").tolist()):
-        name = listing.images[index]
+        name = described.images[index]
         data = files.read(name)
         try:
             decode_image(data, f"{name} in {files.url}")
@@ -116,8 +136,9 @@ def _samples(files: ImageFiles, listing: Listing, progress: Progress) -> Iterato
         if damaged:
             continue
         sample: dict[str, str | bytes] = {"__key__": f"{number:08d}", image_format(data) or "": data}
-        if listing.labels is not None:
-            sample["cls"] = str(listing.labels[index]).encode()
+        if described.labels is not None:
+            sample["cls"] = str(described.labels[index]).encode()
+        sample |= described.members(name, files)
         yield sample
     if len(damaged) > 1:
         more = f"\n  and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""

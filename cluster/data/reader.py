@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,11 @@ from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged
 from cluster.data.shard_store import ShardStore, UnusableError
 from cluster.data.shards import ShardSet
+from cluster.data.targets import SampleFiles, TargetReader, label_of
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
 from freqgan.errors import InputError
 
-NO_LABEL = -1
-LABELS = np.iinfo(np.int64)
-"""What a batch can hold; one beyond, such as 2**64 - 1, is none (a training with classes refuses it before)."""
+Targets = NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass
@@ -38,12 +38,12 @@ class Batch:
 
     Attributes:
         pixels: uint8 or uint16 (B, N, N, C), as decoders give them.
-        labels: int64 (B,), NO_LABEL for an image without one.
+        targets: float32 (B, K), packed; where targets are labels alone int64 (B,), NO_LABEL for an image without one.
 
     """
 
     pixels: Pixels
-    labels: NDArray[np.int64]
+    targets: Targets
 
     @property
     def images(self) -> Pixels:
@@ -66,6 +66,7 @@ class BatchReader:
         most_damaged: where given, damage raises DamageFoundError with so many images at a time and one more; else the
             first damage is an error.
         cache: of shards of buckets.
+        targets: reads what lies beside images; where not given, targets are labels.
 
     """
 
@@ -78,12 +79,15 @@ class BatchReader:
         patience: ReadTimeouts = USUAL_PATIENCE,
         most_damaged: int | None = None,
         cache: ShardCache | None = None,
+        targets: TargetReader | None = None,
     ) -> None:
         counts = [len(shard.samples) for shard in index.shards]
         self._order = BlockShuffle(counts, seed, settings.shuffle, settings.shuffle_shards)
         self._index, self._policy, self._seed = index, policy, seed
         self._omissions, self._most_damaged = ExclusionList(self._order), most_damaged
-        self._store = ShardStore(index, patience, cache, tolerant=most_damaged is not None)
+        self._targets, self._first_numbers = targets, np.cumsum([0, *counts])
+        members = targets.members if targets is not None else ()
+        self._store = ShardStore(index, patience, cache, tolerant=most_damaged is not None, members=members)
         self._reported: set[int] = set()
         """Shards whose damage beside their images is known."""
         self._left_out: dict[tuple[int, int], QuarantinedImage] = {}
@@ -101,7 +105,8 @@ class BatchReader:
         sequence it is fast.
 
         Raises:
-            InputError: an image that cannot be decoded, with its shard and name, or a shard of another size.
+            InputError: an image that cannot be decoded, or a target that cannot be read, with its shard and name, or a
+                shard of another size.
             RunError: a shard that does not hold what was indexed, and what storage raises when it cannot be had.
             DamageFoundError: any of the two, where ``most_damaged`` is given.
 
@@ -110,7 +115,7 @@ class BatchReader:
             raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
         size = self._policy.size
         pixels = np.empty((count, size, size, self._policy.channels), self._policy.dtype)
-        labels = np.empty(count, np.int64)
+        targets = self._blank_targets(count)
         damage: list[QuarantinedImage] = []
         first_position = position = held_until = self._omissions.position_of(first_image)
         done = 0
@@ -119,7 +124,7 @@ class BatchReader:
                 held_until = self._hold(position)
             if not self._omissions.passes_over(position):
                 try:
-                    labels[done] = self._sample(position, pixels[done])
+                    targets[done] = self._sample(position, pixels[done])
                     done += 1
                 except (DamagedError, UnusableError) as error:
                     if self._most_damaged is None:
@@ -132,7 +137,7 @@ class BatchReader:
         if damage:
             first_met = {one.key: one for one in reversed(damage)}  # a batch of a small set may come to an image twice
             raise DamageFoundError(tuple(reversed(first_met.values())))
-        return Batch(pixels, labels)
+        return Batch(pixels, targets)
 
     def leave_out(self, images: Sequence[QuarantinedImage]) -> None:
         """Pass over ``images`` from now on, each from its position on; RunError where none is left."""
@@ -171,8 +176,13 @@ class BatchReader:
         name = shard.samples[sample_number].image_name
         return QuarantinedImage(shard.url, name, str(error), number, sample_number, position)
 
-    def _sample(self, position: int, out: Pixels) -> int:
-        """Put the pixels at ``position`` into ``out`` (N, N, C) and return the label."""
+    def _blank_targets(self, count: int) -> Targets:
+        if self._targets is None:
+            return np.empty(count, np.int64)
+        return np.empty((count, self._targets.layout.width), np.float32)
+
+    def _sample(self, position: int, out: Pixels) -> int | NDArray[np.float32]:
+        """Put the pixels at ``position`` into ``out`` (N, N, C) and return the label, or the target (K,)."""
         number, sample_number = self._order.locate(position)
         shard, policy = self._index.shards[number], self._policy
         sample = shard.samples[sample_number]
@@ -188,7 +198,11 @@ class BatchReader:
             raise UnusableError(str(error)) from error
         if not np.may_share_memory(image, out):
             out[:] = fit_image(image, policy, self._seed, "crop", position).transpose(1, 2, 0)
-        return NO_LABEL if sample.label is None or not LABELS.min <= sample.label <= LABELS.max else sample.label
+        if self._targets is None:
+            return label_of(sample)
+        first = int(self._first_numbers[number])
+        files = SampleFiles(shard, sample, partial(self._store.read, number), first + sample_number)
+        return self._targets.row(files, position)
 
 
 def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # settings are checked without NumPy
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
+MEMBER_EXTENSIONS = ("npy", "txt", "json")
+"""What lies beside an image in a shard and can be read as its target."""
 WHITE = (255, 255, 255)
 MAX_PIXELS = 64 * 2**20
 """Images above this are refused from their header: at 4 bytes a pixel this is 256 MiB."""

@@ -1,7 +1,7 @@
 """``index.json`` beside shards: what each of them is known to hold, so that nothing else is taken for it.
 
-For every shard its size and sha256, for every sample where its image lies and the image's crc32. What has no entry
-is read from the headers of the tar, and is as trustworthy as these.
+For every shard its size and sha256, for every sample where its image lies, and what lies beside it, with their crc32.
+What has no entry is read from the headers of the tar, and is as trustworthy as these.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from cluster.data.decoding import decode_image
 from cluster.data.shards import (
+    Member,
     Sample,
     Shard,
     ShardSet,
@@ -33,8 +34,9 @@ from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError, RunError
 
 INDEX_NAME = "index.json"
-FORMAT = 2
-"""Indexes without one, of before, know shards and not what they hold."""
+FORMAT = 3
+"""Indexes without one, the first, know shards and not what they hold; those of format 2 know images and labels."""
+WITHOUT_MEMBERS = 2
 
 Progress = Callable[[int, int], None]
 
@@ -113,11 +115,12 @@ def _known(folder: Folder) -> _Known:
     classes = content.get("classes", [])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise _no_index(folder, "classes are no list of names")
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (WITHOUT_MEMBERS, FORMAT):
         return _Known({}, tuple(classes))
     try:
-        return _Known({entry["shard"]: _shard(folder, entry) for entry in content["shards"]}, tuple(classes))
-    except (KeyError, TypeError, ValueError) as error:
+        known = {entry["shard"]: _shard(folder, entry, content["format"]) for entry in content["shards"]}
+        return _Known(known, tuple(classes))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_index(folder, f"{type(error).__name__}: {error}") from error
 
 
@@ -130,12 +133,20 @@ def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str])
             "bytes": shard.size_bytes,
             "sha256": shard.sha256,
             "others": dict(shard.others),
-            "members": [astuple(sample) for sample in shard.samples],
+            **({} if shard.knows_members else {"format": WITHOUT_MEMBERS}),
+            "members": [_fields(sample) for sample in shard.samples],
         }
         for shard in shards
     ]
     text = json.dumps({"format": FORMAT, "classes": list(classes), "shards": entries}, separators=(",", ":"))
     folder.write(INDEX_NAME, text.replace('{"shard":', '\n{"shard":').encode())
+
+
+def _fields(sample: Sample) -> tuple[Any, ...]:
+    """Return what an index says of ``sample``: the fields, with those beside it by extension where there are any."""
+    *fields, _ = astuple(sample)
+    members = {kind: where for kind, *where in map(astuple, sample.members)}
+    return (*fields, members) if members else tuple(fields)
 
 
 def index_shards(data: str, progress: Progress = lambda done, total: None) -> list[Shard]:
@@ -173,7 +184,11 @@ def with_checksums(shard: Shard, data: mmap.mmap, *, decode: bool = False) -> Sh
         image = data[sample.offset : sample.offset + sample.size_bytes]
         if decode:
             decode_image(image, f"{sample.image_name} in {shard.url}")
-        samples.append(replace(sample, crc32=zlib.crc32(image)))
+        members = tuple(
+            replace(member, crc32=zlib.crc32(data[member.offset : member.offset + member.size_bytes]))
+            for member in sample.members
+        )
+        samples.append(replace(sample, crc32=zlib.crc32(image), members=members))
     return replace(shard, samples=tuple(samples), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -208,9 +223,9 @@ def difference(shard: Shard, data: mmap.mmap) -> str | None:
     if shard.sha256 is None or hashlib.sha256(data).hexdigest() == shard.sha256:
         return None
     for sample in shard.samples:
-        image = data[sample.offset : sample.offset + sample.size_bytes]
-        if sample.crc32 is not None and zlib.crc32(image) != sample.crc32:
-            return f"{sample.image_name} at offset {sample.offset} is not what was indexed, perhaps others as well"
+        for name, offset, size_bytes, crc32 in sample.parts():
+            if crc32 is not None and zlib.crc32(data[offset : offset + size_bytes]) != crc32:
+                return f"{name} at offset {offset} is not what was indexed, perhaps others as well"
     return "no image, but a header, label or padding is not what was indexed"
 
 
@@ -294,9 +309,23 @@ def _no_index(folder: Folder, why: str) -> InputError:
     )
 
 
-def _shard(folder: Folder, entry: Mapping[str, Any]) -> Shard:
-    samples = tuple(Sample(*fields) for fields in entry["members"])
+def _sample(
+    key: str,
+    name: str,
+    offset: int,
+    size: int,
+    label: int | None,
+    crc: int,
+    members: Mapping[str, list[int]] | None = None,
+) -> Sample:
+    beside = tuple(Member(str(kind), *where) for kind, where in (members or {}).items())
+    return Sample(key, name, offset, size, label, crc, beside)
+
+
+def _shard(folder: Folder, entry: Mapping[str, Any], file_format: int) -> Shard:
+    samples = tuple(_sample(*fields) for fields in entry["members"])
     if len(samples) != entry["samples"] or not samples:
         raise ValueError(f"{entry['shard']} has {len(samples)} members and {entry['samples']} samples")
     others = tuple((str(kind), int(count)) for kind, count in entry.get("others", {}).items())
-    return Shard(f"{folder.url}/{entry['shard']}", int(entry["bytes"]), samples, str(entry["sha256"]), others)
+    url, knows_members = f"{folder.url}/{entry['shard']}", entry.get("format", file_format) != WITHOUT_MEMBERS
+    return Shard(url, int(entry["bytes"]), samples, str(entry["sha256"]), others, knows_members)

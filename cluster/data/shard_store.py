@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged, difference
-from cluster.data.shards import Shard, ShardSet
+from cluster.data.shards import Member, Sample, Shard, ShardSet
 from cluster.storage.folder import Folder, split_object
 from cluster.storage.timeouts import ReadTimeouts
 from freqgan.errors import FreqganError, InputError
@@ -28,7 +28,7 @@ FETCHES = 3
 
 
 class UnusableError(InputError):
-    """A shard that is not there any more or was replaced, or an image that cannot be decoded."""
+    """A shard that is not there any more or was replaced, or an image that cannot be decoded, or has no target."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class ShardStore:
         cache: of shards of buckets.
         tolerant: a shard that stays damaged is given as it is where its index has a checksum of every image, so that
             those that are whole can be used; what is not there at all stays an error until the shard is let go.
+        members: extensions of what is read beside images.
 
     Attributes:
         refetched: how often a shard was fetched again because it came damaged.
@@ -84,8 +85,16 @@ class ShardStore:
 
     """
 
-    def __init__(self, index: ShardSet, patience: ReadTimeouts, cache: ShardCache | None, *, tolerant: bool) -> None:
-        self._cache = cache
+    def __init__(
+        self,
+        index: ShardSet,
+        patience: ReadTimeouts,
+        cache: ShardCache | None,
+        *,
+        tolerant: bool,
+        members: Collection[str] = (),
+    ) -> None:
+        self._cache, self._members = cache, members
         self._shards, self._patience, self._tolerant = index.shards, patience, tolerant
         self.refetched = 0
         self.damage_beside_images: dict[int, FreqganError] = {}
@@ -201,7 +210,7 @@ class ShardStore:
             if not self._takes_parts_of(shard):
                 data.close()
                 raise verdict.error
-            if _images_are_whole(shard, data):  # else reading them tells of the damage
+            if _images_are_whole(shard, data, self._members):  # else reading them tells of the damage
                 self._unread_damage[number] = verdict.error
         return data
 
@@ -215,8 +224,11 @@ class ShardStore:
             future.add_done_callback(_close_map)
 
 
-def _images_are_whole(shard: Shard, data: mmap.mmap) -> bool:
-    return all(zlib.crc32(data[s.offset : s.offset + s.size_bytes]) == s.crc32 for s in shard.samples)
+def _images_are_whole(shard: Shard, data: mmap.mmap, members: Collection[str]) -> bool:
+    """Return whether all images are what was indexed, and what lies beside them under one of ``members``."""
+    parts: list[Sample | Member] = [*shard.samples]
+    parts += [member for sample in shard.samples for member in sample.members if member.extension in members]
+    return all(zlib.crc32(data[part.offset : part.offset + part.size_bytes]) == part.crc32 for part in parts)
 
 
 def _map(path: Path) -> mmap.mmap:

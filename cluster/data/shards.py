@@ -2,8 +2,9 @@
 
 The conventions are WebDataset's (base_plus_ext): the key of a member is its path up to the first
 dot of the file name, the extension what follows; members of one key form a sample. Read here are
-one image (jpg, jpeg, png, webp) and an optional .cls, an integer as text; all other members are
-passed over, and nothing is ever unpickled. Of tars that were joined by ``cat`` all are read.
+one image (jpg, jpeg, png, webp), an optional .cls, an integer as text, and where they are asked for a vector (.npy), a
+text (.txt) and fields (.json); all other members are passed over, and nothing is ever unpickled. Of tars that were
+joined by ``cat`` all are read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import BinaryIO
 
 from braceexpand import braceexpand
 
-from cluster.data.settings import IMAGE_EXTENSIONS
+from cluster.data.settings import IMAGE_EXTENSIONS, MEMBER_EXTENSIONS
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 
@@ -45,10 +46,23 @@ _LONGEST_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """What lies beside an image under its key: ``size_bytes`` at ``offset`` of its shard, by one of MEMBER_EXTENSIONS.
+
+    ``crc32`` is that of its bytes, None where nobody has computed it.
+    """
+
+    extension: str
+    offset: int
+    size_bytes: int
+    crc32: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image: ``size_bytes`` at ``offset`` of its shard; ``label`` is None where there is no .cls.
 
-    ``crc32`` is that of the image's bytes, None where nobody has computed it.
+    ``crc32`` is that of the image's bytes, None where nobody has computed it; ``members`` are what lies beside it.
     """
 
     key: str
@@ -57,6 +71,17 @@ class Sample:
     size_bytes: int
     label: int | None
     crc32: int | None = None
+    members: tuple[Member, ...] = ()
+
+    def member(self, extension: str) -> Member | None:
+        """Return what lies beside the image under ``extension``; None where nothing does."""
+        return next((member for member in self.members if member.extension == extension), None)
+
+    def parts(self) -> Iterator[tuple[str, int, int, int | None]]:
+        """Yield name, offset, size in bytes and crc32 of the image, and then of everything beside it."""
+        yield self.image_name, self.offset, self.size_bytes, self.crc32
+        for member in self.members:
+            yield f"{self.key}.{member.extension}", member.offset, member.size_bytes, member.crc32
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +89,8 @@ class Shard:
     """One tar: an absolute path or an s3:// URL, its size, and its samples in the order of the images.
 
     ``sha256`` is that of the whole file, None where nobody has computed it. ``others`` counts what else is in it by
-    kind: members that are passed over (".json", "without a key" and so on), JOINED, and ZEROS.
+    kind: members that are passed over (".seg.png", "without a key" and so on), JOINED, and ZEROS. ``knows_members`` is
+    False for one that comes from an index of a format that passed over all that lies beside images.
     """
 
     url: str
@@ -72,6 +98,7 @@ class Shard:
     samples: tuple[Sample, ...]
     sha256: str | None = None
     others: tuple[tuple[str, int], ...] = ()
+    knows_members: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +265,7 @@ class _Members:
     url: str
     images: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    beside: dict[str, dict[str, Member]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
     def add(self, member: tarfile.TarInfo, file: BinaryIO) -> None:
@@ -254,11 +282,19 @@ class _Members:
             label = _read_label(self.url, member, file)
             if self.labels.setdefault(key, label) != label:
                 raise InputError(f"{self.url} has two labels of key {key}, {self.labels[key]} and {label}: remove one")
+        elif kind in MEMBER_EXTENSIONS:
+            self._add_beside(key, Member(kind, member.offset_data, member.size))
         else:
             self.others[f".{extension}" if extension else "without a key"] += 1
 
+    def _add_beside(self, key: str, member: Member) -> None:
+        if self.beside.setdefault(key, {}).setdefault(member.extension, member) is not member:
+            raise InputError(f"{self.url} has two members {key}.{member.extension}: rename or remove one")
+
     def counts(self) -> tuple[tuple[str, int], ...]:
-        return tuple((kind, count) for kind, count in self.others.most_common() if count)
+        lonely = (kinds for key, kinds in self.beside.items() if key not in self.images)
+        others = self.others + Counter(f".{kind}" for kinds in lonely for kind in kinds)
+        return tuple((kind, count) for kind, count in others.most_common() if count)
 
     def samples(self) -> tuple[Sample, ...]:
         if not self.images:
@@ -266,7 +302,10 @@ class _Members:
             raise InputError(
                 f"{self.url} has no images (.{', .'.join(IMAGE_EXTENSIONS)}) but {kinds}: repack or remove it"
             )
-        return tuple(Sample(key, *where, self.labels.get(key)) for key, where in self.images.items())
+        return tuple(
+            Sample(key, *where, self.labels.get(key), members=tuple(self.beside.get(key, {}).values()))
+            for key, where in self.images.items()
+        )
 
 
 def read_shard(url: str) -> Shard:

@@ -84,7 +84,7 @@ class FeatureCache:
             with suppress(FreqganError):  # it may be another's, or a disk for reading
                 record = _write_weights(folder, self._key(recipe), learned)
                 entry = _entry_text(learned, recipe, record)
-                if _write_new(folder, self._entry(recipe), entry):
+                if write_new(folder, self._entry(recipe), entry):
                     note(f"the network of {learned.name} is kept in {folder.url}")
                     return learned
                 return self.load(recipe, note) or learned
@@ -154,8 +154,8 @@ def _entry_text(learned: LearnedFeatures, recipe: FeatureRecipe, weights: FileRe
     return entry.model_dump_json(indent=1).encode()
 
 
-def _write_new(folder: Folder, name: str, data: bytes) -> bool:
-    """Write an entry if there is none; return whether that was so."""
+def write_new(folder: Folder, name: str, data: bytes) -> bool:
+    """Write an entry of a cache if there is none; return whether that was so."""
     try:
         return folder.write_if(name, data, None) is not None
     except InputError:  # a store without conditions: of two that write at once the last stays, whole

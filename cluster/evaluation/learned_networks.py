@@ -77,7 +77,7 @@ def _images(index: ShardSet, policy: ImagePolicy) -> tuple[Tensor, Tensor | None
             batch, damaged = sound_batch(reader, first, min(READ, MOST_IMAGES - first, count - first))
             count -= len(images_of(damaged))
             images.append(reduced(torch.from_numpy(np.ascontiguousarray(batch.images))))
-            labels.append(torch.from_numpy(batch.labels))
+            labels.append(torch.from_numpy(batch.targets))
             first += len(batch.images)
     ambiguous = index.ambiguous_label is not None
     pixels = torch.cat(images)[:count]  # in place of damaged ones the reader goes on with the next epoch

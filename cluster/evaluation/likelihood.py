@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.data.reader import BatchReader
-from cluster.data.settings import DataSettings
 from cluster.data.shard_index import build_index
+from cluster.evaluation.held_out import images_with_targets
 from cluster.run.checkpoint import Checkpoint
-from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from freqgan.errors import FreqganError, InputError, first_line
 from freqgan.generation.likelihood import (
@@ -27,6 +24,7 @@ from freqgan.generation.likelihood import (
     total_of,
 )
 from freqgan.generation.synthesiser import Synthesiser
+from freqgan.model.feature_map import FeatureMap
 from freqgan.pixels import HALF_RANGE
 
 TOTAL = "total"
@@ -95,12 +93,12 @@ def measure_likelihoods(
             labels that the model does not know.
 
     """
-    settings = checkpoint.settings
-    held_out = _nats(synthesiser, *_images(settings, data), telling=_telling(note, "held-out"))
+    settings, mapping = checkpoint.settings, checkpoint.statistics().feature_map
+    held_out = _nats(synthesiser, *_images(settings, data, mapping), telling=_telling(note, "held-out"))
     training: dict[str, Tensor] = {}
     try:
         training = _nats(
-            synthesiser, *_images(settings, settings.data, trained=True), telling=_telling(note, "training")
+            synthesiser, *_images(settings, settings.data, mapping, trained=True), telling=_telling(note, "training")
         )
     except FreqganError as error:
         note(f"no likelihoods of training images to compare with: {first_line(error)}")
@@ -121,33 +119,30 @@ def _expert(name: str, size: int, nats: Tensor, training: Tensor | None, setting
     return ExpertLikelihood(name, size, Mean.of(nats), bits, other)
 
 
-def _images(settings: RunSettings, data: str, *, trained: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return pixels (B, C, N, N) and labels (B,) of images of ``data``; ``trained``: those that training began with."""
+def _images(
+    settings: RunSettings, data: str, mapping: FeatureMap | None, *, trained: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return pixels (B, C, N, N) and targets of images of ``data``; ``trained``: those that training began with."""
     index = build_index(data)
     dimensions = settings.channels * settings.image_size**2
     count = min(max(FEWEST, min(MOST, PIXELS // dimensions)), index.sample_count)
     if count < FEWEST:
         raise InputError(f"{data} has {count} images, and likelihoods need {FEWEST}: give more shards")
-    policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
-    order, seed = (settings.ingest, settings.seed) if trained else (DataSettings(), 0)
-    with BatchReader(index, replace(policy, crop="center"), seed, order, most_damaged=index.sample_count) as ingest:
-        batch, _ = sound_batch(ingest, 0, count)
-    labels = torch.from_numpy(batch.labels)
-    if settings.classes and not bool(((labels >= 0) & (labels < settings.classes)).all()):
-        raise InputError(f"images of {data} have no labels, or others than the model's 0 to {settings.classes - 1}")
-    return torch.from_numpy(np.array(batch.images, order="C")), labels if settings.classes else None
+    images, targets = images_with_targets(settings, index, data, count, mapping=mapping, trained=trained)
+    return images, targets if settings.target_layout else None
 
 
 def _nats(
-    synthesiser: Synthesiser, pixels: Tensor, labels: Tensor | None, telling: Callable[[int, int], None]
+    synthesiser: Synthesiser, pixels: Tensor, targets: Tensor | None, telling: Callable[[int, int], None]
 ) -> dict[str, Tensor]:
     """Return log densities (B,) by expert of stored images (B, C, N, N)."""
     images = dequantised(pixels, seed=0)
+    seen = None if targets is None else synthesiser.chain.normalised_targets(targets)
     parts: list[Mapping[str, Tensor]] = []
     for first in range(0, len(images), BATCH):
         telling(first, len(images))
         rows = slice(first, first + BATCH)
-        parts.append(log_likelihoods(synthesiser, images[rows], None if labels is None else labels[rows], seed=first))
+        parts.append(log_likelihoods(synthesiser, images[rows], None if seen is None else seen[rows], seed=first))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -58,15 +58,15 @@ class InlineExecutor:
     def submit(self, step: int) -> None:
         """Run the whole step."""
         batch = self.source.batch(self.ingest, step * self.settings.batch, self.settings.batch)
-        images, labels = tensor_of(batch.images).to(self.chain.device), tensor_of(batch.labels)
+        images, targets = tensor_of(batch.images).to(self.chain.device), tensor_of(batch.targets)
         gradients = self._gradients.pop(step - self.settings.feedback.lag, {})
         metrics: dict[str, Metrics] = {}
 
         def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
             host = self.hosts[call.stage]
             if call.kind == "forward":
-                return host.forward(step, labels, inputs)
-            result = host.step(step, images, labels, inputs, gradients.get(call.stage))
+                return host.forward(step, targets, inputs)
+            result = host.step(step, images, targets, inputs, gradients.get(call.stage))
             metrics[call.stage] = result.metrics
             if call.stage == IMAGE_STAGE:
                 self._gradients[step] = result.outputs

@@ -20,6 +20,7 @@ from cluster.stages.replicas import StageReplica
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
+from freqgan.networks.target_embedding import blank_targets
 
 PROFILED_INTERVAL = 3
 """Steps from one penalty to the next while they are timed; those of a run are often further apart."""
@@ -64,6 +65,8 @@ def profile_steps(settings: RunSettings, batch: int, *, together: bool = False) 
 
     images_of: Callable[[int], Tensor] = lru_cache(1)(new_images) if together else new_images
     labels = tensor_of(rng.integers(0, max(1, small.classes), batch))
+    if small.target_layout.packed:
+        labels = blank_targets(small.target_layout, batch)
     graph, gradients = step_graph(small), dict[str, Tensor]()
     for step in itertools.count(start):
         spent_s: dict[str, float] = {}

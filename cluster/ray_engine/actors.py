@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.data.decoding import Pixels
+from cluster.data.reader import Targets
 from cluster.evaluation.background import ScoreValues, score_checkpoint
 from cluster.ray_engine.metrics import StageTelemetry
 from cluster.run.settings import RunSettings
@@ -122,7 +123,7 @@ class StageActor:
         step: int,
         names: list[str],
         pixels: Pixels,
-        labels: NDArray[np.int64],
+        targets: Targets,
         gradient: Array | None,
         *outputs: Array,
     ) -> Any:
@@ -133,7 +134,7 @@ class StageActor:
         with _stacks_after(self.host.settings.step_deadline_s):
             images = tensor_of(pixels.transpose(0, 3, 1, 2))
             given = None if gradient is None else tensor_of(gradient)
-            result = self.host.step(step, images, tensor_of(labels), _joined(names, outputs), given)
+            result = self.host.step(step, images, tensor_of(targets), _joined(names, outputs), given)
             results = [_array(tensor) for tensor in result.outputs.values()]
         if self._telemetry is not None:
             self._telemetry.stepped(step, result.metrics, pixels, [gradient, *outputs, *results])
@@ -144,12 +145,12 @@ class StageActor:
         kept = self.host.gradients(step)
         return _returned([_array(kept[name]) for name in feedback_receivers(self.host.settings)])
 
-    def forward(self, step: int, names: list[str], labels: NDArray[np.int64], *outputs: Array) -> Array:
+    def forward(self, step: int, names: list[str], targets: Targets, *outputs: Array) -> Array:
         """Return the output (B, C * bands, h, h) that :meth:`StageHost.forward` gives.
 
-        ``labels`` are (B,), ``outputs`` those of the stages ``names``, of any replica of one rows that are its own.
+        ``outputs`` are those of the stages ``names``, of any replica of one rows that are its own.
         """
-        return _array(self.host.forward(step, tensor_of(labels), _joined(names, outputs)))
+        return _array(self.host.forward(step, tensor_of(targets), _joined(names, outputs)))
 
     def pack(self, step: int, attempt: str) -> dict[str, NDArray[np.uint8] | FileRecord]:
         """Return the files that :meth:`StageHost.packed` gives.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cluster.data.decoding import Pixels
 from cluster.data.quarantine import QuarantinedImage
-from cluster.data.reader import BatchReader
+from cluster.data.reader import BatchReader, Targets
 from cluster.storage.checksummed_files import FileRecord, write_files
 
 
@@ -33,13 +33,13 @@ class IngestActor:
         """Pass over ``images``, as :meth:`BatchReader.leave_out` does; twice does no harm."""
         self.ingest.leave_out(images)
 
-    def batch(self, step: int) -> tuple[Pixels, NDArray[np.int64]]:
-        """Pixels (B, N, N, C) and labels (B,) of ``step``: what lies in one piece is stored without a copy.
+    def batch(self, step: int) -> tuple[Pixels, Targets]:
+        """Return pixels (B, N, N, C) and targets of ``step``: what lies in one piece is stored without a copy.
 
         Raises DamageFoundError where images of it are damaged for good.
         """
         batch = self.ingest.batch(step * self.batch_size, self.batch_size)
-        return batch.pixels, batch.labels
+        return batch.pixels, batch.targets
 
 
 class UploadActor:

@@ -9,11 +9,15 @@ from freqgan.errors import InputError
 
 MIB = 2**20
 LABEL_BYTES = 8
+NUMBER_BYTES = 4
+"""Of a packed target."""
 
 
 def step_bytes(settings: RunSettings) -> float:
-    """Return the bytes that a step leaves in the object store: images, labels, sub-images of all passes, feedback."""
-    image = settings.channels * settings.image_size**2 * settings.bit_depth // 8 + LABEL_BYTES
+    """Return the bytes that a step leaves in the object store: images, targets, sub-images of all passes, feedback."""
+    layout = settings.target_layout
+    target = NUMBER_BYTES * layout.width if layout.packed else LABEL_BYTES
+    image = settings.channels * settings.image_size**2 * settings.bit_depth // 8 + target
     return settings.batch * (image + exchanged_bytes(settings))
 
 

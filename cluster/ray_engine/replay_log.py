@@ -32,7 +32,7 @@ class StepRefs:
     """
 
     images: Any
-    labels: Any
+    targets: Any
     outputs: dict[tuple[str, int], Parts] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class ReplayLog:
         """Do again what was to happen at ``step`` in ``actors``, in the same order: batch, call, snapshot, save."""
         if batch:
             refs = self.steps[step]
-            refs.images, refs.labels = self._batch(step)
+            refs.images, refs.targets = self._batch(step)
         self.call(step, actors)
         for snapshot in self.pending_snapshots:
             if snapshot.step == step + 1:
@@ -207,9 +207,9 @@ class ReplayLog:
         names, arrays = [name for name, _ in parts], [part for _, part in parts]
         actor = self.workers.actors[replica.name]
         if call.kind == "forward":
-            return {replica.index: actor.forward.remote(step, names, refs.labels, *arrays)}
+            return {replica.index: actor.forward.remote(step, names, refs.targets, *arrays)}
         receivers = self.receivers if call.stage == IMAGE_STAGE else [call.stage] * call.has_output
-        arguments = (step, names, refs.images, refs.labels, gradients.get(call.stage), *arrays)
+        arguments = (step, names, refs.images, refs.targets, gradients.get(call.stage), *arrays)
         returned = actor.step.options(num_returns=1 + len(receivers)).remote(*arguments)
         refs.metrics[replica.name], *outputs = returned if receivers else [returned]
         if call.stage != IMAGE_STAGE:

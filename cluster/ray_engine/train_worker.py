@@ -121,7 +121,7 @@ class TrainWorker:
     def _step(self) -> None:
         step = self.host.done
         batch = self._batch(step)
-        result = self.host.step(step, tensor_of(batch.images), tensor_of(batch.labels), {})
+        result = self.host.step(step, tensor_of(batch.images), tensor_of(batch.targets), {})
         if self.telemetry is not None:
             self.telemetry.stepped(step, result.metrics, batch.pixels, [])
             self.orders.stepped.remote(step, result.metrics)

@@ -2,5 +2,6 @@
 
 ``layout`` names every file, ``settings`` holds all settings, ``checkpoint_writer`` and ``checkpoints`` write and read
 checkpoints, ``data_source`` opens the images of a run, ``teacher`` keeps what students learn of, ``model_registry`` the
-versions of a model. Nothing here trains, scores or plans; logs and pictures for people are in ``launch.run_folder``.
+versions of a model, ``vgg_file`` reads VGG19. Nothing here trains, scores or plans; logs and pictures for people are in
+``launch.run_folder``.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -76,6 +76,11 @@ class Checkpoint:
     def images(self) -> int:
         """Images seen."""
         return int(self.manifest["images"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of labels 0, 1 ... of the data; () where they are not known, as in older checkpoints."""
+        return tuple(map(str, self.manifest["data"].get("classes", ())))
 
     @cached_property
     def stage_steps(self) -> dict[str, int]:
@@ -254,6 +259,12 @@ def read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
             raise UnusableError(str(error)) from error
         raise UnusableError(f"{name} is no manifest of this program: {type(error).__name__}: {error}") from error
     return checkpoint
+
+
+def data_record(fingerprint: str, images: int, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return what a manifest says of the data: its fingerprint, how far it was read, names of classes if there are."""
+    record: dict[str, Any] = {"fingerprint": fingerprint, "position": images}
+    return record | ({"classes": list(class_names)} if class_names else {})
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +25,7 @@ from cluster.run.checkpoint import (
     best_checkpoint,
     candidates,
     committed_among,
+    data_record,
     settings_sha256,
 )
 from cluster.run.layout import (
@@ -57,6 +58,7 @@ class CheckpointWriter:
         data_fingerprint: of its shards.
         lease: held on the run; its epoch fences off who held it before.
         first_step: at which this process began.
+        class_names: of labels 0, 1 ..., as far as they are known.
 
     """
 
@@ -67,9 +69,10 @@ class CheckpointWriter:
         data_fingerprint: str,
         lease: Lease | None = None,
         first_step: int = 0,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.settings, self.statistics, self.data_fingerprint = settings, statistics, data_fingerprint
-        self.lease, self.first_step = lease, first_step
+        self.lease, self.first_step, self.class_names = lease, first_step, tuple(class_names)
         self.root = open_folder(settings.run).child(CHECKPOINTS)
         self.attempt = uuid.uuid4().hex[:12]
         self._files_named: dict[tuple[int, str], frozenset[str]] = {}
@@ -112,7 +115,7 @@ class CheckpointWriter:
             "stages": dict.fromkeys(stage_names(self.settings), step),
             "epoch": self.lease.epoch if self.lease else 0,
             "images": images,
-            "data": {"fingerprint": self.data_fingerprint, "position": images},
+            "data": data_record(self.data_fingerprint, images, self.class_names),
             "settings": dump,
             "settings_sha256": settings_sha256(dump),
             "plan": [gan.name for gan in plan.gans],

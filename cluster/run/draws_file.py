@@ -14,10 +14,12 @@ from torch import Tensor
 
 from cluster.storage.folder import split_object
 from freqgan.bands import Band
+from freqgan.companions.image_generator import rest_of_noise
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.flow_noise import rest_length
+from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.tensor_dicts import add_prefix, strip_prefix
 
 DRAWS = "draws.safetensors"
@@ -35,8 +37,8 @@ def pack_draws(blocks: Sequence[Draws], generation: GenerationSettings) -> bytes
     """Return ``blocks`` of 64 images, the last with the rest of them, as the bytes of a file."""
     first = blocks[0]
     tensors: dict[str, Tensor] = {NOISES: torch.cat([draws.noises for draws in blocks], dim=1)}
-    if first.labels is not None:
-        tensors[LABELS] = torch.cat([draws.labels for draws in blocks if draws.labels is not None])
+    if first.targets is not None:
+        tensors[LABELS] = torch.cat([draws.targets for draws in blocks if draws.targets is not None])
     choices = {str(band): torch.cat([draws.choices[band] for draws in blocks]) for band in first.choices}
     rests = {name: torch.cat([draws.rests[name] for draws in blocks]) for name in first.rests}
     tensors |= add_prefix(CHOICES, choices) | add_prefix(RESTS, rests)
@@ -80,7 +82,7 @@ def _check(url: str, tensors: Mapping[str, Tensor], synthesiser: Synthesiser) ->
         if name not in tensors:
             raise InputError(f"{url} has no {name}: it is no file of draws, or of another model")
         x = tensors[name]
-        if shape is not None and (tuple(x.shape) != shape or 0 in shape[:2]):
+        if shape is not None and (tuple(x.shape) != shape or 0 in shape[:1]):
             raise InputError(f"{url}: {name} has shape {tuple(x.shape)}, and this model needs {shape}: encode with it")
         if x.dtype != kind or (x.is_floating_point() and not bool(x.isfinite().all())):
             raise InputError(f"{url}: {name} is {x.dtype} or not finite, and should be numbers of {kind}: encode again")
@@ -98,9 +100,13 @@ def _expected(synthesiser: Synthesiser, count: int) -> dict[str, tuple[tuple[int
         SEED: ((), torch.int64),
         GENERATION: (None, torch.uint8),
     }
-    if settings.classes:
-        wanted[LABELS] = ((count,), torch.int64)
+    layout = settings.target_layout
+    if layout:
+        wanted[LABELS] = ((count, layout.width), torch.float32) if layout.packed else ((count,), torch.int64)
     wanted |= {f"{CHOICES}.{band}": ((count,), torch.int64) for band in chain.choices(0, 0, 1)}
+    if synthesiser.image is not None:
+        rest = rest_of_noise(synthesiser.image.other, length, 0, 0, 1)
+        wanted[f"{RESTS}.{IMAGE_STAGE}"] = ((count, rest.shape[1]), torch.float32)
     for name, flow in synthesiser.flows.items():
         channels, side, _ = flow.noise_shape
         wanted[f"{RESTS}.{name}"] = ((count, rest_length(channels, side, length)), torch.float32)
@@ -108,7 +114,8 @@ def _expected(synthesiser: Synthesiser, count: int) -> dict[str, tuple[tuple[int
 
 
 def _check_indices(url: str, tensors: Mapping[str, Tensor], synthesiser: Synthesiser) -> None:
-    limits = {LABELS: synthesiser.settings.classes}
+    layout = synthesiser.settings.target_layout
+    limits = {} if layout.packed else {LABELS: layout.classes}
     for band in synthesiser.chain.choices(0, 0, 1):
         limits[f"{CHOICES}.{band}"] = len(synthesiser.chain.plan.members(band))
     for name, limit in limits.items():

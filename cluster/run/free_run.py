@@ -29,6 +29,7 @@ from cluster.run.checkpoint import (
     candidates,
     check_sizes,
     committed_among,
+    data_record,
     read_manifest,
     settings_sha256,
 )
@@ -68,12 +69,14 @@ class SharedRecord(Format):
         settings: of the whole run, by who began it.
         data: the fingerprint of the images.
         statistics: the file of the statistics of the bands.
+        classes: the names of labels 0, 1 ..., as far as they are known.
 
     """
 
     settings: dict[str, Any]
     data: str
     statistics: SharedFile
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ class FreeRun:
             "step": step,
             "stages": steps,
             "images": min(steps.values()) * batch,
-            "data": {"fingerprint": self.record.data, "position": min(steps.values()) * batch},
+            "data": data_record(self.record.data, min(steps.values()) * batch, self.record.classes),
             "settings": dump,
             "settings_sha256": settings_sha256(dump),
             "statistics": self._statistics.name,
@@ -307,13 +310,16 @@ def find_free_run(run: str) -> FreeRun | None:
     return FreeRun(folder, read_record(SharedRecord, stored[0], name, REMEDY))
 
 
-def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[], BandStatistics]) -> FreeRun:
+def begin_free_run(
+    settings: RunSettings, fingerprint: str, measure: Callable[[], BandStatistics], class_names: Sequence[str] = ()
+) -> FreeRun:
     """Return the run at a free pace in ``settings.run``; begin it where nobody has.
 
     Args:
         settings: of the whole run.
         fingerprint: of its data.
         measure: gives the statistics of the bands, where they are not there yet.
+        class_names: of labels 0, 1 ..., as far as they are known.
 
     Raises:
         InputError: it was begun with other settings or data, or with pace=together.
@@ -323,7 +329,7 @@ def begin_free_run(settings: RunSettings, fingerprint: str, measure: Callable[[]
     if run is None:
         _check_unused(settings.run)
         folder = open_folder(settings.run).child(COMPONENTS)
-        _write_record(folder, settings, fingerprint, measure())
+        _write_record(folder, settings, fingerprint, measure(), class_names)
         run = find_free_run(settings.run)
     if run is None:
         raise InputError(f"{settings.run}/{COMPONENTS}/{SHARED} was deleted while it was written: run again")
@@ -337,7 +343,9 @@ def _check_unused(run: str) -> None:
         raise InputError(f"{run} was begun with pace=together: use the same value, or another run=")
 
 
-def _write_record(folder: Folder, settings: RunSettings, fingerprint: str, statistics: BandStatistics) -> None:
+def _write_record(
+    folder: Folder, settings: RunSettings, fingerprint: str, statistics: BandStatistics, class_names: Sequence[str]
+) -> None:
     """Write what components share, unless somebody was faster: then that stands."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in statistics.tensors().items()}
     data = save_safetensors(tensors)
@@ -347,6 +355,7 @@ def _write_record(folder: Folder, settings: RunSettings, fingerprint: str, stati
         settings=settings.model_copy(update={"only": ()}).model_dump(mode="json"),
         data=fingerprint,
         statistics=SharedFile(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256),
+        classes=tuple(class_names),
     )
     folder.write_if(SHARED, json.dumps(record.values(), indent=1, sort_keys=True).encode(), None)
 

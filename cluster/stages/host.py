@@ -25,6 +25,7 @@ from cluster.run.layout import CHECKPOINTS, checkpoint_path, parse_rollback_file
 from cluster.run.settings import RunSettings
 from cluster.run.stage_files import pack_stage, read_counters, read_tensors, rollback_record
 from cluster.run.teacher import open_teacher
+from cluster.run.vgg_file import load_vgg19
 from cluster.stages.devices import choose_device
 from cluster.stages.lag_buffer import BandBuffer, BandStep, GradientBuffer, LagBuffer
 from cluster.stages.process_group import ReplicaGroup
@@ -32,11 +33,12 @@ from cluster.stages.replicas import StageReplica
 from cluster.stages.snapshots import read_snapshot, snapshot_path, write_snapshot
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_files
 from cluster.storage.folder import open_folder
-from freqgan.errors import RunError, first_line
+from freqgan.errors import InputError, RunError, first_line
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.needs import feedback_receivers, stage_needs
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
+from freqgan.networks.vgg import Vgg19
 from freqgan.runtime.data_parallel import SINGLE
 from freqgan.runtime.graph_capture import CudaGraphs
 from freqgan.tensor_dicts import Metrics, counters_of, tensors_of
@@ -104,7 +106,7 @@ class StageHost(ABC):
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N) in C order, of the whole batch, not yet augmented.
-            labels: int64 (B,).
+            labels: int64 (B,), or packed targets (B, K).
             outputs: of the GANs whose outputs the stage takes, by name, as they are exchanged.
             gradient: the image stage's for this band, of ``feedback.lag`` steps ago.
 
@@ -123,7 +125,8 @@ class StageHost(ABC):
                 f"{self.name} has done {self.done} steps and was asked for step {step}: steps come in order"
             )
         begun_s, start_s = time.time(), time.perf_counter()
-        result = self._train(step, images.to(self.device), labels, outputs, gradient)
+        targets = self.stage.chain.normalised_targets(labels)
+        result = self._train(step, images.to(self.device), targets, outputs, gradient)
         end_s = time.perf_counter()
         times = {"begun_s": begun_s, "seconds": end_s - start_s, "waited_s": start_s - (self._ended_s or start_s)}
         self._ended_s = end_s
@@ -328,7 +331,8 @@ class BandHost(StageHost):
         """Return the output (B, C * bands, h, h) of an earlier pass, see :class:`StageHost`."""
         if step != self.done:
             raise OutOfStepError(f"{self.name} has done {self.done} steps and was asked to look ahead at step {step}")
-        return self._sent(self.stage.forward(step, labels, self._received(outputs)))
+        targets = self.stage.chain.normalised_targets(labels)
+        return self._sent(self.stage.forward(step, targets, self._received(outputs)))
 
     def _feedback(self, step: int, gradient: Tensor) -> Feedback:
         """Return the image stage's gradient of ``step`` with what this GAN did at that step."""
@@ -356,7 +360,7 @@ class ImageHost(StageHost):
     kept: GradientBuffer
 
     def __init__(self, settings: RunSettings, chain: Chain) -> None:
-        stage = build_image_stage(chain, _capture(settings, chain))
+        stage = build_image_stage(chain, _capture(settings, chain), _load_vgg)
         super().__init__(settings, StageReplica(IMAGE_STAGE, 0, 1), stage, GradientBuffer(settings.feedback.lag))
         self._receivers = feedback_receivers(settings)
 
@@ -401,6 +405,13 @@ class FusionHost(StageHost):
     ) -> HostedStep:
         result = self.guard.run(step, lambda: self.stage.step(step, images, labels, outputs))
         return HostedStep(result.metrics, {})
+
+
+def _load_vgg(url: str) -> Vgg19:
+    try:
+        return load_vgg19(url, lambda _: None)
+    except InputError as error:
+        raise InputError(f"image_stage.feature_matching.network: {error}") from error
 
 
 def build_chain(settings: RunSettings, statistics: Mapping[str, NDArray[np.float32]]) -> Chain:

@@ -19,9 +19,11 @@ from cluster.run.free_run import Choice, FreeRun, begin_free_run
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import HeldError
+from cluster.training.features import with_features
 from cluster.training.stop_signals import stop_requests
 from cluster.training.train import Surroundings, TrainResult, band_statistics, training
 from freqgan.errors import FreqganError, InputError, RunError
+from freqgan.model.band_statistics import BandStatistics
 
 CallbackOf = Callable[[RunSettings], TrainingCallback]
 """Gives the callback of one component, by its settings."""
@@ -82,8 +84,10 @@ class FreeResult:
         return any(result.reason == "stopped" for result in self.results.values())
 
 
-def begin(settings: RunSettings, callback: TrainingCallback) -> FreeRun:
+def begin(settings: RunSettings, callback: TrainingCallback, address: str | None = None) -> FreeRun:
     """Return the run of ``settings``, begun if nobody has: the first to come measures the bands for all.
+
+    ``address`` is that of the Ray to compute features by, if the run is shown such.
 
     Raises:
         InputError: the run was begun with other settings or data, or what is given cannot be used.
@@ -93,7 +97,11 @@ def begin(settings: RunSettings, callback: TrainingCallback) -> FreeRun:
     root.check_writable()
     root.check_conditions()
     source = open_source(settings, Quarantine(None, settings.max_damaged, ()))
-    return begin_free_run(settings, source.fingerprint(), lambda: band_statistics(source, callback))
+
+    def measured() -> BandStatistics:
+        return band_statistics(with_features(source, callback, address, None), callback)
+
+    return begin_free_run(settings, source.fingerprint(), measured, source.class_names)
 
 
 class WholeModel:
@@ -161,7 +169,7 @@ def train_components(
         RunError: a component failed; the others were trained as far as they went.
 
     """
-    run = begin(settings, callback)
+    run = begin(settings, callback, address)
     statistics = run.statistics()
     watch = None if settings.only else WholeModel(run, settings, callback)
     with stop_requests() as stopped:

@@ -32,6 +32,7 @@ from cluster.stages.devices import choose_device, emulates_precision
 from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import Lease
+from cluster.training.features import with_features
 from cluster.training.stop_signals import stop_requests
 from freqgan.companions.kinds import build_companion
 from freqgan.errors import InputError, counted
@@ -188,9 +189,11 @@ def _train(
     if checkpoint is None and source.quarantine is not None:
         source.quarantine.begin_anew()  # here, where nobody else trains the same run
     statistics = surroundings.statistics if checkpoint is None else checkpoint.statistics()
+    source = with_features(source, callback, surroundings.address, statistics)
     statistics = statistics or band_statistics(source, callback)
     start = Start(checkpoint, notes)
-    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step)
+    names = source.class_names or (() if checkpoint is None else checkpoint.class_names)
+    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):

@@ -12,7 +12,6 @@ from freqgan.companions.protocol import Companion
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.blocks import (
-    EMBEDDING_DEVIATION,
     RECTIFIER_GAIN,
     activate,
     convolution,
@@ -21,6 +20,7 @@ from freqgan.networks.blocks import (
 )
 from freqgan.networks.generators import GeneratorShape, RootGenerator, root_shape
 from freqgan.networks.settings import NetworkSettings
+from freqgan.networks.target_embedding import target_embedding
 
 
 class ResidualGenerator(RootGenerator, Companion):
@@ -32,10 +32,10 @@ class ResidualGenerator(RootGenerator, Companion):
         super().__init__(shape, settings, attention=attention)
         self.numbers = shape.noise
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return images (B, C, N, N) of noise (B, n) and labels, (B,) or None."""
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, n) and targets or None."""
         condition_noise = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self(noise, condition=None, base=None, condition_noise=condition_noise, labels=labels)
+        out: Tensor = self(noise, condition=None, base=None, condition_noise=condition_noise, targets=targets)
         return out
 
 
@@ -43,7 +43,7 @@ class DcganGenerator(Companion):
     """The generator of Radford et al. 2016: a dense layer to 4x4 cells, then transposed 4x4 convolutions of stride 2.
 
     Without their batch normalisation: with it a sample would depend on its neighbours in the batch, and a replayed
-    step on how often it was replayed. Weights are scaled by variance in its place, and labels are added to the noise.
+    step on how often it was replayed. Weights are scaled by variance in its place, and targets are added to the noise.
     """
 
     is_adversarial = True
@@ -54,17 +54,15 @@ class DcganGenerator(Companion):
         self.numbers = settings.noise.dimensions
         self.sides = halving_sides(settings.image_size)
         widths = [sizes.coarse_width] * (len(self.sides) - 1) + [sizes.width]
-        self.embed = nn.Embedding(settings.classes, self.numbers) if settings.classes else None
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
+        self.embed = target_embedding(settings.target_layout, self.numbers)
         self.start = dense(self.numbers, widths[0] * self.sides[0] ** 2, gain=RECTIFIER_GAIN)
         self.grow = nn.ModuleList(_doubling(a, b) for a, b in pairwise(widths))
         self.head = convolution(widths[-1], settings.channels, 3)
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return images (B, C, N, N) of noise (B, n) and labels, (B,) or None."""
-        if self.embed is not None and labels is not None:
-            noise = noise + self.embed(labels)
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, n) and targets or None."""
+        if self.embed is not None and targets is not None:
+            noise = noise + self.embed(targets)
         x = activate(self.start(noise).unflatten(1, (-1, self.sides[0], self.sides[0])))
         for layer, side in zip(self.grow, self.sides[1:], strict=True):
             x = activate(layer(x)[..., :side, :side])
@@ -82,5 +80,7 @@ def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 def residual_generator(settings: ModelSettings, *, attention: bool) -> ResidualGenerator:
     """Return the residual generator of the sizes in ``settings``."""
     sizes, noise = settings.image_stage.generator, settings.noise.dimensions
-    shape = root_shape(settings.image_size, settings.channels, noise, sizes, classes=settings.classes, name=IMAGE_STAGE)
+    shape = root_shape(
+        settings.image_size, settings.channels, noise, sizes, targets=settings.target_layout, name=IMAGE_STAGE
+    )
     return ResidualGenerator(shape, sizes, attention=attention)

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
-from freqgan.networks.blocks import EMBEDDING_DEVIATION, activate, convolution, dense
+from freqgan.networks.blocks import activate, convolution, dense
+from freqgan.networks.target_embedding import target_embedding
 
 LOG_SCALE_FLOOR = -7.0
 """Of pixels of 8 bits in [-1, 1]: a logistic distribution much narrower than a step. More bits lower it."""
@@ -154,28 +155,26 @@ class PixelCnn(Companion):
         self.numbers, self.reach = self.channels * self.side**2, sizes.layers + 2
         self.passes = min(self.reach + 1, self.side) * min(2 * self.reach + 1, self.side)
         width, inputs = sizes.width, self.channels + 1  # a plane of ones: zeros outside of the image are no brightness
-        self.embed = nn.Embedding(settings.classes, width) if settings.classes else None
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
-        self.spread = dense(width, 2 * width) if settings.classes else None
+        self.embed = target_embedding(settings.target_layout, width)
+        self.spread = dense(width, 2 * width) if settings.target_layout else None
         self.first_above = CausalConvolution(inputs, width, rows=2, left=1, right=1)
         self.first_left = CausalConvolution(inputs, width, rows=1, left=1, right=0)
         self.layers = nn.ModuleList(StackLayer(width) for _ in range(sizes.layers))
         outputs = sizes.mixtures * (1 + 2 * self.channels + self.channels * (self.channels - 1) // 2)
         self.head = convolution(width, outputs, 1, gain=0.3)
 
-    def parameters_of(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def parameters_of(self, images: Tensor, targets: Tensor | None) -> Tensor:
         """Return the parameters (B, h, w, P) of every pixel's distribution; they see the pixels before it alone.
 
-        ``images`` (B, C, h, w) may be parts of images; labels are (B,) or None.
+        ``images`` (B, C, h, w) may be parts of images.
         """
         x = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
-        return self._outputs(x, self._label(labels, images)).permute(0, 2, 3, 1)
+        return self._outputs(x, self._label(targets, images)).permute(0, 2, 3, 1)
 
-    def _label(self, labels: Tensor | None, like: Tensor) -> Tensor:
-        if self.embed is None or self.spread is None or labels is None:
+    def _label(self, targets: Tensor | None, like: Tensor) -> Tensor:
+        if self.embed is None or self.spread is None or targets is None:
             return torch.zeros((), device=like.device)
-        out: Tensor = self.spread(self.embed(labels))[:, :, None, None]
+        out: Tensor = self.spread(self.embed(targets))[:, :, None, None]
         return out
 
     def _outputs(self, x: Tensor, label: Tensor) -> Tensor:
@@ -186,18 +185,18 @@ class PixelCnn(Companion):
         out: Tensor = self.head(activate(before))
         return out
 
-    def log_likelihood(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Return log P (B,) in nats of images (B, C, N, N) of stored pixels in [-1, 1]; labels are (B,) or None."""
-        mixture = PixelMixture(self.parameters_of(images, labels), self.channels, self.bits)
+    def log_likelihood(self, images: Tensor, targets: Tensor | None) -> Tensor:
+        """Return log P (B,) in nats of images (B, C, N, N) of stored pixels in [-1, 1]."""
+        mixture = PixelMixture(self.parameters_of(images, targets), self.channels, self.bits)
         return mixture.log_likelihood(images.permute(0, 2, 3, 1)).flatten(1).sum(1)
 
-    def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
+    def loss(self, images: Tensor, targets: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return the bits per dimension of stored pixels, a scalar."""
-        bits = -self.log_likelihood(images, labels).mean() / (self.numbers * math.log(2))
+        bits = -self.log_likelihood(images, targets).mean() / (self.numbers * math.log(2))
         return CompanionLoss(bits, {"bits_per_dimension": bits.detach()})
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return images (B, C, N, N) of noise (B, N N C), pixel after pixel, and labels, (B,) or None.
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, N N C), pixel after pixel, and targets or None.
 
         A number z becomes the place Phi(z) in the distribution of its pixel. The network is run for each on the part
         of the image that it can see.
@@ -205,7 +204,7 @@ class PixelCnn(Companion):
         places = torch.special.ndtr(noise).view(-1, self.side, self.side, self.channels)
         x = noise.new_zeros(len(noise), self.channels + 1, self.side, self.side)
         x[:, -1] = 1
-        label = self._label(labels, noise)
+        label = self._label(targets, noise)
         for row in range(self.side):
             top = max(0, row - self.reach)
             for column in range(self.side):

@@ -74,22 +74,22 @@ class Diffusion(Companion):
         self.channels, self.side = settings.channels, settings.image_size
         self.numbers = self.channels * self.side**2
         self.passes = min(stage.diffusion.evaluations, stage.diffusion.steps)
-        shape = VelocityShape(self.side, self.channels, 0, 0, settings.classes)
+        shape = VelocityShape(self.side, self.channels, 0, 0, settings.target_layout)
         self.network = VelocityNetwork(shape, stage.unet)
         self.register_buffer("alphas", cosine_alphas(stage.diffusion.steps), persistent=False)
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) of noise (B, C N N), whose first numbers are its lowest frequencies."""
         x = noise_image(noise, noise[:, :0], self.channels, self.side)
         levels = trailing_steps(self.settings.steps, self.settings.evaluations)
         for level, following in pairwise([*levels, 0]):
             alpha, alpha_next = self._alpha(level), self._alpha(following)
             share = torch.full((len(x),), level / self.settings.steps, device=x.device)
-            start = self._start(x, self._predicted(x, share, labels), alpha).clamp(-SCALE, SCALE)
+            start = self._start(x, self._predicted(x, share, targets), alpha).clamp(-SCALE, SCALE)
             x = ddim_step(x, start, alpha, alpha_next)
         return x / SCALE
 
-    def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
+    def loss(self, images: Tensor, targets: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return the weighted squared error of the prediction, a scalar; metrics are plain means by noise level.
 
         Weights are min(SNR, g) / (SNR + 1) for v, min(SNR, g) / SNR for the noise (Hang et al. 2023).
@@ -102,7 +102,7 @@ class Diffusion(Companion):
         start = SCALE * images
         x = alpha.sqrt() * start + (1 - alpha).sqrt() * noise
         target = noise if self.settings.target == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * start
-        errors = (self._predicted(x, (levels + 1) / steps, labels) - target).square().flatten(1).mean(1)
+        errors = (self._predicted(x, (levels + 1) / steps, targets) - target).square().flatten(1).mean(1)
         by_level = group_means(errors, levels * GROUPS // steps, GROUPS)
         metrics = {f"noise_{i + 1}": value for i, value in enumerate(by_level)}
         return CompanionLoss((self._weights(levels) * errors).mean(), metrics)
@@ -112,9 +112,9 @@ class Diffusion(Companion):
         limited = ratio.clamp_max(self.settings.snr_limit)
         return limited / ratio if self.settings.target == "epsilon" else limited / (ratio + 1)
 
-    def _predicted(self, x: Tensor, share: Tensor, labels: Tensor | None) -> Tensor:
+    def _predicted(self, x: Tensor, share: Tensor, targets: Tensor | None) -> Tensor:
         zeros = torch.zeros(len(x), device=x.device)
-        predicted: Tensor = self.network.residual(x, share, VelocityCondition(None, None, zeros, labels))
+        predicted: Tensor = self.network.residual(x, share, VelocityCondition(None, None, zeros, targets))
         return predicted
 
     def _start(self, x: Tensor, predicted: Tensor, alpha: Tensor) -> Tensor:

@@ -27,31 +27,31 @@ class FlowMatchingNetwork(Companion):
         self.channels, self.side = settings.channels, settings.image_size
         self.numbers = self.channels * self.side**2
         self.passes = stage.flow_matching.evaluations
-        shape = VelocityShape(self.side, self.channels, 0, 0, settings.classes)
+        shape = VelocityShape(self.side, self.channels, 0, 0, settings.target_layout)
         self.network = VelocityNetwork(shape, stage.unet)
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) of noise (B, C N N), whose first numbers are its lowest frequencies."""
         x = noise_image(noise, noise[:, :0], self.channels, self.side)
 
         def velocity(x: Tensor, time: float) -> Tensor:
-            return self._velocity(x, torch.full((len(x),), time, device=x.device), labels)
+            return self._velocity(x, torch.full((len(x),), time, device=x.device), targets)
 
         how = self.settings
         times = time_grid(steps_of(how.evaluations, how.solver), shift=1.0)
         return integrate(velocity, x, times, how.solver) / SCALE
 
-    def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
+    def loss(self, images: Tensor, targets: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return the mean squared error of velocities, a scalar; metrics are its means by noise level, least first."""
         times = draw_times(len(images), self.settings.time_mean, self.settings.time_deviation, rng).to(images.device)
         noise = torch.randn(images.shape, generator=rng).to(images.device)
         start = SCALE * images
         x = torch.lerp(start, noise, times[:, None, None, None])
-        errors = (self._velocity(x, times, labels) - (noise - start)).square().flatten(1).mean(1)
+        errors = (self._velocity(x, times, targets) - (noise - start)).square().flatten(1).mean(1)
         by_level = group_means(errors, (times * GROUPS).long().clamp_max(GROUPS - 1), GROUPS)
         return CompanionLoss(errors.mean(), {f"noise_{i + 1}": value for i, value in enumerate(by_level)})
 
-    def _velocity(self, x: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
-        condition = VelocityCondition(None, None, torch.zeros(len(x), device=x.device), labels)
+    def _velocity(self, x: Tensor, times: Tensor, targets: Tensor | None) -> Tensor:
+        condition = VelocityCondition(None, None, torch.zeros(len(x), device=x.device), targets)
         velocity: Tensor = self.network(x, times, condition)
         return velocity

@@ -16,6 +16,7 @@ from torch.nn import functional
 from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import RECTIFIER_GAIN, activate, convolution
+from freqgan.networks.target_embedding import target_embedding
 
 LEAST_DEVIATION = 1e-3
 """Deviation of a channel below which ActNorm does not enlarge it further: constant channels have 0."""
@@ -201,9 +202,7 @@ class Glow(Companion):
         self.splits = nn.ModuleList(Split(width) for width in widths[:-1])
         channels, side = widths[-1], settings.image_size // 2**sizes.levels
         self.top_shape = (channels, side, side)
-        self.embed = nn.Embedding(settings.classes, 2 * channels) if settings.classes else None
-        if self.embed is not None:
-            nn.init.zeros_(self.embed.weight)
+        self.embed = target_embedding(settings.target_layout, 2 * channels, deviation=0.0)
         self.register_buffer("prepared", torch.zeros((), dtype=torch.uint8))
 
     @torch.no_grad()
@@ -217,10 +216,10 @@ class Glow(Companion):
             self._run(self._dequantised(images, torch.Generator().manual_seed(0)), normalise=True)
             self.prepared.fill_(1)
 
-    def encode(self, images: Tensor, labels: Tensor | None = None) -> Encoding:
-        """Return the noises that :meth:`sample` makes images (B, C, N, N) of, under labels, (B,) or None."""
+    def encode(self, images: Tensor, targets: Tensor | None = None) -> Encoding:
+        """Return the noises that :meth:`sample` makes images (B, C, N, N) of, under targets (one for each, or None)."""
         top, left, total = self._run(images, normalise=False)
-        mean, log_deviation = self._prior(labels, top)
+        mean, log_deviation = self._prior(targets, top)
         noise = (top - mean) * (-log_deviation).exp()
         total = total - log_deviation.expand_as(top).flatten(1).sum(1)
         return Encoding(torch.cat([noise.flatten(1), *(x.flatten(1) for x in reversed(left))], dim=1), total)
@@ -237,17 +236,17 @@ class Glow(Companion):
                 total = total + log_determinant
         return x, left, total
 
-    def _prior(self, labels: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _prior(self, targets: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log deviation of the top, (B, C, 1, 1) each; 0 without classes."""
-        if self.embed is None or labels is None:
+        if self.embed is None or targets is None:
             zeros = torch.zeros(1, 1, 1, 1, device=like.device)
             return zeros, zeros
-        mean, log_deviation = self.embed(labels)[:, :, None, None].chunk(2, dim=1)
+        mean, log_deviation = self.embed(targets)[:, :, None, None].chunk(2, dim=1)
         return mean, log_deviation
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return images (B, C, N, N) of noise (B, C N N), the coarsest level's first, and labels, (B,) or None."""
-        mean, log_deviation = self._prior(labels, noise)
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return images (B, C, N, N) of noise (B, C N N), the coarsest level's first, and targets or None."""
+        mean, log_deviation = self._prior(targets, noise)
         used = math.prod(self.top_shape)
         x = mean + noise[:, :used].reshape(-1, *self.top_shape) * log_deviation.exp()
         for level in reversed(range(len(self.levels))):
@@ -264,15 +263,15 @@ class Glow(Companion):
         noisy: Tensor = images + places.to(images.device) / self.half_range
         return noisy
 
-    def log_likelihood(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Return log densities (B,) in nats of images (B, C, N, N) in [-1, 1]; labels are (B,) or None."""
-        noise, log_determinant = self.encode(images, labels)
+    def log_likelihood(self, images: Tensor, targets: Tensor | None) -> Tensor:
+        """Return log densities (B,) in nats of images (B, C, N, N) in [-1, 1]."""
+        noise, log_determinant = self.encode(images, targets)
         normal = -0.5 * noise.square().sum(1) - 0.5 * self.numbers * math.log(2 * math.pi)
         return normal + log_determinant
 
-    def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
+    def loss(self, images: Tensor, targets: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return the bits per dimension of stored pixels, a scalar: an upper bound, by noise of one step."""
-        nats = self.log_likelihood(self._dequantised(images, rng), labels).mean()
+        nats = self.log_likelihood(self._dequantised(images, rng), targets).mean()
         bits = bits_per_dimension(nats, self.numbers, self.half_range)
         return CompanionLoss(bits, {"bits_per_dimension": bits.detach()})
 

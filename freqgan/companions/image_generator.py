@@ -22,9 +22,9 @@ class ImageGenerator(nn.Module):
         self.other = build_companion(chain.settings) if companion is None else companion
         self.blend = Blend(chain)
 
-    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return G_o's images (B, C, N, N) for noise (B, numbers) and labels, (B,) or None."""
-        return self.other.sample(noise, labels)
+    def forward(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return G_o's images (B, C, N, N) for noise (B, numbers) and targets or None."""
+        return self.other.sample(noise, targets)
 
 
 def rest_of_noise(companion: Companion, dimensions: int, seed: int, step: int, batch: int) -> Tensor:

@@ -42,21 +42,21 @@ class Companion(nn.Module, ABC):
     is_adversarial: bool = False
 
     @abstractmethod
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N), a function of the arguments alone.
 
         Args:
             noise: (B, numbers), from N(0, I).
-            labels: (B,) int64, or None for a model without classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
         """
 
-    def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
+    def loss(self, images: Tensor, targets: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return the loss on real images, a scalar with its history, and metrics.
 
         Args:
             images: (B, C, N, N) in [-1, 1].
-            labels: (B,) int64, or None for a model without classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
             rng: on the CPU, of this step; whatever is drawn is drawn from it and then moved to the device.
             progress: the share of all images that was seen before this step, from 0 to 1.
 

@@ -18,7 +18,6 @@ from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.networks.blocks import (
-    EMBEDDING_DEVIATION,
     PatchStem,
     ResidualBlock,
     activate,
@@ -29,6 +28,7 @@ from freqgan.networks.blocks import (
 )
 from freqgan.networks.discriminators import RESIDUAL_GAIN
 from freqgan.networks.generators import RootGenerator, root_shape
+from freqgan.networks.target_embedding import target_embedding
 
 ACTIVE_VARIANCE = 0.01
 """Variance of a latent mean over images above which its dimension is active (Burda et al. 2016)."""
@@ -53,7 +53,7 @@ class VaeTerms(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """(images, labels) -> mean and log variance of the latent vector, by residual blocks on halved grids."""
+    """(images, targets) -> mean and log variance of the latent vector, by residual blocks on halved grids."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -66,19 +66,17 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width, sizes, gain=RESIDUAL_GAIN) for width in widths)
         self.shrink = nn.ModuleList(convolution(a, b, 1) for a, b in pairwise(widths))
         features = widths[-1] * sides[-1] ** 2
-        self.embed = nn.Embedding(settings.classes, features) if settings.classes else None
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
+        self.embed = target_embedding(settings.target_layout, features)
         self.head = dense(features, 2 * latent, gain=0.1)
 
-    def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance, (B, latent) each, for images (B, C, N, N) and labels, (B,) or None."""
+    def forward(self, images: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance, (B, latent) each, for images (B, C, N, N) and targets or None."""
         x = self.blocks[0](self.stem(self.pixels(images)))
         for block, shrink in zip(self.blocks[1:], self.shrink, strict=True):
             x = block(functional.avg_pool2d(shrink(x), 2, ceil_mode=True))
         features = activate(x).flatten(1)
-        if self.embed is not None and labels is not None:
-            features = features + self.embed(labels)
+        if self.embed is not None and targets is not None:
+            features = features + self.embed(targets)
         mean, log_variance = self.head(features).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
@@ -95,22 +93,22 @@ class VariationalAutoencoder(Companion):
         stage = settings.image_stage
         self.settings = stage.vae
         self.numbers = stage.vae.latent
-        side, channels, classes = settings.image_size, settings.channels, settings.classes
-        shape = root_shape(side, channels, self.numbers, stage.generator, classes=classes, name=IMAGE_STAGE)
+        side, channels, targets = settings.image_size, settings.channels, settings.target_layout
+        shape = root_shape(side, channels, self.numbers, stage.generator, targets=targets, name=IMAGE_STAGE)
         self.encoder = Encoder(settings)
         self.decoder = RootGenerator(shape, stage.generator)
         self.log_deviation = nn.Parameter(torch.tensor(FIRST_DEVIATION).log())
         self.least_log_deviation = -math.log(2**settings.bit_depth - 1)
 
-    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return the decoder's means (B, C, N, N) of latent vectors (B, latent) and labels, (B,) or None."""
+    def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
+        """Return the decoder's means (B, C, N, N) of latent vectors (B, latent) and targets or None."""
         zeros = torch.zeros(len(noise), device=noise.device)
-        out: Tensor = self.decoder(noise, condition=None, base=None, condition_noise=zeros, labels=labels)
+        out: Tensor = self.decoder(noise, condition=None, base=None, condition_noise=zeros, targets=targets)
         return out
 
-    def loss(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
+    def loss(self, images: Tensor, targets: Tensor | None, rng: torch.Generator, progress: float) -> CompanionLoss:
         """Return -ELBO in nats, a scalar, its KL divergence warmed up and with free bits; ELBO itself has neither."""
-        terms = self.terms(images, labels, torch.randn(len(images), self.numbers, generator=rng).to(images.device))
+        terms = self.terms(images, targets, torch.randn(len(images), self.numbers, generator=rng).to(images.device))
         weight = min(1.0, progress / self.settings.warmup) if self.settings.warmup else 1.0
         kl = terms.kl.mean(0).clamp_min(self.settings.free_bits).sum()
         value = terms.reconstruction.mean() + weight * kl
@@ -122,10 +120,10 @@ class VariationalAutoencoder(Companion):
         }
         return CompanionLoss(value, metrics)
 
-    def terms(self, images: Tensor, labels: Tensor | None, noise: Tensor) -> VaeTerms:
-        """Return the terms of the bound for images (B, C, N, N), labels, (B,) or None, and latent noise (B, latent)."""
-        mean, log_variance = self.encoder(images, labels)
-        errors = self.sample(mean + (0.5 * log_variance).exp() * noise, labels) - images
+    def terms(self, images: Tensor, targets: Tensor | None, noise: Tensor) -> VaeTerms:
+        """Return the terms of the bound for images (B, C, N, N), targets or None, and latent noise (B, latent)."""
+        mean, log_variance = self.encoder(images, targets)
+        errors = self.sample(mean + (0.5 * log_variance).exp() * noise, targets) - images
         log_deviation = self._log_deviation()
         squares = errors.flatten(1).square().sum(1)
         constant = 0.5 * math.log(2 * math.pi) + log_deviation

@@ -24,6 +24,7 @@ from freqgan.model.needs import stage_needs
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
+from freqgan.networks.target_embedding import blank_targets
 from freqgan.pixels import to_pixels
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import tensors_of
@@ -222,10 +223,10 @@ def _pool_work(stage: Stage, share: float) -> float:
     if trainer is None or trainer.pool is None:
         return 0.0
     settings, network = stage.chain.settings, trainer.pool.network
-    labels = torch.zeros(1, dtype=torch.int64) if settings.classes else None
+    targets = blank_targets(settings.target_layout, 1) if settings.target_layout else None
     images = torch.zeros(1, settings.channels, settings.image_size, settings.image_size)
     with torch.no_grad(), OperatorCount() as count:
-        network.loss(images, labels, generator_for("pool"), 0.5)
+        network.loss(images, targets, generator_for("pool"), 0.5)
     trainer.pool.fill(images)
     pool = settings.image_stage.pool
     work: float = share * count.multiply_accumulates * network.passes * pool.size / pool.every
@@ -243,7 +244,7 @@ def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]
     """Return the stage and the count of every call of a step."""
     size, batch = settings.image_size, settings.batch
     images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
-    labels = torch.zeros(batch, dtype=torch.int64)
+    targets = blank_targets(settings.target_layout, batch)
     needs, counts = stage_needs(settings), []
 
     def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
@@ -253,14 +254,14 @@ def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]
                 inputs = inputs | stage.chain.real_outputs(step, images, wanted.real)
         if isinstance(stage, ImageStage | CompanionStage):
             with count:
-                stage.step(step, images, labels, inputs)
+                stage.step(step, images, targets, inputs)
         elif call.kind == "forward":
             with count:
-                output = stage.forward(step, labels, inputs)
+                output = stage.forward(step, targets, inputs)
         else:
-            feedback = _unit_feedback(stage, step, labels, inputs) if wanted.feedback else None
+            feedback = _unit_feedback(stage, step, targets, inputs) if wanted.feedback else None
             with count:
-                output = stage.step(step, images, labels, inputs, feedback).output
+                output = stage.step(step, images, targets, inputs, feedback).output
         counts.append((call.stage, count))
         return output
 
@@ -268,13 +269,13 @@ def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]
     return counts
 
 
-def _unit_feedback(expert: BandExpert, step: int, labels: Tensor, inputs: dict[str, Tensor]) -> Feedback:
+def _unit_feedback(expert: BandExpert, step: int, targets: Tensor, inputs: dict[str, Tensor]) -> Feedback:
     """Return feedback of ones on the inputs of this very step."""
     chain = expert.chain
     gan = chain.plan.gan(expert.name)
     side = chain.gan_side(gan)
-    ones = torch.ones(len(labels), chain.settings.channels * len(gan.bands), side, side)
-    return Feedback(step, labels, inputs, ones, ones)
+    ones = torch.ones(len(targets), chain.settings.channels * len(gan.bands), side, side)
+    return Feedback(step, targets, inputs, ones, ones)
 
 
 def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draw
         synthesiser: the model.
         low: LL of ``level`` in pixel range, (B, C, h, h) in [-1, 1] with h = N / 2^level: the low band over 2^level.
         level: the GANs of this level's high bands and of all finer levels are run.
-        draws: noises, labels and choices for B samples.
+        draws: noises, targets and choices for B samples.
 
     With strict nesting the low band of the result is ``low`` to rounding; refiners, where the plan has them, correct
     the low bands of finer levels, and with them this one.
@@ -107,7 +107,7 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
 
 @torch.no_grad()
 def encode(
-    synthesiser: Synthesiser, images: Tensor, labels: Tensor | None = None, seed: int = 0, block: int = 0
+    synthesiser: Synthesiser, images: Tensor, targets: Tensor | None = None, seed: int = 0, block: int = 0
 ) -> Draws:
     """Return the draws from which ``synthesiser.draw`` makes ``images``.
 
@@ -117,29 +117,29 @@ def encode(
     Args:
         synthesiser: a model whose experts are all flows, and generate every band.
         images: (B, C, N, N) in [-1, 1]; at most 64, whose draws belong together.
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         seed: of the noise on conditions, where ``generation`` has such, and of the choice within ensembles.
         block: number of these images among several lots of one seed.
 
     Raises:
-        InputError: the model has GANs, lacks an expert for a band, or has classes and no labels are given.
+        InputError: the model has GANs, lacks an expert for a band, or has targets and none are given.
         RunError: a step of the solver is too long to be undone.
 
     """
     check_encodable(synthesiser)
     chain, batch = synthesiser.chain, len(images)
-    if synthesiser.settings.classes and labels is None:
-        raise InputError(f"the model has classes 0 to {synthesiser.settings.classes - 1}: say which the images are of")
+    if synthesiser.settings.target_layout and targets is None:
+        raise InputError("the model has targets: say of which class, or of which target, the images are")
     images = images.to(chain.device)
     length = synthesiser.settings.noise.dimensions
     noises = torch.zeros(len(chain.plan.gans), batch, length, device=chain.device)
-    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.classes else None
-    draws = Draws(noises, own_labels, chain.choices(seed, block, batch), {}, seed, block)
+    own_targets = targets.to(chain.device) if targets is not None and synthesiser.settings.target_layout else None
+    draws = Draws(noises, own_targets, chain.choices(seed, block, batch), {}, seed, block)
     real = synthesiser.analysed(images)
     for number, gan in enumerate(chain.plan.gans):
         flow = synthesiser.flows[gan.name]
         condition, strength = synthesiser.flow_condition(gan, real, draws)
-        noise = flow.encode(chain.stacked(gan, real), condition, strength, own_labels, synthesiser.settings.generation)
+        noise = flow.encode(chain.stacked(gan, real), condition, strength, own_targets, synthesiser.settings.generation)
         vector, draws.rests[gan.name] = flow.numbers(noise)
         noises[number, :, : vector.shape[1]] = vector  # further numbers of a longer vector have no effect
     return draws

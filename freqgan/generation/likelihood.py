@@ -64,7 +64,7 @@ def expert_groups(synthesiser: Synthesiser) -> dict[str, list[Gan]]:
 def log_likelihoods(
     synthesiser: Synthesiser,
     images: Tensor,
-    labels: Tensor | None = None,
+    targets: Tensor | None = None,
     *,
     steps: int = STEPS,
     probes: int = PROBES,
@@ -78,7 +78,7 @@ def log_likelihoods(
     Args:
         synthesiser: the model.
         images: floats (B, C, N, N), real ones after :func:`dequantised`.
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         steps: of Heun's method.
         probes: random vectors for the divergence of bands of more than 64 coefficients; smaller ones are exact.
         seed: of these.
@@ -93,7 +93,7 @@ def log_likelihoods(
     nats: dict[str, Tensor] = {}
     for name, group in expert_groups(synthesiser).items():
         members = [
-            _of_member(synthesiser, gan, real, labels, steps=steps, probes=probes, seed=seed)
+            _of_member(synthesiser, gan, real, targets, steps=steps, probes=probes, seed=seed)
             for gan in group
             if gan.name in synthesiser.flows
         ]
@@ -109,7 +109,7 @@ def _of_member(
     synthesiser: Synthesiser,
     gan: Gan,
     real: SubImages,
-    labels: Tensor | None,
+    targets: Tensor | None,
     *,
     steps: int,
     probes: int,
@@ -118,11 +118,11 @@ def _of_member(
     """Return log densities (B,) of the normalised bands of ``gan``."""
     chain = synthesiser.chain
     band, condition = chain.stacked(gan, real), chain.condition(gan, real)
-    own_labels = labels.to(chain.device) if labels is not None and synthesiser.settings.classes else None
+    own_targets = targets.to(chain.device) if targets is not None and synthesiser.settings.target_layout else None
     strength = torch.zeros(len(band), device=chain.device)
     flow = synthesiser.flows[gan.name]
     return flow.log_likelihood(
-        band, condition, strength, own_labels, steps=steps, probes=probes, seed=seed
+        band, condition, strength, own_targets, steps=steps, probes=probes, seed=seed
     ).nats.double()  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from freqgan.model.noise import draw_noise, orthogonal_noises
 from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
+from freqgan.networks.target_embedding import hidden_targets
 from freqgan.seeds import generator_for
 from freqgan.tensor_dicts import strip_prefix, to_numbers
 
@@ -60,7 +61,7 @@ class Draws(NamedTuple):
 
     Attributes:
         noises: (experts, B, n), a vector for each expert and sample.
-        labels: (B,) int64, or None for a model without classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         choices: of ensemble members, (B,) int64 by band.
         rests: by flow expert, the numbers (B, D - n) of its noise beside its vector; by the name of the image stage
             those of its companion, if that needs such.
@@ -70,7 +71,7 @@ class Draws(NamedTuple):
     """
 
     noises: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
     choices: dict[Band, Tensor]
     rests: dict[str, Tensor]
     seed: int = 0
@@ -80,10 +81,15 @@ class Draws(NamedTuple):
         """Return the draws of the samples ``rows`` alone."""
         return self._replace(
             noises=self.noises[:, rows],
-            labels=None if self.labels is None else self.labels[rows],
+            targets=None if self.targets is None else self.targets[rows],
             choices={band: choice[rows] for band, choice in self.choices.items()},
             rests={name: rest[rows] for name, rest in self.rests.items()},
         )
+
+    def scaled(self, factor: float) -> Draws:
+        """Return these draws with all noise times ``factor``: below 1 nearer to what is usual, and less varied."""
+        rests = {name: rest * factor for name, rest in self.rests.items()}
+        return self if factor == 1 else self._replace(noises=self.noises * factor, rests=rests)
 
 
 class Synthesiser(nn.Module):
@@ -141,34 +147,39 @@ class Synthesiser(nn.Module):
         self.settings = self.settings.model_copy(update={"generation": generation})
 
     def forward(
-        self, noises: Tensor, labels: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
+        self, noises: Tensor, targets: Tensor | None = None, choices: Mapping[Band, Tensor] | None = None
     ) -> Generated:
         """Return the images that the chain makes of given noises.
 
         Args:
             noises: (experts, B, n), one vector per expert and sample, or a target vector (B, n) from which every
                 expert gets its own orthogonal noise.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
             choices: of ensemble members, see ``Chain.choices``; those of seed 0 where not given.
 
         """
         noises = noises.to(self.chain.device)
         if noises.ndim == 2:
             noises = orthogonal_noises(noises, self.settings.noise_count)
-        labels = None if labels is None else labels.to(self.chain.device)
+        targets = None if targets is None else targets.to(self.chain.device)
         batch = noises.shape[1]
         members = dict(choices or self.chain.choices(0, 0, batch))
-        return self.draw(Draws(noises, labels, members, self._rests(0, 0, batch)))
+        return self.draw(Draws(noises, targets, members, self._rests(0, 0, batch)))
 
     @torch.no_grad()
     def draw(self, draws: Draws) -> Generated:
         """Return the images (B, C, N, N) of ``draws``."""
         conventional = None
         if self.fusion is not None:
-            images = self.fusion.blended(*self.fusion(draws.noises[0], draws.labels))
+            parts: tuple[Tensor, ...] = self.fusion(draws.noises[0], draws.targets)
+            if (hidden := self._hidden(draws.targets)) is not None:
+                without = self.fusion(draws.noises[0], hidden)
+                parts = tuple(self._led_away(x, other) for x, other in zip(parts, without, strict=True))
+            images = self.fusion.blended(*parts)
             return Generated(images.images, images.frequency, images.conventional, images.sub_images)
         if self.image is not None:
-            conventional = self.image(self._companion_noise(draws), draws.labels)
+            image, noise = self.image, self._companion_noise(draws)
+            conventional = self._guided(lambda targets: image(noise, targets), draws.targets)
             if not self.generators:  # a conventional GAN alone: its bands are those of its images
                 return Generated(conventional, conventional, conventional, self.analysed(conventional))
         sub_images = self.run_chain(draws)
@@ -229,11 +240,31 @@ class Synthesiser(nn.Module):
         strength = torch.zeros(len(vector), device=self.chain.device)
         if flow is None:
             seen = self.chain.condition(gan, bands)
-            output: Tensor = self.generators[index](vector, seen.planes, seen.base, strength, draws.labels)
-            return output
+            network = self.generators[index]
+            return self._guided(
+                lambda targets: network(vector, seen.planes, seen.base, strength, targets), draws.targets
+            )
         seen, strength = self.flow_condition(gan, bands, draws)
         noise = flow.noise(vector, draws.rests[gan.name])
-        return flow.sample(noise, seen, strength, draws.labels, self.settings.generation)
+        return flow.sample(noise, seen, strength, draws.targets, self.settings.generation)
+
+    def _guided(self, network: Callable[[Tensor | None], Tensor], targets: Tensor | None) -> Tensor:
+        """Return what ``network`` makes of ``targets`` (B, K), led away from what it makes of the same noise without.
+
+        Labels alone (B,) were shown to all samples of a GAN, which cannot do without.
+        """
+        output, hidden = network(targets), self._hidden(targets)
+        return output if hidden is None else self._led_away(output, network(hidden))
+
+    def _hidden(self, targets: Tensor | None) -> Tensor | None:
+        """Return ``targets`` (B, K), none of them shown; None where there is no guidance."""
+        layout = self.settings.target_layout
+        if targets is None or not layout.packed or not self.settings.generation.label_guidance:
+            return None
+        return hidden_targets(layout, targets, torch.ones(len(targets), dtype=torch.bool, device=targets.device))
+
+    def _led_away(self, output: Tensor, without: Tensor) -> Tensor:
+        return output + self.settings.generation.label_guidance * (output - without)
 
     def flow_condition(self, gan: Gan, bands: SubImages, draws: Draws) -> tuple[Condition, Tensor]:
         """Return what a flow expert sees of normalised ``bands``, and the strength (B,) of the noise on it."""
@@ -247,7 +278,7 @@ class Synthesiser(nn.Module):
         batch = draws.noises.shape[1]
         return self.chain.condition(gan, bands), torch.full((batch,), strength, device=self.chain.device)
 
-    def sample(self, seed: int, count: int, first: int = 0, labels: Tensor | None = None) -> Generated:
+    def sample(self, seed: int, count: int, first: int = 0, targets: Tensor | None = None) -> Generated:
         """Return samples ``first`` .. ``first + count`` of ``seed``, images of (count, C, N, N).
 
         Sample i has the same pixels whatever the count.
@@ -256,11 +287,11 @@ class Synthesiser(nn.Module):
             seed: any non-negative integer.
             count: how many, at least 1.
             first: number of the first.
-            labels: (count,) classes; drawn uniformly where not given and the model has classes.
+            targets: (count,) labels, or (count, K) packed, as the shards have them; drawn where not given.
 
         """
         parts = [
-            self._part(seed, block, max(first, block * BLOCK), min(first + count, (block + 1) * BLOCK), first, labels)
+            self._part(seed, block, max(first, block * BLOCK), min(first + count, (block + 1) * BLOCK), first, targets)
             for block in range(first // BLOCK, -(-(first + count) // BLOCK))
         ]
         return Generated.joined(parts)
@@ -274,26 +305,58 @@ class Synthesiser(nn.Module):
         """
         if count > BLOCK:
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
-        return self._block(seed, 0).rows(slice(count))
+        return self.block_draws(seed, 0).rows(slice(count))
 
-    def _part(self, seed: int, block: int, begin: int, end: int, first: int, labels: Tensor | None) -> Generated:
+    def with_targets(self, draws: Draws, targets: Tensor | None) -> Draws:
+        """Return ``draws`` of B samples with other targets of the first b: labels (b,) or packed (b, K), of b <= B.
+
+        They are as the shards have them; None, and a model without targets, change nothing.
+        """
+        if targets is None or draws.targets is None:
+            return draws
+        own = self.chain.normalised_targets(targets.to(self.chain.device))
+        return draws._replace(targets=torch.cat([own.to(draws.targets), draws.targets[len(own) :]]))
+
+    def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
         All of the block is run, for convolutions round differently by batch.
         """
-        draws = self._block(seed, block)
+        draws = self.block_draws(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
-        if labels is not None and draws.labels is not None:
-            draws.labels[rows] = labels[begin - first : end - first].to(draws.labels.device)
+        if targets is not None and draws.targets is not None:
+            own = self.chain.normalised_targets(targets[begin - first : end - first].to(self.chain.device))
+            draws.targets[rows] = own.to(draws.targets)
         return self.draw(draws).rows(rows)
 
-    def _block(self, seed: int, block: int) -> Draws:
+    def block_draws(self, seed: int, block: int) -> Draws:
+        """Return what the 64 samples of ``block`` of ``seed`` are made of."""
         noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
         noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
-        labels = torch.randint(max(1, self.settings.classes), (BLOCK,), generator=generator_for(seed, "label", block))
-        own_labels = labels.to(device) if self.settings.classes else None
+        targets = self.random_targets(seed, block) if self.settings.target_layout else None
         choices, rests = self.chain.choices(seed, block, BLOCK), self._rests(seed, block, BLOCK)
-        return Draws(noises, own_labels, choices, rests, seed, block)
+        return Draws(noises, targets, choices, rests, seed, block)
+
+    @property
+    def known_targets(self) -> Tensor:
+        """Packed targets (n, K) of some training images, as the shards have them.
+
+        Raises:
+            InputError: the model stores none.
+
+        """
+        known = self.chain.statistics.targets
+        if known is None:
+            raise InputError("the statistics of the model have no targets: it was trained without conditioning")
+        return known
+
+    def random_targets(self, seed: int, block: int) -> Tensor:
+        """Return labels (64,) uniformly, or packed targets (64, K) of training images, of a model with targets."""
+        layout, rng = self.settings.target_layout, generator_for(seed, "label", block)
+        if not layout.packed:
+            return torch.randint(layout.classes, (BLOCK,), generator=rng).to(self.chain.device)
+        rows = torch.randint(len(self.known_targets), (BLOCK,), generator=rng).to(self.chain.device)
+        return self.chain.normalised_targets(self.known_targets[rows])
 
 
 def _build_networks(chain: Chain, gan: Gan) -> nn.Module:

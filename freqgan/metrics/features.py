@@ -22,7 +22,7 @@ def random_features(images: Tensor) -> Tensor:
     Stages halve the resolution by averaging. Grey images count as colour. Random features keep enough of an image to
     tell whether kinds of images are missing, and know nothing of what the images show.
     """
-    kernels = _kernels()
+    kernels = random_kernels()
     rows = []
     for chunk in torch.split(images, CHUNK):
         x = chunk.float() / 127.5 - 1
@@ -52,8 +52,8 @@ def whitened(reference: Tensor, candidate: Tensor, faintest: float) -> tuple[Ten
     return (reference - mean) @ scale, (candidate - mean) @ scale
 
 
-def _kernels() -> list[Tensor]:
-    """Return weights ~ N(0, 2 / fan_in), the same on every machine."""
+def random_kernels() -> list[Tensor]:
+    """Return weights (C, inputs, 3, 3) ~ N(0, 2 / fan_in) of every stage, the same on every machine."""
     kernels, inputs = [], STEM
     for width in WIDTHS:
         rng = generator_for("random features", width)

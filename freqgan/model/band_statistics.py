@@ -14,7 +14,11 @@ from torch import Tensor
 
 from freqgan.bands import Band, SubImages, parse_band
 from freqgan.errors import InputError
+from freqgan.model.feature_map import FeatureMap
+from freqgan.tensor_dicts import add_prefix, strip_prefix
 
+TARGETS = "targets"
+FEATURES = "features"
 STD_FLOOR = 1e-5
 """The least standard deviation, for pixels in [-1, 1]: about what rounding to 16 bits leaves (2 / 65535 / sqrt 12).
 
@@ -25,10 +29,16 @@ stays near 0 whatever float32 rounding adds to it, and what a generator puts the
 
 @dataclass(frozen=True, eq=False)
 class BandStatistics:
-    """Mean and standard deviation (C,) float32 of each band; immutable, the methods return new tensors."""
+    """Mean and standard deviation (C,) float32 of each band; immutable, the methods return new tensors.
+
+    ``targets`` are some of the training images' packed targets (n, K), of a model that has such: what a target may be,
+    and how its numbers are distributed. ``feature_map`` gives the features of images, of a model that is shown such.
+    """
 
     means: dict[Band, Tensor]
     stds: dict[Band, Tensor]
+    targets: Tensor | None = None
+    feature_map: FeatureMap | None = None
 
     def normalise(self, band: Band, x: Tensor) -> Tensor:
         """Return (x - mean) / std for x (B, C, h, w), at least float32.
@@ -56,16 +66,24 @@ class BandStatistics:
     def to(self, device: torch.device | str) -> BandStatistics:
         """Return the same statistics on ``device``."""
         means = {band: mean.to(device) for band, mean in self.means.items()}
-        return BandStatistics(means, {band: std.to(device) for band, std in self.stds.items()})
+        stds = {band: std.to(device) for band, std in self.stds.items()}
+        targets = None if self.targets is None else self.targets.to(device)
+        return BandStatistics(means, stds, targets, self.feature_map)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors (C,) by the names that they are stored under ("HL1.mean", "HL1.std")."""
+        """Return all tensors (C,) by the names that they are stored under ("HL1.mean"), and "targets" (n, K).
+
+        Those of the map of features follow, "features.mean" and so on.
+        """
         means = {f"{band}.mean": mean for band, mean in self.means.items()}
-        return means | {f"{band}.std": std for band, std in self.stds.items()}
+        stds = {f"{band}.std": std for band, std in self.stds.items()}
+        targets = {} if self.targets is None else {TARGETS: self.targets}
+        features = {} if self.feature_map is None else add_prefix(FEATURES, self.feature_map.tensors())
+        return means | stds | targets | features
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> BandStatistics:
-        """Return the statistics whose :meth:`tensors`, (C,) each, are ``tensors``.
+        """Return the statistics whose :meth:`tensors`, (C,) each but for targets (n, K), are ``tensors``.
 
         Raises:
             InputError: a name that is not of this form, a mean without its std, shapes that differ,
@@ -74,11 +92,20 @@ class BandStatistics:
         """
         parts: dict[str, dict[Band, Tensor]] = {"mean": {}, "std": {}}
         for name, tensor in tensors.items():
+            if name == TARGETS or name.startswith(f"{FEATURES}."):
+                continue
             band, part = _parse_name(name)
             parts[part][band] = tensor.float()
         for band in sorted(parts["mean"].keys() | parts["std"].keys()):
             _check_band(band, parts["mean"].get(band), parts["std"].get(band))
-        return cls(parts["mean"], parts["std"])
+        targets = tensors.get(TARGETS)
+        if targets is not None and (targets.ndim != 2 or not len(targets) or not bool(targets.isfinite().all())):
+            raise InputError(
+                f"the targets in the statistics of a model, of shape {tuple(targets.shape)}, are no finite rows: the "
+                "file was damaged"
+            )
+        features = strip_prefix(FEATURES, tensors)
+        return cls(parts["mean"], parts["std"], targets, FeatureMap.from_tensors(features) if features else None)
 
     def _of(self, band: Band, x: Tensor) -> tuple[Tensor, Tensor]:
         if band not in self.means:

@@ -33,6 +33,10 @@ must not turn the gradients of the image stage into infinities. Flow experts get
 what they make of the noise of a real image is that image, however far out its detail lies."""
 
 
+TARGET_DEVIATION = 1e-6
+"""The least deviation of a number of an embedding: one that never varies says nothing, and stays near 0."""
+
+
 class Condition(NamedTuple):
     """What one GAN sees: ``base`` (B, C, h, h) the low band it starts from, ``planes`` (B, K, g, g) all it sees.
 
@@ -82,6 +86,12 @@ class Chain:
         self.device = device
         self.size = (settings.image_size, settings.image_size)
         self._last_reals: _Reals | None = None
+        layout, targets = settings.target_layout, statistics.targets
+        self._embedding_columns = layout.columns.get("embedding") if layout.packed and targets is not None else None
+        if self._embedding_columns is not None and targets is not None:
+            known = targets[:, self._embedding_columns].double()
+            deviation = known.std(0, correction=0).clamp_min(TARGET_DEVIATION)
+            self._embedding_scale = known.mean(0).float(), deviation.float()
         self._patches = {gan: grid_patch(self.gan_side(gan), self._wanted_patch(gan)) for gan in self.plan.gans}
 
     def band_side(self, band: Band | int) -> int:
@@ -101,6 +111,21 @@ class Chain:
             return self.settings.velocity_sizes(gan).patch
         sizes = self.settings.band_generator if self.plan.has_base(gan) else self.settings.coarse_generator
         return sizes.patch
+
+    # -- targets -------------------------------------------------------------------------------
+
+    def normalised_targets(self, targets: Tensor) -> Tensor:
+        """Return targets as networks see them: labels (B,) as they are, packed ones (B, K) with a normal embedding.
+
+        Its numbers get mean 0 and the deviation 1 over the training images, whatever their unit.
+        """
+        columns = self._embedding_columns
+        if columns is None:
+            return targets
+        mean, deviation = (x.to(targets.device) for x in self._embedding_scale)
+        out = targets.clone()
+        out[:, columns] = (targets[:, columns] - mean) / deviation
+        return out
 
     # -- real images ---------------------------------------------------------------------------
 

@@ -122,7 +122,8 @@ class GenerationSettings(SettingGroup):
     label_guidance: float = Field(
         default=0.0,
         ge=0,
-        description="How far to lead away from what an expert makes without the label (flow.drop).",
+        description="How far to lead away from what is made without the label (flow.drop), or without the whole target "
+        "(conditioning.drop), of any generator then.",
     )
 
 

@@ -74,7 +74,7 @@ def _build_network(chain: Chain, gan: Gan) -> VelocityNetwork:
         channels=settings.channels * len(gan.bands),
         base_channels=settings.channels if chain.plan.has_base(gan) else 0,
         condition_channels=chain.condition_channels(gan),
-        classes=settings.classes,
+        targets=settings.target_layout,
     )
     sizes = settings.velocity_sizes(gan).model_copy(update={"patch": chain.patch(gan)})
     with seeded(settings.seed, "velocity", gan.name):
@@ -122,7 +122,7 @@ class FlowExpert:
 
     @torch.no_grad()
     def sample(
-        self, noise: Tensor, condition: Condition, strength: Tensor, labels: Tensor | None, how: GenerationSettings
+        self, noise: Tensor, condition: Condition, strength: Tensor, targets: Tensor | None, how: GenerationSettings
     ) -> Tensor:
         """Return bands (B, C * bands, h, h), normalised, as far as the transform keeps them there.
 
@@ -130,12 +130,12 @@ class FlowExpert:
             noise: (B, C * bands, h, h), see :meth:`noise`.
             condition: what the expert sees of the bands before it.
             strength: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
             how: evaluations, solver, time grid and guidance.
 
         """
         how = self.possible(how)
-        velocity = self.velocity(condition, strength, labels, how)
+        velocity = self.velocity(condition, strength, targets, how)
         return self.chain.projected(self.gan, integrate(velocity, noise, _times(how), how.solver))
 
     def possible(self, how: GenerationSettings) -> GenerationSettings:
@@ -144,18 +144,18 @@ class FlowExpert:
 
     @torch.no_grad()
     def encode(
-        self, band: Tensor, condition: Condition, strength: Tensor, labels: Tensor | None, how: GenerationSettings
+        self, band: Tensor, condition: Condition, strength: Tensor, targets: Tensor | None, how: GenerationSettings
     ) -> Tensor:
         """Return the noise (B, C * bands, h, h) from which :meth:`sample` makes ``band``, of the same shape.
 
-        The other arguments are those of :meth:`sample`: ``strength`` and ``labels`` (B,).
+        The other arguments are those of :meth:`sample`: ``strength`` and ``targets`` (B,).
 
         Raises:
             RunError: a step of the solver is too long to be undone.
 
         """
         how = self.possible(how)
-        velocity = self.velocity(condition, strength, labels, how)
+        velocity = self.velocity(condition, strength, targets, how)
         return invert(velocity, band, _times(how), how.solver)
 
     def log_likelihood(
@@ -163,7 +163,7 @@ class FlowExpert:
         band: Tensor,
         condition: Condition,
         strength: Tensor,
-        labels: Tensor | None,
+        targets: Tensor | None,
         *,
         steps: int = 24,
         probes: int = 4,
@@ -177,7 +177,7 @@ class FlowExpert:
             band: (B, C * bands, h, h).
             condition: what the expert sees of the bands before it.
             strength: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
             steps: of Heun's method.
             probes: random vectors for the divergence.
             seed: of these.
@@ -192,7 +192,7 @@ class FlowExpert:
                 "measure the run of its teacher"
             )
         plain = GenerationSettings(solver="euler", evaluations=1)
-        velocity = self.velocity(condition, strength, labels, plain)
+        velocity = self.velocity(condition, strength, targets, plain)
         if band[0].numel() <= EXACT_DIMENSIONS:
             directions = exact_probes(band)
         else:
@@ -200,10 +200,10 @@ class FlowExpert:
         return log_density(velocity, band, steps, directions)
 
     def velocity(
-        self, condition: Condition, strength: Tensor, labels: Tensor | None, how: GenerationSettings
+        self, condition: Condition, strength: Tensor, targets: Tensor | None, how: GenerationSettings
     ) -> Velocity:
-        """Return the velocity field for ``strength`` and ``labels``, (B,) each, guided as ``how`` says."""
-        seen = VelocityCondition(condition.base, condition.planes, strength, labels)
+        """Return the velocity field for ``strength`` (B,) and ``targets``, guided as ``how`` says."""
+        seen = VelocityCondition(condition.base, condition.planes, strength, targets)
         network, guide = self.networks.network, self.networks.guide
         weight = choice_for(self.gan, how.guidance, "generation.guidance") or 0.0
 
@@ -213,7 +213,7 @@ class FlowExpert:
             guided = plain
             if weight and guide is not None:
                 guided = guided + weight * (plain - guide(x, times, seen))
-            if how.label_guidance and labels is not None:
+            if how.label_guidance and targets is not None:
                 dropped = torch.ones(len(x), dtype=torch.bool, device=x.device)
                 guided = guided + how.label_guidance * (plain - network(x, times, seen._replace(dropped=dropped)))
             return guided

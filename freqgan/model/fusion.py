@@ -81,12 +81,12 @@ class FusionGenerator(nn.Module):
         self.high = _root(chain, "high", settings.band_generator, self.high_side, planes, high)
         self.blend = LinearBlend()
 
-    def forward(self, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, noise: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return what G_o (B, C, N, N), G_l (B, C, h, h) and G_h (B, C * bands, h', h') make of noise (B, n)."""
         zeros = torch.zeros(len(noise), device=noise.device)
         parts = noise, noise[:, : self.low_dimensions], noise[:, self.low_dimensions :]
         networks = self.image, self.low, self.high
-        image, low, high = (net(z, None, None, zeros, labels) for net, z in zip(networks, parts, strict=True))
+        image, low, high = (net(z, None, None, zeros, targets) for net, z in zip(networks, parts, strict=True))
         return image, low, high
 
     def blended(self, conventional: Tensor, low: Tensor, high: Tensor) -> FusionImages:
@@ -119,6 +119,6 @@ def _root(
 ) -> RootGenerator:
     """Return one of the generators, on the CPU, with weights drawn from (run seed, part)."""
     name = f"{FUSION_STAGE} {part}"
-    shape = root_shape(side, channels, noise, sizes, classes=chain.settings.classes, name=name)
+    shape = root_shape(side, channels, noise, sizes, targets=chain.settings.target_layout, name=name)
     with seeded(chain.settings.seed, "generator", name):
         return RootGenerator(shape, sizes, attention=attention)

@@ -27,7 +27,7 @@ def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
         base_channels=settings.channels if chain.plan.has_base(gan) else 0,
         condition_channels=chain.condition_channels(gan),
         noise=settings.noise.dimensions,
-        classes=settings.classes,
+        targets=settings.target_layout,
         name=gan.name,
     )
     with seeded(settings.seed, "generator", gan.name):

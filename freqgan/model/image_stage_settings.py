@@ -25,6 +25,22 @@ from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
 from freqgan.setting_group import SettingGroup
 
 
+class FeatureMatchingSettings(SettingGroup):
+    """Statistics of features of the final images, matched to those of real images of the batch."""
+
+    weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the distance of the blended images from real ones by mean and covariance of pooled "
+        "features, beside the losses of the discriminators. 0 computes none.",
+    )
+    network: str = Field(
+        "",
+        description="Weights of VGG19, a file or s3:// URL of torchvision's or timm's; a network with fixed random "
+        "weights where not given.",
+    )
+
+
 class ImageStageSettings(SettingGroup):
     """The inverse transform's output blended with another, conventional generator, the companion."""
 
@@ -73,6 +89,7 @@ class ImageStageSettings(SettingGroup):
         le=1,
         description="Share of the batch on which the chain's image is judged alone. The rest is the blend.",
     )
+    feature_matching: FeatureMatchingSettings = FeatureMatchingSettings()
     tie: float = Field(1.0, ge=0, description="Weight of |LL_L of G_o's image - LL_L of the chain|^2, both normalised.")
 
     @property

@@ -10,6 +10,7 @@ from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
 from freqgan.model.companion_settings import POOLED, is_imported
+from freqgan.model.conditioning_settings import NEIGHBOURS, ConditioningSettings
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.fusion_settings import FusionSettings, SystemKind
 from freqgan.model.image_stage_settings import ImageStageSettings
@@ -24,6 +25,7 @@ from freqgan.recipe.settings import (
     TeacherForcingSettings,
 )
 from freqgan.setting_group import SettingGroup
+from freqgan.targets import TargetLayout
 
 if TYPE_CHECKING:  # settings are checked without torch
     from freqgan.transforms import BandTransform
@@ -90,6 +92,7 @@ class ModelSettings(SettingGroup):
         "written with 16 bits.",
     )
     classes: int = Field(0, ge=0, le=10_000_000, description="Number of classes in the labels; 0 ignores labels.")
+    conditioning: ConditioningSettings = ConditioningSettings()
     transform: str = Field(
         "dwt:haar",
         description="dwt:<a discrete wavelet of PyWavelets>, dct, fft:shannon, fft:meyer, or radial:P,Q with "
@@ -196,6 +199,7 @@ class ModelSettings(SettingGroup):
                 f"image_stage.solo_share: {self.image_stage.solo_share:g} of a batch of {self.batch} leaves none for "
                 "the images of the chain; make it smaller, or train G_o alone with plan.bands=none"
             )
+        self._check_conditioning()
         self._check_experts()
         self._check_companion()
         count = self.noise_count
@@ -247,6 +251,23 @@ class ModelSettings(SettingGroup):
             )
         self.fusion.low_dimensions(self.noise.dimensions)
 
+    def _check_conditioning(self) -> None:
+        conditioning = self.conditioning
+        if conditioning.shows("class") and not self.classes:
+            raise InputError(
+                "conditioning: class with classes=0; set classes=<number>, which `freqgan shards info` prints"
+            )
+        if conditioning.kinds and self.classes and not conditioning.shows("class"):
+            raise InputError(
+                f"conditioning: {','.join(conditioning.kinds)} with classes={self.classes}; add class to it, or set "
+                "classes=0"
+            )
+        if conditioning.shows("embedding") and not conditioning.embedding_length:
+            raise InputError(
+                "conditioning.embedding_length: 0 with conditioning=embedding; set how many numbers the vector of an "
+                "image has"
+            )
+
     def _check_packets(self) -> None:
         layout, size = self.band_layout(), (self.image_size, self.image_size)
         smallest = min(layout.bands(), key=lambda band: layout.band_size(size, band))
@@ -285,9 +306,33 @@ class ModelSettings(SettingGroup):
     def _check_companion(self) -> None:
         stage = self.image_stage
         stage.check_companion(self.image_size)
+        self._check_feature_matching()
+        if self.needs_pool and self.conditioning.kinds:
+            kinds = ",".join(self.conditioning.kinds)
+            raise InputError(
+                f"image_stage.companion: {stage.companion} beside bands, with conditioning={kinds}: a pool of samples "
+                "that are made ahead cannot have one for every target; set conditioning=none (labels alone can be had "
+                "by classes), or another companion, or plan.bands=none"
+            )
         if self.needs_pool and stage.pool.size < self.classes:
             raise InputError(
                 f"image_stage.pool.size: {stage.pool.size} samples for {self.classes} classes; give at least one each"
+            )
+
+    def _check_feature_matching(self) -> None:
+        stage = self.image_stage
+        alone = not stage.is_adversarial and not self.band_plan().gans
+        if stage.feature_matching.weight and (self.system == "fusion" or alone or not stage.enabled):
+            what = f"a companion {stage.companion} alone" if alone else "no image stage"
+            what = "system=fusion" if self.system == "fusion" else what
+            raise InputError(
+                f"image_stage.feature_matching.weight: {stage.feature_matching.weight:g} with {what}, which no "
+                "discriminator of blended images trains; leave it out, or train bands with an image stage"
+            )
+        if stage.feature_matching.network and not stage.feature_matching.weight:
+            raise InputError(
+                f"image_stage.feature_matching.network: {stage.feature_matching.network} with weight 0 is not used; "
+                "set image_stage.feature_matching.weight=1, or leave it out"
             )
 
     def _check_students(self, plan: BandPlan) -> None:
@@ -305,7 +350,7 @@ class ModelSettings(SettingGroup):
                 "distil.guidance: the teacher has no guides to be led away from (flow.guide_at is 0); leave it out, or "
                 "distil a run that was trained with flow.guide_at=0.2"
             )
-        if self.distil.label_guidance and not (self.classes and self.flow.drop):
+        if self.distil.label_guidance and not self.target_drop:
             raise InputError(
                 f"distil.label_guidance: {self.distil.label_guidance:g} with classes={self.classes} and "
                 f"flow.drop={self.flow.drop:g}: the teacher has not learned to do without labels; leave it out, or "
@@ -323,6 +368,31 @@ class ModelSettings(SettingGroup):
                 "image_stage.enabled: students learn of their teachers alone, and this stage trains none of them: set "
                 "image_stage.enabled=false"
             )
+
+    @property
+    def target_layout(self) -> TargetLayout:
+        """Where the parts of a target lie."""
+        conditioning = self.conditioning
+        return TargetLayout(
+            classes=self.classes,
+            embedding=conditioning.embedding_length if conditioning.shows("embedding") else 0,
+            features=conditioning.features_length if conditioning.shows("features") else 0,
+            caption=conditioning.caption_bytes if conditioning.shows("caption") else 0,
+            packed=bool(conditioning.kinds),
+            caption_width=conditioning.caption_width,
+            caption_layers=conditioning.caption_layers,
+        )
+
+    @property
+    def target_drop(self) -> float:
+        """The share of samples that are trained without their target."""
+        return self.conditioning.drop if self.conditioning.kinds else self.flow.drop if self.classes else 0.0
+
+    @property
+    def feature_neighbours(self) -> int:
+        """The number of nearest images of one of which the features shown with an image are."""
+        plain = self.system == "bands" and not self.image_stage.enabled and not self._has_gans
+        return self.conditioning.neighbours or (1 if plain else NEIGHBOURS)
 
     @property
     def solo_count(self) -> int:

@@ -17,6 +17,8 @@ from freqgan.networks.blocks import (
     halving_sides,
 )
 from freqgan.networks.settings import NetworkSettings
+from freqgan.networks.target_embedding import target_embedding
+from freqgan.targets import TargetLayout
 
 RESIDUAL_GAIN = 0.5
 """Residual branches of a discriminator do not start at zero: the network would start as a nearly linear function."""
@@ -25,7 +27,7 @@ RESIDUAL_GAIN = 0.5
 class Discriminator(nn.Module):
     """(band, condition, deviation of the noise on the condition, label) -> one logit per sample.
 
-    Resolution halves by averaging down to 4x4; a label enters by projection (Miyato and Koyama
+    Resolution halves by averaging down to 4x4; a target enters by projection (Miyato and Koyama
     2018). ``emphasis`` applies asinh(3 h) to the band first: natural high bands have kurtosis 9-17,
     after it about 3. It is invertible, so the discriminator loses nothing by it.
     """
@@ -35,7 +37,7 @@ class Discriminator(nn.Module):
         side: int,
         channels: int,
         condition_channels: int,
-        classes: int,
+        targets: TargetLayout,
         settings: NetworkSettings,
         *,
         emphasis: bool,
@@ -58,18 +60,19 @@ class Discriminator(nn.Module):
         features = widths[-1]
         self.gather = dense(features * sides[-1] ** 2, features, gain=RECTIFIER_GAIN)
         self.judge = dense(features, 1)
-        self.embed = nn.Embedding(classes, features) if classes else None
-        if self.embed is not None:  # a random start would be a random score that the generator exploits for long
-            nn.init.zeros_(self.embed.weight)
+        # A random start would be a random score that the generator exploits for long.
+        self.embed = target_embedding(targets, features, deviation=0.0)
 
-    def forward(self, band: Tensor, condition: Tensor | None, condition_noise: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(
+        self, band: Tensor, condition: Tensor | None, condition_noise: Tensor, targets: Tensor | None
+    ) -> Tensor:
         """Return logits (B,).
 
         Args:
             band: (B, C, h, h).
             condition: (B, K, g, g) with g = h / patch, or None.
             condition_noise: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
         x = self.pixels(torch.asinh(3 * band) if self.emphasis else band)
@@ -81,6 +84,6 @@ class Discriminator(nn.Module):
             x = step(functional.avg_pool2d(x, 2, ceil_mode=True) if i else x)
         features = activate(self.gather(activate(x).flatten(1)))
         logits: Tensor = self.judge(features).squeeze(1)
-        if self.embed is not None and labels is not None:
-            logits = logits + (self.embed(labels) * features).sum(dim=1) * features.shape[1] ** -0.5
+        if self.embed is not None and targets is not None:
+            logits = logits + (self.embed(targets) * features).sum(dim=1) * features.shape[1] ** -0.5
         return logits

@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from freqgan.networks.attention import MaxAttention
 from freqgan.networks.blocks import (
+    RECTIFIER_GAIN,
     PatchHead,
     ResidualBlock,
     StyledBlocks,
-    StyleNetwork,
+    activate,
     compressed,
     convolution,
     dense,
@@ -21,7 +22,9 @@ from freqgan.networks.blocks import (
     halving_sides,
 )
 from freqgan.networks.settings import NetworkSettings
+from freqgan.networks.target_embedding import target_embedding
 from freqgan.seeds import generator_for
+from freqgan.targets import TargetLayout
 
 NOISE_MAPS = 4
 POOLED_SIDE = 4
@@ -43,7 +46,7 @@ class GeneratorShape:
     base_channels: int
     condition_channels: int
     noise: int
-    classes: int
+    targets: TargetLayout
     name: str
 
     @property
@@ -53,9 +56,9 @@ class GeneratorShape:
 
 
 def root_shape(
-    side: int, channels: int, noise: int, settings: NetworkSettings, *, classes: int, name: str
+    side: int, channels: int, noise: int, settings: NetworkSettings, *, targets: TargetLayout, name: str
 ) -> GeneratorShape:
-    """Return the shape of a generator of (B, ``channels``, side, side) that sees ``noise`` numbers and labels alone.
+    """Return the shape of a generator of (B, ``channels``, side, side) that sees ``noise`` numbers and targets alone.
 
     Its grid is the one of ``settings``, or the finest below that ``side`` can have.
     """
@@ -66,7 +69,7 @@ def root_shape(
         base_channels=0,
         condition_channels=0,
         noise=noise,
-        classes=classes,
+        targets=targets,
         name=name,
     )
 
@@ -88,6 +91,33 @@ Planes = Tensor | None
 """Sub-images stacked by channel (B, K, g, g); None for a generator that sees none."""
 
 
+class StyleNetwork(nn.Module):
+    """(noise, extra features, target) -> style: two dense layers."""
+
+    def __init__(self, noise: int, extra: int, layout: TargetLayout, width: int) -> None:
+        super().__init__()
+        self.embed = target_embedding(layout, width)
+        inputs = noise + extra + (width if layout else 0)
+        self.first = dense(inputs, width, gain=RECTIFIER_GAIN)
+        self.second = dense(width, width, gain=RECTIFIER_GAIN)
+
+    def forward(self, noise: Tensor, extra: Tensor | None, targets: Tensor | None) -> Tensor:
+        """Return the style (B, width).
+
+        Args:
+            noise: (B, n).
+            extra: features (B, e), or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
+        """
+        parts = [noise] if extra is None else [noise, extra]
+        if self.embed is not None:
+            if targets is None:
+                raise ValueError("this network was built for targets: it needs some, a label or a row for each sample")
+            parts.append(self.embed(targets))
+        out: Tensor = activate(self.second(activate(self.first(torch.cat(parts, dim=1)))))
+        return out
+
+
 class RootGenerator(nn.Module):
     """noise -> (B, C, h, h), upsampling by residual blocks from 4x4 (or less, for smaller bands).
 
@@ -100,7 +130,7 @@ class RootGenerator(nn.Module):
         self.sides = halving_sides(shape.grid)
         widths = [settings.coarse_width] * (len(self.sides) - 1) + [settings.width]
         style = settings.coarse_width
-        self.style = StyleNetwork(shape.noise, 1, shape.classes, style)
+        self.style = StyleNetwork(shape.noise, 1, shape.targets, style)
         gain = 1 / ENLARGED_DEVIATION if len(self.sides) > 1 else 1.0
         self.start = dense(style, widths[0] * self.sides[0] ** 2, gain=gain)
         self.steps = nn.ModuleList()
@@ -118,7 +148,7 @@ class RootGenerator(nn.Module):
         self.head = PatchHead(settings.width, shape.channels, shape.patch)
 
     def forward(
-        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, labels: Tensor | None
+        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, targets: Tensor | None
     ) -> Tensor:
         """Return the band (B, C, h, h) in units of the normalised band.
 
@@ -127,10 +157,10 @@ class RootGenerator(nn.Module):
             condition: (B, K, g, g), or None.
             base: None: there is no low band to start from.
             condition_noise: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
-        style = self.style(noise, condition_noise[:, None], labels)
+        style = self.style(noise, condition_noise[:, None], targets)
         x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
             if i:
@@ -163,7 +193,7 @@ class ConditionalGenerator(nn.Module):
         self.refine = refine
         width, coarse = settings.width, settings.coarse_width
         style = coarse
-        self.style = StyleNetwork(shape.noise, 1 + shape.base_channels * POOLED_SIDE**2, shape.classes, style)
+        self.style = StyleNetwork(shape.noise, 1 + shape.base_channels * POOLED_SIDE**2, shape.targets, style)
         self.register_buffer("noise_maps", _projection(shape), persistent=True)
         self.stem = convolution(shape.condition_channels + NOISE_MAPS, width, 3)
         self.enter = ResidualBlock(width, settings, style)
@@ -175,7 +205,7 @@ class ConditionalGenerator(nn.Module):
         self.head = PatchHead(width, shape.channels, shape.patch, gain=0 if refine else 0.7)
 
     def forward(
-        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, labels: Tensor | None
+        self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, targets: Tensor | None
     ) -> Tensor:
         """Return the band (B, C', h, h) in units of the normalised band.
 
@@ -184,12 +214,12 @@ class ConditionalGenerator(nn.Module):
             condition: planes (B, K, g, g).
             base: (B, C, h, h), the low band that it starts from.
             condition_noise: (B,) deviation of the noise on the condition.
-            labels: (B,) int64, or None.
+            targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
         if condition is None or base is None:
             raise ValueError("a conditional generator needs the bands before it and a low band to start from")
-        style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), labels)
+        style = self.style(noise, torch.cat([condition_noise[:, None], pooled(compressed(base))], dim=1), targets)
         maps = torch.einsum("bn,nmhw->bmhw", noise, self.noise_maps)
         x = self.enter(self.stem(torch.cat([condition, maps], dim=1)), style)
         coarse = self.middle(self.down(functional.avg_pool2d(x, 2, ceil_mode=True)), style)

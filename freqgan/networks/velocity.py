@@ -15,24 +15,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freqgan.networks.blocks import EMBEDDING_DEVIATION, compressed, convolution, dense, halving_sides
+from freqgan.networks.blocks import compressed, convolution, dense, halving_sides
 from freqgan.networks.generators import POOLED_SIDE, enlarged, pooled
 from freqgan.networks.settings import VelocityNetworkSettings
+from freqgan.networks.target_embedding import EMBEDDING_DEVIATION, hidden_targets, target_embedding
+from freqgan.targets import TargetLayout
 
 FREQUENCIES = 16
+TARGET_DEVIATION = 1.0
+"""Deviation of a packed target's features at the start. It would make a GAN forget its noise; velocities learn sooner.
+On LL1 of CIFAR-10 at 16 x 16, after 12,800 images, classes lower the held-out loss of .76 by .0063 (.0005 with 0.1);
+the loss itself is the same. Labels alone begin at 0.1, as in older models."""
 SILU_GAIN = 1.68
 """The gain that keeps variance through a SiLU of a normal input."""
 
 
 @dataclass(frozen=True)
 class VelocityShape:
-    """What a velocity network works on: sides in pixels, numbers of channels, and of classes (0 is without labels)."""
+    """What a velocity network works on: sides in pixels, numbers of channels, and its targets."""
 
     side: int
     channels: int
     base_channels: int
     condition_channels: int
-    classes: int
+    targets: TargetLayout
 
 
 class VelocityCondition(NamedTuple):
@@ -43,7 +49,7 @@ class VelocityCondition(NamedTuple):
         planes: (B, K, g, g), all that the expert sees on its own grid, or None.
         pooled: (B, 16 C) of the whole low band, where ``base`` is a crop of it; None where it is whole.
         strength: (B,) deviation of the noise on the condition.
-        labels: (B,) int64, or None for a model without classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         dropped: (B,) bool, samples whose label is not shown; None shows all.
 
     """
@@ -51,7 +57,7 @@ class VelocityCondition(NamedTuple):
     base: Tensor | None
     planes: Tensor | None
     strength: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
     pooled: Tensor | None = None
     dropped: Tensor | None = None
 
@@ -128,9 +134,9 @@ class VelocityNetwork(nn.Module):
         style = settings.coarse_width
         features = 2 * FREQUENCIES + 1 + shape.base_channels * POOLED_SIDE**2
         self.register_buffer("frequencies", torch.logspace(0, 2, FREQUENCIES), persistent=False)
-        self.embed = nn.Embedding(shape.classes + 1, style) if shape.classes else None  # the last one is "dropped"
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, std=EMBEDDING_DEVIATION)
+        deviation = TARGET_DEVIATION if shape.targets.packed else EMBEDDING_DEVIATION
+        # Of labels alone the last one is "dropped".
+        self.embed = target_embedding(shape.targets, style, deviation=deviation, spare=1)
         self.style_first = dense(features, style, gain=SILU_GAIN)
         self.style_second = dense(style, style, gain=SILU_GAIN)
         self.stem = convolution(shape.channels * self.patch**2 + shape.condition_channels, widths[0], 3)
@@ -183,13 +189,16 @@ class VelocityNetwork(nn.Module):
             parts.append(pooled(compressed(condition.base)) if condition.pooled is None else condition.pooled)
         hidden = self.style_first(torch.cat(parts, dim=1))
         if self.embed is not None:
-            hidden = hidden + self.embed(self._shown_labels(condition))
+            hidden = hidden + self.embed(self._shown_targets(condition))
         out: Tensor = functional.silu(self.style_second(functional.silu(hidden)))
         return out
 
-    def _shown_labels(self, condition: VelocityCondition) -> Tensor:
-        if condition.labels is None:
-            raise ValueError("this network was built with classes: it needs labels of shape (B,)")
+    def _shown_targets(self, condition: VelocityCondition) -> Tensor:
+        if condition.targets is None:
+            raise ValueError("this network was built for targets: it needs some, a label or a row for each sample")
         if condition.dropped is None:
-            return condition.labels
-        return torch.where(condition.dropped, self.shape.classes, condition.labels)
+            return condition.targets
+        layout = self.shape.targets
+        if layout.packed:
+            return hidden_targets(layout, condition.targets, condition.dropped)
+        return torch.where(condition.dropped, layout.classes, condition.targets)

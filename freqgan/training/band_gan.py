@@ -38,19 +38,19 @@ class GeneratorInput(NamedTuple):
         condition: what it sees of other bands.
         condition_noise: (B,) deviation of the noise on the condition, in deviations of its band; 0 where the
             condition is generated.
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
     """
 
     noise: Tensor
     condition: Condition
     condition_noise: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
 
     def rows(self, rows: slice) -> GeneratorInput:
         """Return the input of the samples ``rows`` alone."""
-        labels = None if self.labels is None else self.labels[rows]
-        return GeneratorInput(self.noise[rows], self.condition.rows(rows), self.condition_noise[rows], labels)
+        targets = None if self.targets is None else self.targets[rows]
+        return GeneratorInput(self.noise[rows], self.condition.rows(rows), self.condition_noise[rows], targets)
 
 
 class ReplayedFeedback(NamedTuple):
@@ -136,7 +136,7 @@ class BandGan:
                 chain.gan_side(gan),
                 settings.channels * len(gan.bands),
                 condition_channels=chain.condition_channels(gan) if self.conditional else 0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)}),
                 emphasis=not gan.is_low,
             )
@@ -150,7 +150,7 @@ class BandGan:
         self,
         step: int,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         outputs: Mapping[str, Tensor],
         feedback: Feedback | None = None,
     ) -> StepResult:
@@ -159,7 +159,7 @@ class BandGan:
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
-            labels: int64 (B,).
+            targets: int64 labels (B,), or (B, K) packed.
             outputs: this step's outputs of the GANs before it, by name (and, with cycles, of the pass before), whole.
             feedback: of the image stage, if there is any.
 
@@ -173,7 +173,7 @@ class BandGan:
         real_bands = self.chain.real_batch(step, images, self.replica.rows(len(images))).sub_images
 
         # Conditions: the chain's own, and in its place that of real bands for teacher-forced samples.
-        chain_inputs = self._generator_input(step, labels, self._visible_bands(step, outputs, len(labels)))
+        chain_inputs = self._generator_input(step, targets, self._visible_bands(step, outputs, len(targets)))
         forced = self._forced_count(step, len(images))
         inputs = self._with_real_conditions(step, chain_inputs, real_bands, forced)
 
@@ -196,18 +196,18 @@ class BandGan:
         self.trainer.update_average(step)
         return StepResult(output, self.replica.mean_metrics(numbers))
 
-    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return the output (B, C * bands, h, h) of an earlier pass of a chain with cycles, and train nothing.
 
         Args:
             step: number of steps done before this one.
-            labels: (B,) int64, of the whole batch.
+            targets: (B,) int64 labels, or (B, K) packed, of the whole batch.
             outputs: of other GANs in this pass and the one before; bands that they do not have yet count as zero.
 
         """
-        bands = self._with_zeros(self._visible_bands(step, outputs, len(labels)), len(labels))
+        bands = self._with_zeros(self._visible_bands(step, outputs, len(targets)), len(targets))
         with torch.no_grad():
-            return self._generate(self._generator_input(step, labels, bands))
+            return self._generate(self._generator_input(step, targets, bands))
 
     # -- conditions ----------------------------------------------------------------------------
 
@@ -222,16 +222,16 @@ class BandGan:
         sides = {band: self.chain.band_side(band) for band in self.gan.seen if band not in bands}
         return bands | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
 
-    def _generator_input(self, step: int, labels: Tensor, bands: SubImages) -> GeneratorInput:
+    def _generator_input(self, step: int, targets: Tensor, bands: SubImages) -> GeneratorInput:
         """Return the noise of ``step`` and the condition of the chain's own ``bands``, which has no noise on it."""
-        batch = len(labels)
+        batch = len(targets)
         rows = self.replica.rows(batch)
         noises = self.chain.noise(self.settings.noise.training, step, batch=batch)
         return GeneratorInput(
             noise=noises[self.chain.plan.index(self.gan)][rows],
             condition=self.chain.condition(self.gan, bands),
             condition_noise=torch.zeros(rows.stop - rows.start, device=self.chain.device),
-            labels=labels[rows].to(self.chain.device) if self.settings.classes else None,
+            targets=targets[rows].to(self.chain.device) if self.settings.target_layout else None,
         )
 
     def _forced_count(self, step: int, batch: int) -> ForcedCount:
@@ -290,7 +290,7 @@ class BandGan:
             condition=inputs.condition.planes,
             base=inputs.condition.base,
             condition_noise=inputs.condition_noise,
-            labels=inputs.labels,
+            targets=inputs.targets,
         )
         return self.chain.projected(self.gan, output)
 
@@ -307,8 +307,8 @@ class BandGan:
                 real_planes = forced_condition.followed_by(self.chain.condition(self.gan, rest)).planes
         real = self.chain.stacked(self.gan, real_bands)
         return (
-            DiscriminatorInput(real, real_planes, inputs.condition_noise, inputs.labels),
-            DiscriminatorInput(fakes, fake_planes, inputs.condition_noise, inputs.labels),
+            DiscriminatorInput(real, real_planes, inputs.condition_noise, inputs.targets),
+            DiscriminatorInput(fakes, fake_planes, inputs.condition_noise, inputs.targets),
         )
 
     def _chain_output(self, chain_inputs: GeneratorInput, fakes: Tensor, forced: ForcedCount) -> Tensor:
@@ -325,8 +325,8 @@ class BandGan:
         """Return ``feedback`` with the generator's input of its step."""
         if feedback is None:
             return None
-        bands = self._visible_bands(feedback.step, feedback.outputs, len(feedback.labels))
-        inputs = self._generator_input(feedback.step, feedback.labels, bands)
+        bands = self._visible_bands(feedback.step, feedback.outputs, len(feedback.targets))
+        inputs = self._generator_input(feedback.step, feedback.targets, bands)
         device = self.chain.device
         return ReplayedFeedback(inputs, feedback.output.to(device), feedback.gradient.to(device))
 

@@ -12,6 +12,7 @@ from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.runtime.graph_capture import GraphCapture
 from freqgan.tensor_dicts import State, add_prefix
 from freqgan.training.companion_trainer import CompanionTrainer
+from freqgan.training.feature_matching import LoadVgg
 from freqgan.training.image_stage import ImageStage, ImageStepResult
 from freqgan.training.updates import StepUpdates
 
@@ -29,13 +30,13 @@ class CompanionStage:
         self.companion_trainer = CompanionTrainer(chain)
         self.blend = Blend(chain)  # not used, and in the state as in that of every image stage
 
-    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
+    def step(self, step: int, images: Tensor, targets: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
         """Train on one batch; makes no images and gives no feedback.
 
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented.
-            labels: (B,) int64.
+            targets: (B,) int64 labels, or (B, K) packed.
             outputs: none: there are no GANs.
 
         Raises:
@@ -43,9 +44,9 @@ class CompanionStage:
 
         """
         real = self.chain.real_batch(step, images).images
-        own_labels = labels.to(self.chain.device) if self.chain.settings.classes else None
+        own_targets = targets.to(self.chain.device) if self.chain.settings.target_layout else None
         updates = StepUpdates(self.chain.settings, step, self.chain.device)
-        numbers = updates.numbers(self.companion_trainer.train(updates, real, own_labels))
+        numbers = updates.numbers(self.companion_trainer.train(updates, real, own_targets))
         self.companion_trainer.update_average(step)
         return ImageStepResult(None, numbers, {})
 
@@ -62,8 +63,13 @@ class CompanionStage:
         self.companion_trainer.load_state_dict(state)
 
 
-def build_image_stage(chain: Chain, capture: GraphCapture | None = None) -> ImageStage | CompanionStage:
-    """Return the image stage of ``chain``, as it is at the very start; ``capture`` replays computations, if given."""
+def build_image_stage(
+    chain: Chain, capture: GraphCapture | None = None, load_vgg: LoadVgg | None = None
+) -> ImageStage | CompanionStage:
+    """Return the image stage of ``chain``, as it is at the very start.
+
+    ``capture`` replays computations, and ``load_vgg`` reads the network whose features are matched, if given.
+    """
     if chain.plan.gans or chain.settings.image_stage.is_adversarial:
-        return ImageStage(chain, capture)
+        return ImageStage(chain, capture, load_vgg)
     return CompanionStage(chain)

@@ -54,23 +54,23 @@ class CompanionTrainer:
             return None
         return SamplePool(self.average, self.settings, self.chain.device)
 
-    def samples(self, step: int, noise: Tensor, labels: Tensor | None) -> Tensor:
+    def samples(self, step: int, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) to blend with at ``step``, by averaged weights of steps before.
 
         Args:
             step: number of steps done before this one.
             noise: the noise vectors (B, n) of the step; samples of a pool have noises of their own.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
         """
         if self.pool is not None:
             self.pool.renew(step, self.average)
-            return self.pool.take(step, len(noise), labels)
+            return self.pool.take(step, len(noise), targets)
         rest = rest_of_noise(self.average, noise.shape[1], self.settings.seed, step, len(noise))
         with torch.no_grad():
-            return self.average.sample(whole_noise(self.average, noise, rest), labels)
+            return self.average.sample(whole_noise(self.average, noise, rest), targets)
 
-    def train(self, updates: StepUpdates, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def train(self, updates: StepUpdates, images: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
         """Update the companion by its own loss, as one of a step's ``updates``, and return metrics, scalars.
 
         If all of them are finite :meth:`update_average` follows.
@@ -78,14 +78,14 @@ class CompanionTrainer:
         Args:
             updates: of the step.
             images: (B, C, N, N) in [-1, 1], augmented.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
         """
         settings, rate = self.settings, self.settings.image_stage.companion_optimiser.learning_rate
         step = updates.step
         self._prepare(images)
         rng = generator_for(settings.seed, COMPANION, step)
-        loss = self.network.loss(images, labels, rng, min(1.0, step * settings.batch / settings.images))
+        loss = self.network.loss(images, targets, rng, min(1.0, step * settings.batch / settings.images))
         if not isinstance(loss, CompanionLoss):
             raise InputError(
                 f"image_stage.companion: {settings.image_stage.companion}.loss returned a {type(loss).__name__}; have "

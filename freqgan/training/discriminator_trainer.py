@@ -27,14 +27,14 @@ class DiscriminatorInput(NamedTuple):
         samples: (B, C, h, h), real or generated.
         condition: the planes (B, K, g, g) that they are judged beside, if it is conditional.
         condition_noise: (B,) deviation of the noise on the condition, in deviations of its band.
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
     """
 
     samples: Tensor
     condition: Tensor | None
     condition_noise: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
 
 
 class Penalty(NamedTuple):
@@ -57,7 +57,7 @@ class DiscriminatorTrainer:
 
     Args:
         name: of the band GAN or stage, for messages and seeds.
-        discriminator: already on its device, called as ``discriminator(samples, condition, condition_noise, labels)``.
+        discriminator: already on its device, called as ``discriminator(samples, condition, condition_noise, targets)``.
         settings: losses, schedules and the batch size.
         side: of the samples, pixels; the penalties scale with its square.
         replica: whose rows of every batch it is trained on.
@@ -84,7 +84,7 @@ class DiscriminatorTrainer:
     def judge(self, batch: DiscriminatorInput, *, exact: bool = False) -> Tensor:
         """Return float32 logits (B,); ``exact`` computes them in float32 whatever the settings say."""
         with reduced_precision(self.settings, batch.samples.device, exact=exact):
-            logits: Tensor = self.discriminator(batch.samples, batch.condition, batch.condition_noise, batch.labels)
+            logits: Tensor = self.discriminator(batch.samples, batch.condition, batch.condition_noise, batch.targets)
         return logits.float()
 
     def generator_loss(self, real: DiscriminatorInput, fake: DiscriminatorInput) -> Tensor:
@@ -187,9 +187,9 @@ def reduced_precision(
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def unconditional(samples: Tensor, labels: Tensor | None) -> DiscriminatorInput:
-    """Return ``samples`` (B, C, h, h) with their ``labels`` (B,), to be judged without a condition."""
-    return DiscriminatorInput(samples, None, torch.zeros(len(samples), device=samples.device), labels)
+def unconditional(samples: Tensor, targets: Tensor | None) -> DiscriminatorInput:
+    """Return ``samples`` (B, C, h, h) with their ``targets``, to be judged without a condition."""
+    return DiscriminatorInput(samples, None, torch.zeros(len(samples), device=samples.device), targets)
 
 
 def _detached(batch: DiscriminatorInput) -> DiscriminatorInput:

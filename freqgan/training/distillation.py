@@ -41,14 +41,14 @@ class SampleInput(NamedTuple):
         noise: (B, C * bands, h, h), from N(0, I).
         condition: of real bands, with noise on them.
         strength: (B,) deviation of that noise, in deviations of the band.
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
     """
 
     noise: Tensor
     condition: Condition
     strength: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
 
 
 class Distillation:
@@ -104,7 +104,7 @@ class Distillation:
                 chain.gan_side(gan),
                 channels,
                 condition_channels=chain.condition_channels(gan) + channels * patch**2,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.discriminator_sizes(gan).model_copy(update={"patch": patch}),
                 emphasis=not gan.is_low,
             )
@@ -118,7 +118,7 @@ class Distillation:
         self,
         step: int,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         outputs: Mapping[str, Tensor],
         feedback: Feedback | None = None,
     ) -> StepResult:
@@ -129,7 +129,7 @@ class Distillation:
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
-            labels: int64 (B,).
+            targets: int64 labels (B,), or (B, K) packed.
             outputs: none are taken: conditions are real bands.
             feedback: none is taken.
 
@@ -137,7 +137,7 @@ class Distillation:
             DivergedError: a loss or a gradient is not finite; the weights that it is for are unchanged.
 
         """
-        inputs = self._inputs(step, images, labels)
+        inputs = self._inputs(step, images, targets)
         target, sample = self._teacher_sample(inputs), self._student_sample(inputs)
         real, fake = self._pair(inputs, target), self._pair(inputs, sample)
 
@@ -150,13 +150,13 @@ class Distillation:
         self.trainer.update_average(step)
         return StepResult(None, self.replica.mean_metrics(numbers))
 
-    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Raise ValueError for labels (B,) of any step: chains with cycles have no students."""
+    def forward(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Raise ValueError for any step and targets (B,): chains with cycles have no students."""
         raise ValueError(f"{self.name} is a student of a flow expert, and those have no earlier passes")
 
     # -- samples ---------------------------------------------------------------------------------
 
-    def _inputs(self, step: int, images: Tensor, labels: Tensor) -> SampleInput:
+    def _inputs(self, step: int, images: Tensor, targets: Tensor) -> SampleInput:
         """Return what this replica's rows are made from; all rows are drawn."""
         settings, batch, device = self.settings, len(images), self.chain.device
         rows = self.replica.rows(batch)
@@ -170,7 +170,7 @@ class Distillation:
             noise[rows].to(device),
             self.chain.condition(self.gan, noisy),
             own_strength,
-            labels[rows].to(device) if settings.classes else None,
+            targets[rows].to(device) if settings.target_layout else None,
         )
 
     def _teacher_sample(self, inputs: SampleInput) -> Tensor:
@@ -181,8 +181,8 @@ class Distillation:
 
     def _student_sample(self, inputs: SampleInput) -> Tensor:
         """Return the bands (B, C * bands, h, h) that the student makes in one pass, with their history."""
-        noise, condition, strength, labels = inputs
-        seen = VelocityCondition(condition.base, condition.planes, strength, labels)
+        noise, condition, strength, targets = inputs
+        seen = VelocityCondition(condition.base, condition.planes, strength, targets)
         with reduced_precision(self.settings, self.chain.device):
             velocity = self.trainer.generator(noise, torch.ones_like(strength), seen)
         return self.chain.projected(self.gan, noise - velocity.float())
@@ -191,7 +191,7 @@ class Distillation:
         """Return ``sample`` (B, C * bands, h, h) beside what it was made from, noise and condition."""
         noise = on_grid(inputs.noise, self.chain.gan_side(self.gan) // self.chain.patch(self.gan))
         planes = noise if inputs.condition.planes is None else torch.cat([noise, inputs.condition.planes], dim=1)
-        return DiscriminatorInput(sample, planes, inputs.strength, inputs.labels)
+        return DiscriminatorInput(sample, planes, inputs.strength, inputs.targets)
 
     # -- training --------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ class FlowMatching:
         self,
         step: int,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         outputs: Mapping[str, Tensor],
         feedback: Feedback | None = None,
     ) -> StepResult:
@@ -99,7 +99,7 @@ class FlowMatching:
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
-            labels: int64 (B,).
+            targets: int64 labels (B,), or (B, K) packed.
             outputs: this step's outputs of the experts before it, by name, whole; for the sample alone.
             feedback: none is taken: no gradient of what it generates reaches a flow expert.
 
@@ -109,10 +109,10 @@ class FlowMatching:
         """
         batch = len(images)
         real_bands = self.chain.real_batch(step, images, self.replica.rows(batch)).sub_images
-        output = self._sample(step, labels, outputs) if self.gives_output else None
+        output = self._sample(step, targets, outputs) if self.gives_output else None
 
         draws = self._draws(step, batch)
-        condition = self._condition(step, real_bands, labels, draws)
+        condition = self._condition(step, real_bands, targets, draws)
         band = self.chain.stacked(self.gan, real_bands)
         if self.crop:
             band, condition, draws = self._cropped(step, batch, band, condition, draws)
@@ -125,8 +125,8 @@ class FlowMatching:
         self._update_average(step)
         return StepResult(output, self.replica.mean_metrics(numbers))
 
-    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Raise ValueError for labels (B,) of any step: chains with cycles have no flow experts."""
+    def forward(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Raise ValueError for any step and targets (B,): chains with cycles have no flow experts."""
         raise ValueError(f"{self.name} is a flow expert, and those have no earlier passes")
 
     # -- what a step draws -----------------------------------------------------------------------
@@ -141,14 +141,15 @@ class FlowMatching:
         noise = torch.randn(batch, *self.expert.noise_shape, generator=rng)
         return FlowDraws(*(x[rows].to(device) for x in (time, noise, strength, dropped)))
 
-    def _condition(self, step: int, real_bands: SubImages, labels: Tensor, draws: FlowDraws) -> VelocityCondition:
+    def _condition(self, step: int, real_bands: SubImages, targets: Tensor, draws: FlowDraws) -> VelocityCondition:
         """Return what the network sees of real bands, with noise of the drawn strength on them."""
-        batch, rows = len(labels), self.replica.rows(len(labels))
+        batch, rows = len(targets), self.replica.rows(len(targets))
         rng = generator_for(self.settings.seed, "condition", self.name, step)
         noisy = noisy_bands(self.gan, real_bands, draws.strength, batch, rows, rng)
         condition = self.chain.condition(self.gan, noisy)
-        own_labels = labels[rows].to(self.chain.device) if self.settings.classes else None
-        return VelocityCondition(condition.base, condition.planes, draws.strength, own_labels, dropped=draws.dropped)
+        own_targets = targets[rows].to(self.chain.device) if self.settings.target_layout else None
+        dropped = None if self.settings.target_layout.packed else draws.dropped  # what is packed says so itself
+        return VelocityCondition(condition.base, condition.planes, draws.strength, own_targets, dropped=dropped)
 
     def _cropped(
         self, step: int, batch: int, band: Tensor, condition: VelocityCondition, draws: FlowDraws
@@ -201,17 +202,17 @@ class FlowMatching:
 
     # -- samples for other stages ----------------------------------------------------------------
 
-    def _sample(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+    def _sample(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return bands (B / replicas, C * bands, h, h) that the averaged weights make of this step's noise."""
-        settings, batch = self.settings, len(labels)
+        settings, batch = self.settings, len(targets)
         rows = self.replica.rows(batch)
         bands = generated_bands(self.chain, step, outputs, batch, rows)
         vectors = self.chain.noise(settings.noise.training, step, batch=batch)[self.chain.plan.index(self.gan)]
         noise = self.expert.noise(vectors, self.expert.rest(settings.seed, step, batch))[rows]
-        own_labels = labels[rows].to(self.chain.device) if settings.classes else None
+        own_targets = targets[rows].to(self.chain.device) if settings.target_layout else None
         how = GenerationSettings(evaluations=settings.flow.output_evaluations, solver="euler")
         strength = torch.zeros(len(noise), device=self.chain.device)
-        return self.expert.sample(noise, self.chain.condition(self.gan, bands), strength, own_labels, how)
+        return self.expert.sample(noise, self.chain.condition(self.gan, bands), strength, own_targets, how)
 
     # -- state -----------------------------------------------------------------------------------
 

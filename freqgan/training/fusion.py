@@ -39,14 +39,14 @@ class FusionInput(NamedTuple):
 
     Attributes:
         noise: (B, n).
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         uniform: (B,) in [0, 1): the samples where it is below the auxiliary share are judged by G_l's and G_h's
             outputs themselves.
 
     """
 
     noise: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
     uniform: Tensor
 
 
@@ -111,7 +111,7 @@ class FusionStage:
                 side,
                 settings.channels * bands,
                 condition_channels=0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=sizes,
                 emphasis=part == HIGH,
             )
@@ -137,7 +137,7 @@ class FusionStage:
         self,
         step: int,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         outputs: Mapping[str, Tensor],
         feedback: Feedback | None = None,
     ) -> StepResult:
@@ -146,7 +146,7 @@ class FusionStage:
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
-            labels: int64 (B,).
+            targets: int64 labels (B,), or (B, K) packed.
             outputs: of other stages, of which it takes none.
             feedback: of an image stage, of which it takes none.
 
@@ -158,12 +158,12 @@ class FusionStage:
         real = self._judged(batch.images, batch.sub_images)
 
         # Fakes.
-        inputs = self._inputs(step, labels)
+        inputs = self._inputs(step, targets)
         fake = self._make_samples(inputs)
 
         # Discriminators.
         updates = StepUpdates(self.settings, step, self.chain.device, self.replica, self._remedy)
-        metrics = self._train_discriminators(updates, real, fake, inputs.labels)
+        metrics = self._train_discriminators(updates, real, fake, inputs.targets)
 
         # Generators and lambda.
         share = self._auxiliary_share()
@@ -176,17 +176,17 @@ class FusionStage:
         self.trainer.update_average(step)
         return StepResult(None, self.replica.mean_metrics(numbers))
 
-    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return the blended images (B, C, N, N) of this replica's rows at ``step``, and train nothing.
 
         Args:
             step: number of steps done before this one.
-            labels: (B,) int64, of the whole batch.
+            targets: (B,) int64 labels, or (B, K) packed, of the whole batch.
             outputs: of other stages, of which it takes none.
 
         """
         with torch.no_grad():
-            return self._compute_images(self._inputs(step, labels)).images
+            return self._compute_images(self._inputs(step, targets)).images
 
     @property
     def _remedy(self) -> str:
@@ -198,18 +198,18 @@ class FusionStage:
 
     # -- fakes ---------------------------------------------------------------------------------
 
-    def _inputs(self, step: int, labels: Tensor) -> FusionInput:
+    def _inputs(self, step: int, targets: Tensor) -> FusionInput:
         """Return this replica's rows of what is drawn for the whole batch."""
-        settings, device, batch = self.settings, self.chain.device, len(labels)
+        settings, device, batch = self.settings, self.chain.device, len(targets)
         rows = self.replica.rows(batch)
         (noise,) = self.chain.noise(settings.noise.training, step, batch=batch)
         uniform = torch.rand(batch, generator=generator_for(settings.seed, "auxiliary", FUSION_STAGE, step))
-        own_labels = labels[rows].to(device) if settings.classes else None
-        return FusionInput(noise[rows], own_labels, uniform[rows].to(device))
+        own_targets = targets[rows].to(device) if settings.target_layout else None
+        return FusionInput(noise[rows], own_targets, uniform[rows].to(device))
 
     def _compute_images(self, inputs: FusionInput) -> FusionImages:
         with reduced_precision(self.settings, inputs.noise.device):
-            parts = self.generator(inputs.noise, inputs.labels)
+            parts = self.generator(inputs.noise, inputs.targets)
         return self.generator.blended(*(part.float() for part in parts))
 
     def _compute_samples(self, inputs: FusionInput) -> JudgedSamples:
@@ -234,10 +234,10 @@ class FusionStage:
     # -- discriminators ------------------------------------------------------------------------
 
     def _train_discriminators(
-        self, updates: StepUpdates, real: JudgedSamples, fake: JudgedSamples, labels: Tensor | None
+        self, updates: StepUpdates, real: JudgedSamples, fake: JudgedSamples, targets: Tensor | None
     ) -> dict[str, Tensor]:
         """Update D_l, D_h and D_o, and return metrics: those of D_o, and the losses of the others."""
-        images, *bands = _pairs(real, fake, labels)
+        images, *bands = _pairs(real, fake, targets)
         metrics = {
             f"loss_d_{part}": trainer.train(pair.real, pair.fake, updates)["loss_d"]
             for (part, trainer), pair in zip(self.band_trainers.items(), bands, strict=True)
@@ -250,7 +250,7 @@ class FusionStage:
         """Return the gradients of the sum of the three losses by the weights of the generators and by lambda."""
         if not fake.images.requires_grad:  # a replayed graph gives values alone, without their history
             fake = self._compute_samples(inputs)
-        images, *bands = _pairs(real, fake, inputs.labels)
+        images, *bands = _pairs(real, fake, inputs.targets)
         losses = {"loss_g": self.trainer.generator_loss(images.real, images.fake)}
         for (part, trainer), pair in zip(self.band_trainers.items(), bands, strict=True):
             losses[f"loss_g_{part}"] = trainer.generator_loss(pair.real, pair.fake)
@@ -278,10 +278,10 @@ class FusionStage:
             trainer.load_state_dict(strip_prefix(part, state))
 
 
-def _pairs(real: JudgedSamples, fake: JudgedSamples, labels: Tensor | None) -> list[JudgedPair]:
-    """Return what D_o, D_l and D_h judge; ``labels`` (B,) are those of the fakes, and stand for real samples too."""
+def _pairs(real: JudgedSamples, fake: JudgedSamples, targets: Tensor | None) -> list[JudgedPair]:
+    """Return what D_o, D_l and D_h judge; ``targets`` are those of the fakes, and stand for real samples too."""
     pairs = zip(real, fake, strict=True)
-    return [JudgedPair(unconditional(x, labels), unconditional(y, labels)) for x, y in pairs]
+    return [JudgedPair(unconditional(x, targets), unconditional(y, targets)) for x, y in pairs]
 
 
 def auxiliary_share(settings: FusionSettings, weight: Tensor) -> Tensor:

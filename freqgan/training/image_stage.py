@@ -22,6 +22,7 @@ from freqgan.seeds import seeded
 from freqgan.tensor_dicts import Metrics, State, add_prefix, strip_prefix
 from freqgan.training.companion_trainer import CompanionTrainer
 from freqgan.training.discriminator_trainer import DiscriminatorInput, DiscriminatorTrainer, unconditional
+from freqgan.training.feature_matching import LoadVgg, feature_matching
 from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.level_discriminators import LevelDiscriminators, LevelImages
 from freqgan.training.updates import Gradients, StepUpdates
@@ -49,7 +50,7 @@ class ImageStageInput(NamedTuple):
 
     Attributes:
         noise: (B, n), of G_o.
-        labels: (B,) int64, for a model with classes.
+        targets: (B,) int64 labels, or (B, K) packed; None for a model without.
         choices: of ensemble members, (B,) int64 by band.
         outputs: of the chain's GANs, (B, C * bands, h, h) by name.
         samples: (B, C, N, N), of a companion that learns nothing from them; None of one that discriminators train.
@@ -57,7 +58,7 @@ class ImageStageInput(NamedTuple):
     """
 
     noise: Tensor
-    labels: Tensor | None
+    targets: Tensor | None
     choices: dict[Band, Tensor]
     outputs: dict[str, Tensor]
     samples: Tensor | None
@@ -116,9 +117,12 @@ class ImageStage:
     alone: no gradient of D_o reaches it, no discriminator judges it alone, and it is not tied. alpha learns as always.
     """
 
-    def __init__(self, chain: Chain, capture: GraphCapture | None = None) -> None:
+    def __init__(self, chain: Chain, capture: GraphCapture | None = None, load_vgg: LoadVgg | None = None) -> None:
         self.chain, self.name, self.capture = chain, IMAGE_STAGE, capture
         settings = chain.settings
+        chosen = settings.image_stage.feature_matching
+        matching = feature_matching(chosen.weight, chosen.network, load_vgg)
+        self.matching = None if matching is None else matching.to(chain.device)
         blend_rate = settings.image_stage.alpha_learning_rate / settings.optimiser.learning_rate
         self.companion_trainer = None if settings.image_stage.is_adversarial else CompanionTrainer(chain)
         self.trainer = GanTrainer(
@@ -149,7 +153,7 @@ class ImageStage:
                 settings.image_size,
                 settings.channels,
                 condition_channels=0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.image_stage.discriminator,
                 emphasis=False,
             )
@@ -177,13 +181,13 @@ class ImageStage:
         assert isinstance(blend, Blend)
         return blend
 
-    def step(self, step: int, images: Tensor, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
+    def step(self, step: int, images: Tensor, targets: Tensor, outputs: Mapping[str, Tensor]) -> ImageStepResult:
         """Train on one batch and return its images, metrics and the gradients for the bands.
 
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented.
-            labels: (B,) int64.
+            targets: (B,) int64 labels, or (B, K) packed.
             outputs: (B, C * bands, h, h) of every GAN of the chain at this step, by name.
 
         Raises:
@@ -196,12 +200,12 @@ class ImageStage:
         real = RealTargets(batch.images, self.level_discriminators.reals(real_bands))
 
         # Fakes.
-        inputs = self._inputs(step, labels, outputs)
+        inputs = self._inputs(step, targets, outputs)
         fake = self._make_images(inputs)
 
         # Discriminators.
         updates = StepUpdates(settings, step, self.chain.device)
-        metrics = self._train_discriminators(updates, real, fake, inputs.labels)
+        metrics = self._train_discriminators(updates, real, fake, inputs.targets)
 
         # Generator, and the gradients for the bands.
         gradients = self._generator_gradients(inputs, real, fake)
@@ -210,7 +214,7 @@ class ImageStage:
         if self.chain.plan.gans:
             metrics |= self.blend.alphas()
         if self.companion_trainer is not None:
-            metrics |= self.companion_trainer.train(updates, real.images, inputs.labels)
+            metrics |= self.companion_trainer.train(updates, real.images, inputs.targets)
         numbers = updates.numbers(metrics)
         self.trainer.update_average(step)
         if self.companion_trainer is not None:
@@ -222,18 +226,18 @@ class ImageStage:
 
     # -- fakes ---------------------------------------------------------------------------------
 
-    def _inputs(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> ImageStageInput:
-        settings, batch = self.settings, len(labels)
+    def _inputs(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> ImageStageInput:
+        settings, batch = self.settings, len(targets)
         choices = self.chain.choices(settings.seed, step, batch)
         noise = coarse_noise(self.chain, self.chain.noise(settings.noise.training, step, batch=batch), choices)
-        own_labels = labels.to(self.chain.device) if settings.classes else None
+        own_targets = targets.to(self.chain.device) if settings.target_layout else None
         companion = self.companion_trainer
         inputs = ImageStageInput(
             noise=noise,
-            labels=own_labels,
+            targets=own_targets,
             choices=choices,
             outputs=dict(outputs),
-            samples=None if companion is None else companion.samples(step, noise, own_labels),
+            samples=None if companion is None else companion.samples(step, noise, own_targets),
         )
         return self._with_leaves(inputs)
 
@@ -246,7 +250,7 @@ class ImageStage:
     def _compute_images(self, inputs: ImageStageInput) -> ImageStageOutput:
         conventional = inputs.samples
         if conventional is None:
-            conventional = self.trainer.generate(inputs.noise, labels=inputs.labels)
+            conventional = self.trainer.generate(inputs.noise, targets=inputs.targets)
         if not self.chain.plan.gans:
             return ImageStageOutput(conventional, conventional, conventional, levels={}, coarsest=None)
         bands = self.chain.bands(inputs.outputs, inputs.choices)
@@ -273,30 +277,30 @@ class ImageStage:
     # -- discriminators ------------------------------------------------------------------------
 
     def _train_discriminators(
-        self, updates: StepUpdates, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None
+        self, updates: StepUpdates, real: RealTargets, fake: ImageStageOutput, targets: Tensor | None
     ) -> dict[str, Tensor]:
         """Update the discriminators of G_o alone, of the levels and of whole images, and return metrics."""
         metrics: dict[str, Tensor] = {}
         if self.solo_trainer is not None:
-            solo = self.solo_trainer.train(*self._solo_inputs(real, fake, labels), updates)
+            solo = self.solo_trainer.train(*self._solo_inputs(real, fake, targets), updates)
             metrics["loss_d_solo"] = solo["loss_d"]
-        metrics |= self.level_discriminators.train(updates, real.levels, fake.levels, labels)
-        return metrics | self.trainer.train_discriminator(*self._judged_inputs(real, fake, labels), updates)
+        metrics |= self.level_discriminators.train(updates, real.levels, fake.levels, targets)
+        return metrics | self.trainer.train_discriminator(*self._judged_inputs(real, fake, targets), updates)
 
     def _solo_inputs(
-        self, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None
+        self, real: RealTargets, fake: ImageStageOutput, targets: Tensor | None
     ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
         """Return real and fake samples for the discriminator of G_o alone."""
         rows = slice(self.solo_count)
-        own_labels = None if labels is None else labels[rows]
-        return unconditional(real.images[rows], own_labels), unconditional(fake.conventional[rows], own_labels)
+        own_targets = None if targets is None else targets[rows]
+        return unconditional(real.images[rows], own_targets), unconditional(fake.conventional[rows], own_targets)
 
     def _judged_inputs(
-        self, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None
+        self, real: RealTargets, fake: ImageStageOutput, targets: Tensor | None
     ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
         """Return real and fake samples for D_o."""
-        own_labels = None if labels is None else labels[self._judged_rows]
-        return unconditional(real.images[self._judged_rows], own_labels), unconditional(fake.judged, own_labels)
+        own_targets = None if targets is None else targets[self._judged_rows]
+        return unconditional(real.images[self._judged_rows], own_targets), unconditional(fake.judged, own_targets)
 
     # -- generator -----------------------------------------------------------------------------
 
@@ -308,13 +312,13 @@ class ImageStage:
         if recompute:
             inputs = self._with_leaves(inputs)
             fake = self._compute_images(inputs)
-        terms = self._loss_terms(real, fake, inputs.labels)
+        terms = self._loss_terms(real, fake, inputs.targets)
         first, *others = (term.weighted for term in terms)
         loss = sum(others, first)
         leaves = list(inputs.outputs.values()) if self.settings.feeds_back else []
         return self.trainer.generator_gradients(loss, {term.name: term.value for term in terms}, leaves)
 
-    def _loss_terms(self, real: RealTargets, fake: ImageStageOutput, labels: Tensor | None) -> list[LossTerm]:
+    def _loss_terms(self, real: RealTargets, fake: ImageStageOutput, targets: Tensor | None) -> list[LossTerm]:
         """Return the terms of the loss in the order in which they are added up.
 
         That order and the one in which the values are computed, in which autograd adds up gradients, decide the
@@ -324,15 +328,21 @@ class ImageStage:
         solo: list[LossTerm] = []
         tie: list[LossTerm] = []
         if self.solo_trainer is not None:
-            value = self.solo_trainer.generator_loss(*self._solo_inputs(real, fake, labels))
+            value = self.solo_trainer.generator_loss(*self._solo_inputs(real, fake, targets))
             solo = [LossTerm("loss_g_solo", solo_share, value)]
         if fake.coarsest is not None and self.companion_trainer is None:
             value = functional.mse_loss(self._coarsest_band(fake.conventional), fake.coarsest)
             tie = [LossTerm("tie", self.settings.image_stage.tie, value)]
-        by_level = self.level_discriminators.losses(real.levels, fake.levels, labels)
+        by_level = self.level_discriminators.losses(real.levels, fake.levels, targets)
         levels = [LossTerm(name, 1, value) for name, value in by_level.items()]
-        value = self.trainer.generator_loss(*self._judged_inputs(real, fake, labels))
-        return [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels]
+        value = self.trainer.generator_loss(*self._judged_inputs(real, fake, targets))
+        return [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels, *self._matching_terms(real, fake)]
+
+    def _matching_terms(self, real: RealTargets, fake: ImageStageOutput) -> list[LossTerm]:
+        if self.matching is None:
+            return []
+        weight = self.settings.image_stage.feature_matching.weight
+        return [LossTerm("feature_matching", weight, self.matching(real.images, fake.blended))]
 
     def _coarsest_band(self, images: Tensor) -> Tensor:
         """Return the normalised coarsest low band (B, C, h, h) of images (B, C, N, N)."""

@@ -38,7 +38,7 @@ class LevelDiscriminators:
                 side,
                 settings.channels,
                 condition_channels=0,
-                classes=settings.classes,
+                targets=settings.target_layout,
                 settings=settings.feedback.discriminator,
                 emphasis=False,
             )
@@ -56,7 +56,7 @@ class LevelDiscriminators:
         return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.trainers}
 
     def train(
-        self, updates: StepUpdates, reals: LevelImages, fakes: LevelImages, labels: Tensor | None
+        self, updates: StepUpdates, reals: LevelImages, fakes: LevelImages, targets: Tensor | None
     ) -> dict[str, Tensor]:
         """Train every discriminator, as part of a step's ``updates``, and return their losses, "loss_d_<level>".
 
@@ -64,23 +64,23 @@ class LevelDiscriminators:
             updates: of the step.
             reals: what :meth:`reals` returned.
             fakes: what :meth:`fakes` returned.
-            labels: (B,) int64, for a model with classes.
+            targets: (B,) int64 labels, or (B, K) packed; None for a model without.
 
         """
         metrics = {}
         for level, trainer in self.trainers.items():
-            real, fake = unconditional(reals[level], labels), unconditional(fakes[level], labels)
+            real, fake = unconditional(reals[level], targets), unconditional(fakes[level], targets)
             metrics[f"loss_d_{level}"] = trainer.train(real, fake, updates)["loss_d"]
         return metrics
 
-    def losses(self, reals: LevelImages, fakes: LevelImages, labels: Tensor | None) -> dict[str, Tensor]:
+    def losses(self, reals: LevelImages, fakes: LevelImages, targets: Tensor | None) -> dict[str, Tensor]:
         """Return the loss of the bands' generators by each discriminator, scalars "loss_g_<level>".
 
-        The arguments are those of :meth:`train` (labels (B,)); gradients flow back through ``fakes``.
+        The arguments are those of :meth:`train` (targets (B,)); gradients flow back through ``fakes``.
         """
         return {
             f"loss_g_{level}": trainer.generator_loss(
-                unconditional(reals[level], labels), unconditional(fakes[level], labels)
+                unconditional(reals[level], targets), unconditional(fakes[level], targets)
             )
             for level, trainer in self.trainers.items()
         }

@@ -29,7 +29,7 @@ class Feedback(NamedTuple):
 
     Attributes:
         step: the earlier step.
-        labels: (B,) int64, of the whole batch.
+        targets: (B,) int64 labels, or (B, K) packed, of the whole batch.
         outputs: those of other GANs that the step was given.
         output: (B / replicas, C * bands, h, h), what the band gave for its own rows of the batch.
         gradient: (B, C * bands, h, h), of the mean loss, for all rows.
@@ -37,7 +37,7 @@ class Feedback(NamedTuple):
     """
 
     step: int
-    labels: Tensor
+    targets: Tensor
     outputs: Mapping[str, Tensor]
     output: Tensor
     gradient: Tensor
@@ -56,7 +56,7 @@ class BandExpert(Stateful, Protocol):
         self,
         step: int,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         outputs: Mapping[str, Tensor],
         feedback: Feedback | None = None,
     ) -> StepResult:
@@ -65,13 +65,13 @@ class BandExpert(Stateful, Protocol):
         Args:
             step: number of steps done before this one.
             images: uint8 or uint16 (B, C, N, N), not yet augmented, of the whole batch.
-            labels: int64 (B,).
+            targets: int64 labels (B,), or (B, K) packed.
             outputs: this step's outputs of the stages it needs, by name, whole.
             feedback: of the image stage, if it needs that.
 
         """
 
-    def forward(self, step: int, labels: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, step: int, targets: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return the output (B, C * bands, h, h) of an earlier pass of a chain with cycles, and train nothing."""
 
     def scale_rate(self, scale: float) -> None:

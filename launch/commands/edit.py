@@ -19,7 +19,7 @@ from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import write_side_by_side
 from launch.settings.generation import AS_TRAINED, GenerationOptions
-from launch.settings.labels import labels_of
+from launch.settings.labels import class_of, targets_of_images
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 
@@ -35,13 +35,14 @@ def edit_command(
     out: str,
     note: Callable[[str], None],
     images: Sequence[str] = (),
-    label: int | None = None,
+    category: str | None = None,
     generation: GenerationOptions = AS_TRAINED,
 ) -> str:
     """Write samples of ``seed`` before and after, and side by side; return a line that says what was written.
 
-    In place of samples it takes ``images``, files of real ones, of class ``label`` where the model has classes; bands
-    of these can be drawn anew by a model of flow experts alone. ``generation`` is how flow experts generate.
+    In place of samples it takes ``images``, files of real ones, of class ``category``, a name or number, where the
+    model has classes; bands of these can be drawn anew by a model of flow experts alone. ``generation`` is how flow
+    experts generate.
 
     Raises:
         InputError: bands that are not there, gains that cannot be read, nothing to do, images that cannot be used,
@@ -51,7 +52,8 @@ def edit_command(
     factors = _factors(gains)
     if not factors and not resample:
         raise InputError("nothing to do: give --resample HL1,LH1 or --gain HH1=1.5")
-    _, synthesiser = open_model(run, note=note, generation=generation.apply)
+    checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
+    label = class_of(category, checkpoint)
     folder = open_folder(out)
     folder.check_writable()
     if images:
@@ -85,7 +87,7 @@ def _read(urls: Sequence[str], synthesiser: Synthesiser) -> Tensor:
 def _encoded(images: Tensor, label: int | None, synthesiser: Synthesiser) -> Draws:
     """Return what ``images`` (B, C, N, N) of class ``label`` are made of."""
     check_encodable(synthesiser)
-    return encode(synthesiser, images, labels_of(len(images), label, synthesiser.settings))
+    return encode(synthesiser, images, targets_of_images(len(images), label, synthesiser))
 
 
 def _factors(gains: Sequence[str]) -> dict[str, float]:

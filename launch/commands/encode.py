@@ -11,37 +11,39 @@ from cluster.data.image_files import read_images
 from cluster.run.checkpoints import open_model
 from cluster.run.draws_file import DRAWS, pack_draws, read_draws
 from cluster.storage.folder import Folder, open_folder
+from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
-from launch.settings.labels import labels_of
+from launch.settings.image_request import ImageRequest
+from launch.settings.labels import class_of, targets_of_images
 
 
 def encode_command(
-    run: str, images: Sequence[str], *, out: str, seed: int, label: int | None, note: Callable[[str], None]
+    run: str, images: Sequence[str], *, out: str, seed: int, category: str | None, note: Callable[[str], None]
 ) -> list[str]:
     """Write the noises of image files, and what ``run`` makes of them; return lines that say how near that is.
 
     Raises:
-        InputError: a model with GANs, files or a label that cannot be used.
+        InputError: a model with GANs, files or a class that cannot be used.
         RunError: a step of the solver is too long to be undone.
 
     """
-    _, synthesiser = open_model(run, note=note)
+    checkpoint, synthesiser = open_model(run, note=note)
     settings = synthesiser.settings
     check_encodable(synthesiser)
-    labels = labels_of(len(images), label, settings)
+    targets = targets_of_images(len(images), class_of(category, checkpoint), synthesiser)
     folder = open_folder(out)
     folder.check_writable()
     originals = read_images(images, settings)
     blocks = []
     for number, rows in enumerate(_blocks(len(originals))):
         note(f"encoding images {rows.start} to {rows.stop - 1} of {len(originals)}")
-        own_labels = None if labels is None else labels[rows]
-        blocks.append(encode(synthesiser, originals[rows], own_labels, seed, number))
+        own_targets = None if targets is None else targets[rows]
+        blocks.append(encode(synthesiser, originals[rows], own_targets, seed, number))
     folder.write(DRAWS, pack_draws(blocks, settings.generation))
     drawn = torch.cat([synthesiser.draw(draws).images for draws in blocks])
     names = picture_names(images)
@@ -55,29 +57,34 @@ def encode_command(
     ]
 
 
-def generate_from(
-    run: str, out: str, noises: str, *, best: bool, at_images: int | None, note: Callable[[str], None]
-) -> str:
+def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], None]) -> str:
     """Write the images of a file of draws, see :func:`encode_command`; return a line that says what was written.
 
     They are drawn as the file says, with its evaluations, solver, guidance and noise on conditions.
 
     Raises:
-        InputError: the file cannot be read, or is of another model; ``out`` cannot be written.
+        InputError: the file cannot be read, or is of another model; as of
+            :meth:`launch.settings.image_request.ImageRequest.open`; options for what the file decides.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best, at_images=at_images, note=note)
-    stored = read_draws(noises, synthesiser)
-    synthesiser.set_generation(stored.generation)
-    folder = open_folder(out)
-    folder.check_writable()
+    if request.count is not None or request.targets.given:
+        raise InputError("--vectors FILE holds how many images there are, and what they show: leave that out")
+    if request.generation.given:
+        raise InputError(
+            "--vectors FILE holds how its images are generated: leave out --evaluations, --solver, "
+            "--condition-noise, --guidance, --shift and --label-guidance"
+        )
+    request.refuse("--vectors", "seed", "part", "truncation", "save_vectors")
+    checkpoint, model, folder = request.open(note)
+    stored = read_draws(vectors, model)
+    model.set_generation(stored.generation)
     count = 0
     for draws in stored.blocks:
-        images = synthesiser.draw(draws).images
+        images = model.draw(draws).images
         names = [f"{number:05d}" for number in range(count, count + len(images))]
-        _write_pictures(folder, names, images, synthesiser.settings.bit_depth)
+        _write_pictures(folder, names, images, model.settings.bit_depth)
         count += len(images)
-    return f"{images_text(count)} of step {checkpoint.step}, from {noises}, in {folder.url}"
+    return f"{images_text(count)} of step {checkpoint.step}, from {vectors}, in {folder.url}"
 
 
 def _blocks(count: int) -> Iterator[slice]:

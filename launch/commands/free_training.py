@@ -98,7 +98,7 @@ def train_in_processes(settings: RunSettings, address: str | None, reporter: Pro
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")  # before Ray is imported, which reads it then
     from cluster.ray_engine.shared_ray import SharedRay  # only here: importing Ray takes a second
 
-    run = begin(settings, reporter)
+    run = begin(settings, reporter, address)
     write_config(settings)
     watch = None if settings.only else WholeModel(run, settings, reporter)
     with tempfile.TemporaryDirectory(prefix="freqgan-") as folder, SharedRay(settings, address) as shared:

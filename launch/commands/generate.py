@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.run.checkpoint import Checkpoint
-from cluster.run.checkpoints import open_model
-from cluster.storage.folder import open_folder
+from cluster.run.draws_file import DRAWS, pack_draws
 from freqgan.errors import InputError, nearest
-from freqgan.generation.synthesiser import BLOCK, Generated
+from freqgan.generation.synthesiser import BLOCK, Draws, Generated, Synthesiser
+from freqgan.generation.targets import targets_for
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, tile, to_image
-from launch.settings.generation import AS_TRAINED, GenerationOptions
+from launch.settings.image_request import ImageRequest
 
 PARTS = ("image", "chain", "companion")
 """The blended image, the image of the chain of bands alone, and the companion's, the other generator's, alone."""
@@ -25,52 +24,52 @@ GRID = "grid.png"
 GRID_COUNT = 64
 
 
-def generate(
-    run: str,
-    out: str,
-    *,
-    count: int,
-    seed: int,
-    label: int | None,
-    note: Callable[[str], None],
-    best: bool = False,
-    at_images: int | None = None,
-    generation: GenerationOptions = AS_TRAINED,
-    part: str = "image",
-) -> str:
-    """Write ``out``/00000.png ... and a grid of the first 64; return a line that says what was made.
+def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
+    """Write 00000.png ... and a grid of the first 64 into the folder of ``request``; return a line that says so.
 
-    Image i of a seed is the same file whatever ``count`` is. ``best`` takes the checkpoint that was
-    scored best, ``at_images`` the newest of at most so many images. ``note`` is told of checkpoints passed over.
-    ``generation`` is how flow experts generate, and ``part`` one of :data:`PARTS`.
+    Image i of a seed is the same file whatever the count is. ``note`` is told of checkpoints passed over.
 
     Raises:
-        InputError: no sound checkpoint, a label or part that the model does not have, ``out`` cannot be written,
-            options of flow experts for a model of GANs.
+        InputError: as of :meth:`launch.settings.image_request.ImageRequest.open`; no count, a class, target or part
+            that the model does not have.
 
     """
-    checkpoint, synthesiser = open_model(run, best=best, at_images=at_images, note=note, generation=generation.apply)
-    _check_label(checkpoint, label)
-    _check_part(checkpoint, part)
-    folder = open_folder(out)
-    folder.check_writable()
+    count = request.count
+    if count is None:
+        raise InputError("how many images? Give --count, or --vectors with a file that --save-vectors wrote")
+    checkpoint, model, folder = request.open(note)
+    _check_part(checkpoint, request.part)
     digits = max(5, len(str(count - 1)))
     others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
     if others:
         note(f"{folder.url} holds {len(others)} more .png files, which are left as they are, such as {min(others)}")
     batches: list[Pixels] = []
+    blocks: list[Draws] = []
     for first in range(0, count, BLOCK):
-        rows = min(BLOCK, count - first)
-        labels = None if label is None else torch.full((rows,), label)
-        images = _part_of(synthesiser.sample(seed, rows, first, labels), part)
-        for row, image in enumerate(to_pixels(images, synthesiser.settings.bit_depth).numpy()):
+        rows = slice(min(BLOCK, count - first))
+        draws = _draws(request, checkpoint, model, first, rows.stop)
+        blocks.append(draws.rows(rows))
+        # All of a block is drawn, for convolutions round differently by batch.
+        images = _part_of(model.draw(draws).rows(rows), request.part)
+        for row, image in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
             folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
         if first < GRID_COUNT:
             batches.append(to_pixels(images).numpy())
+    if request.save_vectors:
+        folder.write(DRAWS, pack_draws(blocks, model.settings.generation))
     folder.write(GRID, encode_png(tile(np.concatenate(batches)[:GRID_COUNT])))
     steps = set(checkpoint.stage_steps.values())
     step = f"steps {min(steps)} to {max(steps)}" if len(steps) > 1 else f"step {checkpoint.step}"
-    return f"{images_text(count)} of {step}, seed {seed}, in {folder.url}"
+    return f"{images_text(count)} of {step}, seed {request.seed}, in {folder.url}"
+
+
+def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, first: int, count: int) -> Draws:
+    """Return the draws of the block that begins with image ``first``, with the targets of ``count`` of them."""
+    draws = model.block_draws(request.seed, first // BLOCK).scaled(request.truncation)
+    if not request.targets.given:
+        return draws
+    parts = request.targets.parts(checkpoint, count, first)
+    return model.with_targets(draws, targets_for(model, request.seed, count, parts, first))
 
 
 def _is_ours(name: str, digits: int, count: int) -> bool:
@@ -98,14 +97,3 @@ def _check_part(checkpoint: Checkpoint, part: str) -> None:
     has_bands = checkpoint.settings.system == "fusion" or checkpoint.settings.band_plan().gans
     if part == "chain" and not has_bands:
         raise InputError("--part chain: the model has no bands, all of it is its companion; leave --part out")
-
-
-def _check_label(checkpoint: Checkpoint, label: int | None) -> None:
-    classes = checkpoint.settings.classes
-    if label is None or label < classes:
-        return
-    if not classes:
-        raise InputError(
-            "--label: the model was trained without classes; leave --label out, or train with classes=<number>"
-        )
-    raise InputError(f"--label {label}: the model has {classes} classes, 0 to {classes - 1}")

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cluster.data.image_tables import NO_COLUMNS, TableColumns
 from cluster.data.packing import PackReport, pack
-from launch.commands.shards import classes_text, names_text, printable, progress_bar, shards_text
-from launch.console.text import images_text
+from freqgan.errors import counted
+from launch.commands.shards import names_text, progress_bar, shards_text
+from launch.console.text import classes_text, images_text, printable
 
 MOST_CLASSES = 50
 """How many classes are printed."""
 
 
-def pack_with_progress(source: str, destination: str, shard_size_mib: int, shard_samples: int) -> str:
+def pack_with_progress(
+    source: str,
+    destination: str,
+    shard_size_mib: int,
+    shard_samples: int,
+    table: str | None = None,
+    columns: TableColumns = NO_COLUMNS,
+) -> str:
     """Pack, and return a line that says what was packed and what was passed over; errors as of ``pack``."""
     with progress_bar("packing") as advance:
         report = pack(
@@ -18,6 +29,8 @@ def pack_with_progress(source: str, destination: str, shard_size_mib: int, shard
             destination,
             shard_size_bytes=shard_size_mib * 2**20,
             shard_samples=shard_samples,
+            table=table,
+            columns=columns,
             progress=advance,
         )
     return _summary(report, destination)
@@ -32,6 +45,29 @@ def _summary(report: PackReport, destination: str) -> str:
     shards = shards_text(report.shards)
     lines = [f"{images_text(report.images)}{classes} in {shards} ({size_mib:.1f} MiB) at {printable(destination)}"]
     lines[0] += f"; passed over: {', '.join(passed)}" if passed else ""
-    lines += [f"classes: {classes_text(report.classes, MOST_CLASSES)}"] if report.classes else []
+    beside = ", ".join(f"{count:,} .{extension}" for extension, count in report.beside.items())
+    lines += [f"beside the images: {beside}"] if beside else []
+    lines += _table_lines(report)
+    lines += (
+        [f"classes: {classes_text(report.classes, MOST_CLASSES, '`freqgan shards info` prints all')}"]
+        if report.classes
+        else []
+    )
     lines += [f"without images: {names_text(report.empty)}"] if report.empty else []
     return "\n".join(lines)
+
+
+def _table_lines(report: PackReport) -> list[str]:
+    """Return what the table was, and what of it and of the images does not belong together."""
+    if not report.table:
+        return []
+    lines = [f"described by {printable(report.table)}"]
+    if report.unnamed:
+        lines.append(f"not packed, for it does not name them: {_listed(report.unnamed, 'image')}")
+    if report.lost:
+        lines.append(f"in it without an image: {_listed(report.lost, 'row')}")
+    return lines
+
+
+def _listed(names: Sequence[str], noun: str) -> str:
+    return f"{counted(len(names), noun)} ({names_text(names)})"

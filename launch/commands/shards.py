@@ -14,12 +14,13 @@ from rich.table import Table
 from cluster.data.decoding import Pixels
 from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
 from cluster.data.reader import BatchReader
-from cluster.data.settings import DataSettings, ImagePolicy
+from cluster.data.settings import MEMBER_EXTENSIONS, DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
+from cluster.data.targets import vector_length
 from freqgan.errors import RunError, counted
 from launch.console.tables import facts_table, plain_console
-from launch.console.text import images_text
+from launch.console.text import classes_text, images_text, printable, quoted
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -37,7 +38,8 @@ def index_with_progress(data: str) -> str:
     size_mib = sum(shard.size_bytes for shard in shards) / 2**20
     count, others = sum(len(shard.samples) for shard in shards), passed_over_text(shards)
     line = f"{images_text(count)} in {shards_text(len(shards))} ({size_mib:.1f} MiB) indexed"
-    line += f"; passed over: {others}" if others else ""
+    beside = members_text(ShardSet(tuple(shards)))
+    line += (f"; {beside}" if beside else "") + (f"; passed over: {others}" if others else "")
     return "\n".join([line, *(f"{name}: {text}" for name, text in _joined_facts(shards).items())])
 
 
@@ -122,6 +124,8 @@ def _facts(index: ShardSet) -> dict[str, str]:
         each = f"{most:,} images each" if fewest == most else f"{fewest:,} to {most:,} images each"
         facts["labels"] = f"{len(labels)}, from {min(labels)} to {max(labels)}, {each}"
     facts |= _class_facts(index)
+    if beside := members_text(index):
+        facts["beside images"] = beside
     if others := passed_over_text(index.shards):
         facts["passed over"] = others
     facts |= _joined_facts(index.shards)
@@ -136,6 +140,20 @@ def _class_facts(index: ShardSet) -> dict[str, str]:
         return {"classes": classes_text(index.class_names)} if index.class_names else {}
     lines = (f"{classes_text(names)} in {printable(folder)}" for folder, names in index.classes.items())
     return {"classes": "\n".join(lines)}
+
+
+def members_text(index: ShardSet) -> str:
+    """Return how many images have what beside them: "all with .txt, 9,990 with .npy of 512 numbers"; "" for none."""
+    samples = [(shard, sample) for shard in index.shards for sample in shard.samples]
+    parts = []
+    for extension in MEMBER_EXTENSIONS:
+        having = [(shard, sample) for shard, sample in samples if sample.member(extension)]
+        if not having:
+            continue
+        count = "all" if len(having) == len(samples) else f"{len(having):,}"
+        length = vector_length(*having[0]) if extension == "npy" else None
+        parts.append(f"{count} with .{extension}" + (f" of {counted(length, 'number')}" if length is not None else ""))
+    return ", ".join(parts)
 
 
 def _joined_facts(shards: Sequence[Shard]) -> dict[str, str]:
@@ -156,32 +174,15 @@ def _counts(shards: Sequence[Shard]) -> Counter[str]:
 
 
 def passed_over_text(shards: Sequence[Shard]) -> str:
-    """Return how many members of ``shards`` are neither images nor labels, by kind; "" where there are none."""
+    """Return how many members of ``shards`` are read for nothing, by kind; "" where there are none."""
     counts = _counts(shards).most_common()
     return ", ".join(f"{count:,} {printable(kind)}" for kind, count in counts if kind not in (JOINED, ZEROS))
 
 
-def classes_text(names: Sequence[str], most: int | None = None) -> str:
-    """Return label and name of every class, or of the first ``most``: "0=cat, 1=dog"."""
-    text = ", ".join(f"{label}={_quoted(name)}" for label, name in enumerate(names[:most]))
-    left = 0 if most is None else max(0, len(names) - most)
-    return f"{text} and {left:,} more (`freqgan shards info` prints all)" if left else text
-
-
 def names_text(names: Sequence[str]) -> str:
     """Return a few of ``names`` and how many more there are."""
-    few = ", ".join(map(_quoted, names[:NAMED]))
+    few = ", ".join(map(quoted, names[:NAMED]))
     return f"{few} and {len(names) - NAMED:,} more" if len(names) > NAMED else few
-
-
-def _quoted(name: str) -> str:
-    """Return ``name``, in quotes where one could not see where it ends."""
-    return f"'{printable(name)}'" if name != name.strip() or "," in name or not name else printable(name)
-
-
-def printable(text: str) -> str:
-    """Return ``text`` for a terminal: what it would not print, or would obey, is written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shards_text(count: int) -> str:

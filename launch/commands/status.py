@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -20,7 +21,7 @@ from freqgan.model.components import Component
 from freqgan.model.stage_names import IMAGE_STAGE
 from launch.console.component_table import component_table
 from launch.console.tables import facts_table, result_console
-from launch.console.text import duration_text
+from launch.console.text import classes_text, duration_text
 from launch.run_folder.failures import FAILURES, parse_failures
 from launch.run_folder.folder import CONFIG
 from launch.run_folder.metrics import MetricsLine
@@ -32,6 +33,8 @@ if TYPE_CHECKING:  # importing Ray takes a second
     from cluster.ray_engine.jobs import Job
 
 WIDTH = 120
+MOST_CLASSES = 20
+"""How many classes are printed."""
 
 
 def print_status(target: str) -> None:
@@ -74,7 +77,8 @@ def run_facts(run: str) -> list[tuple[str, str]]:
         age_s = checkpoint_age_s(folder)
         facts.append(("last checkpoint", f"step {checkpoint.step:,}{f', {duration_text(age_s)} ago' if age_s else ''}"))
         facts += [("passed over", text) for text in checkpoint.notes]
-    failures = parse_failures(read_lines(folder, FAILURES))
+        facts += _class_facts(checkpoint.class_names)
+        failures = parse_failures(read_lines(folder, FAILURES))
     kinds = Counter(failure.decision for failure in failures)
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
     facts.append(("images left out", str(sum(1 for _ in read_lines(folder, QUARANTINE))) or "0"))
@@ -92,8 +96,13 @@ def _free_facts(free: FreeRun) -> list[tuple[str, str]]:
     return [
         ("run", free.folder.url.rpartition("/")[0]),
         ("model", model),
+        *_class_facts(free.record.classes),
         ("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"),
     ]
+
+
+def _class_facts(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [("classes", classes_text(names, MOST_CLASSES, "the report lists all"))] if names else []
 
 
 def _failures_of(free: FreeRun, component: str) -> list[bytes]:

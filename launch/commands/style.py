@@ -205,7 +205,7 @@ def _alike(content: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_features(options: StyleOptions, note: Note) -> Method:
-    from cluster.evaluation.vgg_file import load_vgg19
+    from cluster.run.vgg_file import load_vgg19
     from cluster.stages.devices import choose_device
     from freqgan.generation.neural_style import transfer_style
     from freqgan.networks.vgg import network_input

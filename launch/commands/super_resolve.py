@@ -17,6 +17,7 @@ from cluster.storage.folder import open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, super_resolve
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
+from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import from_pixels, to_pixels
@@ -24,6 +25,7 @@ from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 from launch.settings.generation import AS_TRAINED, GenerationOptions
+from launch.settings.labels import class_of
 
 
 def super_resolve_command(
@@ -33,7 +35,7 @@ def super_resolve_command(
     level: int,
     out: str,
     seed: int,
-    label: int | None,
+    category: str | None,
     note: Callable[[str], None],
     generation: GenerationOptions = AS_TRAINED,
 ) -> list[str]:
@@ -44,10 +46,11 @@ def super_resolve_command(
     ``generation`` is how flow experts generate.
 
     Raises:
-        InputError: files, sizes, level, label or options that cannot be used.
+        InputError: files, sizes, level, class or options that cannot be used.
 
     """
-    _, synthesiser = open_model(run, note=note, generation=generation.apply)
+    checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
+    label = class_of(category, checkpoint)
     settings = synthesiser.settings
     if not settings.levels:
         raise InputError("the model has no levels (levels=0): it has no low band that an image could be enlarged from")
@@ -111,13 +114,10 @@ def _tensor(pixels: Pixels) -> Tensor:
 def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Source], label: int | None) -> Draws:
     """Return the noises of ``block``, all of class ``label`` where one is given."""
     draws = synthesiser.draws(seed, len(block))
-    classes = synthesiser.settings.classes
     if label is None:
         return draws
-    if label >= classes:
-        known = f"0 to {classes - 1}" if classes else "none: it was trained without classes"
-        raise InputError(f"--label {label}: the model has classes {known}")
-    return draws._replace(labels=torch.full((len(block),), label))
+    parts = TargetParts(labels=torch.full((len(block),), label))
+    return synthesiser.with_targets(draws, targets_for(synthesiser, seed, len(block), parts))
 
 
 def _bicubic(low: Tensor, side: int) -> Tensor:

@@ -1,6 +1,8 @@
-"""Numbers in words, for people."""
+"""Numbers in words, and names, for people."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from freqgan.errors import counted
 
@@ -16,3 +18,20 @@ def duration_text(seconds: float) -> str:
 def images_text(count: int) -> str:
     """Return "1 image", "2 images"."""
     return counted(count, "image")
+
+
+def classes_text(names: Sequence[str], most: int | None = None, where: str = "") -> str:
+    """Return label and name of every class, or of the first ``most`` and ``where`` all are: "0=cat, 1=dog"."""
+    text = ", ".join(f"{label}={quoted(name)}" for label, name in enumerate(names[:most]))
+    left = 0 if most is None else max(0, len(names) - most)
+    return f"{text} and {left:,} more ({where})" if left else text
+
+
+def quoted(name: str) -> str:
+    """Return ``name``, in quotes where one could not see where it ends."""
+    return f"'{printable(name)}'" if name != name.strip() or "," in name or not name else printable(name)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` for a terminal: what it would not print, or would obey, is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
+from cluster.evaluation.held_out import with_features_of
 from cluster.run.checkpoint import Checkpoint, best_checkpoint
 from cluster.run.checkpoints import open_model
 from cluster.run.data_source import DataSource, open_source
@@ -51,10 +52,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class RealImages:
-    """Stored images (B, C, N, N) with labels (B,); or ``images`` None and why they are missing."""
+    """Stored images (B, C, N, N) with targets, (B,) or (B, K); or ``images`` None and why they are missing."""
 
     images: Tensor | None
-    labels: Tensor | None
+    targets: Tensor | None
     missing: str = ""
     classes: tuple[str, ...] = ()
     """Names of the labels, where they are used and known."""
@@ -110,8 +111,8 @@ def _content(
     settings = checkpoint.settings
     furthest = max(checkpoint.stage_steps.values())
     lines = [line for line in logs.lines if line.step <= furthest]
-    # With classes, the generated image at each place has the class of the real one there.
-    generated = synthesiser.sample(SEED, sample_count(settings.image_size), labels=real.labels)
+    # The generated image at each place has the target of the real one there.
+    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=real.targets)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, logs, settings)
     evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]
@@ -125,7 +126,7 @@ def _content(
         "alphas": synthesiser.alphas,
         "share": synthesiser.share,
         "missing": real.missing,
-        "classes": list(enumerate(real.classes)),
+        "classes": list(enumerate(real.classes or checkpoint.class_names)),
         "levels": _bands_by_level(figures.bands, settings.levels),
         "fit": figures.fit,
         "rows": plan_rows(settings),
@@ -235,7 +236,7 @@ def _real_images(
         same = DataSource(read_settings, index).fingerprint() == checkpoint.manifest["data"]["fingerprint"]
         quarantine = Quarantine(None, index.sample_count, left_out if same else ())
         source = DataSource(read_settings, index, quarantine)
-        with source.ingest() as ingest:
+        with source.ingest(training=False) as ingest:
             batch = source.batch(ingest, 0, sample_count(settings.image_size))
     except FreqganError as error:
         if data is not None:
@@ -245,8 +246,11 @@ def _real_images(
         note(
             f"the report leaves out {len(quarantine.unreported)} damaged images: {reasons_text(quarantine.unreported)}"
         )
-    labels = torch.from_numpy(batch.labels) if settings.classes else None
-    return RealImages(torch.from_numpy(batch.images), labels, classes=index.class_names if settings.classes else ())
+    images, targets = torch.from_numpy(batch.images), None
+    if settings.target_layout:
+        mapping = checkpoint.statistics().feature_map
+        targets = with_features_of(images, torch.from_numpy(batch.targets), settings, mapping)
+    return RealImages(images, targets, classes=index.class_names if settings.classes else ())
 
 
 def _template() -> Any:

@@ -60,6 +60,8 @@ class RunFolder:
         self._failures = FailureLog(self.local / FAILURES)
         self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
         self._samples = None if settings.only else SampleGrids(self.folder, settings.keep_checkpoints - 1)
+        if self._samples is not None and first_step:
+            self._samples.add_missing(first_step, first_step * settings.batch)
 
     def record(self, record: StepRecord) -> None:
         """Write a line of metrics and one TensorBoard event with all numbers of a step."""

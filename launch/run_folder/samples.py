@@ -7,10 +7,13 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from cluster.evaluation.background import BACKGROUND_NICENESS
 from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import Folder
+from freqgan.errors import FreqganError
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import encode_png, tile
 
@@ -40,6 +43,14 @@ class SampleGrids:
         while self._waiting and (len(self._waiting) > self._most_waiting or self._waiting[0].done()):
             self._waiting.popleft().result()
 
+    def add_missing(self, step: int, images: int) -> None:
+        """Have the grid of the checkpoint that a training resumes at drawn, where the one before could not.
+
+        A process may die after a checkpoint is committed and before its grid is drawn.
+        """
+        if not self._folder.exists(_grid_name(images)):
+            self._waiting.append(self._thread.submit(draw_missing_samples, self._folder, step))
+
     def close(self) -> None:
         """Wait for all grids; raise what went wrong with any. Safe to call twice."""
         try:
@@ -61,4 +72,14 @@ def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
     """Write the grid of ``checkpoint`` into the folder of its run."""
     generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
     grid = tile(to_pixels(generated.images).numpy())
-    folder.write(f"{SAMPLES}/{checkpoint.images:09d}.png", encode_png(grid))
+    folder.write(_grid_name(checkpoint.images), encode_png(grid))
+
+
+def draw_missing_samples(folder: Folder, step: int) -> None:
+    """Write the grid of the checkpoint of ``step``; none where it cannot be read, which is no reason to stop."""
+    with suppress(FreqganError):
+        draw_samples(folder, find_checkpoint(folder.url, step=step))
+
+
+def _grid_name(images: int) -> str:
+    return f"{SAMPLES}/{images:09d}.png"

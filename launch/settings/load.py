@@ -279,6 +279,8 @@ def _with_implied(values: Values) -> Values:
 def _written_out(key: str, value: Any) -> Any:
     """Return the settings that ``value`` of ``key`` stands for; ``value`` itself where it is no shorthand."""
     shorthands = SHORTHANDS.get(key, {})
+    if key == "conditioning" and not isinstance(value, dict):
+        return {"kinds": value}
     return dict(shorthands[value]) if isinstance(value, str) and value in shorthands else value
 
 

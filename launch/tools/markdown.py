@@ -7,7 +7,14 @@ from types import NoneType
 from typing import Any
 
 GENERATED = "<!-- Written by `make docs` from the code. Change the texts there, not here. -->"
-SCALARS = {int: "whole number", float: "number", bool: "true or false", str: "text", NoneType: "null"}
+SCALARS = {
+    int: "whole number",
+    tuple[int, int]: "two whole numbers",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -95,7 +95,7 @@ def bytes_of_a_step(settings: RunSettings) -> tuple[int, int]:
         refs = executor.replay_log.steps[0]
         parts = [part for by_replica in refs.outputs.values() for part in by_replica.values()]
         made = [refs.images, *parts, *refs.gradients.values()]
-        everything = [*made, refs.labels, *refs.metrics.values()]
+        everything = [*made, refs.targets, *refs.metrics.values()]
         ray.wait(everything, num_returns=len(everything))
         held = sum(place["object_size"] for place in ray.experimental.get_object_locations(everything).values())
         return held, sum(array.nbytes for array in ray.get(made))

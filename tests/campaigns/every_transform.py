@@ -19,6 +19,7 @@ from cluster.data.packing import pack
 from cluster.run.checkpoints import find_checkpoint
 from freqgan.generation.synthesiser import Generated, Synthesiser
 from launch.commands.generate import generate
+from launch.settings.image_request import ImageRequest
 from tests.support.runs import tiny_run_settings, trained, write_small_shards
 
 STEPS = 60
@@ -89,7 +90,7 @@ def try_variant(name: str, folder: Path, steps: int) -> Row:
     digest = trained(tiny_run_settings(whole, shards, **changes))[2]
     trained(tiny_run_settings(parts, shards, **changes | {"max_steps": steps * 2 // 5}))
     resumes = trained(tiny_run_settings(parts, shards, **changes))[2] == digest
-    generate(str(whole), str(folder / "images"), count=8, seed=1, label=None, note=print)
+    generate(ImageRequest(str(whole), str(folder / "images"), count=8, seed=1), print)
     with Image.open(folder / "images" / "00003.png") as image:
         pixels = np.asarray(image)
     wanted = np.uint16 if "bit_depth" in changes else np.uint8

@@ -206,7 +206,7 @@ def test_a_folder_without_checkpoints(capsys: Capsys, command: list[str], tmp_pa
 
 def test_a_label_the_model_does_not_know(capsys: Capsys, run_folder: Path, tmp_path: Path) -> None:
     outcome = run_command(capsys, "generate", run_folder, "--count", 1, "--out", tmp_path / "out", "--label", 3)
-    assert "trained without classes; leave --label out" in refused(outcome)
+    assert "trained without classes; leave --class out" in refused(outcome)
     assert not (tmp_path / "out").exists()
 
 

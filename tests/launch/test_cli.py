@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -14,10 +15,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import open_folder
 from freqgan import __version__
+from freqgan.errors import InputError
+from launch.settings.labels import class_of
 from launch.settings.load import load_settings, preset_names
-from tests.support.commands import ROOT, command_line, run_command
+from tests.support.commands import ROOT, command_line, refused, run_command
 from tests.support.s3_server import BUCKET
 
 Capsys = pytest.CaptureFixture[str]
@@ -275,9 +280,43 @@ def test_a_label_decides_the_class(capsys: Capsys, run_folder: Path, tmp_path: P
         assert run_command(capsys, "generate", run_folder, "--count", 2, *where).code == 0
     pictures = [(tmp_path / str(label) / "00000.png").read_bytes() for label in (0, 1)]
     assert pictures[0] != pictures[1]
-    outcome = run_command(capsys, "generate", run_folder, "--count", 1, "--out", tmp_path / "2", "--label", 2)
-    assert outcome.code == 2
-    assert "--label 2: the model has 2 classes, 0 to 1" in outcome.err
+    where = ["--out", tmp_path / "named", "--class", "ramps"]
+    assert run_command(capsys, "generate", run_folder, "--count", 2, *where).code == 0
+    assert (tmp_path / "named" / "00000.png").read_bytes() == pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("category", "what"),
+    [
+        ("2", "--class 2: the model has no such class; it has 2: 0=edges, 1=ramps"),
+        ("ramp", "--class ramp: the model has no such class (did you mean ramps?); it has 2: 0=edges, 1=ramps"),
+        ("-1", "--class -1: the model has no such class"),
+    ],
+)
+def test_classes_that_are_not_there(capsys: Capsys, run_folder: Path, tmp_path: Path, category: str, what: str) -> None:
+    command = ("generate", run_folder, "--count", 1, "--out", tmp_path / "out", f"--class={category}")
+    assert what in refused(run_command(capsys, *command))
+
+
+def test_names_of_classes_are_stored_with_the_run(capsys: Capsys, run_folder: Path, tmp_path: Path) -> None:
+    assert re.search(r"classes +0=edges, 1=ramps *\n", run_command(capsys, "status", run_folder).out)
+    checkpoint = find_checkpoint(str(run_folder))
+    assert checkpoint.class_names == ("edges", "ramps")
+    older = json.loads(json.dumps(checkpoint.manifest))
+    del older["data"]["classes"]
+    unnamed = Checkpoint(checkpoint.step, checkpoint.root, checkpoint.attempt, older)
+    assert unnamed.class_names == ()
+    assert class_of("1", unnamed) == 1
+    with pytest.raises(InputError, match=r"--class ramps: .*it has 2 classes, 0 to 1, and knows no names of them"):
+        class_of("ramps", unnamed)
+
+
+def test_a_name_that_is_a_number_counts_as_a_name(run_folder: Path) -> None:
+    checkpoint = find_checkpoint(str(run_folder))
+    manifest = json.loads(json.dumps(checkpoint.manifest))
+    manifest["data"]["classes"] = ["1", "0"]
+    numbered = Checkpoint(checkpoint.step, checkpoint.root, checkpoint.attempt, manifest)
+    assert [class_of(text, numbered) for text in ("1", "0", None)] == [0, 1, None]
 
 
 # -- the other doors -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,11 +51,37 @@ def pictures(settings: ModelSettings, count: int | None = None, seed: int = 0) -
     return ((0.9 * smooth + 0.1 * noise) * 255).to(torch.uint8)
 
 
+def packed_targets(settings: ModelSettings, count: int, seed: int = 0) -> Tensor:
+    """Targets (B, K) of labels one after the other, numbers of deviation 10 about 5, and a text that names the row."""
+    layout, rng = settings.target_layout, torch.Generator().manual_seed(seed)
+    targets = 10 * torch.randn(count, layout.width, generator=rng) + 5
+    columns = layout.columns
+    if "label" in columns:
+        targets[:, columns["label"]] = (torch.arange(count) % layout.classes).float()[:, None]
+    if "caption" in columns:
+        texts = [f"picture {i}".encode().ljust(layout.caption, b"\0")[: layout.caption] for i in range(count)]
+        targets[:, columns["caption"]] = torch.tensor([list(text) for text in texts]).float()
+    targets[:, columns["shown"]] = 1
+    return targets
+
+
+def targets_of(settings: ModelSettings) -> Tensor:
+    """Targets of a batch: labels (B,), or packed (B, K) and the first of them not shown."""
+    if not settings.target_layout.packed:
+        return torch.arange(settings.batch) % max(1, settings.classes)
+    targets = packed_targets(settings, settings.batch)
+    targets[0, settings.target_layout.columns["shown"]] = 0
+    return targets
+
+
 def statistics_of(settings: ModelSettings) -> BandStatistics:
     moments = BandMoments()
     pixels = pictures(settings, 64, seed=1).float() / 127.5 - 1
     moments.add(settings.band_transform().analyse(pixels))
-    return moments.finish()
+    statistics = moments.finish()
+    if settings.target_layout.packed:
+        statistics = replace(statistics, targets=packed_targets(settings, 32, seed=2))
+    return statistics
 
 
 def chain_of(settings: ModelSettings, device: torch.device = CPU) -> Chain:
@@ -71,7 +98,7 @@ class TinyRun:
         self.gans = [BandGan(self.chain, gan, capture=capture) for gan in self.chain.plan.gans]
         self.image = ImageStage(self.chain, capture)
         self.feedback: dict[int, dict[str, Feedback]] = {}
-        self.labels = torch.arange(settings.batch) % max(1, settings.classes)
+        self.targets = self.chain.normalised_targets(targets_of(settings))
 
     def step(self, step: int) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
         images = pictures(self.settings, seed=100 + step)
@@ -83,16 +110,16 @@ class TinyRun:
 
         def run_call(call: StageCall, inputs: dict[str, Tensor]) -> Tensor | None:
             if call.stage == IMAGE_STAGE:
-                judged = self.image.step(step, images, self.labels, inputs)
+                judged = self.image.step(step, images, self.targets, inputs)
                 metrics[call.stage] = judged.metrics
                 self.feedback[step] = {
-                    name: Feedback(step, self.labels, inputs_of[name], outputs[name], gradient)
+                    name: Feedback(step, self.targets, inputs_of[name], outputs[name], gradient)
                     for name, gradient in judged.feedback.items()
                 }
                 return None
             if call.kind == "forward":
-                return gans[call.stage].forward(step, self.labels, inputs)
-            result = gans[call.stage].step(step, images, self.labels, inputs, feedback.get(call.stage))
+                return gans[call.stage].forward(step, self.targets, inputs)
+            result = gans[call.stage].step(step, images, self.targets, inputs, feedback.get(call.stage))
             assert result.output is not None
             inputs_of[call.stage], outputs[call.stage], metrics[call.stage] = inputs, result.output, result.metrics
             return result.output

@@ -25,7 +25,7 @@ def opened(index: ShardSet, cache: ShardCache | None = None, most_damaged: int |
 def batch_bytes(ingest: BatchReader, step: int) -> tuple[bytes, bytes]:
     """Images and labels of the batch number ``step``."""
     batch = ingest.batch(step * BATCH, BATCH)
-    return batch.images.tobytes(), batch.labels.tobytes()
+    return batch.images.tobytes(), batch.targets.tobytes()
 
 
 def read_for(pipe: Connection, index: ShardSet) -> None:

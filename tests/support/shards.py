@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import uuid
 import zipfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cluster.data.shard_index import build_index
+from cluster.data.shard_index import build_index, index_shards
 from cluster.storage.folder import open_folder
 from tests.support.s3_server import BUCKET
 
@@ -91,3 +92,32 @@ EXPECTED = {
     for label in range(2)
     for number in range(6)
 }
+
+
+def npy_bytes(values: object) -> bytes:
+    """The .npy file of an array."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(values))
+    return buffer.getvalue()
+
+
+def described_members(first: int, count: int, length: int = 5) -> dict[str, bytes]:
+    """Pictures of two classes, each with a vector, a text and fields beside it."""
+    members: dict[str, bytes] = {}
+    for number in range(first, first + count):
+        vector = np.random.default_rng(number).normal(3, 2, length)
+        fields = {"age": number, "box": [1.5, -number], "word": "größer", "many": ["a"], "none": None}
+        members[f"{number:04d}.png"] = image_bytes(number, "PNG", 16)
+        members[f"{number:04d}.cls"] = str(number % 2).encode()
+        members[f"{number:04d}.npy"] = npy_bytes(vector)
+        members[f"{number:04d}.txt"] = f"  picture {number}, größer\n".encode()
+        members[f"{number:04d}.json"] = json.dumps(fields).encode()
+    return members
+
+
+def write_described_shards(folder: Path, shards: int = 3, count: int = 16) -> Path:
+    """Shards of such pictures, with an index."""
+    for shard in range(shards):
+        write_tar(folder / f"{shard}.tar", described_members(shard * count, count))
+    index_shards(str(folder))
+    return folder

@@ -64,7 +64,7 @@ def undisturbed(settings: RunSettings, count: int, begin: Checkpoint | None = No
     with source.ingest() as reader:
         for step in range(first, settings.last_step):
             batch = source.batch(reader, step * settings.batch, settings.batch)
-            images, labels = tensor_of(batch.images), tensor_of(batch.labels)
+            images, labels = tensor_of(batch.images), tensor_of(batch.targets)
             at_once([_step(stage, step, images, labels) for stage in stages])
     return tensors_of(stages[0].state_dict())
 

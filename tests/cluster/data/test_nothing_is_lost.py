@@ -64,7 +64,7 @@ def read_all(data: Path) -> Content:
     source = open_source(tiny_run_settings(data / "run", data))
     with source.ingest() as ingest:
         batch = source.batch(ingest, 0, source.index.sample_count)
-    return Counter((pixels.tobytes(), int(label)) for pixels, label in zip(batch.pixels, batch.labels, strict=True))
+    return Counter((pixels.tobytes(), int(label)) for pixels, label in zip(batch.pixels, batch.targets, strict=True))
 
 
 def check_commands(data: Path, images: int, capsys: pytest.CaptureFixture[str]) -> str:
@@ -302,9 +302,9 @@ def joined_tars(draw: st.DrawFn) -> Joined:
             if text is not None:
                 members.append((f"{key}.{draw(st.sampled_from(['cls', 'cls', 'CLS']))}", text))
             found.content[pixels_of(number), -1 if text is None else LABELS[text]] += 1
-            for extension in draw(st.lists(st.sampled_from(["json", "seg.png", "txt"]), max_size=2, unique=True)):
+            for extension in draw(st.lists(st.sampled_from(["xml", "seg.png", "json"]), max_size=2, unique=True)):
                 members.append((f"{key}.{extension}", b"{}"))
-                found.others[f".{extension}"] += 1
+                found.others[f".{extension}"] += extension != "json"
             number += 1
         for name in draw(st.lists(st.sampled_from(["README", "x/._a.jpg", ".hidden.png"]), max_size=1)):
             members.append((name, b"text"))

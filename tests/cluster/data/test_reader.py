@@ -12,11 +12,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cluster.data.decoding import decode_image, fit_image
-from cluster.data.reader import NO_LABEL, Batch, BatchReader
+from cluster.data.reader import Batch, BatchReader
 from cluster.data.sampler import BlockShuffle, permutation
 from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
+from cluster.data.targets import NO_LABEL
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from tests.support.s3_server import BUCKET
@@ -109,7 +110,7 @@ def index(shards: Path) -> ShardSet:
 
 
 def equal(one: Batch, two: Batch) -> bool:
-    return one.images.tobytes() == two.images.tobytes() and one.labels.tobytes() == two.labels.tobytes()
+    return one.images.tobytes() == two.images.tobytes() and one.targets.tobytes() == two.targets.tobytes()
 
 
 def test_batches_hold_the_images_of_the_order(index: ShardSet) -> None:
@@ -117,13 +118,13 @@ def test_batches_hold_the_images_of_the_order(index: ShardSet) -> None:
     with BatchReader(index, POLICY, 5, DataSettings(shuffle_shards=2)) as ingest:
         batch = ingest.batch(10, 60)
     assert batch.images.shape == (60, 3, 8, 8)
-    assert (batch.images.dtype, batch.labels.dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
+    assert (batch.images.dtype, batch.targets.dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
     for row in range(60):
         shard, sample = order.locate(10 + row)
         number = sum(COUNTS[:shard]) + sample
         data = image_bytes(number, ("JPEG", "PNG", "WEBP")[number % 3], size=8 + number % 5)
         np.testing.assert_array_equal(batch.images[row], fit_image(decode_image(data, "x"), POLICY))
-        assert batch.labels[row] == (number if number % 4 else NO_LABEL)
+        assert batch.targets[row] == (number if number % 4 else NO_LABEL)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -144,7 +145,7 @@ def test_batch_size_does_not_change_the_stream(index: ShardSet) -> None:
         whole = ingest.batch(0, 60)
         parts = [ingest.batch(first, 4) for first in range(0, 60, 4)]
     assert whole.images.tobytes() == b"".join(part.images.tobytes() for part in parts)
-    assert whole.labels.tobytes() == b"".join(part.labels.tobytes() for part in parts)
+    assert whole.targets.tobytes() == b"".join(part.targets.tobytes() for part in parts)
 
 
 def test_random_crops_are_replayed(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_settings_refuse_what_they_do_not_know(index: ShardSet) -> None:
 def test_cifar10_in_batches() -> None:
     index = build_index(str(SHARED_CIFAR10 / "test-*.tar"))
     with BatchReader(index, DataSettings().image_policy(32), 1, DataSettings(shuffle_shards=1)) as ingest:
-        labels = np.concatenate([ingest.batch(first, 500).labels for first in range(0, 10_000, 500)])
+        labels = np.concatenate([ingest.batch(first, 500).targets for first in range(0, 10_000, 500)])
     assert np.bincount(labels).tolist() == [1000] * 10
 
 

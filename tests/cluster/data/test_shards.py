@@ -16,9 +16,9 @@ import pytest
 from webdataset.tariterators import base_plus_ext
 
 from cluster.data.packing import PackReport, pack
-from cluster.data.reader import NO_LABEL
 from cluster.data.shard_index import build_index, index_shards
 from cluster.data.shards import Sample, find_shards, read_shard, split_extension
+from cluster.data.targets import NO_LABEL
 from cluster.run.data_source import open_source
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
@@ -220,6 +220,7 @@ def test_members_are_grouped_by_key(tmp_path: Path) -> None:
         "a/2.png": image_bytes(2, "PNG"),
         "3.webp": image_bytes(3, "WEBP"),
         "4.cls": b"5",
+        "4.json": b"{}",
         "._3.jpg": b"resource fork",
         "README": b"x",
         "a/1.cls": b"-2",
@@ -230,6 +231,7 @@ def test_members_are_grouped_by_key(tmp_path: Path) -> None:
         ("a/2", "a/2.png", 7),
         ("3", "3.webp", None),
     ]
+    assert [[member.extension for member in s.members] for s in shard.samples] == [[], ["json"], []]
     assert dict(shard.others) == {"without a key": 2, ".json": 1, ".seg.png": 1}
 
 
@@ -252,12 +254,12 @@ def test_links_and_devices_are_counted_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_others_are_in_the_index_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1), "1.json": b"{}", "2.jpg": image_bytes(2), "2.json": b"{}"})
+    write_tar(tmp_path / "x.tar", {"1.jpg": image_bytes(1), "1.xml": b"{}", "2.jpg": image_bytes(2), "2.xml": b"{}"})
     told = run_command(capsys, "shards", "index", tmp_path)
     assert "2 images in 1 shard" in told.out
-    assert "passed over: 2 .json" in told.out
-    assert dict(build_index(str(tmp_path)).shards[0].others) == {".json": 2}
-    assert "2 .json" in run_command(capsys, "shards", "info", tmp_path).out
+    assert "passed over: 2 .xml" in told.out
+    assert dict(build_index(str(tmp_path)).shards[0].others) == {".xml": 2}
+    assert "2 .xml" in run_command(capsys, "shards", "info", tmp_path).out
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -422,7 +424,7 @@ def test_labels_are_integers_of_any_size(tmp_path: Path, text: bytes, label: int
     assert source.index.shards[0].samples[0].label == label
     with source.ingest() as ingest:
         fits = -(2**63) <= label < 2**63
-        assert ingest.batch(0, 2).labels.tolist() == [label if fits else NO_LABEL] * 2
+        assert ingest.batch(0, 2).targets.tolist() == [label if fits else NO_LABEL] * 2
     if not 0 <= label < 8:
         with pytest.raises(InputError, match=rf"1\.jpg in .*x\.tar has label {label}; set classes=0 to ignore labels"):
             open_source(settings.model_copy(update={"classes": 8}))

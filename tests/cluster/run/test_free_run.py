@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.run.checkpoints import find_checkpoint, open_checkpoint, open_model
-from cluster.run.free_run import find_free_run
+from cluster.run.free_run import begin_free_run, find_free_run
 from freqgan.errors import InputError
 from tests.support.free_runs import digests_together, free_settings, stage_digests, trained_apart
 
@@ -168,3 +168,14 @@ def test_who_comes_second_takes_the_record_of_the_first(run: Path, small_shards:
     assert Path(settings.run, RECORD).read_bytes() == record
     trained_apart(settings)
     assert stage_digests(settings.run) == stage_digests(str(run)) == digests_together(settings, tmp_path / "together")
+
+
+def test_names_of_classes_are_in_the_record(run: Path, small_shards: Path, tmp_path: Path) -> None:
+    statistics = open_checkpoint(str(run), lambda one: one.statistics())
+    settings = free_settings(tmp_path / "named", small_shards, classes=2)
+    assert begin_free_run(settings, "x", lambda: statistics, ("edges", "ramps")).record.classes == ("edges", "ramps")
+    path = tmp_path / "named" / RECORD
+    older = json.loads(path.read_text())
+    del older["classes"]
+    path.write_text(json.dumps(older))
+    assert begin_free_run(settings, "x", lambda: statistics).record.classes == ()

@@ -53,7 +53,7 @@ def test_a_stage_goes_on_from_its_snapshot_as_if_nothing_had_happened(small_shar
     chain = build_chain(settings, statistics)
     first, second = (build_host(settings, StageReplica("LL1", 0, 1), chain) for _ in range(2))
     batch = source.ingest().batch(0, settings.batch)
-    images, labels = tensor_of(batch.images), tensor_of(batch.labels)
+    images, labels = tensor_of(batch.images), tensor_of(batch.targets)
     for step in range(3):
         if step == 2:
             second.restore(first.snapshot(2))

@@ -85,7 +85,7 @@ def test_steps_are_idempotent_and_refuse_gaps(small_shards: Path, tmp_path: Path
     statistics = {k: v.numpy() for k, v in measure_statistics(source).tensors().items()}
     host = build_host(settings, StageReplica("LL1", 0, 1), build_chain(settings, statistics))
     batch = source.ingest().batch(0, 8)
-    images, labels = tensor_of(batch.images), tensor_of(batch.labels)
+    images, labels = tensor_of(batch.images), tensor_of(batch.targets)
     first = host.step(0, images, labels, {})
     weights = {name: tensor.clone() for name, tensor in tensors_of(host.stage.state_dict()).items()}
     again = host.step(0, images, labels, {})

@@ -80,7 +80,7 @@ def test_bands_of_real_images_are_drawn_anew_and_others_stay() -> None:
         ({"experts": {"low": "flow"}}, "HL1, LH1, HH1 of this model are GANs"),
         ({"experts": {"low": "flow"}, "plan": {"bands": ["LL1", "HL1"]}}, "HL1 of this model is a GAN"),
         ({"experts": {"default": "flow"}, "plan": {"bands": ["LL1", "HL1"]}}, "no expert .* generates LH1, HH1"),
-        ({"experts": {"default": "flow"}, "classes": 2}, "the model has classes 0 to 1"),
+        ({"experts": {"default": "flow"}, "classes": 2}, "the model has targets"),
     ],
 )
 def test_what_cannot_encode_says_why(changes: dict[str, Any], message: str) -> None:

@@ -35,7 +35,7 @@ def test_a_sample_does_not_depend_on_how_many_are_made(changes: dict[str, Any]) 
 def test_draws_are_those_of_the_samples_up_to_a_block_of_them() -> None:
     model = trained().synthesiser()
     draws = model.draws(3, 64)
-    assert torch.equal(model(draws.noises, draws.labels, draws.choices).images, model.sample(3, 64).images)
+    assert torch.equal(model(draws.noises, draws.targets, draws.choices).images, model.sample(3, 64).images)
     with pytest.raises(InputError, match="65 samples were asked for, and 64 are drawn together"):
         model.draws(3, 65)
 
@@ -62,8 +62,8 @@ def test_labels_can_be_chosen() -> None:
     for gan in run.gans:  # what training would do with time: let the embedding speak
         torch.nn.init.normal_(gan.trainer.average.get_parameter("style.embed.weight"), std=3)
     model = run.synthesiser()
-    zeros = model.sample(0, 4, labels=torch.zeros(4, dtype=torch.int64)).images
-    ones = model.sample(0, 4, labels=torch.ones(4, dtype=torch.int64)).images
+    zeros = model.sample(0, 4, targets=torch.zeros(4, dtype=torch.int64)).images
+    ones = model.sample(0, 4, targets=torch.ones(4, dtype=torch.int64)).images
     assert not torch.equal(zeros, ones)
 
 

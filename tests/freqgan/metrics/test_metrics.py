@@ -237,7 +237,7 @@ def cifar(shared_cifar10: Path) -> tuple[Tensor, Tensor]:
     with BatchReader(index, ImagePolicy(size=32), 0, DataSettings(shuffle_shards=20)) as ingest:
         batches = [ingest.batch(first, 500) for first in range(0, 8_000, 500)]
     images = torch.from_numpy(np.concatenate([batch.images for batch in batches]))
-    return images, torch.from_numpy(np.concatenate([batch.labels for batch in batches]))
+    return images, torch.from_numpy(np.concatenate([batch.targets for batch in batches]))
 
 
 @dataclass

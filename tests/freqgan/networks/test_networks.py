@@ -9,13 +9,14 @@ from freqgan.networks.blocks import PatchHead, PatchStem, ResidualBlock, grid_pa
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import ConditionalGenerator, GeneratorShape, RootGenerator
 from freqgan.networks.settings import NetworkSettings
+from freqgan.targets import TargetLayout
 from freqgan.training.discriminator_trainer import with_spectral_norm
 
 SMALL = NetworkSettings(width=8, coarse_width=12, group_width=4)
 
 
 def shape(side: int, patch: int = 1, base: int = 0, condition: int = 0, classes: int = 0) -> GeneratorShape:
-    return GeneratorShape(side, patch, 3, base, condition, 16, classes, "test")
+    return GeneratorShape(side, patch, 3, base, condition, 16, TargetLayout(classes), "test")
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ def test_noise_maps_are_normal_at_every_cell_and_functions_of_the_noise() -> Non
 @pytest.mark.parametrize("side", [4, 5, 8, 16, 19])
 @pytest.mark.parametrize("classes", [0, 3])
 def test_discriminator_shapes_and_labels(side: int, classes: int) -> None:
-    network = Discriminator(side, 3, 6, classes, SMALL, emphasis=True)
-    if network.embed is not None:
+    network = Discriminator(side, 3, 6, TargetLayout(classes), SMALL, emphasis=True)
+    if isinstance(network.embed, nn.Embedding):
         assert not bool(network.embed.weight.any())
         nn.init.normal_(network.embed.weight)
     grid = side // network.patch
@@ -145,7 +146,7 @@ def test_residual_block_starts_at_the_identity_and_style_modulates_it() -> None:
 
 
 def test_spectral_norm_survives_layers_that_start_at_zero() -> None:
-    network = with_spectral_norm(Discriminator(8, 3, 0, 0, SMALL, emphasis=False))
+    network = with_spectral_norm(Discriminator(8, 3, 0, TargetLayout(), SMALL, emphasis=False))
     for _ in range(30):  # each forward in training is one power iteration
         logits = network(torch.randn(4, 3, 8, 8), None, torch.zeros(4), None)
     assert bool(logits.isfinite().all())

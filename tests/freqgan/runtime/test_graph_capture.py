@@ -42,7 +42,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "a companion with a loss of its own": {"image_stage": {"companion": "vae", "vae": {"latent": 8}}},
 }  # fmt: skip
 LONG = (
-    "an ensemble, another wavelet", "two levels, one network for the high bands, bfloat16", "a ring", "no bands",
+    "as it comes", "an ensemble, another wavelet", "a ring", "no bands",
+    "two levels, one network for the high bands, bfloat16",
     "feedback as it is, a blend per band", "cosine bands, no feedback", "Fourier bands",
     "a companion with a loss of its own",
 )  # fmt: skip
@@ -88,7 +89,12 @@ def test_a_stage_set_back_goes_on_with_its_recordings() -> None:
 
 
 @pytest.mark.parametrize(
-    "system", ["as it comes", "classes, approximate penalties, shifts", pytest.param("hinge", marks=pytest.mark.long)]
+    "system",
+    [
+        "classes, approximate penalties, shifts",
+        pytest.param("as it comes", marks=pytest.mark.long),
+        pytest.param("hinge", marks=pytest.mark.long),
+    ],
 )
 def test_nothing_moves_between_devices_while_it_is_recorded(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(system)

@@ -65,7 +65,7 @@ def test_redrawing_changes_the_named_bands_alone(changes: dict[str, Any]) -> Non
     assert model.image is not None
     model.image.blend.logits.data.fill_(100)  # the chain alone, so that its bands are those of the image
     draws = model.draws(0, 5)
-    before = model(draws.noises, draws.labels, draws.choices).images
+    before = model(draws.noises, draws.targets, draws.choices).images
     assert torch.equal(model.sample(0, 64).images[:5], model.sample(0, 5).images)
     torch.testing.assert_close(before, model.sample(0, 5).images, atol=1e-5, rtol=0)
     after = redraw(model, draws, ["HL1", "HH2"], model.draws(1, 5))
@@ -164,7 +164,7 @@ def test_what_cannot_be_edited(capsys: Capsys, run: Path, tmp_path: Path) -> Non
         (("super-resolve", run, odd, *out, "--from-level", 3), "levels 1 (finest) to 2"),
         (("super-resolve", run, tmp_path / "none.png", *out), "none.png"),
         (("super-resolve", run, text, *out), "text.png"),
-        (("super-resolve", run, image_file(tmp_path / "8.png", 8), *out, "--label", 2), "classes 0 to 1"),
+        (("super-resolve", run, image_file(tmp_path / "8.png", 8), *out, "--class", 2), "it has 2: 0=edges, 1=ramps"),
         (("edit", run, *out), "nothing to do"),
         (("edit", run, *out, "--resample", "HL3"), "no band is called 'HL3'"),
         (("edit", run, *out, "--resample", "LL1"), "no band is called 'LL1'"),

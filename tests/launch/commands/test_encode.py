@@ -23,7 +23,7 @@ def flow_run(folder: Path, shards: Path, **changes: object) -> Path:
     flow = {"coarse_network": TINY_FLOW, "band_network": TINY_FLOW}
     settings = tiny_run_settings(
         folder, shards, experts={"default": "flow"}, plan={"strict_nesting": True}, flow=flow, max_steps=2,
-        image_stage={"enabled": False}, **changes,
+        image_stage={"enabled": False}, generation={"evaluations": 10}, **changes,
     )  # fmt: skip
     train(settings, Events())
     return folder
@@ -108,11 +108,11 @@ def test_what_cannot_be_encoded(capsys: Capsys, run: Path, run_of_classes: Path,
         (("encode", run, small, "--out", out), "small.png has 12 x 12 pixels, and the model's images 16 x 16"),
         (("encode", run, tmp_path / "none.png", "--out", out), "none.png"),
         (("encode", run, file, "--out", out, "--label", 0), "trained without classes"),
-        (("encode", run_of_classes, file, "--out", out), "classes 0 to 1: say which the images are of by --label"),
-        (("encode", run_of_classes, file, "--out", out, "--label", 2), "classes 0 to 1"),
-        (("edit", run, "--out", out, "--gain", "HH1=2", "--label", 0), "--label 0: it is the class of images that"),
+        (("encode", run_of_classes, file, "--out", out), "classes 0 to 1: say which the images are of by --class"),
+        (("encode", run_of_classes, file, "--out", out, "--label", 2), "it has 2: 0=edges, 1=ramps"),
+        (("edit", run, "--out", out, "--gain", "HH1=2", "--label", 0), "--class 0: it is the class of images that"),
         (generate, "how many images? Give --count"),
-        ((*generate, "--noises", noises, "--count", 3), "leave those out"),
+        ((*generate, "--noises", noises, "--count", 3), "leave that out"),
         ((*generate, "--noises", tmp_path / "text.safetensors"), "is no safetensors file"),
         ((*generate, "--noises", tmp_path / "short.safetensors"), "noises has shape (2, 1, 16)"),
         ((*generate, "--noises", tmp_path / "nan.safetensors"), "not finite"),

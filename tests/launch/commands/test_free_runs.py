@@ -91,7 +91,7 @@ def test_held_out_losses_are_those_of_the_weights(free_run: Path, held_out: Path
 def test_held_out_images_must_have_labels_that_the_model_knows(free_run: Path, small_shards: Path) -> None:
     settings = find_checkpoint(str(free_run)).settings.model_copy(update={"classes": 1})
     with pytest.raises(InputError, match="no labels, or others than the model's 0 to 0"):
-        held_out_images(settings, str(small_shards), 8)
+        held_out_images(settings, str(small_shards), 8, None)
 
 
 def test_another_run_begins_with_its_weights(free_run: Path, small_shards: Path, tmp_path: Path) -> None:

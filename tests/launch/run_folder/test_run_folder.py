@@ -237,6 +237,17 @@ def test_a_grid_that_cannot_be_drawn_is_told(resumed_run: Path, tmp_path: Path) 
     grids.close()
 
 
+def test_a_grid_that_a_dead_process_owes_is_drawn_when_the_run_goes_on(
+    resumed_run: Path, small_shards: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(resumed_run, tmp_path / "run")
+    grid = tmp_path / "run" / "samples" / "000000048.png"
+    content = grid.read_bytes()
+    grid.unlink()
+    run_training(settings_for(small_shards, tmp_path / "run"))
+    assert grid.read_bytes() == content
+
+
 def test_the_settings_written_are_those_used(
     resumed_run: Path, small_shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,20 +30,14 @@ def gan_run(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run
 
 
-def command(name: str, run: Path, out: Path, *options: object) -> list[object]:
+def command(name: str, run: Path, held_out: Path, out: Path, *options: object) -> list[object]:
     picture = next((run.parents[1]).rglob("edges/000.png"), "missing.png")
     rest: dict[str, list[object]] = {
         "generate": ["--count", 2, "--out", out],
         "edit": ["--count", 2, "--gain", "LL1=1", "--out", out],
         "super-resolve": [picture, "--out", out],
         "report": [],
-        "evaluate": [
-            "--data",
-            next((run.parents[1]).rglob("held-shards*/shards"), "missing"),
-            "--count",
-            64,
-            "--no-learned",
-        ],
+        "evaluate": ["--data", held_out, "--count", 64, "--no-learned"],
     }
     return [name, run, *rest[name], *options]
 
@@ -95,19 +89,22 @@ def test_a_resume_may_have_other_ways_to_generate(small_shards: Path, tmp_path: 
     assert find_checkpoint(settings.run).settings.generation.evaluations == 4
 
 
-@pytest.mark.usefixtures("brief_critic", "held_out")
+@pytest.mark.usefixtures("brief_critic", "brief_likelihood")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_makes_pictures_takes_them(
-    name: str, capsys: Capsys, flow_run: Path, tmp_path: Path
+    name: str, capsys: Capsys, flow_run: Path, held_out: Path, tmp_path: Path
 ) -> None:
-    outcome = run_command(capsys, *command(name, flow_run, tmp_path / "out", "--evaluations", 2))
+    outcome = run_command(capsys, *command(name, flow_run, held_out, tmp_path / "out", "--evaluations", 2))
     assert outcome.code == 0, outcome.err
 
 
-@pytest.mark.usefixtures("held_out")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_model_of_gans_has_no_use_for_them(name: str, capsys: Capsys, gan_run: Path, tmp_path: Path) -> None:
-    outcome = run_command(capsys, *command(name, gan_run, tmp_path / "out", "--evaluations", 4, "--solver", "euler"))
+def test_a_model_of_gans_has_no_use_for_them(
+    name: str, capsys: Capsys, gan_run: Path, held_out: Path, tmp_path: Path
+) -> None:
+    outcome = run_command(
+        capsys, *command(name, gan_run, held_out, tmp_path / "out", "--evaluations", 4, "--solver", "euler")
+    )
     assert "--evaluations, --solver: the model has no flow experts" in refused(outcome)
 
 
@@ -121,13 +118,13 @@ def test_a_model_of_gans_has_no_use_for_them(name: str, capsys: Capsys, gan_run:
         (["--guidance", "nan"], "no finite number"),
         (["--shift", 0], "0.0 is not above 0"),
         (["--label-guidance", -1], "label-guidance"),
-        (["--label-guidance", 1], "--label-guidance 1: the model has classes=0 and flow.drop=0.1"),
+        (["--label-guidance", 1], "--label-guidance 1: the model has classes=0 and conditioning=none"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
     options: list[object], message: str, capsys: Capsys, flow_run: Path, tmp_path: Path
 ) -> None:
-    assert message in refused(run_command(capsys, *command("generate", flow_run, tmp_path / "out", *options)))
+    assert message in refused(run_command(capsys, *command("generate", flow_run, tmp_path, tmp_path / "out", *options)))
 
 
 def test_a_file_of_noises_holds_how_its_images_are_generated(capsys: Capsys, flow_run: Path, tmp_path: Path) -> None:

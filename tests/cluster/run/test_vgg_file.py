@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from cluster.evaluation.vgg_file import load_vgg19, origin_text
+from cluster.run.vgg_file import load_vgg19, origin_text
 from cluster.storage.folder import Folder
 from freqgan.errors import InputError
 from tests.support.vgg import random_weights

@@ -1,0 +1,56 @@
+"""``freqgan generate --mix COARSE FINE --at LEVEL``: the picture of one image with the detail of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from freqgan.errors import InputError, nearest
+from freqgan.generation.mixing import mixed_coefficients, mixed_noises
+from freqgan.generation.synthesiser import BLOCK
+from freqgan.generation.targets import targets_for
+from freqgan.pixels import to_pixels
+from launch.console.text import images_text
+from launch.drawing.grids import encode_png, to_image
+from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
+from launch.settings.image_request import ImageRequest
+
+WAYS = ("noise", "coefficients")
+"""What is mixed: the noise, so that the chain makes detail that fits; or the finished bands, which do not fit."""
+
+
+def mix(request: ImageRequest, seeds: tuple[int, int], level: int, way: str, note: Callable[[str], None]) -> str:
+    """Write images of the coarse noise of one seed and the fine noise of another, and both beside; return a line.
+
+    Args:
+        request: how many images, of which model.
+        seeds: of the picture, and of the detail.
+        level: that of the low band up to which the picture is taken.
+        way: one of :data:`WAYS`.
+        note: is told of checkpoints passed over.
+
+    Raises:
+        InputError: as of :func:`launch.commands.generate.generate`; a level that the model does not have; more than 64
+            images.
+
+    """
+    request.refuse("--mix", "seed", "part", "save_vectors")
+    count = 1 if request.count is None else request.count
+    if way not in WAYS:
+        raise InputError(f"--mix-by {way}: no way is called so{nearest(way, list(WAYS))}; there are {', '.join(WAYS)}")
+    if count > BLOCK:
+        raise InputError(f"--count {count} with --mix: at most {BLOCK} are mixed at once; give fewer")
+    checkpoint, model, folder = request.open(note)
+    coarse, fine = (model.draws(seed, count).scaled(request.truncation) for seed in seeds)
+    if request.targets.given:
+        asked = targets_for(model, seeds[0], count, request.targets.parts(checkpoint, count))
+        coarse, fine = model.with_targets(coarse, asked), model.with_targets(fine, asked)
+    if way == "noise":
+        images = model.draw(mixed_noises(model.chain, coarse, fine, level)).images
+    else:
+        images = mixed_coefficients(model, coarse, fine, level)
+    for number, pixels in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
+        folder.write(f"{number:05d}.png", encode_png(to_image(pixels)))
+    columns = {"coarse": model.draw(coarse).images, "fine": model.draw(fine).images, "mixed": images}
+    write_side_by_side(folder, columns)
+    what = f"the picture of seed {seeds[0]} up to LL{level} and the detail of seed {seeds[1]}"
+    return f"{images_text(count)}, {what} by {way}, and {SIDE_BY_SIDE} in {folder.url}"

@@ -1,0 +1,80 @@
+"""What ``freqgan generate`` is asked for, whichever way it makes the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoints import open_model
+from cluster.storage.folder import Folder, open_folder
+from freqgan.errors import InputError
+from freqgan.generation.synthesiser import Synthesiser
+from launch.settings.generation import AS_TRAINED, GenerationOptions
+from launch.settings.target_options import NO_TARGETS, TargetOptions
+
+
+class OpenModel(NamedTuple):
+    """A checkpoint, its model, and the folder for the images."""
+
+    checkpoint: Checkpoint
+    model: Synthesiser
+    folder: Folder
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """Which model is to make which images, and where they go.
+
+    Attributes:
+        run: the run folder of the model.
+        out: the folder of the images.
+        count: how many, where that is said.
+        seed: of their noise.
+        targets: what they are to show.
+        truncation: is multiplied with their noise.
+        generation: how flow experts generate.
+        part: of the model whose images are wanted.
+        best: takes the checkpoint that was scored best.
+        at_images: takes the newest checkpoint of at most so many images.
+        save_vectors: writes noise and targets beside the images.
+
+    """
+
+    run: str
+    out: str
+    count: int | None = None
+    seed: int = 0
+    targets: TargetOptions = NO_TARGETS
+    truncation: float = 1.0
+    generation: GenerationOptions = AS_TRAINED
+    part: str = "image"
+    best: bool = False
+    at_images: int | None = None
+    save_vectors: bool = False
+
+    def open(self, note: Callable[[str], None]) -> OpenModel:
+        """Return what it names; ``note`` is told of checkpoints passed over.
+
+        Raises:
+            InputError: no sound checkpoint, or two names of one; ``out`` cannot be written; options of flow experts for
+                a model of GANs.
+
+        """
+        if self.best and self.at_images is not None:
+            raise InputError(f"--best and --at-images {self.at_images} name two checkpoints: leave one of them out")
+        checkpoint, model = open_model(
+            self.run, best=self.best, at_images=self.at_images, note=note, generation=self.generation.apply
+        )
+        folder = open_folder(self.out)
+        folder.check_writable()
+        return OpenModel(checkpoint, model, folder)
+
+    def refuse(self, way: str, *names: str) -> None:
+        """Raise InputError where one of the options ``names`` is given that mean nothing beside ``way``."""
+        defaults = ImageRequest(self.run, self.out)
+        for name in names:
+            if getattr(self, name) != getattr(defaults, name):
+                option = "--" + name.replace("_", "-")
+                raise InputError(f"{way} and {option}: {option} has no meaning beside it; leave it out")

@@ -1,0 +1,116 @@
+"""The targets that options of a command ask for: a class, a vector, a text, an example."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cluster.data.image_files import read_images
+from cluster.evaluation.image_features import features_of
+from cluster.run.checkpoint import Checkpoint
+from cluster.storage.folder import split_object
+from freqgan.errors import InputError
+from freqgan.generation.targets import TargetParts
+from freqgan.pixels import to_pixels
+from launch.settings.labels import class_of
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What all images of a command are to show; None leaves it open.
+
+    Attributes:
+        category: a class, by its name or number.
+        vector: a .npy file with the embedding of an image, or with one for each image.
+        prompt: a text.
+        like: an image file, an example.
+
+    """
+
+    category: str | None = None
+    vector: str | None = None
+    prompt: str | None = None
+    like: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is asked for."""
+        return any(value is not None for value in vars(self).values())
+
+    def parts(self, checkpoint: Checkpoint, count: int, first: int = 0) -> TargetParts:
+        """Return the parts of the targets of images ``first`` .. ``first + count``.
+
+        Raises:
+            InputError: the model has no such class, the file is no vector or image, or its features cannot be had.
+
+        """
+        label = class_of(self.category, checkpoint)
+        return TargetParts(
+            labels=None if label is None else torch.full((count,), label),
+            embedding=None if self.vector is None else _rows(read_vectors(self.vector), self.vector, first, count),
+            features=None if self.like is None else features_like(self.like, checkpoint).expand(count, -1),
+            captions=None if self.prompt is None else [self.prompt] * count,
+        )
+
+
+NO_TARGETS = TargetOptions()
+"""Leaves all open."""
+
+
+def features_like(url: str, checkpoint: Checkpoint) -> Tensor:
+    """Return the features (1, d) of an image file, a path or s3:// URL, as the model is shown them.
+
+    Raises:
+        InputError: the model has no features of images, the file is no image, or is smaller than the model's images.
+
+    """
+    settings = checkpoint.settings
+    if not settings.target_layout.features:
+        raise InputError(
+            f"--like {url}: the model was trained without conditioning=features; leave --like out, or train with "
+            "conditioning=features"
+        )
+    pixels = to_pixels(read_images([url], settings), settings.bit_depth)
+    return features_of(pixels, settings, checkpoint.statistics().feature_map)
+
+
+def read_vectors(url: str) -> Tensor:
+    """Return the vectors (n, d) float32 of a .npy file, a path or s3:// URL; a single one is (1, d).
+
+    Raises:
+        InputError: it is no .npy of numbers, of one or two dimensions.
+
+    """
+    folder, name = split_object(url)
+    try:
+        array = np.load(io.BytesIO(folder.read(name)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"--vector {url} is no .npy file of numbers ({error}); write one with numpy.save") from error
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype.kind not in "biuf"
+        or array.ndim not in (1, 2)
+        or not array.size
+    ):
+        shape = getattr(array, "shape", None)
+        raise InputError(
+            f"--vector {url} holds an array of shape {shape}, and one vector (d,) or several (n, d) of numbers are "
+            "wanted; write such with numpy.save"
+        )
+    return torch.from_numpy(np.atleast_2d(array).astype(np.float32))
+
+
+def _rows(vectors: Tensor, url: str, first: int, count: int) -> Tensor:
+    """Return those of images ``first`` ..: one for all, or one each."""
+    if len(vectors) == 1:
+        return vectors.expand(count, -1)
+    if len(vectors) < first + count:
+        raise InputError(
+            f"--vector {url} holds {len(vectors)} vectors, and {first + count} images or more are wanted; lower "
+            "--count, or give a single vector for all"
+        )
+    return vectors[first : first + count]

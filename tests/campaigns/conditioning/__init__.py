@@ -1,0 +1,1 @@
+"""Whether images show what their targets ask for: classes, captions, examples; ``make conditioning``."""

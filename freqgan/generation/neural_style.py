@@ -88,7 +88,7 @@ def transfer_style(
 
     first = loss_of.numbers(pixels)
     for step in range(steps):
-        total = float(optimiser.step(closure))  # type: ignore[no-untyped-call]
+        total = float(optimiser.step(closure).detach())  # type: ignore[no-untyped-call]
         if not math.isfinite(total):
             raise RunError(f"the loss is {total} after {step} steps: give a smaller style weight than {style_weight:g}")
         advance(step + 1, steps)

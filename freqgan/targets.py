@@ -55,6 +55,13 @@ class TargetLayout:
         return columns
 
     @property
+    def shape(self) -> dict[str, int]:
+        """What decides the shapes of networks beside the classes, of packed targets; nothing of labels alone."""
+        caption = {"caption": self.caption, "caption_width": self.caption_width, "caption_layers": self.caption_layers}
+        shape = {"embedding": self.embedding, "features": self.features, **(caption if self.caption else {})}
+        return {"shown": 1} | {name: number for name, number in shape.items() if number} if self.packed else {}
+
+    @property
     def width(self) -> int:
         """The columns of a packed target in all."""
         return int(self.classes > 0) + self.embedding + self.features + self.caption + 1

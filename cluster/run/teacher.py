@@ -117,7 +117,8 @@ def shape_of(settings: RunSettings) -> dict[str, Any]:
     dump = settings.model_dump(mode="json")
     flow = dump["flow"]
     networks = {f"flow.{key}": flow[key] for key in ("coarse_network", "band_network")}
-    return {key: dump[key] for key in SHAPING} | networks | {"flow.guide_at": flow["guide_at"]}
+    others = {"flow.guide_at": flow["guide_at"], "conditioning": settings.target_layout.shape}
+    return {key: dump[key] for key in SHAPING} | networks | others
 
 
 def check_shape(students: RunSettings, teacher: RunSettings, teacher_run: str) -> None:

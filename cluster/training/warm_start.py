@@ -33,7 +33,7 @@ def shape_of(settings: RunSettings) -> dict[str, Any]:
     """Return what must be equal for one model to begin with the state of another."""
     dump = settings.model_dump(mode="json")
     kinds = {gan.name: gan.kind for gan in settings.band_plan().gans}
-    shape = {key: dump[key] for key in SHAPING} | {"experts": kinds}
+    shape = {key: dump[key] for key in SHAPING} | {"experts": kinds, "conditioning": settings.target_layout.shape}
     for kind, names in SHAPING_OF_KIND.items():
         used = kind in kinds.values() or (kind == "gan" and settings.system == "fusion")
         shape |= {name: _value(dump, name) if used else None for name in names}

@@ -31,6 +31,8 @@ def test_flow_experts_begin_with_the_weights_of_others(small_shards: Path, tmp_p
 @pytest.mark.parametrize(
     ("changes", "different"),
     [
+        ({**FLOWS, "conditioning": {"kinds": "caption"}}, "conditioning"),
+        ({**FLOWS, "conditioning": {"drop": 0.5, "embedding_length": 3}}, ""),
         ({**FLOWS, "experts": {"low": "flow"}}, "experts"),
         ({**FLOWS, "flow": {**TINY_FLOW, "guide_at": 0.1}}, "flow.guide_at"),
         ({**FLOWS, "flow": {**TINY_FLOW, "band_network": {"width": 12}}}, "flow.band_network"),

@@ -616,6 +616,10 @@ def generate_command(
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
         best=best, at_images=at_images, save_vectors=save_vectors,
     )  # fmt: skip
+    if interpolate is None and frames != 16:
+        raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")
+    if mix is None and (at != 1 or mix_by != "noise"):
+        raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
     if sum(way is not None for way in (vectors, interpolate, mix)) > 1:
         raise InputError("--vectors, --interpolate and --mix are three ways to choose the noise: leave all but one out")
     if vectors is not None:

@@ -7,6 +7,7 @@ sorted, then permuted by a fixed seed so that classes mix, and times and owners 
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from cluster.data.image_tables import NO_COLUMNS, TableColumns
 from cluster.data.sampler import permutation
 from cluster.data.shard_index import INDEX_NAME, Progress, mapped, with_checksums, write_index
 from cluster.data.shards import Shard, read_shard
+from cluster.data.targets import checked_members
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError, RunError
 
@@ -121,15 +123,19 @@ def _check_destination(target: Folder) -> None:
 def _samples(files: ImageFiles, described: Description, progress: Progress) -> Iterator[dict[str, str | bytes]]:
     """Return the samples in the order of writing, as webdataset wants them; each image is decoded once, to check it.
 
-    After one that cannot be decoded, the others are only looked at, so that one error names all of them.
+    So is what lies beside it. After one that cannot be read, the others are only looked at, so that one error names all
+    of them.
     """
     total = len(described.images)
     damaged: list[str] = []
+    length: int | None = None
     for number, index in enumerate(permutation(total, _SHUFFLE_SEED, "pack").tolist()):
         name = described.images[index]
         data = files.read(name)
         try:
             decode_image(data, f"{name} in {files.url}")
+            members = described.members(name, files)
+            length = checked_members(members, f"{posixpath.splitext(name)[0]} in {files.url}", length)
         except InputError as error:
             damaged.append(str(error))
         progress(number + 1, total)
@@ -138,13 +144,13 @@ def _samples(files: ImageFiles, described: Description, progress: Progress) -> I
         sample: dict[str, str | bytes] = {"__key__": f"{number:08d}", image_format(data) or "": data}
         if described.labels is not None:
             sample["cls"] = str(described.labels[index]).encode()
-        sample |= described.members(name, files)
+        sample.update(members)
         yield sample
     if len(damaged) > 1:
         more = f"\n  and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
-        raise InputError(
-            f"{len(damaged)} of {total} images cannot be packed:\n  " + "\n  ".join(sorted(damaged)[:MOST_NAMED]) + more
-        )
+        named = "\n  ".join(sorted(damaged)[:MOST_NAMED])
+        what = "images" if not described.counts() else "images, or what lies beside them,"
+        raise InputError(f"{len(damaged)} of {total} {what} cannot be packed:\n  {named}{more}")
     if damaged:
         raise InputError(damaged[0])
 

@@ -25,7 +25,7 @@ from cluster.data.shard_index import damaged
 from cluster.data.shard_store import UnusableError
 from cluster.data.shards import Sample, Shard, ShardSet
 from cluster.storage.folder import split_object
-from freqgan.errors import FreqganError, InputError, counted
+from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.model.conditioning_settings import ConditioningSettings
 from freqgan.seeds import derive_seed
 from freqgan.targets import TargetLayout
@@ -312,8 +312,11 @@ def _text_in(data: bytes, name: str) -> str:
 
 def _json_of(files: SampleFiles) -> dict[str, Any]:
     """Return the fields of the .json member; UnusableError where there are none."""
-    name = files.name_of(_FIELDS)
-    text = _text_in(files.bytes_of(_FIELDS), name)
+    return _fields_in(files.bytes_of(_FIELDS), files.name_of(_FIELDS))
+
+
+def _fields_in(data: bytes, name: str) -> dict[str, Any]:
+    text = _text_in(data, name)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -382,6 +385,32 @@ def vector_length(shard: Shard, sample: Sample, source: str = _VECTORS) -> int |
         return None
 
 
+def checked_members(members: Mapping[str, bytes], name: str, length: int | None) -> int | None:
+    """Return the length of the vector among files beside an image, or ``length`` where there is none.
+
+    Args:
+        members: the files by extension.
+        name: of the image without its extension, for errors.
+        length: of the vectors beside other images; None for the first.
+
+    Raises:
+        UnusableError: a file that cannot be read, or a vector of another length.
+
+    """
+    for extension, data in members.items():
+        file = f"{name}, .{extension}"
+        if extension == _VECTORS:
+            there = len(vector_in(data, file))
+            if length is not None and there != length:
+                raise UnusableError(f"{file} has {counted(there, 'number')}, and others have {length}: make them equal")
+            length = there
+        elif extension == _TEXTS:
+            _text_in(data, file)
+        else:
+            _fields_in(data, file)
+    return length
+
+
 def check_members(index: ShardSet, layout: TargetLayout, settings: ConditioningSettings) -> None:
     """Raise an error unless every image has what targets are read from.
 
@@ -393,7 +422,10 @@ def check_members(index: ShardSet, layout: TargetLayout, settings: ConditioningS
     for extension in needed_members(layout, settings):
         _check_coverage(index, extension)
     if layout.embedding:
+        _check_fields(index, "embedding", settings.embedding, embedding_of)
         _check_length(index, layout.embedding, settings.embedding)
+    if layout.caption:
+        _check_fields(index, "caption", settings.caption, caption_of)
 
 
 def _check_coverage(index: ShardSet, extension: str) -> None:
@@ -411,6 +443,27 @@ def _check_coverage(index: ShardSet, extension: str) -> None:
             f"conditioning: {part} is in .{extension} beside the images, and {len(lacking)} of {index.sample_count} "
             f"images have none, the first is {sample.image_name} in {shard.url}; add what is missing, or leave "
             f"{'the field' if extension == _FIELDS else part} out of conditioning"
+        )
+
+
+def _check_fields(index: ShardSet, part: str, source: str, read: Callable[[SampleFiles, str], object]) -> None:
+    """Raise InputError where the fields that ``source`` names are in none of the first samples: a name is misspelt."""
+    if not source.startswith(f"{_FIELDS}:"):
+        return
+    failures: list[UnusableError] = []
+    for shard, sample in islice(_samples(index), _TRIED):
+        try:
+            read(stored_files(shard, sample), source)
+        except UnusableError as error:
+            failures.append(error)
+        except FreqganError:  # damage, which is met when it is read
+            return
+        else:
+            return
+    if failures:
+        raise InputError(
+            f"conditioning.{part}: {source} can be read of none of the first {counted(len(failures), 'image')}: "
+            f"{first_line(failures[0])}; name fields that all of them have"
         )
 
 

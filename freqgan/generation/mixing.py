@@ -76,11 +76,19 @@ def is_coarse(band: Band, level: int) -> bool:
 
 def check_level(chain: Chain, level: int) -> None:
     """Raise InputError unless some experts make bands up to LL of ``level``, and others bands beyond it."""
-    sides = {is_coarse(band, level) for gan in chain.plan.gans for band in gan.bands}
-    if not 1 <= level <= chain.settings.levels or sides != {True, False}:
-        levels = chain.settings.levels
-        known = f"levels 1 (finest) to {levels}" if levels and chain.plan.gans else "no experts of bands"
-        raise InputError(f"--at {level}: the model has {known}; coarse and fine bands of two images need both")
+    if not 1 <= level <= chain.settings.levels or not _splits(chain, level):
+        fitting = [q for q in range(1, chain.settings.levels + 1) if _splits(chain, q)]
+        if not fitting:
+            raise InputError("--mix: the model has no experts of coarse and of fine bands, whose noises could be mixed")
+        raise InputError(
+            f"--at {level}: the picture up to LL of level {level} and the detail beyond it are to be of two images; "
+            f"give --at {' or '.join(map(str, fitting))}"
+        )
+
+
+def _splits(chain: Chain, level: int) -> bool:
+    """Return whether there are bands up to LL of ``level`` and bands beyond it."""
+    return {is_coarse(band, level) for gan in chain.plan.gans for band in gan.bands} == {True, False}
 
 
 def mixed_noises(chain: Chain, coarse: Draws, fine: Draws, level: int) -> Draws:

@@ -15,6 +15,7 @@ from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.pixels import to_pixels
+from launch.commands.generate import write_grid
 from launch.console.text import images_text
 from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
@@ -68,7 +69,10 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
 
     """
     if request.count is not None or request.targets.given:
-        raise InputError("--vectors FILE holds how many images there are, and what they show: leave that out")
+        raise InputError(
+            "--vectors FILE holds how many images there are and what they show: leave out --count, --class, --vector, "
+            "--prompt and --like"
+        )
     if request.generation.given:
         raise InputError(
             "--vectors FILE holds how its images are generated: leave out --evaluations, --solver, "
@@ -78,12 +82,14 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
     checkpoint, model, folder = request.open(note)
     stored = read_draws(vectors, model)
     model.set_generation(stored.generation)
-    count = 0
+    count, shown = 0, []
     for draws in stored.blocks:
         images = model.draw(draws).images
+        shown.append(to_pixels(images).numpy())
         names = [f"{number:05d}" for number in range(count, count + len(images))]
         _write_pictures(folder, names, images, model.settings.bit_depth)
         count += len(images)
+    write_grid(folder, shown)
     return f"{images_text(count)} of step {checkpoint.step}, from {vectors}, in {folder.url}"
 
 

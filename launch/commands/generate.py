@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from cluster.data.decoding import Pixels
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.draws_file import DRAWS, pack_draws
+from cluster.storage.folder import Folder
 from freqgan.errors import InputError, nearest
 from freqgan.generation.synthesiser import BLOCK, Draws, Generated, Synthesiser
 from freqgan.generation.targets import targets_for
@@ -22,6 +23,8 @@ PARTS = ("image", "chain", "companion")
 """The blended image, the image of the chain of bands alone, and the companion's, the other generator's, alone."""
 GRID = "grid.png"
 GRID_COUNT = 64
+GRID_SIDE = 32
+"""Pixels that an image of the grid has at least along a side."""
 
 
 def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
@@ -57,10 +60,16 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
             batches.append(to_pixels(images).numpy())
     if request.save_vectors:
         folder.write(DRAWS, pack_draws(blocks, model.settings.generation))
-    folder.write(GRID, encode_png(tile(np.concatenate(batches)[:GRID_COUNT])))
+    write_grid(folder, batches)
     steps = set(checkpoint.stage_steps.values())
     step = f"steps {min(steps)} to {max(steps)}" if len(steps) > 1 else f"step {checkpoint.step}"
     return f"{images_text(count)} of {step}, seed {request.seed}, in {folder.url}"
+
+
+def write_grid(folder: Folder, batches: Sequence[Pixels]) -> None:
+    """Write the first 64 of images (B, C, N, N) as one picture, small ones enlarged."""
+    pixels = np.concatenate(batches)[:GRID_COUNT]
+    folder.write(GRID, encode_png(tile(pixels, scale=max(1, GRID_SIDE // pixels.shape[-1]))))
 
 
 def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, first: int, count: int) -> Draws:

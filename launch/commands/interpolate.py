@@ -18,6 +18,7 @@ from launch.settings.image_request import ImageRequest
 
 STRIP, GIF, WEBP = "strip.png", "interpolation.gif", "interpolation.webp"
 FRAME_MS = 80
+STRIP_SIDE = 64
 SCALE_TO = 128
 
 
@@ -36,7 +37,8 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
     images = torch.cat([model.draw(way.rows(slice(i, i + BLOCK))).images for i in range(0, frames, BLOCK)])
     for number, pixels in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
         folder.write(f"{number:05d}.png", encode_png(to_image(pixels)))
-    folder.write(STRIP, encode_png(tile(to_pixels(images).numpy(), frames)))
+    scale = max(1, STRIP_SIDE // images.shape[-1])
+    folder.write(STRIP, encode_png(tile(to_pixels(images).numpy(), frames, scale=scale)))
     for name, kind in ((GIF, "GIF"), (WEBP, "WEBP")):
         folder.write(name, animation(images, kind))
     return f"{frames} frames from seed {seeds[0]} to seed {seeds[1]}, {STRIP}, {GIF} and {WEBP} in {folder.url}"

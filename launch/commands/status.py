@@ -78,6 +78,8 @@ def run_facts(run: str) -> list[tuple[str, str]]:
         facts.append(("last checkpoint", f"step {checkpoint.step:,}{f', {duration_text(age_s)} ago' if age_s else ''}"))
         facts += [("passed over", text) for text in checkpoint.notes]
         facts += _class_facts(checkpoint.class_names)
+        if kinds_shown := checkpoint.settings.conditioning.kinds:
+            facts.append(("shown", ", ".join(kinds_shown)))
         failures = parse_failures(read_lines(folder, FAILURES))
     kinds = Counter(failure.decision for failure in failures)
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))

@@ -191,7 +191,7 @@ def _by_bands(options: StyleOptions) -> Method:
         stored = to_pixels(blended, depth)
         if strengths.is_full and mask is None:
             deviation = band_deviation(from_pixels(stored).double(), texture, transform)
-            text += f"; energy of every band within {100 * deviation:.2g} % of the style's"
+            text += f"; energy of every band within {100 * deviation:.1f} % of the style's"
         return Styled(stored, text)
 
     return run

@@ -87,11 +87,10 @@ class GenerationOptions:
                 "it out, or train with flow.guide_at=0.2"
             )
         if self.label_guidance and not (settings.target_drop and (flows or settings.conditioning.kinds)):
-            kinds = ",".join(settings.conditioning.kinds) or "none"
             raise InputError(
-                f"--label-guidance {self.label_guidance:g}: the model has classes={settings.classes} and "
-                f"conditioning={kinds}, and saw all but {settings.target_drop:.0%} of images with targets: it "
-                "has not learned to do without; leave it out, or train with conditioning=class conditioning.drop=0.1"
+                f"--label-guidance {self.label_guidance:g}: the model was shown the targets of all its images, or has "
+                f"none (classes={settings.classes}), and has not learned to do without; leave it out, or train with "
+                "conditioning=class, which leaves out those of a tenth (conditioning.drop)"
             )
 
 

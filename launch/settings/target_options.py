@@ -53,12 +53,18 @@ class TargetOptions:
             labels=None if label is None else torch.full((count,), label),
             embedding=None if self.vector is None else _rows(read_vectors(self.vector), self.vector, first, count),
             features=None if self.like is None else features_like(self.like, checkpoint).expand(count, -1),
-            captions=None if self.prompt is None else [self.prompt] * count,
+            captions=None if self.prompt is None else [_text(self.prompt)] * count,
         )
 
 
 NO_TARGETS = TargetOptions()
 """Leaves all open."""
+
+
+def _text(prompt: str) -> str:
+    if not prompt.strip():
+        raise InputError("--prompt is empty: give a text, or leave it out")
+    return prompt
 
 
 def features_like(url: str, checkpoint: Checkpoint) -> Tensor:

@@ -224,3 +224,25 @@ def test_tables_that_do_not_fit(pictures: Path, tmp_path: Path, capsys: Capsys, 
 def test_columns_without_a_table(pictures: Path, tmp_path: Path, capsys: Capsys) -> None:
     told = refused(run_command(capsys, "shards", "pack", pictures, tmp_path / "out", "--caption-column", "text"))
     assert "there is none: give it by --table, or put metadata.csv into" in told
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"1.npy": npy_bytes([0.0, 1.0, 2.0])}, r"1 in .*, \.npy has 3 numbers, and others have 2|others have 3"),
+        ({"1.npy": npy_bytes([0.0, 1.0])[:90]}, r"1 in .*, \.npy"),
+        ({"1.txt": b"\xff\xfe\xff"}, r"1 in .*, \.txt is no UTF-8 text"),
+        ({"1.json": b"{"}, r"1 in .*, \.json is no JSON"),
+        ({"0.txt": b"\xff", "1.txt": b"\xff"}, "2 of 2 images, or what lies beside them, cannot be packed"),
+    ],
+)
+def test_files_beside_images_are_looked_at(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(2):
+        (source / f"{number}.png").write_bytes(image_bytes(number, "PNG"))
+        (source / f"{number}.npy").write_bytes(npy_bytes([float(number), 1.0]))
+    for name, content in files.items():
+        (source / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        pack(str(source), str(tmp_path / "shards"))

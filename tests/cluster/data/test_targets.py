@@ -412,6 +412,11 @@ def test_an_unusable_member_leaves_out_its_image(tmp_path: Path) -> None:
             r"has 3 numbers; set conditioning\.embedding_length=3$",
         ),
         ({"kinds": "embedding", "embedding_length": 5, "embedding": "bin"}, "'bin' cannot be read; give npy, or json"),
+        (
+            {"kinds": "embedding", "embedding_length": 5, "embedding": "json:age,foo"},
+            r"embedding: json:age,foo can be read of none of the first 8 images: .*no field 'foo'.*name fields",
+        ),
+        ({"kinds": "caption", "caption": "json:bar"}, r"caption: json:bar can be read of none .*no field 'bar'"),
         ({"kinds": "caption", "caption": "npy"}, "'npy' cannot be read; give txt, or json"),
     ],
 )

@@ -98,11 +98,18 @@ def test_mixed_coefficients_are_of_two_images_each_made_for_itself() -> None:
         torch.testing.assert_close(bands[band], fine[band], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("changes", "level"), [({}, 2), ({}, 0), ({"plan": {"bands": "none"}}, 1)])
-def test_a_level_that_is_not_there_is_refused(changes: dict[str, Any], level: int) -> None:
+@pytest.mark.parametrize(
+    ("changes", "level", "message"),
+    [
+        ({}, 2, "give --at 1"),
+        ({"levels": 2}, 0, "give --at 1 or 2"),
+        ({"plan": {"bands": "none"}}, 1, "--mix: the model"),
+    ],
+)
+def test_a_level_that_is_not_there_is_refused(changes: dict[str, Any], level: int, message: str) -> None:
     model = model_of(**changes)
     first, second = pair(model)
-    with pytest.raises(InputError, match=f"--at {level}: the model has"):
+    with pytest.raises(InputError, match=message):
         mixed_noises(model.chain, first, second, level)
 
 

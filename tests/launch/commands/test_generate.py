@@ -163,7 +163,7 @@ def test_a_way_between_two_images(kind: str, capsys: Capsys, request: pytest.Fix
     for number, end in ((0, ends[0]), (4, ends[1])):
         (tmp_path / "end.png").write_bytes(end)
         assert difference(out / f"{number:05d}.png", tmp_path / "end.png") <= 1
-    assert Image.open(out / "strip.png").size == (5 * 16, 16)
+    assert Image.open(out / "strip.png").size == (5 * 64, 64)
     for name in ("interpolation.gif", "interpolation.webp"):
         animation = Image.open(out / name)
         assert animation.size == (128, 128)
@@ -197,7 +197,7 @@ def test_the_picture_of_one_with_the_detail_of_another(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--mix", 1, 2, "--at", 3), "--at 3: the model has levels 1 (finest) to 1"),
+        (("--mix", 1, 2, "--at", 3), "--at 3: the picture up to LL of level 3"),
         (("--mix", 1, 2, "--mix-by", "nose"), "no way is called so (did you mean noise"),
         (("--mix", 1, 2, "--count", 65), "at most 64 are mixed at once"),
         (("--mix", 1, 2, "--seed", 3), "--mix and --seed"),
@@ -205,6 +205,9 @@ def test_the_picture_of_one_with_the_detail_of_another(
         (("--interpolate", 1, 2, "--part", "chain"), "--interpolate and --part"),
         (("--interpolate", 1, 2, "--mix", 1, 2), "three ways to choose the noise"),
         (("--interpolate", 1, 2, "--frames", 1), "--frames"),
+        (("--count", 1, "--frames", 9), "--frames 9 without --interpolate"),
+        (("--count", 1, "--mix-by", "coefficients"), "without --mix"),
+        (("--count", 1, "--prompt", " "), "--prompt is empty"),
         ((), "how many images? Give --count"),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_model_of_gans_has_no_use_for_them(
         (["--guidance", "nan"], "no finite number"),
         (["--shift", 0], "0.0 is not above 0"),
         (["--label-guidance", -1], "label-guidance"),
-        (["--label-guidance", 1], "--label-guidance 1: the model has classes=0 and conditioning=none"),
+        (["--label-guidance", 1], "--label-guidance 1: the model was shown the targets of all its images, or has none"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

@@ -256,8 +256,8 @@ def test_generating_writes_pictures_and_a_grid(capsys: Capsys, run_folder: Path,
     assert names == [*(f"{i:05d}.png" for i in range(70)), "grid.png"]
     first = np.asarray(Image.open(tmp_path / "out" / "00009.png"))
     grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
-    assert (first.shape, grid.shape) == ((16, 16, 3), (128, 128, 3))
-    assert np.array_equal(grid[16:32, 16:32], first)
+    assert (first.shape, grid.shape) == ((16, 16, 3), (256, 256, 3))  # twice as large
+    assert np.array_equal(grid[32:64:2, 32:64:2], first)
     fewer = run_command(capsys, "generate", run_folder, "--count", 69, "--out", tmp_path / "out")
     assert "out holds 1 more .png files, which are left as they are, such as 00069.png" in fewer.err
 

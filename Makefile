@@ -6,9 +6,7 @@ INSTALLED := $(VENV)/installed
 RUN := $(BIN)/python -m
 DEMO := build/demo
 # All tests with a Ray cluster are one process's, so that there is one cluster; of the others each file (tests/conftest.py).
-# One process more than there are cores: those with Ray wait for other processes much of their time.
-PROCESSES := $(shell $(PYTHON) -c "import os; print(min(4, 1 + len(getattr(os, 'sched_getaffinity', lambda _: [0])(0))))")
-IN_PARALLEL := --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 SLOWEST := --durations=40 --durations-min=2
 
 .PHONY: demo test test-all bench chaos soak hosts plans damage corpus storage-faults ceph object-stores epochs every-transform training-digests companions conditioning retraining islands fusion lint types docs clean

@@ -68,7 +68,7 @@ def run_captions(folder: Path, images: int, say: Callable[[str], None], *changes
     rng = np.random.default_rng(7)
     every = scenes()
     judged = [every[i] for i in rng.integers(0, len(every), 12_000)]
-    judge = train_classifier(images_of(judged, 1), answers(judged), ANSWERS, steps=1200)
+    judge = train_classifier(images_of(judged, 1), answers(judged), ANSWERS, steps=1200, width=16)
     new, known = ([s for s in every if s.is_held_out == out] for out in (True, False))
     chosen = {what: [group[i] for i in rng.integers(0, len(group), GENERATED)] for what, group in
               (("known", known), ("held out", new))}  # fmt: skip

@@ -15,10 +15,10 @@ WIDTH = 48
 class Classifier(nn.Module):
     """Residual blocks on halved grids, their mean, and a linear head for each question, of so many answers."""
 
-    def __init__(self, channels: int, side: int, answers: Sequence[int]) -> None:
+    def __init__(self, channels: int, side: int, answers: Sequence[int], width: int = WIDTH) -> None:
         super().__init__()
         stages = 2 if side <= 16 else 3
-        widths = [WIDTH * 2**i for i in range(stages)]
+        widths = [width * 2**i for i in range(stages)]
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.first = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths)
         self.second = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths)
@@ -37,10 +37,12 @@ class Classifier(nn.Module):
         return [head(features) for head in self.heads]
 
 
-def train_classifier(images: Tensor, answers: Tensor, counts: Sequence[int], *, steps: int) -> Classifier:
+def train_classifier(
+    images: Tensor, answers: Tensor, counts: Sequence[int], *, steps: int, width: int = WIDTH
+) -> Classifier:
     """A classifier of images (N, C, h, w) in [-1, 1] with the answers (N, questions)."""
     torch.manual_seed(0)
-    network = Classifier(images.shape[1], images.shape[-1], counts)
+    network = Classifier(images.shape[1], images.shape[-1], counts, width)
     adam = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-3, total_steps=steps)
     rng = torch.Generator().manual_seed(0)

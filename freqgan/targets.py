@@ -65,3 +65,8 @@ class TargetLayout:
     def width(self) -> int:
         """The columns of a packed target in all."""
         return int(self.classes > 0) + self.embedding + self.features + self.caption + 1
+
+
+def encoded_caption(text: str, most: int) -> bytes:
+    """Return the UTF-8 of ``text`` without white space at its ends, at most ``most`` bytes, cut at a whole letter."""
+    return text.strip().encode()[:most].decode(errors="ignore").encode()

@@ -554,14 +554,19 @@ Interpolation = Annotated[
     tuple[int, int] | None,
     typer.Option(metavar="A B", help="the way from the first image of seed A to that of seed B, and animations"),
 ]
+Frames = Annotated[int | None, typer.Option(min=2, show_default="16", help="pictures of --interpolate, ends included")]
 Mixture = Annotated[
     tuple[int, int] | None,
     typer.Option(metavar="COARSE FINE", help="the pictures of seed COARSE with the detail of seed FINE"),
 ]
-MixLevel = Annotated[int, typer.Option(min=1, help="level of --mix: up to its low band the picture is of COARSE")]
+MixLevel = Annotated[
+    int | None,
+    typer.Option(min=1, show_default="1", help="level of --mix: up to its low band the picture is of COARSE"),
+]
 MixBy = Annotated[
-    str,
+    str | None,
     typer.Option(
+        show_default="noise",
         metavar="[noise|coefficients]",
         help="of noise, the chain makes detail that fits; finished coefficients put together do not fit",
     ),
@@ -593,10 +598,10 @@ def generate_command(
     save_vectors: SaveVectors = False,
     truncation: Truncation = 1.0,
     interpolate: Interpolation = None,
-    frames: Annotated[int, typer.Option(min=2, help="pictures of --interpolate, ends included")] = 16,
+    frames: Frames = None,
     mix: Mixture = None,
-    at: MixLevel = 1,
-    mix_by: MixBy = "noise",
+    at: MixLevel = None,
+    mix_by: MixBy = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -616,9 +621,9 @@ def generate_command(
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
         best=best, at_images=at_images, save_vectors=save_vectors,
     )  # fmt: skip
-    if interpolate is None and frames != 16:
+    if interpolate is None and frames is not None:
         raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")
-    if mix is None and (at != 1 or mix_by != "noise"):
+    if mix is None and (at is not None or mix_by is not None):
         raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
     if sum(way is not None for way in (vectors, interpolate, mix)) > 1:
         raise InputError("--vectors, --interpolate and --mix are three ways to choose the noise: leave all but one out")
@@ -629,11 +634,11 @@ def generate_command(
     elif interpolate is not None:
         from launch.commands.interpolate import interpolate as write_frames
 
-        print(write_frames(request, interpolate, frames, _note))
+        print(write_frames(request, interpolate, frames or 16, _note))
     elif mix is not None:
         from launch.commands.mix import mix as write_mixed
 
-        print(write_mixed(request, mix, at, mix_by, _note))
+        print(write_mixed(request, mix, at or 1, mix_by or "noise", _note))
     else:
         from launch.commands.generate import generate
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -28,7 +28,7 @@ from cluster.storage.folder import split_object
 from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.model.conditioning_settings import ConditioningSettings
 from freqgan.seeds import derive_seed
-from freqgan.targets import TargetLayout
+from freqgan.targets import TargetLayout, encoded_caption
 
 NO_LABEL = -1
 LABELS = np.iinfo(np.int64)
@@ -37,6 +37,7 @@ MOST_BYTES = 64 * 2**20
 """Of one member; no vector and no text is larger."""
 
 Row = NDArray[np.float32]
+Found = TypeVar("Found")
 
 _SEEDS = 2**63
 _NUMERIC = "biuf"
@@ -44,7 +45,7 @@ _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 """Of the length of a .npy file's header, by version; others have fields, and no numbers alone."""
 _VECTORS, _TEXTS, _FIELDS = MEMBER_EXTENSIONS
 _TRIED = 8
-"""Samples whose vectors are looked at before a training, until one of them can be read."""
+"""Samples that are looked at before a training, until what is asked for can be read of one."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,12 @@ def embedding_of(files: SampleFiles, source: str) -> Row:
 
 
 def vector_in(data: bytes, name: str) -> Row:
-    """Return the numbers of a .npy file in C order, (n,); UnusableError naming ``name`` where it is none.
+    """Return the numbers of a .npy file in C order, (n,); UnusableError naming ``name`` where it is none."""
+    return array_in(data, name).ravel()
+
+
+def array_in(data: bytes, name: str) -> Row:
+    """Return the numbers of a .npy file in its shape (...); UnusableError naming ``name`` where it is none.
 
     The header is read before anything is allocated, and no object is ever unpickled.
     """
@@ -277,9 +283,9 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _as_float32(values: NDArray[Any]) -> Row:
-    """Return ``values`` (...) as (n,); those beyond the type become infinite, which is refused later."""
+    """Return ``values`` (...); those beyond the type become infinite, which is refused later."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(np.float32).ravel()
+        return values.astype(np.float32)
 
 
 def caption_of(files: SampleFiles, source: str) -> str:
@@ -297,8 +303,7 @@ def caption_of(files: SampleFiles, source: str) -> str:
 
 def caption_bytes(text: str, most: int) -> NDArray[np.uint8]:
     """Return the UTF-8 of ``text`` (n,), without white space at its ends and cut to ``most`` bytes of whole letters."""
-    cut = text.strip().encode()[:most].decode(errors="ignore")
-    return np.frombuffer(cut.encode(), np.uint8)
+    return np.frombuffer(encoded_caption(text, most), np.uint8)
 
 
 def _text_in(data: bytes, name: str) -> str:
@@ -343,7 +348,7 @@ def _numbers(value: Any, field: str, files: SampleFiles) -> Row:
         raise UnusableError(
             f"the field {field!r} of {files.name_of(_FIELDS)} is no number and no list of numbers ({error})"
         ) from error
-    return _as_float32(values)
+    return _as_float32(values).ravel()
 
 
 def _text(value: Any, field: str, files: SampleFiles) -> str:
@@ -422,10 +427,9 @@ def check_members(index: ShardSet, layout: TargetLayout, settings: ConditioningS
     for extension in needed_members(layout, settings):
         _check_coverage(index, extension)
     if layout.embedding:
-        _check_fields(index, "embedding", settings.embedding, embedding_of)
         _check_length(index, layout.embedding, settings.embedding)
     if layout.caption:
-        _check_fields(index, "caption", settings.caption, caption_of)
+        _first_readable(index, "caption", settings.caption, caption_of)
 
 
 def _check_coverage(index: ShardSet, extension: str) -> None:
@@ -446,38 +450,36 @@ def _check_coverage(index: ShardSet, extension: str) -> None:
         )
 
 
-def _check_fields(index: ShardSet, part: str, source: str, read: Callable[[SampleFiles, str], object]) -> None:
-    """Raise InputError where the fields that ``source`` names are in none of the first samples: a name is misspelt."""
-    if not source.startswith(f"{_FIELDS}:"):
-        return
-    failures: list[UnusableError] = []
+def _first_readable(
+    index: ShardSet, part: str, source: str, read: Callable[[SampleFiles, str], Found]
+) -> tuple[str, Found] | None:
+    """Return the first image's name, of a few, of which ``source`` can be read, and what it holds.
+
+    None where all are damaged: that is met when they are trained on. InputError where the fields that ``source`` names
+    are in none of them: a name is misspelt.
+    """
+    failures: list[FreqganError] = []
     for shard, sample in islice(_samples(index), _TRIED):
         try:
-            read(stored_files(shard, sample), source)
-        except UnusableError as error:
+            return f"{sample.image_name} in {shard.url}", read(stored_files(shard, sample), source)
+        except FreqganError as error:
             failures.append(error)
-        except FreqganError:  # damage, which is met when it is read
-            return
-        else:
-            return
-    if failures:
+    if source.startswith(f"{_FIELDS}:") and all(isinstance(error, UnusableError) for error in failures):
         raise InputError(
             f"conditioning.{part}: {source} can be read of none of the first {counted(len(failures), 'image')}: "
             f"{first_line(failures[0])}; name fields that all of them have"
         )
+    return None
 
 
 def _check_length(index: ShardSet, length: int, source: str) -> None:
     """Compare with the first vector that can be read; others are looked at when they are trained on."""
-    for shard, sample in islice(_samples(index), _TRIED):
-        there = vector_length(shard, sample, source)
-        if there is not None and there != length:
-            raise InputError(
-                f"conditioning.embedding_length: {length}, but the vector of {sample.image_name} in {shard.url} has "
-                f"{counted(there, 'number')}; set conditioning.embedding_length={there}"
-            )
-        if there is not None:
-            return
+    first = _first_readable(index, "embedding", source, embedding_of)
+    if first is not None and len(first[1]) != length:
+        raise InputError(
+            f"conditioning.embedding_length: {length}, but the vector of {first[0]} has "
+            f"{counted(len(first[1]), 'number')}; set conditioning.embedding_length={len(first[1])}"
+        )
 
 
 def _samples(index: ShardSet) -> Iterator[tuple[Shard, Sample]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.seeds import generator_for
-from freqgan.targets import TargetLayout
+from freqgan.targets import TargetLayout, encoded_caption
 
 
 class TargetParts(NamedTuple):
@@ -65,15 +65,15 @@ def targets_for(model: Synthesiser, seed: int, count: int, parts: TargetParts, f
     if parts.features is not None:
         rows[:, columns["features"]] = parts.features.to(rows)
     if parts.captions is not None:
-        rows[:, columns["caption"]] = torch.stack([encoded(text, layout.caption) for text in parts.captions]).to(rows)
+        rows[:, columns["caption"]] = torch.stack([_caption_row(text, layout.caption) for text in parts.captions]).to(
+            rows
+        )
     return rows
 
 
-def encoded(text: str, length: int) -> Tensor:
-    """Return the UTF-8 bytes of ``text``, (T,) float32 for T = ``length``, zeros behind them, cut at a character."""
-    data = text.strip().encode()[:length]
-    data = data.decode(errors="ignore").encode()
-    return torch.tensor(list(data.ljust(length, b"\0")), dtype=torch.float32)
+def _caption_row(text: str, length: int) -> Tensor:
+    """Return the bytes of ``text``, (T,) float32 for T = ``length``, zeros behind them."""
+    return torch.tensor(list(encoded_caption(text, length).ljust(length, b"\0")), dtype=torch.float32)
 
 
 def _row(model: Synthesiser, seed: int, number: int, labels: Tensor | None, i: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.data.image_files import read_images
+from cluster.data.targets import array_in
 from cluster.evaluation.image_features import features_of
 from cluster.run.checkpoint import Checkpoint
 from cluster.storage.folder import split_object
@@ -92,22 +92,17 @@ def read_vectors(url: str) -> Tensor:
 
     """
     folder, name = split_object(url)
+    data = folder.read(name)
     try:
-        array = np.load(io.BytesIO(folder.read(name)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"--vector {url} is no .npy file of numbers ({error}); write one with numpy.save") from error
-    if (
-        not isinstance(array, np.ndarray)
-        or array.dtype.kind not in "biuf"
-        or array.ndim not in (1, 2)
-        or not array.size
-    ):
-        shape = getattr(array, "shape", None)
+        array = array_in(data, name)
+    except InputError as error:
+        raise InputError(f"--vector {url} is no .npy file of numbers ({error})") from error
+    if array.ndim not in (1, 2) or not array.size:
         raise InputError(
-            f"--vector {url} holds an array of shape {shape}, and one vector (d,) or several (n, d) of numbers are "
-            "wanted; write such with numpy.save"
+            f"--vector {url} holds an array of shape {array.shape}, and one vector (d,) or several (n, d) of numbers "
+            "are wanted; write such with numpy.save"
         )
-    return torch.from_numpy(np.atleast_2d(array).astype(np.float32))
+    return torch.from_numpy(np.atleast_2d(array).copy())
 
 
 def _rows(vectors: Tensor, url: str, first: int, count: int) -> Tensor:

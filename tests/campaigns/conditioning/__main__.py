@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--run", help="of mixing: a trained model")
     parser.add_argument("--at", type=int, default=1, help="of mixing: the level")
+    parser.add_argument("--encoder", action="store_true", help="of captions: a sentence encoder reads them")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -38,7 +39,9 @@ def main() -> int:
         elif arguments.part == "mixing":
             lines = mixing.rows_as_text(mixing.run_mixing(out, arguments.run, arguments.at, say))
         else:
-            lines = captions.rows_as_text(list(captions.run_captions(out, arguments.images, say)))
+            lines = captions.rows_as_text(
+                list(captions.run_captions(out, arguments.images, say, encoder=arguments.encoder))
+            )
     print("\n".join(lines))
     return 0
 

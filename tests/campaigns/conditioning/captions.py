@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.data.shard_index import index_shards
@@ -20,6 +21,7 @@ from freqgan.pixels import from_pixels, to_pixels
 from launch.drawing.grids import tile
 from launch.settings.load import load_settings
 from tests.campaigns.conditioning.classifier import right, train_classifier
+from tests.campaigns.conditioning.sentence_encoder import LENGTH, encoded_sentences
 from tests.campaigns.conditioning.shapes import ANSWERS, QUESTIONS, Scene, pictures, scenes, write_world
 from tests.support.runs import Events
 
@@ -34,14 +36,23 @@ class CaptionRow(NamedTuple):
     accuracy: dict[str, float]
 
 
-def settings_for(run: Path, data: str, images: int, *changes: str) -> RunSettings:
-    """Two flow experts of pictures of 32 x 32 pixels, with sentences."""
+Vectors = dict[str, NDArray[np.float32]]
+"""Sentence -> vector."""
+
+
+def settings_for(run: Path, data: str, images: int, vectors: Vectors | None, *changes: str) -> RunSettings:
+    """Two flow experts of pictures of 32 x 32 pixels, with sentences or their vectors."""
     base = [
-        f"run={run}", f"data={data}", "image_size=32", "levels=1", "classes=0", "conditioning=caption",
-        "conditioning.caption_bytes=48", f"images={images}", "statistics_images=2000", "checkpoint_every=100000",
-        "executor=inline", "augmentation.flip=false", "generation.label_guidance=0",
+        f"run={run}", f"data={data}", "image_size=32", "levels=1", "classes=0", f"images={images}",
+        "statistics_images=2000", "checkpoint_every=100000", "executor=inline", "augmentation.flip=false",
+        "generation.label_guidance=0",
     ]  # fmt: skip
-    return load_settings("demo", [*base, *changes])
+    shown = (
+        ["conditioning=caption", "conditioning.caption_bytes=48"]
+        if vectors is None
+        else ["conditioning=embedding", f"conditioning.embedding_length={LENGTH}"]
+    )
+    return load_settings("demo", [*base, *shown, *changes])
 
 
 def answers(chosen: list[Scene]) -> Tensor:
@@ -54,19 +65,36 @@ def images_of(chosen: list[Scene], seed: int) -> Tensor:
     return from_pixels(torch.from_numpy(pictures(chosen, seed)).permute(0, 3, 1, 2))
 
 
-def generated(model: Synthesiser, chosen: list[Scene], guidance: float) -> Tensor:
+def generated(model: Synthesiser, chosen: list[Scene], guidance: float, vectors: Vectors | None) -> Tensor:
     """Pictures (N, 3, h, w) of the sentences about scenes."""
     model.set_generation(model.settings.generation.model_copy(update={"label_guidance": guidance}))
-    targets = targets_for(model, 1, len(chosen), TargetParts(captions=[scene.text for scene in chosen]))
+    texts = [scene.text for scene in chosen]
+    if vectors is None:
+        parts = TargetParts(captions=texts)
+    else:
+        parts = TargetParts(embedding=torch.from_numpy(np.stack([vectors[text] for text in texts])))
+    targets = targets_for(model, 1, len(chosen), parts)
     return model.sample(1, len(chosen), targets=targets).images
 
 
-def run_captions(folder: Path, images: int, say: Callable[[str], None], *changes: str) -> Iterator[CaptionRow]:
-    """Train on sentences; have pictures of known and of new sentences judged by a classifier of real ones."""
-    data = write_world(folder / "data", WORLD)
+def run_captions(
+    folder: Path, images: int, say: Callable[[str], None], *changes: str, encoder: bool = False
+) -> Iterator[CaptionRow]:
+    """Train on sentences; have pictures of known and of new sentences judged by a classifier of real ones.
+
+    Args:
+        folder: for the data, the run and the pictures.
+        images: that are seen in training.
+        say: takes lines about the progress.
+        changes: of settings.
+        encoder: whether a sentence encoder reads the sentences; each expert reads their bytes otherwise.
+
+    """
+    every = scenes()
+    vectors = encoded_sentences([scene.text for scene in every]) if encoder else None
+    data = write_world(folder / "data", WORLD, vectors=vectors)
     index_shards(data)
     rng = np.random.default_rng(7)
-    every = scenes()
     judged = [every[i] for i in rng.integers(0, len(every), 12_000)]
     judge = train_classifier(images_of(judged, 1), answers(judged), ANSWERS, steps=1200, width=16)
     new, known = ([s for s in every if s.is_held_out == out] for out in (True, False))
@@ -75,17 +103,17 @@ def run_captions(folder: Path, images: int, say: Callable[[str], None], *changes
     for what, group in chosen.items():
         yield CaptionRow(f"real, {what}", _answered(judge, images_of(group, 2), group))
     yield CaptionRow("chance", {q: 1 / n for q, n in zip(QUESTIONS, ANSWERS, strict=True)})
-    train(settings_for(folder / "run", data, images, *changes), Events())
+    train(settings_for(folder / "run", data, images, vectors, *changes), Events())
     _, model = open_model(str(folder / "run"), note=say)
     for guidance in (0, 1, 3):
         for what, group in chosen.items():
-            made = generated(model, group, guidance)
+            made = generated(model, group, guidance, vectors)
             if guidance == 1:
                 picture = tile(to_pixels(made[:48]).numpy(), 12, scale=2, gap=2)
                 picture.save(folder / f"{what.replace(' ', '-')}.png")
             yield CaptionRow(f"guidance {guidance + 1}, {what}", _answered(judge, made, group))
     swapped = chosen["known"][1:] + chosen["known"][:1]
-    first, second = generated(model, chosen["known"], 1), generated(model, swapped, 1)
+    first, second = (generated(model, group, 1, vectors) for group in (chosen["known"], swapped))
     yield CaptionRow("the same noise, another sentence", _answered(judge, second, swapped))
     say(f"mean change of a pixel by another sentence: {float((first - second).abs().mean()):.3f} of a range of 2")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from launch.drawing.grids import encode_png
-from tests.support.shards import write_tar
+from tests.support.shards import npy_bytes, write_tar
 
 SIDE = 32
 COUNTS = ("one", "two")
@@ -92,8 +92,8 @@ def pictures(chosen: list[Scene], seed: int) -> NDArray[np.uint8]:
     return np.stack([draw(scene, rng) for scene in chosen])
 
 
-def write_world(folder: Path, count: int, seed: int = 0) -> str:
-    """Shards of ``count`` pictures of scenes that are not held out, with their sentences; their folder."""
+def write_world(folder: Path, count: int, seed: int = 0, vectors: dict[str, NDArray[np.float32]] | None = None) -> str:
+    """Write ``count`` pictures of scenes that are not held out, with their sentences and vectors; return the folder."""
     rng = np.random.default_rng(seed)
     shown = [scene for scene in scenes() if not scene.is_held_out]
     members: list[tuple[str, bytes]] = []
@@ -103,5 +103,7 @@ def write_world(folder: Path, count: int, seed: int = 0) -> str:
             (f"{number:05d}.png", encode_png(Image.fromarray(draw(scene, rng)))),
             (f"{number:05d}.txt", scene.text.encode()),
         ]
+        if vectors is not None:
+            members.append((f"{number:05d}.npy", npy_bytes(vectors[scene.text])))
     write_tar(folder / "shapes.tar", members)
     return str(folder)

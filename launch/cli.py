@@ -11,6 +11,7 @@ import typer
 
 from freqgan import __version__
 from freqgan.errors import InputError
+from freqgan.runtime.imports import uncollected
 from launch.console.exits import run_app
 
 if TYPE_CHECKING:
@@ -291,8 +292,8 @@ def _train(settings: RunSettings, address: str | None, *, dry_run: bool) -> None
 
     open_folder(settings.run)
     check_data(settings.data)
-    from launch.commands.train import run_training
-
+    with uncollected():
+        from launch.commands.train import run_training
     raise typer.Exit(run_training(settings, address))
 
 
@@ -640,8 +641,8 @@ def generate_command(
 
         print(write_mixed(request, mix, at or 1, mix_by or "noise", _note))
     else:
-        from launch.commands.generate import generate
-
+        with uncollected():
+            from launch.commands.generate import generate
         print(generate(request, _note))
 
 
@@ -910,8 +911,8 @@ def evaluate_command(
             generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
         )  # fmt: skip
         return
-    from launch.commands.evaluate import evaluate_command as evaluate
-
+    with uncollected():
+        from launch.commands.evaluate import evaluate_command as evaluate
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
         learned=learned, at_images=at_images, note=_note,

@@ -17,6 +17,7 @@ from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.training.train import train
 from freqgan.errors import InputError
+from freqgan.generation.likelihood import log_likelihoods
 from freqgan.pixels import to_pixels
 from tests.support.commands import run_command
 from tests.support.flows import TINY_FLOW
@@ -70,7 +71,13 @@ def test_bits_per_dimension_of_stored_images_are_those_of_the_gaussian(gaussian_
     assert "likelihoods of held-out images: 96 of 128" in notes
 
 
-@pytest.mark.usefixtures("brief_critic")
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likelihoods of all images with few steps on the way to the noise: for tests of what is done with them."""
+    monkeypatch.setitem(log_likelihoods.__wrapped__.__kwdefaults__, "steps", 4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("brief_critic", "few_steps")
 def test_evaluate_prints_and_stores_likelihoods(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
     flow_run(tmp_path / "run", small_shards, classes=2, plan=JOINT)
     (tmp_path / "more").mkdir()
@@ -99,6 +106,7 @@ def test_evaluate_prints_and_stores_likelihoods(capsys: Capsys, small_shards: Pa
         ({"experts": {}, "image_stage": {"enabled": True}}, ""),
     ],
 )
+@pytest.mark.usefixtures("few_steps")
 def test_what_else_is_printed(
     changes: dict[str, object], line: str, capsys: Capsys, small_shards: Path, tmp_path: Path
 ) -> None:
@@ -112,6 +120,7 @@ def test_what_else_is_printed(
     assert bool(out) == bool(line)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_training_images_that_are_gone_are_told(small_shards: Path, tmp_path: Path) -> None:
     shutil.copytree(small_shards, tmp_path / "shards")
     checkpoint = flow_run(tmp_path / "run", tmp_path / "shards", plan=JOINT)

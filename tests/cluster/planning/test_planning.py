@@ -223,7 +223,7 @@ def run_settings(**changes: object) -> RunSettings:
 
 
 def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = run_settings(levels=2)
+    settings = run_settings(plan={"bands": ["LL1", "HL1"]})
     work = counted_work(settings)
     assert counted_work(settings) == work
     said: list[str] = []

@@ -16,9 +16,10 @@ from cluster.data.sampler import BlockShuffle
 from cluster.data.shard_index import build_index, index_shards
 from cluster.data.targets import FeatureTable
 from cluster.evaluation.held_out import images_with_targets
-from cluster.evaluation.image_features import FOLDER, features_of, image_features
+from cluster.evaluation.image_features import FOLDER, image_features
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import DataSource, measure_statistics, open_source
+from cluster.run.feature_networks import features_of
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder
 from freqgan.errors import InputError, RunError

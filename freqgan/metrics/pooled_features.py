@@ -54,7 +54,7 @@ class SmallPicture:
     identity = f"pixels {PIXELS_SIDE}"
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Return pixels (B, C h w) in [-1, 1] of stored images (B, C, H, W), uint8 or uint16; h and w are at most 16."""
+        """Return pixels (B, C h w) in [-1, 1] of stored images (B, C, H, W), uint8 or uint16; h, w are at most 16."""
         return resized(from_pixels(images), 1, PIXELS_SIDE).flatten(1)
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cluster.data.image_files import read_images
-from cluster.run.checkpoints import open_model
 from cluster.run.draws_file import DRAWS, pack_draws, read_draws
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode

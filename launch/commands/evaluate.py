@@ -11,8 +11,9 @@ from rich.table import Table
 
 from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
-from cluster.run.checkpoints import has_checkpoints, open_model
+from cluster.run.checkpoints import has_checkpoints
 from cluster.run.free_run import find_free_run
+from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
 from freqgan.metrics.evaluation import Score

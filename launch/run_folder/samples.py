@@ -12,6 +12,7 @@ from contextlib import suppress
 from cluster.evaluation.background import BACKGROUND_NICENESS
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError
 from freqgan.pixels import to_pixels
@@ -70,7 +71,7 @@ def step_aside() -> None:
 
 def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
     """Write the grid of ``checkpoint`` into the folder of its run."""
-    generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
+    generated = synthesiser_of(checkpoint).sample(SAMPLE_SEED, SAMPLE_COUNT)
     grid = tile(to_pixels(generated.images).numpy())
     folder.write(_grid_name(checkpoint.images), encode_png(grid))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cluster.run.checkpoint import Checkpoint
-from cluster.run.checkpoints import open_model
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Synthesiser

@@ -571,6 +571,15 @@ MixBy = Annotated[
         help="of noise, the chain makes detail that fits; finished coefficients put together do not fit",
     ),
 ]
+ConditioningRun = Annotated[
+    str | None,
+    typer.Option(
+        "--conditioning-run",
+        metavar="RUN",
+        help="run whose images a model of conditioning.run follows",
+        show_default="that of its settings",
+    ),
+]
 Part = Annotated[
     str,
     typer.Option(
@@ -609,6 +618,7 @@ def generate_command(
     shift: Shift = None,
     label_guidance: LabelGuidance = None,
     part: Part = "image",
+    conditioning_run: ConditioningRun = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
@@ -619,7 +629,7 @@ def generate_command(
         run=run, out=out, count=count, seed=seed, truncation=truncation,
         targets=TargetOptions(category, vector, prompt, like),
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
-        best=best, at_images=at_images, save_vectors=save_vectors,
+        best=best, at_images=at_images, save_vectors=save_vectors, conditioning_run=conditioning_run,
     )  # fmt: skip
     if interpolate is None and frames is not None:
         raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")
@@ -880,6 +890,7 @@ def evaluate_command(
     over_condition_noise: OverConditionNoise = None,
     students: Students = None,
     at_images: AtImages = None,
+    conditioning_run: ConditioningRun = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -901,6 +912,7 @@ def evaluate_command(
 
     if over_evaluations is not None or over_condition_noise is not None or students is not None:
         given = {"--size": size, "--parts": parts or None, "--inception": inception, "--at-images": at_images}
+        given |= {"--conditioning-run": conditioning_run}
         _refuse_beside_curves(given, evaluations if over_condition_noise is None else None)
         from launch.commands.quality_curves import quality_curves_command
 
@@ -914,7 +926,7 @@ def evaluate_command(
 
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
-        learned=learned, at_images=at_images, note=_note,
+        learned=learned, at_images=at_images, note=_note, base=conditioning_run,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip
 

@@ -152,21 +152,26 @@ class BaseFeatures:
         same = base.settings.classes == own.settings.classes and base.class_names == own.class_names
         return own.settings.classes > 0 and same
 
-    def _features(self, seed: int, block: int, labels: Numbers | None) -> Tensor:
-        base, settings = self._base[1], self.checkpoint.settings
-        targets = None
+    def images(self, seed: int, block: int, labels: Numbers | None) -> Tensor:
+        """Return the other model's images of a block (64, C, N, N), stored ones of this model's size.
+
+        They are of the classes ``labels``; drawn where these are None.
+        """
+        base, targets = self._base[1], None
         if labels is not None:
             targets = targets_for(base, seed, BLOCK, TargetParts(labels=torch.tensor(labels)), block * BLOCK)
-        images = to_pixels(base.draw(base.block_draws(seed, block, targets)).images, settings.bit_depth)
-        fitted = _fitted(images, settings)
-        return features_of(fitted, settings, self.checkpoint.statistics().feature_map)
+        return self.fitted(base.draw(base.block_draws(seed, block, targets)).images)
 
+    def fitted(self, images: Tensor) -> Tensor:
+        """Return images (B, C, n, n) in [-1, 1] as stored ones (B, C, N, N), resized as images of shards are."""
+        settings = self.checkpoint.settings
+        policy = ImagePolicy(settings.image_size, settings.channels, bit_depth=settings.bit_depth)
+        rows = to_pixels(images, settings.bit_depth).numpy()
+        return torch.from_numpy(np.stack([fit_image(row.transpose(1, 2, 0), policy) for row in rows]))
 
-def _fitted(images: Tensor, settings: RunSettings) -> Tensor:
-    """Return stored images (B, C, n, n) resized to those (B, C, N, N) of ``settings`` as images of shards are."""
-    policy = ImagePolicy(settings.image_size, settings.channels, bit_depth=settings.bit_depth)
-    rows = [fit_image(pixels.transpose(1, 2, 0), policy) for pixels in images.numpy()]
-    return torch.from_numpy(np.stack(rows))
+    def _features(self, seed: int, block: int, labels: Numbers | None) -> Tensor:
+        mapping = self.checkpoint.statistics().feature_map
+        return features_of(self.images(seed, block, labels), self.checkpoint.settings, mapping)
 
 
 def _synthesiser_of(

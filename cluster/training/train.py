@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -196,7 +196,7 @@ def _train(
     statistics = statistics or band_statistics(source, callback)
     start = Start(checkpoint, notes)
     names = source.class_names or (() if checkpoint is None else checkpoint.class_names)
-    base = _base_record(settings, checkpoint, callback)
+    base = _base_record(settings, checkpoint, notes.append)
     writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names, base)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
@@ -210,7 +210,9 @@ def _train(
     return TrainResult(step, reason)
 
 
-def _base_record(settings: RunSettings, checkpoint: Checkpoint | None, callback: TrainingCallback) -> BaseRecord | None:
+def _base_record(
+    settings: RunSettings, checkpoint: Checkpoint | None, note: Callable[[str], None]
+) -> BaseRecord | None:
     """Return what is recorded of the model whose images are shown: as it was when the run began, if it is the same run.
 
     That it has changed since is told.
@@ -220,7 +222,7 @@ def _base_record(settings: RunSettings, checkpoint: Checkpoint | None, callback:
     if now is None or before is None or before.run != now.run:
         return now
     if before.digest != now.digest:
-        callback.on_note(changed_text(before, now))
+        note(changed_text(before, now))
     return before
 
 

@@ -78,7 +78,7 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
             "--vectors FILE holds how its images are generated: leave out --evaluations, --solver, "
             "--condition-noise, --guidance, --shift and --label-guidance"
         )
-    request.refuse("--vectors", "seed", "part", "truncation", "save_vectors")
+    request.refuse("--vectors", "seed", "part", "truncation", "save_vectors", "conditioning_run")
     checkpoint, model, folder = request.open(note)
     stored = read_draws(vectors, model)
     model.set_generation(stored.generation)

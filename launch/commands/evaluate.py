@@ -41,13 +41,15 @@ def evaluate_command(
     note: Callable[[str], None],
     at_images: int | None = None,
     generation: GenerationOptions = AS_TRAINED,
+    base: str | None = None,
 ) -> None:
     """Print the table of ``source``, a run or a folder or zip of images, and write ``json_file`` if it is given.
 
     ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
     ``inception`` is a TorchScript file with which FID and its relatives are measured as well. ``learned``: whether
     networks are taught what the images of ``data`` show, and distances measured by their features. ``generation`` is
-    how flow experts generate, and ``at_images`` asks a run for its newest checkpoint of at most so many.
+    how flow experts generate, and ``at_images`` asks a run for its newest checkpoint of at most so many. ``base`` takes
+    the place of its ``conditioning.run``.
 
     Raises:
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written,
@@ -61,7 +63,9 @@ def evaluate_command(
     if not zipped and (has_checkpoints(source) or find_free_run(source) is not None):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint, synthesiser = open_model(source, at_images=at_images, note=note, generation=generation.apply)
+        checkpoint, synthesiser = open_model(
+            source, at_images=at_images, note=note, generation=generation.apply, base=base
+        )
         measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
         if parts and not checkpoint.settings.image_stage.enabled:
             note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
@@ -72,7 +76,7 @@ def evaluate_command(
             synthesiser=synthesiser, learned=learned,
         )  # fmt: skip
     else:
-        _refuse_options_of_runs(source, parts=parts, at_images=at_images, generation=generation)
+        _refuse_options_of_runs(source, parts=parts, at_images=at_images, generation=generation, base=base)
         scores = {
             "image": evaluate_files(
                 source,
@@ -91,13 +95,19 @@ def evaluate_command(
         target[0].write(target[1], json.dumps({**scores_json(scores), **report}, indent=1).encode())
 
 
-def _refuse_options_of_runs(source: str, *, parts: bool, at_images: int | None, generation: GenerationOptions) -> None:
+def _refuse_options_of_runs(
+    source: str, *, parts: bool, at_images: int | None, generation: GenerationOptions, base: str | None
+) -> None:
     """Raise InputError for an option that ``source``, a folder or zip of images, has no use for."""
     if parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts; leave --parts out")
     if at_images is not None:
         raise InputError(
             f"--at-images {at_images}: {source} is no run; a folder of images has no checkpoints; leave --at-images out"
+        )
+    if base is not None:
+        raise InputError(
+            f"--conditioning-run {base}: {source} is no run; a folder of images is measured as it is; leave it out"
         )
     if generation.given:
         raise InputError(

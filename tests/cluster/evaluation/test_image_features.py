@@ -212,6 +212,17 @@ def test_a_network_that_cannot_be_read(data: Path) -> None:
         table_of(settings_of(data, network="none.pth"))
 
 
+def test_features_that_are_pixels(data: Path) -> None:
+    notes = list[str]()
+    settings = tiny_run_settings(
+        "unused", data, conditioning=SHOWN["conditioning"] | {"network": "pixels"}, augmentation={"flip": False}
+    )
+    table = table_of(settings, notes)
+    assert table.mapping["mean"].shape == (3 * 16 * 16,)
+    assert not any("random" in note for note in notes)
+    assert not np.array_equal(table.values, table_of(settings_of(data)).values)
+
+
 def test_features_of_vgg19(tmp_path: Path) -> None:
     save_file(random_weights(), path := tmp_path / "vgg.safetensors")
     data = write_described_shards(tmp_path / "few", shards=1, count=5)

@@ -49,8 +49,8 @@ LEARNS: dict[str, Any] = {
 }  # fmt: skip
 BASE: dict[str, Any] = {**LEARNS, "image_size": 4, "levels": 0}
 SECOND: dict[str, Any] = {**LEARNS, "image_size": 8, "plan": FLOWS["plan"]}
-BASE_STEPS, STEPS = 80, 250
-LEAST_FARTHER = 0.7
+BASE_STEPS, STEPS = 80, 200
+LEAST_FARTHER = 0.9
 """Share of other base images that are farther from an image than its own; chance has 0.5."""
 SYSTEMS: dict[str, dict[str, Any]] = {
     "bands": {"plan": {"bands": ["LL1", "HL1"]}},
@@ -115,7 +115,7 @@ def test_images_follow_those_of_the_base(cascade: Cascade) -> None:
     others = float((distances.sum() - own.sum()) / (BLOCK * (BLOCK - 1)))
     text = f"{farther:.3f} of other base images are farther; own at {float(own.mean()):.3f}, others at {others:.3f}"
     assert farther > LEAST_FARTHER, text
-    assert float(own.mean()) < 0.9 * others, text
+    assert float(own.mean()) < 0.75 * others, text
 
 
 def test_features_are_those_of_the_base_s_images_and_noise_is_not_the_base_s(cascade: Cascade) -> None:

@@ -304,7 +304,7 @@ class Synthesiser(nn.Module):
     def draws(self, seed: int, count: int, targets: Tensor | None = None) -> Draws:
         """Return what the first ``count`` samples of ``seed`` are made of, as :meth:`sample` draws it.
 
-        ``targets`` are as for :meth:`block_draws`.
+        ``targets``, labels (b,) or packed (b, K) of the first of them, are as for :meth:`block_draws`.
 
         Raises:
             InputError: ``count`` is above 64, the samples whose noise is drawn together.

@@ -27,6 +27,7 @@ from freqgan.metrics.pooled_features import resized
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import encode_png
 from tests.support.commands import refused, run_command
+from tests.support.free_runs import together, trained_apart
 from tests.support.mixtures import FLOWS
 from tests.support.models import FUSION
 from tests.support.runs import Events, tiny_run_settings, trained, trained_with
@@ -263,6 +264,20 @@ def test_a_class_that_both_know_is_asked_of_the_base_too(cascade: Cascade, tmp_p
             source = model.feature_source
             assert isinstance(source, BaseFeatures)
             assert torch.equal(source.fitted(base_model.draw(draws).images), source.images(0, 0, (1,) * BLOCK))
+
+
+def test_stages_at_their_own_pace_are_shown_them(cascade: Cascade, tmp_path: Path) -> None:
+    shown = settings_of(tmp_path / "apart", cascade.data, cascade.base, 2, pace="free")
+    trained_apart(shown)
+    joint = together(shown, tmp_path / "joint")
+    trained(joint)
+    one, other = find_checkpoint(shown.run), find_checkpoint(joint.run)
+    assert one.stage_digests() == other.stage_digests()
+    assert BaseRecord.in_manifest(one.manifest) == BaseRecord.in_manifest(other.manifest) is not None
+    assert torch.equal(images_of(shown.run), images_of(joint.run))
+    missing = shown.conditioning.model_copy(update={"run": str(tmp_path / "none")})
+    with pytest.raises(InputError, match=r"conditioning\.run: .*none is not there: train it first"):
+        trained_apart(shown.model_copy(update={"conditioning": missing}))
 
 
 # -- what cannot be --------------------------------------------------------------------------------

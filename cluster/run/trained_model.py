@@ -35,6 +35,10 @@ Note = Callable[[str], None]
 Numbers = tuple[int, ...]
 
 
+class BaseError(InputError):
+    """The model whose images another one is shown is not there, or cannot be shown to it."""
+
+
 def open_model(
     run: str,
     *,
@@ -193,18 +197,18 @@ def _synthesiser_of(
 def _find_base(run: str, settings: RunSettings, followers: tuple[str, ...], remedy: str) -> Checkpoint:
     """Return the newest checkpoint of ``run``, whose images a model of ``settings`` is to be shown.
 
-    InputError where there is none, it is a part of a model, has other channels, or is among ``followers``.
+    BaseError where there is none, it is a part of a model, has other channels, or is among ``followers``.
     """
     _check_cycle(run, open_folder(run).url, followers)
     try:
         checkpoint = find_checkpoint(run)
     except InputError as error:
         reason = first_line(error).partition(": name the run folder")[0]
-        raise InputError(f"conditioning.run: {reason}: {remedy}") from error
+        raise BaseError(f"conditioning.run: {reason}: {remedy}") from error
     _check_cycle(run, _folder_of(checkpoint), followers)
     _check_whole(run, checkpoint.settings)
     if checkpoint.settings.channels != settings.channels:
-        raise InputError(
+        raise BaseError(
             f"conditioning.run: images of {run} have channels={checkpoint.settings.channels}, and this model "
             f"channels={settings.channels}; name a run of the same channels"
         )
@@ -214,7 +218,7 @@ def _find_base(run: str, settings: RunSettings, followers: tuple[str, ...], reme
 def _check_cycle(run: str, url: str, followers: tuple[str, ...]) -> None:
     if url in followers:
         way = " -> ".join([*followers[followers.index(url) :], url])
-        raise InputError(
+        raise BaseError(
             f"conditioning.run: a model would be shown its own images by {run} ({way}); name a run that is trained "
             "without these"
         )

@@ -20,12 +20,14 @@ from cluster.run.checkpoints import find_checkpoint
 from cluster.run.feature_networks import features_of
 from cluster.run.settings import RunSettings
 from cluster.run.trained_model import BaseFeatures, check_base, open_model, synthesiser_of
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.metrics.pooled_features import resized
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import encode_png
+from launch.run_folder.samples import SampleGrids
 from tests.support.commands import refused, run_command
 from tests.support.free_runs import together, trained_apart
 from tests.support.mixtures import FLOWS
@@ -171,6 +173,16 @@ def test_a_base_that_was_moved_can_be_named(cascade: Cascade, moved: Path, tmp_p
     assert "without conditioning.run" in refused(
         run_command(capsys, "generate", moved, "--count", 1, "--out", out, "--conditioning-run", moved)
     )
+
+
+def test_a_base_that_goes_away_costs_a_training_grids_alone(cascade: Cascade, moved: Path, tmp_path: Path) -> None:
+    notes, folder = list[str](), open_folder(str(tmp_path / "grids"))
+    grids = SampleGrids(folder, 2, notes.append)
+    grids.add(find_checkpoint(str(cascade.second)))
+    grids.close()
+    (note,) = notes
+    assert note.startswith(f"the grid of step {STEPS} was not drawn: conditioning.run: {cascade.base} is not there")
+    assert folder.list() == []
 
 
 def test_a_base_in_a_bucket_gives_the_same_images(cascade: Cascade, s3_server: str) -> None:

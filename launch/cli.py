@@ -589,6 +589,11 @@ Part = Annotated[
 ]
 
 
+def _check_mixture(mix: tuple[int, int] | None, at: int | None, mix_by: str | None) -> None:
+    if mix is None and (at is not None or mix_by is not None):
+        raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
+
+
 @app.command("generate")
 def generate_command(
     run: Run,
@@ -633,8 +638,7 @@ def generate_command(
     )  # fmt: skip
     if interpolate is None and frames is not None:
         raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")
-    if mix is None and (at is not None or mix_by is not None):
-        raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
+    _check_mixture(mix, at, mix_by)
     if sum(way is not None for way in (vectors, interpolate, mix)) > 1:
         raise InputError("--vectors, --interpolate and --mix are three ways to choose the noise: leave all but one out")
     if vectors is not None:

@@ -13,6 +13,7 @@ from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
 from cluster.run.checkpoints import has_checkpoints
 from cluster.run.free_run import find_free_run
+from cluster.run.settings import RunSettings
 from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
@@ -66,11 +67,7 @@ def evaluate_command(
         checkpoint, synthesiser = open_model(
             source, at_images=at_images, note=note, generation=generation.apply, base=base
         )
-        measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
-        if parts and not checkpoint.settings.image_stage.enabled:
-            note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
-        elif parts and len(measured_parts) == 1:
-            note("--parts: the model has no bands: its images are those of one generator, and are scored once")
+        measured_parts = _measured_parts(checkpoint.settings, note) if parts else ("image",)
         scores = evaluate_checkpoint(
             checkpoint, data, count=count, seed=seed, note=note, parts=measured_parts, extra=extra,
             synthesiser=synthesiser, learned=learned,
@@ -79,20 +76,24 @@ def evaluate_command(
         _refuse_options_of_runs(source, parts=parts, at_images=at_images, generation=generation, base=base)
         scores = {
             "image": evaluate_files(
-                source,
-                data,
-                count=count,
-                size=size,
-                note=note,
-                extra=extra,
-                overviews=(GRID, SIDE_BY_SIDE, SHEET),
+                source, data, count=count, size=size, note=note, extra=extra, overviews=(GRID, SIDE_BY_SIDE, SHEET),
                 learned=learned,
             )
-        }
+        }  # fmt: skip
     plain_console(PRINTED_WIDTH).print(scores_table(scores))
     report = print_likelihoods(checkpoint, synthesiser, data, note=note) if checkpoint and synthesiser else {}
     if target is not None:
         target[0].write(target[1], json.dumps({**scores_json(scores), **report}, indent=1).encode())
+
+
+def _measured_parts(settings: RunSettings, note: Callable[[str], None]) -> tuple[Part, ...]:
+    """Return the parts that --parts asks for; ``note`` is told where there is one."""
+    measured = parts_of(settings)
+    if not settings.image_stage.enabled:
+        note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
+    elif len(measured) == 1:
+        note("--parts: the model has no bands: its images are those of one generator, and are scored once")
+    return measured
 
 
 def _refuse_options_of_runs(

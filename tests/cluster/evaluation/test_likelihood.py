@@ -15,6 +15,7 @@ from cluster.data.packing import pack
 from cluster.evaluation.likelihood import TOTAL, measure_likelihoods
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from cluster.training.train import train
 from freqgan.errors import InputError
 from freqgan.generation.likelihood import log_likelihoods
@@ -113,7 +114,7 @@ def test_what_else_is_printed(
     from launch.console.likelihood_table import print_likelihoods
 
     checkpoint = flow_run(tmp_path / "run", small_shards, **changes)
-    report = print_likelihoods(checkpoint, checkpoint.synthesiser(), str(small_shards), note=lambda _: None)
+    report = print_likelihoods(checkpoint, synthesiser_of(checkpoint), str(small_shards), note=lambda _: None)
     out = capsys.readouterr().out
     assert line in out
     assert bool(report) == ("no total" in line)
@@ -126,7 +127,7 @@ def test_training_images_that_are_gone_are_told(small_shards: Path, tmp_path: Pa
     checkpoint = flow_run(tmp_path / "run", tmp_path / "shards", plan=JOINT)
     shutil.rmtree(tmp_path / "shards")
     notes: list[str] = []
-    report = measure_likelihoods(checkpoint, checkpoint.synthesiser(), str(small_shards), note=notes.append)
+    report = measure_likelihoods(checkpoint, synthesiser_of(checkpoint), str(small_shards), note=notes.append)
     assert (report.images, report.training_images) == (96, 0)
     assert all(row.training_bits is None for row in report.experts)
     assert [note for note in notes if note.startswith("no likelihoods of training images to compare with: ")]
@@ -139,4 +140,4 @@ def test_labels_that_the_model_does_not_know_are_refused(small_shards: Path, tmp
         Image.fromarray(np.full((16, 16, 3), 20 * i, np.uint8)).save(tmp_path / "plain" / f"{i}.png")
     pack(str(tmp_path / "plain"), str(tmp_path / "shards"))
     with pytest.raises(InputError, match="have no labels, or others than the model's 0 to 1"):
-        measure_likelihoods(checkpoint, checkpoint.synthesiser(), str(tmp_path / "shards"), note=lambda _: None)
+        measure_likelihoods(checkpoint, synthesiser_of(checkpoint), str(tmp_path / "shards"), note=lambda _: None)

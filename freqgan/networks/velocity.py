@@ -26,9 +26,6 @@ TARGET_DEVIATION = 1.0
 """Deviation of a packed target's features at the start. It would make a GAN forget its noise; velocities learn sooner.
 On LL1 of CIFAR-10 at 16 x 16, after 12,800 images, classes lower the held-out loss of .76 by .0063 (.0005 with 0.1);
 the loss itself is the same. Labels alone begin at 0.1, as in older models."""
-PLACES = 4
-"""Frequencies along an axis of the maps by which a target says where things are. Styles alone scale whole channels: a
-made world of shapes had the colours and shapes of its sentences after 100,000 images, and none of their "left of"."""
 SILU_GAIN = 1.68
 """The gain that keeps variance through a SiLU of a normal input."""
 
@@ -119,26 +116,6 @@ class ModulatedBlocks(nn.Module):
         return attended
 
 
-class PlacedFeatures(nn.Module):
-    """A style -> features at every place: low cosines of both axes, in amounts that the style decides; 0 at first."""
-
-    cosines: Tensor
-
-    def __init__(self, style: int, width: int, side: int) -> None:
-        super().__init__()
-        frequency = torch.arange(min(PLACES, side))[:, None]
-        axis = torch.cos(math.pi / side * frequency * (torch.arange(side) + 0.5)) * math.sqrt(2)
-        axis[0] /= math.sqrt(2)
-        cosines = (axis[:, None, :, None] * axis[None, :, None, :]).reshape(-1, side, side)
-        self.register_buffer("cosines", cosines, persistent=False)
-        self.amounts = dense(style, width * len(cosines), gain=0)
-
-    def forward(self, style: Tensor) -> Tensor:
-        """Return (B, width, h, h) for a style (B, style)."""
-        amounts = self.amounts(style).unflatten(1, (-1, self.cosines.shape[0]))
-        return (amounts @ self.cosines.flatten(1).to(amounts)).unflatten(2, self.cosines.shape[1:])
-
-
 class VelocityNetwork(nn.Module):
     """(noisy band, time, condition) -> velocity, both of the size of the band.
 
@@ -172,7 +149,6 @@ class VelocityNetwork(nn.Module):
         self.grow = nn.ModuleList(convolution(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(ModulatedBlocks(count, width, style, n) for width, n in finer)
         self.head = convolution(widths[0], shape.channels * self.patch**2, 3, gain=0)
-        self.places = PlacedFeatures(style, widths[-1], self.sides[-1]) if shape.targets.packed else None
 
     def forward(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
         """Return velocities (B, C, h, h) at noisy bands ``x`` (B, C, h, h) at ``time`` (B,), from 0 (data) to 1."""
@@ -194,7 +170,7 @@ class VelocityNetwork(nn.Module):
             x = blocks(x, style)
             skips.append(x)
             x = shrink(functional.avg_pool2d(x, 2, ceil_mode=True))
-        x = self.middle(x if self.places is None else x + self.places(style), style)
+        x = self.middle(x, style)
         for blocks, grow, skip in zip(reversed(self.up), reversed(self.grow), reversed(skips), strict=True):
             x = blocks(skip + enlarged(grow(x), skip.shape[-1]), style)
         out: Tensor = functional.pixel_shuffle(self.head(functional.silu(x)), self.patch)

@@ -35,7 +35,7 @@ class FlowMatchingNetwork(Companion):
         x = noise_image(noise, noise[:, :0], self.channels, self.side)
 
         def velocity(x: Tensor, time: float) -> Tensor:
-            return self._velocity(x, torch.full((len(x),), time, device=x.device), targets)
+            return self._velocity(x, torch.full((x.shape[0],), time, device=x.device), targets)
 
         how = self.settings
         times = time_grid(steps_of(how.evaluations, how.solver), shift=1.0)
@@ -52,6 +52,6 @@ class FlowMatchingNetwork(Companion):
         return CompanionLoss(errors.mean(), {f"noise_{i + 1}": value for i, value in enumerate(by_level)})
 
     def _velocity(self, x: Tensor, times: Tensor, targets: Tensor | None) -> Tensor:
-        condition = VelocityCondition(None, None, torch.zeros(len(x), device=x.device), targets)
+        condition = VelocityCondition(None, None, torch.zeros(x.shape[0], device=x.device), targets)
         velocity: Tensor = self.network(x, times, condition)
         return velocity

@@ -208,13 +208,13 @@ class FlowExpert:
         weight = choice_for(self.gan, how.guidance, "generation.guidance") or 0.0
 
         def field(x: Tensor, time: float) -> Tensor:
-            times = torch.full((len(x),), time, device=x.device)
+            times = torch.full((x.shape[0],), time, device=x.device)
             plain: Tensor = network(x, times, seen)
             guided = plain
             if weight and guide is not None:
                 guided = guided + weight * (plain - guide(x, times, seen))
             if how.label_guidance and targets is not None:
-                dropped = torch.ones(len(x), dtype=torch.bool, device=x.device)
+                dropped = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
                 guided = guided + how.label_guidance * (plain - network(x, times, seen._replace(dropped=dropped)))
             return guided
 

@@ -80,11 +80,10 @@ def traced(graph: ImageGraph) -> torch.export.ExportedProgram:
     if first.dtype.is_floating_point:
         first = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     batch = {0: torch.export.Dim.DYNAMIC}
+    shapes = (batch, tuple(batch for _ in others)) if others else (batch,)
     with torch.no_grad():
         graph(first, *others)  # so that what is computed once and remembered is no part of the trace
-        return torch.export.export(
-            graph, (first, *others), dynamic_shapes={"noise": batch, "others": tuple(batch for _ in others)}
-        )
+        return torch.export.export(graph, (first, *others), dynamic_shapes=shapes)
 
 
 def check_onnx(content: bytes, model: Synthesiser) -> OnnxCheck:
@@ -118,7 +117,7 @@ def check_onnx(content: bytes, model: Synthesiser) -> OnnxCheck:
 
 
 def targets_as_stored(model: Synthesiser, targets: Tensor | None) -> Tensor | None:
-    """Return ``targets`` of draws, (B,) or (B, K) as networks see them, as the shards have them."""
+    """Return ``targets`` of draws, (B,) or (B, K), as the shards have them; networks see an embedding normalised."""
     return None if targets is None else model.chain.stored_targets(targets)
 
 
@@ -157,8 +156,7 @@ def _merge(parts: Sequence[Any], present: Sequence[bool], bank: str) -> Any:
             op.Add(op.MatMul(first, _constant(along_x[0])), op.MatMul(second, _constant(along_x[1])))
             for first, second in ((quad.ll, quad.hl), (quad.lh, quad.hh))
         )
-        image = op.Add(op.MatMul(_constant(along_y[0].T), low), op.MatMul(_constant(along_y[1].T), high))
-        return image
+        return op.Add(op.MatMul(_constant(along_y[0].T), low), op.MatMul(_constant(along_y[1].T), high))
 
     given = [next(known) if is_present else None for is_present in present]
     return merge_by(merge, given)

@@ -11,6 +11,7 @@ import typer
 
 from freqgan import __version__
 from freqgan.errors import InputError
+from freqgan.runtime.imports import uncollected
 from launch.console.exits import run_app
 
 if TYPE_CHECKING:
@@ -291,8 +292,8 @@ def _train(settings: RunSettings, address: str | None, *, dry_run: bool) -> None
 
     open_folder(settings.run)
     check_data(settings.data)
-    from launch.commands.train import run_training
-
+    with uncollected():
+        from launch.commands.train import run_training
     raise typer.Exit(run_training(settings, address))
 
 
@@ -571,6 +572,15 @@ MixBy = Annotated[
         help="of noise, the chain makes detail that fits; finished coefficients put together do not fit",
     ),
 ]
+ConditioningRun = Annotated[
+    str | None,
+    typer.Option(
+        "--conditioning-run",
+        metavar="RUN",
+        help="run whose images a model of conditioning.run follows",
+        show_default="that of its settings",
+    ),
+]
 Part = Annotated[
     str,
     typer.Option(
@@ -578,6 +588,11 @@ Part = Annotated[
         help="the blended image, that of the chain of bands alone, or that of the other generator alone",
     ),
 ]
+
+
+def _check_mixture(mix: tuple[int, int] | None, at: int | None, mix_by: str | None) -> None:
+    if mix is None and (at is not None or mix_by is not None):
+        raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
 
 
 @app.command("generate")
@@ -609,6 +624,7 @@ def generate_command(
     shift: Shift = None,
     label_guidance: LabelGuidance = None,
     part: Part = "image",
+    conditioning_run: ConditioningRun = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
     from launch.settings.generation import GenerationOptions
@@ -619,12 +635,11 @@ def generate_command(
         run=run, out=out, count=count, seed=seed, truncation=truncation,
         targets=TargetOptions(category, vector, prompt, like),
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
-        best=best, at_images=at_images, save_vectors=save_vectors,
+        best=best, at_images=at_images, save_vectors=save_vectors, conditioning_run=conditioning_run,
     )  # fmt: skip
     if interpolate is None and frames is not None:
         raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")
-    if mix is None and (at is not None or mix_by is not None):
-        raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
+    _check_mixture(mix, at, mix_by)
     if sum(way is not None for way in (vectors, interpolate, mix)) > 1:
         raise InputError("--vectors, --interpolate and --mix are three ways to choose the noise: leave all but one out")
     if vectors is not None:
@@ -640,8 +655,8 @@ def generate_command(
 
         print(write_mixed(request, mix, at or 1, mix_by or "noise", _note))
     else:
-        from launch.commands.generate import generate
-
+        with uncollected():
+            from launch.commands.generate import generate
         print(generate(request, _note))
 
 
@@ -914,6 +929,7 @@ def evaluate_command(
     over_condition_noise: OverConditionNoise = None,
     students: Students = None,
     at_images: AtImages = None,
+    conditioning_run: ConditioningRun = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -935,6 +951,7 @@ def evaluate_command(
 
     if over_evaluations is not None or over_condition_noise is not None or students is not None:
         given = {"--size": size, "--parts": parts or None, "--inception": inception, "--at-images": at_images}
+        given |= {"--conditioning-run": conditioning_run}
         _refuse_beside_curves(given, evaluations if over_condition_noise is None else None)
         from launch.commands.quality_curves import quality_curves_command
 
@@ -944,11 +961,11 @@ def evaluate_command(
             generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
         )  # fmt: skip
         return
-    from launch.commands.evaluate import evaluate_command as evaluate
-
+    with uncollected():
+        from launch.commands.evaluate import evaluate_command as evaluate
     evaluate(
         source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
-        learned=learned, at_images=at_images, note=_note,
+        learned=learned, at_images=at_images, note=_note, base=conditioning_run,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ from cluster.evaluation.learned_networks import learned_networks
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import synthesiser_of
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError, first_line
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
@@ -79,7 +80,7 @@ def evaluate_checkpoint(
     families = (*map(learned_measure, networks), *extra)
     number = len(reference)
     note(f"generating {number} images of step {checkpoint.step}")
-    synthesiser = synthesiser or checkpoint.synthesiser()
+    synthesiser = synthesiser or synthesiser_of(checkpoint, note=note)
     blocks = [synthesiser.sample(seed, min(BLOCK, number - first), first) for first in range(0, number, BLOCK)]
     images: dict[Part, list[Tensor]] = {
         "image": [block.images for block in blocks],

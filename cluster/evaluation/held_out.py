@@ -12,8 +12,8 @@ from cluster.data.reader import BatchReader
 from cluster.data.settings import DataSettings
 from cluster.data.shards import ShardSet
 from cluster.data.targets import check_members
-from cluster.evaluation.image_features import features_of
 from cluster.run.data_source import sound_batch, target_reader
+from cluster.run.feature_networks import features_of
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
 from freqgan.model.feature_map import FeatureMap

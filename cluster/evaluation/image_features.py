@@ -26,20 +26,18 @@ from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shards import Shard, ShardSet
 from cluster.data.targets import FeatureTable
 from cluster.evaluation.feature_cache import UNUSABLE, data_digest, write_new
+from cluster.run.feature_networks import READ, Note, feature_network
 from cluster.run.settings import RunSettings
-from cluster.run.vgg_file import load_vgg19
 from cluster.storage.checksummed_files import FileRecord, read_verified, write_recorded
 from cluster.storage.folder import Folder, split_object
 from cluster.storage.user_cache import user_cache
 from freqgan.errors import FreqganError, InputError
-from freqgan.metrics.pooled_features import PooledNetwork, RandomNetwork, VggNetwork
+from freqgan.metrics.pooled_features import PooledNetwork, RandomNetwork
 from freqgan.model.conditioning_settings import ConditioningSettings
 from freqgan.model.feature_map import FeatureMap, nearest_rows
 
 FOLDER = "image-features"
 VERSION = 1
-READ = 250
-"""Images that go through the network at a time: with other numbers the last bits of their features may differ."""
 MAPPED = 4096
 FITTED = 20_000
 """Images that a map is fitted to, at random, of a set that has more."""
@@ -47,10 +45,6 @@ POOL = 50_000
 """Images that may be neighbours, at random, of a set that has more: all pairs of a million would take hours."""
 MAP = "map"
 
-_networks: dict[str, PooledNetwork] = {}
-"""The one of this process that was read last: its file has half a gigabyte."""
-
-Note = Callable[[str], None]
 Numbers = NDArray[np.float32]
 Pooling = Callable[["FeatureJob"], Iterator[Numbers]]
 """Returns what the network sees of the images of every shard, in order."""
@@ -63,7 +57,7 @@ class FeatureJob:
     Attributes:
         index: all shards.
         policy: how images are fitted, cut in the middle.
-        network: weights, see :func:`feature_network`.
+        network: weights, see :func:`cluster.run.feature_networks.feature_network`.
 
     """
 
@@ -74,26 +68,6 @@ class FeatureJob:
     def of_shard(self, shard: Shard) -> FeatureJob:
         """Return the job of one shard alone."""
         return replace(self, index=ShardSet((shard,)))
-
-
-def feature_network(weights: str, note: Note = lambda text: None) -> PooledNetwork:
-    """Return the network that features come from: VGG19 with the ``weights`` of a file, or one with random weights.
-
-    ``note`` is told which file that is.
-
-    Raises:
-        InputError: weights that cannot be read.
-
-    """
-    if not weights:
-        return RandomNetwork()
-    if weights not in _networks:
-        _networks.clear()
-        try:
-            _networks[weights] = VggNetwork(load_vgg19(weights, note))
-        except InputError as error:
-            raise InputError(f"conditioning.network: {error}") from error
-    return _networks[weights]
 
 
 def image_features(
@@ -139,24 +113,6 @@ def feature_policy(settings: RunSettings) -> ImagePolicy:
     """Return how images are fitted of which features are computed: as for training, and cut in the middle."""
     policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
     return replace(policy, crop="center")
-
-
-def features_of(images: Tensor, settings: RunSettings, mapping: FeatureMap | None) -> Tensor:
-    """Return the features (B, d) of stored images (B, C, N, N), uint8 or uint16, as a model is shown them.
-
-    Args:
-        images: of the model's size.
-        settings: of the model.
-        mapping: of its statistics.
-
-    Raises:
-        InputError: the model has no map of features, or its network cannot be read.
-
-    """
-    if mapping is None:
-        raise InputError("the model was trained without conditioning=features: it has no features of images")
-    network = feature_network(settings.conditioning.network)
-    return mapping(torch.cat([network.pooled(chunk) for chunk in torch.split(images, READ)]))
 
 
 # -- computing -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from cluster.data.shard_index import build_index
 from cluster.evaluation.evaluate import evaluation_policy, real_images_for
 from cluster.evaluation.learned_networks import learned_networks
 from cluster.run.checkpoint import Checkpoint
+from cluster.run.trained_model import synthesiser_of
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.evaluation import MEASURES
@@ -96,7 +97,7 @@ def quality_curves(
     reference, other_real = real_images_for(settings, data, count, note)
     networks = learned_networks(build_index(data), evaluation_policy(settings), note) if learned else []
     measures = _measures(reference, networks)
-    synthesiser = checkpoint.synthesiser(generation)
+    synthesiser = synthesiser_of(checkpoint, generation, note)
 
     def measured(source: Synthesiser, what: str) -> Values:
         note(f"generating and measuring {len(reference)} images of {what}")

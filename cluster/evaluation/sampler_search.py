@@ -18,6 +18,7 @@ from cluster.evaluation.evaluate import evaluation_policy, real_images_for
 from cluster.evaluation.learned_networks import learned_networks
 from cluster.evaluation.quality_curves import generated_images, sees_bands
 from cluster.run.checkpoint import Checkpoint
+from cluster.run.trained_model import synthesiser_of
 from freqgan.errors import InputError
 from freqgan.metrics.feature_recipe import TUNING_RECIPE
 from freqgan.metrics.learned_features import frechet_to
@@ -88,7 +89,7 @@ def search_sampler(
     reference = torch.cat(real_images_for(settings, data, count, note))
     number = len(reference) // 2
     network = learned_networks(build_index(data), evaluation_policy(settings), note, [TUNING_RECIPE])[0]
-    distance, synthesiser = frechet_to(reference, network), checkpoint.synthesiser()
+    distance, synthesiser = frechet_to(reference, network), synthesiser_of(checkpoint, note=note)
 
     def score(generation: GenerationSettings) -> float:
         synthesiser.set_generation(generation)

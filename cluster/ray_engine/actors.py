@@ -15,24 +15,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from freqgan.runtime.imports import uncollected
 
-from cluster.data.decoding import Pixels
-from cluster.data.reader import Targets
-from cluster.evaluation.background import ScoreValues, score_checkpoint
-from cluster.ray_engine.metrics import StageTelemetry
-from cluster.run.settings import RunSettings
-from cluster.stages.host import StageHost, build_chain, build_host, tensor_of
-from cluster.stages.malloc import keep_freed_pages
-from cluster.stages.process_group import Meeting, ReplicaGroup
-from cluster.stages.replicas import StageReplica
-from cluster.stages.snapshots import delete_snapshots
-from cluster.storage.checksummed_files import FileRecord
-from freqgan.errors import RunError
-from freqgan.model.needs import feedback_receivers
+with uncollected():  # most of what a new actor waits for
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from cluster.data.decoding import Pixels
+    from cluster.data.reader import Targets
+    from cluster.evaluation.background import ScoreValues, score_checkpoint
+    from cluster.ray_engine.metrics import StageTelemetry
+    from cluster.run.settings import RunSettings
+    from cluster.stages.host import StageHost, build_chain, build_host, tensor_of
+    from cluster.stages.malloc import keep_freed_pages
+    from cluster.stages.process_group import Meeting, ReplicaGroup
+    from cluster.stages.replicas import StageReplica
+    from cluster.stages.snapshots import delete_snapshots
+    from cluster.storage.checksummed_files import FileRecord
+    from freqgan.errors import RunError
+    from freqgan.model.needs import feedback_receivers
 
 Array = NDArray[np.float32] | NDArray[np.float16]
 """What stages give each other."""

@@ -28,10 +28,8 @@ from cluster.run.stage_files import read_averages, read_counters, read_tensors
 from cluster.storage.checksummed_files import FileRecord, read_verified
 from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError, RunError
-from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import Yardstick
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.stage_names import stage_names
 from freqgan.setting_group import AS_STORED
 
@@ -129,11 +127,6 @@ class Checkpoint:
     def statistics_name(self) -> str:
         """The name of the file of the band statistics among :attr:`records`."""
         return self.manifest.get("statistics") or self._own(STATISTICS)
-
-    def synthesiser(self, generation: GenerationSettings | None = None) -> Synthesiser:
-        """Return the generators of this checkpoint, on the CPU; ``generation`` in place of its settings, if given."""
-        settings = self.settings if generation is None else self.settings.model_copy(update={"generation": generation})
-        return Synthesiser(settings, self.statistics(), self.averages())
 
     def digest(self) -> str:
         """sha256 over the name, type, shape and bytes of every weight and optimiser state, in the order of names."""

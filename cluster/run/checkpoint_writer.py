@@ -18,6 +18,7 @@ from typing import Any
 
 from safetensors.torch import save as save_safetensors
 
+from cluster.run.base_record import BaseRecord
 from cluster.run.checkpoint import (
     FORMAT,
     Checkpoint,
@@ -59,6 +60,7 @@ class CheckpointWriter:
         lease: held on the run; its epoch fences off who held it before.
         first_step: at which this process began.
         class_names: of labels 0, 1 ..., as far as they are known.
+        base: the model whose images this one is shown, if any.
 
     """
 
@@ -70,9 +72,11 @@ class CheckpointWriter:
         lease: Lease | None = None,
         first_step: int = 0,
         class_names: Sequence[str] = (),
+        base: BaseRecord | None = None,
     ) -> None:
         self.settings, self.statistics, self.data_fingerprint = settings, statistics, data_fingerprint
         self.lease, self.first_step, self.class_names = lease, first_step, tuple(class_names)
+        self.base = base
         self.root = open_folder(settings.run).child(CHECKPOINTS)
         self.attempt = uuid.uuid4().hex[:12]
         self._files_named: dict[tuple[int, str], frozenset[str]] = {}
@@ -108,7 +112,7 @@ class CheckpointWriter:
         images = step * self.settings.batch
         dump = self.settings.model_dump(mode="json")
         plan = self.settings.band_plan()
-        return {
+        return ({} if self.base is None else self.base.entry()) | {
             "format": FORMAT,
             "version": __version__,
             "step": step,

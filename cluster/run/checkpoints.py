@@ -23,17 +23,13 @@ from cluster.run.exported_model import find_exported
 from cluster.run.free_run import Choice, find_free_run
 from cluster.run.layout import (
     CHECKPOINTS,
-    COMPONENTS,
     CURRENT,
     VERSION_DIGITS,
     VERSIONS,
 )
-from cluster.run.settings import RunSettings
 from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
-from freqgan.generation.synthesiser import Synthesiser
-from freqgan.model.expert_settings import GenerationSettings
 
 
 def find_checkpoint(
@@ -127,30 +123,6 @@ def _no_checkpoint(
         return InputError(f"{run} holds no checkpoint of at most {at_images:,} images; there are steps {there}")
     fault = "holds no checkpoint" if open_folder(run).is_there() else "is not there"
     return InputError(f"{run} {fault}: name the run folder of a training that has saved a checkpoint")
-
-
-def open_model(
-    run: str,
-    *,
-    best: bool = False,
-    at_images: int | None = None,
-    note: Callable[[str], None] = lambda text: None,
-    generation: Callable[[RunSettings], GenerationSettings] | None = None,
-) -> tuple[Checkpoint, Synthesiser]:
-    """Return the newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
-
-    Nothing is read but what a picture needs; see :func:`open_checkpoint` for the other arguments and errors.
-    ``generation`` gives what is to take the place of the checkpoint's ``settings.generation``.
-    """
-
-    def read(checkpoint: Checkpoint) -> tuple[Checkpoint, Synthesiser]:
-        if checkpoint.settings.only:
-            whole = checkpoint.settings.run.rpartition(f"/{COMPONENTS}/")[0]
-            raise InputError(f"{run} holds {', '.join(checkpoint.settings.only)} alone; name the whole run: {whole}")
-        chosen = None if generation is None else generation(checkpoint.settings)
-        return checkpoint, checkpoint.synthesiser(chosen)
-
-    return open_checkpoint(run, read, best=best, at_images=at_images, note=note)
 
 
 def has_checkpoints(run: str) -> bool:

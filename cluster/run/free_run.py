@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
+from cluster.run.base_record import BaseRecord
 from cluster.run.checkpoint import (
     FORMAT as CHECKPOINT_FORMAT,
 )
@@ -234,7 +235,9 @@ class FreeRun:
             "statistics": self._statistics.name,
             "files": [*files, self.record.statistics.model_dump()],
         }
-        return Checkpoint(step, self.folder, "", manifest, list(notes))
+        bases = (BaseRecord.in_manifest(part.manifest) for part in there.values())
+        base = next((record for record in bases if record is not None), None)
+        return Checkpoint(step, self.folder, "", manifest | (base.entry() if base else {}), list(notes))
 
     def _settings_of(self, parts: Iterable[Checkpoint]) -> RunSettings:
         """Return the settings of the whole run, with the lowest ``max_steps`` of those who last trained ``parts``.

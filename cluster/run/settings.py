@@ -160,9 +160,9 @@ class ExecutionSettings(SettingGroup):
     )
 
 
-MAY_CHANGE = {*ExecutionSettings.model_fields, "generation", "only"}
+MAY_CHANGE = {*ExecutionSettings.model_fields, "generation", "only", "conditioning.run"}
 """Settings that may differ when a run is resumed: training does not depend on how flow experts generate, nor on which
-of the stages that do not wait for each other a process trains."""
+of the stages that do not wait for each other a process trains, nor on whose images features are generated from."""
 
 
 class RunSettings(ExecutionSettings, ModelSettings):
@@ -273,7 +273,10 @@ class RunSettings(ExecutionSettings, ModelSettings):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must not differ when a run is resumed, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=MAY_CHANGE)
+        values = self.model_dump(mode="json", exclude=MAY_CHANGE)
+        for group, _, key in (name.rpartition(".") for name in MAY_CHANGE if "." in name):
+            del values[group][key]
+        return values
 
 
 def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

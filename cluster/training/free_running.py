@@ -17,6 +17,7 @@ from cluster.execution.scoring_process import ScoringProcess
 from cluster.run.data_source import open_source
 from cluster.run.free_run import Choice, FreeRun, begin_free_run
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import check_base
 from cluster.storage.folder import open_folder
 from cluster.storage.lease import HeldError
 from cluster.training.features import with_features
@@ -96,6 +97,7 @@ def begin(settings: RunSettings, callback: TrainingCallback, address: str | None
     root = open_folder(settings.run)
     root.check_writable()
     root.check_conditions()
+    check_base(settings)
     source = open_source(settings, Quarantine(None, settings.max_damaged, ()))
 
     def measured() -> BandStatistics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -19,6 +19,7 @@ from cluster.execution.executor import Executor, RecoveryBudget, RestorePoint, R
 from cluster.execution.failure_policy import Recovery
 from cluster.execution.inline import InlineExecutor
 from cluster.ray_engine.address import LOOPBACK_VARIABLE, given_address
+from cluster.run.base_record import BaseRecord, changed_text
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_writer import CheckpointWriter
 from cluster.run.checkpoints import has_checkpoints, open_checkpoint
@@ -28,6 +29,7 @@ from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.run.leftovers import remove_leftovers
 from cluster.run.settings import RunSettings, differing_keys
 from cluster.run.teacher import has_students, open_teacher
+from cluster.run.trained_model import check_base
 from cluster.stages.devices import choose_device, emulates_precision
 from cluster.storage.checksummed_files import DamagedFileError
 from cluster.storage.folder import open_folder
@@ -69,6 +71,7 @@ def preflight(settings: RunSettings) -> tuple[DataSource, Checkpoint | None]:
         open_teacher(settings).verify()
     if IMAGE_STAGE in stage_names(settings) and is_imported(settings.image_stage.companion):
         build_companion(settings)  # to see that it can be
+    check_base(settings)
     checkpoint = _newest(settings)
     if checkpoint is not None:
         _check_same_settings(settings, checkpoint)
@@ -193,7 +196,8 @@ def _train(
     statistics = statistics or band_statistics(source, callback)
     start = Start(checkpoint, notes)
     names = source.class_names or (() if checkpoint is None else checkpoint.class_names)
-    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names)
+    base = _base_record(settings, checkpoint, notes.append)
+    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names, base)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):
@@ -204,6 +208,22 @@ def _train(
     reason: Literal["done", "stopped"] = "done" if step >= settings.last_step else "stopped"
     callback.on_end(step, reason)
     return TrainResult(step, reason)
+
+
+def _base_record(
+    settings: RunSettings, checkpoint: Checkpoint | None, note: Callable[[str], None]
+) -> BaseRecord | None:
+    """Return what is recorded of the model whose images are shown: as it was when the run began, if it is the same run.
+
+    That it has changed since is told.
+    """
+    now = check_base(settings)
+    before = None if checkpoint is None else BaseRecord.in_manifest(checkpoint.manifest)
+    if now is None or before is None or before.run != now.run:
+        return now
+    if before.digest != now.digest:
+        note(changed_text(before, now))
+    return before
 
 
 def _stop_event(given: threading.Event | None) -> AbstractContextManager[threading.Event]:

@@ -22,11 +22,13 @@ from freqgan.model.plan import Gan
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 from freqgan.networks.target_embedding import hidden_targets
-from freqgan.seeds import generator_for
+from freqgan.seeds import derive_seed, generator_for
 from freqgan.tensor_dicts import strip_prefix, to_numbers
 
 BLOCK = 64
 """Samples whose noise is drawn together. Part of what a seed means: never change it."""
+FeatureSource = Callable[[int, int, Tensor], Tensor]
+"""Returns the features (64, d) that samples of a block of a seed are to have: f(seed, block, labels (64,) int64)."""
 
 
 class Generated(NamedTuple):
@@ -101,6 +103,8 @@ class Synthesiser(nn.Module):
         states: tensors by stage name, those of ``state_dict`` of every stage; only the parts called ``average.`` are
             read.
         device: to generate on.
+        feature_source: gives the features of samples for which none are asked for, of the images of another model;
+            those of training images where it is not given.
 
     """
 
@@ -110,9 +114,10 @@ class Synthesiser(nn.Module):
         statistics: BandStatistics,
         states: Mapping[str, dict[str, Tensor]],
         device: torch.device | None = None,
+        feature_source: FeatureSource | None = None,
     ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.feature_source = settings, feature_source
         self.chain = Chain(settings, statistics, device or torch.device("cpu"))
         names = stage_names(settings)
         missing = [name for name in names if name not in states]
@@ -296,8 +301,10 @@ class Synthesiser(nn.Module):
         ]
         return Generated.joined(parts)
 
-    def draws(self, seed: int, count: int) -> Draws:
+    def draws(self, seed: int, count: int, targets: Tensor | None = None) -> Draws:
         """Return what the first ``count`` samples of ``seed`` are made of, as :meth:`sample` draws it.
+
+        ``targets``, labels (b,) or packed (b, K) of the first of them, are as for :meth:`block_draws`.
 
         Raises:
             InputError: ``count`` is above 64, the samples whose noise is drawn together.
@@ -305,37 +312,50 @@ class Synthesiser(nn.Module):
         """
         if count > BLOCK:
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
-        return self.block_draws(seed, 0).rows(slice(count))
-
-    def with_targets(self, draws: Draws, targets: Tensor | None) -> Draws:
-        """Return ``draws`` of B samples with other targets of the first b: labels (b,) or packed (b, K), of b <= B.
-
-        They are as the shards have them; None, and a model without targets, change nothing.
-        """
-        if targets is None or draws.targets is None:
-            return draws
-        own = self.chain.normalised_targets(targets.to(self.chain.device))
-        return draws._replace(targets=torch.cat([own.to(draws.targets), draws.targets[len(own) :]]))
+        return self.block_draws(seed, 0, targets).rows(slice(count))
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.
 
         All of the block is run, for convolutions round differently by batch.
         """
-        draws = self.block_draws(seed, block)
         rows = slice(begin - block * BLOCK, end - block * BLOCK)
-        if targets is not None and draws.targets is not None:
-            own = self.chain.normalised_targets(targets[begin - first : end - first].to(self.chain.device))
-            draws.targets[rows] = own.to(draws.targets)
-        return self.draw(draws).rows(rows)
+        own = None if targets is None else targets[begin - first : end - first]
+        return self.draw(self.block_draws(seed, block, own, rows.start)).rows(rows)
 
-    def block_draws(self, seed: int, block: int) -> Draws:
-        """Return what the 64 samples of ``block`` of ``seed`` are made of."""
+    def block_draws(self, seed: int, block: int, targets: Tensor | None = None, first: int = 0) -> Draws:
+        """Return what the 64 samples of ``block`` of ``seed`` are made of.
+
+        Args:
+            seed: any non-negative integer.
+            block: number of the block.
+            targets: of b of the samples, labels (b,) or packed (b, K), as the shards have them; those of the others
+                are of training images. All are drawn where it is not given; a model without targets has no use for it.
+            first: the sample of the block that the first of ``targets`` belongs to.
+
+        """
         noise, count, device = self.settings.noise, self.settings.noise_count, self.chain.device
-        noises = draw_noise(noise.generation, seed, block, BLOCK, count, noise.dimensions).to(device)
-        targets = self.random_targets(seed, block) if self.settings.target_layout else None
-        choices, rests = self.chain.choices(seed, block, BLOCK), self._rests(seed, block, BLOCK)
-        return Draws(noises, targets, choices, rests, seed, block)
+        own = self.noise_seed(seed)
+        noises = draw_noise(noise.generation, own, block, BLOCK, count, noise.dimensions).to(device)
+        choices, rests = self.chain.choices(own, block, BLOCK), self._rests(own, block, BLOCK)
+        drawn = self._block_targets(seed, block, targets, first) if self.settings.target_layout else None
+        return Draws(noises, drawn, choices, rests, own, block)
+
+    def noise_seed(self, seed: int) -> int:
+        """Return the seed of the noise of samples of ``seed``.
+
+        Where another model's images are shown it is not that model's: what a sample is made of beside the target must
+        not depend on the target, as it does not in training.
+        """
+        return seed if self.feature_source is None else derive_seed(seed, "second stage")
+
+    def _block_targets(self, seed: int, block: int, given: Tensor | None, first: int) -> Tensor:
+        """Return the targets (64,) or (64, K) of a block, normalised, with those ``given`` from ``first`` on."""
+        if given is None:
+            return self.random_targets(seed, block)
+        targets = self._stored_targets(seed, block)
+        targets[first : first + len(given)] = given.to(targets)
+        return self.chain.normalised_targets(targets)
 
     @property
     def known_targets(self) -> Tensor:
@@ -351,12 +371,41 @@ class Synthesiser(nn.Module):
         return known
 
     def random_targets(self, seed: int, block: int) -> Tensor:
-        """Return labels (64,) uniformly, or packed targets (64, K) of training images, of a model with targets."""
-        layout, rng = self.settings.target_layout, generator_for(seed, "label", block)
+        """Return the targets of a block for which none are asked for, of a model with targets, normalised.
+
+        They are labels (64,) uniformly, or packed (64, K) of training images, with the features of another model's
+        images where such are shown.
+        """
+        targets = self._stored_targets(seed, block)
+        return self.chain.normalised_targets(self.with_features(targets, seed, block * BLOCK))
+
+    def _stored_targets(self, seed: int, block: int) -> Tensor:
+        """Return labels (64,) uniformly, or packed targets (64, K) of training images, as the shards have them."""
+        layout, rng = self.settings.target_layout, generator_for(self.noise_seed(seed), "label", block)
         if not layout.packed:
             return torch.randint(layout.classes, (BLOCK,), generator=rng).to(self.chain.device)
         rows = torch.randint(len(self.known_targets), (BLOCK,), generator=rng).to(self.chain.device)
-        return self.chain.normalised_targets(self.known_targets[rows])
+        return self.known_targets[rows]
+
+    def with_features(self, targets: Tensor, seed: int, first: int) -> Tensor:
+        """Return ``targets`` (B, K) of samples ``first`` .. of ``seed`` with the features of another model's images.
+
+        They are as the shards have them, and stay as they are where no other model's images are shown. The other model
+        is asked for whole blocks, so that a sample has the same features alone and among others.
+        """
+        columns = self.settings.target_layout.columns
+        if self.feature_source is None or "features" not in columns or not self.settings.target_layout.packed:
+            return targets
+        out = targets.clone()
+        for block in range(first // BLOCK, -(-(first + len(targets)) // BLOCK)):
+            start = block * BLOCK - first  # of the block among the targets
+            rows = slice(max(0, start), min(len(targets), start + BLOCK))
+            inner = slice(rows.start - start, rows.stop - start)
+            labels = torch.zeros(BLOCK, dtype=torch.int64)
+            if "label" in columns:
+                labels[inner] = targets[rows, columns["label"]].squeeze(1).long().cpu()
+            out[rows, columns["features"]] = self.feature_source(seed, block, labels)[inner].to(out)
+        return out
 
 
 def _build_networks(chain: Chain, gan: Gan) -> nn.Module:

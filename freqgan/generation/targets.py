@@ -41,8 +41,8 @@ def targets_for(model: Synthesiser, seed: int, count: int, parts: TargetParts, f
 
     They are as the shards have them.
 
-    What is left open is that of a training image at random, of the class that is asked for where there are some. None
-    for a model without targets.
+    What is left open is that of a training image at random, of the class that is asked for where there are some; the
+    features are those of another model's image, where the model is shown such. None for a model without targets.
 
     Raises:
         InputError: the model has no such part, or one of another length.
@@ -62,7 +62,9 @@ def targets_for(model: Synthesiser, seed: int, count: int, parts: TargetParts, f
         rows[:, columns["label"]] = parts.labels[:, None].to(rows)
     if parts.embedding is not None:
         rows[:, columns["embedding"]] = parts.embedding.to(rows)
-    if parts.features is not None:
+    if parts.features is None:
+        rows = model.with_features(rows, seed, first)
+    else:
         rows[:, columns["features"]] = parts.features.to(rows)
     if parts.captions is not None:
         rows[:, columns["caption"]] = torch.stack([_caption_row(text, layout.caption) for text in parts.captions]).to(

@@ -1,4 +1,7 @@
-"""What a fixed network sees of an image, pooled: mean and deviation of every channel of a few of its layers."""
+"""What a fixed network sees of an image, pooled: mean and deviation of every channel of a few of its layers.
+
+Pixels are the one kind of features that has no network, and keeps places.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from freqgan.pixels import from_pixels
 
 RANDOM_SIDE, VGG_SIDE = 64, 128
 """Pixels that the networks see at most; larger images are averaged over areas first."""
+PIXELS_SIDE = 16
+"""Pixels along a side of the small picture that stands for an image where its features are pixels."""
 VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 """Whose statistics say most of an image's style, and in the last ones of what it shows (Gatys et al. 2016)."""
 
@@ -41,6 +46,16 @@ class RandomNetwork:
     def pooled(self, images: Tensor) -> Tensor:
         """Return means and deviations (B, 448) of stored images (B, C, H, W), uint8 or uint16; grey ones as colour."""
         return torch.cat(random_layers(from_pixels(images), random_kernels()), 1)
+
+
+class SmallPicture:
+    """No network: the image itself, averaged over areas, so that its layout and its colours are the features."""
+
+    identity = f"pixels {PIXELS_SIDE}"
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return pixels (B, C h w) in [-1, 1] of stored images (B, C, H, W), uint8 or uint16; h, w are at most 16."""
+        return resized(from_pixels(images), 1, PIXELS_SIDE).flatten(1)
 
 
 class VggNetwork:

@@ -12,6 +12,8 @@ from freqgan.setting_group import SettingGroup
 ConditioningKind = Literal["class", "features", "embedding", "caption"]
 CONDITIONING_KINDS: tuple[str, ...] = get_args(ConditioningKind)
 NEIGHBOURS = 20
+PIXELS = "pixels"
+"""The network of features that are the pixels themselves."""
 
 
 class ConditioningSettings(SettingGroup):
@@ -46,8 +48,14 @@ class ConditioningSettings(SettingGroup):
     caption_layers: int = Field(2, ge=1, le=32, description="Layers of that network.")
     network: str = Field(
         "",
-        description="Weights of VGG19 for features, a file or s3:// URL of torchvision's or timm's; a network with "
-        "fixed random weights where not given.",
+        description="Where features come from: weights of VGG19, a file or s3:// URL of torchvision's or timm's; "
+        "pixels, the image itself, of 16 x 16 pixels at most; a network with fixed random weights where not given.",
+    )
+    run: str = Field(
+        "",
+        description="Folder or s3:// URL of the run of another model, of features alone. Wherever images are made and "
+        "none is given as an example, their features are those of images that its newest model makes of the same seed: "
+        "with network=pixels this is the second stage of a cascade. Training shows features of real images.",
     )
     features_length: int = Field(
         64, ge=1, le=4096, description="Features of an image that are shown: its largest principal components."

@@ -10,7 +10,7 @@ from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.layouts import BandLayout, parse_layout
 from freqgan.model.companion_settings import POOLED, is_imported
-from freqgan.model.conditioning_settings import NEIGHBOURS, ConditioningSettings
+from freqgan.model.conditioning_settings import NEIGHBOURS, PIXELS, ConditioningSettings
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
 from freqgan.model.fusion_settings import FusionSettings, SystemKind
 from freqgan.model.image_stage_settings import ImageStageSettings
@@ -266,6 +266,23 @@ class ModelSettings(SettingGroup):
             raise InputError(
                 "conditioning.embedding_length: 0 with conditioning=embedding; set how many numbers the vector of an "
                 "image has"
+            )
+        self._check_features()
+
+    def _check_features(self) -> None:
+        conditioning, flip, shift = self.conditioning, self.augmentation.flip, self.augmentation.shift
+        if conditioning.run and not conditioning.shows("features"):
+            kinds = ",".join(conditioning.kinds) or "none"
+            raise InputError(
+                f"conditioning.run: {conditioning.run} with conditioning={kinds}, but its images are shown by their "
+                "features: add features to conditioning (conditioning=features conditioning.network=pixels), or leave "
+                "conditioning.run out"
+            )
+        if conditioning.shows("features") and conditioning.network == PIXELS and (flip or shift):
+            key, given, off = ("flip", "true", "false") if flip else ("shift", str(shift), "0")
+            raise InputError(
+                f"augmentation.{key}: {given} with conditioning.network={PIXELS}, which shows where things are in the "
+                f"image as it is stored; set augmentation.{key}={off}, or another conditioning.network"
             )
 
     def _check_packets(self) -> None:

@@ -1,5 +1,6 @@
 """How a computation is run, whatever it computes.
 
 ``graph_capture`` records the kernels of a function and replays them, ``data_parallel`` says which part of a batch a
-replica has. Nothing here knows a GAN, and nothing knows how replicas reach each other.
+replica has, ``imports`` keeps the collector of garbage out of imports. Nothing here knows a GAN, and nothing knows how
+replicas reach each other.
 """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from cluster.data.image_files import read_images
-from cluster.run.checkpoints import open_model
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode, redraw, weigh

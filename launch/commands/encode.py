@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cluster.data.image_files import read_images
-from cluster.run.checkpoints import open_model
 from cluster.run.draws_file import DRAWS, pack_draws, read_draws
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode
@@ -78,7 +78,7 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
             "--vectors FILE holds how its images are generated: leave out --evaluations, --solver, "
             "--condition-noise, --guidance, --shift and --label-guidance"
         )
-    request.refuse("--vectors", "seed", "part", "truncation", "save_vectors")
+    request.refuse("--vectors", "seed", "part", "truncation", "save_vectors", "conditioning_run")
     checkpoint, model, folder = request.open(note)
     stored = read_draws(vectors, model)
     model.set_generation(stored.generation)

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from cluster.data.image_folders import is_zip
 from cluster.evaluation.evaluate import Part, evaluate_checkpoint, evaluate_files, inception_from, parts_of
-from cluster.run.checkpoints import has_checkpoints, open_model
+from cluster.run.checkpoints import has_checkpoints
 from cluster.run.free_run import find_free_run
+from cluster.run.settings import RunSettings
+from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
 from freqgan.metrics.evaluation import Score
@@ -40,13 +42,15 @@ def evaluate_command(
     note: Callable[[str], None],
     at_images: int | None = None,
     generation: GenerationOptions = AS_TRAINED,
+    base: str | None = None,
 ) -> None:
     """Print the table of ``source``, a run or a folder or zip of images, and write ``json_file`` if it is given.
 
     ``parts`` also measures the chain and the conventional generator by themselves (alpha = 1 and 0);
     ``inception`` is a TorchScript file with which FID and its relatives are measured as well. ``learned``: whether
     networks are taught what the images of ``data`` show, and distances measured by their features. ``generation`` is
-    how flow experts generate, and ``at_images`` asks a run for its newest checkpoint of at most so many.
+    how flow experts generate, and ``at_images`` asks a run for its newest checkpoint of at most so many. ``base`` takes
+    the place of its ``conditioning.run``.
 
     Raises:
         InputError: neither a run nor images, no shards, ``size`` for a run, a ``json_file`` that cannot be written,
@@ -60,43 +64,51 @@ def evaluate_command(
     if not zipped and (has_checkpoints(source) or find_free_run(source) is not None):
         if size is not None:
             raise InputError(f"--size {size}: {source} is a run and makes images of its own size; leave --size out")
-        checkpoint, synthesiser = open_model(source, at_images=at_images, note=note, generation=generation.apply)
-        measured_parts = parts_of(checkpoint.settings) if parts else ("image",)
-        if parts and not checkpoint.settings.image_stage.enabled:
-            note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
-        elif parts and len(measured_parts) == 1:
-            note("--parts: the model has no bands: its images are those of one generator, and are scored once")
+        checkpoint, synthesiser = open_model(
+            source, at_images=at_images, note=note, generation=generation.apply, base=base
+        )
+        measured_parts = _measured_parts(checkpoint.settings, note) if parts else ("image",)
         scores = evaluate_checkpoint(
             checkpoint, data, count=count, seed=seed, note=note, parts=measured_parts, extra=extra,
             synthesiser=synthesiser, learned=learned,
         )  # fmt: skip
     else:
-        _refuse_options_of_runs(source, parts=parts, at_images=at_images, generation=generation)
+        _refuse_options_of_runs(source, parts=parts, at_images=at_images, generation=generation, base=base)
         scores = {
             "image": evaluate_files(
-                source,
-                data,
-                count=count,
-                size=size,
-                note=note,
-                extra=extra,
-                overviews=(GRID, SIDE_BY_SIDE, SHEET),
+                source, data, count=count, size=size, note=note, extra=extra, overviews=(GRID, SIDE_BY_SIDE, SHEET),
                 learned=learned,
             )
-        }
+        }  # fmt: skip
     plain_console(PRINTED_WIDTH).print(scores_table(scores))
     report = print_likelihoods(checkpoint, synthesiser, data, note=note) if checkpoint and synthesiser else {}
     if target is not None:
         target[0].write(target[1], json.dumps({**scores_json(scores), **report}, indent=1).encode())
 
 
-def _refuse_options_of_runs(source: str, *, parts: bool, at_images: int | None, generation: GenerationOptions) -> None:
+def _measured_parts(settings: RunSettings, note: Callable[[str], None]) -> tuple[Part, ...]:
+    """Return the parts that --parts asks for; ``note`` is told where there is one."""
+    measured = parts_of(settings)
+    if not settings.image_stage.enabled:
+        note("--parts: the model has no image stage: its images are those of the chain, and are scored once")
+    elif len(measured) == 1:
+        note("--parts: the model has no bands: its images are those of one generator, and are scored once")
+    return measured
+
+
+def _refuse_options_of_runs(
+    source: str, *, parts: bool, at_images: int | None, generation: GenerationOptions, base: str | None
+) -> None:
     """Raise InputError for an option that ``source``, a folder or zip of images, has no use for."""
     if parts:
         raise InputError(f"--parts: {source} is no run; a folder of images has no parts; leave --parts out")
     if at_images is not None:
         raise InputError(
             f"--at-images {at_images}: {source} is no run; a folder of images has no checkpoints; leave --at-images out"
+        )
+    if base is not None:
+        raise InputError(
+            f"--conditioning-run {base}: {source} is no run; a folder of images is measured as it is; leave it out"
         )
     if generation.given:
         raise InputError(

@@ -74,11 +74,11 @@ def write_grid(folder: Folder, batches: Sequence[Pixels]) -> None:
 
 def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, first: int, count: int) -> Draws:
     """Return the draws of the block that begins with image ``first``, with the targets of ``count`` of them."""
-    draws = model.block_draws(request.seed, first // BLOCK).scaled(request.truncation)
-    if not request.targets.given:
-        return draws
-    parts = request.targets.parts(checkpoint, count, first)
-    return model.with_targets(draws, targets_for(model, request.seed, count, parts, first))
+    asked = None
+    if request.targets.given:
+        parts = request.targets.parts(checkpoint, count, first)
+        asked = targets_for(model, request.seed, count, parts, first)
+    return model.block_draws(request.seed, first // BLOCK, asked).scaled(request.truncation)
 
 
 def _is_ours(name: str, digits: int, count: int) -> bool:

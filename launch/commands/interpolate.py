@@ -45,8 +45,8 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
 
 
 def _end(model: Synthesiser, seed: int, parts: TargetParts | None, truncation: float) -> Draws:
-    draws = model.draws(seed, 1).scaled(truncation)
-    return draws if parts is None else model.with_targets(draws, targets_for(model, seed, 1, parts))
+    asked = None if parts is None else targets_for(model, seed, 1, parts)
+    return model.draws(seed, 1, asked).scaled(truncation)
 
 
 def animation(images: Tensor, kind: str) -> bytes:

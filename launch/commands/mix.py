@@ -40,10 +40,10 @@ def mix(request: ImageRequest, seeds: tuple[int, int], level: int, way: str, not
     if count > BLOCK:
         raise InputError(f"--count {count} with --mix: at most {BLOCK} are mixed at once; give fewer")
     checkpoint, model, folder = request.open(note)
-    coarse, fine = (model.draws(seed, count).scaled(request.truncation) for seed in seeds)
+    asked = None
     if request.targets.given:
         asked = targets_for(model, seeds[0], count, request.targets.parts(checkpoint, count))
-        coarse, fine = model.with_targets(coarse, asked), model.with_targets(fine, asked)
+    coarse, fine = (model.draws(seed, count, asked).scaled(request.truncation) for seed in seeds)
     if way == "noise":
         images = model.draw(mixed_noises(model.chain, coarse, fine, level)).images
     else:

@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Table
 
 from cluster.evaluation.quality_curves import CurvePoints, QualityCurves, quality_curves
-from cluster.run.checkpoints import open_checkpoint, open_model
+from cluster.run.checkpoints import open_checkpoint
+from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from launch.console.tables import plain_console
 from launch.settings.generation import AS_TRAINED, GenerationOptions

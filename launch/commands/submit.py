@@ -53,7 +53,8 @@ def submit(
 
     """
     env = {name: _variable(name) for name in variables}
-    for key, url in (("run", settings.run), ("data", settings.data)):
+    base = settings.conditioning.run
+    for key, url in (("run", settings.run), ("data", settings.data), *([("conditioning.run", base)] if base else [])):
         if "://" not in url and not Path(url).is_absolute():
             raise InputError(f"{key}={url}: a job runs elsewhere; give an absolute path that it sees there, or s3://")
         if "://" not in url:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels, decode_image, fit_image
 from cluster.data.settings import ImagePolicy
-from cluster.run.checkpoints import open_model
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder, split_object
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, super_resolve
@@ -113,11 +113,11 @@ def _tensor(pixels: Pixels) -> Tensor:
 
 def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Source], label: int | None) -> Draws:
     """Return the noises of ``block``, all of class ``label`` where one is given."""
-    draws = synthesiser.draws(seed, len(block))
-    if label is None:
-        return draws
-    parts = TargetParts(labels=torch.full((len(block),), label))
-    return synthesiser.with_targets(draws, targets_for(synthesiser, seed, len(block), parts))
+    asked = None
+    if label is not None:
+        parts = TargetParts(labels=torch.full((len(block),), label))
+        asked = targets_for(synthesiser, seed, len(block), parts)
+    return synthesiser.draws(seed, len(block), asked)
 
 
 def _bicubic(low: Tensor, side: int) -> Tensor:

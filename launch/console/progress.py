@@ -94,7 +94,7 @@ class ProgressReporter:
         self.close()
         for note in notes:
             self.warn(note)
-        self._folder = RunFolder(self.settings, first_step)
+        self._folder = RunFolder(self.settings, first_step, self.warn)
         self._first_step, self._line_step, self._line_s = first_step, first_step, time.monotonic()
         if self.console.is_terminal and self.settings.pace == "together":  # else there are several, with lines each
             self._live = LiveProgress(self.settings, self.console, first_step)

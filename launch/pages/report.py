@@ -16,10 +16,10 @@ from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.held_out import with_features_of
 from cluster.run.checkpoint import Checkpoint, best_checkpoint
-from cluster.run.checkpoints import open_model
 from cluster.run.data_source import DataSource, open_source
 from cluster.run.layout import CHECKPOINTS, COMPONENTS
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError
 from freqgan.generation.synthesiser import Synthesiser

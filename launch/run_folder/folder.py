@@ -8,6 +8,7 @@ the end.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,10 +39,11 @@ class RunFolder:
     Args:
         settings: of the run; ``settings.run`` is the folder.
         first_step: finished steps so far; what the folder says about later ones is removed.
+        note: is told of grids of samples that are not drawn.
 
     """
 
-    def __init__(self, settings: RunSettings, first_step: int) -> None:
+    def __init__(self, settings: RunSettings, first_step: int, note: Callable[[str], None] = lambda text: None) -> None:
         self.folder = open_folder(settings.run)
         with disk_errors(f"write to {tempfile.gettempdir()}"):
             self._staging = None if self.folder.is_local else tempfile.TemporaryDirectory(prefix="freqgan-run-")
@@ -59,7 +61,7 @@ class RunFolder:
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
         self._failures = FailureLog(self.local / FAILURES)
         self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
-        self._samples = None if settings.only else SampleGrids(self.folder, settings.keep_checkpoints - 1)
+        self._samples = None if settings.only else SampleGrids(self.folder, settings.keep_checkpoints - 1, note)
         if self._samples is not None and first_step:
             self._samples.add_missing(first_step, first_step * settings.batch)
 

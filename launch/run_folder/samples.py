@@ -6,12 +6,14 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from cluster.evaluation.background import BACKGROUND_NICENESS
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import BaseError, synthesiser_of
 from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError
 from freqgan.pixels import to_pixels
@@ -29,17 +31,19 @@ class SampleGrids:
         folder: of the run.
         most_waiting: how many may still have to be drawn before the training waits for the oldest: a checkpoint that
             is deleted can no longer be drawn.
+        note: is told of a grid that is not drawn, because the model whose images this one is shown is gone: training
+            goes on without it.
 
     """
 
-    def __init__(self, folder: Folder, most_waiting: int) -> None:
-        self._folder, self._most_waiting = folder, most_waiting
+    def __init__(self, folder: Folder, most_waiting: int, note: Callable[[str], None] = lambda text: None) -> None:
+        self._folder, self._most_waiting, self._note = folder, most_waiting, note
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="samples", initializer=step_aside)
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, checkpoint: Checkpoint) -> None:
         """Have the grid of ``checkpoint`` drawn; raise what went wrong with an earlier one."""
-        self._waiting.append(self._thread.submit(draw_samples, self._folder, checkpoint))
+        self._waiting.append(self._thread.submit(self._draw, checkpoint))
         while self._waiting and (len(self._waiting) > self._most_waiting or self._waiting[0].done()):
             self._waiting.popleft().result()
 
@@ -50,6 +54,12 @@ class SampleGrids:
         """
         if not self._folder.exists(_grid_name(images)):
             self._waiting.append(self._thread.submit(draw_missing_samples, self._folder, step))
+
+    def _draw(self, checkpoint: Checkpoint) -> None:
+        try:
+            draw_samples(self._folder, checkpoint)
+        except BaseError as error:
+            self._note(f"the grid of step {checkpoint.step} was not drawn: {error}")
 
     def close(self) -> None:
         """Wait for all grids; raise what went wrong with any. Safe to call twice."""
@@ -70,7 +80,7 @@ def step_aside() -> None:
 
 def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
     """Write the grid of ``checkpoint`` into the folder of its run."""
-    generated = checkpoint.synthesiser().sample(SAMPLE_SEED, SAMPLE_COUNT)
+    generated = synthesiser_of(checkpoint).sample(SAMPLE_SEED, SAMPLE_COUNT)
     grid = tile(to_pixels(generated.images).numpy())
     folder.write(_grid_name(checkpoint.images), encode_png(grid))
 

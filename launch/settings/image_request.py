@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cluster.run.checkpoint import Checkpoint
-from cluster.run.checkpoints import open_model
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Synthesiser
@@ -39,6 +39,7 @@ class ImageRequest:
         best: takes the checkpoint that was scored best.
         at_images: takes the newest checkpoint of at most so many images.
         save_vectors: writes noise and targets beside the images.
+        conditioning_run: the run whose images are shown, in place of the one in the settings.
 
     """
 
@@ -53,20 +54,27 @@ class ImageRequest:
     best: bool = False
     at_images: int | None = None
     save_vectors: bool = False
+    conditioning_run: str | None = None
 
     def open(self, note: Callable[[str], None]) -> OpenModel:
         """Return what it names; ``note`` is told of checkpoints passed over.
 
         Raises:
-            InputError: no sound checkpoint, or two names of one; ``out`` cannot be written; options of flow experts for
-                a model of GANs.
+            InputError: no sound checkpoint, or two names of one; two sources of features; ``out`` cannot be written;
+                options of flow experts for a model of GANs.
 
         """
         if self.best and self.at_images is not None:
             raise InputError(f"--best and --at-images {self.at_images} name two checkpoints: leave one of them out")
+        if self.conditioning_run is not None and self.targets.like is not None:
+            raise InputError(
+                f"--conditioning-run {self.conditioning_run} and --like {self.targets.like}: either gives the features "
+                "of all images; leave one of them out"
+            )
         checkpoint, model = open_model(
-            self.run, best=self.best, at_images=self.at_images, note=note, generation=self.generation.apply
-        )
+            self.run, best=self.best, at_images=self.at_images, note=note, generation=self.generation.apply,
+            base=self.conditioning_run,
+        )  # fmt: skip
         folder = open_folder(self.out)
         folder.check_writable()
         return OpenModel(checkpoint, model, folder)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cluster.data.image_files import read_images
 from cluster.data.targets import array_in
-from cluster.evaluation.image_features import features_of
 from cluster.run.checkpoint import Checkpoint
+from cluster.run.feature_networks import features_of
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.generation.targets import TargetParts

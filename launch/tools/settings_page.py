@@ -123,9 +123,13 @@ def _group_section(same: Sequence[Group]) -> str:
     about = " ".join((kind.__doc__ or "").replace("``", "`").split())
     places = "".join(f"* `{group.name}`: {plain(group.description)}\n" for group in same if group.description)
     keys = [key for key in kind.model_fields if not isinstance(getattr(same[0].defaults, key), BaseModel)]
-    free = all(group.name.partition(".")[0] in MAY_CHANGE for group in same)
-    table = _settings_table(kind, keys, lambda key: _default_by_place(key, same), keys if free else ())
+    free = [key for key in keys if all(_may_change(group, key) for group in same)]
+    table = _settings_table(kind, keys, lambda key: _default_by_place(key, same), free)
     return _section(title, "\n".join(filter(None, [f"{plain(about)}\n", places, table])))
+
+
+def _may_change(group: Group, key: str) -> bool:
+    return not {group.name.partition(".")[0], f"{group.name}.{key}"}.isdisjoint(MAY_CHANGE)
 
 
 def _default_by_place(key: str, same: Sequence[Group]) -> str:

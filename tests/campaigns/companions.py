@@ -23,8 +23,8 @@ from torch import Tensor
 
 from cluster.evaluation.evaluate import real_images_for
 from cluster.planning.training_rate import training_rates
-from cluster.run.checkpoints import open_model
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import open_model
 from cluster.training.train import train
 from freqgan.generation.synthesiser import BLOCK, Generated, Synthesiser
 from freqgan.metrics.patches import sliced_wasserstein

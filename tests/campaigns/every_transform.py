@@ -17,6 +17,7 @@ from PIL import Image
 
 from cluster.data.packing import pack
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from freqgan.generation.synthesiser import Generated, Synthesiser
 from launch.commands.generate import generate
 from launch.settings.image_request import ImageRequest
@@ -95,7 +96,7 @@ def try_variant(name: str, folder: Path, steps: int) -> Row:
         pixels = np.asarray(image)
     wanted = np.uint16 if "bit_depth" in changes else np.uint8
     assert pixels.dtype == wanted, f"{name}: generated images are {pixels.dtype}"
-    synthesiser = find_checkpoint(str(whole)).synthesiser()
+    synthesiser = synthesiser_of(find_checkpoint(str(whole)))
     made = synthesiser.sample(0, 8)
     strict = synthesiser.settings.plan.strict_nesting
     return Row(resumes, float(pixels.std() / np.iinfo(wanted).max), nesting(synthesiser, made) if strict else None)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cluster.data.shard_index import index_shards
-from cluster.run.checkpoints import open_model
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import open_model
 from cluster.training.train import train
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cluster.run.checkpoints import open_model
 from cluster.run.data_source import open_source
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import open_model
 from cluster.training.train import train
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cluster.evaluation.image_features import features_of
-from cluster.run.checkpoints import open_model
+from cluster.run.feature_networks import features_of
+from cluster.run.trained_model import open_model
 from cluster.training.train import train
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cluster.run.checkpoints import open_model
 from cluster.run.data_source import open_source
+from cluster.run.trained_model import open_model
 from freqgan.generation.mixing import mixed_coefficients, mixed_noises
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.bands import cross_band_distance, packet_distances

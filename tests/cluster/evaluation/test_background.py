@@ -143,12 +143,12 @@ def test_scores_reach_the_run_folder_and_the_report(
 ) -> None:
     run = tmp_path / "run"
     arguments = ("train", "smoke", f"data={small_shards}", f"run={run}")
-    outcome = run_command(capsys, *arguments, f"watch.data={held_out}", "watch.count=64")
+    outcome = run_command(capsys, *arguments, f"watch.data={held_out}", "watch.count=64", "max_steps=3")
     assert outcome.code == 0, outcome.err
-    assert "scores of step 6" in outcome.err
+    assert "scores of step 3" in outcome.err
     assert "times the distance of real images by learned features" in outcome.err
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 6
+    assert lines[-1]["step"] == 3
     page = (run / "report.html").read_text()
     assert "Distance from real images" in page
     assert "is the best so far" in page

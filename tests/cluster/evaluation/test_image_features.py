@@ -16,9 +16,10 @@ from cluster.data.sampler import BlockShuffle
 from cluster.data.shard_index import build_index, index_shards
 from cluster.data.targets import FeatureTable
 from cluster.evaluation.held_out import images_with_targets
-from cluster.evaluation.image_features import FOLDER, features_of, image_features
+from cluster.evaluation.image_features import FOLDER, image_features
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.data_source import DataSource, measure_statistics, open_source
+from cluster.run.feature_networks import features_of
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder
 from freqgan.errors import InputError, RunError
@@ -209,6 +210,17 @@ def test_a_resumed_run_shows_the_same_features(data: Path, tmp_path: Path) -> No
 def test_a_network_that_cannot_be_read(data: Path) -> None:
     with pytest.raises(InputError, match=r"conditioning\.network: .*none\.pth"):
         table_of(settings_of(data, network="none.pth"))
+
+
+def test_features_that_are_pixels(data: Path) -> None:
+    notes = list[str]()
+    settings = tiny_run_settings(
+        "unused", data, conditioning=SHOWN["conditioning"] | {"network": "pixels"}, augmentation={"flip": False}
+    )
+    table = table_of(settings, notes)
+    assert table.mapping["mean"].shape == (3 * 16 * 16,)
+    assert not any("random" in note for note in notes)
+    assert not np.array_equal(table.values, table_of(settings_of(data)).values)
 
 
 def test_features_of_vgg19(tmp_path: Path) -> None:

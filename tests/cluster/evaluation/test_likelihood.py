@@ -15,8 +15,10 @@ from cluster.data.packing import pack
 from cluster.evaluation.likelihood import TOTAL, measure_likelihoods
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from cluster.training.train import train
 from freqgan.errors import InputError
+from freqgan.generation.likelihood import log_likelihoods
 from freqgan.pixels import to_pixels
 from tests.support.commands import run_command
 from tests.support.flows import TINY_FLOW
@@ -70,7 +72,13 @@ def test_bits_per_dimension_of_stored_images_are_those_of_the_gaussian(gaussian_
     assert "likelihoods of held-out images: 96 of 128" in notes
 
 
-@pytest.mark.usefixtures("brief_critic")
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likelihoods of all images with few steps on the way to the noise: for tests of what is done with them."""
+    monkeypatch.setitem(log_likelihoods.__wrapped__.__kwdefaults__, "steps", 4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("brief_critic", "few_steps")
 def test_evaluate_prints_and_stores_likelihoods(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
     flow_run(tmp_path / "run", small_shards, classes=2, plan=JOINT)
     (tmp_path / "more").mkdir()
@@ -99,25 +107,27 @@ def test_evaluate_prints_and_stores_likelihoods(capsys: Capsys, small_shards: Pa
         ({"experts": {}, "image_stage": {"enabled": True}}, ""),
     ],
 )
+@pytest.mark.usefixtures("few_steps")
 def test_what_else_is_printed(
     changes: dict[str, object], line: str, capsys: Capsys, small_shards: Path, tmp_path: Path
 ) -> None:
     from launch.console.likelihood_table import print_likelihoods
 
     checkpoint = flow_run(tmp_path / "run", small_shards, **changes)
-    report = print_likelihoods(checkpoint, checkpoint.synthesiser(), str(small_shards), note=lambda _: None)
+    report = print_likelihoods(checkpoint, synthesiser_of(checkpoint), str(small_shards), note=lambda _: None)
     out = capsys.readouterr().out
     assert line in out
     assert bool(report) == ("no total" in line)
     assert bool(out) == bool(line)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_training_images_that_are_gone_are_told(small_shards: Path, tmp_path: Path) -> None:
     shutil.copytree(small_shards, tmp_path / "shards")
     checkpoint = flow_run(tmp_path / "run", tmp_path / "shards", plan=JOINT)
     shutil.rmtree(tmp_path / "shards")
     notes: list[str] = []
-    report = measure_likelihoods(checkpoint, checkpoint.synthesiser(), str(small_shards), note=notes.append)
+    report = measure_likelihoods(checkpoint, synthesiser_of(checkpoint), str(small_shards), note=notes.append)
     assert (report.images, report.training_images) == (96, 0)
     assert all(row.training_bits is None for row in report.experts)
     assert [note for note in notes if note.startswith("no likelihoods of training images to compare with: ")]
@@ -130,4 +140,4 @@ def test_labels_that_the_model_does_not_know_are_refused(small_shards: Path, tmp
         Image.fromarray(np.full((16, 16, 3), 20 * i, np.uint8)).save(tmp_path / "plain" / f"{i}.png")
     pack(str(tmp_path / "plain"), str(tmp_path / "shards"))
     with pytest.raises(InputError, match="have no labels, or others than the model's 0 to 1"):
-        measure_likelihoods(checkpoint, checkpoint.synthesiser(), str(tmp_path / "shards"), note=lambda _: None)
+        measure_likelihoods(checkpoint, synthesiser_of(checkpoint), str(tmp_path / "shards"), note=lambda _: None)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from tests.support.runs import tiny_run_settings, trained
 
 VELOCITY = {"width": 8, "coarse_width": 8}
@@ -56,6 +57,6 @@ def test_a_resumed_run_has_the_bytes_of_one_that_was_not_stopped(
     assert trained(stopped)[2] == digest
     for gan in stopped.band_plan().gans:
         assert ("loss" in events.records[-1].stages[gan.name]) == (gan.kind == "flow")
-    images = find_checkpoint(stopped.run).synthesiser().sample(0, 2).images
+    images = synthesiser_of(find_checkpoint(stopped.run)).sample(0, 2).images
     assert images.shape == (2, 3, 16, 16)
     assert images.isfinite().all()

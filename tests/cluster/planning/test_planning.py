@@ -223,7 +223,7 @@ def run_settings(**changes: object) -> RunSettings:
 
 
 def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = run_settings(levels=2)
+    settings = run_settings(plan={"bands": ["LL1", "HL1"]})
     work = counted_work(settings)
     assert counted_work(settings) == work
     said: list[str] = []
@@ -243,11 +243,11 @@ def test_costs_are_measured_once_and_estimated_for_others(monkeypatch: pytest.Mo
 def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = run_settings()
+    settings = run_settings(plan={"bands": "none"})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     work = counted_work(settings)
     (kept,) = (tmp_path / "freqgan" / "costs").iterdir()
-    for damage in ("{torn", "[1]", '{"LL1": {"other": 1}}'):
+    for damage in ("{torn", "[1]", '{"image": {"other": 1}}'):
         kept.write_text(damage)
         assert counted_work(settings) == work
     (tmp_path / "file").touch()

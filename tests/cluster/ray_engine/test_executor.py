@@ -86,7 +86,7 @@ def test_kill_9_of_a_driver_and_the_same_command_at_once(quiet_pair: str, small_
 def test_sigterm_ends_at_a_step_boundary_with_a_checkpoint(executor: str, small_shards: Path, tmp_path: Path) -> None:
     """A Ray of the run's own listens on loopback alone until then, and is gone afterwards."""
     run = tmp_path / "run"
-    process = start_training(run, small_shards, 1000, executor, plan={"bands": ["LL1"]}, **UNSPARED)
+    process = start_training(run, small_shards, 1000, executor, plan={"bands": "none"}, **UNSPARED)
     wait_for_step(process, 1)
     if executor == "ray":
         places = listening([process.pid, *below(process.pid)])
@@ -111,9 +111,10 @@ import sys
 import ray
 from ray.cluster_utils import Cluster
 from tests.support.runs import tiny_run_settings, trained
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
+sizes = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=sizes)
 for _ in range(2):
-    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    cluster.add_node(**sizes)
 ray.init(address=cluster.address, log_to_driver=False, namespace="freqgan")
 from cluster.ray_engine.slots import Allocation
 seats = {}
@@ -138,7 +139,8 @@ os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 from tests.support.runs import tiny_run_settings, trained
 def node(gpus, market):
     labels = {"ray.io/accelerator-type": "T4", "ray.io/market-type": market}
-    return {"num_cpus": 1, "num_gpus": gpus, "object_store_memory": 100 * 2**20, "labels": labels}
+    sizes = {"num_cpus": 1, "num_gpus": gpus, "object_store_memory": 100 * 2**20}
+    return sizes | {"labels": labels, "include_dashboard": False}
 
 cluster = Cluster(initialize_head=True, head_node_args=node(1, "on-demand"))
 cluster.add_node(**node(2, "spot"))

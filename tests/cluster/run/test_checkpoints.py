@@ -11,8 +11,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cluster.run.checkpoint_writer import CheckpointWriter
-from cluster.run.checkpoints import find_checkpoint, has_checkpoints, open_checkpoint, open_model
+from cluster.run.checkpoints import find_checkpoint, has_checkpoints, open_checkpoint
 from cluster.run.layout import LEASE, parse_rollback_file
+from cluster.run.trained_model import open_model, synthesiser_of
 from cluster.storage.folder import Folder
 from cluster.storage.lease import Lease
 from cluster.training.free_running import train_components
@@ -292,7 +293,7 @@ def test_one_of_a_version_without_later_settings_generates_and_says_why_it_canno
     latest.write_text(json.dumps(pointer))
     checkpoint = find_checkpoint(str(run))
     assert (checkpoint.step, checkpoint.settings.exchange) == (6, "float32")
-    assert checkpoint.synthesiser().sample(0, 2).images.shape == (2, 3, 16, 16)
+    assert synthesiser_of(checkpoint).sample(0, 2).images.shape == (2, 3, 16, 16)
     with pytest.raises(RunError, match=r"image\.safetensors is not the state of this stage .* only generate"):
         trained(tiny_run_settings(run, small_shards, max_steps=8))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run.checkpoints import find_checkpoint, open_checkpoint, open_model
+from cluster.run.checkpoints import find_checkpoint, open_checkpoint
 from cluster.run.free_run import begin_free_run, find_free_run
+from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from tests.support.free_runs import digests_together, free_settings, stage_digests, trained_apart
 

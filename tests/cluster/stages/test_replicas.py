@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import pytest
@@ -18,7 +16,7 @@ from torch import Tensor
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.settings import RunSettings
-from cluster.stages.process_group import FormedGroup, GroupBrokenError, ReplicaGroup
+from cluster.stages.process_group import FormedGroup, GroupBrokenError
 from cluster.training.train import train as train_run
 from freqgan.errors import InputError
 from freqgan.runtime.data_parallel import ReplicaContext
@@ -28,6 +26,7 @@ from freqgan.training.rollback import DivergenceGuard
 from freqgan.training.stage import Feedback, StepResult
 from tests.campaigns.chaos import killing
 from tests.campaigns.chaos.processes import listening
+from tests.support.group_members import Members
 from tests.support.models import chain_of, pictures, tiny_settings
 from tests.support.runs import Events, tiny_run_settings, trained
 from tests.support.thread_replicas import at_once, thread_shares
@@ -132,75 +131,15 @@ def test_rows() -> None:
 # -- processes ----------------------------------------------------------------------------------------
 
 
-def _member(index: int, count: int, inbox: Any, outbox: Any) -> None:
-    """A process that does what it is told with its place in a group."""
-    torch.set_num_threads(1)
-    group = ReplicaGroup(index, count, torch.device("cpu"), timeout_s=4.0)
-    outbox.put(("ready", None))
-    while (order := inbox.get()) is not None:
-        name, *arguments = order
-        try:
-            outbox.put(
-                (name, _mean_of_rows(group, *arguments) if name == "mean_of_rows" else getattr(group, name)(*arguments))
-            )
-        except GroupBrokenError as error:
-            outbox.put((name, error))
-    group.leave()
-
-
 def _given(numbers: Tensor, index: int) -> tuple[Tensor]:
     return (numbers,)
 
 
-def _mean_of_rows(group: ReplicaGroup, numbers: Tensor) -> Tensor:
-    """The mean of ``numbers``, of which this process has as many as any other, or one more."""
-    formed = FormedGroup(group.index, group.count, group.device, len(numbers))
-    (mean,) = formed.mean([numbers[formed.rows(len(numbers))].mean()])
-    return mean
-
-
-class Members:
-    """Processes of a group."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.context = mp.get_context("spawn")
-        self.processes: list[Any] = [None] * count
-        self.inboxes: list[Any] = [None] * count
-        self.outboxes: list[Any] = [None] * count
-        for index in range(count):
-            self.start(index)
-        for index in range(count):
-            self.outboxes[index].get(timeout=120)  # to import torch takes longer than a group waits for anybody
-
-    def start(self, index: int) -> None:
-        self.inboxes[index], self.outboxes[index] = self.context.Queue(), self.context.Queue()
-        arguments = (index, self.count, self.inboxes[index], self.outboxes[index])
-        self.processes[index] = self.context.Process(target=_member, args=arguments, daemon=True)
-        self.processes[index].start()
-
-    def form(self, generation: int) -> list[Any]:
-        self.inboxes[0].put(("open_store", "127.0.0.1", generation))
-        _, meeting = self.outboxes[0].get(timeout=60)
-        return self.all("join", lambda _: (meeting,))
-
-    def all(self, name: str, arguments: Callable[[int], tuple[Any, ...]], but: int = -1) -> list[Any]:
-        others = [index for index in range(self.count) if index != but]
-        for index in others:
-            self.inboxes[index].put((name, *arguments(index)))
-        return [self.outboxes[index].get(timeout=60)[1] for index in others]
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.join()
-
-
 @pytest.fixture(scope="module")
 def members() -> Iterator[Members]:
-    found = Members(3)
-    yield found
-    found.close()
+    group = Members(3)
+    yield group
+    group.close()
 
 
 def test_a_group_listens_on_its_own_address_alone(members: Members) -> None:
@@ -276,11 +215,9 @@ def test_a_run_with_replicas_is_one_without_but_for_rounding(
             if not name.endswith(FREE):
                 about = _about(f"{stage} {name}")
                 torch.testing.assert_close(tensor, theirs[stage][name], rtol=RELATIVE, atol=5 * ABSOLUTE, msg=about)
-    other = tmp_path / "other"
-    copytree(run, other)
-    more = {"replicas": {"HL1": 4}, "max_steps": 14}
-    _, events, _ = trained(replicated(other, small_shards, max_failures=0).model_copy(update=more))
-    assert (events.first_step, find_checkpoint(str(other)).step) == (12, 14)
+    more = {"replicas": {"HL1": 2}, "max_steps": 6}
+    _, events, _ = trained(replicated(tmp_path / "one", small_shards, max_failures=0).model_copy(update=more))
+    assert (events.first_step, find_checkpoint(settings.run).step) == (4, 6)
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from freqgan.generation.targets import TargetParts, targets_for
 from tests.support.companions import OWN_LOSS_KINDS, stage_values
 from tests.support.free_runs import digests_together, free_settings, stage_digests, trained_apart
@@ -53,7 +54,7 @@ def test_a_stop_changes_no_bytes_and_targets_are_seen(system: str, described: Pa
     _, events, digest = trained(settings)
     assert (events.first_step, digest) == (2, whole)
 
-    model = find_checkpoint(settings.run).synthesiser()
+    model = synthesiser_of(find_checkpoint(settings.run))
     captions = ["picture 3", "picture 3"]
     parts = TargetParts(torch.tensor([0, 1]), torch.full((2, 5), 3.0), torch.zeros(2, 4), captions)
     asked = targets_for(model, 0, 2, parts)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cluster.data.shard_index import index_shards
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from freqgan.generation.targets import TargetParts, targets_for
 from launch.drawing.grids import encode_png
 from tests.support.mixtures import FLOWS
@@ -60,7 +61,7 @@ def test_what_is_asked_to_be_bright_is(system: str, kind: str, data: Path, tmp_p
         images=8 * steps, checkpoint_every=steps, average={"ramp": 0.02}, **SYSTEMS[system],
     )  # fmt: skip
     trained(settings)
-    model = find_checkpoint(settings.run).synthesiser()
+    model = synthesiser_of(find_checkpoint(settings.run))
     asked = torch.arange(32) % 2
     parts = {
         "class": TargetParts(labels=asked),

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.evaluation.evaluate import parts_of
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import synthesiser_of
 from freqgan.generation.synthesiser import Synthesiser
 from launch.cli import main
 from launch.console.plan_table import plan_rows
@@ -72,7 +73,7 @@ def test_curves_show_lambda_and_every_discriminator(run: Path) -> None:
 def test_the_parts_of_a_model_are_its_image_its_bands_and_g_o(run: Path) -> None:
     checkpoint = find_checkpoint(str(run))
     assert parts_of(checkpoint.settings) == ("image", "chain", "other")
-    synthesiser: Synthesiser = checkpoint.synthesiser()
+    synthesiser: Synthesiser = synthesiser_of(checkpoint)
     generated, share = synthesiser.sample(0, 2), synthesiser.share
     assert share is not None
     assert 0 < share < 0.1

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,28 +63,29 @@ def test_promote_refuse_nothing_new_and_roll_back(
 ) -> None:
     url, told = webhook
     monkeypatch.setenv("HOOK", url)
+    policy = partial(bench.policy, overrides=["checkpoint_every=2", "plan.bands=[LL1]"])
     model = f"{bench.bucket.url}/models/clothes"
 
     bench.grow(1)
-    first = retrain(capsys, bench.policy(webhook="${HOOK}"))
+    first = retrain(capsys, policy(webhook="${HOOK}"))
     assert first.code == 0, first
     assert "version 1: 40 new images of 40; begins from nothing" in first.out
     assert "version 1 is now in use" in first.out
 
-    again = retrain(capsys, bench.policy(webhook="${HOOK}"))
+    again = retrain(capsys, policy(webhook="${HOOK}"))
     assert (again.code, again.out) == (0, "nothing to do: 0 new images since version 1, and 1 are wanted\n")
 
     bench.grow(2)
-    assert "nothing to do: 40 new images" in retrain(capsys, bench.policy(min_new_images=41)).out
-    second = retrain(capsys, bench.policy(webhook="${HOOK}"))
+    assert "nothing to do: 40 new images" in retrain(capsys, policy(min_new_images=41)).out
+    second = retrain(capsys, policy(webhook="${HOOK}"))
     assert "version 2: 40 new images of 80; begins with version 1" in second.out
     assert "version 2 is now in use" in second.out
 
     bench.grow(3)
-    third = retrain(capsys, bench.policy(gate=NEVER_GOOD_ENOUGH, webhook="${HOOK}"))
+    third = retrain(capsys, policy(gate=NEVER_GOOD_ENOUGH, webhook="${HOOK}"))
     assert third.code == 0
     assert "version 3 is not put in use: it is too much worse in sliced_wasserstein" in third.out
-    assert "nothing to do" in retrain(capsys, bench.policy(gate=NEVER_GOOD_ENOUGH)).out
+    assert "nothing to do" in retrain(capsys, policy(gate=NEVER_GOOD_ENOUGH)).out
 
     store = bench.store
     current = store.current()
@@ -114,7 +116,7 @@ def test_promote_refuse_nothing_new_and_roll_back(
 
     assert run_command(capsys, "models", "rollback", model).out == "version 1 is now in use, instead of 2\n"
     assert "nothing to roll back to" in refused(run_command(capsys, "models", "rollback", model))
-    assert "nothing to do" in retrain(capsys, bench.policy()).out  # what was rolled back is not put in use again
+    assert "nothing to do" in retrain(capsys, policy()).out  # what was rolled back is not put in use again
     assert run_command(capsys, "models", "promote", model, 3).out == "version 3 is now in use\n"
     assert "has no version 9; there are: 1, 2, 3" in refused(run_command(capsys, "models", "promote", model, 9))
     assert run_command(capsys, "generate", model, "--count", 2, "--out", bench.folder / "images").code == 0

@@ -165,6 +165,8 @@ def test_what_cannot_be_submitted_is_refused_before_anybody_is_asked(
     relative = run_command(capsys, "submit", "smoke", "data=shards", f"run={tmp_path}/run", *to)
     assert "data=shards: a job runs elsewhere; give an absolute path" in refused(relative)
     training = ("submit", "smoke", f"data={small_shards}", f"run={tmp_path}/run")
+    shown = run_command(capsys, *training, "conditioning=features", "conditioning.run=base", *to)
+    assert "conditioning.run=base: a job runs elsewhere; give an absolute path" in refused(shown)
     unset = run_command(capsys, *training, *to, "--follow", "--env", "NOT_THERE")
     assert "this environment has no such variable" in refused(unset)
     assert not (tmp_path / "run").exists()

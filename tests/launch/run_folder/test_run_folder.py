@@ -19,6 +19,7 @@ from cluster.execution.callbacks import StepRecord
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.settings import RunSettings
+from cluster.run.trained_model import synthesiser_of
 from cluster.storage.folder import Folder, open_folder
 from cluster.training.train import train
 from freqgan.errors import RunError
@@ -189,7 +190,7 @@ def test_event_files_sort_in_the_order_they_were_begun(small_shards: Path, tmp_p
 def test_samples_are_those_of_the_checkpoint(resumed_run: Path) -> None:
     assert sorted(p.name for p in (resumed_run / "samples").iterdir()) == ["000000024.png", "000000048.png"]
     grid = np.asarray(Image.open(resumed_run / "samples" / "000000048.png"))
-    images = to_pixels(find_checkpoint(str(resumed_run)).synthesiser().sample(0, 64).images).numpy()
+    images = to_pixels(synthesiser_of(find_checkpoint(str(resumed_run))).sample(0, 64).images).numpy()
     assert grid.shape == (8 * 16, 8 * 16, 3)
     assert np.array_equal(grid[16:32, 32:48], images[10].transpose(1, 2, 0))
 

@@ -245,6 +245,9 @@ def test_text_that_yaml_took_for_a_number_asks_for_quotes(tmp_path: Path) -> Non
     assert "run = 2024: must be a valid string (put it in quotes)" in message
 
 
+PIXELS = ["conditioning=features", "conditioning.network=pixels"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -252,6 +255,16 @@ def test_text_that_yaml_took_for_a_number_asks_for_quotes(tmp_path: Path) -> Non
         (["transform=dwt:harr"], "did you mean haar"),
         (["noise.dimensions=2"], "set noise.dimensions to 4"),
         (["plan.bands=[HL1]"], "LL1 has no GAN"),
+        (
+            ["conditioning.run=runs/base"],
+            "with conditioning=none, but its images are shown by their features: add features",
+        ),
+        (
+            ["classes=2", "conditioning=class", "conditioning.run=runs/base"],
+            "conditioning.run: runs/base with conditioning=class,",
+        ),
+        ([*PIXELS, "conditioning.run=runs/base"], "set augmentation.flip=false, or another conditioning.network"),
+        ([*PIXELS, "augmentation.flip=false", "augmentation.shift=1"], "set augmentation.shift=0, or another"),
     ],
 )
 def test_the_models_own_messages_are_kept_as_they_are(overrides: list[str], expected: str) -> None:
@@ -259,6 +272,15 @@ def test_the_models_own_messages_are_kept_as_they_are(overrides: list[str], expe
     assert expected in message
     assert "value_error" not in message.lower()
     assert "Value error" not in message
+
+
+def test_the_run_of_a_cascade_is_a_setting_that_a_resume_does_not_compare() -> None:
+    first, second = (
+        load_settings("smoke", [*PIXELS, "augmentation.flip=false", f"conditioning.run={run}"]) for run in ("one", "2")
+    )
+    assert (first.conditioning.run, second.conditioning.run) == ("one", "2")
+    assert first.identity() == second.identity()
+    assert first.identity() != load_settings("smoke", ["augmentation.flip=false"]).identity()
 
 
 # -- kinds of values -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from functools import cached_property
 from pydantic import ValidationError
 from torch import Tensor
 
-from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoint import FORMAT, Checkpoint
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
@@ -69,7 +69,11 @@ def find_exported(url: str) -> ExportedCheckpoint | None:
         return None
     config = read_config(folder.read(CONFIG), f"{folder.url}/{CONFIG}")
     training = config.training
+    weights = config.weights
     manifest = {
+        "format": FORMAT,
+        "files": [{"name": WEIGHTS, "size_bytes": weights.size_bytes, "sha256": weights.sha256}],
+        "statistics": WEIGHTS,
         "images": training.images,
         "stages": training.steps,
         "data": {"fingerprint": training.data, "classes": list(training.classes)},

@@ -16,6 +16,8 @@ from freqgan.pixels import to_pixels
 
 NOISE = "noise"
 MEMBERS = "members"
+COLUMNS = {"label": "label", "vector": "embedding", "features": "features", "caption": "caption"}
+"""The part of a target that an input is; nodes of a graph may be called "embedding", and two of one name are none."""
 PASSES = 2
 """Times that vectors are made orthogonal: the error of one pass grows with how near they are to dependent."""
 
@@ -86,7 +88,7 @@ class ImageGraph(nn.Module):
             yield GraphInput("label", 0, torch.int64, f"number of the class, below {layout.classes}")
         if layout.packed:
             if layout.embedding:
-                yield GraphInput("embedding", layout.embedding, torch.float32, "as beside the training images")
+                yield GraphInput("vector", layout.embedding, torch.float32, "as beside the training images")
             if layout.features:
                 yield GraphInput("features", layout.features, torch.float32, "normal numbers, or those of an image")
             if layout.caption:
@@ -113,7 +115,7 @@ class ImageGraph(nn.Module):
         return (orthogonalised(rows) if self.mode == "haar" else rows).transpose(0, 1)
 
     def _rests(self, noise: Tensor) -> dict[str, Tensor]:
-        parts = noise[:, self.vectors :].split(list(self.rests.values()), dim=1) if self.rests else []
+        parts = torch.split(noise[:, self.vectors :], list(self.rests.values()), dim=1) if self.rests else []
         named = dict(zip(self.rests, parts, strict=True))
         return {name: named.get(name, noise[:, :0]) for name in self.rest_names}
 
@@ -126,8 +128,9 @@ class ImageGraph(nn.Module):
             return None
         if not layout.packed:
             return parts["label"]
-        columns = [parts[name].float().reshape(batch, -1) for name in layout.columns if name in parts]
-        rows = torch.cat([*columns, columns[0].new_ones(batch, 1)], dim=1)
+        columns = {COLUMNS[name]: x.float().reshape(batch, -1) for name, x in parts.items() if name in COLUMNS}
+        ordered = [columns[name] for name in layout.columns if name in columns]
+        rows = torch.cat([*ordered, ordered[0].new_ones(batch, 1)], dim=1)
         return self.model.chain.normalised_targets(rows)
 
     def arguments(self, draws: Draws, targets: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -149,7 +152,7 @@ class ImageGraph(nn.Module):
             elif targets is None:
                 raise InputError(f"the model is shown a target: give targets for {each.name}")
             else:
-                value = targets if not columns else targets[:, columns[each.name]]
+                value = targets if not columns else targets[:, columns[COLUMNS[each.name]]]
                 value = value if each.length else value.flatten()
             values.append(value.to(each.dtype))
         return tuple(values)
@@ -173,4 +176,4 @@ def split_mask(dimensions: int, count: int) -> Tensor:
     size, longer = divmod(dimensions, count)
     sizes = torch.tensor([size + (block < longer) for block in range(count)])
     owner = torch.repeat_interleave(torch.arange(count), sizes)
-    return (owner == torch.arange(count)[:, None]).float()
+    return owner.eq(torch.arange(count)[:, None]).float()

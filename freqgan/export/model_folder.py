@@ -92,6 +92,8 @@ def pack_model(
     weights = save_tensors({name: x.contiguous() for name, x in tensors.items()})
     own = {name: getattr(settings, name) for name in ModelSettings.model_fields}
     values = json.loads(ModelSettings.model_construct(**own).model_dump_json())
+    # Places of the training that images are not made with; features of another model's are those of training images.
+    values["conditioning"]["run"] = values["image_stage"]["feature_matching"]["network"] = ""
     record = WeightsRecord(size_bytes=len(weights), sha256=hashlib.sha256(weights).hexdigest())
     config = ModelConfig(format=FORMAT, freqgan=__version__, training=training, weights=record, settings=values)
     return {CONFIG: config.model_dump_json(indent=1).encode() + b"\n", WEIGHTS: weights}

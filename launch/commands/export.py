@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster.run.checkpoint import Checkpoint
-from cluster.run.checkpoints import has_checkpoints, open_model
+from cluster.run.checkpoints import has_checkpoints
+from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.export.image_graph import ImageGraph
@@ -136,10 +137,11 @@ def _program(model: Synthesiser) -> bytes:
     return buffer.getvalue()
 
 
-def _scores(run: str, checkpoint: Checkpoint) -> dict[str, float]:
-    """Return what was measured of ``checkpoint`` while ``run`` was trained; {} where nothing was."""
+def _scores(run: str, checkpoint: Checkpoint) -> dict[str, tuple[float, float]]:
+    """Return what was measured of ``checkpoint`` and of real images while ``run`` was trained, if anything was."""
     folder = open_folder(run)
     if not folder.exists(EVALUATIONS):
         return {}
     own = [x for x in parse_evaluations(folder.read(EVALUATIONS).splitlines()) if x.step == checkpoint.step]
-    return {name: float(value) for name, value in own[-1].scores.items()} if own else {}
+    pairs = {name: (score.get("value"), score.get("floor")) for name, score in own[-1].scores.items()} if own else {}
+    return {name: (value, floor) for name, (value, floor) in pairs.items() if value is not None and floor is not None}

@@ -15,7 +15,7 @@ from launch.settings.yaml_text import dump_yaml
 README = "README.md"
 EXAMPLES = {
     "label": 'inputs["label"] = np.zeros(8, np.int64)',
-    "embedding": 'inputs["embedding"] = np.zeros((8, {length}), np.float32)',
+    "vector": 'inputs["vector"] = np.zeros((8, {length}), np.float32)',
     "features": 'inputs["features"] = rng.standard_normal((8, {length}), dtype=np.float32)',
     "caption": 'text = np.frombuffer(b"a text".ljust({length}, b"\\0"), np.uint8)\n'
     'inputs["caption"] = np.tile(text, (8, 1))',
@@ -52,7 +52,7 @@ class CardFacts(NamedTuple):
         license: an identifier of SPDX, or "other".
         settings: of the model.
         training: what it was trained on.
-        scores: of the checkpoint by metric; {} where it was not scored.
+        scores: of the checkpoint and of real images in its place, by metric; {} where it was not scored.
         onnx: of the file, if there is one.
 
     """
@@ -62,7 +62,7 @@ class CardFacts(NamedTuple):
     license: str
     settings: ModelSettings
     training: TrainingRecord
-    scores: Mapping[str, float]
+    scores: Mapping[str, tuple[float, float]]
     onnx: OnnxSummary | None
 
 

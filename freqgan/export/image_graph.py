@@ -67,6 +67,11 @@ class ImageGraph(nn.Module):
                 f"generation.condition_noise is {settings.generation.condition_noise:g}, and a graph draws no noise on "
                 "conditions: export with --condition-noise 0"
             )
+        if settings.image_stage.enabled and settings.image_stage.companion == "autoregressive":
+            raise InputError(
+                f"the companion makes an image pixel by pixel, in {settings.image_size**2:,} passes, and a graph of so "
+                "many is too long: it can be exported without --onnx and --program"
+            )
         self.model = model
         self.mode = settings.noise.generation
         self.experts, self.dimensions = settings.noise_count, settings.noise.dimensions
@@ -176,4 +181,5 @@ def split_mask(dimensions: int, count: int) -> Tensor:
     size, longer = divmod(dimensions, count)
     sizes = torch.tensor([size + (block < longer) for block in range(count)])
     owner = torch.repeat_interleave(torch.arange(count), sizes)
-    return owner.eq(torch.arange(count)[:, None]).float()
+    mask: Tensor = owner.eq(torch.arange(count)[:, None]).float()
+    return mask

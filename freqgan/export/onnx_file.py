@@ -5,6 +5,7 @@ Images are put together by products with the matrices of the transform: the runt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -70,8 +71,20 @@ def onnx_bytes(model: Synthesiser) -> bytes:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(f"this model cannot be written as ONNX: {reason}; export it without --onnx") from error
     assert exported is not None
-    content: bytes = exported.model_proto.SerializeToString()
+    proto = exported.model_proto
+    _clear_origins(proto.graph)
+    content: bytes = proto.SerializeToString()
     return content
+
+
+def _clear_origins(graph: Any) -> None:
+    """Leave out where in the source every node came from: it is many times as long as the graph, and names paths."""
+    for part in (graph, *graph.value_info, *graph.initializer, *graph.node, *graph.input, *graph.output):
+        del part.metadata_props[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _clear_origins(attribute.g)
 
 
 def traced(graph: ImageGraph) -> torch.export.ExportedProgram:
@@ -134,6 +147,7 @@ def _translations() -> dict[Any, Callable[..., Any]]:
         ours.merge_levels.default: _merge,
         ours.split_levels.default: _split,
         primitive.signbit.default: _is_negative,  # of asinh
+        torch.ops.aten.linalg_solve_triangular.default: _solve_triangular,
     }
 
 
@@ -141,6 +155,27 @@ def _is_negative(x: Any) -> Any:
     from onnxscript import opset18 as op
 
     return op.Less(x, _constant(np.zeros((), np.float32)))
+
+
+def _solve_triangular(matrix: Any, right: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
+    """Translate a triangular system A x = b, of the inverse of 1x1 convolutions.
+
+    A = D (1 - N) with N strictly triangular, so that A^-1 = (1 + N) (1 + N^2) (1 + N^4) ... D^-1 ends.
+    """
+    from onnxscript import opset18 as op
+
+    if not left:
+        raise NotImplementedError("systems x A = b are not translated")
+    side = int(matrix.shape[-1])
+    one = _constant(np.eye(side, dtype=np.float32))
+    ones = _constant(np.ones((side, 1), np.float32))
+    diagonal = ones if unitriangular else op.MatMul(op.Mul(matrix, one), ones)
+    power = op.Sub(one, op.Div(matrix, diagonal))
+    inverse = op.Add(one, power)
+    for _ in range(1, math.ceil(math.log2(side)) if side > 1 else 1):
+        power = op.MatMul(power, power)
+        inverse = op.MatMul(inverse, op.Add(one, power))
+    return op.MatMul(inverse, op.Div(right, diagonal))
 
 
 def _merge(parts: Sequence[Any], present: Sequence[bool], bank: str) -> Any:

@@ -64,6 +64,12 @@ def test_noise_on_conditions_is_refused() -> None:
         ImageGraph(model)
 
 
+def test_a_companion_of_a_pass_for_each_pixel_is_refused() -> None:
+    model = untrained_model(companion_settings("autoregressive", plan={"bands": "none"}))
+    with pytest.raises(InputError, match="pixel by pixel, in 64 passes"):
+        ImageGraph(model)
+
+
 def test_a_model_of_targets_asks_for_them() -> None:
     model = untrained_model(MODELS["all targets"])
     graph = ImageGraph(model)

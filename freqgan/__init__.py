@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from freqgan.version import VERSION
+
 if TYPE_CHECKING:
     from freqgan.export.model_folder import load_model
 
 __all__ = ["__version__", "load_model"]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

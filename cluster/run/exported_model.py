@@ -46,7 +46,7 @@ class ExportedCheckpoint(Checkpoint):
         return self._contents[0]
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        """Raise InputError: a training cannot go on from averages."""
+        """Raise InputError in place of all tensors (...) by stage: a training cannot go on from averages."""
         raise InputError(f"{self.root.url} holds averaged weights alone: name the run that it was exported from")
 
     @cached_property

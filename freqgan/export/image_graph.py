@@ -39,7 +39,7 @@ class GraphInput(NamedTuple):
     description: str
 
     def zeros(self, batch: int) -> Tensor:
-        """Return (batch,) or (batch, length) of zeros."""
+        """Return zeros (B,), or (B, length), for B = ``batch``."""
         return torch.zeros((batch, self.length) if self.length else (batch,), dtype=self.dtype)
 
 
@@ -167,13 +167,15 @@ def orthogonalised(rows: Tensor) -> Tensor:
     """Return vectors ``rows`` (B, m, n), made orthogonal one after the other, each as long as it was."""
     lengths = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
     units: list[Tensor] = []
+    joined: Tensor
     for number in range(rows.shape[1]):
         row = rows[:, number : number + 1]
         for _ in range(PASSES):
             for unit in units:
                 row = row - (row * unit).sum(2, keepdim=True) * unit
         units.append(row / torch.linalg.vector_norm(row, dim=2, keepdim=True))
-    return torch.cat(units, dim=1) * lengths
+    joined = torch.cat(units, dim=1) * lengths
+    return joined
 
 
 def split_mask(dimensions: int, count: int) -> Tensor:

@@ -19,7 +19,6 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from freqgan import __version__
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.band_statistics import BandStatistics
@@ -27,6 +26,7 @@ from freqgan.model.generators import AVERAGE
 from freqgan.model.settings import ModelSettings
 from freqgan.setting_group import AS_STORED
 from freqgan.tensor_dicts import add_prefix, strip_prefix
+from freqgan.version import VERSION
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
@@ -95,7 +95,7 @@ def pack_model(
     # Places of the training that images are not made with; features of another model's are those of training images.
     values["conditioning"]["run"] = values["image_stage"]["feature_matching"]["network"] = ""
     record = WeightsRecord(size_bytes=len(weights), sha256=hashlib.sha256(weights).hexdigest())
-    config = ModelConfig(format=FORMAT, freqgan=__version__, training=training, weights=record, settings=values)
+    config = ModelConfig(format=FORMAT, freqgan=VERSION, training=training, weights=record, settings=values)
     return {CONFIG: config.model_dump_json(indent=1).encode() + b"\n", WEIGHTS: weights}
 
 
@@ -134,7 +134,7 @@ def read_settings(config: ModelConfig, where: str) -> ModelSettings:
         return ModelSettings.model_validate(config.settings, context=AS_STORED)
     except ValidationError as error:
         raise InputError(
-            f"{where}: the settings of the model are none that freqgan {__version__} knows ({_first_fault(error)}); it "
+            f"{where}: the settings of the model are none that freqgan {VERSION} knows ({_first_fault(error)}); it "
             f"was written by {config.freqgan}"
         ) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
@@ -10,6 +12,12 @@ from freqgan.training.companion_stage import build_image_stage
 from freqgan.training.experts import build_expert
 from freqgan.training.fusion import FusionStage
 from tests.support.models import chain_of
+
+ALL_TARGETS: dict[str, Any] = {
+    "kinds": ["class", "embedding", "features", "caption"], "embedding_length": 5, "features_length": 4,
+    "caption_bytes": 8,
+}  # fmt: skip
+"""Of conditioning, with classes=3."""
 
 
 def untrained_model(settings: ModelSettings) -> Synthesiser:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -13,12 +11,8 @@ from freqgan.pixels import to_pixels
 from tests.support.companions import companion_settings
 from tests.support.flows import flow_settings
 from tests.support.models import tiny_settings
-from tests.support.synthesisers import untrained_model
+from tests.support.synthesisers import ALL_TARGETS, untrained_model
 
-ALL_TARGETS: dict[str, Any] = {
-    "kinds": ["class", "embedding", "features", "caption"], "embedding_length": 5, "features_length": 4,
-    "caption_bytes": 8,
-}  # fmt: skip
 MODELS: dict[str, ModelSettings] = {
     "haar frames": tiny_settings(levels=2),
     "hurwitz": tiny_settings(noise={"generation": "hurwitz", "dimensions": 16}),

@@ -11,12 +11,11 @@ from freqgan.errors import RunError
 from freqgan.export.image_graph import ImageGraph
 from freqgan.export.onnx_file import check_onnx, onnx_bytes, traced
 from freqgan.model.settings import ModelSettings
-from tests.freqgan.export.test_image_graph import ALL_TARGETS
 from tests.support.commands import ROOT
 from tests.support.companions import companion_settings
 from tests.support.flows import flow_settings
 from tests.support.models import tiny_settings
-from tests.support.synthesisers import untrained_model
+from tests.support.synthesisers import ALL_TARGETS, untrained_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 LONG = pytest.mark.long

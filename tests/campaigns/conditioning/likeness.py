@@ -59,7 +59,7 @@ def run_likeness(folder: Path, data: str, images: int, say: Callable[[str], None
         known = features_of(real, settings, mapping)
         examples = slice(0, EXAMPLES)
         nearest = _nearest(random_features(real[:2000]))
-        for guidance in (1, 2):
+        for guidance in (1, 2, 4):
             made, without = (_made(model, known[examples], guidance, shown=shown) for shown in (True, False))
             seen = features_of(made, settings, mapping)
             own = (seen - known[examples]).norm(dim=1)

@@ -627,7 +627,7 @@ def generate_command(
     conditioning_run: ConditioningRun = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
-    from launch.settings.generation import GenerationOptions
+    from freqgan.generation.options import GenerationOptions
     from launch.settings.image_request import ImageRequest
     from launch.settings.target_options import TargetOptions
 
@@ -680,8 +680,8 @@ def super_resolve_command(
     label_guidance: LabelGuidance = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
+    from freqgan.generation.options import GenerationOptions
     from launch.commands.super_resolve import super_resolve_command as super_resolve
-    from launch.settings.generation import GenerationOptions
 
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, category=category, note=_note,
@@ -730,8 +730,8 @@ def edit_command(
     label_guidance: LabelGuidance = None,
 ) -> None:
     """Changes single bands of generated or given images and leaves all others as they are."""
+    from freqgan.generation.options import GenerationOptions
     from launch.commands.edit import edit_command as edit
-    from launch.settings.generation import GenerationOptions
 
     if category is not None and not image:
         raise InputError(f"--class {category}: it is the class of images that --image names; leave it out")
@@ -759,8 +759,8 @@ def decompose_command(
     reconstruct: Annotated[bool, typer.Option("--reconstruct", help="put them together again and compare")] = False,
 ) -> None:
     """Takes an image apart into its bands: a picture of all of them, a table, and the numbers themselves."""
+    from cluster.imaging.decomposition import parse_packets
     from launch.commands.decompose import decompose_command as decompose
-    from launch.commands.decompose import parse_packets
 
     lines = decompose(
         image, transform=transform, levels=levels, packets=parse_packets(packets), out=out, reconstruct=reconstruct
@@ -813,7 +813,7 @@ def style_command(
 
     Nothing is trained, and --method bands needs no weights.
     """
-    from launch.settings.style import StyleOptions
+    from freqgan.generation.style_options import StyleOptions
 
     options = StyleOptions(method, transform, levels, tuple(strength or ()), seed, vgg, steps, style_weight)
     from cluster.run.presence import check_pictures
@@ -913,7 +913,7 @@ def evaluate_command(
     check_data(data)
     if students is not None:
         _check_run(students)
-    from launch.settings.generation import GenerationOptions
+    from freqgan.generation.options import GenerationOptions
 
     if over_evaluations is not None or over_condition_noise is not None or students is not None:
         given = {"--size": size, "--parts": parts or None, "--inception": inception, "--at-images": at_images}
@@ -1030,8 +1030,8 @@ def report_command(
     label_guidance: LabelGuidance = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
+    from freqgan.generation.options import GenerationOptions
     from launch.pages.report import write_report
-    from launch.settings.generation import GenerationOptions
 
     options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance)
     print(write_report(run, data=data, note=_note, at_images=at_images, generation=options))

@@ -660,6 +660,56 @@ def generate_command(
         print(generate(request, _note))
 
 
+@app.command("serve")
+def serve_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="run folder, or <models>/<name> of a retrained model", callback=_check_run
+        ),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="to listen at; 0 for a free one")] = 8000,
+    host: Annotated[str, typer.Option(help="to listen at; any but loopback needs a token")] = "127.0.0.1",
+    token_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", show_default="FREQGAN_TOKEN", help="file with the token that requests must carry"),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, max=1024, help="workers, each with the model in its memory")] = 1,
+    device: Annotated[str, typer.Option(metavar="[cpu|cuda]", help="on which a worker generates")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="of each worker, on a CPU")] = 1,
+    max_count: Annotated[int, typer.Option(min=1, max=4096, help="images of one request")] = 64,
+    max_evaluations: Annotated[int, typer.Option(min=1, max=1000, help="passes of a flow expert's network")] = 200,
+    max_upload: Annotated[float, typer.Option(min=0.001, max=1024, metavar="MIB", help="size of an upload")] = 8.0,
+    max_pixels: Annotated[int, typer.Option(min=1, help="pixels of an image that is sent, by its header")] = 4 * 2**20,
+    max_queue: Annotated[int, typer.Option(min=1, max=65536, help="requests that are answered or wait")] = 128,
+    max_seconds: Annotated[float, typer.Option(min=0.1, max=86400, help="for an answer")] = 60.0,
+    follow: Annotated[bool, typer.Option("--follow", help="load newer checkpoints of a run as they come")] = False,
+    poll: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="between looks for these")] = 5.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="write no line for every request")] = False,
+    address: Address = None,
+) -> None:
+    """Answers requests over HTTP with images of MODEL, until it is stopped. Needs the extra `serve`.
+
+    Of a retrained model it is the version in use: promotions and roll-backs are followed.
+    """
+    from launch.commands.serve_extra import check_extra
+
+    check_extra()
+    from cluster.serving.limits import MEBIBYTE, Limits
+    from launch.commands.serve import ServeRequest
+    from launch.commands.serve import serve_command as serve
+
+    limits = Limits(
+        count=max_count, evaluations=max_evaluations, upload_bytes=round(max_upload * MEBIBYTE), pixels=max_pixels,
+        queue=max_queue, seconds=max_seconds,
+    )  # fmt: skip
+    request = ServeRequest(
+        model, host, port, token_file, replicas, device, threads, limits, follow=follow, poll_s=poll, address=address,
+        quiet=quiet,
+    )  # fmt: skip
+    print(serve(request, _note))
+
+
 @app.command("super-resolve")
 def super_resolve_command(
     run: Run,

@@ -8,6 +8,7 @@ import torch
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.pixels import to_pixels
+from tests.support.flows import flow_model
 from tests.support.models import TinyRun, tiny_settings
 
 
@@ -54,8 +55,7 @@ def test_samples_of_several_seeds_share_a_pass() -> None:
 
 
 def test_samples_with_noise_on_conditions_keep_their_block() -> None:
-    flow = {"experts": {"default": "flow"}, "generation": {"evaluations": 2, "condition_noise": 0.3}}
-    model = TinyRun(tiny_settings(image_stage={"enabled": False}, **flow)).synthesiser()
+    model = flow_model(levels=2, generation={"evaluations": 2, "condition_noise": 0.3})
     assert model.needs_blocks
     whole = model.sample(seed=3, count=70).images
     assert torch.equal(model.sample(3, 2, 63, whole_blocks=False).images, whole[63:65])

@@ -30,6 +30,6 @@ def read_natural(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Natura
         InputError: it is no image, damaged, or has more than ``max_pixels`` pixels.
 
     """
-    form = natural_form(data, name)
+    form = natural_form(data, name, max_pixels)
     pixels = decode_image(data, name, channels=form.channels, max_pixels=max_pixels, bit_depth=form.bit_depth)
     return NaturalImage(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None], form)

@@ -1,4 +1,4 @@
-"""The HTTP application: paths, and what is asked of the workers. It knows no Ray; see :mod:`cluster.serving.backend`."""
+"""The HTTP application: its paths, and what they ask of the workers, a :mod:`cluster.serving.backend`; no Ray."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def _answers(hosted: HostedModel, drawings: dict[int, Drawing], on_error: OnErro
         images, passes = _drawn(hosted, list(drawings.values()))
     except FreqganError as error:
         if len(drawings) == 1:
-            return dict.fromkeys(drawings, refusal_of(error))
+            return dict.fromkeys(drawings, _about_bands(error, next(iter(drawings.values())).task.body))
     except Exception as error:
         on_error(error)
         if len(drawings) == 1:
@@ -257,6 +257,12 @@ def _answers(hosted: HostedModel, drawings: dict[int, Drawing], on_error: OnErro
     for number, drawing in drawings.items():
         alone |= _answers(hosted, {number: drawing}, on_error)
     return alone
+
+
+def _about_bands(error: FreqganError, body: ImagesBody) -> Refusal:
+    """Return the refusal of a pass: but for the bands to be drawn anew, all was checked before."""
+    refusal = refusal_of(error)
+    return replace(refusal, field=refusal.field or ("resample" if body.resample else None))
 
 
 def _drawn(hosted: HostedModel, drawings: Sequence[Drawing]) -> tuple[list[Tensor], tuple[PassRecord, ...]]:

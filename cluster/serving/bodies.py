@@ -188,7 +188,8 @@ def file_fields(kind: type[RequestBody]) -> set[str]:
 
 def _body_error(kind: type[RequestBody], error: ValidationError) -> BodyError:
     """Return what is wrong first, in one sentence; nothing of the values is repeated."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a wrong name is also missing
     place = ".".join(_printable(part) for part in first["loc"])
     known = field_names(kind)
     if first["type"] == "extra_forbidden":

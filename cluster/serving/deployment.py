@@ -73,7 +73,7 @@ async def _answer(response: Awaitable[Result], seconds: float) -> Result | Refus
 def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = False) -> Iterator[ServeBackend]:
     """Give ``replicas`` workers, in the Ray cluster that this process has joined; they end with the context.
 
-    ``own_ray`` says that the cluster is this process's own, in which nothing else is served.
+    ``own_ray`` says that the cluster is this process's own, and ends with it.
 
     Raises:
         RunError: a worker did not come up.
@@ -87,8 +87,8 @@ def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = Fals
         yield ServeBackend(_run(name, options, replicas, quiet))
     finally:
         serve.delete(name)
-        if own_ray:
-            serve.shutdown()
+        if not own_ray and not serve.status().applications:
+            serve.shutdown()  # a Ray of this process's own ends with it anyway
 
 
 def _run(name: str, options: ReplicaOptions, replicas: int, quiet: LoggingConfig) -> DeploymentHandle[Any]:

@@ -79,6 +79,7 @@ class ModelReplica:
         self._device = torch.device(options.device)
         self._passes, self._others = (ThreadPoolExecutor(1, name, self._begin) for name in ("passes", "uploads"))
         self._fault: str | None = None
+        self._ended = threading.Event()
         self._hosted = self._passes.submit(load_model, self.source.newest(), self._device).result()
         if options.follow_s is not None:
             threading.Thread(target=self._follow, args=(options.follow_s,), daemon=True, name="follow").start()
@@ -114,11 +115,10 @@ class ModelReplica:
     # -- newer versions ------------------------------------------------------------------------
 
     def _follow(self, every_s: float) -> None:
-        """Look for a newer version for ever; one that cannot be loaded leaves the old one where it is."""
+        """Look for newer versions; one that cannot be loaded leaves the old one where it is."""
         torch.set_num_threads(self.options.threads)
         wait_s, failures = every_s, 0
-        while True:
-            time.sleep(wait_s)
+        while not self._ended.wait(wait_s):
             newest: ModelVersion | None = None
             try:
                 newest = self.source.newest()
@@ -129,6 +129,10 @@ class ModelReplica:
                 self._note_fault(newest, error)
                 failures += 1
             wait_s = min(every_s * 2 ** min(failures, 16), max(every_s, MOST_WAIT_S))
+
+    def close(self) -> None:
+        """Look for no newer version any more."""
+        self._ended.set()
 
     def _replace(self, hosted: HostedModel) -> None:
         """Put ``hosted`` in place: batches that are being drawn keep the model that they have begun with."""

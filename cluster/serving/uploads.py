@@ -28,7 +28,7 @@ from freqgan.generation.style_by_bands import style_by_bands, style_mask
 from freqgan.generation.style_options import StyleOptions
 from freqgan.transforms import parse_transform
 
-Read = TypeVar("Read")
+Result = TypeVar("Result")
 TENSORS = "application/octet-stream"
 
 
@@ -82,7 +82,7 @@ def _super_resolve(hosted: HostedModel, form: SuperResolveForm, limits: Limits) 
     model = hosted.model
     check_level(model.settings, form.level)
     label = class_of(form.category, hosted.checkpoint)
-    low = _read("image", lambda: read_low_image(form.image, "image", model, form.level, limits.pixels)).low
+    low = _about("image", lambda: read_low_image(form.image, "image", model, form.level, limits.pixels)).low
     with generating(model, generation_of(form, model.settings)):
         return _pass(hosted, lambda: super_resolve(model, low, form.level, detail_draws(model, form.seed, 1, label)))
 
@@ -93,8 +93,8 @@ def _edit(hosted: HostedModel, form: EditForm, limits: Limits) -> Answer:
     model = hosted.model
     label = class_of(form.category, hosted.checkpoint)
     if form.resample:
-        check_encodable(model)
-    image = _read("image", lambda: fitted_image(form.image, "image", model.settings, limits.pixels))
+        _about("resample", lambda: check_encodable(model))
+    image = _about("image", lambda: fitted_image(form.image, "image", model.settings, limits.pixels))
     with generating(model, generation_of(form, model.settings)):
         return _pass(hosted, lambda: _edited(hosted, form, image, label))
 
@@ -103,9 +103,9 @@ def _edited(hosted: HostedModel, form: EditForm, image: Tensor, label: int | Non
     """Return ``image`` (1, C, N, N) with the bands of ``form`` drawn anew and weighed."""
     model, after = hosted.model, image
     if form.resample:
-        draws = encode(model, image, targets_of_images(1, label, model))
-        after = redraw(model, draws, form.resample, model.draws(form.resample_seed, 1))
-    return weigh(model, after, form.gains) if form.gains else after
+        draws, other = encode(model, image, targets_of_images(1, label, model)), model.draws(form.resample_seed, 1)
+        after = _about("resample", lambda: redraw(model, draws, form.resample, other))
+    return _about("gains", lambda: weigh(model, after, form.gains)) if form.gains else after
 
 
 def _pass(hosted: HostedModel, make: Callable[[], Tensor]) -> Answer:
@@ -118,27 +118,32 @@ def _pass(hosted: HostedModel, make: Callable[[], Tensor]) -> Answer:
 
 def _style(form: StyleForm, limits: Limits, deadline_s: float) -> Answer:
     strength = tuple(part for part in (form.strength or "").split(",") if part.strip())
-    options = StyleOptions(transform=form.transform, levels=form.levels, strength=strength, seed=form.seed)
+    options = _about("transform", lambda: _style_options(form, strength))
 
     def on_time(done: int, total: int) -> None:
         if time.monotonic() >= deadline_s:
             raise LateError(f"{done} of {total} bands were done")
 
-    content = _read("content", lambda: read_natural(form.content, "content", limits.pixels)).pixels
-    texture = _read("style", lambda: read_natural(form.style, "style", limits.pixels)).pixels
+    content = _about("content", lambda: read_natural(form.content, "content", limits.pixels)).pixels
+    texture = _about("style", lambda: read_natural(form.style, "style", limits.pixels)).pixels
     mask = None
     if form.mask is not None:
         data = form.mask
-        white = _read("mask", lambda: read_natural(data, "mask", limits.pixels)).pixels
-        mask = _read("mask", lambda: style_mask(white, "mask", content, "content"))
-    result = style_by_bands(options, content, texture, mask, on_time)
+        white = _about("mask", lambda: read_natural(data, "mask", limits.pixels)).pixels
+        mask = _about("mask", lambda: style_mask(white, "mask", content, "content"))
+    result = _about("levels", lambda: style_by_bands(options, content, texture, mask, on_time))
     return Answer(encode_png(to_image(result.pixels[0].numpy())), PNG, images=1)
 
 
+def _style_options(form: StyleForm, strength: tuple[str, ...]) -> StyleOptions:
+    return StyleOptions(transform=form.transform, levels=form.levels, strength=strength, seed=form.seed)
+
+
 def _decompose(form: DecomposeForm, limits: Limits) -> Answer:
-    transform = parse_transform(form.transform, form.levels, parse_packets(form.packets))
-    stored = _read("image", lambda: read_natural(form.image, "image", limits.pixels)).pixels
-    parts = decompose(stored, transform)
+    packets = parse_packets(form.packets)
+    transform = _about("transform", lambda: parse_transform(form.transform, form.levels, packets))
+    stored = _about("image", lambda: read_natural(form.image, "image", limits.pixels)).pixels
+    parts = _about("levels", lambda: decompose(stored, transform))
     if form.format == "json":
         rows = [row._asdict() for row in parts.rows()]
         return Answer(json.dumps({"transform": transform.spec, "size": parts.size, "bands": rows}).encode(), JSON)
@@ -151,9 +156,10 @@ def _tensors(parts: Decomposition) -> dict[str, Tensor]:
     return {str(band): x.contiguous() for band, x in parts.coefficients.items()}
 
 
-def _read(name: str, read: Callable[[], Read]) -> Read:
-    """Return what ``read`` reads; what is wrong with it is said of the field ``name``."""
+def _about(name: str, run: Callable[[], Result]) -> Result:
+    """Return what ``run`` does; what is wrong with it is said of the field ``name``."""
     try:
-        return read()
+        return run()
     except InputError as error:
-        raise BodyError(refusal_of(error).message, name) from error
+        refusal = refusal_of(error)
+        raise BodyError(refusal.message, refusal.field or name) from error

@@ -692,9 +692,11 @@ def serve_command(
 
     Of a retrained model it is the version in use: promotions and roll-backs are followed.
     """
-    from launch.commands.serve_extra import check_extra
+    from launch.settings.exposure import check_device, check_exposure, check_extra, read_token
 
     check_extra()
+    check_device(device)
+    check_exposure(host, token := read_token(token_file))
     from cluster.serving.limits import MEBIBYTE, Limits
     from launch.commands.serve import ServeRequest
     from launch.commands.serve import serve_command as serve
@@ -704,7 +706,7 @@ def serve_command(
         queue=max_queue, seconds=max_seconds,
     )  # fmt: skip
     request = ServeRequest(
-        model, host, port, token_file, replicas, device, threads, limits, follow=follow, poll_s=poll, address=address,
+        model, host, port, token, replicas, device, threads, limits, follow=follow, poll_s=poll, address=address,
         quiet=quiet,
     )  # fmt: skip
     print(serve(request, _note))

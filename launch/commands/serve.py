@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,16 +16,12 @@ from cluster.serving.limits import Limits
 from cluster.serving.model_source import ModelSource
 from cluster.serving.replica import ReplicaOptions
 from cluster.serving.server import address_of, listen, run_server
-from freqgan.errors import InputError, counted
+from freqgan.errors import counted
 from launch import pages
 
 STATIC = Path(pages.__file__).parent / "static"
 """The files of the page, below /static; where there are none, GET / answers a short page of this program."""
-TOKEN_VARIABLE = "FREQGAN_TOKEN"
-SHORTEST_TOKEN = 16
-TOKEN_REMEDY = "write one with `openssl rand -hex 32`"
 STORE_BYTES = 256 * 2**20
-DEVICES = ("cpu", "cuda")
 
 Note = Callable[[str], None]
 
@@ -39,7 +34,7 @@ class ServeRequest:
         model: a run, a retrained model, or an exported folder.
         host: to listen at.
         port: to listen at; 0 for a free one.
-        token_file: a file with the token; without it the variable FREQGAN_TOKEN has it.
+        token: that requests must carry; None for none.
         replicas: workers.
         device: cpu or cuda.
         threads: of each worker on a CPU.
@@ -54,7 +49,7 @@ class ServeRequest:
     model: str
     host: str = "127.0.0.1"
     port: int = 8000
-    token_file: str | None = None
+    token: str | None = None
     replicas: int = 1
     device: str = "cpu"
     threads: int = 1
@@ -69,14 +64,10 @@ def serve_command(request: ServeRequest, note: Note) -> str:
     """Answer requests until SIGTERM or SIGINT; return a line that says so. ``note`` gets lines meanwhile.
 
     Raises:
-        InputError: no model, no token where there must be one, a port in use, no room for the workers.
+        InputError: no model, a port in use, no room for the workers.
         RunError: the workers did not come up.
 
     """
-    token = read_token(request.token_file)
-    check_exposure(request.host, token)
-    if request.device not in DEVICES:
-        raise InputError(f"--device {request.device}: no device is called so; there are {', '.join(DEVICES)}")
     source = ModelSource(request.model)
     follows = request.follow or source.is_retrained()
     source.newest()  # what is wrong with it is said before anything starts
@@ -93,7 +84,7 @@ def serve_command(request: ServeRequest, note: Note) -> str:
         static = STATIC if STATIC.is_dir() else None
         log = (lambda text: None) if request.quiet else note
         application = create_application(
-            backend, request.limits, token=token, static=static, log=log, note=note, watch_s=request.poll_s
+            backend, request.limits, token=request.token, static=static, log=log, note=note, watch_s=request.poll_s
         )
         run_server(application, listener, request.limits.seconds, lambda: note(_ready(request, listener)))
     return f"{request.model} is not served any more"
@@ -101,46 +92,3 @@ def serve_command(request: ServeRequest, note: Note) -> str:
 
 def _ready(request: ServeRequest, listener: socket) -> str:
     return f"{request.model} answers at {address_of(listener)}, with {counted(request.replicas, 'worker')}"
-
-
-def read_token(path: str | None) -> str | None:
-    """Return the token of a file, or of the variable FREQGAN_TOKEN; None where neither is given.
-
-    Raises:
-        InputError: the file cannot be read, or the token is short, or no plain text.
-
-    """
-    where = f"--token-file {path}" if path is not None else TOKEN_VARIABLE
-    if path is None:
-        token = os.environ.get(TOKEN_VARIABLE)
-    else:
-        try:
-            token = Path(path).read_text("ascii")
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no plain text"
-            raise InputError(f"{where} cannot be read ({reason}): {TOKEN_REMEDY}") from error
-    if token is None:
-        return None
-    token = token.strip()
-    if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
-        raise InputError(
-            f"{where}: a token is one word of at least {SHORTEST_TOKEN} letters of ASCII, and this has {len(token)}; "
-            f"{TOKEN_REMEDY}"
-        )
-    return token
-
-
-def check_exposure(host: str, token: str | None) -> None:
-    """Raise InputError where a service without a token would be seen by other machines."""
-    if token is None and not _is_loopback(host):
-        raise InputError(
-            f"--host {host}: other machines would see it, and anybody could use it; give --token-file FILE or "
-            f"{TOKEN_VARIABLE} ({TOKEN_REMEDY}), or leave --host out"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -24,8 +24,8 @@ from freqgan.pixels import to_pixels
 from tests.support.serving import pixels_of
 
 
-def task(deadline_s: float = float("inf"), **fields: Any) -> ImagesTask:
-    return ImagesTask(ImagesBody.model_validate(fields), deadline_s)
+def task(deadline_s: float = float("inf"), category: str | None = None, **fields: Any) -> ImagesTask:
+    return ImagesTask(ImagesBody.model_validate(fields | ({} if category is None else {"class": category})), deadline_s)
 
 
 def answers(hosted: HostedModel, *tasks: ImagesTask) -> list[Answer]:
@@ -71,7 +71,7 @@ def test_one_image_costs_one_and_requests_share_a_pass(gans: HostedModel) -> Non
 
 def test_classes_and_truncation_are_those_of_the_command(gans: HostedModel) -> None:
     by_name, by_number, tame, _ = answers(
-        gans, task(seed=5, **{"class": "ramps"}), task(seed=5, label=1), task(seed=5, label=0, truncation=0.5), task()
+        gans, task(seed=5, category="ramps"), task(seed=5, label=1), task(seed=5, label=0, truncation=0.5), task()
     )
     model = gans.model
     wanted = model.draw(model.block_draws(5, 0, torch.tensor([1]))).images[0]
@@ -137,9 +137,9 @@ def test_formats_hold_the_same_images(gans: HostedModel) -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "part"),
     [
-        ({"class": "cat"}, "class", "0=edges, 1=ramps"),
+        ({"category": "cat"}, "class", "0=edges, 1=ramps"),
         ({"label": 2}, "label", "0 to 1"),
-        ({"class": "edges", "label": 0}, "label", "twice"),
+        ({"category": "edges", "label": 0}, "label", "twice"),
         ({"prompt": "a cat"}, "prompt", "conditioning=caption"),
         ({"prompt": " "}, "prompt", "empty"),
         ({"vector": [1.0]}, "vector", "conditioning=embedding"),

@@ -1,0 +1,99 @@
+"""``freqgan serve`` as a command: what it refuses, and a whole service that ends by SIGTERM."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from launch.settings.exposure import check_exposure, check_extra, read_token
+from tests.support.commands import ROOT, command_line, refused, run_command
+from tests.support.serving import error_of, pixels_of, small_run
+
+Capsys = pytest.CaptureFixture[str]
+TOKEN = "0123456789abcdef"
+PATIENCE_S = 90
+
+
+@pytest.fixture(autouse=True)
+def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FREQGAN_TOKEN", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--host", "0.0.0.0"], "give --token-file FILE or FREQGAN_TOKEN"),
+        (["--host", "models.example"], "other machines would see it"),
+        (["--token-file", "no/file"], "--token-file no/file cannot be read (No such file"),
+        (["--device", "tpu"], "there are cpu, cuda"),
+        (["--port", 65536], "65535"),
+        (["--replicas", 0], "0"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(capsys: Capsys, tmp_path: Path, options: list[object], part: str) -> None:
+    assert part in refused(run_command(capsys, "serve", tmp_path, *options))
+
+
+def test_a_folder_without_a_model_is_refused(capsys: Capsys, tmp_path: Path) -> None:
+    assert "holds no checkpoint" in refused(run_command(capsys, "serve", tmp_path))
+    assert "is not there" in refused(run_command(capsys, "serve", tmp_path / "no"))
+
+
+def test_tokens_are_words_of_some_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys) -> None:
+    assert read_token(None) is None
+    monkeypatch.setenv("FREQGAN_TOKEN", TOKEN)
+    assert read_token(None) == TOKEN
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}{TOKEN}\n")
+    assert read_token(str(path)) == TOKEN + TOKEN
+    for text in ("short", "two words that are long", "ä" * 20):
+        path.write_text(text)
+        message = refused(run_command(capsys, "serve", tmp_path, "--token-file", path))
+        assert "openssl rand -hex 32" in message
+        assert text not in message
+
+
+def test_loopback_alone_needs_no_token() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9"):
+        check_exposure(host, None)
+    check_exposure("0.0.0.0", TOKEN)
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_extra()
+    monkeypatch.setattr("launch.settings.exposure.MODULES", ("starlette", "no_such_module"))
+    with pytest.raises(Exception, match=r"no_such_module: not installed; run `pip install 'freqgan\[serve\]'`"):
+        check_extra()
+
+
+def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_path: Path) -> None:
+    run, token = small_run(tmp_path / "run", small_shards), tmp_path / "token"
+    token.write_text(TOKEN)
+    command = command_line("serve", run, "--port", 0, "--token-file", token)
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        line = next(line for line in lines if "answers at" in line or "error" in line)
+        address = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert address, line
+        with httpx.Client(base_url=address[0], timeout=PATIENCE_S) as client:
+            assert client.get("/healthz").status_code == 200
+            error_of(client.post("/v1/images", json={}))
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            answer = client.post("/v1/images", json={"seed": 1}, headers=headers)
+            assert pixels_of(answer.content).shape == (16, 16, 3)
+        process.send_signal(signal.SIGTERM)
+        said, out = "".join(lines), process.stdout.read() if process.stdout else ""
+        assert process.wait(PATIENCE_S) == 0, said
+    assert out == f"{run} is not served any more\n"
+    assert "POST /v1/images 401" in said
+    assert "POST /v1/images 200" in said
+    assert TOKEN not in said
+    assert "Traceback" not in said

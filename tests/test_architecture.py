@@ -81,12 +81,12 @@ def test_each_machine_library_has_few_homes(library: str) -> None:
 
 
 def test_ray_has_one_home_and_ray_serve_another() -> None:
-    """Of Ray the service imports Ray Serve and the errors that its calls end in, in two files."""
+    """Of Ray the service imports Ray Serve and the errors that its calls end in, in one file."""
     names = {(p.relative_to(ROOT).parts[:2], p.name, n) for layer in FORBIDDEN for p in modules(layer)
              for n in imported(p) if within(n, "ray")}  # fmt: skip
     assert {home for home, _, _ in names} == {("cluster", "ray_engine"), ("cluster", "serving")}
     of_serving = {(file, name) for home, file, name in names if home == ("cluster", "serving")}
-    assert {file for file, _ in of_serving} == {"deployment.py", "replica.py"}
+    assert {file for file, _ in of_serving} == {"deployment.py"}
     allowed = ("ray.serve", "ray.exceptions")
     assert [n for _, n in of_serving if n != "ray" and not any(within(n, root) for root in allowed)] == []
     assert not any(within(n, "ray.serve") for home, _, n in names if home != ("cluster", "serving"))

@@ -6,12 +6,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from ray import serve
 
 from freqgan.runtime.imports import uncollected
 
@@ -19,17 +17,16 @@ with uncollected():
     import torch
 
     from cluster.serving.answers import Answer, Refusal
-    from cluster.serving.batch import MOST_IMAGES, ImagesTask, run_batch
+    from cluster.serving.batch import ImagesTask, run_batch
     from cluster.serving.bodies import ImagesBody, RequestBody
     from cluster.serving.hosted_model import HostedModel, load_model
     from cluster.serving.limits import Limits
     from cluster.serving.model_source import ModelSource, ModelVersion
+    from cluster.serving.pass_queue import PassQueue
     from cluster.serving.uploads import answer_upload, needs_model
     from cluster.stages.malloc import keep_freed_pages
     from freqgan.errors import FreqganError, first_line
 
-WAIT_S = 0.003
-"""For which the first request of a batch waits for others. While a batch is drawn the next one gathers anyway."""
 MOST_WAIT_S = 300.0
 """Between two attempts at a version that cannot be loaded; the waiting doubles up to this."""
 
@@ -57,11 +54,6 @@ class ReplicaOptions:
     limits: Limits = field(default_factory=Limits)
 
 
-def _images_of(tasks: list[ImagesTask]) -> int:
-    """Return the size of a batch of ``tasks``, in images; one of more than a pass makes a batch by itself."""
-    return sum(min(task.body.count, MOST_IMAGES) for task in tasks)
-
-
 class ModelReplica:
     """A worker. Passes of the model take turns in one thread, styles and decompositions in another.
 
@@ -78,6 +70,7 @@ class ModelReplica:
         self.options, self.source = options, ModelSource(options.model)
         self._device = torch.device(options.device)
         self._passes, self._others = (ThreadPoolExecutor(1, name, self._begin) for name in ("passes", "uploads"))
+        self._queue = PassQueue(self._drawn, self._passes)
         self._fault: str | None = None
         self._ended = threading.Event()
         self._hosted = self._passes.submit(load_model, self.source.newest(), self._device).result()
@@ -91,12 +84,10 @@ class ModelReplica:
 
     async def images(self, body: ImagesBody, seconds: float) -> Answer | Refusal:
         """Return the answer to a request for images, for which somebody waits ``seconds``."""
-        answer: Answer | Refusal = await self._batched(ImagesTask(body, time.monotonic() + seconds))
-        return answer
+        return await self._queue.answer(ImagesTask(body, time.monotonic() + seconds))
 
-    @serve.batch(max_batch_size=MOST_IMAGES, batch_wait_timeout_s=WAIT_S, batch_size_fn=_images_of)
-    async def _batched(self, tasks: list[ImagesTask]) -> list[Answer | Refusal]:
-        return await self._in(self._passes, lambda: run_batch(self._hosted, tasks, on_error=_log_error))
+    def _drawn(self, tasks: Sequence[ImagesTask]) -> list[Answer | Refusal]:
+        return run_batch(self._hosted, tasks, on_error=_log_error)
 
     async def upload(self, form: RequestBody, seconds: float) -> Answer | Refusal:
         """Return the answer to an image that was sent, for which somebody waits ``seconds``."""

@@ -164,7 +164,11 @@ def parse_json(kind: type[Body], data: bytes) -> Body:
 
 
 def parse_fields(kind: type[Body], values: Mapping[str, str | bytes]) -> Body:
-    """Return the fields of a form, texts and files by name; BodyError where it has others, or wrong values."""
+    """Return the fields of a form, texts and files by name; BodyError where it has others, or wrong values.
+
+    A field without a text is left out, as pages send fields that nobody has filled in.
+    """
+    values = {name: value for name, value in values.items() if value != ""}
     files = file_fields(kind)
     for name, value in values.items():
         if name in field_names(kind) and (name in files) != isinstance(value, bytes):

@@ -79,6 +79,7 @@ def test_forms_hold_texts_and_files() -> None:
     form = parse_fields(EditForm, values)
     assert (form.image, form.gains, form.resample, form.category) == (b"png", {"HH1": 2.0}, ["HL1", "LH1"], "cat")
     assert parse_fields(SuperResolveForm, {"image": b"png", "level": "2"}).level == 2
+    assert parse_fields(SuperResolveForm, {"image": b"png", "level": "", "class": ""}).level == 1
 
 
 @pytest.mark.parametrize(

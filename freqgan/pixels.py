@@ -29,7 +29,7 @@ def to_pixels(images: Tensor, bit_depth: BitDepth = 8) -> Tensor:
     dtype = torch.uint8 if bit_depth == 8 else torch.uint16
     half = HALF_RANGE[dtype]
     floats = images.to(torch.promote_types(images.dtype, torch.float32))  # float16 ends below 65535
-    return ((floats + 1) * half).round().clamp(0, 2 * half).to(dtype)
+    return ((floats + 1) * half).round().clamp(0.0, 2 * half).to(dtype)
 
 
 def to_eight_bits(pixels: Tensor) -> Tensor:

@@ -664,9 +664,7 @@ def generate_command(
 def serve_command(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", help="run folder, or <models>/<name> of a retrained model", callback=_check_run
-        ),
+        typer.Argument(metavar="MODEL", help="a run, an exported folder, or <models>/<name>", callback=_check_run),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="to listen at; 0 for a free one")] = 8000,
     host: Annotated[str, typer.Option(help="to listen at; any but loopback needs a token")] = "127.0.0.1",
@@ -710,6 +708,40 @@ def serve_command(
         quiet=quiet,
     )  # fmt: skip
     print(serve(request, _note))
+
+
+@app.command("export")
+def export_command(
+    run: Run,
+    out: Annotated[str, typer.Option(help="folder or s3:// URL for the model")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="write model.onnx too, and compare its pixels")] = False,
+    program: Annotated[bool, typer.Option("--program", help="write model.pt2 of torch.export too")] = False,
+    license_name: Annotated[
+        str, typer.Option("--license", metavar="SPDX", help="license of the model, for its card")
+    ] = "other",
+    best: Annotated[bool, typer.Option("--best", help="use the best scored checkpoint, not the newest")] = False,
+    at_images: AtImages = None,
+    evaluations: Evaluations = None,
+    solver: FlowSolver = None,
+    condition_noise: ConditionNoise = None,
+    guidance: Guidance = None,
+    shift: Shift = None,
+    label_guidance: LabelGuidance = None,
+) -> None:
+    """Writes the model of RUN into a folder that stands alone: averaged weights, settings, a card, and samples.
+
+    `freqgan.load_model(FOLDER)` opens it, and commands that take a RUN take it too. The options of generation become
+    the model's own.
+    """
+    from freqgan.generation.options import GenerationOptions
+    from launch.commands.export import ExportRequest, export
+
+    request = ExportRequest(
+        run, out, onnx=onnx, program=program, license=license_name, best=best, at_images=at_images,
+        generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
+    )  # fmt: skip
+    for line in export(request, _note):
+        print(line)
 
 
 @app.command("super-resolve")

@@ -29,9 +29,9 @@ FLOORS = {
         "__main__": 7, "tools": 7,
     },
     "freqgan": {
-        "errors": 1, "bands": 1, "tensor_dicts": 1, "bit_depth": 1, "targets": 1, "seeds": 2, "pixels": 2,
+        "errors": 1, "bands": 1, "version": 1, "tensor_dicts": 1, "bit_depth": 1, "targets": 1, "seeds": 2, "pixels": 2,
         "setting_group": 2, "layouts": 2, "transforms": 3, "networks": 3, "recipe": 3, "runtime": 3, "model": 4,
-        "companions": 5, "metrics": 5, "training": 6, "generation": 6, "costing": 7,
+        "companions": 5, "metrics": 5, "training": 6, "generation": 6, "costing": 7, "export": 7,
     },
 }  # fmt: skip
 """The packages of a layer, and modules beside them: each imports those on lower floors alone."""

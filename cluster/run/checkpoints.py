@@ -19,6 +19,7 @@ from cluster.run.checkpoint import (
     committed_among,
     read_manifest,
 )
+from cluster.run.exported_model import find_exported
 from cluster.run.free_run import Choice, find_free_run
 from cluster.run.layout import (
     CHECKPOINTS,
@@ -76,6 +77,10 @@ def open_checkpoint(
     step = marked.step if marked is not None else step
     notes: list[str] = []
     sizes = root.sizes()
+    if not sizes and (exported := find_exported(run)) is not None:
+        if step is not None or at_images is not None:
+            raise InputError(f"{run} is an exported model, of one checkpoint: leave out which one is to be used")
+        return read(exported)
     for candidate in candidates(root, sizes):
         if step is not None and candidate[0] != step:
             continue

@@ -34,7 +34,7 @@ class ResidualGenerator(RootGenerator, Companion):
 
     def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) of noise (B, n) and targets or None."""
-        condition_noise = torch.zeros(len(noise), device=noise.device)
+        condition_noise = torch.zeros(noise.shape[0], device=noise.device)
         out: Tensor = self(noise, condition=None, base=None, condition_noise=condition_noise, targets=targets)
         return out
 

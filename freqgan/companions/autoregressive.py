@@ -202,7 +202,7 @@ class PixelCnn(Companion):
         of the image that it can see.
         """
         places = torch.special.ndtr(noise).view(-1, self.side, self.side, self.channels)
-        x = noise.new_zeros(len(noise), self.channels + 1, self.side, self.side)
+        x = noise.new_zeros(noise.shape[0], self.channels + 1, self.side, self.side)
         x[:, -1] = 1
         label = self._label(targets, noise)
         for row in range(self.side):

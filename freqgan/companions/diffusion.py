@@ -84,7 +84,7 @@ class Diffusion(Companion):
         levels = trailing_steps(self.settings.steps, self.settings.evaluations)
         for level, following in pairwise([*levels, 0]):
             alpha, alpha_next = self._alpha(level), self._alpha(following)
-            share = torch.full((len(x),), level / self.settings.steps, device=x.device)
+            share = torch.full((x.shape[0],), level / self.settings.steps, device=x.device)
             start = self._start(x, self._predicted(x, share, targets), alpha).clamp(-SCALE, SCALE)
             x = ddim_step(x, start, alpha, alpha_next)
         return x / SCALE
@@ -113,7 +113,7 @@ class Diffusion(Companion):
         return limited / ratio if self.settings.target == "epsilon" else limited / (ratio + 1)
 
     def _predicted(self, x: Tensor, share: Tensor, targets: Tensor | None) -> Tensor:
-        zeros = torch.zeros(len(x), device=x.device)
+        zeros = torch.zeros(x.shape[0], device=x.device)
         predicted: Tensor = self.network.residual(x, share, VelocityCondition(None, None, zeros, targets))
         return predicted
 

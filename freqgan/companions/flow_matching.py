@@ -12,7 +12,7 @@ from torch import Tensor
 from freqgan.companions.diffusion import GROUPS, SCALE
 from freqgan.companions.protocol import Companion, CompanionLoss, group_means
 from freqgan.model.flow_noise import noise_image
-from freqgan.model.probability_flow import draw_times, integrate, steps_of, time_grid
+from freqgan.model.probability_flow import draw_times, integrate, steps_of, time_grid, time_of_all
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.velocity import VelocityCondition, VelocityNetwork, VelocityShape
 
@@ -34,8 +34,8 @@ class FlowMatchingNetwork(Companion):
         """Return images (B, C, N, N) of noise (B, C N N), whose first numbers are its lowest frequencies."""
         x = noise_image(noise, noise[:, :0], self.channels, self.side)
 
-        def velocity(x: Tensor, time: float) -> Tensor:
-            return self._velocity(x, torch.full((len(x),), time, device=x.device), targets)
+        def velocity(x: Tensor, time: float | Tensor) -> Tensor:
+            return self._velocity(x, time_of_all(time, x), targets)
 
         how = self.settings
         times = time_grid(steps_of(how.evaluations, how.solver), shift=1.0)
@@ -52,6 +52,6 @@ class FlowMatchingNetwork(Companion):
         return CompanionLoss(errors.mean(), {f"noise_{i + 1}": value for i, value in enumerate(by_level)})
 
     def _velocity(self, x: Tensor, times: Tensor, targets: Tensor | None) -> Tensor:
-        condition = VelocityCondition(None, None, torch.zeros(len(x), device=x.device), targets)
+        condition = VelocityCondition(None, None, torch.zeros(x.shape[0], device=x.device), targets)
         velocity: Tensor = self.network(x, times, condition)
         return velocity

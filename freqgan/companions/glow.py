@@ -153,7 +153,7 @@ class FlowLevel(nn.Module):
 
         With ``normalise`` every ActNorm is first set by what reaches it.
         """
-        x, total = functional.pixel_unshuffle(x, 2), torch.zeros(len(x), device=x.device)
+        x, total = functional.pixel_unshuffle(x, 2), torch.zeros(x.shape[0], device=x.device)
         for step in self.steps:
             if normalise:
                 step.norm.normalise(x)  # type: ignore[union-attr, operator]
@@ -226,7 +226,7 @@ class Glow(Companion):
 
     def _run(self, x: Tensor, *, normalise: bool) -> tuple[Tensor, list[Tensor], Tensor]:
         """Return what is left at the top (B, C, h, h), the noises that left on the way, and the log determinants."""
-        total, left = torch.zeros(len(x), device=x.device), []
+        total, left = torch.zeros(x.shape[0], device=x.device), []
         for level, steps in enumerate(self.levels):
             x, log_determinant = steps(x, normalise=normalise)
             total = total + log_determinant

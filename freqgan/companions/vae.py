@@ -102,7 +102,7 @@ class VariationalAutoencoder(Companion):
 
     def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return the decoder's means (B, C, N, N) of latent vectors (B, latent) and targets or None."""
-        zeros = torch.zeros(len(noise), device=noise.device)
+        zeros = torch.zeros(noise.shape[0], device=noise.device)
         out: Tensor = self.decoder(noise, condition=None, base=None, condition_noise=zeros, targets=targets)
         return out
 

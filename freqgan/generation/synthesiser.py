@@ -257,7 +257,7 @@ class Synthesiser(nn.Module):
         """Return what ``gan`` makes (B, C * bands, h, h) of the normalised ``bands`` before it."""
         index = self.chain.plan.index(gan)
         vector, flow = draws.noises[index], self.flows.get(gan.name)
-        strength = torch.zeros(len(vector), device=self.chain.device)
+        strength = torch.zeros(vector.shape[0], device=self.chain.device)
         if flow is None:
             seen = self.chain.condition(gan, bands)
             network = self.generators[index]
@@ -281,7 +281,7 @@ class Synthesiser(nn.Module):
         layout = self.settings.target_layout
         if targets is None or not layout.packed or not self.settings.generation.label_guidance:
             return None
-        return hidden_targets(layout, targets, torch.ones(len(targets), dtype=torch.bool, device=targets.device))
+        return hidden_targets(layout, targets, torch.ones(targets.shape[0], dtype=torch.bool, device=targets.device))
 
     def _led_away(self, output: Tensor, without: Tensor) -> Tensor:
         return output + self.settings.generation.label_guidance * (output - without)

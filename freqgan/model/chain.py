@@ -127,6 +127,16 @@ class Chain:
         out[:, columns] = (targets[:, columns] - mean) / deviation
         return out
 
+    def stored_targets(self, targets: Tensor) -> Tensor:
+        """Return targets (B,) or (B, K) as the shards have them: the inverse of :meth:`normalised_targets`."""
+        columns = self._embedding_columns
+        if columns is None:
+            return targets
+        mean, deviation = (x.to(targets.device) for x in self._embedding_scale)
+        out = targets.clone()
+        out[:, columns] = targets[:, columns] * deviation + mean
+        return out
+
     # -- real images ---------------------------------------------------------------------------
 
     def real(self, images: Tensor) -> SubImages:

@@ -26,6 +26,7 @@ from freqgan.model.probability_flow import (
     random_probes,
     steps_of,
     time_grid,
+    time_of_all,
 )
 from freqgan.networks.velocity import VelocityCondition, VelocityNetwork, VelocityShape
 from freqgan.seeds import generator_for, seeded
@@ -207,14 +208,14 @@ class FlowExpert:
         network, guide = self.networks.network, self.networks.guide
         weight = choice_for(self.gan, how.guidance, "generation.guidance") or 0.0
 
-        def field(x: Tensor, time: float) -> Tensor:
-            times = torch.full((len(x),), time, device=x.device)
+        def field(x: Tensor, time: float | Tensor) -> Tensor:
+            times = time_of_all(time, x)
             plain: Tensor = network(x, times, seen)
             guided = plain
             if weight and guide is not None:
                 guided = guided + weight * (plain - guide(x, times, seen))
             if how.label_guidance and targets is not None:
-                dropped = torch.ones(len(x), dtype=torch.bool, device=x.device)
+                dropped = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
                 guided = guided + how.label_guidance * (plain - network(x, times, seen._replace(dropped=dropped)))
             return guided
 

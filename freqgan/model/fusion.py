@@ -83,7 +83,7 @@ class FusionGenerator(nn.Module):
 
     def forward(self, noise: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return what G_o (B, C, N, N), G_l (B, C, h, h) and G_h (B, C * bands, h', h') make of noise (B, n)."""
-        zeros = torch.zeros(len(noise), device=noise.device)
+        zeros = torch.zeros(noise.shape[0], device=noise.device)
         parts = noise, noise[:, : self.low_dimensions], noise[:, self.low_dimensions :]
         networks = self.image, self.low, self.high
         image, low, high = (net(z, None, None, zeros, targets) for net, z in zip(networks, parts, strict=True))

@@ -6,9 +6,9 @@ Time goes from 0 (data) to 1 (noise): dx/dt = v(x, t), with x at time 1 from N(0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from torch import Tensor
 from freqgan.errors import RunError
 from freqgan.model.expert_settings import Solver
 
-Velocity = Callable[[Tensor, float], Tensor]
-"""Gives the velocities (B, C, h, h) at points (B, C, h, h) and one time for all."""
+Velocity = Callable[[Tensor, Any], Tensor]
+"""Gives the velocities (B, C, h, h) at points (B, C, h, h) and one time for all, a float; in a graph a tensor ()."""
 
 MOST_ITERATIONS = 200
 INVERSE_TOLERANCE = 1e-6
@@ -46,6 +46,12 @@ def draw_times(batch: int, mean: float, deviation: float, rng: torch.Generator) 
     return torch.sigmoid(mean + deviation * normal)
 
 
+def time_of_all(time: float | Tensor, x: Tensor) -> Tensor:
+    """Return one ``time`` for all of x (B, ...), as (B,)."""
+    count = x.shape[0]
+    return time.expand(count) if isinstance(time, Tensor) else torch.full((count,), time, device=x.device)
+
+
 def steps_of(evaluations: int, solver: Solver) -> int:
     """Return how many steps of ``solver`` take ``evaluations`` passes through the network; at least one."""
     return max(1, evaluations // 2 if solver == "heun" else evaluations)
@@ -53,17 +59,43 @@ def steps_of(evaluations: int, solver: Solver) -> int:
 
 def integrate(velocity: Velocity, x: Tensor, times: Iterable[float], solver: Solver) -> Tensor:
     """Return where points (B, C, h, h) are at the last of ``times`` that are ``x`` at the first."""
-    for begin, end in pairwise(times):
-        x = x + _increment(velocity, x, begin, end, solver)
+    steps = [_Step(begin, end, end - begin, 0.5 * (end - begin)) for begin, end in pairwise(times)]
+    if torch.compiler.is_exporting():
+        return _integrate_in_a_loop(velocity, x, steps, solver)
+    for step in steps:
+        x = x + _increment(velocity, x, step, solver)
     return x
 
 
-def _increment(velocity: Velocity, x: Tensor, begin: float, end: float, solver: Solver) -> Tensor:
-    first = velocity(x, begin)
+class _Step(NamedTuple):
+    """From one time to another; the numbers are floats, or tensors () in a graph."""
+
+    begin: Any
+    end: Any
+    length: Any
+    half: Any
+
+
+def _increment(velocity: Velocity, x: Tensor, step: _Step, solver: Solver) -> Tensor:
+    first = velocity(x, step.begin)
     if solver == "euler":
-        return (end - begin) * first
-    second = velocity(x + (end - begin) * first, end)
-    return 0.5 * (end - begin) * (first + second)
+        return cast(Tensor, step.length * first)
+    second = velocity(x + step.length * first, step.end)
+    return cast(Tensor, step.half * (first + second))
+
+
+def _integrate_in_a_loop(velocity: Velocity, x: Tensor, steps: Sequence[_Step], solver: Solver) -> Tensor:
+    """Do what :func:`integrate` does, so that an exported graph has one step of it and not all."""
+    # There is no other name for it: torch exports it as a loop of the runtime.
+    from torch._higher_order_ops.scan import scan
+
+    def body(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        after = x + _increment(velocity, x, _Step(*row.unbind()), solver)
+        return after, after.new_zeros(1)
+
+    rows = torch.tensor(steps, dtype=torch.float64).float().to(x.device)
+    end, _ = scan(body, x, rows, dim=0)
+    return cast(Tensor, end)
 
 
 def invert(velocity: Velocity, x: Tensor, times: Iterable[float], solver: Solver) -> Tensor:
@@ -82,10 +114,11 @@ def invert(velocity: Velocity, x: Tensor, times: Iterable[float], solver: Solver
 
 
 def _undo(velocity: Velocity, y: Tensor, begin: float, end: float, solver: Solver) -> Tensor:
-    x = y - _increment(velocity, y, begin, end, solver)
+    step = _Step(begin, end, end - begin, 0.5 * (end - begin))
+    x = y - _increment(velocity, y, step, solver)
     last_x = last_rest = None
     for _ in range(MOST_ITERATIONS):
-        rest = y - _increment(velocity, x, begin, end, solver) - x
+        rest = y - _increment(velocity, x, step, solver) - x
         size = rest.flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1).clamp(min=1e-12)
         if bool((size < INVERSE_TOLERANCE).all()):
             return x + rest

@@ -71,7 +71,7 @@ class TargetEmbedding(nn.Module):
 
     def forward(self, targets: Tensor) -> Tensor:
         """Return features (B, width) of packed targets (B, K)."""
-        total = torch.zeros(len(targets), len(self.none), device=targets.device)
+        total = torch.zeros(targets.shape[0], len(self.none), device=targets.device)
         if self.label is not None:
             total = total + self.label(targets[:, self.columns["label"]].squeeze(1).long())
         if self.embedding is not None:

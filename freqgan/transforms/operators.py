@@ -49,6 +49,11 @@ _banks: dict[str, Bank] = {}
 """Banks by name: arguments of operators are tensors, numbers and strings."""
 
 
+def bank_named(name: str) -> Bank:
+    """Return the bank that operators of a traced graph have as their argument ``name``."""
+    return _banks[name]
+
+
 class _Split(torch.autograd.Function):
     """An image -> the quadrants of every level, finest first, the low one of each level first."""
 

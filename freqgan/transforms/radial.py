@@ -95,19 +95,19 @@ def low_pass_edges(rings: int) -> list[float]:
 
 @lru_cache(maxsize=64)
 def _masks(rings: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, ...]:
-    """Return m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1) of images of ``size``: 1 or 0, and 1 in all."""
+    """Return m_0 ... m_{Q-1} on the half spectrum (H, W/2 + 1, 1) of images of ``size``: 1 or 0, and 1 in all."""
     with torch.inference_mode(False):  # they are kept, and may serve training later
         radius = _radius(size)
         passed = [radius < edge - 1e-9 for edge in low_pass_edges(rings)]
         steps = [torch.zeros_like(passed[0]), *passed, torch.ones_like(passed[0])]
-        return tuple((wide & ~narrow).float().to(device) for narrow, wide in pairwise(steps))
+        return tuple((wide & ~narrow).float()[..., None].to(device) for narrow, wide in pairwise(steps))
 
 
 @lru_cache(maxsize=64)
 def _disc(size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return what a low class can hold at its own resolution: all below the Nyquist frequency of an axis."""
+    """Return what a low class can hold at its own resolution, (H, W/2 + 1, 1): all below the Nyquist frequency."""
     with torch.inference_mode(False):
-        return (_radius(size) < 2 * LOW_EDGE - 1e-9).float().to(device)
+        return (_radius(size) < 2 * LOW_EDGE - 1e-9).float()[..., None].to(device)
 
 
 def _radius(size: tuple[int, int]) -> Tensor:
@@ -117,30 +117,31 @@ def _radius(size: tuple[int, int]) -> Tensor:
 
 
 def _spectrum(image: Tensor) -> Tensor:
-    """Return the half of the Fourier coefficients of (B, C, H, W) that says all, (B, C, H, W/2 + 1).
+    """Return the half of the Fourier coefficients of (B, C, H, W) that says all, (B, C, H, W/2 + 1, 2).
 
-    It is free of the size.
+    It is free of the size. Real and imaginary parts are numbers of their own: not every runtime knows complex ones.
     """
     if image.numel() == 0:  # which Fourier transforms refuse
-        return image[..., : image.shape[-1] // 2 + 1].to(torch.promote_types(image.dtype, torch.complex64))
+        half = image[..., : image.shape[-1] // 2 + 1]
+        return torch.stack((half, half), dim=-1)
     spectrum: Tensor = torch.fft.rfft2(image, norm="forward")
-    return spectrum
+    return torch.view_as_real(spectrum)
 
 
 def _image(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the inverse of :func:`_spectrum`."""
     if spectrum.numel() == 0:
-        return functional.pad(spectrum.real, (0, size[1] - spectrum.shape[-1]))
-    image: Tensor = torch.fft.irfft2(spectrum, s=size, norm="forward")
+        return functional.pad(spectrum[..., 0], (0, size[1] - spectrum.shape[-2]))
+    image: Tensor = torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="forward")
     return image
 
 
 def _cropped(spectrum: Tensor) -> Tensor:
-    """Return the half spectrum (H, W/2 + 1) without what half the size (H/2, W/4 + 1) cannot hold."""
-    height, columns = spectrum.shape[-2] // 2, (spectrum.shape[-1] - 1) // 2 + 1
+    """Return the half spectrum (H, W/2 + 1, 2) without what half the size (H/2, W/4 + 1) cannot hold."""
+    height, columns = spectrum.shape[-3] // 2, (spectrum.shape[-2] - 1) // 2 + 1
     first = (height + 1) // 2
-    left = spectrum[..., :columns]
-    return torch.cat((left[..., :first, :], left[..., left.shape[-2] - (height - first) :, :]), dim=-2)
+    left = spectrum[..., :columns, :]
+    return torch.cat((left[..., :first, :, :], left[..., left.shape[-3] - (height - first) :, :, :]), dim=-3)
 
 
 def _lifted(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
@@ -148,9 +149,9 @@ def _lifted(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
 
     It is projected by its disc.
     """
-    height, columns = spectrum.shape[-2:]
+    height, columns = spectrum.shape[-3:-1]
     spectrum = spectrum * _disc((height, size[1] // 2), spectrum.device)
     first = (height + 1) // 2
-    rows = spectrum.new_zeros(*spectrum.shape[:-2], size[0] - height, columns)
-    tall = torch.cat((spectrum[..., :first, :], rows, spectrum[..., first:, :]), dim=-2)
-    return functional.pad(tall, (0, size[1] // 2 + 1 - columns))
+    rows = spectrum.new_zeros(*spectrum.shape[:-3], size[0] - height, columns, 2)
+    tall = torch.cat((spectrum[..., :first, :, :], rows, spectrum[..., first:, :, :]), dim=-3)
+    return functional.pad(tall, (0, 0, 0, size[1] // 2 + 1 - columns))

@@ -15,6 +15,11 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
+def size_text(size_bytes: int) -> str:
+    """Return a size in MiB, or in KiB where it is less than one."""
+    return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:,.1f} KiB"
+
+
 def images_text(count: int) -> str:
     """Return "1 image", "2 images"."""
     return counted(count, "image")

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cluster.serving.hosted_model import load_model
+from cluster.serving.model_source import ModelSource
 from launch.settings.exposure import check_exposure, check_extra, read_token
 from tests.support.commands import ROOT, command_line, refused, run_command
 from tests.support.serving import error_of, pixels_of, small_run
@@ -69,6 +71,14 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("launch.settings.exposure.MODULES", ("starlette", "no_such_module"))
     with pytest.raises(Exception, match=r"no_such_module: not installed; run `pip install 'freqgan\[serve\]'`"):
         check_extra()
+
+
+def test_an_exported_folder_is_served_as_its_run_is(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", small_shards, max_steps=2)
+    assert run_command(capsys, "export", run, "--out", tmp_path / "exported").code == 0
+    exported, trained = (load_model(ModelSource(str(url)).newest()) for url in (tmp_path / "exported", run))
+    assert exported.digest == trained.digest
+    assert exported.facts() == trained.facts()
 
 
 def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_path: Path) -> None:

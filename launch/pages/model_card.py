@@ -1,0 +1,120 @@
+"""The README of an exported model: what it is, how to use it, what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from freqgan.export.image_graph import GraphInput
+from freqgan.export.model_folder import TrainingRecord
+from freqgan.model.settings import ModelSettings
+from launch.settings.yaml_text import dump_yaml
+
+README = "README.md"
+EXAMPLES = {
+    "label": 'inputs["label"] = np.zeros(8, np.int64)',
+    "vector": 'inputs["vector"] = np.zeros((8, {length}), np.float32)',
+    "features": 'inputs["features"] = rng.standard_normal((8, {length}), dtype=np.float32)',
+    "caption": 'text = np.frombuffer(b"a text".ljust({length}, b"\\0"), np.uint8)\n'
+    'inputs["caption"] = np.tile(text, (8, 1))',
+    "members": 'inputs["members"] = np.zeros((8, {length}), np.int64)',
+}
+
+
+class OnnxSummary(NamedTuple):
+    """What the card says of the file of ONNX.
+
+    Attributes:
+        inputs: of the graph, the noise first.
+        check: a sentence on how it compares with the model.
+
+    """
+
+    inputs: list[GraphInput]
+    check: str
+
+    def values(self) -> dict[str, object]:
+        """Return what the template shows."""
+        first, *others = self.inputs
+        lines = [EXAMPLES[each.name].format(length=each.length) for each in others]
+        rows = [{"kind": str(each.dtype).removeprefix("torch."), **each._asdict()} for each in self.inputs]
+        return {"length": first.length, "lines": lines, "inputs": rows, "check": self.check}
+
+
+class CardFacts(NamedTuple):
+    """What the card is written from.
+
+    Attributes:
+        title: of the page.
+        folder: the model's folder, as its user names it.
+        license: an identifier of SPDX, or "other".
+        settings: of the model.
+        training: what it was trained on.
+        scores: of the checkpoint and of real images in its place, by metric; {} where it was not scored.
+        onnx: of the file, if there is one.
+
+    """
+
+    title: str
+    folder: str
+    license: str
+    settings: ModelSettings
+    training: TrainingRecord
+    scores: Mapping[str, tuple[float, float]]
+    onnx: OnnxSummary | None
+
+
+def render_card(facts: CardFacts) -> str:
+    """Return the card as Markdown with front matter."""
+    environment = Environment(
+        loader=PackageLoader("launch.pages"), undefined=StrictUndefined, trim_blocks=True, autoescape=False
+    )
+    settings, layout = facts.settings, facts.settings.target_layout
+    values = {
+        "title": facts.title,
+        "folder": facts.folder,
+        "license": facts.license,
+        "settings": settings,
+        "pipeline": "text-to-image" if layout.packed and layout.caption else "unconditional-image-generation",
+        "kind": kind_text(settings),
+        "training": facts.training,
+        "steps": ", ".join(f"{name} {step:,}" for name, step in facts.training.steps.items()),
+        "scores": dict(facts.scores),
+        "onnx": facts.onnx and facts.onnx.values(),
+        "yaml": dump_yaml(_own_settings(settings)),
+    }
+    return environment.get_template("model_card.md").render(values)
+
+
+def kind_text(settings: ModelSettings) -> str:
+    """Return what the model consists of, in words."""
+    gans = settings.band_plan().gans
+    if settings.system == "fusion":
+        return f"three generators trained jointly, of the image and of its bands ({settings.transform})"
+    companion = f"a companion ({settings.image_stage.companion})" if settings.image_stage.enabled else ""
+    if not gans:
+        return f"one generator of whole images ({settings.image_stage.companion})"
+    kinds = ", ".join(sorted({gan.kind for gan in gans}))
+    experts = f"{len(gans)} generators ({kinds}), one for each band of {settings.transform} in {settings.levels} levels"
+    return f"{experts}, blended with {companion}" if companion else experts
+
+
+def _own_settings(settings: ModelSettings) -> dict[str, object]:
+    """Return the settings that differ from their defaults."""
+    values = settings.model_dump(mode="json", include=set(ModelSettings.model_fields))
+    return _differing(values, ModelSettings().model_dump(mode="json"))
+
+
+def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of ``values`` differs from ``defaults``, group by group."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        default = defaults.get(name)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            if inner := _differing(value, default):
+                out[name] = inner
+        elif value != default:
+            out[name] = value
+    return out

@@ -23,7 +23,7 @@ from freqgan.errors import InputError, RunError, first_line
 
 NAME = "freqgan"
 HEALTH_S = 5.0
-DRAIN_S = 30.0
+DRAIN_S, DRAIN_POLL_S = 30.0, 0.2
 STARTS = 2
 """How often a worker is started before its model is given up."""
 FULL = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "as many requests wait as may: try again in a moment")
@@ -86,9 +86,10 @@ def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = Fals
     try:
         yield ServeBackend(_run(name, options, replicas, quiet))
     finally:
-        serve.delete(name)
-        if not own_ray and not serve.status().applications:
-            serve.shutdown()  # a Ray of this process's own ends with it anyway
+        if not own_ray:  # which ends as a whole
+            serve.delete(name)
+            if not serve.status().applications:
+                serve.shutdown()
 
 
 def _run(name: str, options: ReplicaOptions, replicas: int, quiet: LoggingConfig) -> DeploymentHandle[Any]:
@@ -99,6 +100,7 @@ def _run(name: str, options: ReplicaOptions, replicas: int, quiet: LoggingConfig
         max_ongoing_requests=options.limits.queue,
         max_queued_requests=options.limits.queue,
         health_check_period_s=HEALTH_S,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         graceful_shutdown_timeout_s=DRAIN_S,
         max_constructor_retry_count=STARTS,
         logging_config=quiet,

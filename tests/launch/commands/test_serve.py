@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -81,6 +83,18 @@ def test_an_exported_folder_is_served_as_its_run_is(capsys: Capsys, small_shards
     assert exported.facts() == trained.facts()
 
 
+def end_within_a_request(process: subprocess.Popen[str], port: int) -> bytes:
+    """Send SIGTERM between the two halves of a request; what comes back."""
+    head = f"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 11\r\n\r\n".encode())
+        time.sleep(0.5)  # for which the server may take to read it
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.sendall(b'{"seed": 1}')
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_path: Path) -> None:
     run, token = small_run(tmp_path / "run", small_shards), tmp_path / "token"
     token.write_text(TOKEN)
@@ -99,7 +113,8 @@ def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_pa
             headers = {"Authorization": f"Bearer {TOKEN}"}
             answer = client.post("/v1/images", json={"seed": 1}, headers=headers)
             assert pixels_of(answer.content).shape == (16, 16, 3)
-        process.send_signal(signal.SIGTERM)
+        last = end_within_a_request(process, int(address[0].rpartition(":")[2]))
+        assert last.startswith(b"HTTP/1.1 200 OK\r\n")
         said, out = "".join(lines), process.stdout.read() if process.stdout else ""
         assert process.wait(PATIENCE_S) == 0, said
     assert out == f"{run} is not served any more\n"

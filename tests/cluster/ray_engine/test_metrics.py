@@ -88,6 +88,7 @@ def test_prometheus_sees_every_stage_and_the_run(small_shards: Path, tmp_path: P
     assert found["freqgan_exchanged_bytes_total", "image"] > 0
 
 
+@pytest.mark.long
 def test_flow_experts_take_batches_and_nothing_else(small_shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     """The test above sees that bytes between stages are counted; here a stage has none, and so no such series."""
     run, stages = str(tmp_path / "run"), ("LL1", "HL-LH-HH1")

@@ -44,6 +44,7 @@ def undisturbed(described: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     return trained(tiny_run_settings(tmp_path_factory.mktemp("inline") / "run", described, **CONDITIONED))[2]
 
 
+@pytest.mark.long
 def test_a_dead_stage_is_replayed_with_its_targets(
     undisturbed: str, described: Path, tmp_path: Path, ray_cluster: None
 ) -> None:

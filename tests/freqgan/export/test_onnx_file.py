@@ -23,12 +23,12 @@ SHORT = {
     "rings, all targets": tiny_settings(
         transform="radial:2,2", levels=2, classes=3, conditioning=ALL_TARGETS, plan={"bands": ["LL2"]}
     ),
-    "fusion": tiny_settings(system="fusion", loss={"kind": "hinge"}),
     "a flow of whole images": companion_settings("flow_matching", plan={"bands": "none"}),
 }
 OTHERS: dict[str, ModelSettings] = {
     "the flow experts of many passes": flow_settings(plan={"high_gans": {1: 1}}, generation={"evaluations": 30}),
     **{name: tiny_settings(transform=name) for name in ("dwt:db2", "dwt:bior4.4", "dct", "fft:shannon", "fft:meyer")},
+    "fusion": tiny_settings(system="fusion", loss={"kind": "hinge"}),
     "rings": tiny_settings(transform="radial:2,2", levels=2),
     "an ensemble": tiny_settings(plan={"low_gans": {1: 2}}),
     "hurwitz": tiny_settings(noise={"generation": "hurwitz", "dimensions": 16}),

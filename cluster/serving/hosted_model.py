@@ -42,7 +42,7 @@ class HostedModel:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over name, type, shape and bytes of all averaged weights, in the order of names."""
+        """sha256 over name, type, shape and bytes of all that the averaged generators hold, in the order of names."""
         total = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             values = tensor.cpu().contiguous()

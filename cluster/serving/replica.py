@@ -97,8 +97,7 @@ class ModelReplica:
 
     async def facts(self) -> dict[str, Any]:
         """Return what is told of the model, and why a newer one is not in its place."""
-        facts = await self._in(self._others, self._hosted.facts)
-        return facts | {"follows": self.options.follow_s is not None, "fault": self._fault}
+        return self._hosted.facts() | {"follows": self.options.follow_s is not None, "fault": self._fault}
 
     async def _in(self, executor: ThreadPoolExecutor, run: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(executor, run)

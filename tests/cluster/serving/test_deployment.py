@@ -18,8 +18,10 @@ import pytest
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.model_registry import ModelRegistry
 from cluster.run.trained_model import synthesiser_of
+from cluster.serving.answers import Refusal
 from cluster.serving.application import create_application
-from cluster.serving.deployment import check_room, deployed
+from cluster.serving.bodies import ImagesBody
+from cluster.serving.deployment import ServeBackend, check_room, deployed
 from cluster.serving.limits import Limits
 from cluster.serving.replica import ReplicaOptions
 from cluster.serving.server import listen
@@ -33,9 +35,10 @@ JSON_ERRORS = (429, 503, 504)
 
 
 class Service(NamedTuple):
-    """A service that runs: its URL, the model behind it, and what it counts."""
+    """A service that runs: its URL, its workers, the model behind them, and what it counts."""
 
     url: str
+    backend: ServeBackend
     registry: ModelRegistry
     telemetry: Telemetry
     lines: list[str]
@@ -51,7 +54,7 @@ def service(ray_cluster: None, gan_run: str, tmp_path_factory: pytest.TempPathFa
             backend, limits, telemetry=telemetry, log=lines.append, note=lines.append, watch_s=0.2
         )
         with running(application) as url:
-            yield Service(url, registry, telemetry, lines)
+            yield Service(url, backend, registry, telemetry, lines)
 
 
 @pytest.fixture
@@ -152,6 +155,15 @@ def test_uploads_and_errors_come_back_from_the_worker(client: httpx.Client) -> N
     assert damaged.status_code == 422
     assert error_of(damaged)[1] == "image"
     assert error_of(client.post("/v1/images", json={"class": "cat"}))[1] == "class"
+
+
+def test_an_answer_that_takes_too_long_is_given_up_and_the_next_one_comes(
+    service: Service, client: httpx.Client
+) -> None:
+    refusal = asyncio.run(service.backend.images(ImagesBody(count=64), 1e-4))
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == 504
+    assert client.post("/v1/images", json={"count": 2}).status_code == 200
 
 
 def test_workers_for_which_there_is_no_room_are_refused_before_they_start() -> None:

@@ -131,7 +131,7 @@ class _Service:
         if body.count > self.limits.count:
             raise BodyError(f"count is {body.count}, and {self.limits.count} are the most: ask several times", "count")
         self._check(body)
-        return self._told(await self.backend.images(body, self.limits.seconds))
+        return self._respond(await self.backend.images(body, self.limits.seconds))
 
     def uploaded(self, kind: type[RequestBody]) -> Handler:
         async def answer(request: Request) -> Response:
@@ -139,7 +139,7 @@ class _Service:
             data = await read_body(request, self.limits.upload_bytes, self.limits.seconds)
             form = parse_fields(kind, await parse_form(request.headers, data))
             self._check(form)
-            return self._told(await self.backend.upload(form, self.limits.seconds))
+            return self._respond(await self.backend.upload(form, self.limits.seconds))
 
         return answer
 
@@ -174,7 +174,7 @@ class _Service:
         if isinstance(body, GenerationFields) and body.evaluations is not None and body.evaluations > most:
             raise BodyError(f"evaluations is {body.evaluations}, and {most} are the most: ask for fewer", "evaluations")
 
-    def _told(self, answer: Answer | Refusal) -> Response:
+    def _respond(self, answer: Answer | Refusal) -> Response:
         self.telemetry.answered(answer)
         return answer_response(answer)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from cluster.run.labels import class_of
 from cluster.serving.answers import Answer, PassRecord, Refusal
 from cluster.serving.bodies import BodyError, GenerationFields, ImagesBody
 from cluster.serving.hosted_model import HostedModel
-from cluster.serving.packaging import packed_images, png_files
+from cluster.serving.packaging import Format, pack_images, png_files
 from freqgan.errors import FreqganError, InputError
 from freqgan.generation.editing import redraw, weigh
 from freqgan.generation.mixing import check_level, mixed_coefficients, mixed_noises
@@ -91,7 +92,7 @@ def run_batch(
     drawings: dict[int, Drawing] = {}
     for number, task in enumerate(tasks):
         try:
-            drawings[number] = _prepared(hosted, task)
+            drawings[number] = _prepare(hosted, task)
         except FreqganError as error:
             results[number] = refusal_of(error)
     for group in _groups(drawings):
@@ -120,7 +121,7 @@ def _groups(drawings: dict[int, Drawing]) -> list[list[int]]:
 # -- from a request to draws ----------------------------------------------------------------------
 
 
-def _prepared(hosted: HostedModel, task: ImagesTask) -> Drawing:
+def _prepare(hosted: HostedModel, task: ImagesTask) -> Drawing:
     """Return what is to be drawn for ``task``; InputError where the model has no such thing."""
     body, model = task.body, hosted.model
     form_of(body)
@@ -131,12 +132,12 @@ def _prepared(hosted: HostedModel, task: ImagesTask) -> Drawing:
     if body.resample and (body.mix is not None or body.part != "image"):
         raise BodyError("resample: it is of the blended images of one seed; leave mix and part out", "resample")
     generation = generation_of(body, model.settings)
-    with generating(model, generation):
-        pieces = list(_mixed(hosted, body) if body.mix is not None else _plain(hosted, body))
+    with generation_by(model, generation):
+        pieces = list(_mixed_pieces(hosted, body) if body.mix is not None else _plain_pieces(hosted, body))
     return Drawing(task, generation, pieces)
 
 
-def form_of(body: ImagesBody) -> str:
+def form_of(body: ImagesBody) -> Format:
     """Return the format of the answer: as asked for, else one PNG or a zip."""
     if body.format == "png" and body.count > 1:
         raise BodyError(f"format png holds one image, and count is {body.count}: take zip or json", "format")
@@ -151,22 +152,20 @@ def generation_of(body: GenerationFields, settings: ModelSettings) -> Generation
     return options.apply(settings)
 
 
-class generating:  # noqa: N801  # a context manager
-    """Has ``model`` generate by ``generation`` for a while, and then as before."""
-
-    def __init__(self, model: Synthesiser, generation: GenerationSettings) -> None:
-        self.model, self.generation, self.before = model, generation, model.settings.generation
-
-    def __enter__(self) -> None:
-        self.model.set_generation(self.generation)
-
-    def __exit__(self, *_: object) -> None:
-        self.model.set_generation(self.before)
+@contextmanager
+def generation_by(model: Synthesiser, generation: GenerationSettings) -> Iterator[None]:
+    """Have ``model`` generate by ``generation`` for a while, and then as before."""
+    before = model.settings.generation
+    model.set_generation(generation)
+    try:
+        yield
+    finally:
+        model.set_generation(before)
 
 
-def _plain(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
+def _plain_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
     seed, model = body.seed or 0, hosted.model
-    pieces = _pieces(model, seed, body, _asked(hosted, body, seed))
+    pieces = _pieces(model, seed, body, _targets(hosted, body, seed))
     others: Sequence[Draws | None] = [None] * len(pieces)
     if body.resample:
         others = [piece.draws for piece in _pieces(model, body.resample_seed, body, None)]
@@ -174,14 +173,14 @@ def _plain(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
         yield piece._replace(draws=piece.draws.scaled(body.truncation), other=other)
 
 
-def _mixed(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
+def _mixed_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
     assert body.mix is not None
     model, mix = hosted.model, body.mix
     try:
         check_level(model.chain, mix.at)
     except InputError as error:
         raise BodyError(refusal_of(error).message, "mix.at") from error
-    asked = _asked(hosted, body, mix.coarse)
+    asked = _targets(hosted, body, mix.coarse)
     halves = (_pieces(model, seed, body, asked) for seed in (mix.coarse, mix.fine))
     for coarse, fine in zip(*halves, strict=True):
         first, second = (piece.draws.scaled(body.truncation) for piece in (coarse, fine))
@@ -207,7 +206,7 @@ def _pieces(model: Synthesiser, seed: int, body: ImagesBody, asked: Tensor | Non
     return pieces
 
 
-def _asked(hosted: HostedModel, body: ImagesBody, seed: int) -> Tensor | None:
+def _targets(hosted: HostedModel, body: ImagesBody, seed: int) -> Tensor | None:
     """Return the targets that are asked for, as the shards have them; None where none are."""
     label, count = _label(hosted, body), body.count
     if body.prompt is not None and not body.prompt.strip():
@@ -239,7 +238,7 @@ def _label(hosted: HostedModel, body: ImagesBody) -> int | None:
 def _answers(hosted: HostedModel, drawings: dict[int, Drawing], on_error: OnError) -> dict[int, Answer | Refusal]:
     """Return the answers to ``drawings``, which share passes; where that fails, of each by itself."""
     try:
-        images, passes = _drawn(hosted, list(drawings.values()))
+        images, passes = _draw_images(hosted, list(drawings.values()))
     except FreqganError as error:
         if len(drawings) == 1:
             return dict.fromkeys(drawings, _about_bands(error, next(iter(drawings.values())).task.body))
@@ -250,7 +249,7 @@ def _answers(hosted: HostedModel, drawings: dict[int, Drawing], on_error: OnErro
     else:
         first = min(drawings)
         return {
-            number: _packed(hosted, drawing.task.body, own, passes if number == first else (), on_error)
+            number: _pack(hosted, drawing.task.body, own, passes if number == first else (), on_error)
             for (number, drawing), own in zip(drawings.items(), images, strict=True)
         }
     alone: dict[int, Answer | Refusal] = {}
@@ -265,11 +264,11 @@ def _about_bands(error: FreqganError, body: ImagesBody) -> Refusal:
     return replace(refusal, field=refusal.field or ("resample" if body.resample else None))
 
 
-def _drawn(hosted: HostedModel, drawings: Sequence[Drawing]) -> tuple[list[Tensor], tuple[PassRecord, ...]]:
+def _draw_images(hosted: HostedModel, drawings: Sequence[Drawing]) -> tuple[list[Tensor], tuple[PassRecord, ...]]:
     """Return the images (count, C, N, N) of every one of ``drawings``, and the passes that they took."""
     images: list[list[Tensor]] = [[] for _ in drawings]
     passes = []
-    with generating(hosted.model, drawings[0].generation):
+    with generation_by(hosted.model, drawings[0].generation):
         for shared in _passes(drawings):
             begun_s = time.perf_counter()
             owners = [owner for owner, _ in shared]
@@ -297,16 +296,16 @@ def _run(model: Synthesiser, drawings: Sequence[Drawing], pieces: Sequence[Piece
     """Return the images (b, C, N, N) of every piece."""
     body = drawings[0].task.body
     if drawings[0].is_alone:
-        return [_drawn_with(model, body, piece)[piece.rows] for piece in pieces]
+        return [_draw_pair(model, body, piece)[piece.rows] for piece in pieces]
     if len(pieces) == 1:
         return [part_of(model.draw(pieces[0].draws).rows(pieces[0].rows), body.part)]
     if model.needs_blocks:
         return [p for d, piece in zip(drawings, pieces, strict=True) for p in _run(model, [d], [piece])]
     together = model.draw(Draws.joined([piece.draws for piece in pieces]))
-    return list(_separated(together, drawings, pieces))
+    return list(_split(together, drawings, pieces))
 
 
-def _separated(together: Generated, drawings: Sequence[Drawing], pieces: Sequence[Piece]) -> Iterator[Tensor]:
+def _split(together: Generated, drawings: Sequence[Drawing], pieces: Sequence[Piece]) -> Iterator[Tensor]:
     begin = 0
     for drawing, piece in zip(drawings, pieces, strict=True):
         own = together.rows(slice(begin, begin + piece.samples)).rows(piece.rows)
@@ -314,7 +313,7 @@ def _separated(together: Generated, drawings: Sequence[Drawing], pieces: Sequenc
         begin += piece.samples
 
 
-def _drawn_with(model: Synthesiser, body: ImagesBody, piece: Piece) -> Tensor:
+def _draw_pair(model: Synthesiser, body: ImagesBody, piece: Piece) -> Tensor:
     """Return the images (b, C, N, N) of a piece and what it is mixed with."""
     assert piece.other is not None
     if body.mix is not None:
@@ -322,15 +321,14 @@ def _drawn_with(model: Synthesiser, body: ImagesBody, piece: Piece) -> Tensor:
     return redraw(model, piece.draws, body.resample, piece.other)
 
 
-def _packed(
+def _pack(
     hosted: HostedModel, body: ImagesBody, images: Tensor, passes: tuple[PassRecord, ...], on_error: OnError
 ) -> Answer | Refusal:
     try:
-        weighed = weigh(hosted.model, images, body.gains) if body.gains else images
-        files = png_files(weighed, hosted.model.settings.bit_depth)
+        images = weigh(hosted.model, images, body.gains) if body.gains else images
+        files = png_files(images, hosted.model.settings.bit_depth)
         facts = {"version": hosted.name, "model": hosted.digest, "first": body.first}
-        form = form_of(body)
-        answer = packed_images(files, form, body.first, facts)  # type: ignore[arg-type]  # one of three texts
+        answer = pack_images(files, form_of(body), body.first, facts)
     except InputError as error:
         return replace(refusal_of(error), field="gains")
     except Exception as error:

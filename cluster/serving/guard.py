@@ -93,8 +93,8 @@ class Guard:
     def _check_token(self, path: str, headers: Headers) -> None:
         if self._digest is None or path in OPEN_PATHS or path.startswith(STATIC):
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        matches = hmac.compare_digest(_digest(given.strip().encode("latin-1", "replace")), self._digest)
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        matches = hmac.compare_digest(_digest(token.strip().encode("latin-1", "replace")), self._digest)
         if scheme.lower() != "bearer" or not matches:
             raise refused(
                 HTTPStatus.UNAUTHORIZED,

@@ -85,8 +85,8 @@ async def read_body(request: Request, most_bytes: int, most_s: float) -> bytes:
 
 def check_media_type(headers: Headers, wanted: str) -> None:
     """Raise RefusedError unless the body is ``wanted``, a media type."""
-    given = headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() != wanted:
+    media_type = headers.get("content-type", "")
+    if media_type.partition(";")[0].strip().lower() != wanted:
         raise refused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is to be of Content-Type {wanted}: send it with this header"
         )

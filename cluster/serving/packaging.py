@@ -27,7 +27,7 @@ def png_files(images: Tensor, depth: BitDepth) -> list[bytes]:
     return [encode_png(to_image(pixels)) for pixels in to_pixels(images.cpu(), depth).numpy()]
 
 
-def packed_images(files: Sequence[bytes], form: Format, first: int, facts: Mapping[str, Any]) -> Answer:
+def pack_images(files: Sequence[bytes], form: Format, first: int, facts: Mapping[str, Any]) -> Answer:
     """Return PNG ``files`` in one body.
 
     Args:
@@ -41,12 +41,12 @@ def packed_images(files: Sequence[bytes], form: Format, first: int, facts: Mappi
     if form == "png":
         return Answer(files[0], PNG, images=1)
     if form == "zip":
-        return Answer(_zipped(dict(zip(names, files, strict=True))), ZIP, images=len(files))
+        return Answer(_zip(dict(zip(names, files, strict=True))), ZIP, images=len(files))
     images = [{"name": n, "png": base64.b64encode(f).decode()} for n, f in zip(names, files, strict=True)]
     return Answer(json.dumps({**facts, "images": images}).encode(), JSON, images=len(files))
 
 
-def _zipped(files: Mapping[str, bytes]) -> bytes:
+def _zip(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed
         for name, data in files.items():

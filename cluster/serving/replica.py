@@ -70,7 +70,7 @@ class ModelReplica:
         self.options, self.source = options, ModelSource(options.model)
         self._device = torch.device(options.device)
         self._passes, self._others = (ThreadPoolExecutor(1, name, self._begin) for name in ("passes", "uploads"))
-        self._queue = PassQueue(self._drawn, self._passes)
+        self._queue = PassQueue(self._run, self._passes)
         self._fault: str | None = None
         self._ended = threading.Event()
         self._hosted = self._passes.submit(load_model, self.source.newest(), self._device).result()
@@ -86,7 +86,7 @@ class ModelReplica:
         """Return the answer to a request for images, for which somebody waits ``seconds``."""
         return await self._queue.answer(ImagesTask(body, time.monotonic() + seconds))
 
-    def _drawn(self, tasks: Sequence[ImagesTask]) -> list[Answer | Refusal]:
+    def _run(self, tasks: Sequence[ImagesTask]) -> list[Answer | Refusal]:
         return run_batch(self._hosted, tasks, on_error=_log_error)
 
     async def upload(self, form: RequestBody, seconds: float) -> Answer | Refusal:

@@ -17,7 +17,7 @@ from cluster.imaging.natural import read_natural
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of, targets_of_images
 from cluster.serving.answers import Answer, PassRecord, Refusal
-from cluster.serving.batch import BROKEN, LATE, OnError, generating, generation_of, refusal_of
+from cluster.serving.batch import BROKEN, LATE, OnError, generation_by, generation_of, refusal_of
 from cluster.serving.bodies import BodyError, DecomposeForm, EditForm, RequestBody, StyleForm, SuperResolveForm
 from cluster.serving.hosted_model import HostedModel
 from cluster.serving.limits import Limits
@@ -83,7 +83,7 @@ def _super_resolve(hosted: HostedModel, form: SuperResolveForm, limits: Limits) 
     check_level(model.settings, form.level)
     label = class_of(form.category, hosted.checkpoint)
     low = _about("image", lambda: read_low_image(form.image, "image", model, form.level, limits.pixels)).low
-    with generating(model, generation_of(form, model.settings)):
+    with generation_by(model, generation_of(form, model.settings)):
         return _pass(hosted, lambda: super_resolve(model, low, form.level, detail_draws(model, form.seed, 1, label)))
 
 
@@ -95,11 +95,11 @@ def _edit(hosted: HostedModel, form: EditForm, limits: Limits) -> Answer:
     if form.resample:
         _about("resample", lambda: check_encodable(model))
     image = _about("image", lambda: fitted_image(form.image, "image", model.settings, limits.pixels))
-    with generating(model, generation_of(form, model.settings)):
-        return _pass(hosted, lambda: _edited(hosted, form, image, label))
+    with generation_by(model, generation_of(form, model.settings)):
+        return _pass(hosted, lambda: _edit_image(hosted, form, image, label))
 
 
-def _edited(hosted: HostedModel, form: EditForm, image: Tensor, label: int | None) -> Tensor:
+def _edit_image(hosted: HostedModel, form: EditForm, image: Tensor, label: int | None) -> Tensor:
     """Return ``image`` (1, C, N, N) with the bands of ``form`` drawn anew and weighed."""
     model, after = hosted.model, image
     if form.resample:

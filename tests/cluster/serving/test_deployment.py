@@ -117,14 +117,14 @@ def asked(url: str, seeds: range, clients: int, on_answer: Callable[[int, httpx.
 
 def workers() -> dict[int, int]:
     """The process ids of the workers of this user's services, and the bytes that each holds."""
-    found = {}
+    sizes = {}
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdecimal() and b"ServeReplica:freqgan" in (folder / "cmdline").read_bytes():
-                found[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except OSError:
             continue
-    return found
+    return sizes
 
 
 def test_clients_at_once_share_passes_and_get_the_images_of_their_seeds(service: Service, gan_run: str) -> None:

@@ -38,6 +38,33 @@ class WatchSettings(SettingGroup):
     )
 
 
+class TrackingSettings(SettingGroup):
+    """Experiment trackers that get the numbers of a training too; it neither waits nor fails for them."""
+
+    mlflow: str = Field(
+        "",
+        description="Tracking URI of MLflow, http://host:5000; its user and password are in MLFLOW_TRACKING_USERNAME "
+        "and MLFLOW_TRACKING_PASSWORD. Needs the extra `mlflow`.",
+    )
+    wandb: str = Field(
+        "",
+        description="Project of Weights & Biases; its key is in WANDB_API_KEY, and WANDB_MODE=offline writes files "
+        "alone. Needs the extra `wandb`.",
+    )
+    experiment: str = Field("freqgan", min_length=1, description="Experiment of MLflow that runs are put into.")
+
+    @field_validator("mlflow")
+    @classmethod
+    def _without_secrets(cls, value: str) -> str:
+        """Refuse passwords: settings are stored with every checkpoint."""
+        if "@" in value.partition("://")[2].partition("/")[0]:
+            raise InputError(
+                "tracking.mlflow holds a user or password, and settings are stored with the run: put them into "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return value
+
+
 class WorkerSettings(SettingGroup):
     """Processes that share every batch of the jointly trained system (`system=fusion executor=ray`).
 
@@ -80,6 +107,7 @@ class ExecutionSettings(SettingGroup):
         3, ge=1, description="The newest checkpoints that are kept. The best scored one is kept as well."
     )
     watch: WatchSettings = WatchSettings()
+    tracking: TrackingSettings = TrackingSettings()
     max_failures: int = Field(
         16, ge=-1, description="Deaths of actors that the run recovers from before it fails; -1 is no limit (ray)."
     )

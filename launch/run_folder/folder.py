@@ -26,6 +26,7 @@ from launch.run_folder.event_log import EventLog
 from launch.run_folder.failures import FAILURES, FailureLog
 from launch.run_folder.metrics import METRICS, MetricsLog
 from launch.run_folder.samples import SampleGrids
+from launch.run_folder.trackers import Trackers
 from launch.settings.load import dump_settings
 
 CONFIG = "config.yaml"
@@ -61,6 +62,7 @@ class RunFolder:
         self._evaluations = EvaluationLog(self.local / EVALUATIONS, first_step)
         self._failures = FailureLog(self.local / FAILURES)
         self._events = EventLog(self.local / TENSORBOARD, first_step + 1)
+        self._trackers = Trackers(settings, self.folder, str(self.local), note)
         self._samples = None if settings.only else SampleGrids(self.folder, settings.keep_checkpoints - 1, note)
         if self._samples is not None and first_step:
             self._samples.add_missing(first_step, first_step * settings.batch)
@@ -73,6 +75,7 @@ class RunFolder:
         }
         scalars["speed/images_per_s"] = record.images_per_s
         self._events.add(scalars, record.step)
+        self._trackers.add(scalars, record.step)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Bring the folder up to date with a checkpoint, whose sample grid is drawn beside the training.
@@ -97,6 +100,7 @@ class RunFolder:
         )
         scalars = {f"evaluation/{name}": value for name, value in values.items() if value is not None}
         self._events.add(scalars, evaluation.step)
+        self._trackers.add(scalars, evaluation.step)
 
     def record_recovery(self, recovery: Recovery) -> None:
         """A line of what went wrong and what was done."""
@@ -114,6 +118,7 @@ class RunFolder:
             if self._staging:
                 closing.callback(self._staging.cleanup)
             closing.callback(self._events.close)
+            closing.callback(self._trackers.close)
             for log in (self._metrics, self._evaluations, self._failures):
                 closing.callback(log.close)
             if self._samples is not None:

@@ -627,7 +627,7 @@ def generate_command(
     conditioning_run: ConditioningRun = None,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
-    from launch.settings.generation import GenerationOptions
+    from freqgan.generation.options import GenerationOptions
     from launch.settings.image_request import ImageRequest
     from launch.settings.target_options import TargetOptions
 
@@ -660,6 +660,56 @@ def generate_command(
         print(generate(request, _note))
 
 
+@app.command("serve")
+def serve_command(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="a run, an exported folder, or <models>/<name>", callback=_check_run),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="to listen at; 0 for a free one")] = 8000,
+    host: Annotated[str, typer.Option(help="to listen at; any but loopback needs a token")] = "127.0.0.1",
+    token_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", show_default="FREQGAN_TOKEN", help="file with the token that requests must carry"),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, max=1024, help="workers, each with the model in its memory")] = 1,
+    device: Annotated[str, typer.Option(metavar="[cpu|cuda]", help="on which a worker generates")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="of each worker, on a CPU")] = 1,
+    max_count: Annotated[int, typer.Option(min=1, max=4096, help="images of one request")] = 64,
+    max_evaluations: Annotated[int, typer.Option(min=1, max=1000, help="passes of a flow expert's network")] = 200,
+    max_upload: Annotated[float, typer.Option(min=0.001, max=1024, metavar="MIB", help="size of an upload")] = 8.0,
+    max_pixels: Annotated[int, typer.Option(min=1, help="pixels of an image that is sent, by its header")] = 4 * 2**20,
+    max_queue: Annotated[int, typer.Option(min=1, max=65536, help="requests that are answered or wait")] = 128,
+    max_seconds: Annotated[float, typer.Option(min=0.1, max=86400, help="for an answer")] = 60.0,
+    follow: Annotated[bool, typer.Option("--follow", help="load newer checkpoints of a run as they come")] = False,
+    poll: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="between looks for these")] = 5.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="write no line for every request")] = False,
+    address: Address = None,
+) -> None:
+    """Answers requests over HTTP with images of MODEL, until it is stopped. Needs the extra `serve`.
+
+    Of a retrained model it is the version in use: promotions and roll-backs are followed.
+    """
+    from launch.settings.exposure import check_device, check_exposure, check_extra, read_token
+
+    check_extra()
+    check_device(device)
+    check_exposure(host, token := read_token(token_file))
+    from cluster.serving.limits import MEBIBYTE, Limits
+    from launch.commands.serve import ServeRequest
+    from launch.commands.serve import serve_command as serve
+
+    limits = Limits(
+        count=max_count, evaluations=max_evaluations, upload_bytes=round(max_upload * MEBIBYTE), pixels=max_pixels,
+        queue=max_queue, seconds=max_seconds,
+    )  # fmt: skip
+    request = ServeRequest(
+        model, host, port, token, replicas, device, threads, limits, follow=follow, poll_s=poll, address=address,
+        quiet=quiet,
+    )  # fmt: skip
+    print(serve(request, _note))
+
+
 @app.command("export")
 def export_command(
     run: Run,
@@ -683,8 +733,8 @@ def export_command(
     `freqgan.load_model(FOLDER)` opens it, and commands that take a RUN take it too. The options of generation become
     the model's own.
     """
+    from freqgan.generation.options import GenerationOptions
     from launch.commands.export import ExportRequest, export
-    from launch.settings.generation import GenerationOptions
 
     request = ExportRequest(
         run, out, onnx=onnx, program=program, license=license_name, best=best, at_images=at_images,
@@ -714,8 +764,8 @@ def super_resolve_command(
     label_guidance: LabelGuidance = None,
 ) -> None:
     """Enlarges images: their coarse bands stay as they are, the chain of RUN makes the finer ones."""
+    from freqgan.generation.options import GenerationOptions
     from launch.commands.super_resolve import super_resolve_command as super_resolve
-    from launch.settings.generation import GenerationOptions
 
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, category=category, note=_note,
@@ -764,8 +814,8 @@ def edit_command(
     label_guidance: LabelGuidance = None,
 ) -> None:
     """Changes single bands of generated or given images and leaves all others as they are."""
+    from freqgan.generation.options import GenerationOptions
     from launch.commands.edit import edit_command as edit
-    from launch.settings.generation import GenerationOptions
 
     if category is not None and not image:
         raise InputError(f"--class {category}: it is the class of images that --image names; leave it out")
@@ -793,8 +843,8 @@ def decompose_command(
     reconstruct: Annotated[bool, typer.Option("--reconstruct", help="put them together again and compare")] = False,
 ) -> None:
     """Takes an image apart into its bands: a picture of all of them, a table, and the numbers themselves."""
+    from cluster.imaging.decomposition import parse_packets
     from launch.commands.decompose import decompose_command as decompose
-    from launch.commands.decompose import parse_packets
 
     lines = decompose(
         image, transform=transform, levels=levels, packets=parse_packets(packets), out=out, reconstruct=reconstruct
@@ -847,7 +897,7 @@ def style_command(
 
     Nothing is trained, and --method bands needs no weights.
     """
-    from launch.settings.style import StyleOptions
+    from freqgan.generation.style_options import StyleOptions
 
     options = StyleOptions(method, transform, levels, tuple(strength or ()), seed, vgg, steps, style_weight)
     from cluster.run.presence import check_pictures
@@ -947,7 +997,7 @@ def evaluate_command(
     check_data(data)
     if students is not None:
         _check_run(students)
-    from launch.settings.generation import GenerationOptions
+    from freqgan.generation.options import GenerationOptions
 
     if over_evaluations is not None or over_condition_noise is not None or students is not None:
         given = {"--size": size, "--parts": parts or None, "--inception": inception, "--at-images": at_images}
@@ -1064,8 +1114,8 @@ def report_command(
     label_guidance: LabelGuidance = None,
 ) -> None:
     """Writes report.html anew: real and generated images, every band, whether the bands fit, losses."""
+    from freqgan.generation.options import GenerationOptions
     from launch.pages.report import write_report
-    from launch.settings.generation import GenerationOptions
 
     options = GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance)
     print(write_report(run, data=data, note=_note, at_images=at_images, generation=options))

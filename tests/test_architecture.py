@@ -21,8 +21,8 @@ FORBIDDEN = {
 FILES_ALLOWED = {"webdataset": 1, "s3fs": 1, "fsspec": 1, "torch.distributed": 2}
 FLOORS = {
     "cluster": {
-        "storage": 1, "data": 2, "run": 3, "evaluation": 4, "stages": 4, "planning": 5, "execution": 5, "ray_engine": 6,
-        "training": 7,
+        "storage": 1, "data": 2, "run": 3, "evaluation": 4, "imaging": 4, "stages": 4, "planning": 5, "execution": 5,
+        "ray_engine": 6, "training": 7, "serving": 8,
     },
     "launch": {
         "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "commands": 5, "cli": 6,
@@ -80,10 +80,16 @@ def test_each_machine_library_has_few_homes(library: str) -> None:
     assert len(homes) <= FILES_ALLOWED[library], homes
 
 
-def test_ray_has_one_home() -> None:
-    homes = {p.relative_to(ROOT).parts[:2] for layer in FORBIDDEN for p in modules(layer)
+def test_ray_has_one_home_and_ray_serve_another() -> None:
+    """Of Ray the service imports Ray Serve and the errors that its calls end in, in one file."""
+    names = {(p.relative_to(ROOT).parts[:2], p.name, n) for layer in FORBIDDEN for p in modules(layer)
              for n in imported(p) if within(n, "ray")}  # fmt: skip
-    assert homes == {("cluster", "ray_engine")}
+    assert {home for home, _, _ in names} == {("cluster", "ray_engine"), ("cluster", "serving")}
+    of_serving = {(file, name) for home, file, name in names if home == ("cluster", "serving")}
+    assert {file for file, _ in of_serving} == {"deployment.py"}
+    allowed = ("ray.serve", "ray.exceptions")
+    assert [n for _, n in of_serving if n != "ray" and not any(within(n, root) for root in allowed)] == []
+    assert not any(within(n, "ray.serve") for home, _, n in names if home != ("cluster", "serving"))
 
 
 @pytest.mark.parametrize("layer", FLOORS)

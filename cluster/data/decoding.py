@@ -48,17 +48,17 @@ class ImageForm:
     changes: tuple[str, ...] = ()
 
 
-def natural_form(data: bytes, name: str) -> ImageForm:
+def natural_form(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageForm:
     """Return the channels and bits that hold the most of an image: (1, 16), (1, 8) or (3, 8).
 
-    Raises InputError naming ``name`` for what is no JPEG, PNG or WebP, and for more than MAX_PIXELS pixels.
+    Raises InputError naming ``name`` for what is no JPEG, PNG or WebP, and for more than ``max_pixels`` pixels.
     """
     kind = image_format(data)
     try:
         if kind == "png":
-            return despite_texts(data, partial(_png_form, name=name))
+            return despite_texts(data, partial(_png_form, name=name, max_pixels=max_pixels))
         if kind is not None:
-            return _form(open_image(data, kind, name, MAX_PIXELS))
+            return _form(open_image(data, kind, name, max_pixels))
     except InputError:
         raise
     except Exception as error:
@@ -66,8 +66,8 @@ def natural_form(data: bytes, name: str) -> ImageForm:
     raise InputError(f"{name} is no JPEG, PNG or WebP that can be read")
 
 
-def _png_form(data: bytes, name: str) -> ImageForm:
-    form, image = PngForm.of(data), open_image(data, "png", name, MAX_PIXELS)
+def _png_form(data: bytes, name: str, max_pixels: int) -> ImageForm:
+    form, image = PngForm.of(data), open_image(data, "png", name, max_pixels)
     grey, wide = form.is_grey, form.bits == 16
     changes = ("8 of its 16 bits a sample",) if wide and not grey else ()
     return ImageForm(1 if grey else 3, 16 if wide and grey else 8, changes + _form(image).changes)

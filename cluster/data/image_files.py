@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.data.decoding import decode_image, fit_image
-from cluster.data.settings import ImagePolicy
+from cluster.data.settings import MAX_PIXELS, ImagePolicy
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.model.settings import ModelSettings
@@ -28,11 +28,21 @@ def read_images(urls: Sequence[str], settings: ModelSettings) -> Tensor:
 
 def _read(url: str, settings: ModelSettings) -> Tensor:
     folder, name = split_object(url)
-    pixels = decode_image(folder.read(name), url, channels=settings.channels, bit_depth=settings.bit_depth)
+    return fitted_image(folder.read(name), url, settings)
+
+
+def fitted_image(data: bytes, name: str, settings: ModelSettings, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Return an image (1, C, N, N) in [-1, 1] of the bytes of a file, cut to a square and reduced to the model.
+
+    Raises:
+        InputError: it is no image, is smaller than the model's images, or has more than ``max_pixels`` pixels.
+
+    """
+    pixels = decode_image(data, name, channels=settings.channels, max_pixels=max_pixels, bit_depth=settings.bit_depth)
     side = settings.image_size
     if min(pixels.shape[:2]) < side:
         raise InputError(
-            f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and the model's images {side} x {side}: give "
+            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and the model's images {side} x {side}: give "
             "one that is at least as large"
         )
     policy = ImagePolicy(size=side, channels=settings.channels, bit_depth=settings.bit_depth)

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,17 @@ TOKEN_REMEDY = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PA
 
 
 def connect(settings: RunSettings, address: str | None) -> bool:
+    """Join the cluster at ``address``, or start one on this machine that has room for the steps of a training.
+
+    Returns True when it was started here; see :func:`join_or_start`.
+    """
+    return join_or_start(address, lambda: object_store_bytes(settings))
+
+
+def join_or_start(address: str | None, store_bytes: Callable[[], int], cpus: int | None = None) -> bool:
     """Join the cluster at ``address``, or start one on this machine; return True when it was started here.
+
+    ``store_bytes`` gives the size of the object store of one that is started, and ``cpus`` its processors.
 
     A cluster that this process has already joined is used as it is, and so is the one that RAY_ADDRESS names
     (a submitted job has it set). Any other cluster on this machine is left alone: it may be somebody else's,
@@ -64,7 +75,7 @@ def connect(settings: RunSettings, address: str | None) -> bool:
     if (there := given_address(address)) is not None:
         _join(there)
         return False
-    start_local_ray(object_store_bytes(settings))
+    start_local_ray(store_bytes(), cpus)
     return True
 
 
@@ -120,6 +131,16 @@ def _start(object_store_memory_bytes: int, cpus: int | None) -> None:
         _node_ip_address="127.0.0.1",
         object_store_memory=object_store_memory_bytes,
     )
+
+
+def stop_local_ray() -> None:
+    """Stop the Ray that this process has started."""
+    ray.shutdown()
+
+
+def resources() -> dict[str, float]:
+    """Return what the cluster that has been joined has in all: CPU, GPU and more."""
+    return {str(name): float(amount) for name, amount in ray.cluster_resources().items()}
 
 
 def head_answers() -> bool:

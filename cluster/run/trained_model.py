@@ -47,8 +47,9 @@ def open_model(
     note: Note = lambda text: None,
     generation: Callable[[RunSettings], GenerationSettings] | None = None,
     base: str | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Checkpoint, Synthesiser]:
-    """Return the newest checkpoint of ``run`` whose generators are undamaged, and these, on the CPU.
+    """Return the newest checkpoint of ``run`` whose generators are undamaged, and these, on ``device`` or the CPU.
 
     Nothing is read but what a picture needs; see :func:`cluster.run.checkpoints.open_checkpoint` for the other
     arguments and errors. ``generation`` gives what is to take the place of the checkpoint's ``settings.generation``,
@@ -63,7 +64,7 @@ def open_model(
                 "images; leave it out"
             )
         chosen = None if generation is None else generation(checkpoint.settings)
-        return checkpoint, synthesiser_of(checkpoint, chosen, note, base)
+        return checkpoint, synthesiser_of(checkpoint, chosen, note, base, device)
 
     return open_checkpoint(run, read, best=best, at_images=at_images, note=note)
 
@@ -73,17 +74,19 @@ def synthesiser_of(
     generation: GenerationSettings | None = None,
     note: Note = lambda text: None,
     base: str | None = None,
+    device: torch.device | None = None,
 ) -> Synthesiser:
-    """Return the generators of ``checkpoint``, on the CPU.
+    """Return the generators of ``checkpoint``.
 
     Args:
         checkpoint: its averaged weights and statistics are read.
         generation: in place of its settings, if given.
         note: is told where the model whose images it is shown is another than in training.
         base: the run of that model, in place of the one in the settings.
+        device: to generate on; the CPU if it is None. Another model's images are made on the CPU.
 
     """
-    return _synthesiser_of(checkpoint, generation, note, base, ())
+    return _synthesiser_of(checkpoint, generation, note, base, (), device)
 
 
 def check_base(settings: RunSettings) -> BaseRecord | None:
@@ -184,6 +187,7 @@ def _synthesiser_of(
     note: Note,
     base: str | None,
     followers: tuple[str, ...],
+    device: torch.device | None = None,
 ) -> Synthesiser:
     settings = checkpoint.settings
     if generation is not None:
@@ -191,7 +195,7 @@ def _synthesiser_of(
     source, run = None, base or base_of(checkpoint)
     if run:
         source = BaseFeatures(checkpoint, run, note, (*followers, _folder_of(checkpoint)))
-    return Synthesiser(settings, checkpoint.statistics(), checkpoint.averages(), feature_source=source)
+    return Synthesiser(settings, checkpoint.statistics(), checkpoint.averages(), device, source)
 
 
 def _find_base(run: str, settings: RunSettings, followers: tuple[str, ...], remedy: str) -> Checkpoint:

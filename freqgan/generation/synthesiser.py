@@ -88,6 +88,21 @@ class Draws(NamedTuple):
             rests={name: rest[rows] for name, rest in self.rests.items()},
         )
 
+    @staticmethod
+    def joined(parts: Sequence[Draws]) -> Draws:
+        """Return the draws of all ``parts``, of one model, in order; ``seed`` and ``block`` are those of the first.
+
+        So samples of several seeds share a pass. It is of no use where :attr:`Synthesiser.needs_blocks` holds: noise on
+        conditions is of one block.
+        """
+        first, targets = parts[0], [part.targets for part in parts if part.targets is not None]
+        return first._replace(
+            noises=torch.cat([part.noises for part in parts], dim=1),
+            targets=torch.cat(targets) if targets else None,
+            choices={band: torch.cat([part.choices[band] for part in parts]) for band in first.choices},
+            rests={name: torch.cat([part.rests[name] for part in parts]) for name in first.rests},
+        )
+
     def scaled(self, factor: float) -> Draws:
         """Return these draws with all noise times ``factor``: below 1 nearer to what is usual, and less varied."""
         rests = {name: rest * factor for name, rest in self.rests.items()}
@@ -283,7 +298,9 @@ class Synthesiser(nn.Module):
         batch = draws.noises.shape[1]
         return self.chain.condition(gan, bands), torch.full((batch,), strength, device=self.chain.device)
 
-    def sample(self, seed: int, count: int, first: int = 0, targets: Tensor | None = None) -> Generated:
+    def sample(
+        self, seed: int, count: int, first: int = 0, targets: Tensor | None = None, *, whole_blocks: bool = True
+    ) -> Generated:
         """Return samples ``first`` .. ``first + count`` of ``seed``, images of (count, C, N, N).
 
         Sample i has the same pixels whatever the count.
@@ -293,8 +310,12 @@ class Synthesiser(nn.Module):
             count: how many, at least 1.
             first: number of the first.
             targets: (count,) labels, or (count, K) packed, as the shards have them; drawn where not given.
+            whole_blocks: runs all 64 samples of every block, so that pixels do not depend on the count at all. Without
+                it one sample costs one, and differs by the rounding of convolutions: by 1 of 255 at most.
 
         """
+        if not whole_blocks and not self.needs_blocks:
+            return Generated.joined([self.draw(part) for part in self.draws_by_block(seed, count, first, targets)])
         parts = [
             self._part(seed, block, max(first, block * BLOCK), min(first + count, (block + 1) * BLOCK), first, targets)
             for block in range(first // BLOCK, -(-(first + count) // BLOCK))
@@ -313,6 +334,26 @@ class Synthesiser(nn.Module):
         if count > BLOCK:
             raise InputError(f"{count} samples were asked for, and {BLOCK} are drawn together: take them in parts")
         return self.block_draws(seed, 0, targets).rows(slice(count))
+
+    @property
+    def needs_blocks(self) -> bool:
+        """Whether a sample can be drawn with the rest of its block alone: noise on conditions is that of a block."""
+        sees_noise = any(gan.seen for gan in self.chain.plan.gans if gan.name in self.flows)
+        return sees_noise and self.settings.generation.condition_noise > 0
+
+    def draws_by_block(self, seed: int, count: int, first: int = 0, targets: Tensor | None = None) -> list[Draws]:
+        """Return what samples ``first`` .. ``first + count`` of ``seed`` are made of, those of every block together.
+
+        The noise of whole blocks is drawn, which costs little, and their own rows are taken; ``targets``, labels
+        (count,) or packed (count, K), are as for :meth:`sample`.
+        """
+        parts = []
+        for block in range(first // BLOCK, -(-(first + count) // BLOCK)):
+            begin, end = max(first, block * BLOCK), min(first + count, (block + 1) * BLOCK)
+            own = None if targets is None else targets[begin - first : end - first]
+            rows = slice(begin - block * BLOCK, end - block * BLOCK)
+            parts.append(self.block_draws(seed, block, own, rows.start).rows(rows))
+        return parts
 
     def _part(self, seed: int, block: int, begin: int, end: int, first: int, targets: Tensor | None) -> Generated:
         """Return samples ``begin`` .. ``end`` of one block.

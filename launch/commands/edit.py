@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from cluster.data.image_files import read_images
+from cluster.imaging.pictures import encode_png, to_image
+from cluster.run.labels import class_of, targets_of_images
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode, redraw, weigh
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
-from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import write_side_by_side
-from launch.settings.generation import AS_TRAINED, GenerationOptions
-from launch.settings.labels import class_of, targets_of_images
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from cluster.data.image_files import read_images
+from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.draws_file import DRAWS, pack_draws, read_draws
+from cluster.run.labels import class_of, targets_of_images
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
@@ -17,10 +19,8 @@ from freqgan.generation.synthesiser import BLOCK
 from freqgan.pixels import to_pixels
 from launch.commands.generate import write_grid
 from launch.console.text import images_text
-from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 from launch.settings.image_request import ImageRequest
-from launch.settings.labels import class_of, targets_of_images
 
 
 def encode_command(

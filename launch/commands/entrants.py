@@ -11,8 +11,8 @@ from typing import Any
 from cluster.evaluation.quality_curves import sees_bands
 from cluster.run.checkpoints import find_checkpoint, has_checkpoints
 from cluster.run.settings import RunSettings
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from launch.pages.run_scores import RunScores
-from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.load import dump_settings
 
 CURVE_EVALUATIONS = (1, 2, 4, 8, 16, 32)

@@ -16,13 +16,13 @@ from cluster.run.free_run import find_free_run
 from cluster.run.settings import RunSettings
 from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
 from freqgan.metrics.evaluation import Score
 from launch.commands.generate import GRID
 from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
 from launch.drawing.side_by_side import SHEET, SIDE_BY_SIDE
-from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cluster.imaging.pictures import encode_png
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import has_checkpoints
 from cluster.run.trained_model import open_model
@@ -12,15 +13,15 @@ from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.export.image_graph import ImageGraph
 from freqgan.export.model_folder import TrainingRecord, pack_model
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.pixels import to_pixels
 from launch.commands.generate import GRID_SIDE
 from launch.console.text import size_text
-from launch.drawing.grids import encode_png, tile
+from launch.drawing.grids import tile
 from launch.pages.model_card import README, CardFacts, OnnxSummary, render_card
 from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
 from launch.run_folder.folder import CONFIG
-from launch.settings.generation import AS_TRAINED, GenerationOptions
 
 SAMPLES = "samples.png"
 ONNX, PROGRAM = "model.onnx", "model.pt2"

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from torch import Tensor
 
 from cluster.data.decoding import Pixels
+from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.draws_file import DRAWS, pack_draws
 from cluster.storage.folder import Folder
-from freqgan.errors import InputError, nearest
-from freqgan.generation.synthesiser import BLOCK, Draws, Generated, Synthesiser
+from freqgan.errors import InputError
+from freqgan.generation.parts import check_part, part_of
+from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import targets_for
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
-from launch.drawing.grids import encode_png, tile, to_image
+from launch.drawing.grids import tile
 from launch.settings.image_request import ImageRequest
 
-PARTS = ("image", "chain", "companion")
-"""The blended image, the image of the chain of bands alone, and the companion's, the other generator's, alone."""
 GRID = "grid.png"
 GRID_COUNT = 64
 GRID_SIDE = 32
@@ -41,7 +40,7 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
     if count is None:
         raise InputError("how many images? Give --count, or --vectors with a file that --save-vectors wrote")
     checkpoint, model, folder = request.open(note)
-    _check_part(checkpoint, request.part)
+    check_part(checkpoint.settings, request.part)
     digits = max(5, len(str(count - 1)))
     others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
     if others:
@@ -53,7 +52,7 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
         draws = _draws(request, checkpoint, model, first, rows.stop)
         blocks.append(draws.rows(rows))
         # All of a block is drawn, for convolutions round differently by batch.
-        images = _part_of(model.draw(draws).rows(rows), request.part)
+        images = part_of(model.draw(draws).rows(rows), request.part)
         for row, image in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
             folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
         if first < GRID_COUNT:
@@ -86,23 +85,3 @@ def _is_ours(name: str, digits: int, count: int) -> bool:
     number = name.removesuffix(".png")
     numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
     return numbered or name == GRID
-
-
-def _part_of(generated: Generated, part: str) -> Tensor:
-    """Return the images (B, C, N, N) of one of :data:`PARTS`."""
-    return {"image": generated.images, "chain": generated.frequency, "companion": generated.conventional}[part]
-
-
-def _check_part(checkpoint: Checkpoint, part: str) -> None:
-    if part not in PARTS:
-        raise InputError(
-            f"--part {part}: no part is called so{nearest(part, list(PARTS))}; there are {', '.join(PARTS)}"
-        )
-    if part == "companion" and not checkpoint.settings.image_stage.enabled:
-        raise InputError(
-            "--part companion: the model has no image stage, and with it no companion; leave --part out: its images "
-            "are those of the chain"
-        )
-    has_bands = checkpoint.settings.system == "fusion" or checkpoint.settings.band_plan().gans
-    if part == "chain" and not has_bands:
-        raise InputError("--part chain: the model has no bands, all of it is its companion; leave --part out")

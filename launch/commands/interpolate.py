@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cluster.imaging.pictures import encode_png, to_image
 from freqgan.generation.mixing import interpolated
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.pixels import to_pixels
-from launch.drawing.grids import encode_png, tile, to_image
+from launch.drawing.grids import tile
 from launch.settings.image_request import ImageRequest
 
 STRIP, GIF, WEBP = "strip.png", "interpolation.gif", "interpolation.webp"

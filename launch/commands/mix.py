@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.imaging.pictures import encode_png, to_image
 from freqgan.errors import InputError, nearest
 from freqgan.generation.mixing import mixed_coefficients, mixed_noises
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.generation.targets import targets_for
 from freqgan.pixels import to_pixels
 from launch.console.text import images_text
-from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
 from launch.settings.image_request import ImageRequest
 

@@ -13,8 +13,8 @@ from cluster.evaluation.quality_curves import CurvePoints, QualityCurves, qualit
 from cluster.run.checkpoints import open_checkpoint
 from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from launch.console.tables import plain_console
-from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132

@@ -83,7 +83,8 @@ def show_info(data: str, grid: str | None) -> None:
     index = build_index(data)
     plain_console(PRINTED_WIDTH).print(facts_table(_facts(index).items()))
     if target is not None:
-        from launch.drawing.grids import encode_png, tile
+        from cluster.imaging.pictures import encode_png
+        from launch.drawing.grids import tile
 
         images, left_out = _random_images(index)
         target[0].write(target[1], encode_png(tile(images, gap=1)))

@@ -8,25 +8,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from cluster.data.decoding import decode_image, natural_form
 from cluster.data.image_folders import Listing, is_zip, list_images, open_images
+from cluster.imaging.natural import read_natural
+from cluster.imaging.pictures import encode_png, to_image
 from cluster.storage.folder import open_folder, split_object
-from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError, counted
-from freqgan.generation.band_style import band_deviation, edge_correlation, transfer_bands
-from freqgan.pixels import from_pixels, to_eight_bits, to_pixels
-from freqgan.transforms import parse_transform
+from freqgan.generation.style_by_bands import Advance, Styled, blended, style_by_bands, style_mask
+from freqgan.generation.style_options import STEPS, STYLE_WEIGHT, StyleOptions
+from freqgan.pixels import to_eight_bits, to_pixels
 from launch.commands.shards import names_text, progress_bar
 from launch.console.text import images_text
-from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import SHEET, SHOWN, picture_names, write_sheet
-from launch.settings.style import STEPS, STYLE_WEIGHT, TRANSFORM, StyleOptions
 
 Note = Callable[[str], None]
-Advance = Callable[[int, int], None]
 LONGEST_STEM = 60
 """Letters of a name that are taken into that of a result: a file system takes 255 bytes."""
 
@@ -50,17 +46,7 @@ class Picture(NamedTuple):
             InputError: it is no image, or damaged.
 
         """
-        data = self.read()
-        form = natural_form(data, self.url)
-        pixels = decode_image(data, self.url, channels=form.channels, bit_depth=form.bit_depth)
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
-
-
-class Styled(NamedTuple):
-    """A result, stored pixels (1, C, H, W), and what can be said of it."""
-
-    pixels: Tensor
-    text: str
+        return read_natural(self.read(), self.url).pixels
 
 
 Method = Callable[[Tensor, Tensor, Tensor | None, Advance], Styled]
@@ -82,7 +68,7 @@ def style_command(
     with open_pictures(content, note) as contents, open_pictures(style, note) as styles:
         folder = open_folder(out)
         folder.check_writable()
-        method = _by_bands(options) if options.method == "bands" else _by_features(options, note)
+        method = partial(style_by_bands, options) if options.method == "bands" else _by_features(options, note)
         pairs = list(itertools.product(contents, styles))
         names = picture_names([f"{content.stem}-as-{style.stem}.png" for content, style in pairs])
         white = None if mask is None else _file(mask).pixels()
@@ -148,60 +134,10 @@ def _passed_over(listed: Listing) -> str:
 
 def _mask(white: Tensor | None, url: str | None, content: Tensor, name: str) -> Tensor | None:
     """Return the mask (1, 1, H, W) in [0, 1]; InputError where it has not the size of ``content`` or is all black."""
-    if white is None:
-        return None
-    (height, width), (own_height, own_width) = content.shape[-2:], white.shape[-2:]
-    if (height, width) != (own_height, own_width):
-        raise InputError(
-            f"--mask {url} has {own_width} x {own_height} pixels, and {name} {width} x {height}: make them equal"
-        )
-    mask = (from_pixels(white).double().mean(dim=1, keepdim=True) + 1) / 2
-    if not mask.any():
-        raise InputError(f"--mask {url} is black everywhere, so the style goes nowhere: paint white where it is to go")
-    return mask
-
-
-def _blended(content: Tensor, styled: Tensor, mask: Tensor | None) -> Tensor:
-    """Return ``styled`` (1, C, H, W) where the mask is white, and ``content`` where it is black."""
-    return styled if mask is None else torch.lerp(content, styled, mask.to(content.dtype))
+    return None if white is None else style_mask(white, f"--mask {url}", content, name)
 
 
 # -- methods ---------------------------------------------------------------------------------------
-
-
-def _by_bands(options: StyleOptions) -> Method:
-    strengths = options.strengths
-
-    def run(content: Tensor, style: Tensor, mask: Tensor | None, advance: Advance) -> Styled:
-        before, texture = _alike(content, style)
-        sizes = [(x.shape[-2], x.shape[-1]) for x in (before, texture)]
-        levels = options.levels_for(*sizes)
-        if unknown := [level for level, _ in strengths.of_level if level > levels]:
-            raise InputError(
-                f"--strength {unknown[0]}=...: images of {' and '.join(f'{w} x {h}' for h, w in sizes)} pixels are "
-                f"taken apart into {levels} levels; name one of them, or give --levels"
-            )
-        transform = parse_transform(options.transform or TRANSFORM, levels)
-        styled = transfer_bands(
-            before, texture, transform, strength=strengths.of, mask=mask, seed=options.seed or 0, advance=advance
-        )
-        blended = _blended(before, styled, mask)
-        text = f"edges correlate with the content's by {edge_correlation(before, blended):.2f}"
-        depth: BitDepth = 16 if content.dtype == torch.uint16 and blended.shape[1] == 1 else 8
-        stored = to_pixels(blended, depth)
-        if strengths.is_full and mask is None:
-            deviation = band_deviation(from_pixels(stored).double(), texture, transform)
-            text += f"; energy of every band within {100 * deviation:.1f} % of the style's"
-        return Styled(stored, text)
-
-    return run
-
-
-def _alike(content: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both as float64 in [-1, 1], (1, C, H, W) with as many channels as the one that has more."""
-    channels = max(content.shape[1], style.shape[1])
-    before, texture = (from_pixels(x).double().expand(-1, channels, -1, -1) for x in (content, style))
-    return before, texture
 
 
 def _by_features(options: StyleOptions, note: Note) -> Method:
@@ -219,11 +155,11 @@ def _by_features(options: StyleOptions, note: Note) -> Method:
     def run(content: Tensor, style: Tensor, mask: Tensor | None, advance: Advance) -> Styled:
         before, texture = (network_input(x).expand(-1, 3, -1, -1).to(device) for x in (content, style))
         styled = transfer_style(network, before, texture, steps=steps, style_weight=weight, advance=advance)
-        blended = _blended(before.cpu(), styled.image.cpu(), mask)
+        result = blended(before.cpu(), styled.image.cpu(), mask)
         first, last = styled.first, styled.last
         text = (
             f"loss of content {first.content:.3g} -> {last.content:.3g}, of style {first.style:.3g} -> {last.style:.3g}"
         )
-        return Styled(to_pixels(2 * blended - 1), text)
+        return Styled(to_pixels(2 * result - 1), text)
 
     return run

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.data.decoding import Pixels, decode_image, fit_image
-from cluster.data.settings import ImagePolicy
+from cluster.imaging.low_images import LowImage, check_level, detail_draws, image_tensor, read_low_image
+from cluster.imaging.pictures import encode_png, to_image
+from cluster.run.labels import class_of
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder, split_object
-from freqgan.errors import InputError
 from freqgan.generation.editing import low_band, super_resolve
-from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
-from freqgan.generation.targets import TargetParts, targets_for
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
+from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
-from freqgan.pixels import from_pixels, to_pixels
+from freqgan.pixels import to_pixels
 from launch.console.text import images_text
-from launch.drawing.grids import encode_png, to_image
 from launch.drawing.side_by_side import picture_names, write_side_by_side
-from launch.settings.generation import AS_TRAINED, GenerationOptions
-from launch.settings.labels import class_of
 
 
 def super_resolve_command(
@@ -52,23 +48,23 @@ def super_resolve_command(
     checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
     label = class_of(category, checkpoint)
     settings = synthesiser.settings
-    if not settings.levels:
-        raise InputError("the model has no levels (levels=0): it has no low band that an image could be enlarged from")
-    if not 1 <= level <= settings.levels:
-        raise InputError(f"--from-level {level}: the model has levels 1 (finest) to {settings.levels}")
+    check_level(settings, level)
     folder = open_folder(out)
     folder.check_writable()
-    sources = [_read(synthesiser, url, level) for url in images]
+    sources = [_read(url, synthesiser, level) for url in images]
     enlarged = torch.cat(
         [
             super_resolve(
-                synthesiser, torch.cat([source.low for source in block]), level, _draws(synthesiser, seed, block, label)
+                synthesiser,
+                torch.cat([source.low for source in block]),
+                level,
+                detail_draws(synthesiser, seed, len(block), label),
             )
             for block in (sources[i : i + BLOCK] for i in range(0, len(sources), BLOCK))
         ]
     )
     bicubic = torch.cat([_bicubic(source.low, settings.image_size) for source in sources])
-    names = picture_names([source.name for source in sources])
+    names = picture_names(images)
     for name, pixels in zip(names, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
         folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
@@ -81,53 +77,19 @@ def super_resolve_command(
     return lines
 
 
-@dataclass(frozen=True)
-class Source:
-    """One input: its low band (1, C, h, h), and the whole image (1, C, N, N) where there is one, in [-1, 1]."""
-
-    name: str
-    low: Tensor
-    truth: Tensor | None
-
-
-def _read(synthesiser: Synthesiser, url: str, level: int) -> Source:
-    settings = synthesiser.settings
+def _read(url: str, synthesiser: Synthesiser, level: int) -> LowImage:
     folder, name = split_object(url)
-    pixels = decode_image(folder.read(name), url, channels=settings.channels, bit_depth=settings.bit_depth)
-    small, full = synthesiser.chain.band_side(level), settings.image_size
-    side = min(pixels.shape[:2])
-    if side < full and pixels.shape[:2] != (small, small):
-        raise InputError(
-            f"{url} has {pixels.shape[1]} x {pixels.shape[0]} pixels; give {small} x {small} to be enlarged from level "
-            f"{level}, or at least {full} x {full} to be reduced and compared"
-        )
-    if pixels.shape[:2] == (small, small):
-        return Source(name, _tensor(pixels.transpose(2, 0, 1)), None)
-    truth = _tensor(fit_image(pixels, ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)))
-    return Source(name, low_band(synthesiser, truth, level), truth)
-
-
-def _tensor(pixels: Pixels) -> Tensor:
-    return from_pixels(torch.from_numpy(np.ascontiguousarray(pixels)))[None]
-
-
-def _draws(synthesiser: Synthesiser, seed: int, block: Sequence[Source], label: int | None) -> Draws:
-    """Return the noises of ``block``, all of class ``label`` where one is given."""
-    asked = None
-    if label is not None:
-        parts = TargetParts(labels=torch.full((len(block),), label))
-        asked = targets_for(synthesiser, seed, len(block), parts)
-    return synthesiser.draws(seed, len(block), asked)
+    return read_low_image(folder.read(name), url, synthesiser, level)
 
 
 def _bicubic(low: Tensor, side: int) -> Tensor:
     """Return bicubic enlargements (B, C, side, side) by Pillow, as people make them: from 8 bits."""
     images = [to_image(pixels).resize((side, side), Image.Resampling.BICUBIC) for pixels in to_pixels(low).numpy()]
     rows = [np.asarray(image).transpose(2, 0, 1)[: low.shape[1]] for image in images]
-    return torch.cat([_tensor(row) for row in rows])
+    return torch.cat([image_tensor(row) for row in rows])
 
 
-def _comparison(sources: Sequence[Source], enlarged: Tensor, bicubic: Tensor) -> list[str]:
+def _comparison(sources: Sequence[LowImage], enlarged: Tensor, bicubic: Tensor) -> list[str]:
     with_truth = [i for i, source in enumerate(sources) if source.truth is not None]
     if not with_truth:
         return []
@@ -153,7 +115,7 @@ def _psnr(images: Tensor, truth: Tensor) -> float:
     return float((10 * torch.log10(255.0**2 / errors.clamp(min=1e-9))).mean())
 
 
-def _columns(sources: Sequence[Source], enlarged: Tensor, bicubic: Tensor, side: int) -> dict[str, Tensor]:
+def _columns(sources: Sequence[LowImage], enlarged: Tensor, bicubic: Tensor, side: int) -> dict[str, Tensor]:
     """Return columns: input in blocks of pixels, bicubic, ours and, where all are known, the originals."""
     lows = torch.cat([source.low for source in sources])
     blocks = lows.repeat_interleave(side // lows.shape[-1], 2).repeat_interleave(side // lows.shape[-1], 3)

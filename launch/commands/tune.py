@@ -13,10 +13,10 @@ from cluster.evaluation.sampler_search import SamplerSearch, search_sampler
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import open_checkpoint
 from cluster.run.presence import check_data
+from freqgan.generation.options import GenerationOptions, options_for
 from freqgan.metrics.catalogue import LEARNED_FRECHET
 from freqgan.model.expert_settings import GenerationSettings
 from launch.console.tables import plain_console
-from launch.settings.generation import GenerationOptions, options_for
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132

@@ -9,12 +9,13 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.data.decoding import Pixels
+from cluster.imaging.pictures import to_image
 from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
 from freqgan.generation.synthesiser import Generated, Synthesiser
 from freqgan.model.chain import Chain
 from freqgan.pixels import from_pixels, to_eight_bits, to_pixels
 from freqgan.transforms import parse_transform
-from launch.drawing.grids import band_pixels, mosaic, tile, to_image
+from launch.drawing.grids import band_pixels, mosaic, tile
 
 PICTURE_SIDE = 512
 """Grids of small images are enlarged to about this many pixels a side."""

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.data.decoding import Pixels
+from cluster.imaging.pictures import WHITE, encode_png, to_image
 from cluster.storage.folder import Folder
 from freqgan.pixels import to_pixels
-from launch.drawing.grids import WHITE, encode_png, headed, tile, to_image
+from launch.drawing.grids import headed, tile
 
 SIDE_BY_SIDE, SHEET = "side_by_side.png", "sheet.png"
 SHOWN = 16

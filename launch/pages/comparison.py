@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cluster.imaging.pictures import encode_png
 from freqgan.metrics.catalogue import HIGH_IS_GOOD, accuracy_sentences
-from launch.drawing.grids import encode_png
 from launch.pages.comparison_plots import curve_plots, metric_plot
 from launch.pages.curves import rendered
 from launch.pages.run_scores import RunScores

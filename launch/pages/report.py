@@ -15,6 +15,7 @@ from torch import Tensor
 from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.held_out import with_features_of
+from cluster.imaging.pictures import encode_png
 from cluster.run.checkpoint import Checkpoint, best_checkpoint
 from cluster.run.data_source import DataSource, open_source
 from cluster.run.layout import CHECKPOINTS, COMPONENTS
@@ -22,13 +23,13 @@ from cluster.run.settings import RunSettings
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
 from launch.console.component_table import component_table
 from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
 from launch.drawing.figures import make_figures, sample_count
-from launch.drawing.grids import encode_png
 from launch.pages.curves import (
     alpha_curve,
     companion_curves,
@@ -42,7 +43,6 @@ from launch.pages.curves import (
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.logs import RunLogs, read_logs
 from launch.run_folder.metrics import MetricsLine
-from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.load import dump_settings
 
 REPORT = "report.html"

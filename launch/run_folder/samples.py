@@ -11,13 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from cluster.evaluation.background import BACKGROUND_NICENESS
+from cluster.imaging.pictures import encode_png
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.trained_model import BaseError, synthesiser_of
 from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError
 from freqgan.pixels import to_pixels
-from launch.drawing.grids import encode_png, tile
+from launch.drawing.grids import tile
 
 SAMPLES = "samples"
 SAMPLE_SEED = 0

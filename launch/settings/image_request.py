@@ -10,8 +10,8 @@ from cluster.run.checkpoint import Checkpoint
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
+from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import Synthesiser
-from launch.settings.generation import AS_TRAINED, GenerationOptions
 from launch.settings.target_options import NO_TARGETS, TargetOptions
 
 

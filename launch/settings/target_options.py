@@ -12,11 +12,11 @@ from cluster.data.image_files import read_images
 from cluster.data.targets import array_in
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.feature_networks import features_of
+from cluster.run.labels import class_of
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.generation.targets import TargetParts
 from freqgan.pixels import to_pixels
-from launch.settings.labels import class_of
 
 
 @dataclass(frozen=True)

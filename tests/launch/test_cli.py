@@ -17,10 +17,10 @@ from PIL import Image
 
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.labels import class_of
 from cluster.storage.folder import open_folder
 from freqgan import __version__
 from freqgan.errors import InputError
-from launch.settings.labels import class_of
 from launch.settings.load import load_settings, preset_names
 from tests.support.commands import ROOT, command_line, refused, run_command
 from tests.support.s3_server import BUCKET

@@ -29,6 +29,10 @@ super-resolve no/run image.png --out x
 edit no/run --out x
 encode no/run image.png --out x
 generate no/run --out x
+serve no/run
+serve . --host 0.0.0.0
+serve . --device gpu
+serve . --token-file no/file
 style no/image.png no/style.png --out x
 style no/image.png no/style.png --out x --strength much
 digest no/run

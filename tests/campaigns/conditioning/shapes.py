@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from launch.drawing.grids import encode_png
+from cluster.imaging.pictures import encode_png
 from tests.support.shards import npy_bytes, write_tar
 
 SIDE = 32

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.data.shard_index import index_shards
+from cluster.imaging.pictures import encode_png
 from cluster.run.base_record import BaseRecord
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.feature_networks import features_of
@@ -26,7 +27,6 @@ from freqgan.generation.synthesiser import BLOCK
 from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.metrics.pooled_features import resized
 from freqgan.pixels import to_pixels
-from launch.drawing.grids import encode_png
 from launch.run_folder.samples import SampleGrids
 from tests.support.commands import refused, run_command
 from tests.support.free_runs import together, trained_apart

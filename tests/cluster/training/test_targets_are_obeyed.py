@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from cluster.data.shard_index import index_shards
+from cluster.imaging.pictures import encode_png
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.trained_model import synthesiser_of
 from freqgan.generation.targets import TargetParts, targets_for
-from launch.drawing.grids import encode_png
 from tests.support.mixtures import FLOWS
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.shards import npy_bytes, write_tar

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from freqgan.errors import InputError
-from freqgan.generation.synthesiser import Synthesiser
+from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.pixels import to_pixels
+from tests.support.flows import flow_model
 from tests.support.models import TinyRun, tiny_settings
 
 
@@ -30,6 +31,34 @@ def test_a_sample_does_not_depend_on_how_many_are_made(changes: dict[str, Any]) 
     assert torch.equal(model.sample(seed=3, count=7, first=61).images, many.images[61:68])
     assert torch.equal(model.sample(seed=3, count=70).images, many.images)
     assert not torch.equal(model.sample(seed=4, count=70).images, many.images)
+
+
+@pytest.mark.parametrize("changes", [{}, {"levels": 2, "classes": 3}, {"channels": 1}])
+def test_samples_outside_their_block_have_the_same_pixels_but_for_rounding(changes: dict[str, Any]) -> None:
+    model = trained(**changes).synthesiser()
+    whole = to_pixels(model.sample(seed=3, count=70).images).int()
+    for first, count in ((0, 1), (5, 2), (60, 7), (0, 64), (63, 1)):
+        alone = to_pixels(model.sample(3, count, first, whole_blocks=False).images).int()
+        assert alone.shape[0] == count
+        assert int((alone - whole[first : first + count]).abs().max()) <= 1
+
+
+def test_samples_of_several_seeds_share_a_pass() -> None:
+    model = trained(levels=2, classes=3).synthesiser()
+    labels = torch.tensor([2, 0])
+    requests: list[tuple[int, int, int, torch.Tensor | None]] = [(3, 2, 0, None), (4, 1, 70, None), (5, 2, 63, labels)]
+    draws = [part for seed, count, first, t in requests for part in model.draws_by_block(seed, count, first, t)]
+    together = to_pixels(model.draw(Draws.joined(draws)).images).int()
+    alone = torch.cat([to_pixels(model.sample(seed, n, first, t).images) for seed, n, first, t in requests]).int()
+    assert int((together - alone).abs().max()) <= 1
+    assert not torch.equal(together[:2], together[2:4])
+
+
+def test_samples_with_noise_on_conditions_keep_their_block() -> None:
+    model = flow_model(levels=2, generation={"evaluations": 2, "condition_noise": 0.3})
+    assert model.needs_blocks
+    whole = model.sample(seed=3, count=70).images
+    assert torch.equal(model.sample(3, 2, 63, whole_blocks=False).images, whole[63:65])
 
 
 def test_draws_are_those_of_the_samples_up_to_a_block_of_them() -> None:

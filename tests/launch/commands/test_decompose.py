@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cluster.imaging.pictures import arranged
 from freqgan.bands import Band
 from freqgan.transforms import parse_transform
-from launch.drawing.grids import arranged
 from tests.support.commands import Outcome, refused, run_command
 from tests.support.jpegs import saved
 from tests.support.pngs import COLOUR, COLOUR_ALPHA, GREY, GREY_ALPHA, transparent, written

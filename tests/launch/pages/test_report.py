@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from cluster.imaging.pictures import encode_png
 from freqgan.bands import HIGH_ORIENTATIONS, Band, all_bands
 from freqgan.model.chain import Chain
 from freqgan.pixels import to_pixels
 from launch.drawing.figures import detail_count, detail_fit, make_figures, sample_count, shuffle_detail
-from launch.drawing.grids import band_pixels, encode_png, mosaic, tile
+from launch.drawing.grids import band_pixels, mosaic, tile
 from launch.pages import curves
 from launch.pages.curves import POINTS, alpha_curve, flow_loss_curves, loss_curves, speed_curve
 from launch.run_folder.metrics import MetricsLine

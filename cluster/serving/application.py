@@ -1,0 +1,197 @@
+"""The HTTP application: its paths, and what they ask of the workers, a :mod:`cluster.serving.backend`; no Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from cluster.serving.answers import Answer, Refusal
+from cluster.serving.backend import Backend
+from cluster.serving.bodies import (
+    BodyError,
+    DecomposeForm,
+    EditForm,
+    GenerationFields,
+    ImagesBody,
+    RequestBody,
+    StyleForm,
+    SuperResolveForm,
+    parse_fields,
+    parse_json,
+)
+from cluster.serving.guard import Guard, Log
+from cluster.serving.limits import Limits
+from cluster.serving.messages import (
+    RefusedError,
+    answer_response,
+    check_media_type,
+    error_response,
+    parse_form,
+    read_body,
+)
+from cluster.serving.openapi import FORM, openapi_document
+from cluster.serving.packaging import JSON
+from cluster.serving.telemetry import CONTENT_TYPE, Telemetry
+from cluster.serving.watch import Watch
+
+FORMS: Mapping[str, type[RequestBody]] = {
+    "/v1/super-resolve": SuperResolveForm,
+    "/v1/edit": EditForm,
+    "/v1/style": StyleForm,
+    "/v1/decompose": DecomposeForm,
+}
+INDEX = "index.html"
+POLICY = {"Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:", "Referrer-Policy": "no-referrer"}
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>FreqGAN</title>
+<h1>FreqGAN</h1>
+<p>A trained model answers here. <a href="openapi.json">openapi.json</a> describes every field.</p>
+<ul>
+<li><code>POST /v1/images</code>: images that the model draws</li>
+<li><code>POST /v1/super-resolve</code>, <code>/v1/edit</code>, <code>/v1/style</code>, <code>/v1/decompose</code>: an
+image of yours, enlarged, changed, styled, taken apart</li>
+<li><a href="v1/model"><code>GET /v1/model</code></a>: what is loaded</li>
+<li><a href="healthz"><code>GET /healthz</code></a>, <a href="readyz"><code>/readyz</code></a>,
+<a href="metrics"><code>/metrics</code></a></li>
+</ul>
+</html>
+"""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_application(
+    backend: Backend,
+    limits: Limits,
+    *,
+    token: str | None = None,
+    static: Path | None = None,
+    telemetry: Telemetry | None = None,
+    log: Log = lambda text: None,
+    note: Log = lambda text: None,
+    watch_s: float = 5.0,
+) -> ASGIApp:
+    """Return the application.
+
+    Args:
+        backend: answers.
+        limits: of requests.
+        token: that requests must carry; None for none.
+        static: folder of files that are served below /static; its index.html is the page.
+        telemetry: counts.
+        log: gets a line for every request.
+        note: gets a line when another version answers, or cannot.
+        watch_s: seconds between looks for that.
+
+    """
+    counts = telemetry or Telemetry()
+    service = _Service(backend, limits, counts, static)
+    routes: list[BaseRoute] = [
+        Route("/v1/images", service.images, methods=["POST"]),
+        *(Route(path, service.uploaded(kind), methods=["POST"]) for path, kind in FORMS.items()),
+        Route("/v1/model", service.model),
+        Route("/healthz", service.health),
+        Route("/readyz", service.readiness),
+        Route("/metrics", service.metrics),
+        Route("/openapi.json", service.openapi),
+        Route("/", service.page),
+    ]
+    if static is not None:
+        routes.append(Mount("/static", StaticFiles(directory=static)))
+    handlers: dict[Any, Any] = {
+        HTTPException: _http_error, RefusedError: _refused, BodyError: _body_error,
+    }  # fmt: skip
+    watch = Watch(backend, counts, note, watch_s)
+    application = Starlette(routes=routes, exception_handlers=handlers, lifespan=watch.lifespan)
+    return Guard(application, token, limits, counts, log)
+
+
+class _Service:
+    """The answers to every path."""
+
+    def __init__(self, backend: Backend, limits: Limits, telemetry: Telemetry, static: Path | None) -> None:
+        self.backend, self.limits, self.telemetry, self.static = backend, limits, telemetry, static
+        self._openapi = json.dumps(openapi_document()).encode()
+
+    async def images(self, request: Request) -> Response:
+        check_media_type(request.headers, JSON)
+        data = await read_body(request, self.limits.body_bytes, self.limits.seconds)
+        body = parse_json(ImagesBody, data)
+        if body.count > self.limits.count:
+            raise BodyError(f"count is {body.count}, and {self.limits.count} are the most: ask several times", "count")
+        self._check(body)
+        return self._respond(await self.backend.images(body, self.limits.seconds))
+
+    def uploaded(self, kind: type[RequestBody]) -> Handler:
+        async def answer(request: Request) -> Response:
+            check_media_type(request.headers, FORM)
+            data = await read_body(request, self.limits.upload_bytes, self.limits.seconds)
+            form = parse_fields(kind, await parse_form(request.headers, data))
+            self._check(form)
+            return self._respond(await self.backend.upload(form, self.limits.seconds))
+
+        return answer
+
+    async def model(self, _request: Request) -> Response:
+        facts = await self.backend.facts(self.limits.seconds)
+        if isinstance(facts, Refusal):
+            return error_response(facts)
+        self.telemetry.served(str(facts["version"]), str(facts["model"]))
+        return JSONResponse(facts | {"limits": self.limits.values()})
+
+    async def health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readiness(self, _request: Request) -> Response:
+        facts = await self.backend.facts(min(5.0, self.limits.seconds))
+        return error_response(facts) if isinstance(facts, Refusal) else JSONResponse({"status": "ready"})
+
+    async def metrics(self, _request: Request) -> Response:
+        return Response(self.telemetry.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def openapi(self, _request: Request) -> Response:
+        return Response(self._openapi, media_type=JSON)
+
+    async def page(self, _request: Request) -> Response:
+        index = None if self.static is None else self.static / INDEX
+        if index is not None and index.is_file():
+            return FileResponse(index, headers=POLICY)
+        return HTMLResponse(PAGE, headers=POLICY)
+
+    def _check(self, body: RequestBody) -> None:
+        most = self.limits.evaluations
+        if isinstance(body, GenerationFields) and body.evaluations is not None and body.evaluations > most:
+            raise BodyError(f"evaluations is {body.evaluations}, and {most} are the most: ask for fewer", "evaluations")
+
+    def _respond(self, answer: Answer | Refusal) -> Response:
+        self.telemetry.answered(answer)
+        return answer_response(answer)
+
+
+async def _http_error(_request: Request, error: HTTPException) -> Response:
+    """Answer for a path that is not there, or takes another method."""
+    messages = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; see /openapi.json for those that there are",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path takes another method; see /openapi.json",
+    }
+    message = messages.get(HTTPStatus(error.status_code), str(error.detail))
+    return error_response(Refusal(error.status_code, message), error.headers)
+
+
+async def _refused(_request: Request, error: RefusedError) -> Response:
+    return error_response(error.refusal, error.headers)
+
+
+async def _body_error(_request: Request, error: BodyError) -> Response:
+    return error_response(Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), error.field))

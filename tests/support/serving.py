@@ -1,0 +1,111 @@
+"""A service of small models: in this process, and over HTTP with workers on Ray Serve."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from PIL import Image
+from starlette.types import ASGIApp
+
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.model_record import Lineage, TrainingData, Verdict
+from cluster.run.model_registry import ModelRegistry
+from cluster.serving.answers import Answer, Refusal
+from cluster.serving.batch import ImagesTask, run_batch
+from cluster.serving.bodies import ImagesBody, RequestBody
+from cluster.serving.hosted_model import HostedModel
+from cluster.serving.limits import Limits
+from cluster.serving.server import address_of, listen
+from cluster.serving.uploads import answer_upload
+from tests.support.flows import TINY_FLOW
+from tests.support.runs import tiny_run_settings, trained
+
+FLOWS: dict[str, Any] = {
+    "experts": {"default": "flow"}, "plan": {"strict_nesting": True}, "image_stage": {"enabled": False},
+    "flow": {"coarse_network": TINY_FLOW, "band_network": TINY_FLOW}, "generation": {"evaluations": 2},
+}  # fmt: skip
+
+
+def small_run(folder: Path, shards: Path, **changes: Any) -> str:
+    """A run of six steps with two classes; its folder."""
+    trained(tiny_run_settings(folder, shards, **{"classes": 2, "max_steps": 6, **changes}))
+    return str(folder)
+
+
+def retrained_model(folder: Path, run: str, versions: int = 2) -> ModelRegistry:
+    """A model whose versions are the checkpoints of a run, oldest first, with the first in use."""
+    registry = ModelRegistry(str(folder))
+    with registry.lease() as lease:
+        for number, step in enumerate((2, 4, 6)[-versions:], 1):
+            registry.add(number, find_checkpoint(run, step=step), _lineage(step))
+        registry.promote(1, lease, "test")
+    return registry
+
+
+def _lineage(step: int) -> Lineage:
+    return Lineage(
+        name="m", begins_with=None, begun_at_s=0.0, code="0", settings={}, step=step, images=8 * step, digest="",
+        data=TrainingData(url="", shards=(), images=0, new_images=0), held_out="", scores={},
+        verdict=Verdict(holds=True, rows=()),
+    )  # fmt: skip
+
+
+class LocalBackend:
+    """A model in this process that answers one request at a time."""
+
+    def __init__(self, hosted: HostedModel, limits: Limits) -> None:
+        self.hosted, self.limits = hosted, limits
+
+    async def images(self, body: ImagesBody, seconds: float) -> Answer | Refusal:
+        return run_batch(self.hosted, [ImagesTask(body, time.monotonic() + seconds)])[0]
+
+    async def upload(self, form: RequestBody, seconds: float) -> Answer | Refusal:
+        return answer_upload(self.hosted, form, self.limits, time.monotonic() + seconds)
+
+    async def facts(self, seconds: float) -> dict[str, Any] | Refusal:
+        return self.hosted.facts()
+
+
+def pixels_of(png: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.asarray(Image.open(io.BytesIO(png))).astype(np.int64)
+
+
+def png_of(width: int, height: int, seed: int = 0, mode: str = "RGB") -> bytes:
+    """A PNG of noise."""
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def running(application: ASGIApp) -> Iterator[str]:
+    """Serve an application on a free port of loopback, in a thread; its URL."""
+    with listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(application, lifespan="on", log_level="error", access_log=False))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield address_of(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def error_of(answer: httpx.Response) -> tuple[str, str | None]:
+    """The message and the field of an error, in the one form that all have."""
+    body = answer.json()
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"message", "field"}
+    assert "Traceback" not in answer.text
+    assert "File " not in answer.text
+    return body["error"]["message"], body["error"]["field"]

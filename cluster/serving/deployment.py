@@ -86,7 +86,9 @@ def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = Fals
     try:
         yield ServeBackend(_run(name, options, replicas, quiet))
     finally:
-        if not own_ray:  # which ends as a whole
+        if own_ray:  # which ends as a whole; that threads of Serve find it gone is no news
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        else:
             serve.delete(name)
             if not serve.status().applications:
                 serve.shutdown()

@@ -153,7 +153,7 @@ def test_what_cannot_be_measured_over_evaluations_is_refused(
         ((flows, "--over-condition-noise", "0,nan"), "'nan' is no number from 0 on"),
         ((flows, "--over-evaluations", "1", "--evaluations", "2"), "--evaluations 2: --over-evaluations says"),
         ((flows, "--over-evaluations", "1", "--guidance", "1"), "have no guides to lead away from"),
-        ((flows, "--over-evaluations", "1", "--parts"), "leave --size, --parts, --inception and --at-images out"),
+        ((flows, "--over-evaluations", "1", "--parts"), "leave --size, --parts, .* and --conditioning-run out"),
     ):
         command = ("evaluate", arguments[0], "--data", real, "--count", 64, *arguments[1:])
         assert re.search(message, refused(run_command(capsys, *command)))

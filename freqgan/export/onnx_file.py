@@ -5,9 +5,11 @@ Images are put together by products with the matrices of the transform: the runt
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any, NamedTuple
 
@@ -60,9 +62,10 @@ def onnx_bytes(model: Synthesiser) -> bytes:
     except ImportError as error:
         raise InputError(f"an ONNX file needs more packages ({error}): {INSTALL}") from error
     graph = ImageGraph(model).eval()
-    program = traced(graph)
+    with _quiet():
+        program = traced(graph)
     try:
-        with torch.no_grad(), redirect_stdout(StringIO()):
+        with torch.no_grad(), _quiet():
             exported = torch.onnx.export(
                 program, dynamo=True, opset_version=OPSET, output_names=[OUTPUT], input_names=_names(graph),
                 custom_translation_table=_translations(), verbose=False,
@@ -75,6 +78,20 @@ def onnx_bytes(model: Synthesiser) -> bytes:
     _clear_origins(proto.graph)
     content: bytes = proto.SerializeToString()
     return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what torch says of packages that are not there, and of its own future."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
 def _clear_origins(graph: Any) -> None:

@@ -10,7 +10,7 @@ from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import has_checkpoints
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
-from freqgan.errors import InputError
+from freqgan.errors import InputError, counted
 from freqgan.export.image_graph import ImageGraph
 from freqgan.export.model_folder import TrainingRecord, pack_model
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
@@ -71,15 +71,14 @@ def export(request: ExportRequest, note: Callable[[str], None]) -> list[str]:
     files = pack_model(model.settings, checkpoint.statistics(), checkpoint.averages(), training)
     summary = None
     if request.onnx:
-        note("writing the graph of ONNX takes a while, longer the more passes the experts make")
+        note("writing the graph of ONNX takes a minute")
         files[ONNX], summary = _onnx(model)
     if request.program:
         files[PROGRAM] = _program(model)
     images = to_pixels(model.sample(0, BLOCK).images).numpy()
     files[SAMPLES] = encode_png(tile(images, scale=max(1, GRID_SIDE // images.shape[-1])))
     facts = CardFacts(
-        title=checkpoint.settings.run.rstrip("/").rpartition("/")[2] or "model",
-        folder=request.out,
+        folder=request.out.rstrip("/").rpartition("/")[2] or "model",
         license=request.license,
         settings=model.settings,
         training=training,
@@ -120,7 +119,7 @@ def _onnx(model: Synthesiser) -> tuple[bytes, OnnxSummary]:
     check = check_onnx(content, model)
     text = (
         f"Compared with the model on {check.images} images of seed 0 (onnxruntime): pixels differ by at most "
-        f"{check.largest} steps, {check.share:.2%} of them at all."
+        f"{counted(check.largest, 'step')}, {check.share:.2%} of them at all."
     )
     return content, OnnxSummary(ImageGraph(model).inputs, text)
 

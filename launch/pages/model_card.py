@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from freqgan.errors import counted
 from freqgan.export.image_graph import GraphInput
 from freqgan.export.model_folder import TrainingRecord
 from freqgan.model.settings import ModelSettings
@@ -47,8 +48,7 @@ class CardFacts(NamedTuple):
     """What the card is written from.
 
     Attributes:
-        title: of the page.
-        folder: the model's folder, as its user names it.
+        folder: the name of the model's folder, and of the model.
         license: an identifier of SPDX, or "other".
         settings: of the model.
         training: what it was trained on.
@@ -57,7 +57,6 @@ class CardFacts(NamedTuple):
 
     """
 
-    title: str
     folder: str
     license: str
     settings: ModelSettings
@@ -73,7 +72,6 @@ def render_card(facts: CardFacts) -> str:
     )
     settings, layout = facts.settings, facts.settings.target_layout
     values = {
-        "title": facts.title,
         "folder": facts.folder,
         "license": facts.license,
         "settings": settings,
@@ -97,7 +95,8 @@ def kind_text(settings: ModelSettings) -> str:
     if not gans:
         return f"one generator of whole images ({settings.image_stage.companion})"
     kinds = ", ".join(sorted({gan.kind for gan in gans}))
-    experts = f"{len(gans)} generators ({kinds}), one for each band of {settings.transform} in {settings.levels} levels"
+    levels = counted(settings.levels, "level")
+    experts = f"{counted(len(gans), 'generator')} ({kinds}) of the bands of {settings.transform} in {levels}"
     return f"{experts}, blended with {companion}" if companion else experts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,13 +62,14 @@ def test_the_card_says_what_it_is_and_its_script_draws_images_without_freqgan(ex
     front, _, text = card.removeprefix("---\n").partition("\n---\n")
     assert "license: cc-by-4.0" in front
     assert "library_name: freqgan" in front
-    assert "# edges" in text
+    assert "# exported" in text
     assert "| classes | edges, ramps |" in text
     assert "| `noise` | (B, " in text
     assert "| `label` | (B) | int64 | number of the class, below 2 |" in text
     assert "pixels differ by at most" in text
     script = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in code)
     code = f"{script}\nimport sys\nassert not {{'freqgan', 'torch'}} & sys.modules.keys()"
+    shutil.copytree(exported, tmp_path / "exported")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 MOST_BITS: Final = 64
@@ -79,3 +79,14 @@ def _read(text: str) -> float | None:
 
 def _refused(expected: str) -> PydanticCustomError:
     return PydanticCustomError("kind", "Input should be {expected}", {"expected": expected})
+
+
+def invalid_values(error: ValidationError) -> str:
+    """Return what is wrong with which values, in one line."""
+    return "; ".join(map(_detail, error.errors()))
+
+
+def _detail(detail: Any) -> str:
+    place = ".".join(map(str, detail["loc"]))
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return f"{place}: {message}" if place else message

@@ -14,7 +14,7 @@ from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
 from freqgan.export.model_folder import CONFIG, WEIGHTS, ModelConfig, read_config, read_settings, read_weights
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.setting_group import AS_STORED
+from freqgan.setting_group import AS_STORED, invalid_values
 
 
 @dataclass
@@ -35,7 +35,7 @@ class ExportedCheckpoint(Checkpoint):
         try:
             return RunSettings.model_validate(own | {"run": self.root.url, "data": ""}, context=AS_STORED)
         except ValidationError as error:
-            raise InputError(f"{self._path(CONFIG)}: {error.errors()[0]['msg']}") from error
+            raise InputError(f"{self._path(CONFIG)}: {invalid_values(error)}") from error
 
     def averages(self) -> dict[str, dict[str, Tensor]]:
         """Return the averaged weights (...) by stage, verified."""

@@ -35,7 +35,7 @@ from cluster.run.checkpoint import (
     settings_sha256,
 )
 from cluster.run.layout import BEST, CHECKPOINTS, COMPONENTS, SHARED
-from cluster.run.model_record import RESTORE, StoredRecord, damaged_record, invalid_values, read_record
+from cluster.run.model_record import RESTORE, StoredRecord, damaged_record, read_record
 from cluster.run.settings import RunSettings, differing_keys
 from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read_verified, write_recorded
 from cluster.storage.folder import Folder, open_folder
@@ -43,7 +43,7 @@ from freqgan.errors import InputError
 from freqgan.metrics.catalogue import Yardstick
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.components import Component, components
-from freqgan.setting_group import AS_STORED
+from freqgan.setting_group import AS_STORED, invalid_values
 
 FORMAT = 1
 REMEDY = f"{RESTORE}, or give another run="

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from freqgan.errors import InputError
+from freqgan.setting_group import invalid_values
 
 FORMAT = 1
 RESTORE = "restore it from a copy"
@@ -165,14 +166,3 @@ def read_record(kind: type[Record], data: bytes, name: str, remedy: str = RESTOR
 def damaged_record(name: str, reason: str, remedy: str = RESTORE) -> InputError:
     """Return the error of a file that is no record."""
     return InputError(f"{name} is damaged ({reason}): {remedy}")
-
-
-def invalid_values(error: ValidationError) -> str:
-    """Return what is wrong with which values, in one line."""
-    return "; ".join(map(_detail, error.errors()))
-
-
-def _detail(detail: Any) -> str:
-    place = ".".join(map(str, detail["loc"]))
-    message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{place}: {message}" if place else message

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from freqgan.bands import Band
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Draws, Synthesiser
-from freqgan.model.noise import orthogonal_noises
+from freqgan.model.noise import orthogonal_noises, split_mask
 from freqgan.pixels import to_pixels
 
 NOISE = "noise"
@@ -164,24 +164,17 @@ class ImageGraph(nn.Module):
 
 
 def orthogonalised(rows: Tensor) -> Tensor:
-    """Return vectors ``rows`` (B, m, n), made orthogonal one after the other, each as long as it was."""
+    """Return vectors ``rows`` (B, m, n), made orthogonal one after the other, each as long as it was.
+
+    Noise of a seed comes from a Cholesky factor, which runtimes do not have.
+    """
     lengths = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
     units: list[Tensor] = []
-    joined: Tensor
     for number in range(rows.shape[1]):
         row = rows[:, number : number + 1]
         for _ in range(PASSES):
             for unit in units:
                 row = row - (row * unit).sum(2, keepdim=True) * unit
         units.append(row / torch.linalg.vector_norm(row, dim=2, keepdim=True))
-    joined = torch.cat(units, dim=1) * lengths
+    joined: Tensor = torch.cat(units, dim=1) * lengths
     return joined
-
-
-def split_mask(dimensions: int, count: int) -> Tensor:
-    """Return (count, n), 1 where a coordinate belongs to an expert: consecutive parts, the first ones longer."""
-    size, longer = divmod(dimensions, count)
-    sizes = torch.tensor([size + (block < longer) for block in range(count)])
-    owner = torch.repeat_interleave(torch.arange(count), sizes)
-    mask: Tensor = owner.eq(torch.arange(count)[:, None]).float()
-    return mask

@@ -22,9 +22,8 @@ from torch import Tensor
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.band_statistics import BandStatistics
-from freqgan.model.generators import AVERAGE
 from freqgan.model.settings import ModelSettings
-from freqgan.setting_group import AS_STORED
+from freqgan.setting_group import AS_STORED, invalid_values
 from freqgan.tensor_dicts import add_prefix, strip_prefix
 from freqgan.version import VERSION
 
@@ -82,13 +81,13 @@ def pack_model(
     Args:
         settings: what the model is built by; of those of a run only the model's own are stored.
         statistics: of its bands.
-        averages: tensors (...) by the name of the stage and then their own.
+        averages: averaged weights (...) by the name of the stage and then their own, as checkpoints have them.
         training: for ``config.json``.
 
     """
     tensors = add_prefix(STATISTICS, statistics.tensors())
     for stage, state in averages.items():
-        tensors |= add_prefix(f"{STAGES}.{stage}", {name: x for name, x in state.items() if _is_average(name)})
+        tensors |= add_prefix(f"{STAGES}.{stage}", state)
     weights = save_tensors({name: x.contiguous() for name, x in tensors.items()})
     own = {name: getattr(settings, name) for name in ModelSettings.model_fields}
     values = json.loads(ModelSettings.model_construct(**own).model_dump_json())
@@ -97,10 +96,6 @@ def pack_model(
     record = WeightsRecord(size_bytes=len(weights), sha256=hashlib.sha256(weights).hexdigest())
     config = ModelConfig(format=FORMAT, freqgan=VERSION, training=training, weights=record, settings=values)
     return {CONFIG: config.model_dump_json(indent=1).encode() + b"\n", WEIGHTS: weights}
-
-
-def _is_average(name: str) -> bool:
-    return name.startswith(f"{AVERAGE}.")
 
 
 def read_config(content: bytes, where: str) -> ModelConfig:
@@ -113,7 +108,7 @@ def read_config(content: bytes, where: str) -> ModelConfig:
     try:
         config = ModelConfig.model_validate_json(content)
     except ValidationError as error:
-        raise InputError(f"{where} does not describe a model of freqgan: {_first_fault(error)}") from error
+        raise InputError(f"{where} does not describe a model of freqgan: {invalid_values(error)}") from error
     if config.format > FORMAT:
         raise InputError(
             f"{where} has format {config.format}, and this version of freqgan reads formats up to {FORMAT}: install "
@@ -122,19 +117,13 @@ def read_config(content: bytes, where: str) -> ModelConfig:
     return config
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    place = ".".join(map(str, fault["loc"]))
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
-
-
 def read_settings(config: ModelConfig, where: str) -> ModelSettings:
     """Return the settings of the model; InputError where they are none that this version of freqgan knows."""
     try:
         return ModelSettings.model_validate(config.settings, context=AS_STORED)
     except ValidationError as error:
         raise InputError(
-            f"{where}: the settings of the model are none that freqgan {VERSION} knows ({_first_fault(error)}); it "
+            f"{where}: the settings of the model are none that freqgan {VERSION} knows ({invalid_values(error)}); it "
             f"was written by {config.freqgan}"
         ) from error
 

@@ -36,7 +36,7 @@ def draw_noise(mode: NoiseMode, seed: int, step: int, batch: int, count: int, di
     if mode == "hurwitz":
         return orthogonal_noises(gaussian.float(), count)
     if mode == "split":
-        return _split(gaussian, count).float()
+        return (gaussian * split_mask(dimensions, count)[:, None]).float()
     noises = _orthogonalise(gaussian) if mode == "haar" else gaussian
     return noises.float().movedim(1, 0).contiguous()
 
@@ -92,16 +92,15 @@ def _householder_rows(rows: Tensor) -> Tensor:
     return corrected.mT
 
 
-def _split(vectors: Tensor, count: int) -> Tensor:
-    """Return (count, B, n) for (B, n): consecutive blocks of n // count coordinates.
+def split_mask(dimensions: int, count: int) -> Tensor:
+    """Return (count, n), true where a coordinate is a generator's own: consecutive blocks of n // count of them.
 
     The remainder goes to the first ones.
     """
-    size, longer = divmod(vectors.shape[1], count)
+    size, longer = divmod(dimensions, count)
     sizes = torch.tensor([size + (block < longer) for block in range(count)])
     owner = torch.repeat_interleave(torch.arange(count), sizes)
-    mask = owner == torch.arange(count)[:, None]
-    return vectors * mask[:, None]
+    return owner == torch.arange(count)[:, None]
 
 
 # Words over I, P = [[0,1],[1,0]], Q = diag(1,-1), R = [[0,1],[-1,0]] stand for tensor products of these. A word is

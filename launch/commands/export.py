@@ -65,6 +65,7 @@ def export(request: ExportRequest, note: Callable[[str], None]) -> list[str]:
     checkpoint, model = open_model(
         request.model, best=request.best, at_images=request.at_images, note=note, generation=request.generation.apply
     )
+    model.feature_source = None  # another model's images do not come along: samples are those of the folder
     folder = open_folder(request.out)
     _check_target(folder, request)
     training = training_of(checkpoint)

@@ -118,12 +118,12 @@ class RunFolder:
             if self._staging:
                 closing.callback(self._staging.cleanup)
             closing.callback(self._events.close)
-            closing.callback(self._trackers.close)
             for log in (self._metrics, self._evaluations, self._failures):
                 closing.callback(log.close)
             if self._samples is not None:
                 closing.callback(self._samples.close)
             closing.callback(self._uploader.shutdown)
+            self._trackers.close()  # files of theirs are uploaded too
             self.flush()
 
     def _upload_all(self) -> None:

@@ -31,6 +31,11 @@ CLOSING_S = 20.0
 MOST_AT_ONCE = 500
 """Numbers in one message; MLflow takes 1,000."""
 PARAMETER_LENGTH = 500
+PLACES: dict[str, Any] = {
+    **dict.fromkeys(("run", "data", "tracking", "machines"), True), "watch": {"data"},
+    "conditioning": {"run", "network"}, "image_stage": {"feature_matching": {"network"}},
+}  # fmt: skip
+"""Settings that say where something is, which is nobody else's business."""
 
 Scalars = Mapping[str, float]
 
@@ -107,7 +112,7 @@ class WandbTracker:
 
 def flat_settings(settings: RunSettings) -> dict[str, str]:
     """Return all settings by dotted key, as text, but for where things are."""
-    values = settings.model_dump(mode="json", exclude={"run", "data", "tracking", "machines"})
+    values = settings.model_dump(mode="json", exclude=PLACES)
     out: dict[str, str] = {}
 
     def add(prefix: str, value: Any) -> None:

@@ -73,7 +73,8 @@ def test_no_secret_and_no_place_goes_along() -> None:
     with pytest.raises(ValidationError, match="MLFLOW_TRACKING_USERNAME"):
         TrackingSettings(mlflow="https://me:secret@host/")
     assert TrackingSettings(mlflow="https://host/a@b").mlflow
-    flat = flat_settings(tiny_run_settings("s3://bucket/run", "s3://bucket/data"))
+    elsewhere = {"watch": {"data": "s3://bucket/held-out"}, "conditioning": {"network": "s3://bucket/vgg19.pth"}}
+    flat = flat_settings(tiny_run_settings("s3://bucket/run", "s3://bucket/data", **elsewhere))
     assert not [key for key, text in flat.items() if "bucket" in text]
     assert flat["optimiser.beta2"]
 

@@ -1,6 +1,6 @@
 /** The page of the service: asks for the token where one is wanted, and shows the sections that there are. */
 
-import { getJson, lacksToken, setToken } from "./api.js";
+import { getJson, hasToken, lacksToken, setToken } from "./api.js";
 import { field, fill, h } from "./dom.js";
 import { mountGallery } from "./gallery.js";
 import { mountRun } from "./run.js";
@@ -13,7 +13,7 @@ async function begin() {
   fill(content, h("p", { class: "soft waiting" }, "Asks the service what it has."));
   try {
     if (await lacksToken()) return askToken("");
-    show(await getJson("v1/model"));
+    show({ ...(await getJson("v1/model")), has_token: hasToken() });
   } catch (error) {
     if (error.status === 401) {
       setToken("");
@@ -79,7 +79,7 @@ function show(model) {
 
 function modelText(model) {
   const version = model.lineage?.name ? `${model.lineage.name}, version ${model.version}` : `step ${model.version}`;
-  return `${version} · ${model.size} × ${model.size} · ${model.transform}, ${model.levels} levels`;
+  return `${version} · ${model.size} × ${model.size} · ${model.transform}, ${model.levels} ${model.levels === 1 ? "level" : "levels"}`;
 }
 
 begin();

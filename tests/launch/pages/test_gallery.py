@@ -22,7 +22,7 @@ from cluster.serving.hosted_model import HostedModel, load_model
 from cluster.serving.limits import Limits
 from cluster.serving.model_source import ModelSource
 from launch.commands.serve import STATIC
-from tests.support.browser import NARROW, PATIENCE_MS, WIDE, Scheme, browser, check_fits, watched_page
+from tests.support.browser import NARROW, PATIENCE_MS, WIDE, Scheme, browser, check_accessible, check_fits, watched_page
 from tests.support.commands import run_command
 from tests.support.serving import FLOWS, LocalBackend, pixels_of, png_of, running, small_run
 
@@ -334,13 +334,16 @@ def test_the_page_fits_narrow_and_wide_windows(browser: Browser, url: str, width
             page.locator(".picture .pin").nth(number).click()
         expect(page.locator(".middle img[src]")).to_be_visible()
         check_fits(page)
+        check_accessible(page)
         sheet = opened(page, 1).locator(".sheet")
         assert sheet.evaluate("(element) => element.scrollWidth <= element.clientWidth")
+        check_accessible(page)
         page.keyboard.press("Escape")
         page.get_by_role("link", name="Your image").click()
         for name in ("Edit bands", "Restyle", "Take apart"):
             page.get_by_role("button", name=name).click()
             check_fits(page)
+        check_accessible(page)
         paper = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", str(paper)))) < 150) == (scheme == "dark")
 

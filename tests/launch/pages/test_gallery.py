@@ -290,6 +290,34 @@ def test_dropped_files_are_taken_and_wrong_ones_refused(browser: Browser, url: s
         expect(page.locator(".result")).to_be_hidden()
 
 
+def test_an_example_is_sent_and_named_in_the_commands(
+    browser: Browser, small_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown_features = {"kinds": ["class", "features"], "features_length": 4}
+    run = small_run(tmp_path / "run", small_shards, max_steps=2, conditioning=shown_features)
+    model, example = load_model(ModelSource(run).newest()), tmp_path / "like.png"
+    example.write_bytes(png_of(30, 30))
+    application = create_application(LocalBackend(model, LIMITS), LIMITS, static=STATIC)
+    with running(application) as address, watched_page(browser, address) as page:
+        drawn(page).get_by_label("An example", exact=True).set_input_files(example)
+        picture = page.get_by_alt_text("Image of seed 3, like like.png")
+        expect(picture).to_be_visible()
+        wanted = image_of(model, seed=3, like=base64.b64encode(example.read_bytes()).decode())
+        assert furthest(picture, wanted) <= 1
+        assert np.abs(pixels_of(wanted) - pixels_of(image_of(model, seed=3))).max() > 1
+        drawn(page)
+        service, local = opened(page, 3).locator("pre").all_inner_texts()
+        subprocess.run(
+            service, shell=True, executable="bash", cwd=tmp_path, check=True, capture_output=True, timeout=60
+        )
+    assert np.abs(pixels_of((tmp_path / "seed-3.png").read_bytes()) - pixels_of(wanted)).max() <= 1
+    words = shlex.split(
+        local.replace("MODEL", run).replace("like.png", str(example)).replace("pictures", str(tmp_path))
+    )
+    assert run_command(capsys, *words[1:]).code == 0, local
+    assert np.abs(pixels_of((tmp_path / "00000.png").read_bytes()) - pixels_of(wanted)).max() <= 1
+
+
 def test_the_keyboard_is_enough(browser: Browser, url: str) -> None:
     with watched_page(browser, url) as page:
         drawn(page)

@@ -306,14 +306,13 @@ def test_an_example_is_sent_and_named_in_the_commands(
         assert furthest(picture, wanted) <= 1
         assert np.abs(pixels_of(wanted) - pixels_of(image_of(model, seed=3))).max() > 1
         drawn(page)
-        service, local = opened(page, 3).locator("pre").all_inner_texts()
-        subprocess.run(
-            service, shell=True, executable="bash", cwd=tmp_path, check=True, capture_output=True, timeout=60
-        )
+        dialog = opened(page, 3)
+        dialog.get_by_text("The command that makes this picture").click()
+        service, local = dialog.locator("pre").all_inner_texts()
+        subprocess.run(["bash", "-c", service], cwd=tmp_path, check=True, capture_output=True, timeout=60)
     assert np.abs(pixels_of((tmp_path / "seed-3.png").read_bytes()) - pixels_of(wanted)).max() <= 1
-    words = shlex.split(
-        local.replace("MODEL", run).replace("like.png", str(example)).replace("pictures", str(tmp_path))
-    )
+    local = local.replace("MODEL", run).replace("like.png", str(example)).replace("pictures", str(tmp_path))
+    words = shlex.split(local)
     assert run_command(capsys, *words[1:]).code == 0, local
     assert np.abs(pixels_of((tmp_path / "00000.png").read_bytes()) - pixels_of(wanted)).max() <= 1
 

@@ -32,7 +32,7 @@ PRESETS = ("demo", "cifar10")
 BATCH = 8
 EVALUATIONS = 4
 """Of flow experts: the graph has every pass in it."""
-FIRST_IMAGE = "import sys, freqgan\nfreqgan.load_model(sys.argv[1]).sample(seed=0, count=1)\n"
+FIRST_IMAGE = "import sys, freqgan\nfreqgan.load_model(sys.argv[1]).sample(seed=0, count=1, whole_blocks=False)\n"
 IMPORTS = "import torch\n"
 
 

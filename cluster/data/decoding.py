@@ -26,6 +26,7 @@ from cluster.data.settings import MAX_PIXELS, WHITE, ImagePolicy
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
+from freqgan.sizes import Size
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 
@@ -128,23 +129,31 @@ def decode_image(
 
 
 def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pixels:
-    """Crop (H, W, C) to a square of the short side and resample it to (C, size, size).
+    """Crop (H, W, C) to the shape that ``policy`` wants, as much as there is of it, and resample it to (C, h, w).
 
     The crop lies in the middle or, with crop "random", where :func:`~freqgan.seeds.derive_seed` of
     ``seed_parts`` puts it. Lanczos antialiases, after averaging whole blocks of pixels of images far
     too large (``reducing_gap``); of an image that fits already a view is returned.
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    if height != width:
-        travel = max(height, width) - side
+    (height, width), target = image.shape[:2], policy.shape
+    tall, wide = (max(1, n) for n in _window((height, width), target))
+    if (tall, wide) != (height, width):
+        travel = height - tall + width - wide  # along one of them alone
         offset = derive_seed(*seed_parts) % (travel + 1) if policy.crop == "random" else travel // 2
-        image = image[offset : offset + side] if height > width else image[:, offset : offset + side]
-    if side != policy.size:
+        image = image[offset : offset + tall] if height > tall else image[:, offset : offset + wide]
+    if (tall, wide) != target:
         plane = image[:, :, 0] if image.shape[2] == 1 else image
-        wide = plane.dtype == np.uint16  # which Pillow resamples as float alone
-        square = Image.fromarray(plane.astype(np.float32) if wide else plane)
-        size = (policy.size, policy.size)
-        resized = np.asarray(square.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)).reshape(*size, -1)
-        image = resized.round().clip(0, 65535).astype(np.uint16) if wide else resized
+        is_deep = plane.dtype == np.uint16  # which Pillow resamples as float alone
+        part = Image.fromarray(plane.astype(np.float32) if is_deep else plane)
+        resized = np.asarray(part.resize(target[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
+        resized = resized.reshape(*target, -1)
+        image = resized.round().clip(0, 65535).astype(np.uint16) if is_deep else resized
     return image.transpose(2, 0, 1)
+
+
+def _window(size: Size, target: Size) -> Size:
+    """Return height and width of the largest part of an image of ``size`` that has the shape of ``target``."""
+    height, width = size
+    if height * target[1] > width * target[0]:
+        return round(width * target[0] / target[1]), width
+    return height, round(height * target[1] / target[0])

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.data.decoding import decode_image, fit_image
+from cluster.data.decoding import Pixels, decode_image, fit_image
 from cluster.data.settings import MAX_PIXELS, ImagePolicy
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import from_pixels
+from freqgan.sizes import Size
 
 
 def read_images(urls: Sequence[str], settings: ModelSettings) -> Tensor:
-    """Return image files (paths or s3:// URLs) as (B, C, N, N) in [-1, 1], cut to a square and reduced to the model.
+    """Return image files (paths or s3:// URLs) as (B, C, N, N) in [-1, 1], cut and reduced as the model's images are.
 
     Raises:
         InputError: a file that is no image, or is smaller than the model's images.
@@ -32,18 +33,27 @@ def _read(url: str, settings: ModelSettings) -> Tensor:
 
 
 def fitted_image(data: bytes, name: str, settings: ModelSettings, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Return an image (1, C, N, N) in [-1, 1] of the bytes of a file, cut to a square and reduced to the model.
+    """Return an image (1, C, N, N) in [-1, 1] of the bytes of a file, cut and reduced as the model's images are.
 
     Raises:
         InputError: it is no image, is smaller than the model's images, or has more than ``max_pixels`` pixels.
 
     """
     pixels = decode_image(data, name, channels=settings.channels, max_pixels=max_pixels, bit_depth=settings.bit_depth)
-    side = settings.image_size
-    if min(pixels.shape[:2]) < side:
+    if is_smaller(pixels, settings.size):
         raise InputError(
-            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and the model's images {side} x {side}: give "
-            "one that is at least as large"
+            f"{name} has {width_by_height(pixels.shape[:2])} pixels, and the model's images "
+            f"{width_by_height(settings.size)}: give one that is at least as large"
         )
-    policy = ImagePolicy(size=side, channels=settings.channels, bit_depth=settings.bit_depth)
+    policy = ImagePolicy(size=settings.size, channels=settings.channels, bit_depth=settings.bit_depth)
     return from_pixels(torch.from_numpy(np.ascontiguousarray(fit_image(pixels, policy))))[None]
+
+
+def is_smaller(pixels: Pixels, size: Size) -> bool:
+    """Return whether an image (H, W, C) has too few pixels down or across to be reduced to ``size``."""
+    return any(side < least for side, least in zip(pixels.shape[:2], size, strict=True))
+
+
+def width_by_height(size: Sequence[int]) -> str:
+    """Return "160 x 96" for (96, 160), height and width, as programs for images say it."""
+    return f"{size[1]} x {size[0]}"

@@ -113,8 +113,7 @@ class BatchReader:
         """
         if count < 1:
             raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
-        size = self._policy.size
-        pixels = np.empty((count, size, size, self._policy.channels), self._policy.dtype)
+        pixels = np.empty((count, *self._policy.shape, self._policy.channels), self._policy.dtype)
         targets = self._blank_targets(count)
         damage: list[QuarantinedImage] = []
         first_position = position = held_until = self._omissions.position_of(first_image)

@@ -10,6 +10,7 @@ from pydantic import Field
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.setting_group import SettingGroup
+from freqgan.sizes import Size, size_text
 
 if TYPE_CHECKING:  # settings are checked without NumPy
     import numpy as np
@@ -25,9 +26,12 @@ MAX_PIXELS = 64 * 2**20
 
 @dataclass(frozen=True)
 class ImagePolicy:
-    """How an image becomes ``channels`` x ``size`` x ``size``: short side to ``size`` pixels, then a square crop."""
+    """How an image becomes ``channels`` x height x width: cut to the shape of ``size``, then resampled to it.
 
-    size: int
+    ``size`` is the side of squares, or height and width.
+    """
+
+    size: int | Size
     channels: Literal[1, 3] = 3
     crop: Literal["center", "random"] = "center"
     background: tuple[int, int, int] = WHITE
@@ -35,13 +39,20 @@ class ImagePolicy:
     bit_depth: BitDepth = 8
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.channels not in (1, 3) or self.crop not in ("center", "random"):
+        height, width = self.shape
+        object.__setattr__(self, "size", height if height == width else (height, width))
+        if min(self.shape) < 1 or self.channels not in (1, 3) or self.crop not in ("center", "random"):
             raise InputError(
-                f"images of {self.size} pixels, {self.channels} channels and crop {self.crop!r} cannot be made: "
-                "size must be at least 1, channels 1 or 3, crop center or random"
+                f"images of {size_text(self.shape)} pixels, {self.channels} channels and crop {self.crop!r} cannot be "
+                "made: size must be at least 1, channels 1 or 3, crop center or random"
             )
         if self.bit_depth == 16 and self.channels != 1:
             raise InputError(f"images of 16 bits and {self.channels} channels cannot be made: channels must be 1")
+
+    @property
+    def shape(self) -> Size:
+        """Height and width."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def dtype(self) -> type[np.uint8 | np.uint16]:
@@ -55,7 +66,7 @@ class DataSettings(SettingGroup):
     """How images become pixels, and in which order they come."""
 
     crop: Literal["center", "random"] = Field(
-        "center", description="Which square of an image that is not square is taken."
+        "center", description="Which part of an image of another shape than image_size is taken."
     )
     shuffle: bool = Field(True, description="Whether images come in a new random order in every epoch.")
     shuffle_shards: int = Field(4, ge=1, description="Shards whose images are mixed, and which are held at a time.")
@@ -66,6 +77,6 @@ class DataSettings(SettingGroup):
         MAX_PIXELS, ge=1, description="Pixels of an image; a larger one is refused before it is decoded."
     )
 
-    def image_policy(self, size: int, channels: Literal[1, 3] = 3, bit_depth: BitDepth = 8) -> ImagePolicy:
-        """Return the policy that makes ``channels`` x ``size`` x ``size`` images of ``bit_depth`` by these settings."""
+    def image_policy(self, size: int | Size, channels: Literal[1, 3] = 3, bit_depth: BitDepth = 8) -> ImagePolicy:
+        """Return the policy that makes images of ``size`` and ``channels``, of ``bit_depth``, by these settings."""
         return ImagePolicy(size, channels, self.crop, self.background, self.max_pixels, bit_depth)

@@ -36,6 +36,7 @@ from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.inception import extractor_of
 from freqgan.metrics.learned_features import accuracy_scores, learned_measure
 from freqgan.pixels import to_pixels
+from freqgan.sizes import size_text
 
 READ = 500
 MIXED_SHARDS = 16
@@ -128,7 +129,7 @@ def evaluate_files(
         decoded = (decode_image(files.read(name), f"{name} in {files.url}") for name in chosen)
         first = next(decoded)
         policy = ImagePolicy(size=size or max(8, min(first.shape[:2]) // 8 * 8))
-        note(f"fitting all images to {policy.size} x {policy.size}; --size sets another size")
+        note(f"fitting all images to {size_text(policy.shape)}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
     reference, other_real = real_images(index, policy, number, data, note)
     networks = learned_networks(index, policy, note) if learned else []
@@ -288,4 +289,4 @@ def check_real(data: str, settings: RunSettings, count: int) -> None:
 
 def evaluation_policy(settings: RunSettings) -> ImagePolicy:
     """Return how real images are fitted that those of ``settings`` are measured against: cut in the middle."""
-    return replace(settings.ingest.image_policy(settings.image_size, settings.channels), crop="center")
+    return replace(settings.ingest.image_policy(settings.size, settings.channels), crop="center")

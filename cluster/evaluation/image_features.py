@@ -111,7 +111,7 @@ def image_features(
 
 def feature_policy(settings: RunSettings) -> ImagePolicy:
     """Return how images are fitted of which features are computed: as for training, and cut in the middle."""
-    policy = settings.ingest.image_policy(settings.image_size, settings.channels, settings.bit_depth)
+    policy = settings.ingest.image_policy(settings.size, settings.channels, settings.bit_depth)
     return replace(policy, crop="center")
 
 

@@ -26,6 +26,7 @@ from freqgan.generation.likelihood import (
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.feature_map import FeatureMap
 from freqgan.pixels import HALF_RANGE
+from freqgan.sizes import area
 
 TOTAL = "total"
 BATCH = 32
@@ -124,7 +125,7 @@ def _images(
 ) -> tuple[Tensor, Tensor | None]:
     """Return pixels (B, C, N, N) and targets of images of ``data``; ``trained``: those that training began with."""
     index = build_index(data)
-    dimensions = settings.channels * settings.image_size**2
+    dimensions = settings.channels * area(settings.size)
     count = min(max(FEWEST, min(MOST, PIXELS // dimensions)), index.sample_count)
     if count < FEWEST:
         raise InputError(f"{data} has {count} images, and likelihoods need {FEWEST}: give more shards")

@@ -145,10 +145,10 @@ def _check_kinds(settings: ModelSettings, students: ModelSettings | None) -> Non
         return
     if not any(gan.kind == "student" for gan in students.band_plan().gans):
         raise InputError("--students: the run has no students; name the run= of `freqgan distil`")
-    ours, theirs = ((s.image_size, s.channels) for s in (settings, students))
+    ours, theirs = ((s.size, s.channels) for s in (settings, students))
     if ours != theirs:
         raise InputError(
-            f"--students: images of (side, channels) {theirs} cannot be measured beside those of {ours}: name students "
+            f"--students: images of (size, channels) {theirs} cannot be measured beside those of {ours}: name students "
             "of this run"
         )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.data.decoding import Pixels, decode_image, fit_image
+from cluster.data.image_files import is_smaller, width_by_height
 from cluster.data.settings import MAX_PIXELS, ImagePolicy
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band
@@ -45,13 +46,13 @@ def read_low_image(
     """
     settings = synthesiser.settings
     pixels = decode_image(data, name, channels=settings.channels, max_pixels=max_pixels, bit_depth=settings.bit_depth)
-    small, full = synthesiser.chain.band_side(level), settings.image_size
-    if pixels.shape[:2] == (small, small):
+    small, full = synthesiser.chain.band_size(level), settings.size
+    if pixels.shape[:2] == small:
         return LowImage(image_tensor(pixels.transpose(2, 0, 1)), None)
-    if min(pixels.shape[:2]) < full:
+    if is_smaller(pixels, full):
         raise InputError(
-            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels; give {small} x {small} to be enlarged from "
-            f"level {level}, or at least {full} x {full} to be reduced and compared"
+            f"{name} has {width_by_height(pixels.shape[:2])} pixels; give {width_by_height(small)} to be enlarged from "
+            f"level {level}, or at least {width_by_height(full)} to be reduced and compared"
         )
     policy = ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)
     truth = image_tensor(fit_image(pixels, policy))

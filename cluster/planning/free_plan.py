@@ -25,6 +25,7 @@ from cluster.planning.traffic import traffic
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError, counted
 from freqgan.model.components import Component, chosen_components
+from freqgan.sizes import area
 
 PIPELINE_STEPS = 100
 """Steps that are simulated of a component with several stages."""
@@ -206,7 +207,7 @@ def sharing_of(
 
 def image_bytes(settings: RunSettings) -> int:
     """Return the bytes of an image as it comes from storage, decoded: an upper bound of those of a file."""
-    return settings.channels * settings.image_size**2 * settings.bit_depth // 8
+    return settings.channels * area(settings.size) * settings.bit_depth // 8
 
 
 def free_plan(rates: ComponentRates, offers: Sequence[Offer], deadline_s: float = math.inf) -> FreePlan:

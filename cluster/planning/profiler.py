@@ -57,7 +57,7 @@ def profile_steps(settings: RunSettings, batch: int, *, together: bool = False) 
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
-    shape = (batch, small.image_size, small.image_size, small.channels)
+    shape = (batch, *small.size, small.channels)
     pixels: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
 
     def new_images(step: int) -> Tensor:

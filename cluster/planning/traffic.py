@@ -11,6 +11,7 @@ from cluster.run.settings import RunSettings
 from freqgan.model.needs import feedback_receivers
 from freqgan.model.stage_names import IMAGE_STAGE
 from freqgan.model.step_graph import step_graph
+from freqgan.sizes import area
 
 FLOAT_BYTES = 4
 EXCHANGE_BYTES = {"float32": 4, "float16": 2, "none": 0}
@@ -60,7 +61,7 @@ def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) ->
             received[target] += size_bytes
 
     home = _node(plan, list(plan.by_stage.values())[-1][0])
-    pixels = settings.channels * settings.image_size**2 * settings.bit_depth // 8
+    pixels = settings.channels * area(settings.size) * settings.bit_depth // 8
     for node in sorted({_node(plan, replica) for replica in plan.replicas}):
         move("images", home, node, plan.batch * pixels)
     for source, target, size_bytes in _sub_images(settings, plan):
@@ -115,7 +116,7 @@ def exchanged_bytes(settings: RunSettings) -> float:
 def output_bytes(settings: RunSettings, stage: str) -> float:
     """Return the bytes of the output of the expert ``stage`` for one image."""
     gan = settings.band_plan().gan(stage)
-    height, width = settings.band_transform().band_size((settings.image_size, settings.image_size), gan.bands[0])
+    height, width = settings.band_transform().band_size(settings.size, gan.bands[0])
     return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)
 
 

@@ -6,6 +6,7 @@ from cluster.execution.executor import feedback_lag
 from cluster.planning.traffic import exchanged_bytes
 from cluster.run.settings import RunSettings
 from freqgan.errors import InputError
+from freqgan.sizes import area
 
 MIB = 2**20
 LABEL_BYTES = 8
@@ -17,7 +18,7 @@ def step_bytes(settings: RunSettings) -> float:
     """Return the bytes that a step leaves in the object store: images, targets, sub-images of all passes, feedback."""
     layout = settings.target_layout
     target = NUMBER_BYTES * layout.width if layout.packed else LABEL_BYTES
-    image = settings.channels * settings.image_size**2 * settings.bit_depth // 8 + target
+    image = settings.channels * area(settings.size) * settings.bit_depth // 8 + target
     return settings.batch * (image + exchanged_bytes(settings))
 
 

@@ -108,8 +108,8 @@ def _expected(synthesiser: Synthesiser, count: int) -> dict[str, tuple[tuple[int
         rest = rest_of_noise(synthesiser.image.other, length, 0, 0, 1)
         wanted[f"{RESTS}.{IMAGE_STAGE}"] = ((count, rest.shape[1]), torch.float32)
     for name, flow in synthesiser.flows.items():
-        channels, side, _ = flow.noise_shape
-        wanted[f"{RESTS}.{name}"] = ((count, rest_length(channels, side, length)), torch.float32)
+        channels, height, width = flow.noise_shape
+        wanted[f"{RESTS}.{name}"] = ((count, rest_length(channels, (height, width), length)), torch.float32)
     return wanted
 
 

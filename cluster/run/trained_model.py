@@ -172,7 +172,7 @@ class BaseFeatures:
     def fitted(self, images: Tensor) -> Tensor:
         """Return images (B, C, n, n) in [-1, 1] as stored ones (B, C, N, N), resized as images of shards are."""
         settings = self.checkpoint.settings
-        policy = ImagePolicy(settings.image_size, settings.channels, bit_depth=settings.bit_depth)
+        policy = ImagePolicy(settings.size, settings.channels, bit_depth=settings.bit_depth)
         rows = to_pixels(images, settings.bit_depth).numpy()
         return torch.from_numpy(np.stack([fit_image(row.transpose(1, 2, 0), policy) for row in rows]))
 

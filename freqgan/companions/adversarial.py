@@ -16,11 +16,11 @@ from freqgan.networks.blocks import (
     activate,
     convolution,
     dense,
-    halving_sides,
 )
 from freqgan.networks.generators import GeneratorShape, RootGenerator, root_shape
 from freqgan.networks.settings import NetworkSettings
 from freqgan.networks.target_embedding import target_embedding
+from freqgan.sizes import area, halving_sizes
 
 
 class ResidualGenerator(RootGenerator, Companion):
@@ -52,10 +52,10 @@ class DcganGenerator(Companion):
         super().__init__()
         sizes = settings.image_stage.generator
         self.numbers = settings.noise.dimensions
-        self.sides = halving_sides(settings.image_size)
-        widths = [sizes.coarse_width] * (len(self.sides) - 1) + [sizes.width]
+        self.sizes = halving_sizes(settings.size)
+        widths = [sizes.coarse_width] * (len(self.sizes) - 1) + [sizes.width]
         self.embed = target_embedding(settings.target_layout, self.numbers)
-        self.start = dense(self.numbers, widths[0] * self.sides[0] ** 2, gain=RECTIFIER_GAIN)
+        self.start = dense(self.numbers, widths[0] * area(self.sizes[0]), gain=RECTIFIER_GAIN)
         self.grow = nn.ModuleList(_doubling(a, b) for a, b in pairwise(widths))
         self.head = convolution(widths[-1], settings.channels, 3)
 
@@ -63,9 +63,9 @@ class DcganGenerator(Companion):
         """Return images (B, C, N, N) of noise (B, n) and targets or None."""
         if self.embed is not None and targets is not None:
             noise = noise + self.embed(targets)
-        x = activate(self.start(noise).unflatten(1, (-1, self.sides[0], self.sides[0])))
-        for layer, side in zip(self.grow, self.sides[1:], strict=True):
-            x = activate(layer(x)[..., :side, :side])
+        x = activate(self.start(noise).unflatten(1, (-1, *self.sizes[0])))
+        for layer, (height, width) in zip(self.grow, self.sizes[1:], strict=True):
+            x = activate(layer(x)[..., :height, :width])
         return functional.tanh(self.head(x))
 
 
@@ -80,7 +80,5 @@ def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 def residual_generator(settings: ModelSettings, *, attention: bool) -> ResidualGenerator:
     """Return the residual generator of the sizes in ``settings``."""
     sizes, noise = settings.image_stage.generator, settings.noise.dimensions
-    shape = root_shape(
-        settings.image_size, settings.channels, noise, sizes, targets=settings.target_layout, name=IMAGE_STAGE
-    )
+    shape = root_shape(settings.size, settings.channels, noise, sizes, targets=settings.target_layout, name=IMAGE_STAGE)
     return ResidualGenerator(shape, sizes, attention=attention)

@@ -17,6 +17,7 @@ from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import activate, convolution, dense
 from freqgan.networks.target_embedding import target_embedding
+from freqgan.sizes import area
 
 LOG_SCALE_FLOOR = -7.0
 """Of pixels of 8 bits in [-1, 1]: a logistic distribution much narrower than a step. More bits lower it."""
@@ -151,9 +152,9 @@ class PixelCnn(Companion):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         sizes = settings.image_stage.autoregressive
-        self.channels, self.side, self.bits = settings.channels, settings.image_size, settings.bit_depth
-        self.numbers, self.reach = self.channels * self.side**2, sizes.layers + 2
-        self.passes = min(self.reach + 1, self.side) * min(2 * self.reach + 1, self.side)
+        self.channels, self.size, self.bits = settings.channels, settings.size, settings.bit_depth
+        self.numbers, self.reach = self.channels * area(self.size), sizes.layers + 2
+        self.passes = min(self.reach + 1, self.size[0]) * min(2 * self.reach + 1, self.size[1])
         width, inputs = sizes.width, self.channels + 1  # a plane of ones: zeros outside of the image are no brightness
         self.embed = target_embedding(settings.target_layout, width)
         self.spread = dense(width, 2 * width) if settings.target_layout else None
@@ -201,13 +202,13 @@ class PixelCnn(Companion):
         A number z becomes the place Phi(z) in the distribution of its pixel. The network is run for each on the part
         of the image that it can see.
         """
-        places = torch.special.ndtr(noise).view(-1, self.side, self.side, self.channels)
-        x = noise.new_zeros(noise.shape[0], self.channels + 1, self.side, self.side)
+        places = torch.special.ndtr(noise).view(-1, *self.size, self.channels)
+        x = noise.new_zeros(noise.shape[0], self.channels + 1, *self.size)
         x[:, -1] = 1
         label = self._label(targets, noise)
-        for row in range(self.side):
+        for row in range(self.size[0]):
             top = max(0, row - self.reach)
-            for column in range(self.side):
+            for column in range(self.size[1]):
                 first = max(0, column - self.reach)
                 seen = x[:, :, top : row + 1, first : column + self.reach + 1]
                 parameters = self._outputs(seen, label)[:, :, -1, column - first]

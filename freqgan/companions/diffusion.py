@@ -16,6 +16,7 @@ from freqgan.companions.protocol import Companion, CompanionLoss, group_means
 from freqgan.model.flow_noise import noise_image
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.velocity import VelocityCondition, VelocityNetwork, VelocityShape
+from freqgan.sizes import area
 
 SCALE = 2.0
 """What images are multiplied by, so that their deviation is about that of the noise."""
@@ -71,16 +72,16 @@ class Diffusion(Companion):
         super().__init__()
         stage = settings.image_stage
         self.settings, self.dimensions = stage.diffusion, settings.noise.dimensions
-        self.channels, self.side = settings.channels, settings.image_size
-        self.numbers = self.channels * self.side**2
+        self.channels, self.size = settings.channels, settings.size
+        self.numbers = self.channels * area(self.size)
         self.passes = min(stage.diffusion.evaluations, stage.diffusion.steps)
-        shape = VelocityShape(self.side, self.channels, 0, 0, settings.target_layout)
+        shape = VelocityShape(self.size, self.channels, 0, 0, settings.target_layout)
         self.network = VelocityNetwork(shape, stage.unet)
         self.register_buffer("alphas", cosine_alphas(stage.diffusion.steps), persistent=False)
 
     def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) of noise (B, C N N), whose first numbers are its lowest frequencies."""
-        x = noise_image(noise, noise[:, :0], self.channels, self.side)
+        x = noise_image(noise, noise[:, :0], self.channels, self.size)
         levels = trailing_steps(self.settings.steps, self.settings.evaluations)
         for level, following in pairwise([*levels, 0]):
             alpha, alpha_next = self._alpha(level), self._alpha(following)

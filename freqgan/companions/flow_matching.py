@@ -15,6 +15,7 @@ from freqgan.model.flow_noise import noise_image
 from freqgan.model.probability_flow import draw_times, integrate, steps_of, time_grid, time_of_all
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.velocity import VelocityCondition, VelocityNetwork, VelocityShape
+from freqgan.sizes import area
 
 
 class FlowMatchingNetwork(Companion):
@@ -24,15 +25,15 @@ class FlowMatchingNetwork(Companion):
         super().__init__()
         stage = settings.image_stage
         self.settings = stage.flow_matching
-        self.channels, self.side = settings.channels, settings.image_size
-        self.numbers = self.channels * self.side**2
+        self.channels, self.size = settings.channels, settings.size
+        self.numbers = self.channels * area(self.size)
         self.passes = stage.flow_matching.evaluations
-        shape = VelocityShape(self.side, self.channels, 0, 0, settings.target_layout)
+        shape = VelocityShape(self.size, self.channels, 0, 0, settings.target_layout)
         self.network = VelocityNetwork(shape, stage.unet)
 
     def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) of noise (B, C N N), whose first numbers are its lowest frequencies."""
-        x = noise_image(noise, noise[:, :0], self.channels, self.side)
+        x = noise_image(noise, noise[:, :0], self.channels, self.size)
 
         def velocity(x: Tensor, time: float | Tensor) -> Tensor:
             return self._velocity(x, time_of_all(time, x), targets)

@@ -17,6 +17,7 @@ from freqgan.companions.protocol import Companion, CompanionLoss
 from freqgan.model.settings import ModelSettings
 from freqgan.networks.blocks import RECTIFIER_GAIN, activate, convolution
 from freqgan.networks.target_embedding import target_embedding
+from freqgan.sizes import area
 
 LEAST_DEVIATION = 1e-3
 """Deviation of a channel below which ActNorm does not enlarge it further: constant channels have 0."""
@@ -195,13 +196,13 @@ class Glow(Companion):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         sizes = settings.image_stage.glow
-        self.numbers = settings.channels * settings.image_size**2
+        self.numbers = settings.channels * area(settings.size)
         self.half_range = (2**settings.bit_depth - 1) / 2
         widths = [4 * settings.channels * 2**level for level in range(sizes.levels)]
         self.levels = nn.ModuleList(FlowLevel(width, sizes.steps, sizes.width) for width in widths)
         self.splits = nn.ModuleList(Split(width) for width in widths[:-1])
-        channels, side = widths[-1], settings.image_size // 2**sizes.levels
-        self.top_shape = (channels, side, side)
+        channels, (height, width) = widths[-1], settings.size
+        self.top_shape = (channels, height // 2**sizes.levels, width // 2**sizes.levels)
         self.embed = target_embedding(settings.target_layout, 2 * channels, deviation=0.0)
         self.register_buffer("prepared", torch.zeros((), dtype=torch.uint8))
 

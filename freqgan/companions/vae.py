@@ -24,11 +24,11 @@ from freqgan.networks.blocks import (
     convolution,
     dense,
     grid_patch,
-    halving_sides,
 )
 from freqgan.networks.discriminators import RESIDUAL_GAIN
 from freqgan.networks.generators import RootGenerator, root_shape
 from freqgan.networks.target_embedding import target_embedding
+from freqgan.sizes import area, halving_sizes
 
 ACTIVE_VARIANCE = 0.01
 """Variance of a latent mean over images above which its dimension is active (Burda et al. 2016)."""
@@ -58,14 +58,14 @@ class Encoder(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         sizes, latent = settings.image_stage.generator, settings.image_stage.vae.latent
-        patch = grid_patch(settings.image_size, sizes.patch)
-        sides = halving_sides(settings.image_size // patch)[::-1]
-        widths = [sizes.width] + [sizes.coarse_width] * (len(sides) - 1)
+        (height, width), patch = settings.size, grid_patch(settings.size, sizes.patch)
+        grids = halving_sizes((height // patch, width // patch))[::-1]
+        widths = [sizes.width] + [sizes.coarse_width] * (len(grids) - 1)
         self.pixels = PatchStem(settings.channels, patch)
         self.stem = convolution(self.pixels.channels, widths[0], 3)
         self.blocks = nn.ModuleList(ResidualBlock(width, sizes, gain=RESIDUAL_GAIN) for width in widths)
         self.shrink = nn.ModuleList(convolution(a, b, 1) for a, b in pairwise(widths))
-        features = widths[-1] * sides[-1] ** 2
+        features = widths[-1] * area(grids[-1])
         self.embed = target_embedding(settings.target_layout, features)
         self.head = dense(features, 2 * latent, gain=0.1)
 
@@ -93,8 +93,8 @@ class VariationalAutoencoder(Companion):
         stage = settings.image_stage
         self.settings = stage.vae
         self.numbers = stage.vae.latent
-        side, channels, targets = settings.image_size, settings.channels, settings.target_layout
-        shape = root_shape(side, channels, self.numbers, stage.generator, targets=targets, name=IMAGE_STAGE)
+        size, channels, targets = settings.size, settings.channels, settings.target_layout
+        shape = root_shape(size, channels, self.numbers, stage.generator, targets=targets, name=IMAGE_STAGE)
         self.encoder = Encoder(settings)
         self.decoder = RootGenerator(shape, stage.generator)
         self.log_deviation = nn.Parameter(torch.tensor(FIRST_DEVIATION).log())

@@ -224,7 +224,7 @@ def _pool_work(stage: Stage, share: float) -> float:
         return 0.0
     settings, network = stage.chain.settings, trainer.pool.network
     targets = blank_targets(settings.target_layout, 1) if settings.target_layout else None
-    images = torch.zeros(1, settings.channels, settings.image_size, settings.image_size)
+    images = torch.zeros(1, settings.channels, *settings.size)
     with torch.no_grad(), OperatorCount() as count:
         network.loss(images, targets, generator_for("pool"), 0.5)
     trainer.pool.fill(images)
@@ -242,8 +242,8 @@ def _sizes(stage: Stage) -> tuple[int, int]:
 
 def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]) -> list[tuple[str, OperatorCount]]:
     """Return the stage and the count of every call of a step."""
-    size, batch = settings.image_size, settings.batch
-    images = to_pixels(torch.zeros(batch, settings.channels, size, size), settings.bit_depth)
+    batch = settings.batch
+    images = to_pixels(torch.zeros(batch, settings.channels, *settings.size), settings.bit_depth)
     targets = blank_targets(settings.target_layout, batch)
     needs, counts = stage_needs(settings), []
 
@@ -273,8 +273,7 @@ def _unit_feedback(expert: BandExpert, step: int, targets: Tensor, inputs: dict[
     """Return feedback of ones on the inputs of this very step."""
     chain = expert.chain
     gan = chain.plan.gan(expert.name)
-    side = chain.gan_side(gan)
-    ones = torch.ones(len(targets), chain.settings.channels * len(gan.bands), side, side)
+    ones = torch.ones(len(targets), chain.settings.channels * len(gan.bands), *chain.gan_size(gan))
     return Feedback(step, targets, inputs, ones, ones)
 
 

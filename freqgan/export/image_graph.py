@@ -13,6 +13,7 @@ from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.model.noise import orthogonal_noises, split_mask
 from freqgan.pixels import to_pixels
+from freqgan.sizes import area
 
 NOISE = "noise"
 MEMBERS = "members"
@@ -69,7 +70,7 @@ class ImageGraph(nn.Module):
             )
         if settings.image_stage.enabled and settings.image_stage.companion == "autoregressive":
             raise InputError(
-                f"the companion makes an image pixel by pixel, in {settings.image_size**2:,} passes, and a graph of so "
+                f"the companion makes an image pixel by pixel, in {area(settings.size):,} passes, and a graph of so "
                 "many is too long: it can be exported without --onnx and --program"
             )
         self.model = model

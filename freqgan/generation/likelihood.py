@@ -18,6 +18,7 @@ from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.plan import Gan
 from freqgan.pixels import HALF_RANGE, from_pixels
 from freqgan.seeds import generator_for
+from freqgan.sizes import area, size_text
 
 STEPS = 16
 """Steps of Heun's method from an image to its noise."""
@@ -43,8 +44,7 @@ def why_no_likelihood(synthesiser: Synthesiser) -> str:
     if any(gan.kind == "student" for gan in chain.plan.gans):
         return "students make a band in one step, which has no density that can be computed: ask the run of the teacher"
     if not chain.transform.is_orthonormal(chain.size):
-        side = chain.size[0]
-        return f"{chain.transform.spec} is not orthonormal for images of {side} x {side} pixels"
+        return f"{chain.transform.spec} is not orthonormal for images of {size_text(chain.size)} pixels"
     for group in expert_groups(synthesiser).values():
         mixed = {gan.kind for gan in group}
         if len(mixed) > 1:
@@ -99,9 +99,8 @@ def log_likelihoods(
         ]
         if members:
             mixture = torch.stack(members).logsumexp(0) - math.log(len(members))
-            side = chain.gan_side(group[0])
             logs = sum(float(chain.statistics.stds[band].double().log().sum()) for band in group[0].bands)
-            nats[name] = mixture - side**2 * logs
+            nats[name] = mixture - area(chain.gan_size(group[0])) * logs
     return nats
 
 
@@ -130,7 +129,7 @@ def dimensions_of(synthesiser: Synthesiser) -> dict[str, int]:
     """Return how many coefficients each flow expert generates, by the names of :func:`log_likelihoods`."""
     chain = synthesiser.chain
     return {
-        name: chain.settings.channels * len(group[0].bands) * chain.gan_side(group[0]) ** 2
+        name: chain.settings.channels * len(group[0].bands) * area(chain.gan_size(group[0]))
         for name, group in expert_groups(synthesiser).items()
         if group[0].name in synthesiser.flows
     }
@@ -138,7 +137,7 @@ def dimensions_of(synthesiser: Synthesiser) -> dict[str, int]:
 
 def is_whole(synthesiser: Synthesiser) -> bool:
     """Return whether flow experts generate all coefficients of the image, so that their densities multiply to its."""
-    pixels = synthesiser.settings.channels * synthesiser.settings.image_size**2
+    pixels = synthesiser.settings.channels * area(synthesiser.settings.size)
     return sum(dimensions_of(synthesiser).values()) == pixels
 
 

@@ -238,11 +238,11 @@ class Synthesiser(nn.Module):
                 after them see them.
 
         """
-        side, batch = self.chain.band_side, draws.noises.shape[1]
+        batch = draws.noises.shape[1]
         known = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
-            band: torch.zeros(batch, self.settings.channels, side(band), side(band), device=self.chain.device)
+            band: torch.zeros(batch, self.settings.channels, *self.chain.band_size(band), device=self.chain.device)
             for gan in self.chain.plan.gans
             for band in gan.ring_condition
         }

@@ -26,6 +26,7 @@ from freqgan.networks.blocks import compressed, grid_patch
 from freqgan.pixels import from_pixels
 from freqgan.recipe.augmentation import augment
 from freqgan.seeds import generator_for
+from freqgan.sizes import Size
 
 LARGEST = 30.0
 """Deviations at which a GAN's sub-image is cut off, beyond any natural one (about 20): one sample that runs away
@@ -84,7 +85,7 @@ class Chain:
         self.transform = settings.band_transform()
         self.statistics = statistics.to(device)
         self.device = device
-        self.size = (settings.image_size, settings.image_size)
+        self.size = settings.size
         self._last_reals: _Reals | None = None
         layout, targets = settings.target_layout, statistics.targets
         self._embedding_columns = layout.columns.get("embedding") if layout.packed and targets is not None else None
@@ -92,15 +93,20 @@ class Chain:
             known = targets[:, self._embedding_columns].double()
             deviation = known.std(0, correction=0).clamp_min(TARGET_DEVIATION)
             self._embedding_scale = known.mean(0).float(), deviation.float()
-        self._patches = {gan: grid_patch(self.gan_side(gan), self._wanted_patch(gan)) for gan in self.plan.gans}
+        self._patches = {gan: grid_patch(self.gan_size(gan), self._wanted_patch(gan)) for gan in self.plan.gans}
 
-    def band_side(self, band: Band | int) -> int:
-        """Return the side of the sub-images of ``band``, or of the low band of a level, pixels."""
-        return self.transform.band_size(self.size, band)[0]
+    def band_size(self, band: Band | int) -> Size:
+        """Return height and width of the sub-images of ``band``, or of the low band of a level, pixels."""
+        return self.transform.band_size(self.size, band)
 
-    def gan_side(self, gan: Gan) -> int:
-        """Return the side of what ``gan`` generates, pixels."""
-        return self.band_side(gan.bands[0])
+    def gan_size(self, gan: Gan) -> Size:
+        """Return height and width of what ``gan`` generates, pixels."""
+        return self.band_size(gan.bands[0])
+
+    def gan_grid(self, gan: Gan) -> Size:
+        """Return the cells, down and across, of the grid that ``gan`` works on."""
+        (height, width), patch = self.gan_size(gan), self.patch(gan)
+        return height // patch, width // patch
 
     def patch(self, gan: Gan) -> int:
         """Return the pixels along a side of one cell of the grid that ``gan`` works on."""
@@ -263,17 +269,16 @@ class Chain:
             seen = {band: sub_images[band] for band in gan.seen}
             base = self.low(gan.level, seen, derive=gan.is_low)
             base = self.transform.low_beside(gan.bands[0], base)
-        grid = self.gan_side(gan) // self.patch(gan)
+        grid = self.gan_grid(gan)
         others = [sub_images[band] for band in self._others(gan)]
         planes = [on_grid(x, grid) for x in ([] if base is None else [base]) + others]
         return Condition(base, compressed(torch.cat(planes, dim=1)) if planes else None)
 
     def condition_channels(self, gan: Gan) -> int:
         """Return the number of channels of ``Condition.planes`` for ``gan``."""
-        grid = self.gan_side(gan) // self.patch(gan)
-        sides = [self.band_side(band) for band in self._others(gan)] + [self.gan_side(gan)] * self.plan.has_base(gan)
-        folds = (max(1, -(-side // grid)) for side in sides)
-        return self.settings.channels * sum(fold**2 for fold in folds)
+        grid = self.gan_grid(gan)
+        sizes = [self.band_size(band) for band in self._others(gan)] + [self.gan_size(gan)] * self.plan.has_base(gan)
+        return self.settings.channels * sum(_fold(size, grid) ** 2 for size in sizes)
 
     def _others(self, gan: Gan) -> list[Band]:
         return [band for band in gan.seen if band != Band(gan.level, "LL")]
@@ -293,14 +298,19 @@ _drawn = lru_cache(maxsize=2)(draw_noise)
 """All GANs of a process draw the same twice in a step: for it, and for the step that feedback is of."""
 
 
-def on_grid(x: Tensor, grid: int) -> Tensor:
-    """Return (B, C f^2, g, g) for ``x`` (B, C, h, h), with g = ``grid``.
+def on_grid(x: Tensor, grid: Size) -> Tensor:
+    """Return (B, C f^2, g, g') for ``x`` (B, C, h, w), with (g, g') = ``grid``.
 
-    That is space to depth where h > g (zero-padded to f g), and repetition where h < g.
+    That is space to depth where x is finer (zero-padded to f times the grid), and repetition where it is coarser.
     """
-    side = x.shape[-1]
-    if side < grid:
-        return functional.interpolate(x, size=(grid, grid), mode="nearest")
-    fold = -(-side // grid)
-    missing = fold * grid - side
-    return functional.pixel_unshuffle(functional.pad(x, (0, missing, 0, missing)) if missing else x, fold)
+    height, width = x.shape[-2:]
+    fold = _fold((height, width), grid)
+    if fold == 1:
+        return x if (height, width) == grid else functional.interpolate(x, size=grid, mode="nearest")
+    below, beside = fold * grid[0] - height, fold * grid[1] - width
+    return functional.pixel_unshuffle(functional.pad(x, (0, beside, 0, below)) if below or beside else x, fold)
+
+
+def _fold(size: Size, grid: Size) -> int:
+    """Return the pixels along a side of an image of ``size`` that share a cell of ``grid``: as few as cover it."""
+    return max(1, *(-(-pixels // cells) for pixels, cells in zip(size, grid, strict=True)))

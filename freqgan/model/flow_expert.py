@@ -71,7 +71,7 @@ def _build_pair(chain: Chain, gan: Gan, *, guided: bool) -> VelocityPair:
 def _build_network(chain: Chain, gan: Gan) -> VelocityNetwork:
     settings = chain.settings
     shape = VelocityShape(
-        side=chain.gan_side(gan),
+        size=chain.gan_size(gan),
         channels=settings.channels * len(gan.bands),
         base_channels=settings.channels if chain.plan.has_base(gan) else 0,
         condition_channels=chain.condition_channels(gan),
@@ -99,21 +99,20 @@ class FlowExpert:
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
-        """Channels and sides of the noise, which are those of the band: (C * bands, h, h)."""
-        side = self.chain.gan_side(self.gan)
-        return self.chain.settings.channels * len(self.gan.bands), side, side
+        """Channels, height and width of the noise, which are those of the band: (C * bands, h, w)."""
+        return self.chain.settings.channels * len(self.gan.bands), *self.chain.gan_size(self.gan)
 
     def rest(self, seed: int, step: int, batch: int) -> Tensor:
         """Return the numbers (B, D - n) of the noise beside the vector, a function of the arguments and the name."""
-        channels, side, _ = self.noise_shape
-        count = rest_length(channels, side, self.chain.settings.noise.dimensions)
+        channels, height, width = self.noise_shape
+        count = rest_length(channels, (height, width), self.chain.settings.noise.dimensions)
         rng = generator_for(seed, "rest of noise", self.gan.name, step)
         return torch.randn(batch, count, generator=rng).to(self.chain.device)
 
     def noise(self, vector: Tensor, rest: Tensor) -> Tensor:
         """Return the starting noise (B, C * bands, h, h) of vectors (B, n) and the rest (B, D - n)."""
-        channels, side, _ = self.noise_shape
-        return noise_image(vector, rest, channels, side)
+        channels, height, width = self.noise_shape
+        return noise_image(vector, rest, channels, (height, width))
 
     def numbers(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the vectors (B, n) and the rest (B, D - n) of starting noise (B, C * bands, h, h)."""

@@ -13,33 +13,35 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from freqgan.sizes import Size, area
 
-def noise_image(vector: Tensor, rest: Tensor, channels: int, side: int) -> Tensor:
-    """Return the starting noise (B, C, h, h) of vectors (B, n) and further numbers (B, D - n), D = C h h.
+
+def noise_image(vector: Tensor, rest: Tensor, channels: int, size: Size) -> Tensor:
+    """Return the starting noise (B, C, h, w) of vectors (B, n) and further numbers (B, D - n), D = C h w.
 
     Of a vector longer than D the first D numbers are taken, and ``rest`` has none.
     """
-    dimensions = channels * side**2
+    dimensions = channels * area(size)
     numbers = torch.cat([vector[:, :dimensions], rest], dim=1)
     coefficients = torch.empty_like(numbers)
-    coefficients[:, _order(channels, side).to(numbers.device)] = numbers
-    cosines = _cosines(side).to(numbers)
-    out: Tensor = cosines.mT @ coefficients.view(-1, channels, side, side) @ cosines
+    coefficients[:, _order(channels, size).to(numbers.device)] = numbers
+    down, across = (_cosines(side).to(numbers) for side in size)
+    out: Tensor = down.mT @ coefficients.view(-1, channels, *size) @ across
     return out
 
 
 def noise_numbers(image: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the vectors (B, n), n = ``length`` or C h h, and the further numbers of noise images (B, C, h, h)."""
-    channels, side = image.shape[1], image.shape[-1]
-    cosines = _cosines(side).to(image)
-    coefficients = (cosines @ image @ cosines.mT).flatten(1)
-    numbers = coefficients[:, _order(channels, side).to(image.device)]
+    """Return the vectors (B, n), n = ``length`` or C h w, and the further numbers of noise images (B, C, h, w)."""
+    channels, height, width = image.shape[1:]
+    down, across = (_cosines(side).to(image) for side in (height, width))
+    coefficients = (down @ image @ across.mT).flatten(1)
+    numbers = coefficients[:, _order(channels, (height, width)).to(image.device)]
     return numbers[:, :length], numbers[:, length:]
 
 
-def rest_length(channels: int, side: int, length: int) -> int:
-    """Return how many numbers a noise image (C, h, h) needs beside a vector of ``length`` numbers."""
-    return max(0, channels * side**2 - length)
+def rest_length(channels: int, size: Size, length: int) -> int:
+    """Return how many numbers a noise image (C, h, w), ``size``, needs beside a vector of ``length`` numbers."""
+    return max(0, channels * area(size) - length)
 
 
 @lru_cache(maxsize=32)
@@ -52,9 +54,13 @@ def _cosines(side: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _order(channels: int, side: int) -> Tensor:
-    """Return the places (D,) of coefficients (C, h, h) from the lowest frequency to the highest, channel by channel."""
-    rows, columns = torch.arange(side)[:, None], torch.arange(side)[None]
+def _order(channels: int, size: Size) -> Tensor:
+    """Return the places (D,) of coefficients (C, h, w) from the lowest frequency to the highest, channel by channel.
+
+    A frequency has as many periods a pixel down as across: rows and columns are counted in units of 1 / (h w).
+    """
+    height, width = size
+    rows, columns = torch.arange(height)[:, None] * width, torch.arange(width)[None] * height
     radius = (rows.square() + columns.square()).flatten()
     frequencies = torch.argsort(radius, stable=True)
-    return (frequencies[:, None] + torch.arange(channels)[None] * side**2).flatten()
+    return (frequencies[:, None] + torch.arange(channels)[None] * area(size)).flatten()

@@ -17,6 +17,7 @@ from freqgan.model.stage_names import FUSION_STAGE
 from freqgan.networks.generators import RootGenerator, root_shape
 from freqgan.networks.settings import NetworkSettings
 from freqgan.seeds import seeded
+from freqgan.sizes import Size
 
 
 class LinearBlend(nn.Module):
@@ -71,14 +72,14 @@ class FusionGenerator(nn.Module):
         self.low_dimensions = settings.fusion.low_dimensions(settings.noise.dimensions)
         self.low_band = Band(settings.levels, "LL")
         self.high_bands = [band for band in chain.transform.bands() if band.orientation != "LL"]
-        self.high_side = max(chain.band_side(band) for band in self.high_bands)
-        stage, size, channels = settings.image_stage, settings.image_size, settings.channels
+        self.high_size = max(chain.band_size(band) for band in self.high_bands)
+        stage, size, channels = settings.image_stage, settings.size, settings.channels
         high, own = settings.noise.dimensions - self.low_dimensions, settings.noise.dimensions
         self.image = _root(chain, "image", stage.generator, size, channels, own, attention=stage.attention)
-        low_side = chain.band_side(self.low_band)
-        self.low = _root(chain, "low", settings.coarse_generator, low_side, channels, self.low_dimensions)
+        low_size = chain.band_size(self.low_band)
+        self.low = _root(chain, "low", settings.coarse_generator, low_size, channels, self.low_dimensions)
         planes = channels * len(self.high_bands)
-        self.high = _root(chain, "high", settings.band_generator, self.high_side, planes, high)
+        self.high = _root(chain, "high", settings.band_generator, self.high_size, planes, high)
         self.blend = LinearBlend()
 
     def forward(self, noise: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,7 +104,7 @@ class FusionGenerator(nn.Module):
 
     def _summed(self, band: Band, x: Tensor) -> Tensor:
         """Return ``x`` (B, C, h', h') on the coarser grid of ``band``, (B, C, h, h)."""
-        cells = self.high_side // self.chain.band_side(band)
+        cells = self.high_size[0] // self.chain.band_size(band)[0]
         return functional.avg_pool2d(x, cells) * cells if cells > 1 else x
 
     def stacked_high(self, sub_images: SubImages) -> Tensor:
@@ -111,14 +112,14 @@ class FusionGenerator(nn.Module):
 
         Those of coarser levels are repeated on the grid of level 1.
         """
-        return torch.cat([on_grid(sub_images[band], self.high_side) for band in self.high_bands], dim=1)
+        return torch.cat([on_grid(sub_images[band], self.high_size) for band in self.high_bands], dim=1)
 
 
 def _root(
-    chain: Chain, part: str, sizes: NetworkSettings, side: int, channels: int, noise: int, *, attention: bool = False
+    chain: Chain, part: str, sizes: NetworkSettings, size: Size, channels: int, noise: int, *, attention: bool = False
 ) -> RootGenerator:
     """Return one of the generators, on the CPU, with weights drawn from (run seed, part)."""
     name = f"{FUSION_STAGE} {part}"
-    shape = root_shape(side, channels, noise, sizes, targets=chain.settings.target_layout, name=name)
+    shape = root_shape(size, channels, noise, sizes, targets=chain.settings.target_layout, name=name)
     with seeded(chain.settings.seed, "generator", name):
         return RootGenerator(shape, sizes, attention=attention)

@@ -21,7 +21,7 @@ def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
     """Return the generator of ``gan``, on the CPU, with weights drawn from (run seed, GAN)."""
     settings = chain.settings
     shape = GeneratorShape(
-        side=chain.gan_side(gan),
+        size=chain.gan_size(gan),
         patch=chain.patch(gan),
         channels=settings.channels * len(gan.bands),
         base_channels=settings.channels if chain.plan.has_base(gan) else 0,

@@ -23,6 +23,7 @@ from freqgan.model.companion_settings import (
 )
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
 from freqgan.setting_group import SettingGroup
+from freqgan.sizes import Size, size_text
 
 
 class FeatureMatchingSettings(SettingGroup):
@@ -97,19 +98,19 @@ class ImageStageSettings(SettingGroup):
         """Whether the companion is trained by D_o, and not by a loss of its own."""
         return is_adversarial(self.companion)
 
-    def check_companion(self, image_size: int) -> None:
-        """Raise InputError where the settings of the companion do not go with it, or with images of that side."""
+    def check_companion(self, size: Size) -> None:
+        """Raise InputError where the settings of the companion do not go with it, or with images of that size."""
         check_companion(self.companion)
         if self.pool != PoolSettings() and self.companion in COMPANIONS and self.companion not in POOLED:
             raise InputError(
                 f"image_stage.pool: the companion {self.companion} makes a sample in one pass and needs no pool: leave "
                 f"it out, or choose one of {', '.join(POOLED)}"
             )
-        if self.companion == "flow" and image_size % 2**self.glow.levels:
+        if self.companion == "flow" and any(side % 2**self.glow.levels for side in size):
+            parts = 2**self.glow.levels
             raise InputError(
-                f"image_stage.glow.levels: {self.glow.levels} halvings of image_size {image_size} are not whole "
-                f"({image_size / 2**self.glow.levels:g} pixels); give fewer levels, or a multiple of "
-                f"{2**self.glow.levels} pixels"
+                f"image_stage.glow.levels: {self.glow.levels} halvings of {size_text(size)} pixels are not whole "
+                f"({size[0] / parts:g} x {size[1] / parts:g}); give fewer levels, or multiples of {parts} pixels"
             )
         matching = self.flow_matching
         if self.companion == "flow_matching" and matching.solver == "heun" and matching.evaluations % 2:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
@@ -25,12 +25,14 @@ from freqgan.recipe.settings import (
     TeacherForcingSettings,
 )
 from freqgan.setting_group import SettingGroup
+from freqgan.sizes import Size, parse_size
 from freqgan.targets import TargetLayout
 
 if TYPE_CHECKING:  # settings are checked without torch
     from freqgan.transforms import BandTransform
 
 SMALLEST_SIDE = 4
+SMALLEST_IMAGE, LARGEST_IMAGE = 4, 4096
 
 
 class DiscriminatorSettings(NetworkSettings):
@@ -78,13 +80,28 @@ class FeedbackSettings(SettingGroup):
     )
 
 
+def _check_image_size(value: Any) -> int | str:
+    """Return a side for squares, "HEIGHTxWIDTH" for others; ValueError for no such thing."""
+    height, width = size = parse_size(value)
+    if not all(SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in size):
+        raise ValueError(f"{height} x {width} pixels; each side has to be {SMALLEST_IMAGE} to {LARGEST_IMAGE}")
+    return height if height == width else f"{height}x{width}"
+
+
+ImageSize = Annotated[int | str, BeforeValidator(_check_image_size)]
+
+
 class ModelSettings(SettingGroup):
     """Everything that decides the arithmetic of a training step."""
 
     seed: int = Field(
         0, ge=0, description="Decides every draw: noise, the order of images, crops, the start of the networks."
     )
-    image_size: int = Field(32, ge=4, le=4096, description="Side of the square training images, in pixels.")
+    image_size: ImageSize = Field(
+        32,
+        description="Size of the training images, in pixels: 64 for squares, or HEIGHTxWIDTH, such as 96x160; 4 to "
+        "4096 a side.",
+    )
     channels: Literal[1, 3] = Field(3, description="1 grey, 3 colour.")
     bit_depth: BitDepth = Field(
         8,
@@ -177,11 +194,11 @@ class ModelSettings(SettingGroup):
     def _combinations(self) -> ModelSettings:
         """Refuse what does not go together, with both numbers and the remedy."""
         self.band_layout()
-        fits = largest_levels(self.image_size)
+        fits, shorter = largest_levels(self.size), min(self.size)
         if self.levels > fits:
             raise InputError(
                 f"levels: {self.levels} is too deep for image_size {self.image_size}: the coarsest band would be "
-                f"{self.image_size / 2**self.levels:g} pixels wide and {SMALLEST_SIDE} is the least; "
+                f"{shorter / 2**self.levels:g} pixels wide and {SMALLEST_SIDE} is the least; "
                 f"the largest that fits is {fits}"
             )
         if self.system == "fusion":
@@ -286,9 +303,9 @@ class ModelSettings(SettingGroup):
             )
 
     def _check_packets(self) -> None:
-        layout, size = self.band_layout(), (self.image_size, self.image_size)
-        smallest = min(layout.bands(), key=lambda band: layout.band_size(size, band))
-        side = layout.band_size(size, smallest)[0]
+        layout = self.band_layout()
+        smallest = min(layout.bands(), key=lambda band: min(layout.band_size(self.size, band)))
+        side = min(layout.band_size(self.size, smallest))
         if side < SMALLEST_SIDE:
             raise InputError(
                 f"packets: {smallest} would be {side} pixels wide and {SMALLEST_SIDE} is the least; split level "
@@ -322,7 +339,7 @@ class ModelSettings(SettingGroup):
 
     def _check_companion(self) -> None:
         stage = self.image_stage
-        stage.check_companion(self.image_size)
+        stage.check_companion(self.size)
         self._check_feature_matching()
         if self.needs_pool and self.conditioning.kinds:
             kinds = ",".join(self.conditioning.kinds)
@@ -461,6 +478,11 @@ class ModelSettings(SettingGroup):
             return BandPlan(self.levels, ())
         return build_plan(self.band_layout(), self.plan, self.experts)
 
+    @property
+    def size(self) -> Size:
+        """Height and width of the images, in pixels."""
+        return parse_size(self.image_size)
+
     def band_layout(self) -> BandLayout:
         """Return which bands the transform of these settings has, and how large they are; it needs no torch."""
         return parse_layout(self.transform, self.levels, self.packets)
@@ -472,9 +494,9 @@ class ModelSettings(SettingGroup):
         return parse_transform(self.transform, self.levels, self.packets)
 
 
-def largest_levels(image_size: int) -> int:
-    """Return the most levels for which the coarsest band is at least 4 pixels wide (at least 1)."""
+def largest_levels(size: Size) -> int:
+    """Return the most levels for which the coarsest band is at least 4 pixels wide and high (at least 1)."""
     levels = 1
-    while image_size / 2 ** (levels + 1) >= SMALLEST_SIDE:
+    while min(size) / 2 ** (levels + 1) >= SMALLEST_SIDE:
         levels += 1
     return levels

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from freqgan.networks.settings import NetworkSettings
+from freqgan.sizes import Size
 
 SLOPE = 0.2
 SMALLEST_GRID = 8
@@ -136,20 +137,14 @@ class PatchStem(nn.Module):
         return functional.pixel_unshuffle(x, self.patch)
 
 
-def grid_patch(side: int, patch: int) -> int:
+def grid_patch(size: Size, patch: int) -> int:
     """Return the largest patch up to ``patch`` that leaves a whole grid of at least 8 cells a side, or 1.
 
-    ``side`` is that of the sub-images, pixels.
+    ``size`` is that of the sub-images, pixels.
 
     A network that works on patches (space to depth) sees further and costs less per pixel than one of the
     same width that works on pixels.
     """
-    return max(p for p in range(1, patch + 1) if p == 1 or (side % p == 0 and side // p >= SMALLEST_GRID))
-
-
-def halving_sides(side: int, smallest: int = 4) -> list[int]:
-    """Return sides from coarse to fine that end at ``side``: halved, rounded up, until at most ``smallest``."""
-    sides = [side]
-    while sides[0] > smallest:
-        sides.insert(0, -(-sides[0] // 2))
-    return sides
+    return max(
+        p for p in range(1, patch + 1) if p == 1 or all(side % p == 0 and side // p >= SMALLEST_GRID for side in size)
+    )

@@ -14,10 +14,10 @@ from freqgan.networks.blocks import (
     convolution,
     dense,
     grid_patch,
-    halving_sides,
 )
 from freqgan.networks.settings import NetworkSettings
 from freqgan.networks.target_embedding import target_embedding
+from freqgan.sizes import Size, area, halving_sizes
 from freqgan.targets import TargetLayout
 
 RESIDUAL_GAIN = 0.5
@@ -27,14 +27,14 @@ RESIDUAL_GAIN = 0.5
 class Discriminator(nn.Module):
     """(band, condition, deviation of the noise on the condition, label) -> one logit per sample.
 
-    Resolution halves by averaging down to 4x4; a target enters by projection (Miyato and Koyama
-    2018). ``emphasis`` applies asinh(3 h) to the band first: natural high bands have kurtosis 9-17,
-    after it about 3. It is invertible, so the discriminator loses nothing by it.
+    Resolution halves by averaging until the shorter side has at most 4 cells; a target enters by projection (Miyato
+    and Koyama 2018). ``emphasis`` applies asinh(3 h) to the band first: natural high bands have kurtosis 9-17, after
+    it about 3. It is invertible, so the discriminator loses nothing by it.
     """
 
     def __init__(
         self,
-        side: int,
+        size: Size,
         channels: int,
         condition_channels: int,
         targets: TargetLayout,
@@ -44,9 +44,9 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.emphasis = emphasis
-        self.patch = grid_patch(side, settings.patch)
-        sides = halving_sides(side // self.patch)[::-1]
-        widths = [settings.width] + [settings.coarse_width] * (len(sides) - 1)
+        self.patch = grid_patch(size, settings.patch)
+        sizes = halving_sizes((size[0] // self.patch, size[1] // self.patch))[::-1]
+        widths = [settings.width] + [settings.coarse_width] * (len(sizes) - 1)
         planes = condition_channels + 1 if condition_channels else 0
         self.pixels = PatchStem(channels, self.patch)
         self.stem = convolution(self.pixels.channels + planes, widths[0], 3)
@@ -58,7 +58,7 @@ class Discriminator(nn.Module):
             follow = convolution(width, widths[i + 1], 1) if i + 1 < len(widths) else nn.Identity()
             self.steps.append(nn.Sequential(*blocks, follow))
         features = widths[-1]
-        self.gather = dense(features * sides[-1] ** 2, features, gain=RECTIFIER_GAIN)
+        self.gather = dense(features * area(sizes[-1]), features, gain=RECTIFIER_GAIN)
         self.judge = dense(features, 1)
         # A random start would be a random score that the generator exploits for long.
         self.embed = target_embedding(targets, features, deviation=0.0)
@@ -69,8 +69,8 @@ class Discriminator(nn.Module):
         """Return logits (B,).
 
         Args:
-            band: (B, C, h, h).
-            condition: (B, K, g, g) with g = h / patch, or None.
+            band: (B, C, h, w).
+            condition: (B, K, h / patch, w / patch), or None.
             condition_noise: (B,) deviation of the noise on the condition.
             targets: (B,) int64 labels, or (B, K) packed; or None.
 

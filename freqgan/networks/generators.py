@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +20,11 @@ from freqgan.networks.blocks import (
     convolution,
     dense,
     grid_patch,
-    halving_sides,
 )
 from freqgan.networks.settings import NetworkSettings
 from freqgan.networks.target_embedding import target_embedding
 from freqgan.seeds import generator_for
+from freqgan.sizes import Size, area, halving_sizes
 from freqgan.targets import TargetLayout
 
 NOISE_MAPS = 4
@@ -37,10 +38,10 @@ ENLARGED_DEVIATION = 0.66
 class GeneratorShape:
     """What a generator must produce and from what: channels of its output, of its base, of its condition.
 
-    ``side`` is that of the output and the base, pixels; the condition has ``grid = side / patch`` cells a side.
+    ``size`` is that of the output and the base, pixels; the condition has ``grid = size / patch`` cells.
     """
 
-    side: int
+    size: Size
     patch: int
     channels: int
     base_channels: int
@@ -50,21 +51,21 @@ class GeneratorShape:
     name: str
 
     @property
-    def grid(self) -> int:
-        """Cells along a side of the network's own grid."""
-        return self.side // self.patch
+    def grid(self) -> Size:
+        """Cells of the network's own grid, down and across."""
+        return self.size[0] // self.patch, self.size[1] // self.patch
 
 
 def root_shape(
-    side: int, channels: int, noise: int, settings: NetworkSettings, *, targets: TargetLayout, name: str
+    size: Size, channels: int, noise: int, settings: NetworkSettings, *, targets: TargetLayout, name: str
 ) -> GeneratorShape:
-    """Return the shape of a generator of (B, ``channels``, side, side) that sees ``noise`` numbers and targets alone.
+    """Return the shape of a generator of (B, ``channels``, *``size``) that sees ``noise`` numbers and targets alone.
 
-    Its grid is the one of ``settings``, or the finest below that ``side`` can have.
+    Its grid is the one of ``settings``, or the finest below that ``size`` can have.
     """
     return GeneratorShape(
-        side=side,
-        patch=grid_patch(side, settings.patch),
+        size=size,
+        patch=grid_patch(size, settings.patch),
         channels=channels,
         base_channels=0,
         condition_channels=0,
@@ -79,16 +80,16 @@ def pooled(x: Tensor) -> Tensor:
     return functional.adaptive_avg_pool2d(x, POOLED_SIDE).flatten(1)
 
 
-def enlarged(x: Tensor, side: int) -> Tensor:
-    """Return ``x`` (B, C, h, h) resampled linearly to (B, C, side, side).
+def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return ``x`` (B, C, h, w) resampled linearly to ``size``, height and width.
 
     Repetition would leave its squares in the images.
     """
-    return functional.interpolate(x, size=(side, side), mode="bilinear")
+    return functional.interpolate(x, size=(size[0], size[1]), mode="bilinear")
 
 
 Planes = Tensor | None
-"""Sub-images stacked by channel (B, K, g, g); None for a generator that sees none."""
+"""Sub-images stacked by channel (B, K, g, g'); None for a generator that sees none."""
 
 
 class StyleNetwork(nn.Module):
@@ -119,7 +120,7 @@ class StyleNetwork(nn.Module):
 
 
 class RootGenerator(nn.Module):
-    """noise -> (B, C, h, h), upsampling by residual blocks from 4x4 (or less, for smaller bands).
+    """noise -> (B, C, h, w), upsampling by residual blocks from 4x4 (or less, for smaller bands).
 
     A condition, where the plan gives one to a band that has no base, enters on the network's own grid.
     ``attention`` adds max-attention at the finest resolution of at most 16 pixels.
@@ -127,19 +128,21 @@ class RootGenerator(nn.Module):
 
     def __init__(self, shape: GeneratorShape, settings: NetworkSettings, *, attention: bool = False) -> None:
         super().__init__()
-        self.sides = halving_sides(shape.grid)
-        widths = [settings.coarse_width] * (len(self.sides) - 1) + [settings.width]
+        self.sizes = halving_sizes(shape.grid)
+        widths = [settings.coarse_width] * (len(self.sizes) - 1) + [settings.width]
         style = settings.coarse_width
         self.style = StyleNetwork(shape.noise, 1, shape.targets, style)
-        gain = 1 / ENLARGED_DEVIATION if len(self.sides) > 1 else 1.0
-        self.start = dense(style, widths[0] * self.sides[0] ** 2, gain=gain)
+        gain = 1 / ENLARGED_DEVIATION if len(self.sizes) > 1 else 1.0
+        self.start = dense(style, widths[0] * area(self.sizes[0]), gain=gain)
         self.steps = nn.ModuleList()
         self.shortcuts = nn.ModuleList()
         for i, width in enumerate(widths):
             count = settings.blocks if i == len(widths) - 1 else 1
             self.steps.append(StyledBlocks(count, width, settings, style))
             self.shortcuts.append(convolution(widths[max(i - 1, 0)], width, 1) if i else nn.Identity())
-        attended = max(i for i, side in enumerate(self.sides) if side <= ATTENTION_SIDE or i == 0) if attention else -1
+        attended = (
+            max(i for i, size in enumerate(self.sizes) if max(size) <= ATTENTION_SIDE or i == 0) if attention else -1
+        )
         self.attention = nn.ModuleList(
             MaxAttention(w) if i == attended else nn.Identity() for i, w in enumerate(widths)
         )
@@ -150,21 +153,21 @@ class RootGenerator(nn.Module):
     def forward(
         self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, targets: Tensor | None
     ) -> Tensor:
-        """Return the band (B, C, h, h) in units of the normalised band.
+        """Return the band (B, C, h, w) in units of the normalised band.
 
         Args:
             noise: (B, n).
-            condition: (B, K, g, g), or None.
+            condition: (B, K, g, g'), or None.
             base: None: there is no low band to start from.
             condition_noise: (B,) deviation of the noise on the condition.
             targets: (B,) int64 labels, or (B, K) packed; or None.
 
         """
         style = self.style(noise, condition_noise[:, None], targets)
-        x = self.start(style).unflatten(1, (-1, self.sides[0], self.sides[0]))
+        x = self.start(style).unflatten(1, (-1, *self.sizes[0]))
         for i, (blocks, shortcut) in enumerate(zip(self.steps, self.shortcuts, strict=True)):
             if i:
-                x = shortcut(enlarged(x, self.sides[i]))
+                x = shortcut(enlarged(x, self.sizes[i]))
             if i == len(self.steps) - 1 and self.condition is not None and condition is not None:
                 x = x + self.condition(condition)
             x = blocks(x, style)
@@ -207,12 +210,12 @@ class ConditionalGenerator(nn.Module):
     def forward(
         self, noise: Tensor, condition: Planes, base: Planes, condition_noise: Tensor, targets: Tensor | None
     ) -> Tensor:
-        """Return the band (B, C', h, h) in units of the normalised band.
+        """Return the band (B, C', h, w) in units of the normalised band.
 
         Args:
             noise: (B, n).
-            condition: planes (B, K, g, g).
-            base: (B, C, h, h), the low band that it starts from.
+            condition: planes (B, K, g, g').
+            base: (B, C, h, w), the low band that it starts from.
             condition_noise: (B,) deviation of the noise on the condition.
             targets: (B,) int64 labels, or (B, K) packed; or None.
 
@@ -223,7 +226,7 @@ class ConditionalGenerator(nn.Module):
         maps = torch.einsum("bn,nmhw->bmhw", noise, self.noise_maps)
         x = self.enter(self.stem(torch.cat([condition, maps], dim=1)), style)
         coarse = self.middle(self.down(functional.avg_pool2d(x, 2, ceil_mode=True)), style)
-        x = x + self.up(enlarged(coarse, x.shape[-1]))
+        x = x + self.up(enlarged(coarse, x.shape[-2:]))
         x = self.blocks(x, style)
         linear = base if self.skip is None else self.skip(base)
         out: Tensor = linear + self.head(x)
@@ -231,8 +234,8 @@ class ConditionalGenerator(nn.Module):
 
 
 def _projection(shape: GeneratorShape) -> Tensor:
-    """Return (n, M, g, g): for each map and cell a unit vector of R^n, a function of the GAN's name alone."""
-    size = (shape.noise, NOISE_MAPS, shape.grid, shape.grid)
+    """Return (n, M, g, g'): for each map and cell a unit vector of R^n, a function of the GAN's name alone."""
+    size = (shape.noise, NOISE_MAPS, *shape.grid)
     directions = torch.randn(size, generator=generator_for("noise maps", shape.name), dtype=torch.float64)
     unit: Tensor = directions / torch.linalg.vector_norm(directions, dim=0, keepdim=True)
     return unit.float()

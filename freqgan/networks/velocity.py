@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freqgan.networks.blocks import compressed, convolution, dense, halving_sides
+from freqgan.networks.blocks import compressed, convolution, dense
 from freqgan.networks.generators import POOLED_SIDE, enlarged, pooled
 from freqgan.networks.settings import VelocityNetworkSettings
 from freqgan.networks.target_embedding import EMBEDDING_DEVIATION, hidden_targets, target_embedding
+from freqgan.sizes import Size, area, halving_sizes
 from freqgan.targets import TargetLayout
 
 FREQUENCIES = 16
@@ -32,9 +33,9 @@ SILU_GAIN = 1.68
 
 @dataclass(frozen=True)
 class VelocityShape:
-    """What a velocity network works on: sides in pixels, numbers of channels, and its targets."""
+    """What a velocity network works on: height and width in pixels, numbers of channels, and its targets."""
 
-    side: int
+    size: Size
     channels: int
     base_channels: int
     condition_channels: int
@@ -45,8 +46,8 @@ class VelocityCondition(NamedTuple):
     """What a velocity depends on beside the noisy band and the time.
 
     Attributes:
-        base: (B, C, h, h), the low band that the band belongs to, or None.
-        planes: (B, K, g, g), all that the expert sees on its own grid, or None.
+        base: (B, C, h, w), the low band that the band belongs to, or None.
+        planes: (B, K, g, g'), all that the expert sees on its own grid, or None.
         pooled: (B, 16 C) of the whole low band, where ``base`` is a crop of it; None where it is whole.
         strength: (B,) deviation of the noise on the condition.
         targets: (B,) int64 labels, or (B, K) packed; None for a model without.
@@ -129,8 +130,9 @@ class VelocityNetwork(nn.Module):
     def __init__(self, shape: VelocityShape, settings: VelocityNetworkSettings) -> None:
         super().__init__()
         self.shape, self.patch = shape, settings.patch
-        self.sides = halving_sides(-(-shape.side // settings.patch))[::-1]
-        widths = [settings.width] + [settings.coarse_width] * (len(self.sides) - 1)
+        height, width = shape.size
+        self.sizes = halving_sizes((-(-height // settings.patch), -(-width // settings.patch)))[::-1]
+        widths = [settings.width] + [settings.coarse_width] * (len(self.sizes) - 1)
         style = settings.coarse_width
         features = 2 * FREQUENCIES + 1 + shape.base_channels * POOLED_SIDE**2
         self.register_buffer("frequencies", torch.logspace(0, 2, FREQUENCIES), persistent=False)
@@ -141,7 +143,7 @@ class VelocityNetwork(nn.Module):
         self.style_second = dense(style, style, gain=SILU_GAIN)
         self.stem = convolution(shape.channels * self.patch**2 + shape.condition_channels, widths[0], 3)
         count = settings.blocks
-        heads = [settings.heads if side <= settings.attention_side else 0 for side in self.sides]
+        heads = [settings.heads if area(size) <= settings.attention_side**2 else 0 for size in self.sizes]
         finer = list(zip(widths[:-1], heads[:-1], strict=True))
         self.down = nn.ModuleList(ModulatedBlocks(count, width, style, n) for width, n in finer)
         self.shrink = nn.ModuleList(convolution(a, b, 1) for a, b in pairwise(widths))
@@ -151,14 +153,14 @@ class VelocityNetwork(nn.Module):
         self.head = convolution(widths[0], shape.channels * self.patch**2, 3, gain=0)
 
     def forward(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
-        """Return velocities (B, C, h, h) at noisy bands ``x`` (B, C, h, h) at ``time`` (B,), from 0 (data) to 1."""
+        """Return velocities (B, C, h, w) at noisy bands ``x`` (B, C, h, w) at ``time`` (B,), from 0 (data) to 1."""
         variance = ((1 - time).square() + time.square())[:, None, None, None]
         linear = (2 * time - 1)[:, None, None, None] / variance * x
         scale = variance.rsqrt()
         return linear + scale * self.residual(x * scale, time, condition).float()
 
     def residual(self, x: Tensor, time: Tensor, condition: VelocityCondition) -> Tensor:
-        """Return what the blocks alone predict (B, C, h, h) at ``x`` (B, C, h, h), of unit variance, and times (B,)."""
+        """Return what the blocks alone predict (B, C, h, w) at ``x`` (B, C, h, w), of unit variance, and times (B,)."""
         style = self._style(time, condition)
         height, width = x.shape[-2:]
         x = self._folded(x)
@@ -172,14 +174,14 @@ class VelocityNetwork(nn.Module):
             x = shrink(functional.avg_pool2d(x, 2, ceil_mode=True))
         x = self.middle(x, style)
         for blocks, grow, skip in zip(reversed(self.up), reversed(self.grow), reversed(skips), strict=True):
-            x = blocks(skip + enlarged(grow(x), skip.shape[-1]), style)
+            x = blocks(skip + enlarged(grow(x), skip.shape[-2:]), style)
         out: Tensor = functional.pixel_shuffle(self.head(functional.silu(x)), self.patch)
         return out[..., :height, :width]
 
     def _folded(self, x: Tensor) -> Tensor:
-        """Return ``x`` (B, C, h, h) with patches of pixels as channels, zero-padded to whole ones."""
-        missing = -x.shape[-1] % self.patch
-        padded = functional.pad(x, (0, missing, 0, missing)) if missing else x
+        """Return ``x`` (B, C, h, w) with patches of pixels as channels, zero-padded to whole ones."""
+        below, beside = (-side % self.patch for side in x.shape[-2:])
+        padded = functional.pad(x, (0, beside, 0, below)) if below or beside else x
         return functional.pixel_unshuffle(padded, self.patch)
 
     def _style(self, time: Tensor, condition: VelocityCondition) -> Tensor:

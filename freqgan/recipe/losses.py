@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from freqgan.recipe.settings import LossKind
+from freqgan.sizes import Size, area
 
 REFERENCE_SIDE = 32
 """The side of a band, in pixels, at which ``gamma`` acts as it is written in the settings."""
@@ -66,12 +67,12 @@ def noise_penalty(logits: Tensor, moved_logits: Tensor, deviation: float) -> Ten
     return ((moved_logits.float() - logits.float()) / deviation).square().mean()
 
 
-def penalty_strength(gamma: float, side: int) -> float:
-    """Return ``gamma`` for a band of ``side`` x ``side`` pixels: gamma * side^2 / 32^2.
+def penalty_strength(gamma: float, size: Size) -> float:
+    """Return ``gamma`` for a band of h x w = ``size`` pixels: gamma * h w / 32^2.
 
     The squared gradient of a discriminator falls with the number of pixels it is spread over.
     """
-    return gamma * (side / REFERENCE_SIDE) ** 2
+    return gamma * (area(size) / REFERENCE_SIDE**2)
 
 
 def _paired(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ class BandGan:
             build_band_generator(chain, gan).to(chain.device),
             self._build_discriminator().to(chain.device),
             chain.settings,
-            chain.gan_side(gan),
+            chain.gan_size(gan),
             replica=replica,
             capture=self.capture,
         )
@@ -133,7 +133,7 @@ class BandGan:
         chain, gan, settings = self.chain, self.gan, self.settings
         with seeded(settings.seed, "discriminator", gan.name):
             return Discriminator(
-                chain.gan_side(gan),
+                chain.gan_size(gan),
                 settings.channels * len(gan.bands),
                 condition_channels=chain.condition_channels(gan) if self.conditional else 0,
                 targets=settings.target_layout,
@@ -219,8 +219,8 @@ class BandGan:
         """Return ``bands`` and zeros for those that this GAN sees besides."""
         rows = self.replica.rows(batch)
         shape = (rows.stop - rows.start, self.settings.channels)
-        sides = {band: self.chain.band_side(band) for band in self.gan.seen if band not in bands}
-        return bands | {b: torch.zeros(*shape, side, side, device=self.chain.device) for b, side in sides.items()}
+        sizes = {band: self.chain.band_size(band) for band in self.gan.seen if band not in bands}
+        return bands | {b: torch.zeros(*shape, *size, device=self.chain.device) for b, size in sizes.items()}
 
     def _generator_input(self, step: int, targets: Tensor, bands: SubImages) -> GeneratorInput:
         """Return the noise of ``step`` and the condition of the chain's own ``bands``, which has no noise on it."""

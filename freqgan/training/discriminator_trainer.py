@@ -15,6 +15,7 @@ from freqgan.recipe.schedules import cosine
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients
 from freqgan.seeds import generator_for, seeded
+from freqgan.sizes import Size
 from freqgan.tensor_dicts import State, add_prefix, strip_prefix, tensors_of
 from freqgan.training.adam import ScheduledAdam
 from freqgan.training.updates import Gradients, StepUpdates
@@ -59,7 +60,7 @@ class DiscriminatorTrainer:
         name: of the band GAN or stage, for messages and seeds.
         discriminator: already on its device, called as ``discriminator(samples, condition, condition_noise, targets)``.
         settings: losses, schedules and the batch size.
-        side: of the samples, pixels; the penalties scale with its square.
+        size: of the samples, pixels; the penalties scale with their number.
         replica: whose rows of every batch it is trained on.
         capture: captures the computation of gradients to replay it, if given.
 
@@ -70,11 +71,11 @@ class DiscriminatorTrainer:
         name: str,
         discriminator: nn.Module,
         settings: ModelSettings,
-        side: int,
+        size: Size,
         replica: ReplicaContext = SINGLE,
         capture: GraphCapture | None = None,
     ) -> None:
-        self.name, self.settings, self.side, self.replica = name, settings, side, replica
+        self.name, self.settings, self.size, self.replica = name, settings, size, replica
         with seeded(settings.seed, "spectral norm", name):  # its power iterations begin with a random vector
             normed = with_spectral_norm(discriminator) if settings.loss.kind == "hinge" else discriminator
         self.discriminator = to_channels_last(normed)
@@ -149,7 +150,7 @@ class DiscriminatorTrainer:
         """Return the strength of the penalties at ``step``, for samples of this size."""
         loss = self.settings.loss
         gamma = cosine(loss.gamma, loss.gamma_final, step * self.settings.batch, self.settings.images)
-        return penalty_strength(gamma, self.side)
+        return penalty_strength(gamma, self.size)
 
     def scale_rate(self, scale: float) -> None:
         """Multiply the learning rate of the settings by ``scale`` from now on."""

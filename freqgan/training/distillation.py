@@ -78,7 +78,7 @@ class Distillation:
             generator,
             self._build_discriminator().to(chain.device),
             chain.settings,
-            chain.gan_side(gan),
+            chain.gan_size(gan),
             multipliers={name: rate for name, _ in generator.named_parameters()},
             replica=replica,
         )
@@ -101,7 +101,7 @@ class Distillation:
         channels, patch = settings.channels * len(gan.bands), chain.patch(gan)
         with seeded(settings.seed, "discriminator", gan.name):
             return Discriminator(
-                chain.gan_side(gan),
+                chain.gan_size(gan),
                 channels,
                 condition_channels=chain.condition_channels(gan) + channels * patch**2,
                 targets=settings.target_layout,
@@ -189,7 +189,7 @@ class Distillation:
 
     def _pair(self, inputs: SampleInput, sample: Tensor) -> DiscriminatorInput:
         """Return ``sample`` (B, C * bands, h, h) beside what it was made from, noise and condition."""
-        noise = on_grid(inputs.noise, self.chain.gan_side(self.gan) // self.chain.patch(self.gan))
+        noise = on_grid(inputs.noise, self.chain.gan_grid(self.gan))
         planes = noise if inputs.condition.planes is None else torch.cat([noise, inputs.condition.planes], dim=1)
         return DiscriminatorInput(sample, planes, inputs.strength, inputs.targets)
 

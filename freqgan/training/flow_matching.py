@@ -31,6 +31,7 @@ from freqgan.networks.velocity import VelocityCondition
 from freqgan.recipe.weight_average import average_decay, update_average
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.seeds import generator_for
+from freqgan.sizes import Size
 from freqgan.tensor_dicts import State, add_prefix, strip_prefix, tensors_of
 from freqgan.training.adam import ScheduledAdam
 from freqgan.training.conditions import generated_bands, noisy_bands
@@ -79,7 +80,7 @@ class FlowMatching:
         self.expert = FlowExpert(chain, gan, self.average)
         self.gives_output = gan.name in stages_with_output(settings)
         side = flow.crop.get(gan.level, 0)
-        self.crop = side if 0 < side < chain.gan_side(gan) else 0
+        self.crop = side if 0 < side < max(chain.gan_size(gan)) else 0
 
     @property
     def settings(self) -> ModelSettings:
@@ -156,16 +157,17 @@ class FlowMatching:
     ) -> tuple[Tensor, VelocityCondition, FlowDraws]:
         """Return a random crop of every sample, the same of band, noise and condition, on whole cells of the grid."""
         patch = self.chain.patch(self.gan)
-        cells, grid = max(1, self.crop // patch), self.chain.gan_side(self.gan) // patch
+        grid, cells = self.chain.gan_grid(self.gan), max(1, self.crop // patch)
+        rows, columns = (min(cells, side) for side in grid)
         rng = generator_for(self.settings.seed, "crop", self.name, step)
-        corners = torch.randint(grid - min(cells, grid) + 1, (batch, 2), generator=rng)
+        corners = _corners((grid[0] - rows + 1, grid[1] - columns + 1), batch, rng)
         places = corners[self.replica.rows(batch)].tolist()
 
         def cut(x: Tensor, unit: int) -> Tensor:
-            side = cells * unit
+            height, width = rows * unit, columns * unit
             return torch.stack(
                 [
-                    image[:, y * unit : y * unit + side, x0 * unit : x0 * unit + side]
+                    image[:, y * unit : y * unit + height, x0 * unit : x0 * unit + width]
                     for image, (y, x0) in zip(x, places, strict=True)
                 ]
             )
@@ -235,3 +237,10 @@ class FlowMatching:
         self.average.load_state_dict(strip_prefix(AVERAGE, state))
         moments = tensors_of(strip_prefix("generator_adam", state))
         self.adam.load(moments, updates=int(state["generator_updates"]))
+
+
+def _corners(places: Size, batch: int, rng: torch.Generator) -> Tensor:
+    """Return places (B, 2), down and across, each below its number in ``places``."""
+    if places[0] == places[1]:
+        return torch.randint(places[0], (batch, 2), generator=rng)
+    return torch.stack([torch.randint(count, (batch,), generator=rng) for count in places], dim=1)

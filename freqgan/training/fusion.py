@@ -20,6 +20,7 @@ from freqgan.recipe.health import deviations
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.runtime.graph_capture import GraphCapture, capture_gradients, capture_values
 from freqgan.seeds import generator_for, seeded
+from freqgan.sizes import Size
 from freqgan.tensor_dicts import State, add_prefix, strip_prefix
 from freqgan.training.discriminator_trainer import (
     DiscriminatorInput,
@@ -85,30 +86,30 @@ class FusionStage:
         settings = chain.settings
         generator = FusionGenerator(chain).to(chain.device)
         rate = settings.fusion.lambda_learning_rate / settings.optimiser.learning_rate
-        image = self._build_discriminator("image", settings.image_stage.discriminator, settings.image_size)
+        image = self._build_discriminator("image", settings.image_stage.discriminator, settings.size)
         self.trainer = GanTrainer(
             FUSION_STAGE,
             generator,
             image,
             settings,
-            settings.image_size,
+            settings.size,
             multipliers={"blend.weight": rate},
             replica=replica,
             capture=self.capture,
         )
         planes = len(generator.high_bands)
         self.band_trainers = {
-            LOW: self._build_trainer(LOW, settings.coarse_discriminator, chain.band_side(generator.low_band)),
-            HIGH: self._build_trainer(HIGH, settings.band_discriminator, generator.high_side, planes),
+            LOW: self._build_trainer(LOW, settings.coarse_discriminator, chain.band_size(generator.low_band)),
+            HIGH: self._build_trainer(HIGH, settings.band_discriminator, generator.high_size, planes),
         }
         self._make_samples = capture_values(self._compute_samples, self.capture)
         self._generator_gradients = capture_gradients(self._compute_generator_gradients, self.capture)
 
-    def _build_discriminator(self, part: str, sizes: NetworkSettings, side: int, bands: int = 1) -> Discriminator:
+    def _build_discriminator(self, part: str, sizes: NetworkSettings, size: Size, bands: int = 1) -> Discriminator:
         settings = self.settings
         with seeded(settings.seed, "discriminator", f"{FUSION_STAGE} {part}"):
             network = Discriminator(
-                side,
+                size,
                 settings.channels * bands,
                 condition_channels=0,
                 targets=settings.target_layout,
@@ -117,10 +118,10 @@ class FusionStage:
             )
         return network.to(self.chain.device)
 
-    def _build_trainer(self, part: str, sizes: NetworkSettings, side: int, bands: int = 1) -> DiscriminatorTrainer:
-        network = self._build_discriminator(part, sizes, side, bands)
+    def _build_trainer(self, part: str, sizes: NetworkSettings, size: Size, bands: int = 1) -> DiscriminatorTrainer:
+        network = self._build_discriminator(part, sizes, size, bands)
         name = f"{FUSION_STAGE} {part}"
-        return DiscriminatorTrainer(name, network, self.settings, side, self.replica, self.capture)
+        return DiscriminatorTrainer(name, network, self.settings, size, self.replica, self.capture)
 
     @property
     def settings(self) -> ModelSettings:

@@ -16,6 +16,7 @@ from freqgan.model.settings import ModelSettings
 from freqgan.recipe.weight_average import average_decay, update_average
 from freqgan.runtime.data_parallel import SINGLE, ReplicaContext
 from freqgan.runtime.graph_capture import GraphCapture
+from freqgan.sizes import Size
 from freqgan.tensor_dicts import State, add_prefix, strip_prefix, tensors_of
 from freqgan.training.adam import ScheduledAdam
 from freqgan.training.discriminator_trainer import (
@@ -35,7 +36,7 @@ class GanTrainer:
         generator: already on its device.
         discriminator: already on its device; see :class:`DiscriminatorTrainer`.
         settings: losses, schedules and the batch size.
-        side: of the samples, pixels.
+        size: of the samples, pixels.
         multipliers: learning rates of parameters of the generator relative to the settings', by name.
         replica: whose rows of every batch it is trained on.
         capture: captures computations to replay them, if given.
@@ -48,13 +49,13 @@ class GanTrainer:
         generator: nn.Module,
         discriminator: nn.Module,
         settings: ModelSettings,
-        side: int,
+        size: Size,
         multipliers: Mapping[str, float] | None = None,
         replica: ReplicaContext = SINGLE,
         capture: GraphCapture | None = None,
     ) -> None:
         self.name, self.settings = name, settings
-        self.discriminator_trainer = DiscriminatorTrainer(name, discriminator, settings, side, replica, capture)
+        self.discriminator_trainer = DiscriminatorTrainer(name, discriminator, settings, size, replica, capture)
         self.generator = to_channels_last(generator)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.generator_adam = ScheduledAdam(

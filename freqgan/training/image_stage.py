@@ -130,7 +130,7 @@ class ImageStage:
             self._build_generator().to(chain.device),
             self._build_discriminator(IMAGE_STAGE),
             settings,
-            settings.image_size,
+            settings.size,
             multipliers={"blend.logits": blend_rate},
             capture=capture,
         )
@@ -150,7 +150,7 @@ class ImageStage:
         settings = self.settings
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(
-                settings.image_size,
+                settings.size,
                 settings.channels,
                 condition_channels=0,
                 targets=settings.target_layout,
@@ -161,7 +161,7 @@ class ImageStage:
 
     def _build_solo_trainer(self) -> DiscriminatorTrainer:
         network = self._build_discriminator(SOLO)
-        return DiscriminatorTrainer(SOLO, network, self.settings, self.settings.image_size, capture=self.capture)
+        return DiscriminatorTrainer(SOLO, network, self.settings, self.settings.size, capture=self.capture)
 
     @property
     def settings(self) -> ModelSettings:

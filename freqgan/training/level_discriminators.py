@@ -32,17 +32,17 @@ class LevelDiscriminators:
 
     def _trainer(self, level: int) -> DiscriminatorTrainer:
         settings, name = self.chain.settings, f"reconstruction {level}"
-        side = self.chain.band_side(level - 1)
+        size = self.chain.band_size(level - 1)
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(
-                side,
+                size,
                 settings.channels,
                 condition_channels=0,
                 targets=settings.target_layout,
                 settings=settings.feedback.discriminator,
                 emphasis=False,
             )
-        return DiscriminatorTrainer(name, network.to(self.chain.device), settings, side, capture=self._capture)
+        return DiscriminatorTrainer(name, network.to(self.chain.device), settings, size, capture=self._capture)
 
     def reals(self, sub_images: SubImages) -> LevelImages:
         """Return the real samples of each level, the low band (B, C, h, h) of the level below.

@@ -77,7 +77,7 @@ def export(request: ExportRequest, note: Callable[[str], None]) -> list[str]:
     if request.program:
         files[PROGRAM] = _program(model)
     images = to_pixels(model.sample(0, BLOCK).images).numpy()
-    files[SAMPLES] = encode_png(tile(images, scale=max(1, GRID_SIDE // images.shape[-1])))
+    files[SAMPLES] = encode_png(tile(images, scale=max(1, GRID_SIDE // max(images.shape[-2:]))))
     facts = CardFacts(
         folder=request.out.rstrip("/").rpartition("/")[2] or "model",
         license=request.license,

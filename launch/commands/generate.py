@@ -68,7 +68,7 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
 def write_grid(folder: Folder, batches: Sequence[Pixels]) -> None:
     """Write the first 64 of images (B, C, N, N) as one picture, small ones enlarged."""
     pixels = np.concatenate(batches)[:GRID_COUNT]
-    folder.write(GRID, encode_png(tile(pixels, scale=max(1, GRID_SIDE // pixels.shape[-1]))))
+    folder.write(GRID, encode_png(tile(pixels, scale=max(1, GRID_SIDE // max(pixels.shape[-2:])))))
 
 
 def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, first: int, count: int) -> Draws:

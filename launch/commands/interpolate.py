@@ -38,7 +38,7 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
     images = torch.cat([model.draw(way.rows(slice(i, i + BLOCK))).images for i in range(0, frames, BLOCK)])
     for number, pixels in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
         folder.write(f"{number:05d}.png", encode_png(to_image(pixels)))
-    scale = max(1, STRIP_SIDE // images.shape[-1])
+    scale = max(1, STRIP_SIDE // max(images.shape[-2:]))
     folder.write(STRIP, encode_png(tile(to_pixels(images).numpy(), frames, scale=scale)))
     for name, kind in ((GIF, "GIF"), (WEBP, "WEBP")):
         folder.write(name, animation(images, kind))
@@ -53,7 +53,7 @@ def _end(model: Synthesiser, seed: int, parts: TargetParts | None, truncation: f
 def animation(images: Tensor, kind: str) -> bytes:
     """Return images (B, C, N, N) in [-1, 1] one after the other, there and back, as a GIF or WEBP that repeats."""
     pixels = to_pixels(images).numpy()
-    scale = max(1, SCALE_TO // images.shape[-1])
+    scale = max(1, SCALE_TO // max(images.shape[-2:]))
     there = [to_image(one, scale) for one in pixels]
     pictures = [*there, *there[-2:0:-1]]
     if kind == "GIF":  # one palette of each picture's own, without the speckles of error diffusion

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
+from cluster.data.image_files import width_by_height
 from cluster.imaging.low_images import LowImage, check_level, detail_draws, image_tensor, read_low_image
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of
@@ -20,6 +22,7 @@ from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import to_pixels
+from freqgan.sizes import Size
 from launch.console.text import images_text
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 
@@ -63,17 +66,17 @@ def super_resolve_command(
             for block in (sources[i : i + BLOCK] for i in range(0, len(sources), BLOCK))
         ]
     )
-    bicubic = torch.cat([_bicubic(source.low, settings.image_size) for source in sources])
+    bicubic = torch.cat([_bicubic(source.low, settings.size) for source in sources])
     names = picture_names(images)
     for name, pixels in zip(names, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
         folder.write(f"{name}.png", encode_png(to_image(pixels)))
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
     lines = [
-        f"{images_text(len(sources))} of {settings.image_size} x {settings.image_size} pixels in {folder.url}",
+        f"{images_text(len(sources))} of {width_by_height(settings.size)} pixels in {folder.url}",
         f"low band of the output against the input: largest difference {float(deviation):.2g} of a range of 2",
     ]
     lines += _comparison(sources, enlarged, bicubic)
-    write_side_by_side(folder, _columns(sources, enlarged, bicubic, settings.image_size))
+    write_side_by_side(folder, _columns(sources, enlarged, bicubic, settings.size))
     return lines
 
 
@@ -82,9 +85,9 @@ def _read(url: str, synthesiser: Synthesiser, level: int) -> LowImage:
     return read_low_image(folder.read(name), url, synthesiser, level)
 
 
-def _bicubic(low: Tensor, side: int) -> Tensor:
-    """Return bicubic enlargements (B, C, side, side) by Pillow, as people make them: from 8 bits."""
-    images = [to_image(pixels).resize((side, side), Image.Resampling.BICUBIC) for pixels in to_pixels(low).numpy()]
+def _bicubic(low: Tensor, size: Size) -> Tensor:
+    """Return bicubic enlargements (B, C, h, w), ``size``, by Pillow, as people make them: from 8 bits."""
+    images = [to_image(pixels).resize(size[::-1], Image.Resampling.BICUBIC) for pixels in to_pixels(low).numpy()]
     rows = [np.asarray(image).transpose(2, 0, 1)[: low.shape[1]] for image in images]
     return torch.cat([image_tensor(row) for row in rows])
 
@@ -95,10 +98,8 @@ def _comparison(sources: Sequence[LowImage], enlarged: Tensor, bicubic: Tensor) 
         return []
     truth = torch.cat([source.truth for source in sources if source.truth is not None])
     ours, theirs = enlarged[with_truth], bicubic[with_truth]
-    small = sources[0].low.shape[-1]
-    lines = [
-        f"larger than {small} x {small}, so reduced to that first and then compared: {images_text(len(with_truth))}"
-    ]
+    small = width_by_height(sources[0].low.shape[-2:])
+    lines = [f"larger than {small}, so reduced to that first and then compared: {images_text(len(with_truth))}"]
     lines += [f"PSNR against the originals: {_psnr(ours, truth):.2f} dB, bicubic {_psnr(theirs, truth):.2f} dB"]
     if len(with_truth) >= FEWEST:
         real = to_pixels(truth)
@@ -115,10 +116,10 @@ def _psnr(images: Tensor, truth: Tensor) -> float:
     return float((10 * torch.log10(255.0**2 / errors.clamp(min=1e-9))).mean())
 
 
-def _columns(sources: Sequence[LowImage], enlarged: Tensor, bicubic: Tensor, side: int) -> dict[str, Tensor]:
+def _columns(sources: Sequence[LowImage], enlarged: Tensor, bicubic: Tensor, size: Size) -> dict[str, Tensor]:
     """Return columns: input in blocks of pixels, bicubic, ours and, where all are known, the originals."""
     lows = torch.cat([source.low for source in sources])
-    blocks = lows.repeat_interleave(side // lows.shape[-1], 2).repeat_interleave(side // lows.shape[-1], 3)
+    blocks = functional.interpolate(lows, size=size, mode="nearest")
     columns = {"input": blocks, "bicubic": bicubic, "super-resolved": enlarged}
     truths = [source.truth for source in sources if source.truth is not None]
     return columns | {"original": torch.cat(truths)} if len(truths) == len(sources) else columns

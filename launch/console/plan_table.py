@@ -61,12 +61,12 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
     chain = Chain(settings, BandStatistics({}, {}), torch.device("cpu"))
     rows = []
     for order, gan in enumerate(chain.plan.gans, start=1):
-        side = chain.gan_side(gan)
-        shape = f"{settings.channels * len(gan.bands)}x{side}x{side}"
+        height, width = chain.gan_size(gan)
+        shape = f"{settings.channels * len(gan.bands)}x{height}x{width}"
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
         rows.append(PlanRow(order, gan.name, gan.kind, shape, condition, *_expert_counts(chain, gan)))
-    shape = f"{settings.channels}x{settings.image_size}x{settings.image_size}"
+    shape = f"{settings.channels}x{settings.size[0]}x{settings.size[1]}"
     if settings.system == "fusion":
         fusion = FusionStage(chain)
         judges = [fusion.trainer.discriminator, *(part.discriminator for part in fusion.band_trainers.values())]

@@ -14,6 +14,7 @@ from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
 from freqgan.generation.synthesiser import Generated, Synthesiser
 from freqgan.model.chain import Chain
 from freqgan.pixels import from_pixels, to_eight_bits, to_pixels
+from freqgan.sizes import Size
 from freqgan.transforms import parse_transform
 from launch.drawing.grids import band_pixels, mosaic, tile
 
@@ -32,18 +33,18 @@ class Figures:
     bands: list[Band] = field(default_factory=list)
 
 
-def sample_count(image_size: int) -> int:
+def sample_count(image_size: Size) -> int:
     """Return how many images a grid shows: a square number, fewer of large images."""
     columns = columns_of(image_size)
     return columns * columns
 
 
-def columns_of(image_size: int) -> int:
+def columns_of(image_size: Size) -> int:
     """Return the columns, and rows, of the large grids."""
-    return max(3, min(8, 768 // image_size))
+    return max(3, min(8, 768 // max(image_size)))
 
 
-def detail_count(image_size: int) -> int:
+def detail_count(image_size: Size) -> int:
     """Return how many images a grid shows where three stand side by side."""
     columns = max(2, columns_of(image_size) * 5 // 8)
     return columns * columns
@@ -128,11 +129,11 @@ def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tenso
         for band in figures.bands:
             picture = _grid(band_pixels(chain, band, bands[band]), PICTURE_SIDE // 2)
             figures.pictures[f"band-{band}-{kind}"] = picture
-        scale = _scale(chain.settings.image_size)
+        scale = _scale(max(chain.settings.size))
         figures.pictures[f"mosaic-{kind}"] = mosaic(chain, bands, 0, scale)
         first = to_eight_bits(real) if kind == "real" and real is not None else to_pixels(generated.frequency)
         figures.pictures[f"example-{kind}"] = to_image(
-            first[0].numpy(), _scale(chain.settings.image_size, PICTURE_SIDE // 2)
+            first[0].numpy(), _scale(max(chain.settings.size), PICTURE_SIDE // 2)
         )
 
 
@@ -152,11 +153,11 @@ def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor 
 def _grid(pixels: Pixels, target_side: int = PICTURE_SIDE) -> Image.Image:
     """Return a grid about ``target_side`` pixels a side."""
     columns = max(1, round(len(pixels) ** 0.5))
-    return tile(pixels, columns, scale=_scale(columns * pixels.shape[-1], target_side), gap=GAP)
+    return tile(pixels, columns, scale=_scale(columns * max(pixels.shape[-2:]), target_side), gap=GAP)
 
 
 def _detail_grid(images: Tensor) -> Image.Image:
-    count = detail_count(images.shape[-1])
+    count = detail_count((images.shape[-2], images.shape[-1]))
     return _grid(to_pixels(images[:count]).numpy(), PICTURE_SIDE * 2 // 3)
 
 

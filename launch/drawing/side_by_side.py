@@ -26,7 +26,7 @@ CELL = 320
 def write_side_by_side(folder: Folder, columns: Mapping[str, Tensor]) -> None:
     """Write a picture of the first 16 images; ``columns`` are images (B, C, N, N) in [-1, 1] by their heading."""
     images = list(columns.values())
-    count, side = min(SHOWN, len(images[0])), images[0].shape[-1]
+    count, side = min(SHOWN, len(images[0])), max(images[0].shape[-2:])
     rows = torch.stack([column[:count] for column in images], dim=1).flatten(0, 1)
     picture = tile(to_pixels(rows).numpy(), len(columns), scale=max(1, SCALE_TO // side), gap=GAP)
     folder.write(SIDE_BY_SIDE, encode_png(headed(picture, list(columns), GAP)))

@@ -112,7 +112,7 @@ def _content(
     furthest = max(checkpoint.stage_steps.values())
     lines = [line for line in logs.lines if line.step <= furthest]
     # The generated image at each place has the target of the real one there.
-    generated = synthesiser.sample(SEED, sample_count(settings.image_size), targets=real.targets)
+    generated = synthesiser.sample(SEED, sample_count(settings.size), targets=real.targets)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, logs, settings)
     evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]
@@ -237,7 +237,7 @@ def _real_images(
         quarantine = Quarantine(None, index.sample_count, left_out if same else ())
         source = DataSource(read_settings, index, quarantine)
         with source.ingest(training=False) as ingest:
-            batch = source.batch(ingest, 0, sample_count(settings.image_size))
+            batch = source.batch(ingest, 0, sample_count(settings.size))
     except FreqganError as error:
         if data is not None:
             raise

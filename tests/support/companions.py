@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -55,9 +56,7 @@ def stage_step(stage: ImageStage | CompanionStage, step: int) -> dict[str, float
     settings, chain = stage.chain.settings, stage.chain
     rng = torch.Generator().manual_seed(step)
     outputs: dict[str, Tensor] = {
-        gan.name: torch.randn(settings.batch, settings.channels, *(chain.gan_side(gan),) * 2, generator=rng).to(
-            chain.device
-        )
+        gan.name: torch.randn(settings.batch, settings.channels, *chain.gan_size(gan), generator=rng).to(chain.device)
         for gan in chain.plan.gans
     }
     labels = torch.arange(settings.batch) % max(1, settings.classes)
@@ -69,9 +68,9 @@ class LinearCompanion(Companion):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.shape = (settings.channels, settings.image_size, settings.image_size)
+        self.shape = (settings.channels, *settings.size)
         self.numbers = 5
-        self.map = torch.nn.Linear(5, settings.channels * settings.image_size**2)
+        self.map = torch.nn.Linear(5, math.prod(self.shape))
 
     def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         out: Tensor = self.map(noise).view(-1, *self.shape)

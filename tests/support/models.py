@@ -46,8 +46,8 @@ def pictures(settings: ModelSettings, count: int | None = None, seed: int = 0) -
     rng = torch.Generator().manual_seed(seed)
     shape = (count or settings.batch, settings.channels)
     coarse = torch.rand(*shape, 4, 4, generator=rng)
-    smooth = torch.nn.functional.interpolate(coarse, size=(settings.image_size,) * 2, mode="bilinear")
-    noise = torch.rand(*shape, settings.image_size, settings.image_size, generator=rng)
+    smooth = torch.nn.functional.interpolate(coarse, size=settings.size, mode="bilinear")
+    noise = torch.rand(*shape, *settings.size, generator=rng)
     return ((0.9 * smooth + 0.1 * noise) * 255).to(torch.uint8)
 
 

@@ -64,10 +64,10 @@ def train(gans: Sequence[BandGan]) -> tuple[Tensor, dict[str, float]]:
 
     for step in range(STEPS):
         outputs = {
-            other.name: torch.randn(BATCH, 3, *(gans[0].chain.band_side(other.level),) * 2, generator=rng)
+            other.name: torch.randn(BATCH, 3, *gans[0].chain.band_size(other.level), generator=rng)
             for other in gans[0].chain.plan.sources(gan)
         }
-        gradient = torch.randn(BATCH, 3, *(gans[0].chain.band_side(gan.level),) * 2, generator=rng)
+        gradient = torch.randn(BATCH, 3, *gans[0].chain.band_size(gan.level), generator=rng)
         told = [Feedback(step - 1, labels, before, part, gradient) for part in parts] or nobody
         results = at_once([stepped(g, step, outputs, t) for g, t in zip(gans, told, strict=True)])
         before, parts = outputs, [result.output for result in results if result.output is not None]

@@ -162,6 +162,5 @@ def test_what_has_no_likelihood_says_why(changes: dict[str, Any], reason: str) -
     gans = "experts" in changes
     model = TinyRun(tiny_settings()).synthesiser() if gans else flow_model(steps=0, **changes)
     assert why_no_likelihood(model) == reason
-    side = model.settings.image_size
     with pytest.raises(InputError, match=f"log-likelihoods cannot be computed: {reason}"):
-        log_likelihoods(model, torch.zeros(1, 3, side, side))
+        log_likelihoods(model, torch.zeros(1, 3, *model.settings.size))

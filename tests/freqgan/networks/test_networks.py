@@ -5,47 +5,56 @@ import torch
 from torch import nn
 
 from freqgan.networks.attention import MaxAttention
-from freqgan.networks.blocks import PatchHead, PatchStem, ResidualBlock, grid_patch, halving_sides
+from freqgan.networks.blocks import PatchHead, PatchStem, ResidualBlock, grid_patch
 from freqgan.networks.discriminators import Discriminator
 from freqgan.networks.generators import ConditionalGenerator, GeneratorShape, RootGenerator
 from freqgan.networks.settings import NetworkSettings
+from freqgan.sizes import Size, halving_sizes
 from freqgan.targets import TargetLayout
 from freqgan.training.discriminator_trainer import with_spectral_norm
 
 SMALL = NetworkSettings(width=8, coarse_width=12, group_width=4)
 
 
-def shape(side: int, patch: int = 1, base: int = 0, condition: int = 0, classes: int = 0) -> GeneratorShape:
-    return GeneratorShape(side, patch, 3, base, condition, 16, TargetLayout(classes), "test")
+def shape(size: Size, patch: int = 1, base: int = 0, condition: int = 0, classes: int = 0) -> GeneratorShape:
+    return GeneratorShape(size, patch, 3, base, condition, 16, TargetLayout(classes), "test")
 
 
 @pytest.mark.parametrize(
     ("side", "sides"), [(4, [4]), (3, [3]), (8, [4, 8]), (9, [3, 5, 9]), (32, [4, 8, 16, 32]), (1, [1])]
 )
-def test_halving_sides(side: int, sides: list[int]) -> None:
-    assert halving_sides(side) == sides
+def test_squares_are_halved_until_they_are_small(side: int, sides: list[int]) -> None:
+    assert halving_sizes((side, side)) == [(side, side) for side in sides]
+
+
+def test_rectangles_are_halved_until_the_shorter_side_is_small() -> None:
+    assert halving_sizes((17, 9)) == [(5, 3), (9, 5), (17, 9)]
+    assert halving_sizes((3, 40)) == [(3, 40)]
 
 
 def test_patches_leave_a_whole_grid_of_at_least_eight() -> None:
-    assert [grid_patch(side, 2) for side in (8, 14, 16, 17, 32)] == [1, 1, 2, 1, 2]
-    assert [grid_patch(side, 4) for side in (8, 16, 24, 32, 34, 35, 128)] == [1, 2, 3, 4, 2, 1, 4]
+    assert [grid_patch((side, side), 2) for side in (8, 14, 16, 17, 32)] == [1, 1, 2, 1, 2]
+    assert [grid_patch((side, side), 4) for side in (8, 16, 24, 32, 34, 35, 128)] == [1, 2, 3, 4, 2, 1, 4]
 
 
-@pytest.mark.parametrize(("side", "patch"), [(4, 1), (5, 1), (8, 1), (9, 1), (16, 2), (36, 2)])
-def test_root_generator_shapes(side: int, patch: int) -> None:
-    network = RootGenerator(shape(side, patch), SMALL, attention=True)
+@pytest.mark.parametrize(
+    ("size", "patch"),
+    [((4, 4), 1), ((5, 5), 1), ((8, 8), 1), ((9, 9), 1), ((16, 16), 2), ((36, 36), 2), ((9, 14), 1), ((48, 20), 2)],
+)
+def test_root_generator_shapes(size: Size, patch: int) -> None:
+    network = RootGenerator(shape(size, patch), SMALL, attention=True)
     out = network(torch.randn(2, 16), None, None, torch.zeros(2), None)
-    assert out.shape == (2, 3, side, side)
+    assert out.shape == (2, 3, *size)
     assert 0.3 < float(out.detach().std()) < 3
 
 
-@pytest.mark.parametrize(("side", "patch"), [(4, 1), (5, 1), (16, 2)])
-def test_refiner_starts_at_the_identity_and_high_bands_near_unit_variance(side: int, patch: int) -> None:
-    noise, base = torch.randn(32, 16), torch.randn(32, 3, side, side)
-    planes = torch.randn(32, 3 * patch**2, side // patch, side // patch)
-    refiner = ConditionalGenerator(shape(side, patch, 3, 3 * patch**2), SMALL, refine=True)
+@pytest.mark.parametrize(("size", "patch"), [((4, 4), 1), ((5, 5), 1), ((16, 16), 2), ((9, 4), 1), ((16, 24), 2)])
+def test_refiner_starts_at_the_identity_and_high_bands_near_unit_variance(size: Size, patch: int) -> None:
+    noise, base = torch.randn(32, 16), torch.randn(32, 3, *size)
+    planes = torch.randn(32, 3 * patch**2, size[0] // patch, size[1] // patch)
+    refiner = ConditionalGenerator(shape(size, patch, 3, 3 * patch**2), SMALL, refine=True)
     assert torch.equal(refiner(noise, planes, base, torch.zeros(32), None), base)
-    high = ConditionalGenerator(shape(side, patch, 3, 3 * patch**2), SMALL, refine=False)
+    high = ConditionalGenerator(shape(size, patch, 3, 3 * patch**2), SMALL, refine=False)
     out = high(noise, planes, base, torch.zeros(32), None)
     assert out.shape == base.shape
     assert 0.3 < float(out.detach().std()) < 3
@@ -78,22 +87,22 @@ def test_a_stem_keeps_every_pixel_in_its_cell(patch: int, channels: int) -> None
 
 
 def test_noise_maps_are_normal_at_every_cell_and_functions_of_the_noise() -> None:
-    network = ConditionalGenerator(shape(16, 2, 3, 12), SMALL, refine=False)
+    network = ConditionalGenerator(shape((16, 16), 2, 3, 12), SMALL, refine=False)
     norms = torch.linalg.vector_norm(network.noise_maps, dim=0)
     torch.testing.assert_close(norms, torch.ones_like(norms))
-    again = ConditionalGenerator(shape(16, 2, 3, 12), SMALL, refine=False)
+    again = ConditionalGenerator(shape((16, 16), 2, 3, 12), SMALL, refine=False)
     assert torch.equal(network.noise_maps, again.noise_maps)
 
 
-@pytest.mark.parametrize("side", [4, 5, 8, 16, 19])
+@pytest.mark.parametrize("size", [(4, 4), (5, 5), (8, 8), (16, 16), (19, 19), (17, 9), (16, 24)])
 @pytest.mark.parametrize("classes", [0, 3])
-def test_discriminator_shapes_and_labels(side: int, classes: int) -> None:
-    network = Discriminator(side, 3, 6, TargetLayout(classes), SMALL, emphasis=True)
+def test_discriminator_shapes_and_labels(size: Size, classes: int) -> None:
+    network = Discriminator(size, 3, 6, TargetLayout(classes), SMALL, emphasis=True)
     if isinstance(network.embed, nn.Embedding):
         assert not bool(network.embed.weight.any())
         nn.init.normal_(network.embed.weight)
-    grid = side // network.patch
-    band, condition = torch.randn(4, 3, side, side), torch.randn(4, 6, grid, grid)
+    grid = (side // network.patch for side in size)
+    band, condition = torch.randn(4, 3, *size), torch.randn(4, 6, *grid)
     labels = torch.tensor([0, 1, 2, 0])
     logits = network(band, condition, torch.zeros(4), labels if classes else None)
     assert logits.shape == (4,)
@@ -146,7 +155,7 @@ def test_residual_block_starts_at_the_identity_and_style_modulates_it() -> None:
 
 
 def test_spectral_norm_survives_layers_that_start_at_zero() -> None:
-    network = with_spectral_norm(Discriminator(8, 3, 0, TargetLayout(), SMALL, emphasis=False))
+    network = with_spectral_norm(Discriminator((8, 8), 3, 0, TargetLayout(), SMALL, emphasis=False))
     for _ in range(30):  # each forward in training is one power iteration
         logits = network(torch.randn(4, 3, 8, 8), None, torch.zeros(4), None)
     assert bool(logits.isfinite().all())

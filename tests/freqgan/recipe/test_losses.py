@@ -116,9 +116,9 @@ def test_penalty_under_autocast_is_that_without() -> None:
 
 
 def test_penalty_strength_follows_the_area() -> None:
-    assert penalty_strength(0.05, 32) == 0.05
-    assert penalty_strength(0.05, 64) == pytest.approx(0.2)
-    assert penalty_strength(0.05, 8) == pytest.approx(0.05 / 16)
+    assert penalty_strength(0.05, (32, 32)) == 0.05
+    assert penalty_strength(0.05, (32, 128)) == pytest.approx(0.2)
+    assert penalty_strength(0.05, (8, 8)) == pytest.approx(0.05 / 16)
 
 
 def test_settings_refuse_what_means_nothing() -> None:

@@ -56,8 +56,7 @@ def test_training_is_a_pure_function_of_the_state_and_resumes_bit_exactly(varian
     assert same(run.states(), again.states())
     assert not same(saved, run.states())
     for gan in run.chain.plan.gans:
-        side = run.chain.band_side(gan.level)
-        assert outputs[gan.name].shape == (settings.batch, settings.channels * len(gan.bands), side, side)
+        assert outputs[gan.name].shape == (settings.batch, settings.channels * len(gan.bands), *run.chain.gan_size(gan))
     assert all(torch.tensor(list(numbers.values())).isfinite().all() for numbers in metrics.values())
 
 

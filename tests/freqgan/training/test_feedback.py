@@ -24,10 +24,9 @@ STILL = {"learning_rate": 1e-12, "learning_rate_final": 1e-12}
 
 def outputs_of(settings: ModelSettings, seed: int = 0) -> dict[str, Tensor]:
     chain, rng = chain_of(settings), torch.Generator().manual_seed(seed)
-    sides = {gan.name: (len(gan.bands), chain.band_side(gan.level)) for gan in chain.plan.gans}
     return {
-        name: torch.randn(settings.batch, count * settings.channels, side, side, generator=rng)
-        for name, (count, side) in sides.items()
+        gan.name: torch.randn(settings.batch, len(gan.bands) * settings.channels, *chain.gan_size(gan), generator=rng)
+        for gan in chain.plan.gans
     }
 
 

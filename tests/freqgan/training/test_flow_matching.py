@@ -201,7 +201,7 @@ def test_replicas_equal_one_and_each_other(variant: str, count: int) -> None:
     one = FlowMatching(chain_of(settings), gan)
     many = [FlowMatching(chain_of(settings), gan, share) for share in thread_shares(count)]
     labels = torch.arange(8) % max(1, settings.classes)
-    outputs = {"LL1": torch.randn(8, 3, one.chain.band_side(1), one.chain.band_side(1))} if one.gives_output else {}
+    outputs = {"LL1": torch.randn(8, 3, *one.chain.band_size(1))} if one.gives_output else {}
     for step in range(4):
         images = pictures(settings, seed=100 + step)
         whole = one.step(step, images, labels, outputs)

@@ -55,7 +55,7 @@ def test_what_g_o_lacks_is_no_business_of_the_chain() -> None:
             for parameter in stage.generator.other.parameters():
                 parameter.mul_(gain)
         outputs = {
-            gan.name: torch.randn(8, 3, *(chain.band_side(gan.level),) * 2, generator=torch.Generator().manual_seed(i))
+            gan.name: torch.randn(8, 3, *chain.band_size(gan.level), generator=torch.Generator().manual_seed(i))
             for i, gan in enumerate(chain.plan.gans)
         }
         labels = torch.zeros(8, dtype=torch.int64)

@@ -28,8 +28,8 @@ def test_a_comparison_stops_goes_on_and_ends_in_a_table(
 ) -> None:
     out, minutes = tmp_path / "out", 0.01
     arguments = [
-        "compare", "smoke", f"data={small_shards}", "executor=inline", "--data", held_out, "--out", out, "--presets", "bands,single",
-        "--seeds", 1, "--count", 64, "--minutes", minutes, "--no-learned",
+        "compare", "smoke", f"data={small_shards}", "executor=inline", "--data", held_out, "--out", out, "--seeds", 1,
+        "--presets", "bands,single", "--count", 64, "--minutes", minutes, "--no-learned",
     ]  # fmt: skip
     process = subprocess.Popen(command_line(*arguments), cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
     log = out / "bands-0.log"

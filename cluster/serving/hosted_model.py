@@ -68,6 +68,8 @@ class HostedModel:
             "lineage": self.version.facts,
             "system": settings.system,
             "size": settings.image_size,
+            "height": settings.size[0],
+            "width": settings.size[1],
             "channels": settings.channels,
             "bit_depth": settings.bit_depth,
             "transform": settings.transform,

@@ -26,6 +26,7 @@ from freqgan.errors import FreqganError
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
+from freqgan.sizes import Size
 from launch.console.component_table import component_table
 from launch.console.plan_table import experts_text, plan_rows
 from launch.console.text import duration_text
@@ -127,6 +128,7 @@ def _content(
         "share": synthesiser.share,
         "missing": real.missing,
         "classes": list(enumerate(real.classes or checkpoint.class_names)),
+        "level_texts": {level: _size_text(synthesiser, level) for level in range(1, settings.levels + 1)},
         "levels": _bands_by_level(figures.bands, settings.levels),
         "fit": figures.fit,
         "rows": plan_rows(settings),
@@ -143,6 +145,11 @@ def _content(
         "relativistic": settings.loss.kind == "relativistic",
     }
     return pictures, facts
+
+
+def _size_text(synthesiser: Synthesiser, level: int) -> str:
+    height, width = synthesiser.chain.band_size(level)
+    return f"{height} pixels a side" if height == width else f"{width} x {height} pixels"
 
 
 def _measured(evaluations: list[Evaluation]) -> list[tuple[str, dict[str, float | None]]]:
@@ -186,7 +193,13 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthe
         ("step", f"{first:,} to {last:,}" if apart else f"{checkpoint.step:,} of {settings.last_step:,}"),
         (
             "images",
-            f"{settings.image_size} px, {'grey' if settings.channels == 1 else 'colour'}, {settings.bit_depth} bits",
+            ", ".join(
+                (
+                    _pixels_text(settings.size),
+                    "grey" if settings.channels == 1 else "colour",
+                    f"{settings.bit_depth} bits",
+                )
+            ),
         ),
         ("experts of bands", experts_text(settings)),
         ("levels", f"{settings.levels}"),
@@ -201,6 +214,10 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthe
     if wall_s:
         facts += [("wall time", duration_text(wall_s)), ("images/s", f"{lines[-1].images / wall_s:.1f}")]
     return facts
+
+
+def _pixels_text(size: Size) -> str:
+    return f"{size[0]} px" if size[0] == size[1] else f"{size[1]} x {size[0]} px"
 
 
 def _range_text(weights: list[float]) -> str:

@@ -18,7 +18,7 @@ export function openDetail(model, original, source, between) {
   let layers = null;
   let view = "picture";
 
-  const canvas = h("canvas", { class: "pixels large", role: "img", width: model.size, height: model.size });
+  const canvas = h("canvas", { class: "pixels large", role: "img", width: model.width, height: model.height });
   const first = h("img", { class: "pixels large", src: source, alt: textOf(picture) });
   const mosaic = h("img", { class: "pixels large", alt: "", hidden: true });
   const stage = h("div", { class: "stage" }, first, canvas, mosaic);

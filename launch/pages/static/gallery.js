@@ -70,7 +70,7 @@ export function mountGallery(root, model) {
   }
 
   function fillCard(card, picture, url) {
-    const image = h("img", { class: "pixels", src: url, alt: textOf(picture), width: model.size, height: model.size });
+    const image = h("img", { class: "pixels", src: url, alt: textOf(picture), width: model.width, height: model.height });
     const open = h("button", { type: "button", class: "frame", onclick: () => openDetail(model, picture, image.src, between) }, image);
     fill(card, open, h("div", { class: "caption" }, h("span", {}, seedText(picture)), between.pinButton(picture, () => image.src)));
   }

@@ -79,7 +79,7 @@ function show(model) {
 
 function modelText(model) {
   const version = model.lineage?.name ? `${model.lineage.name}, version ${model.version}` : `step ${model.version}`;
-  return `${version} · ${model.size} × ${model.size} · ${model.transform}, ${model.levels} ${model.levels === 1 ? "level" : "levels"}`;
+  return `${version} · ${model.width} × ${model.height} · ${model.transform}, ${model.levels} ${model.levels === 1 ? "level" : "levels"}`;
 }
 
 begin();

@@ -118,7 +118,7 @@ function tasksOf(model, changed) {
 }
 
 function enlarging(model, changed) {
-  const level = h("select", { onchange: changed }, Array.from({ length: model.levels }, (_, i) => h("option", { value: i + 1 }, `${model.size >> (i + 1)} to ${model.size} pixels`)));
+  const level = h("select", { onchange: changed }, Array.from({ length: model.levels }, (_, i) => h("option", { value: i + 1 }, `${halved(model, i + 1).join(" × ")} to ${model.width} × ${model.height} pixels`)));
   const seed = seedControl(changed);
   const category = model.classes ? withChange(categoryControl(model), changed) : null;
   return {
@@ -129,7 +129,7 @@ function enlarging(model, changed) {
     element: h("div", { class: "fields" }, field("From and to", level), field("Seed of the detail", seed), category && field("Class", category)),
     isReady: () => true,
     fields: (image) => ({ image, level: level.value, seed: seed.value, class: category?.value }),
-    before: (image) => enlargedSmoothly(image, model.size >> Number(level.value), model.size),
+    before: (image) => enlargedSmoothly(image, halved(model, Number(level.value)), [model.width, model.height]),
     beforeText: "The small image, enlarged without a model",
     afterText: "The image, enlarged by the model",
   };
@@ -166,8 +166,8 @@ function editing(model, changed) {
         class: category?.value,
       };
     },
-    before: (image) => square(image, model.size),
-    beforeText: "Your image, cut to a square of the model's size",
+    before: (image) => cut(image, [model.width, model.height]),
+    beforeText: "Your image, cut to the model's size",
     afterText: "Your image with its bands weighed or drawn anew",
   };
 }
@@ -234,28 +234,34 @@ function formWords(fields) {
     .flatMap(([name, value]) => ["-F", quoted(value instanceof Blob ? `${name}=@${value.name}` : `${name}=${value}`)]);
 }
 
-/** Returns the middle square of an image in `side` x `side` pixels. */
-async function square(image, side) {
-  return fileOfCanvas(await squareCanvas(image, side));
+/** Returns width and height of the low band of `level`, about: what an image is reduced to before it is enlarged. */
+function halved(model, level) {
+  return [model.width, model.height].map((side) => Math.ceil(side / 2 ** level));
 }
 
-/** Returns the middle square of an image, reduced to `small` pixels and enlarged to `large` as browsers do. */
+/** Returns the middle of an image, in the shape and size of [width, height]. */
+async function cut(image, size) {
+  return fileOfCanvas(await cutCanvas(image, size));
+}
+
+/** Returns the middle of an image, reduced to the size `small` and enlarged to `large` as browsers do. */
 async function enlargedSmoothly(image, small, large) {
-  const reduced = await squareCanvas(image, small);
-  const canvas = h("canvas", { width: large, height: large });
+  const reduced = await cutCanvas(image, small);
+  const canvas = h("canvas", { width: large[0], height: large[1] });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(reduced, 0, 0, large, large);
+  context.drawImage(reduced, 0, 0, ...large);
   return fileOfCanvas(canvas);
 }
 
-async function squareCanvas(image, side) {
+async function cutCanvas(image, [width, height]) {
   const bitmap = await createImageBitmap(image);
-  const least = Math.min(bitmap.width, bitmap.height);
-  const canvas = h("canvas", { width: side, height: side });
+  const scale = Math.min(bitmap.width / width, bitmap.height / height);
+  const [across, down] = [width * scale, height * scale];
+  const canvas = h("canvas", { width, height });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, (bitmap.width - least) / 2, (bitmap.height - least) / 2, least, least, 0, 0, side, side);
+  context.drawImage(bitmap, (bitmap.width - across) / 2, (bitmap.height - down) / 2, across, down, 0, 0, width, height);
   return canvas;
 }
 

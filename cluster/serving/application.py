@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from cluster.serving.answers import Answer, Refusal
+from cluster.serving.answers import JSON, Answer, Refusal
 from cluster.serving.backend import Backend
 from cluster.serving.bodies import (
     BodyError,
@@ -41,7 +41,6 @@ from cluster.serving.messages import (
     read_body,
 )
 from cluster.serving.openapi import FORM, openapi_document
-from cluster.serving.packaging import JSON
 from cluster.serving.telemetry import CONTENT_TYPE, Telemetry
 from cluster.serving.watch import Watch
 

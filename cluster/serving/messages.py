@@ -13,8 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from cluster.serving.answers import Answer, Refusal
-from cluster.serving.packaging import JSON
+from cluster.serving.answers import JSON, Answer, Refusal
 
 MOST_FILES = 4
 MOST_FIELDS = 32

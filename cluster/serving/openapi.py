@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from cluster.serving.answers import JSON, PNG, ZIP
 from cluster.serving.bodies import (
     DecomposeForm,
     EditForm,
@@ -16,7 +17,6 @@ from cluster.serving.bodies import (
     schema_of,
 )
 from cluster.serving.hosted_model import MODEL_HEADER, VERSION_HEADER
-from cluster.serving.packaging import JSON, PNG, ZIP
 from freqgan import __version__
 
 FORM = "multipart/form-data"

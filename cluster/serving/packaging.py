@@ -12,12 +12,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from cluster.imaging.pictures import encode_png, to_image
-from cluster.serving.answers import Answer
+from cluster.serving.answers import JSON, PNG, ZIP, Answer
 from freqgan.bit_depth import BitDepth
 from freqgan.pixels import to_pixels
 
 Format = Literal["png", "zip", "json"]
-PNG, ZIP, JSON = "image/png", "application/zip", "application/json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of all files in a zip: the same images give the same bytes."""
 

@@ -16,7 +16,8 @@ from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.held_out import with_features_of
 from cluster.imaging.pictures import encode_png
-from cluster.run.checkpoint import Checkpoint, best_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoint_listing import best_checkpoint
 from cluster.run.data_source import DataSource, open_source
 from cluster.run.layout import CHECKPOINTS, COMPONENTS
 from cluster.run.settings import RunSettings

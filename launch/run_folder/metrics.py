@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cluster.execution.callbacks import StepRecord
 from freqgan.bands import parse_band
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from launch.run_folder.json_lines import JsonLines, JsonLinesFile
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from cluster.execution.callbacks import StepRecord
 
 METRICS = "metrics.jsonl"
 DIGITS = 6

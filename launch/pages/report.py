@@ -28,8 +28,8 @@ from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
 from launch.console.component_table import component_table
-from launch.console.plan_table import experts_text, plan_rows
-from launch.console.text import duration_text
+from launch.console.plan_table import plan_rows
+from launch.console.text import duration_text, experts_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.pages.curves import (
     alpha_curve,

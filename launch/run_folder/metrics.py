@@ -35,7 +35,7 @@ def _metrics_line(values: dict[str, Any]) -> MetricsLine:
     return MetricsLine(**values)
 
 
-_LINES = JsonLines(asdict, _metrics_line, gapless=True)
+METRICS_LINES = JsonLines(asdict, _metrics_line, gapless=True)
 
 
 class MetricsLog:
@@ -45,7 +45,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
-        self._file = JsonLinesFile(path, _LINES, lambda line: line.step <= first_step)
+        self._file = JsonLinesFile(path, METRICS_LINES, lambda line: line.step <= first_step)
         self._wall_before_s = 0.0 if self._file.last is None else self._file.last.wall_s
 
     def append(self, record: StepRecord) -> None:
@@ -61,7 +61,7 @@ class MetricsLog:
 
 def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
     """Yield the lines up to the first one that is torn or foreign."""
-    return _LINES.read(lines)
+    return METRICS_LINES.read(lines)
 
 
 def trained_minutes(lines: Iterable[bytes]) -> float:

@@ -18,10 +18,10 @@ from cluster.run.labels import class_of
 from cluster.serving.answers import Answer, PassRecord, Refusal
 from cluster.serving.bodies import BodyError, GenerationFields, ImagesBody
 from cluster.serving.hosted_model import HostedModel
-from cluster.serving.packaging import Format, pack_images, png_files
+from cluster.serving.packaging import Format, pack_images, pack_layers, png_files
 from freqgan.errors import FreqganError, InputError
-from freqgan.generation.editing import redraw, weigh
-from freqgan.generation.mixing import check_level, mixed_coefficients, mixed_noises
+from freqgan.generation.editing import layers, redraw, weigh
+from freqgan.generation.mixing import check_level, interpolated, mixed_coefficients, mixed_noises
 from freqgan.generation.options import GenerationOptions
 from freqgan.generation.parts import check_part, part_of
 from freqgan.generation.synthesiser import BLOCK, Draws, Generated, Synthesiser
@@ -125,22 +125,32 @@ def _prepare(hosted: HostedModel, task: ImagesTask) -> Drawing:
     """Return what is to be drawn for ``task``; InputError where the model has no such thing."""
     body, model = task.body, hosted.model
     form_of(body)
-    if body.mix is not None and (body.seed is not None or body.part != "image"):
-        name = "seed" if body.seed is not None else "part"
-        raise BodyError(f"{name}: it has no meaning beside mix; leave one of the two out", name)
+    _check_seeds(body)
     check_part(model.settings, body.part)
-    if body.resample and (body.mix is not None or body.part != "image"):
-        raise BodyError("resample: it is of the blended images of one seed; leave mix and part out", "resample")
     generation = generation_of(body, model.settings)
     with generation_by(model, generation):
-        pieces = list(_mixed_pieces(hosted, body) if body.mix is not None else _plain_pieces(hosted, body))
+        pieces = list(_pieces_of(hosted, body))
     return Drawing(task, generation, pieces)
+
+
+def _check_seeds(body: ImagesBody) -> None:
+    """Refuse what has no meaning beside images of two seeds, and what is of the blended images of one alone."""
+    two = [name for name in ("mix", "interpolate") if getattr(body, name) is not None]
+    if len(two) > 1:
+        raise BodyError("interpolate: it has no meaning beside mix; leave one of the two out", "interpolate")
+    if two and (body.seed is not None or body.part != "image"):
+        name = "seed" if body.seed is not None else "part"
+        raise BodyError(f"{name}: it has no meaning beside {two[0]}; leave one of the two out", name)
+    if body.resample and (two or body.part != "image"):
+        raise BodyError(
+            "resample: it is of the blended images of one seed; leave mix, interpolate and part out", "resample"
+        )
 
 
 def form_of(body: ImagesBody) -> Format:
     """Return the format of the answer: as asked for, else one PNG or a zip."""
-    if body.format == "png" and body.count > 1:
-        raise BodyError(f"format png holds one image, and count is {body.count}: take zip or json", "format")
+    if body.format in ("png", "layers") and body.count > 1:
+        raise BodyError(f"format {body.format} holds one image, and count is {body.count}: take zip or json", "format")
     return body.format or ("png" if body.count == 1 else "zip")
 
 
@@ -161,6 +171,12 @@ def generation_by(model: Synthesiser, generation: GenerationSettings) -> Iterato
         yield
     finally:
         model.set_generation(before)
+
+
+def _pieces_of(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
+    if body.mix is not None:
+        return _mixed_pieces(hosted, body)
+    return _plain_pieces(hosted, body) if body.interpolate is None else _interpolated_pieces(hosted, body)
 
 
 def _plain_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
@@ -188,6 +204,20 @@ def _mixed_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
             yield coarse._replace(draws=first, other=second)
         else:
             yield coarse._replace(draws=mixed_noises(model.chain, first, second, mix.at))
+
+
+def _interpolated_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
+    assert body.interpolate is not None
+    model, way = hosted.model, body.interpolate
+    end = body if way.second_class is None else body.model_copy(update={"category": way.second_class, "label": None})
+    pairs = zip(
+        _pieces(model, way.first, body, _targets(hosted, body, way.first)),
+        _pieces(model, way.second, end, _targets(hosted, end, way.second)),
+        strict=True,
+    )
+    for begin, other in pairs:
+        first, second = (piece.draws.scaled(body.truncation) for piece in (begin, other))
+        yield begin._replace(draws=interpolated(model.chain, first, second, [way.share]))
 
 
 def _pieces(model: Synthesiser, seed: int, body: ImagesBody, asked: Tensor | None) -> list[Piece]:
@@ -326,9 +356,12 @@ def _pack(
 ) -> Answer | Refusal:
     try:
         images = weigh(hosted.model, images, body.gains) if body.gains else images
+        form = form_of(body)
+        if form == "layers":
+            return replace(pack_layers(layers(hosted.model, images)), headers=hosted.headers, passes=passes)
         files = png_files(images, hosted.model.settings.bit_depth)
         facts = {"version": hosted.name, "model": hosted.digest, "first": body.first}
-        answer = pack_images(files, form_of(body), body.first, facts)
+        answer = pack_images(files, form, body.first, facts)
     except InputError as error:
         return replace(refusal_of(error), field="gains")
     except Exception as error:

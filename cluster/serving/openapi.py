@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from cluster.serving.answers import JSON, PNG, ZIP
+from cluster.serving.answers import JSON, PNG, TENSORS, ZIP
 from cluster.serving.bodies import (
     DecomposeForm,
     EditForm,
@@ -81,7 +81,12 @@ OPERATIONS = (
         "/v1/images",
         ImagesBody,
         "Images that the model draws",
-        {PNG: BINARY, ZIP: BINARY, JSON: {"$ref": "#/components/schemas/ImagesAnswer"}},
+        {
+            PNG: BINARY,
+            ZIP: BINARY,
+            JSON: {"$ref": "#/components/schemas/ImagesAnswer"},
+            TENSORS: BINARY,
+        },
     ),
     Operation("/v1/super-resolve", SuperResolveForm, "An image enlarged", {PNG: BINARY}),
     Operation("/v1/edit", EditForm, "An image with some bands weighed or drawn anew", {PNG: BINARY}),
@@ -90,7 +95,7 @@ OPERATIONS = (
         "/v1/decompose",
         DecomposeForm,
         "An image taken apart into its bands",
-        {PNG: BINARY, JSON: {"type": "object"}, "application/octet-stream": BINARY},
+        {PNG: BINARY, JSON: {"type": "object"}, TENSORS: BINARY},
         False,
     ),
 )

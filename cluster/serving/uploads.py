@@ -16,7 +16,7 @@ from cluster.imaging.low_images import check_level, detail_draws, read_low_image
 from cluster.imaging.natural import read_natural
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of, targets_of_images
-from cluster.serving.answers import JSON, PNG, Answer, PassRecord, Refusal
+from cluster.serving.answers import JSON, PNG, TENSORS, Answer, PassRecord, Refusal
 from cluster.serving.batch import BROKEN, LATE, OnError, generation_by, generation_of, refusal_of
 from cluster.serving.bodies import BodyError, DecomposeForm, EditForm, RequestBody, StyleForm, SuperResolveForm
 from cluster.serving.hosted_model import HostedModel
@@ -29,7 +29,6 @@ from freqgan.generation.style_options import StyleOptions
 from freqgan.transforms import parse_transform
 
 Result = TypeVar("Result")
-TENSORS = "application/octet-stream"
 
 
 class LateError(FreqganError):

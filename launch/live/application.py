@@ -23,14 +23,13 @@ from starlette.types import ASGIApp
 from cluster.serving.answers import JSON, PNG, Refusal
 from cluster.serving.guard import Guard, Log
 from cluster.serving.limits import Limits
-from cluster.serving.messages import SAFE_HEADERS, RefusedError, error_response, refused
+from cluster.serving.messages import PAGE_HEADERS, SAFE_HEADERS, RefusedError, error_response, refused
 from cluster.serving.telemetry import Telemetry
 from freqgan.errors import FreqganError, InputError
 from launch.live.run_view import RunView
 
 PREFIX = "/run"
 PAGE = "run.html"
-POLICY = {"Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:", "Referrer-Policy": "no-referrer"}
 LONGEST_CURSOR = 10_000
 SMALLEST_PACKED = 1000
 """Bytes from which on an answer is sent compressed."""
@@ -66,10 +65,10 @@ def watch_application(
     """
 
     async def page(_request: Request) -> Response:
-        return FileResponse(static / PAGE, headers=POLICY)
+        return FileResponse(static / PAGE, headers=PAGE_HEADERS)
 
     async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+        return JSONResponse({"status": "alive", "token": token is not None})
 
     routes = [
         Route("/", page),

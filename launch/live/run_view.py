@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Lock
@@ -22,7 +22,7 @@ from cluster.run.checkpoint_listing import best_checkpoint
 from cluster.run.layout import COMPONENTS, CURRENT
 from cluster.run.settings import RunSettings
 from cluster.run.shared_record import SharedRecord, read_shared_record
-from cluster.storage.folder import Folder, open_folder
+from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError, InputError, first_line
 from freqgan.metrics.catalogue import is_accuracy
 from freqgan.model.components import components
@@ -43,7 +43,7 @@ MOST_EVALUATIONS, MOST_FAILURES, MOST_LEFT_OUT, MOST_CLASSES = 500, 200, 20, 20
 TRACEBACK_BYTES = 64 * 2**10
 _GRID = re.compile(r"(\d+)\.png")
 _USER = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
-_SECRET = re.compile(r"^(\s*[\w-]*(?:password|passwd|secret|token|api_?key)[\w-]*\s*:).*$", re.IGNORECASE | re.MULTILINE)
+_SECRET = re.compile(r"^(\s*[\w-]*(?:password|passwd|secret|token|api_?key)[\w-]*\s*:).*$", re.I | re.M)
 
 
 class RunView:
@@ -79,6 +79,10 @@ class RunView:
         self._grids: dict[int, int] = {}
         self._traceback = ""
 
+    def has_begun(self) -> bool:
+        """Return whether a training has written anything there, at least its settings."""
+        return self.folder.exists(CONFIG) or self.folder.child(COMPONENTS).is_there()
+
     # -- answers -------------------------------------------------------------------------------
 
     def facts(self) -> dict[str, Any]:
@@ -108,9 +112,7 @@ class RunView:
             return {"evaluations": [_evaluation_facts(one) for one in evaluations], "held_out": self._held_out()}
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of the run as YAML, without users, passwords and keys, should somebody have put them there.
-
-        """
+        """Return the settings of the run as YAML, without users, passwords and keys, and what is wrong with them."""
         with self._lock:
             self._refresh()
             return {"yaml": without_secrets(self._settings_text), "fault": self._settings_fault}
@@ -301,6 +303,14 @@ class RunView:
         """Return a text that is another one whenever :meth:`scores` is."""
         logs: list[dict[int, Evaluation]] = [self._evaluations, *(one.evaluations for one in self._components)]
         return "-".join(f"{len(by_step)}.{max(by_step, default=0)}" for by_step in logs)
+
+
+def begun_run(run: str) -> RunView:
+    """Return the view of ``run``, for ``freqgan serve --live``; InputError where it is no folder of a training."""
+    view = RunView(run)
+    if not view.has_begun():
+        raise InputError(f"--live: {run} is no folder of a training, which could be shown: leave --live out")
+    return view
 
 
 def without_secrets(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
 
 from cluster.serving.answers import Answer, Refusal
 from cluster.serving.batch import ImagesTask, run_batch
@@ -18,10 +19,12 @@ from cluster.serving.bodies import ImagesBody
 from cluster.serving.hosted_model import HostedModel
 from freqgan.errors import RunError
 from freqgan.generation.editing import redraw, weigh
-from freqgan.generation.mixing import mixed_coefficients, mixed_noises
+from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, shares_of_frames
 from freqgan.generation.synthesiser import Generated
 from freqgan.pixels import to_pixels
 from tests.support.serving import pixels_of
+
+WAY = {"first": 1, "second": 2, "share": 0.5}
 
 
 def task(deadline_s: float = float("inf"), category: str | None = None, **fields: Any) -> ImagesTask:
@@ -107,6 +110,43 @@ def test_bands_are_weighed_mixed_and_drawn_anew_as_the_commands_do(gans: HostedM
     assert furthest(coefficients.body, mixed_coefficients(model, first, second, 1)[0]) <= 1
 
 
+def test_an_image_on_the_way_is_that_of_the_command(gans: HostedModel) -> None:
+    model = gans.model
+    begin, middle, end, switched = answers(
+        gans,
+        task(interpolate={"first": 1, "second": 2, "share": 0}),
+        task(interpolate={"first": 1, "second": 2, "share": 0.25}, category="edges", truncation=0.5),
+        task(interpolate={"first": 1, "second": 2, "share": 1}, gains={"HH1": 3}),
+        task(interpolate={"first": 1, "second": 2, "share": 0.75, "second_class": "ramps"}, category="edges"),
+    )
+    first, second = (model.draw(model.draws(seed, 1)).images for seed in (1, 2))
+    assert furthest(begin.body, first[0]) <= 1
+    assert furthest(end.body, weigh(model, second, {"HH1": 3})[0]) <= 1
+    edges, ramps = (torch.tensor([label]) for label in (0, 1))
+    halves = [model.draws(seed, 1, edges).scaled(0.5) for seed in (1, 2)]
+    way = interpolated(model.chain, halves[0], halves[1], shares_of_frames(5)).rows(slice(1, 2))
+    assert furthest(middle.body, model.draw(way).images[0]) <= 1
+    way = interpolated(model.chain, model.draws(1, 1, edges), model.draws(2, 1, ramps), [0.75])
+    assert way.targets is not None
+    assert way.targets.tolist() == [1]
+    assert furthest(switched.body, model.draw(way).images[0]) <= 1
+
+
+def test_layers_add_up_to_the_image(gans: HostedModel, flows: HostedModel) -> None:
+    for hosted in (gans, flows):
+        image, weighed, parts = answers(
+            hosted, task(seed=4), task(seed=4, gains={"HL1": 2.5, "LL1": 0.5}), task(seed=4, format="layers")
+        )
+        layers = load_tensors(parts.body)
+        assert layers.keys() == {"LL1", "HL1", "LH1", "HH1"}
+        assert {(x.dtype, x.shape) for x in layers.values()} == {(torch.float16, (3, 16, 16))}
+        whole = {band: x.float() for band, x in layers.items()}
+        assert furthest(image.body, sum(whole.values(), torch.zeros(()))) <= 1
+        gained = whole["LL1"] * 0.5 + whole["HL1"] * 2.5 + whole["LH1"] + whole["HH1"]
+        assert furthest(weighed.body, gained) <= 1
+        assert parts.headers == image.headers
+
+
 def test_noise_on_conditions_is_that_of_the_block(flows: HostedModel) -> None:
     with_noise = flows.model.settings.generation.model_copy(update={"condition_noise": 0.3})
     before = flows.model.settings.generation
@@ -148,7 +188,12 @@ def test_formats_hold_the_same_images(gans: HostedModel) -> None:
         ({"gains": {"HH9": 2}}, "gains", "no band is called"),
         ({"gains": {"HH1": 1e300}}, "gains", "smaller"),
         ({"resample": ["HH9"]}, "resample", "no band is called"),
-        ({"resample": ["HH1"], "part": "chain"}, "resample", "leave mix and part out"),
+        ({"resample": ["HH1"], "part": "chain"}, "resample", "leave mix, interpolate and part out"),
+        ({"resample": ["HH1"], "interpolate": WAY}, "resample", "leave mix, interpolate and part out"),
+        ({"interpolate": WAY, "seed": 3}, "seed", "beside interpolate"),
+        ({"interpolate": WAY, "mix": {"coarse": 1, "fine": 2}}, "interpolate", "beside mix"),
+        ({"interpolate": WAY | {"second_class": "cat"}}, "class", "0=edges, 1=ramps"),
+        ({"format": "layers", "count": 2}, "format", "zip or json"),
         ({"mix": {"coarse": 1, "fine": 2, "at": 7}}, "mix.at", "level 7"),
         ({"mix": {"coarse": 1, "fine": 2}, "seed": 3}, "seed", "beside mix"),
         ({"format": "png", "count": 2}, "format", "zip or json"),

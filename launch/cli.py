@@ -671,7 +671,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="write no line for every re
 
 @app.command("watch")
 def watch_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL", callback=_check_run)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL")],
     port: Port = 8001,
     host: Host = "127.0.0.1",
     token_file: TokenFile = None,
@@ -686,6 +686,9 @@ def watch_command(
 
     check_extra()
     check_exposure(host, token := read_token(token_file))
+    from cluster.run.presence import check_run
+
+    check_run(run)
     from launch.commands.watch import watch_command as watch
 
     print(watch(run, host=host, port=port, token=token, quiet=quiet, note=_note))

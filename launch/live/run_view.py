@@ -23,7 +23,7 @@ from cluster.run.layout import COMPONENTS, CURRENT
 from cluster.run.settings import RunSettings
 from cluster.run.shared_record import SharedRecord, read_shared_record
 from cluster.storage.folder import open_folder
-from freqgan.errors import FreqganError, InputError, first_line
+from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.metrics.catalogue import is_accuracy
 from freqgan.model.components import components
 from launch.console.text import experts_text
@@ -246,7 +246,7 @@ class RunView:
             ("images", f"{settings.image_size} px, {colour}, {settings.bit_depth} bits"),
             ("system", settings.system if settings.system == "fusion" or settings.band_plan().gans else "single"),
             ("experts", experts_text(settings)),
-            ("transform", f"{settings.transform}, {settings.levels} levels"),
+            ("transform", f"{settings.transform}, {counted(settings.levels, 'level')}"),
             ("batch", f"{settings.batch:,}"),
             ("pace", settings.pace),
             ("executor", settings.executor),

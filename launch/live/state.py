@@ -17,6 +17,10 @@ STEPS_OF_A_WAIT = 20
 """Steps whose time may pass without a line before a training counts as waiting."""
 BY_URGENCY: tuple[StateKind, ...] = ("failed", "waits", "trains", "begins", "stopped", "new", "ended")
 """Of components: the first of these that one is in is that of the run."""
+WORDS: dict[StateKind, str] = {
+    "new": "not begun", "begins": "beginning", "trains": "training", "waits": "waiting", "ended": "ended",
+    "stopped": "stopped", "failed": "failed",
+}  # fmt: skip
 GO_ON = "the same command goes on with it"
 
 
@@ -58,17 +62,17 @@ class Signs:
 def state_of(checkpoints: Folder, signs: Signs, *, has_traceback: bool) -> State:
     """Return the state of the run, or component, whose lease is in ``checkpoints``."""
     if signs.last_step is not None and signs.checkpoint_step >= signs.last_step:
-        return State("ended", f"ended after {signs.last_step:,} steps")
+        return State("ended", f"after {signs.last_step:,} steps")
     holder, age_s = holder_of(checkpoints, LEASE), checkpoints.age_s(LEASE)
     if holder is not None and age_s is not None and not holder.is_free and age_s < DURATION_S:
         return _of_holder(holder, signs)
     if has_traceback:
-        return State("failed", "failed with an error that nobody foresaw; the same command goes on from its checkpoint")
+        return State("failed", "with an error that nobody foresaw; the same command goes on from its checkpoint")
     if holder is not None and holder.until_s != 0:
         gone = "" if age_s is None else f" {duration_text(age_s)} ago"
         return State("stopped", f"{holder.name} is gone: it gave its last sign of life{gone}; {GO_ON}")
     if signs.step:
-        return State("stopped", f"stopped after {signs.step:,} steps; {GO_ON}")
+        return State("stopped", f"after {signs.step:,} steps; {GO_ON}")
     return State("new", "nothing has been trained yet")
 
 
@@ -78,7 +82,7 @@ def _of_holder(holder: Holder, signs: Signs) -> State:
     if signs.line_age_s > signs.longest_s:
         since = duration_text(signs.line_age_s)
         return State("waits", f"{holder.name} lives, and has ended no step for {since}: it prepares, or waits")
-    return State("trains", f"trained by {holder.name}")
+    return State("trains", f"in {holder.name}")
 
 
 def joint_state(states: Sequence[State]) -> State:
@@ -86,7 +90,5 @@ def joint_state(states: Sequence[State]) -> State:
     if len(states) == 1:
         return states[0]
     counts = {kind: sum(state.kind == kind for state in states) for kind in BY_URGENCY}
-    words = {"new": "have not begun", "begins": "begin", "trains": "train", "waits": "wait", "ended": "have ended",
-             "stopped": "have stopped", "failed": "have failed"}  # fmt: skip
-    text = ", ".join(f"{counts[kind]} {words[kind]}" for kind in BY_URGENCY if counts[kind])
-    return State(next(kind for kind in BY_URGENCY if counts[kind]), f"of {len(states)} components {text}")
+    text = ", ".join(f"{counts[kind]} {WORDS[kind]}" for kind in BY_URGENCY if counts[kind])
+    return State(next(kind for kind in BY_URGENCY if counts[kind]), f"{len(states)} components: {text}")

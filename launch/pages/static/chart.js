@@ -65,7 +65,7 @@ export class Chart {
     this.references = references;
     const own = series.filter((one) => !one.mate);
     this.chosen = (this.chosen ?? []).filter((id) => own.some((one) => one.id === id));
-    if (!this.touched) this.chosen = own.slice(0, own.length > MOST_LINES ? MOST_LINES - 1 : MOST_LINES).map((one) => one.id);
+    if (!this.touched) this.chosen = firstChosen(own);
     this.drawLegend();
     this.draw();
     if (this.table.open) this.fillTable();
@@ -329,6 +329,12 @@ export class Chart {
       ),
     );
   }
+}
+
+/** Returns the ids of the lines that are drawn at first: of many the first ones and the last, which is the image stage's. */
+function firstChosen(series) {
+  const ids = series.map((one) => one.id);
+  return ids.length > MOST_LINES ? [...ids.slice(0, MOST_LINES - 2), ids[ids.length - 1]] : ids;
 }
 
 /** Changes the text of an element where it is another one: what stays is not drawn anew. */

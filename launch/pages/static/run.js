@@ -94,7 +94,7 @@ class RunPage {
       this.root,
       this.problem,
       this.head.element,
-      h("div", { class: "run-columns" }, this.samples.element, h("div", { class: "run-column" }, this.stages.element, this.components.element, this.events.checkpoints)),
+      h("div", { class: "run-columns" }, h("div", { class: "run-column" }, this.samples.element, this.events.checkpoints), h("div", { class: "run-column" }, this.components.element, this.stages.element)),
       this.curves.element,
       this.curves.scoreElement,
       this.events.element,

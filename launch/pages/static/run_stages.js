@@ -7,6 +7,8 @@ import { duration, short, span, whole } from "./numbers.js";
 const ROW = 24;
 const LEFT_MOST = 110;
 const NOTEWORTHY = 0.02;
+const MOST_NAMES = 3;
+const IMAGE_STAGE = "image";
 
 export class StageSection {
   constructor() {
@@ -35,7 +37,8 @@ export class StageSection {
       bar.slow.hidden = !slowest.has(stage.name);
       setText(bar.seconds, span(stage.seconds));
       setText(bar.waited, stage.waited_s === null ? "" : `waits ${span(stage.waited_s)}`);
-      setText(bar.from, stage.takes_from.length ? `takes from ${listed(stage.takes_from)}` : "takes from no other stage");
+      setText(bar.from, stage.takes_from.length ? `takes from ${shortened(stage.takes_from)}` : "");
+      bar.from.title = stage.takes_from.join(", ");
     }
     this.drawTimes();
   }
@@ -50,10 +53,10 @@ export class StageSection {
         slow: h("span", { class: "chip slow", hidden: true }, "slowest"),
         seconds: h("span", { role: "cell", class: "number" }),
         waited: h("span", { role: "cell", class: "number soft" }),
-        from: h("span", { role: "cell", class: "from soft small" }),
+        from: h("span", { class: "from" }),
       };
       this.bars.set(name, bar);
-      return h("div", { class: "stage", role: "row" }, h("span", { role: "rowheader", class: "stage-name" }, name, " ", bar.slow), bar.seconds, bar.waited, h("span", { class: "bar", "aria-hidden": "true" }, bar.works, bar.waits), bar.from);
+      return h("div", { class: "stage", role: "row" }, h("span", { role: "rowheader", class: "stage-name" }, name, " ", bar.from, " ", bar.slow), bar.seconds, bar.waited, h("span", { class: "bar", "aria-hidden": "true" }, bar.works, bar.waits));
     });
     fill(this.rows, rows);
   }
@@ -120,6 +123,14 @@ function sentence(facts) {
   const waiting = one.stages.filter((stage) => stage.name !== slow && (stage.waited_s ?? 0) > NOTEWORTHY * (stage.seconds ?? 0));
   const rest = waiting.length ? `${listed(waiting.slice(0, 4).map((stage) => stage.name))}${waiting.length > 4 ? ` and ${waiting.length - 4} more` : ""} wait${waiting.length === 1 ? "s" : ""} for others. ` : "Hardly any stage waits. ";
   return `${first}${rest}Medians of the last 100 steps.`;
+}
+
+/** Returns names, which are in the order of the chain, as "LL2, HL2 and image", of many "LL2 … LH1 and image". */
+function shortened(names) {
+  const last = names[names.length - 1];
+  const chain = last === IMAGE_STAGE ? names.slice(0, -1) : names;
+  if (chain.length <= MOST_NAMES) return listed(names);
+  return `${chain[0]} … ${chain[chain.length - 1]}${chain === names ? "" : ` and ${last}`}`;
 }
 
 function listed(names) {

@@ -29,7 +29,7 @@ from freqgan.model.components import components
 from launch.console.text import experts_text
 from launch.live.component_view import ComponentView
 from launch.live.log_tail import LogTail
-from launch.live.state import joint_state
+from launch.live.state import State, joint_state
 from launch.run_folder.evaluations import EVALUATION_LINES, EVALUATIONS
 from launch.run_folder.layout import CONFIG, SAMPLES, TRACEBACK, grid_name
 from launch.run_folder.metrics import alphas_of
@@ -214,7 +214,7 @@ class RunView:
             "is_free": self._shared is not None,
             "in_bucket": not self.folder.is_local,
             "refresh_s": self._refresh_s,
-            "state": asdict(joint_state([one.state for one in self._components])),
+            "state": asdict(self._state()),
             "images": _total(own, "images"),
             "total_images": _total(own, "total_images"),
             "images_per_s": min((rate for rate in rates if rate is not None), default=own[0]["images_per_s"]),
@@ -235,6 +235,11 @@ class RunView:
             "traceback": self._traceback,
             "fault": self._fault,
         }
+
+    def _state(self) -> State:
+        if self._shared is None:
+            return self._components[0].state
+        return joint_state([one.state for one in self._components], has_traceback=bool(self._traceback))
 
     def _summary(self) -> list[tuple[str, str]]:
         """Return what is trained, as (name, text)."""

@@ -9,6 +9,7 @@ from typing import Literal
 from cluster.run.layout import LEASE
 from cluster.storage.folder import Folder
 from cluster.storage.lease import DURATION_S, Holder, holder_of
+from freqgan.errors import counted
 from launch.console.text import duration_text
 
 StateKind = Literal["new", "begins", "trains", "waits", "ended", "stopped", "failed"]
@@ -85,10 +86,10 @@ def _of_holder(holder: Holder, signs: Signs) -> State:
     return State("trains", f"in {holder.name}")
 
 
-def joint_state(states: Sequence[State]) -> State:
-    """Return the state of a run from those of its components."""
-    if len(states) == 1:
-        return states[0]
+def joint_state(states: Sequence[State], *, has_traceback: bool) -> State:
+    """Return the state of a run at a free pace from those of its components."""
     counts = {kind: sum(state.kind == kind for state in states) for kind in BY_URGENCY}
     text = ", ".join(f"{counts[kind]} {WORDS[kind]}" for kind in BY_URGENCY if counts[kind])
-    return State(next(kind for kind in BY_URGENCY if counts[kind]), f"{len(states)} components: {text}")
+    kind = next(kind for kind in BY_URGENCY if counts[kind])
+    failed = has_traceback and kind in ("stopped", "new")  # whatever of them the error was of
+    return State("failed" if failed else kind, f"{counted(len(states), 'component')}: {text}")

@@ -7,11 +7,13 @@ import { axis, short } from "./numbers.js";
 export const MOST_LINES = 8;
 const HEIGHT = 232;
 const MARGIN = { top: 10, right: 12, bottom: 26, left: 46 };
+const EDGE = 7;
 const RAW_LINES = 4;
 const BAND_LINES = 2;
 const TABLE_ROWS = 20;
 const MANY_DECADES = 30;
 const GROUP = "others";
+const NEAR_ZERO = 0.1;
 
 /**
  * One chart. `update` draws it; what the reader has chosen, and where the crosshair is, stays.
@@ -20,9 +22,10 @@ const GROUP = "others";
  * `marks` draws points, `mate` is the id of the series whose colour it has.
  */
 export class Chart {
-  constructor(title, { zero = true, format = short } = {}) {
+  constructor(title, { zero = true, format = short, height = HEIGHT } = {}) {
     this.title = title;
     this.zero = zero;
+    this.height = height;
     this.format = format;
     this.series = [];
     this.references = [];
@@ -34,7 +37,7 @@ export class Chart {
   }
 
   build() {
-    this.plot = s("svg", { class: "plot", role: "img", tabindex: "0", height: HEIGHT });
+    this.plot = s("svg", { class: "plot", role: "img", tabindex: "0", height: this.height });
     this.readout = h("div", { class: "readout", hidden: true, "aria-hidden": "true" });
     this.spoken = h("p", { class: "unseen", "aria-live": "polite" });
     this.legend = h("div", { class: "chart-legend", role: "group", "aria-label": `Lines of: ${this.title}` });
@@ -146,22 +149,22 @@ export class Chart {
     this.logSwitch.hidden = !spansDecades;
     this.isLog = spansDecades && (this.log ?? false);
     this.logSwitch.setAttribute("aria-pressed", String(this.isLog));
-    const frame = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: HEIGHT - MARGIN.bottom };
+    const frame = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: this.height - MARGIN.bottom };
     const xs = lines.flatMap((one) => [one.x[0], one.x[one.x.length - 1]]).filter((x) => x !== undefined);
-    const first = Math.min(...xs);
     const final = Math.max(...xs);
+    const first = fromZero(Math.min(...xs), final);
     this.scaleX = linear(first === final ? first - 1 : first, first === final ? final + 1 : final, frame.left, frame.right);
-    const yTicks = this.isLog ? logTicks(low.positive, high) : niceTicks(low.value, high);
+    const yTicks = this.isLog ? logTicks(low.positive, high) : niceTicks(low.value, high, this.height > 180 ? 5 : 3);
     const [bottom, top] = this.isLog ? [low.positive, high] : [Math.min(low.value, yTicks[0]), Math.max(high, yTicks[yTicks.length - 1])];
     this.scaleY = this.isLog ? logarithmic(bottom, top, frame.bottom, frame.top) : linear(bottom, top, frame.bottom, frame.top);
     this.frame = frame;
     this.lines = lines;
-    this.plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.plot.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
     this.plot.setAttribute("aria-label", this.summary(lines));
     const clip = `clip-${(this.number ??= nextNumber())}`;
     fill(
       this.plot,
-      s("defs", {}, s("clipPath", { id: clip }, s("rect", { x: frame.left, y: frame.top - 4, width: frame.right - frame.left, height: frame.bottom - frame.top + 8 }))),
+      s("defs", {}, s("clipPath", { id: clip }, s("rect", { x: frame.left - EDGE, y: frame.top - EDGE, width: frame.right - frame.left + 2 * EDGE, height: frame.bottom - frame.top + 2 * EDGE }))),
       this.axes(yTicks, width),
       s("g", { "clip-path": `url(#${clip})` }, this.references.map((one) => this.reference(one)), lines.map((one) => this.line(one, lines.length))),
       (this.cross = s("g", { class: "cross" })),
@@ -187,7 +190,7 @@ export class Chart {
   axes(yTicks, width) {
     const { left, right, bottom } = this.frame;
     const [first, final] = this.scaleX.domain;
-    const xTicks = this.view.ticks ? this.view.ticks(first, final, width) : niceTicks(first, final, Math.max(2, Math.floor(width / 95))).filter((x) => x >= first && x <= final);
+    const xTicks = this.view.ticks ? this.view.ticks(first, final, width) : niceTicks(first, final, Math.max(3, Math.floor(width / 85))).filter((x) => x >= first && x <= final);
     return s(
       "g",
       { class: "axes" },
@@ -195,15 +198,15 @@ export class Chart {
         s("line", { x1: left, x2: right, y1: this.scaleY(y), y2: this.scaleY(y), class: "rule" }),
         s("text", { x: left - 7, y: this.scaleY(y) + 4, "text-anchor": "end" }, axis(y)),
       ]),
-      s("text", { x: 2, y: bottom + 18 }, this.view.xName),
-      xTicks.map((x) => s("text", { x: this.scaleX(x), y: bottom + 18, "text-anchor": this.anchor(x) }, this.view.x(x))),
+      s("text", { x: 0, y: bottom + 18 }, this.view.xName),
+      xTicks.map((x) => s("text", { x: this.scaleX(x), y: bottom + 18, "text-anchor": this.anchor(x, this.view.x(x)) }, this.view.x(x))),
     );
   }
 
-  anchor(x) {
+  anchor(x, text) {
     const place = this.scaleX(x);
     if (place > this.frame.right - 16) return "end";
-    return place < this.frame.left + 14 ? "start" : "middle";
+    return place < this.frame.left + 14 && text.length > 1 ? "start" : "middle";
   }
 
   reference({ y }) {
@@ -246,7 +249,7 @@ export class Chart {
 
   inside(y) {
     const place = this.scaleY(y);
-    return Number.isFinite(place) ? Math.min(Math.max(place, -50), HEIGHT + 50) : HEIGHT;
+    return Number.isFinite(place) ? Math.min(Math.max(place, -50), this.height + 50) : this.height;
   }
 
   summary(lines) {
@@ -335,6 +338,11 @@ export class Chart {
 function firstChosen(series) {
   const ids = series.map((one) => one.id);
   return ids.length > MOST_LINES ? [...ids.slice(0, MOST_LINES - 2), ids[ids.length - 1]] : ids;
+}
+
+/** Returns where an axis begins: at 0 where the first value is near it. */
+function fromZero(first, final) {
+  return first > 0 && first < NEAR_ZERO * final ? 0 : first;
 }
 
 /** Changes the text of an element where it is another one: what stays is not drawn anew. */

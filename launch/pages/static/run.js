@@ -227,7 +227,7 @@ class EventSection {
               h("td", { class: "number" }, whole(one.step)),
               h("td", { class: "number" }, whole(one.images)),
               h("td", { class: "number" }, bytes(one.size_bytes)),
-              h("td", {}, one.is_best && h("span", { class: "chip best" }, facts.best?.step === one.step && facts.best.fit !== null ? `best, ${short(facts.best.fit)} times` : "best"), one.is_best && " ", one.isNewest && h("span", { class: "chip" }, "newest")),
+              h("td", {}, one.is_best && h("span", { class: "chip best" }, facts.best?.step === one.step && facts.best.fit !== null ? `best: ${short(facts.best.fit)}` : "best"), one.is_best && " ", one.isNewest && h("span", { class: "chip" }, "newest")),
             ),
           ),
         ),

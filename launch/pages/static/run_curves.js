@@ -12,6 +12,8 @@ const SMOOTHING = [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98];
 const USUAL_SMOOTHING = 3;
 const STRETCHES = ["mean", "low", "high"];
 const FIRST_SCORES = ["fit", "learned.frechet", "learned.kernel", "learned.precision", "learned.recall", "learned_holdout.frechet"];
+const FEW_SCORES = 4;
+const SCORE_HEIGHT = 150;
 const MINUTE = 60;
 const HOUR = 3600;
 
@@ -81,7 +83,7 @@ export class CurveSection {
 
   build() {
     const slider = h("input", { type: "range", min: 0, max: SMOOTHING.length - 1, step: 1, value: USUAL_SMOOTHING, "aria-label": "Smoothing", "aria-valuetext": String(this.smoothing) });
-    const value = h("output", {}, String(this.smoothing));
+    const value = h("span", { class: "smoothing-value", "aria-hidden": "true" }, String(this.smoothing));
     slider.addEventListener("input", () => {
       this.smoothing = SMOOTHING[slider.value];
       value.textContent = this.smoothing ? String(this.smoothing) : "none";
@@ -94,7 +96,7 @@ export class CurveSection {
     });
     this.controls = h("div", { class: "row curve-controls" }, over, h("label", { class: "smoothing" }, h("span", { class: "soft small" }, "Smoothing"), slider, value));
     this.losses = h("div", { class: "charts" });
-    this.scoreGrid = h("div", { class: "charts" });
+    this.scoreGrid = h("div", { class: "charts small" });
     this.scoreHead = h("div", { class: "section-head" }, h("h2", {}, "Scores of checkpoints"), (this.scoreText = h("p", { class: "soft small" })));
     this.select = h("select", { "aria-label": "Number to show", onchange: () => this.drawOther() });
     this.other = new Chart("Any other number", { zero: false });
@@ -107,7 +109,10 @@ export class CurveSection {
       this.empty,
       this.losses,
     );
-    this.scoreElement = h("section", { "aria-label": "Scores", hidden: true }, this.scoreHead, this.scoreGrid);
+    this.moreText = h("summary", {});
+    this.moreGrid = h("div", { class: "charts small" });
+    this.more = h("details", { class: "more" }, this.moreText, this.moreGrid);
+    this.scoreElement = h("section", { "aria-label": "Scores", hidden: true }, this.scoreHead, this.scoreGrid, this.more);
   }
 
   /** Draws everything; `scores` where they are new. */
@@ -219,7 +224,7 @@ export class CurveSection {
     const newest = evaluations[evaluations.length - 1];
     const best = evaluations.reduce((a, b) => ((b.fit ?? Infinity) < (a.fit ?? Infinity) ? b : a));
     const by = newest.yardstick === "learned" ? "learned features" : "statistics of bands";
-    const text = newest.fit === null ? "" : `By ${by}, step ${whole(newest.step)} is ${short(newest.fit)} times as far from real images as these are from each other; the best, step ${whole(best.step)}, ${short(best.fit)} times.${newest.collapse ? ` Collapse: ${newest.collapse}.` : ""}`;
+    const text = newest.fit === null ? "" : `By ${by}, step ${whole(newest.step)} is ${short(newest.fit)} times as far from real images as these are from each other${best === newest ? ", the best so far" : `; the best, step ${whole(best.step)}, is ${short(best.fit)} times`}.${newest.collapse ? ` Collapse: ${newest.collapse}.` : ""}`;
     if (this.scoreText.textContent !== text) this.scoreText.textContent = text;
     const metrics = Object.keys(newest.scores).filter((name) => !name.startsWith("validation_loss."));
     const first = FIRST_SCORES.filter((name) => name === "fit" || metrics.includes(name));
@@ -229,17 +234,27 @@ export class CurveSection {
     const shown = order.map((name) => {
       const y = evaluations.map((one) => (name === "fit" ? one.fit : (one.scores[name]?.[0] ?? null)));
       const floor = name === "fit" ? 1 : newest.scores[name]?.[1];
-      const chart = this.chart(`score/${name}`, name === "fit" ? "Distance to real images, times theirs" : name.replace("neighbours.", ""));
+      const chart = this.chart(`score/${name}`, name === "fit" ? "Distance to real images" : words(name), { height: SCORE_HEIGHT });
       const view = { x: (value, exact) => (exact ? whole(value) : axis(value)), xName: "images", smoothing: 0 };
       chart.update([{ id: name, name: "generated", x, y, marks: true, best: place }], view, floor === null || floor === undefined ? [] : [{ y: floor, name: `real images ${short(floor)}` }]);
       return chart.element;
     });
-    if (shown.length !== this.scoreGrid.children.length) fill(this.scoreGrid, shown);
+    if (shown.length !== this.scoreGrid.children.length + this.moreGrid.children.length) {
+      fill(this.scoreGrid, shown.slice(0, FEW_SCORES));
+      fill(this.moreGrid, shown.slice(FEW_SCORES));
+      this.more.hidden = shown.length <= FEW_SCORES;
+      this.moreText.textContent = `${shown.length - FEW_SCORES} more measures`;
+    }
   }
 }
 
+/** Returns the name of a metric in words: "learned frechet". */
+function words(name) {
+  return name.replace("neighbours.", "").replaceAll(/[._]/g, " ");
+}
+
 function timeTicks(low, high, width) {
-  const most = Math.max(2, Math.floor(width / 95));
+  const most = Math.max(3, Math.floor(width / 85));
   const raw = (high - low) / most || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= raw * 0.999);

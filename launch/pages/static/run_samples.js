@@ -39,7 +39,7 @@ export class SampleSection {
     this.body.hidden = !has;
     this.empty.hidden = has;
     if (!has) {
-      setText(this.empty, facts.is_free ? "A run at a free pace draws no grids while it trains: its components have seen different numbers of images. The report has pictures." : "The first grid of samples comes with the first checkpoint.");
+      setText(this.empty, facts.is_free ? "The first grid of samples comes when every component has a checkpoint." : "The first grid of samples comes with the first checkpoint.");
       return;
     }
     const last = this.grids.length - 1;

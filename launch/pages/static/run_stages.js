@@ -56,7 +56,7 @@ export class StageSection {
         from: h("span", { class: "from" }),
       };
       this.bars.set(name, bar);
-      return h("div", { class: "stage", role: "row" }, h("span", { role: "rowheader", class: "stage-name" }, name, " ", bar.from, " ", bar.slow), bar.seconds, bar.waited, h("span", { class: "bar", "aria-hidden": "true" }, bar.works, bar.waits));
+      return h("div", { class: "stage", role: "row" }, h("span", { role: "rowheader", class: "stage-name" }, name, " ", bar.slow, " ", bar.from), bar.seconds, bar.waited, h("span", { class: "bar", "aria-hidden": "true" }, bar.works, bar.waits));
     });
     fill(this.rows, rows);
   }

@@ -107,7 +107,9 @@ def test_long_curves_have_few_points_and_all_peaks() -> None:
     assert (answer["steps"][-1], answer["images"][-1]) == (100_000, 800_000)
     assert (max(spread["high"]), min(spread["low"])) == (9.0, -9.0)
     assert sum(spread["mean"]) / len(spread["mean"]) == pytest.approx(sum(losses()) / 100_000, abs=0.01)
-    assert all(low <= mean <= high for low, mean, high in zip(spread["low"], spread["mean"], spread["high"], strict=True))
+    assert all(
+        low <= mean <= high for low, mean, high in zip(spread["low"], spread["mean"], spread["high"], strict=True)
+    )
     assert "begun_s" not in answer["series"]["LL1"]
 
 

@@ -213,7 +213,7 @@ def _body_error(kind: type[RequestBody], error: ValidationError) -> BodyError:
     if first["type"] == "extra_forbidden":
         name = _printable(first["loc"][-1])
         inner = place != name
-        nested = {"mix": Mixture, "interpolate": Interpolation}
+        nested: dict[str, type[RequestBody]] = {"mix": Mixture, "interpolate": Interpolation}
         fields = field_names(nested[str(first["loc"][0])]) if inner else known
         return BodyError(f"no field is called {place}{nearest(name, fields)}; there are {', '.join(fields)}", place)
     message = re.sub(r"^Value error, ", "", str(first["msg"]))

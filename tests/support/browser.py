@@ -1,4 +1,4 @@
-"""A real browser, Debian's Chromium, and pages in it that are watched: errors, and requests to other hosts, are faults."""
+"""A real browser, Debian's Chromium, and watched pages: errors, and requests to other hosts, are faults."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDE, NARROW = 1280, 375
 
@@ -55,7 +57,7 @@ def watched_page(
     page.on("console", on_console)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", on_request)
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     try:
         page.goto(url)
         yield page

@@ -18,6 +18,11 @@ export async function lacksToken() {
   return (await (await answered("healthz", {})).json()).token === true;
 }
 
+/** Returns whether requests carry a token. */
+export function hasToken() {
+  return sessionStorage.getItem(TOKEN) !== null;
+}
+
 /** Keeps the token of all further requests until the tab is closed; "" forgets it. */
 export function setToken(token) {
   if (token) sessionStorage.setItem(TOKEN, token);

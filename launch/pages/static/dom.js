@@ -32,9 +32,12 @@ export function fill(parent, ...children) {
   return parent;
 }
 
+let controls = 0;
+
 /** Returns a control with its name above it. */
 export function field(name, control, attributes = {}) {
-  return h("label", { class: "field", ...attributes }, h("span", {}, name), control);
+  control.id ||= `control-${++controls}`;
+  return h("div", { class: "field", ...attributes }, h("label", { for: control.id }, name), control);
 }
 
 /**

@@ -9,8 +9,11 @@ import json
 import statistics
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
+
+from pydantic import ValidationError
 
 from cluster.data.quarantine import QuarantinedImage, read_quarantine
 from cluster.evaluation.background import Evaluation
@@ -22,6 +25,7 @@ from cluster.storage.folder import Folder
 from freqgan.errors import InputError
 from freqgan.model.needs import all_needs
 from freqgan.model.stage_names import IMAGE_STAGE
+from freqgan.setting_group import AS_STORED
 from launch.live.curves import Curves
 from launch.live.log_tail import LogTail
 from launch.live.state import Signs, State, state_of
@@ -47,6 +51,8 @@ class ComponentView:
         self.folder, self.name = folder, name
         self.settings: RunSettings | None = None
         """Those it is trained by, as far as they are known."""
+        self.checkpoint_settings: RunSettings | None = None
+        """Those that the newest checkpoint was trained by."""
         self.curves = Curves()
         self.recent: deque[MetricsLine] = deque(maxlen=RATE_STEPS)
         self.failures: list[Recovery] = []
@@ -57,7 +63,6 @@ class ComponentView:
         self.best: BestCheckpoint | None = None
         self._latest: dict[str, Any] = {}
         self._latest_tag = ""
-        self._max_steps: int | None = None
         self._line_age_s: float | None = None
         self._logs: tuple[LogTail[Any], ...] = (
             LogTail(folder, METRICS, METRICS_LINES, self._take_line, self._restart_metrics),
@@ -109,11 +114,11 @@ class ComponentView:
                 by_step[int(step)] = by_step.get(int(step), 0) + size_bytes
         steps = sorted({step for step, _ in own})
         self._checkpoints = [{"step": step, "size_bytes": by_step[step]} for step in steps]
-        self._latest, self._max_steps = _parsed(stored), None
+        self._latest, self.checkpoint_settings = _parsed(stored), None
         if own:
-            settings = _parsed(root.read_tagged(checkpoint_path(*own[0], MANIFEST))).get("settings")
-            limit = settings.get("max_steps") if isinstance(settings, dict) else None
-            self._max_steps = limit if isinstance(limit, int) else None
+            manifest = _parsed(root.read_tagged(checkpoint_path(*own[0], MANIFEST)))
+            with suppress(ValidationError):
+                self.checkpoint_settings = RunSettings.model_validate(manifest.get("settings"), context=AS_STORED)
         self._latest_tag = tag
 
     # -- telling -------------------------------------------------------------------------------
@@ -138,8 +143,8 @@ class ComponentView:
     @property
     def _limit(self) -> int | None:
         """The step to stop at: of a component that of whoever trained it last, who need not have begun the run."""
-        own = None if self.settings is None else self.settings.max_steps
-        return self._max_steps if self.name and self._checkpoints else own
+        known = self.checkpoint_settings if self.name and self.checkpoint_settings else self.settings
+        return None if known is None else known.max_steps
 
     @property
     def rate(self) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,46 +20,77 @@ DIGITS = 5
 TIMES = frozenset({"begun_s"})
 """Numbers of a stage that say when, which make no curve."""
 
-Key = tuple[str, str]
-"""Stage and name of a number."""
 _generations = itertools.count(time.time_ns())
 
 
 @dataclass
 class Spread:
-    """How the values of one number in a stretch are spread."""
+    """How the values of one number in a stretch are spread; there are millions of values, so that little is done each.
 
+    ``total`` is their sum.
+    """
+
+    __slots__ = ("count", "high", "low", "total")
     total: float
     count: int
     low: float
     high: float
 
+    def take(self, value: float) -> None:
+        """Take one more value."""
+        self.total += value
+        self.count += 1
+        if value < self.low:
+            self.low = value
+        elif value > self.high:
+            self.high = value
+
     def add(self, other: Spread) -> None:
-        """Add the values of ``other``."""
+        """Take all values of ``other``."""
         self.total, self.count = self.total + other.total, self.count + other.count
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
 
 @dataclass
 class Stretch:
-    """Some steps that follow each other: the last of them, with images and seconds up to it, and all numbers."""
+    """Some steps that follow each other: the last of them, images and seconds up to it, and all numbers by stage."""
 
-    step: int
-    images: int
-    wall_s: float
-    lines: int = 1
-    numbers: dict[Key, Spread] = field(default_factory=dict)
+    step: int = 0
+    images: int = 0
+    wall_s: float = 0.0
+    lines: int = 0
+    numbers: dict[str, dict[str, Spread]] = field(default_factory=dict)
+
+    def take(self, line: MetricsLine) -> None:
+        """Take the numbers of the step that follows; those that are not finite are left out."""
+        self.step, self.images, self.wall_s = line.step, line.images, line.wall_s
+        self.lines += 1
+        self._take_numbers("", {"images_per_s": line.images_per_s})
+        for stage, own in line.stages.items():
+            self._take_numbers(stage, own)
+
+    def _take_numbers(self, stage: str, values: Mapping[str, float]) -> None:
+        spreads = self.numbers.setdefault(stage, {})
+        for name, value in values.items():
+            if not math.isfinite(value):
+                continue
+            spread = spreads.get(name)
+            if spread is not None:
+                spread.take(value)
+            elif name not in TIMES:
+                spreads[name] = Spread(value, 1, value, value)
 
     def add(self, later: Stretch) -> None:
         """Add the stretch that follows."""
         self.step, self.images, self.wall_s = later.step, later.images, later.wall_s
         self.lines += later.lines
-        for key, spread in later.numbers.items():
-            own = self.numbers.get(key)
-            if own is None:
-                self.numbers[key] = spread
-            else:
-                own.add(spread)
+        for stage, spreads in later.numbers.items():
+            own = self.numbers.setdefault(stage, {})
+            for name, spread in spreads.items():
+                if name in own:
+                    own[name].add(spread)
+                else:
+                    own[name] = spread
 
 
 class Curves:
@@ -76,20 +107,11 @@ class Curves:
 
     def add(self, line: MetricsLine) -> None:
         """Take the numbers of one more step; those that are not finite leave a gap."""
-        stretch = Stretch(line.step, line.images, line.wall_s)
-        named = itertools.chain(
-            [(("", "images_per_s"), line.images_per_s)],
-            (((stage, name), x) for stage, own in line.stages.items() for name, x in own.items() if name not in TIMES),
-        )
-        for key, x in named:
-            if math.isfinite(x):
-                stretch.numbers[key] = Spread(x, 1, x, x)
-        if self._stretches and self._stretches[-1].lines < self._lines_each:
-            self._stretches[-1].add(stretch)
-        else:
-            self._stretches.append(stretch)
-            if len(self._stretches) > MOST_POINTS:
-                self._halve()
+        if not self._stretches or self._stretches[-1].lines >= self._lines_each:
+            self._stretches.append(Stretch())
+        self._stretches[-1].take(line)
+        if len(self._stretches) > MOST_POINTS:
+            self._halve()
 
     def answer(self, after: str | None) -> dict[str, Any]:
         """Return the curves as JSON has them.
@@ -100,10 +122,10 @@ class Curves:
         """
         first = self._first_after(after)
         chosen = self._stretches[first:]
-        keys = dict.fromkeys(key for stretch in chosen for key in stretch.numbers)
+        keys = dict.fromkeys((stage, name) for one in chosen for stage, own in one.numbers.items() for name in own)
         series: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         for stage, name in keys:
-            spreads = [stretch.numbers.get((stage, name)) for stretch in chosen]
+            spreads = [stretch.numbers.get(stage, {}).get(name) for stretch in chosen]
             series.setdefault(stage, {})[name] = self._columns(spreads)
         return {
             "cursor": f"{self._generation}.{len(self._stretches)}",

@@ -19,7 +19,7 @@ from typing import Any
 from cluster.data.quarantine import reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.run.checkpoint_listing import best_checkpoint
-from cluster.run.layout import COMPONENTS, CURRENT
+from cluster.run.layout import CHECKPOINTS, COMPONENTS, CURRENT
 from cluster.run.settings import RunSettings
 from cluster.run.shared_record import SharedRecord, read_shared_record
 from cluster.storage.folder import open_folder
@@ -80,8 +80,10 @@ class RunView:
         self._traceback = ""
 
     def has_begun(self) -> bool:
-        """Return whether a training has written anything there, at least its settings."""
-        return self.folder.exists(CONFIG) or self.folder.child(COMPONENTS).is_there()
+        """Return whether a training has written anything there."""
+        return self.folder.exists(CONFIG) or any(
+            self.folder.child(name).is_there() for name in (COMPONENTS, CHECKPOINTS)
+        )
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -151,9 +153,8 @@ class RunView:
                 self._become_free(self._shared)
         if self._whole_log is not None:
             self._whole_log.read()
-        for one in self._components:
-            if not one.name:
-                one.settings = self._settings
+        if self._shared is None:
+            self._components[0].settings = self._known_settings
         if len(self._components) == 1:
             self._components[0].refresh()
         else:
@@ -162,6 +163,11 @@ class RunView:
         self._grids = self._read_grids()
         stored = self.folder.read_tagged(TRACEBACK)
         self._traceback = "" if stored is None else stored[0][-TRACEBACK_BYTES:].decode("utf-8", "replace")
+
+    @property
+    def _known_settings(self) -> RunSettings | None:
+        """The settings in the folder of the run; without those, that of its newest checkpoint."""
+        return self._settings or self._components[0].checkpoint_settings
 
     def _read_settings(self) -> None:
         stored = self.folder.read_tagged(CONFIG)
@@ -243,7 +249,7 @@ class RunView:
 
     def _summary(self) -> list[tuple[str, str]]:
         """Return what is trained, as (name, text)."""
-        settings = self._settings
+        settings = self._known_settings
         if settings is None:
             return []
         colour = "grey" if settings.channels == 1 else "colour"
@@ -271,7 +277,8 @@ class RunView:
         return {stage: own for stage, own in names.items() if own}
 
     def _sample_facts(self) -> list[dict[str, Any]]:
-        batch = None if self._settings is None else self._settings.batch
+        settings = self._known_settings
+        batch = None if settings is None else settings.batch
         return [
             {"images": images, "step": None if batch is None else -(-images // batch), "size_bytes": size}
             for images, size in self._grids.items()

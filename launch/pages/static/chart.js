@@ -6,7 +6,7 @@ import { axis, short } from "./numbers.js";
 /** Lines that a chart shows at most; others are drawn as one. */
 export const MOST_LINES = 8;
 const HEIGHT = 232;
-const MARGIN = { top: 10, right: 12, bottom: 26, left: 46 };
+const MARGIN = { top: 10, right: 12, bottom: 26, left: 52 };
 const EDGE = 7;
 const RAW_LINES = 4;
 const BAND_LINES = 2;
@@ -42,7 +42,7 @@ export class Chart {
     this.spoken = h("p", { class: "unseen", "aria-live": "polite" });
     this.legend = h("div", { class: "chart-legend", role: "group", "aria-label": `Lines of: ${this.title}` });
     this.logSwitch = h("button", { type: "button", class: "quiet log", "aria-pressed": "false", onclick: () => this.turnLog() }, "Log scale");
-    this.table = h("details", { class: "chart-table", ontoggle: () => this.fillTable() }, h("summary", {}, "Table"), h("div", { class: "wide" }));
+    this.table = h("details", { class: "chart-table", ontoggle: () => this.fillTable() }, h("summary", {}, "Table"), h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": `Table: ${this.title}` }));
     this.heading = h("h3", {}, this.title);
     this.element = h(
       "figure",

@@ -6,12 +6,13 @@ import { fill, h } from "./dom.js";
 import { bytes, counted, duration, short, whole } from "./numbers.js";
 import { CurveSection } from "./run_curves.js";
 import { SampleSection } from "./run_samples.js";
-import { ComponentSection, StageSection } from "./run_stages.js";
+import { ComponentSection, StageSection, STATE_WORDS } from "./run_stages.js";
 
+const TICK_MS = 1000;
 const POLL_MS = 2500;
 const QUIET_POLL_MS = 10_000;
 const ACTIVE = ["begins", "trains", "waits", "new"];
-const WORDS = { new: "Not begun", begins: "Begins", trains: "Trains", waits: "Waits", ended: "Ended", stopped: "Stopped", failed: "Failed" };
+const FEW_STAGES = 3;
 const MOST_ROWS = 50;
 
 /**
@@ -46,7 +47,10 @@ class RunPage {
 
   begin() {
     document.addEventListener("visibilitychange", () => document.hidden || this.poll());
-    setInterval(() => this.facts && this.head.tick(this.facts, (Date.now() - this.answeredAt) / 1000), 1000);
+    const ticking = setInterval(() => {
+      if (!this.root.isConnected) clearInterval(ticking);
+      else if (this.facts) this.head.tick(this.facts, (Date.now() - this.answeredAt) / 1000);
+    }, TICK_MS);
     this.poll();
   }
 
@@ -54,6 +58,10 @@ class RunPage {
   async poll() {
     clearTimeout(this.timer);
     if (this.polling || document.hidden || !this.root.isConnected) return;
+    if (this.root.hidden) {
+      this.timer = setTimeout(() => this.poll(), TICK_MS);
+      return;
+    }
     this.polling = true;
     try {
       await this.look();
@@ -90,11 +98,13 @@ class RunPage {
   }
 
   show() {
+    const stages = this.facts.components.reduce((count, one) => count + one.stages.length, 0);
+    const [left, right] = stages > FEW_STAGES || !this.facts.samples.length ? [[this.events.checkpoints], []] : [[], [this.events.checkpoints]];
     fill(
       this.root,
       this.problem,
       this.head.element,
-      h("div", { class: "run-columns" }, h("div", { class: "run-column" }, this.samples.element, this.events.checkpoints), h("div", { class: "run-column" }, this.components.element, this.stages.element)),
+      h("div", { class: "run-columns" }, h("div", { class: "run-column" }, this.samples.element, left), h("div", { class: "run-column" }, this.components.element, this.stages.element, right)),
       this.curves.element,
       this.curves.scoreElement,
       this.events.element,
@@ -117,7 +127,7 @@ class RunPage {
 class HeadSection {
   constructor() {
     this.dot = h("span", { class: "state-dot" });
-    this.word = h("strong", {});
+    this.word = h("strong", { role: "status" });
     this.text = h("span", { class: "soft small" });
     this.name = h("h1", {});
     this.bar = h("div", { class: "progress", role: "progressbar", "aria-label": "Images seen", "aria-valuemin": 0, "aria-valuemax": 100 }, (this.filled = h("div", { class: "fill" })));
@@ -131,7 +141,7 @@ class HeadSection {
     this.element = h(
       "section",
       { class: "card run-head", "aria-label": "Progress" },
-      h("div", { class: "run-title" }, this.name, h("p", { class: "state", role: "status" }, this.dot, this.word, this.text)),
+      h("div", { class: "run-title" }, this.name, h("p", { class: "state" }, this.dot, this.word, this.text)),
       this.fault,
       h("div", { class: "progress-line" }, this.images, this.percent),
       this.bar,
@@ -145,7 +155,7 @@ class HeadSection {
     setText(this.name, facts.name);
     this.name.title = facts.run;
     this.dot.className = `state-dot ${facts.state.kind}`;
-    setText(this.word, WORDS[facts.state.kind]);
+    setText(this.word, STATE_WORDS[facts.state.kind]);
     setText(this.text, facts.state.text);
     setText(this.fault, facts.fault ? `Storage does not answer, what is shown is older: ${facts.fault}` : "");
     this.fault.hidden = !facts.fault;
@@ -177,7 +187,7 @@ class HeadSection {
 /** Checkpoints, failures got over, and images left out. */
 class EventSection {
   constructor() {
-    this.checkpointBody = h("div", { class: "wide" });
+    this.checkpointBody = h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Table of checkpoints" });
     this.checkpoints = h("section", { class: "card", "aria-label": "Checkpoints" }, h("h2", {}, "Checkpoints"), this.checkpointBody);
     this.failureBody = h("div", {});
     this.leftOutBody = h("div", {});

@@ -35,7 +35,7 @@ export class CurveStore {
   /** Returns the series of all stages whose number is called `name`. */
   named(name, title = (stage) => stage || "all") {
     return this.components.flatMap((one) =>
-      [...one.series].filter(([, own]) => own.name === name).map(([key, own]) => ({ ...own, id: key, name: title(own.stage, one.name), component: one })),
+      [...one.series].filter(([, own]) => own.name === name).map(([key, own]) => ({ ...own, id: `${one.name}/${key}`, name: title(own.stage, one.name), component: one })),
     );
   }
 

@@ -4,6 +4,8 @@ import { setText } from "./chart.js";
 import { fill, h, s } from "./dom.js";
 import { duration, short, span, whole } from "./numbers.js";
 
+/** States in one word. */
+export const STATE_WORDS = { new: "Not begun", begins: "Begins", trains: "Trains", waits: "Waits", ended: "Ended", stopped: "Stopped", failed: "Failed" };
 const ROW = 24;
 const LEFT_MOST = 110;
 const NOTEWORTHY = 0.02;
@@ -56,7 +58,7 @@ export class StageSection {
         from: h("span", { class: "from" }),
       };
       this.bars.set(name, bar);
-      return h("div", { class: "stage", role: "row" }, h("span", { role: "rowheader", class: "stage-name" }, name, " ", bar.slow, " ", bar.from), bar.seconds, bar.waited, h("span", { class: "bar", "aria-hidden": "true" }, bar.works, bar.waits));
+      return h("div", { class: "stage-row", role: "row" }, h("span", { role: "rowheader", class: "stage-name" }, name, " ", bar.slow, " ", bar.from), bar.seconds, bar.waited, h("span", { class: "bar", "aria-hidden": "true" }, bar.works, bar.waits));
     });
     fill(this.rows, rows);
   }
@@ -137,47 +139,45 @@ function listed(names) {
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
 }
 
-/** The components of a run at a free pace: where each is, and by whom it is trained. */
+/** The components of a run at a free pace: where each is. */
 export class ComponentSection {
   constructor() {
-    this.body = h("tbody");
-    this.element = h(
-      "section",
-      { class: "card", "aria-label": "Components", hidden: true },
-      h("h2", {}, "Components"),
-      h("div", { class: "wide" }, h("table", { class: "components" }, h("thead", {}, h("tr", {}, ["Component", "State", "Images", "Images/s", "Left", "Checkpoint"].map((name) => h("th", { scope: "col" }, name)))), this.body)),
-    );
+    this.rows = h("div", { class: "stage-rows", role: "list" });
+    this.element = h("section", { class: "card", "aria-label": "Components", hidden: true }, h("h2", {}, "Components"), this.rows);
   }
 
   update(facts) {
     this.element.hidden = !facts.is_free;
     if (!facts.is_free) return;
-    const rows = facts.components.map((one) => [
-      one.name,
-      one.state.text,
-      `${whole(one.images)} of ${whole(one.total_images)}`,
-      one.images_per_s === null ? "–" : short(one.images_per_s),
-      one.left_s === null ? "–" : duration(one.left_s),
-      one.checkpoint_age_s === null ? "none yet" : `${duration(one.checkpoint_age_s)} ago`,
-    ]);
-    facts.components.forEach((one, i) => {
-      const row = this.body.children[i] ?? this.body.appendChild(this.row());
-      const share = one.total_images ? (100 * one.images) / one.total_images : 0;
-      row.bar.style.width = `${share}%`;
-      rows[i].forEach((text, place) => setText(row.cells_[place], text));
-      row.dot.className = `state-dot ${one.state.kind}`;
+    facts.components.forEach((one, place) => {
+      const row = this.rows.children[place] ?? this.rows.appendChild(componentRow());
+      const { dot, name, state, images, bar, rest } = row.parts;
+      dot.className = `state-dot ${one.state.kind}`;
+      setText(name, one.name);
+      setText(state, STATE_WORDS[one.state.kind]);
+      state.title = one.state.text;
+      setText(images, `${whole(one.images)} of ${whole(one.total_images)} images`);
+      bar.style.width = `${one.total_images ? (100 * one.images) / one.total_images : 0}%`;
+      const texts = [
+        one.images_per_s === null ? "" : `${short(one.images_per_s)} images/s`,
+        one.left_s === null ? "" : `${duration(one.left_s)} left`,
+        one.checkpoint_age_s === null ? "no checkpoint yet" : `checkpoint ${duration(one.checkpoint_age_s)} ago`,
+      ];
+      setText(rest, texts.filter(Boolean).join("  ·  "));
     });
-    while (this.body.children.length > rows.length) this.body.lastChild.remove();
+    while (this.rows.children.length > facts.components.length) this.rows.lastChild.remove();
   }
+}
 
-  row() {
-    const name = h("span", {});
-    const state = h("span", {});
-    const images = h("span", {});
-    const rest = [h("td", { class: "number" }), h("td", {}), h("td", {})];
-    const bar = h("span", { class: "fill" });
-    const dot = h("span", { class: "state-dot" });
-    const row = h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, h("span", { class: "with-dot" }, dot, state)), h("td", {}, images, h("span", { class: "small-progress", "aria-hidden": "true" }, bar)), rest);
-    return Object.assign(row, { cells_: [name, state, images, ...rest], bar, dot });
-  }
+function componentRow() {
+  const parts = {
+    dot: h("span", { class: "state-dot" }),
+    name: h("span", { class: "stage-name" }),
+    state: h("span", { class: "soft small" }),
+    images: h("span", { class: "number" }),
+    bar: h("span", { class: "fill" }),
+    rest: h("span", { class: "from" }),
+  };
+  const row = h("div", { class: "stage-row component-row", role: "listitem" }, h("span", { class: "with-dot" }, parts.dot, parts.name, parts.state), parts.images, h("span", { class: "bar", "aria-hidden": "true" }, parts.bar), parts.rest);
+  return Object.assign(row, { parts });
 }

@@ -50,7 +50,7 @@ class ComponentView:
     def __init__(self, folder: Folder, name: str = "") -> None:
         self.folder, self.name = folder, name
         self.settings: RunSettings | None = None
-        """Those it is trained by, as far as they are known."""
+        """Those of the run, for this component; None where they are not there."""
         self.checkpoint_settings: RunSettings | None = None
         """Those that the newest checkpoint was trained by."""
         self.curves = Curves()
@@ -124,6 +124,11 @@ class ComponentView:
     # -- telling -------------------------------------------------------------------------------
 
     @property
+    def known_settings(self) -> RunSettings | None:
+        """Those that it is trained by: :attr:`settings`, or else those of its newest checkpoint."""
+        return self.settings or self.checkpoint_settings
+
+    @property
     def step(self) -> int:
         """How many steps are finished."""
         return self.recent[-1].step if self.recent else self.checkpoint_step
@@ -136,14 +141,14 @@ class ComponentView:
     @property
     def last_step(self) -> int | None:
         """The step at which it ends, as far as that is known."""
-        if self.settings is None:
+        if self.known_settings is None:
             return None
-        return self.settings.model_copy(update={"max_steps": self._limit}).last_step
+        return self.known_settings.model_copy(update={"max_steps": self._limit}).last_step
 
     @property
     def _limit(self) -> int | None:
         """The step to stop at: of a component that of whoever trained it last, who need not have begun the run."""
-        known = self.checkpoint_settings if self.name and self.checkpoint_settings else self.settings
+        known = self.checkpoint_settings if self.name and self.checkpoint_settings else self.known_settings
         return None if known is None else known.max_steps
 
     @property
@@ -155,12 +160,12 @@ class ComponentView:
         lines = list(self.recent)
         steps, seconds = (lines[-1].step - lines[0].step, lines[-1].wall_s - lines[0].wall_s) if lines else (0, 0.0)
         step_s = seconds / steps if steps else (lines[-1].wall_s if lines else 0.0)
-        every = 0 if self.settings is None or self.folder.is_local else self.settings.checkpoint_every
+        every = 0 if self.known_settings is None or self.folder.is_local else self.known_settings.checkpoint_every
         return Signs(self.step, self.last_step, self.checkpoint_step, self._line_age_s, step_s, every * step_s)
 
     def facts(self) -> dict[str, Any]:
         """Return all but the curves and scores, as JSON has it."""
-        batch = None if self.settings is None else self.settings.batch
+        batch = None if self.known_settings is None else self.known_settings.batch
         last, last_step = (self.recent[-1] if self.recent else None), self.last_step
         images = last.images if last is not None else self.checkpoint_step * (batch or 0)
         total = None if last_step is None or batch is None else last_step * batch
@@ -196,7 +201,7 @@ class ComponentView:
         """Return for every stage what a step takes and waits, as medians of the last steps, and from whom it takes."""
         if not self.recent:
             return []
-        sources = {} if self.settings is None else _sources(self.settings)
+        sources = {} if self.known_settings is None else _sources(self.known_settings)
         last = self.recent[-1].stages
         return [
             {

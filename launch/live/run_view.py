@@ -154,7 +154,7 @@ class RunView:
         if self._whole_log is not None:
             self._whole_log.read()
         if self._shared is None:
-            self._components[0].settings = self._known_settings
+            self._components[0].settings = self._settings
         if len(self._components) == 1:
             self._components[0].refresh()
         else:
@@ -167,7 +167,7 @@ class RunView:
     @property
     def _known_settings(self) -> RunSettings | None:
         """The settings in the folder of the run; without those, that of its newest checkpoint."""
-        return self._settings or self._components[0].checkpoint_settings
+        return self._settings or self._components[0].known_settings
 
     def _read_settings(self) -> None:
         stored = self.folder.read_tagged(CONFIG)

@@ -179,6 +179,14 @@ def test_settings_are_shown_without_secrets(run: Path) -> None:
     assert changed == "mlflow: http://***@host:5000/x\n  db_password: '***'\nrun: s3://bucket/run\n"
 
 
+def test_without_settings_beside_them_those_of_the_checkpoint_say_what_is_trained(run: Path) -> None:
+    (run / "config.yaml").unlink()
+    facts = facts_of(run)
+    assert (facts["state"]["kind"], facts["total_images"]) == ("ended", 48)
+    assert dict(facts["summary"])["experts"] == "4 GANs"
+    assert begun_run(str(run)).settings() == {"yaml": "", "fault": ""}
+
+
 def test_a_folder_in_which_nothing_is_trained_yet(tmp_path: Path) -> None:
     facts = facts_of(tmp_path)
     assert (facts["state"]["kind"], facts["images"], facts["total_images"]) == ("new", 0, None)

@@ -237,6 +237,7 @@ class ComponentView:
                 "component": self.name,
                 "step": one.step,
                 "images": None if batch is None else one.step * batch,
+                "trained_s": self.curves.trained_s_at(one.step),
                 "stages": list(one.stages),
                 "decision": one.decision,
                 "text": recovery_text(one),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,6 +136,11 @@ class Curves:
             "wall_s": [stretch.wall_s for stretch in chosen],
             "series": series,
         }
+
+    def trained_s_at(self, step: int) -> float | None:
+        """Return the seconds trained until ``step`` was finished, or few steps later; None where it is not."""
+        place = bisect_left(self._stretches, step, key=lambda stretch: stretch.step)
+        return self._stretches[place].wall_s if place < len(self._stretches) else None
 
     def _first_after(self, cursor: str | None) -> int:
         generation, _, count = (cursor or "").partition(".")

@@ -252,7 +252,7 @@ class EventSection {
     fill(
       this.failureBody,
       total > shown.length && h("p", { class: "soft small" }, `The last ${shown.length} of ${whole(total)}.`),
-      h("ol", { class: "events", reversed: true }, shown.map((one) => h("li", {}, h("span", { class: "chip" }, one.decision), " ", h("strong", {}, `step ${whole(one.step)}`), several ? ` of ${one.component}` : "", one.images === null ? "" : `, ${whole(one.images)} images`, h("br"), h("span", { class: "small" }, one.text)))),
+      h("ol", { class: "events", reversed: true }, shown.map((one) => h("li", {}, h("span", { class: "chip" }, one.decision), " ", h("strong", {}, `step ${whole(one.step)}`), several ? ` of ${one.component}` : "", one.images === null ? "" : `, ${whole(one.images)} images`, one.trained_s === null ? "" : `, after ${duration(one.trained_s)}`, h("br"), h("span", { class: "small" }, one.text)))),
     );
   }
 

@@ -153,6 +153,7 @@ def test_scores_failures_and_images_left_out(run: Path) -> None:
     assert facts["best"] == {"step": 3, "fit": 2.0, "yardstick": "learned"}
     (failure,) = facts["failures"]
     assert (failure["step"], failure["images"], failure["stages"]) == (4, 32, ["LL1"])
+    assert failure["trained_s"] == json.loads((run / METRICS).read_text().splitlines()[3])["wall_s"]
     assert failure["text"].startswith("LL1 died at step 4; replaced within 2.5 s")
     assert (facts["left_out"]["count"], facts["left_out"]["images"][0]["member"]) == (1, "7.png")
     (evaluation,) = scores["evaluations"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from freqgan.errors import InputError, nearest
 
@@ -102,6 +102,9 @@ class ImagesBody(GenerationFields):
         None, description="Embedding of what the images are to show."
     )
     prompt: Text | None = Field(None, description="Text that says what the images are to show.")
+    like: Base64Bytes | None = Field(
+        None, description="Example whose features the images are to have: a file of JPEG, PNG or WebP in base64."
+    )
     mix: Mixture | None = Field(None, description="In place of `seed`: the picture of one, the detail of another.")
     interpolate: Interpolation | None = Field(
         None, description="In place of `seed`: an image on the way from one to another."

@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 PATIENCE_MS = 20_000
@@ -65,6 +66,12 @@ def watched_page(
         assert outside == []
     finally:
         context.close()
+
+
+def check_accessible(page: Page) -> None:
+    """Nothing that axe-core knows of is wrong: names of controls, roles, contrast, order of headings."""
+    violations = Axe().run(page).response["violations"]
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
 
 
 def check_fits(page: Page) -> None:

@@ -4,6 +4,7 @@ import { limited, postJson } from "./api.js";
 import { mountBetween } from "./between.js";
 import { openDetail } from "./detail.js";
 import { field, fill, h } from "./dom.js";
+import { filePicker } from "./file_picker.js";
 import { bodyOf, textOf } from "./picture.js";
 
 const AT_A_TIME = 12;
@@ -100,6 +101,8 @@ function controls(model, ondraw) {
   const dice = h("button", { type: "button", onclick: () => roll() }, "Surprise me");
   const category = model.classes ? categoryControl(model) : null;
   const prompt = model.targets.caption ? h("input", { type: "text", maxlength: 4096, placeholder: "any text" }) : null;
+  const example = model.targets.features ? filePicker("An example", "Pictures are to have its features. Drop it here, or choose a file.", readExample) : null;
+  let like = null;
   const variety = h("input", { type: "range", min: 0.3, max: 1.2, step: 0.05, value: 1 });
   const variedness = h("span", { "aria-hidden": "true" }, "1.00");
   const number = (min, step, placeholder) => h("input", { type: "number", min, step, placeholder });
@@ -143,9 +146,18 @@ function controls(model, ondraw) {
           labelGuidance && field("Guidance by class or target", labelGuidance),
         ),
       ),
+    example && h("div", { class: "example" }, example.element),
     problem,
   );
 
+  function readExample() {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => {
+      like = { name: example.chosen.name, data: reader.result.slice(reader.result.indexOf(",") + 1) };
+      submit();
+    });
+    reader.readAsDataURL(example.chosen);
+  }
   function roll() {
     seed.value = Math.floor(Math.random() * 1e6);
     submit();
@@ -157,6 +169,7 @@ function controls(model, ondraw) {
       seed: Number(seed.value),
       category: category?.value || null,
       prompt: prompt?.value.trim() || null,
+      like,
       truncation: Number(variety.value),
       evaluations: chosen(evaluations),
       guidance: chosen(guidance),

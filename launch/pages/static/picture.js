@@ -1,9 +1,12 @@
 /**
  * Pictures as what they are asked for by: plain objects, from which the request, the command and the name follow.
  *
- * A picture is {seed, category, prompt, truncation, evaluations, guidance, labelGuidance, gains, resample,
+ * A picture is {seed, category, prompt, like {name, data}, truncation, evaluations, guidance, labelGuidance, gains, resample,
  * resampleSeed}, or has `way` {first, second, share, secondCategory} or `mix` {coarse, fine, at} in place of a seed.
  */
+
+/** Stands for the example's bytes until the command is whole. */
+const EXAMPLE = "EXAMPLE";
 
 /** Returns the body of the request for `picture`, without what is as the service has it anyway. */
 export function bodyOf(picture) {
@@ -19,6 +22,7 @@ export function bodyOf(picture) {
     mix: picture.mix,
     class: picture.category,
     prompt: picture.prompt,
+    like: picture.like?.data,
     truncation: picture.truncation === 1 ? null : picture.truncation,
     evaluations: picture.evaluations,
     guidance: picture.guidance,
@@ -38,6 +42,7 @@ export function textOf(picture) {
   if (mix) text = `Image with the picture of seed ${mix.coarse} and the detail of seed ${mix.fine}`;
   if (picture.category) text += `, class ${picture.category}`;
   if (picture.prompt) text += `, “${picture.prompt}”`;
+  if (picture.like) text += `, like ${picture.like.name}`;
   if (picture.resample?.length) text += `, ${picture.resample.join(", ")} drawn anew`;
   return text;
 }
@@ -53,8 +58,10 @@ export function fileOf(picture) {
 /** Returns the commands that make the same picture, as [what they need, text]. */
 export function commandsOf(picture, hasToken) {
   const local = localCommand(picture);
+  const body = quoted(JSON.stringify({ ...bodyOf(picture), ...(picture.like ? { like: EXAMPLE } : {}) }));
+  const words = ["--json", body.replace(EXAMPLE, `'"$(base64 -w0 ${quoted(picture.like?.name ?? "")})"'`)];
   return [
-    ["from this service", curlCommand("v1/images", ["--json", quoted(JSON.stringify(bodyOf(picture)))], fileOf(picture), hasToken)],
+    ["from this service", curlCommand("v1/images", words, fileOf(picture), hasToken)],
     ...(local ? [["from the model itself", local]] : []),
   ];
 }
@@ -70,7 +77,7 @@ function localCommand(picture) {
   const gains = Object.entries(bodyOf(picture).gains ?? {});
   const edited = gains.length > 0 || picture.resample?.length > 0;
   const { way, mix } = picture;
-  if (edited && (way || mix || picture.prompt || picture.truncation !== 1)) return null;
+  if (edited && (way || mix || picture.prompt || picture.like || picture.truncation !== 1)) return null;
   if (way && (way.secondCategory || (way.share * 16) % 1)) return null;
   const options = [
     ...(way ? ["--interpolate", way.first, way.second, "--frames", 17] : []),
@@ -78,6 +85,7 @@ function localCommand(picture) {
     ...(way || mix ? [] : ["--seed", picture.seed, "--count", 1]),
     ...option("--class", picture.category),
     ...option("--prompt", picture.prompt),
+    ...option("--like", picture.like?.name),
     ...option("--truncation", picture.truncation === 1 ? null : picture.truncation),
     ...option("--evaluations", picture.evaluations),
     ...option("--guidance", picture.guidance),

@@ -4,11 +4,10 @@ import { postForm } from "./api.js";
 import { beforeAfter } from "./before_after.js";
 import { commandBox, saveFile } from "./detail.js";
 import { choices, debounced, field, fill, h } from "./dom.js";
+import { filePicker } from "./file_picker.js";
 import { categoryControl } from "./gallery.js";
 import { meaningOf, summands } from "./layers.js";
 import { curlCommand, quoted } from "./picture.js";
-
-const KINDS = "image/png,image/jpeg,image/webp";
 
 /** Puts the section of uploads to a model with these facts into `root`. */
 export function mountUpload(root, model) {
@@ -226,37 +225,6 @@ function gainControl(band, changed) {
     changed();
   });
   return { input, element: h("div", { class: "about" }, h("span", {}, h("b", {}, band), h("span", { class: "soft small" }, meaningOf(band)), value), input) };
-}
-
-/** Returns `element` and `chosen`, a file or null; takes files that are dropped, and calls `changed`. */
-function filePicker(title, about, changed) {
-  const input = h("input", { type: "file", accept: KINDS, class: "unseen", "aria-label": title });
-  const preview = h("img", { alt: "", hidden: true });
-  const name = h("span", { class: "small soft" }, about);
-  const element = h("label", { class: "drop" }, preview, h("span", {}, h("b", {}, title), h("br"), name), input);
-  const picker = { element, chosen: null };
-  function take(file) {
-    if (!file) return;
-    picker.chosen = file;
-    if (preview.src) URL.revokeObjectURL(preview.src);
-    preview.src = URL.createObjectURL(file);
-    preview.alt = `${title}: ${file.name}`;
-    preview.hidden = false;
-    name.textContent = `${file.name}: choose or drop another one here`;
-    changed();
-  }
-  input.addEventListener("change", () => take(input.files[0]));
-  element.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    element.classList.add("over");
-  });
-  element.addEventListener("dragleave", () => element.classList.remove("over"));
-  element.addEventListener("drop", (event) => {
-    event.preventDefault();
-    element.classList.remove("over");
-    take(event.dataTransfer.files[0]);
-  });
-  return picker;
 }
 
 /** Returns the words of a curl command that sends these fields. */

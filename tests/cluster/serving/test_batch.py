@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from freqgan.errors import RunError
 from freqgan.generation.editing import redraw, weigh
 from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, shares_of_frames
 from freqgan.generation.synthesiser import Generated
+from freqgan.generation.targets import targets_for
 from freqgan.pixels import to_pixels
-from tests.support.serving import pixels_of
+from launch.settings.target_options import TargetOptions
+from tests.support.serving import pixels_of, png_of
 
 WAY = {"first": 1, "second": 2, "share": 0.5}
 
@@ -132,6 +135,28 @@ def test_an_image_on_the_way_is_that_of_the_command(gans: HostedModel) -> None:
     assert furthest(switched.body, model.draw(way).images[0]) <= 1
 
 
+def test_an_example_gives_the_features_as_for_the_command(featured: HostedModel, tmp_path: Path) -> None:
+    example, other = png_of(40, 30), png_of(20, 20, seed=1)
+    like, again, unlike = answers(
+        featured,
+        task(seed=2, count=2, like=b64encode(example).decode()),
+        task(seed=2, count=2, like=b64encode(example).decode()),
+        task(seed=2, count=2, like=b64encode(other).decode()),
+    )
+    (tmp_path / "example.png").write_bytes(example)
+    options = TargetOptions(like=str(tmp_path / "example.png"))
+    targets = targets_for(featured.model, 2, 2, options.parts(featured.checkpoint, 2))
+    wanted = featured.model.draw(featured.model.block_draws(2, 0, targets).rows(slice(2))).images
+    assert max(furthest(png, image) for png, image in zip(images_of(like), wanted, strict=True)) <= 1
+    assert like.body == again.body
+    assert like.body != unlike.body
+    few = ImagesTask(ImagesBody.model_validate({"like": b64encode(example).decode()}), pixels=1_000)
+    for asked, part in ((few, "40 x 30 pixels"), (task(like=b64encode(example[:60]).decode()), "damaged or cut off")):
+        (result,) = run_batch(featured, [asked])
+        assert isinstance(result, Refusal)
+        assert (result.field, part in result.message) == ("like", True), result
+
+
 def test_layers_add_up_to_the_image(gans: HostedModel, flows: HostedModel) -> None:
     for hosted in (gans, flows):
         image, weighed, parts = answers(
@@ -182,6 +207,7 @@ def test_formats_hold_the_same_images(gans: HostedModel) -> None:
         ({"category": "edges", "label": 0}, "label", "twice"),
         ({"prompt": "a cat"}, "prompt", "conditioning=caption"),
         ({"prompt": " "}, "prompt", "empty"),
+        ({"like": "AAAA"}, "like", "conditioning=features"),
         ({"vector": [1.0]}, "vector", "conditioning=embedding"),
         ({"evaluations": 4}, "evaluations", "no flow experts"),
         ({"label_guidance": 1}, "label_guidance", "leave it out"),

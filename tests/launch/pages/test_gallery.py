@@ -22,7 +22,7 @@ from cluster.serving.hosted_model import HostedModel, load_model
 from cluster.serving.limits import Limits
 from cluster.serving.model_source import ModelSource
 from launch.commands.serve import STATIC
-from tests.support.browser import NARROW, PATIENCE_MS, WIDE, Scheme, browser, check_fits, watched_page
+from tests.support.browser import NARROW, PATIENCE_MS, WIDE, Scheme, browser, check_accessible, check_fits, watched_page
 from tests.support.commands import run_command
 from tests.support.serving import FLOWS, LocalBackend, pixels_of, png_of, running, small_run
 
@@ -290,6 +290,33 @@ def test_dropped_files_are_taken_and_wrong_ones_refused(browser: Browser, url: s
         expect(page.locator(".result")).to_be_hidden()
 
 
+def test_an_example_is_sent_and_named_in_the_commands(
+    browser: Browser, small_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown_features = {"kinds": ["class", "features"], "features_length": 4}
+    run = small_run(tmp_path / "run", small_shards, max_steps=2, conditioning=shown_features)
+    model, example = load_model(ModelSource(run).newest()), tmp_path / "like.png"
+    example.write_bytes(png_of(30, 30))
+    application = create_application(LocalBackend(model, LIMITS), LIMITS, static=STATIC)
+    with running(application) as address, watched_page(browser, address) as page:
+        drawn(page).get_by_label("An example", exact=True).set_input_files(example)
+        picture = page.get_by_alt_text("Image of seed 3, like like.png")
+        expect(picture).to_be_visible()
+        wanted = image_of(model, seed=3, like=base64.b64encode(example.read_bytes()).decode())
+        assert furthest(picture, wanted) <= 1
+        assert np.abs(pixels_of(wanted) - pixels_of(image_of(model, seed=3))).max() > 1
+        drawn(page)
+        dialog = opened(page, 3)
+        dialog.get_by_text("The command that makes this picture").click()
+        service, local = dialog.locator("pre").all_inner_texts()
+        subprocess.run(["bash", "-c", service], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert np.abs(pixels_of((tmp_path / "seed-3.png").read_bytes()) - pixels_of(wanted)).max() <= 1
+    local = local.replace("MODEL", run).replace("like.png", str(example)).replace("pictures", str(tmp_path))
+    words = shlex.split(local)
+    assert run_command(capsys, *words[1:]).code == 0, local
+    assert np.abs(pixels_of((tmp_path / "00000.png").read_bytes()) - pixels_of(wanted)).max() <= 1
+
+
 def test_the_keyboard_is_enough(browser: Browser, url: str) -> None:
     with watched_page(browser, url) as page:
         drawn(page)
@@ -334,13 +361,16 @@ def test_the_page_fits_narrow_and_wide_windows(browser: Browser, url: str, width
             page.locator(".picture .pin").nth(number).click()
         expect(page.locator(".middle img[src]")).to_be_visible()
         check_fits(page)
+        check_accessible(page)
         sheet = opened(page, 1).locator(".sheet")
         assert sheet.evaluate("(element) => element.scrollWidth <= element.clientWidth")
+        check_accessible(page)
         page.keyboard.press("Escape")
         page.get_by_role("link", name="Your image").click()
         for name in ("Edit bands", "Restyle", "Take apart"):
             page.get_by_role("button", name=name).click()
             check_fits(page)
+        check_accessible(page)
         paper = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", str(paper)))) < 150) == (scheme == "dark")
 

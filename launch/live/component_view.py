@@ -6,6 +6,7 @@ Every look costs a few requests to storage, however long the training is.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections import deque
@@ -36,6 +37,8 @@ from launch.run_folder.metrics import METRICS, METRICS_LINES, MetricsLine
 from launch.run_folder.run_state import RATE_STEPS, recent_rate
 
 TIMELINE_STEPS = 8
+FOREIGN = (TypeError, ValueError, AttributeError)
+"""What lines of another program may lead to, whose values are not of the kind that they should be."""
 
 
 class ComponentView:
@@ -67,7 +70,7 @@ class ComponentView:
         self._logs: tuple[LogTail[Any], ...] = (
             LogTail(folder, METRICS, METRICS_LINES, self._take_line, self._restart_metrics),
             LogTail(folder, EVALUATIONS, EVALUATION_LINES, self._take_evaluation, self.evaluations.clear),
-            LogTail(folder, FAILURES, FAILURE_LINES, self.failures.append, self.failures.clear),
+            LogTail(folder, FAILURES, FAILURE_LINES, self._take_failure, self.failures.clear),
         )
 
     # -- reading -------------------------------------------------------------------------------
@@ -89,11 +92,18 @@ class ComponentView:
         self.state = state_of(root, self._signs(), has_traceback=self.folder.exists(TRACEBACK))
 
     def _take_line(self, line: MetricsLine) -> None:
-        self.curves.add(line)
-        self.recent.append(line)
+        with suppress(*FOREIGN):
+            self.curves.add(line)
+            self.recent.append(line)
 
     def _take_evaluation(self, evaluation: Evaluation) -> None:
-        self.evaluations[evaluation.step] = evaluation
+        if is_sound(evaluation):
+            self.evaluations[evaluation.step] = evaluation
+
+    def _take_failure(self, failure: Recovery) -> None:
+        with suppress(*FOREIGN):
+            if recovery_text(failure):
+                self.failures.append(failure)
 
     def _restart_metrics(self) -> None:
         self.curves.clear()
@@ -125,7 +135,7 @@ class ComponentView:
 
     @property
     def known_settings(self) -> RunSettings | None:
-        """Those that it is trained by: :attr:`settings`, or else those of its newest checkpoint."""
+        """The settings that it is trained by: :attr:`settings`, or else those of its newest checkpoint."""
         return self.settings or self.checkpoint_settings
 
     @property
@@ -244,6 +254,13 @@ class ComponentView:
             }
             for one in self.failures
         ]
+
+
+def is_sound(evaluation: Evaluation) -> bool:
+    """Return whether the values of ``evaluation`` are of the kind that they should be."""
+    with suppress(*FOREIGN):
+        return isinstance(evaluation.fit, float) and all(map(math.isfinite, evaluation.validation.values()))
+    return False
 
 
 def _sources(settings: RunSettings) -> dict[str, list[str]]:

@@ -107,7 +107,13 @@ class Curves:
         self._generation = next(_generations)
 
     def add(self, line: MetricsLine) -> None:
-        """Take the numbers of one more step; those that are not finite leave a gap."""
+        """Take the numbers of one more step; those that are not finite leave a gap.
+
+        Raises:
+            TypeError, AttributeError: it has other values than numbers; nothing of it is taken.
+
+        """
+        _check_numbers(line)
         if not self._stretches or self._stretches[-1].lines >= self._lines_each:
             self._stretches.append(Stretch())
         self._stretches[-1].take(line)
@@ -161,6 +167,13 @@ class Curves:
         self._stretches = self._stretches[::2]
         self._lines_each *= 2
         self._generation = next(_generations)
+
+
+def _check_numbers(line: MetricsLine) -> None:
+    """Raise TypeError or AttributeError where something is no number; sums are quick, and take nothing else."""
+    sum((line.step, line.images, line.wall_s, line.images_per_s))
+    for numbers in line.stages.values():
+        sum(numbers.values())
 
 
 def _short(value: float) -> float:

@@ -27,7 +27,7 @@ from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.metrics.catalogue import is_accuracy
 from freqgan.model.components import components
 from launch.console.text import experts_text
-from launch.live.component_view import ComponentView
+from launch.live.component_view import ComponentView, is_sound
 from launch.live.log_tail import LogTail
 from launch.live.state import State, joint_state
 from launch.run_folder.evaluations import EVALUATION_LINES, EVALUATIONS
@@ -196,7 +196,8 @@ class RunView:
             self._settings = whole
 
     def _take_evaluation(self, evaluation: Evaluation) -> None:
-        self._evaluations[evaluation.step] = evaluation
+        if is_sound(evaluation):
+            self._evaluations[evaluation.step] = evaluation
 
     def _read_grids(self) -> dict[int, int]:
         """Return the grids by images seen, with their size in bytes."""

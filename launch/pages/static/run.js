@@ -157,7 +157,7 @@ class HeadSection {
     this.dot.className = `state-dot ${facts.state.kind}`;
     setText(this.word, STATE_WORDS[facts.state.kind]);
     setText(this.text, facts.state.text);
-    setText(this.fault, facts.fault ? `Storage does not answer, what is shown is older: ${facts.fault}` : "");
+    setText(this.fault, facts.fault ? `What is shown may be older: ${facts.fault}` : "");
     this.fault.hidden = !facts.fault;
     const share = facts.total_images ? Math.min(1, facts.images / facts.total_images) : 0;
     this.filled.style.width = `${100 * share}%`;

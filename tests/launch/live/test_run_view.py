@@ -239,6 +239,28 @@ def test_a_run_in_a_bucket_is_shown_as_one_on_a_disk(trained: Path, s3_server: s
     assert remote.sample(24) == local.sample(24)
 
 
+def test_lines_whose_values_are_foreign_are_passed_over(run: Path) -> None:
+    before = facts_of(run)
+    line = {"step": 7, "images": 56, "wall_s": 1.0, "images_per_s": 2.0, "stages": {"LL1": {"loss_d": "a"}}}
+    foreign: dict[str, list[object]] = {
+        METRICS: [line, line | {"images": None, "stages": {}}, line | {"stages": [1]}, line | {"stages": {"LL1": 1}}],
+        EVALUATIONS: [{"step": 7, "images": 56, "scores": {"spectrum_db": 3}, "best_by": "bands"}, [1], "x"],
+        FAILURES: [
+            {"step": 1, "stages": [1], "cause": 0, "decision": "replay", "from_step": 0, "steps": 1, "seconds": 0}
+        ],
+    }
+    for name, lines in foreign.items():
+        with (run / name).open("a") as file:
+            file.writelines(f"{json.dumps(one)}\n" for one in lines)
+    (run / CHECKPOINTS / "BEST").write_text("[]")
+    view = RunView(str(run), refresh_s=0)
+    facts = view.facts()
+    assert facts["fault"] == ""
+    assert (facts["images"], facts["failures"], facts["state"]) == (48, [], before["state"])
+    assert view.scores() == {"evaluations": [], "held_out": {}}
+    assert view.metrics()["components"][0]["steps"] == [1, 2, 3, 4, 5, 6]
+
+
 def test_storage_that_fails_leaves_what_was_known(run: Path) -> None:
     view = RunView(str(run), refresh_s=0)
     assert view.facts()["fault"] == ""

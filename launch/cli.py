@@ -660,18 +660,49 @@ def generate_command(
         print(generate(request, _note))
 
 
+Host = Annotated[str, typer.Option(help="to listen at; any but loopback needs a token")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="to listen at; 0 for a free one")]
+TokenFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", show_default="FREQGAN_TOKEN", help="file with the token that requests must carry"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="write no line for every request")]
+
+
+@app.command("watch")
+def watch_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, a path or s3:// URL")],
+    port: Port = 8001,
+    host: Host = "127.0.0.1",
+    token_file: TokenFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Shows in a browser how a training does, until it is stopped. Needs the extra `serve`.
+
+    Progress, samples, losses, scores, stages that wait and failures come from what RUN has stored: it may be trained
+    elsewhere, or be over.
+    """
+    from launch.settings.exposure import check_exposure, check_extra, read_token
+
+    check_extra()
+    check_exposure(host, token := read_token(token_file))
+    from cluster.run.presence import check_run
+
+    check_run(run)
+    from launch.commands.watch import watch_command as watch
+
+    print(watch(run, host=host, port=port, token=token, quiet=quiet, note=_note))
+
+
 @app.command("serve")
 def serve_command(
     model: Annotated[
         str,
         typer.Argument(metavar="MODEL", help="a run, an exported folder, or <models>/<name>", callback=_check_run),
     ],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="to listen at; 0 for a free one")] = 8000,
-    host: Annotated[str, typer.Option(help="to listen at; any but loopback needs a token")] = "127.0.0.1",
-    token_file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", show_default="FREQGAN_TOKEN", help="file with the token that requests must carry"),
-    ] = None,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    token_file: TokenFile = None,
     replicas: Annotated[int, typer.Option(min=1, max=1024, help="workers, each with the model in its memory")] = 1,
     device: Annotated[str, typer.Option(metavar="[cpu|cuda]", help="on which a worker generates")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, max=1024, help="of each worker, on a CPU")] = 1,
@@ -683,7 +714,8 @@ def serve_command(
     max_seconds: Annotated[float, typer.Option(min=0.1, max=86400, help="for an answer")] = 60.0,
     follow: Annotated[bool, typer.Option("--follow", help="load newer checkpoints of a run as they come")] = False,
     poll: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="between looks for these")] = 5.0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="write no line for every request")] = False,
+    live: Annotated[bool, typer.Option("--live", help="show the training of a run as well, as `watch` does")] = False,
+    quiet: Quiet = False,
     address: Address = None,
 ) -> None:
     """Answers requests over HTTP with images of MODEL, until it is stopped. Needs the extra `serve`.
@@ -704,8 +736,8 @@ def serve_command(
         queue=max_queue, seconds=max_seconds,
     )  # fmt: skip
     request = ServeRequest(
-        model, host, port, token, replicas, device, threads, limits, follow=follow, poll_s=poll, address=address,
-        quiet=quiet,
+        model, host, port, token, replicas, device, threads, limits, live=live, follow=follow, poll_s=poll,
+        address=address, quiet=quiet,
     )  # fmt: skip
     print(serve(request, _note))
 

@@ -25,7 +25,7 @@ FLOORS = {
         "ray_engine": 6, "training": 7, "serving": 8,
     },
     "launch": {
-        "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "commands": 5, "cli": 6,
+        "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "live": 4, "commands": 5, "cli": 6,
         "__main__": 7, "tools": 7,
     },
     "freqgan": {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from freqgan.tensor_dicts import Metrics
-from freqgan.training.rollback import SET_BACK
+if TYPE_CHECKING:  # importing torch takes a second
+    from freqgan.tensor_dicts import Metrics
 
 UNLIMITED = -1
 
@@ -81,6 +81,8 @@ class Recovery:
 
 def setbacks(step: int, stages: Mapping[str, Metrics]) -> list[Recovery]:
     """Return the stages that were set back in the step after which ``step`` steps are finished."""
+    from freqgan.training.rollback import SET_BACK  # only here: importing torch takes a second
+
     causes = {
         "diverged": "a loss or a gradient was not finite",
         "collapsed": "its discriminator had won, or its samples were all alike",

@@ -22,13 +22,10 @@ from cluster.run.base_record import BaseRecord
 from cluster.run.checkpoint import (
     FORMAT,
     Checkpoint,
-    attempts_among,
-    best_checkpoint,
-    candidates,
-    committed_among,
     data_record,
     settings_sha256,
 )
+from cluster.run.checkpoint_listing import attempts_among, best_checkpoint, candidates, committed_among
 from cluster.run.layout import (
     BEST,
     CHECKPOINTS,

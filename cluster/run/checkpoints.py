@@ -8,17 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from cluster.run.checkpoint import (
-    BestCheckpoint,
-    Checkpoint,
-    Found,
-    UnusableError,
-    best_checkpoint,
-    candidates,
-    check_sizes,
-    committed_among,
-    read_manifest,
-)
+from cluster.run.checkpoint import Checkpoint, Found, UnusableError, check_sizes, read_manifest
+from cluster.run.checkpoint_listing import BestCheckpoint, best_checkpoint, candidates, committed_among
 from cluster.run.exported_model import find_exported
 from cluster.run.free_run import Choice, find_free_run
 from cluster.run.layout import (

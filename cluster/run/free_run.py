@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from pydantic import ValidationError
 from safetensors.torch import load as load_safetensors
@@ -26,17 +25,16 @@ from cluster.run.checkpoint import (
     Checkpoint,
     Found,
     UnusableError,
-    best_checkpoint,
-    candidates,
     check_sizes,
-    committed_among,
     data_record,
     read_manifest,
     settings_sha256,
 )
+from cluster.run.checkpoint_listing import best_checkpoint, candidates, committed_among
 from cluster.run.layout import BEST, CHECKPOINTS, COMPONENTS, SHARED
-from cluster.run.model_record import RESTORE, StoredRecord, damaged_record, read_record
+from cluster.run.model_record import damaged_record
 from cluster.run.settings import RunSettings, differing_keys
+from cluster.run.shared_record import FORMAT, REMEDY, SharedFile, SharedRecord, read_shared_record
 from cluster.storage.checksummed_files import DamagedFileError, FileRecord, read_verified, write_recorded
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
@@ -44,40 +42,6 @@ from freqgan.metrics.catalogue import Yardstick
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.components import Component, components
 from freqgan.setting_group import AS_STORED, invalid_values
-
-FORMAT = 1
-REMEDY = f"{RESTORE}, or give another run="
-
-
-class SharedFile(StoredRecord):
-    """A file beside the record, as :class:`FileRecord`."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-class Format(StoredRecord):
-    """What says which version of the program can read a record, and what lies beside it."""
-
-    format: int
-
-
-class SharedRecord(Format):
-    """What all components of a run have in common.
-
-    Attributes:
-        settings: of the whole run, by who began it.
-        data: the fingerprint of the images.
-        statistics: the file of the statistics of the bands.
-        classes: the names of labels 0, 1 ..., as far as they are known.
-
-    """
-
-    settings: dict[str, Any]
-    data: str
-    statistics: SharedFile
-    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -304,13 +268,8 @@ def find_free_run(run: str) -> FreeRun | None:
 
     """
     folder = open_folder(run).child(COMPONENTS)
-    stored = folder.read_tagged(SHARED)
-    if stored is None:
-        return None
-    name = f"{folder.url}/{SHARED}"
-    if (number := read_record(Format, stored[0], name, REMEDY).format) != FORMAT:  # whatever else is in it
-        raise InputError(f"{name} has format {number}, this version reads {FORMAT}; use the version that began it")
-    return FreeRun(folder, read_record(SharedRecord, stored[0], name, REMEDY))
+    record = read_shared_record(folder)
+    return None if record is None else FreeRun(folder, record)
 
 
 def begin_free_run(

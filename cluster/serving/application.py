@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from cluster.serving.answers import Answer, Refusal
+from cluster.serving.answers import JSON, Answer, Refusal
 from cluster.serving.backend import Backend
 from cluster.serving.bodies import (
     BodyError,
@@ -33,6 +33,7 @@ from cluster.serving.bodies import (
 from cluster.serving.guard import Guard, Log
 from cluster.serving.limits import Limits
 from cluster.serving.messages import (
+    PAGE_HEADERS,
     RefusedError,
     answer_response,
     check_media_type,
@@ -41,7 +42,6 @@ from cluster.serving.messages import (
     read_body,
 )
 from cluster.serving.openapi import FORM, openapi_document
-from cluster.serving.packaging import JSON
 from cluster.serving.telemetry import CONTENT_TYPE, Telemetry
 from cluster.serving.watch import Watch
 
@@ -52,7 +52,7 @@ FORMS: Mapping[str, type[RequestBody]] = {
     "/v1/decompose": DecomposeForm,
 }
 INDEX = "index.html"
-POLICY = {"Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:", "Referrer-Policy": "no-referrer"}
+LIVE = "/run"
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>FreqGAN</title>
 <h1>FreqGAN</h1>
@@ -77,6 +77,7 @@ def create_application(
     *,
     token: str | None = None,
     static: Path | None = None,
+    live: ASGIApp | None = None,
     telemetry: Telemetry | None = None,
     log: Log = lambda text: None,
     note: Log = lambda text: None,
@@ -89,6 +90,7 @@ def create_application(
         limits: of requests.
         token: that requests must carry; None for none.
         static: folder of files that are served below /static; its index.html is the page.
+        live: answers what is below /run, for the part of the page that shows a training; None for none.
         telemetry: counts.
         log: gets a line for every request.
         note: gets a line when another version answers, or cannot.
@@ -96,7 +98,7 @@ def create_application(
 
     """
     counts = telemetry or Telemetry()
-    service = _Service(backend, limits, counts, static, has_token=token is not None)
+    service = _Service(backend, limits, counts, static, has_token=token is not None, has_live=live is not None)
     routes: list[BaseRoute] = [
         Route("/v1/images", service.images, methods=["POST"]),
         *(Route(path, service.uploaded(kind), methods=["POST"]) for path, kind in FORMS.items()),
@@ -107,6 +109,8 @@ def create_application(
         Route("/openapi.json", service.openapi),
         Route("/", service.page),
     ]
+    if live is not None:
+        routes.append(Mount(LIVE, live))
     if static is not None:
         routes.append(Mount("/static", StaticFiles(directory=static)))
     handlers: dict[Any, Any] = {
@@ -121,9 +125,16 @@ class _Service:
     """The answers to every path."""
 
     def __init__(
-        self, backend: Backend, limits: Limits, telemetry: Telemetry, static: Path | None, *, has_token: bool
+        self,
+        backend: Backend,
+        limits: Limits,
+        telemetry: Telemetry,
+        static: Path | None,
+        *,
+        has_token: bool,
+        has_live: bool,
     ) -> None:
-        self.has_token = has_token
+        self.has_token, self.has_live = has_token, has_live
         self.backend, self.limits, self.telemetry, self.static = backend, limits, telemetry, static
         self._openapi = json.dumps(openapi_document()).encode()
 
@@ -151,7 +162,7 @@ class _Service:
         if isinstance(facts, Refusal):
             return error_response(facts)
         self.telemetry.served(str(facts["version"]), str(facts["model"]))
-        return JSONResponse(facts | {"limits": self.limits.values()})
+        return JSONResponse(facts | {"limits": self.limits.values(), "live": self.has_live})
 
     async def health(self, _request: Request) -> Response:
         return JSONResponse({"status": "alive", "token": self.has_token})
@@ -169,8 +180,8 @@ class _Service:
     async def page(self, _request: Request) -> Response:
         index = None if self.static is None else self.static / INDEX
         if index is not None and index.is_file():
-            return FileResponse(index, headers=POLICY)
-        return HTMLResponse(PAGE, headers=POLICY)
+            return FileResponse(index, headers=PAGE_HEADERS)
+        return HTMLResponse(PAGE, headers=PAGE_HEADERS)
 
     def _check(self, body: RequestBody) -> None:
         most = self.limits.evaluations

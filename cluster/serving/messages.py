@@ -13,8 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from cluster.serving.answers import Answer, Refusal
-from cluster.serving.packaging import JSON
+from cluster.serving.answers import JSON, Answer, Refusal
 
 MOST_FILES = 4
 MOST_FIELDS = 32
@@ -22,6 +21,11 @@ FIELD_BYTES = 64 * 2**10
 RETRY_AFTER_S = {HTTPStatus.TOO_MANY_REQUESTS: 1, HTTPStatus.SERVICE_UNAVAILABLE: 2, HTTPStatus.GATEWAY_TIMEOUT: 5}
 """Seconds after which a client is to ask again."""
 SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of a page: nothing of another host, and no script or style within it."""
 
 
 class RefusedError(Exception):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from cluster.serving.answers import JSON, PNG, TENSORS, ZIP
 from cluster.serving.bodies import (
     DecomposeForm,
     EditForm,
@@ -16,10 +17,11 @@ from cluster.serving.bodies import (
     schema_of,
 )
 from cluster.serving.hosted_model import MODEL_HEADER, VERSION_HEADER
-from cluster.serving.packaging import JSON, PNG, TENSORS, ZIP
 from freqgan import __version__
 
 FORM = "multipart/form-data"
+LIVE = "With --live, how the training of the run does"
+LIVE_ANSWER: tuple[str, dict[str, str], str] = (JSON, {"type": "object"}, "503")
 BINARY = {"type": "string", "format": "binary"}
 ERRORS = {
     "400": "The model cannot do this.",
@@ -111,6 +113,10 @@ def openapi_document() -> dict[str, Any]:
         "/readyz": {"get": _read("Whether a model answers", JSON, {"type": "object"}, "503") | {"security": []}},
         "/metrics": {"get": _read("Counters, as Prometheus reads them", "text/plain", {"type": "string"})},
         "/openapi.json": {"get": _read("This document", JSON, {"type": "object"})},
+        "/run/facts": {"get": _read(f"{LIVE}. Its grids of samples are at /run/samples/<images>.png", *LIVE_ANSWER)},
+        "/run/metrics": {"get": _read(f"{LIVE}: curves, or what is new after=<cursor> of an answer", *LIVE_ANSWER)},
+        "/run/scores": {"get": _read(f"{LIVE}: scores of checkpoints, losses on held-out images", *LIVE_ANSWER)},
+        "/run/settings": {"get": _read(f"{LIVE}: its settings", *LIVE_ANSWER)},
         "/": {"get": _read("A page for people", "text/html", {"type": "string"}) | {"security": []}},
     }
     return {

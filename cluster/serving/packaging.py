@@ -13,14 +13,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cluster.imaging.pictures import encode_png, to_image
-from cluster.serving.answers import Answer
+from cluster.serving.answers import JSON, PNG, TENSORS, ZIP, Answer
 from freqgan.bands import Band
 from freqgan.bit_depth import BitDepth
 from freqgan.pixels import to_pixels
 
 Format = Literal["png", "zip", "json", "layers"]
-PNG, ZIP, JSON = "image/png", "application/zip", "application/json"
-TENSORS = "application/octet-stream"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of all files in a zip: the same images give the same bytes."""
 

@@ -8,7 +8,7 @@ from cluster.serving.answers import Answer, Refusal
 
 PATHS = (
     "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/model", "/v1/images", "/v1/super-resolve", "/v1/edit",
-    "/v1/style", "/v1/decompose",
+    "/v1/style", "/v1/decompose", "/run/facts", "/run/metrics", "/run/scores", "/run/settings",
 )  # fmt: skip
 """Paths that are counted by their name; all others are "other"."""
 ERROR_STATUS = 400

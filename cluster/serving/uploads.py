@@ -16,12 +16,12 @@ from cluster.imaging.low_images import check_level, detail_draws, read_low_image
 from cluster.imaging.natural import read_natural
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of, targets_of_images
-from cluster.serving.answers import Answer, PassRecord, Refusal
+from cluster.serving.answers import JSON, PNG, TENSORS, Answer, PassRecord, Refusal
 from cluster.serving.batch import BROKEN, LATE, OnError, generation_by, generation_of, refusal_of
 from cluster.serving.bodies import BodyError, DecomposeForm, EditForm, RequestBody, StyleForm, SuperResolveForm
 from cluster.serving.hosted_model import HostedModel
 from cluster.serving.limits import Limits
-from cluster.serving.packaging import JSON, PNG, TENSORS, png_files
+from cluster.serving.packaging import png_files
 from freqgan.errors import FreqganError, InputError
 from freqgan.generation.editing import check_encodable, encode, redraw, super_resolve, weigh
 from freqgan.generation.style_by_bands import style_by_bands, style_mask

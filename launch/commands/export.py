@@ -21,7 +21,7 @@ from launch.console.text import size_text
 from launch.drawing.grids import tile
 from launch.pages.model_card import README, CardFacts, OnnxSummary, render_card
 from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
-from launch.run_folder.folder import CONFIG
+from launch.run_folder.layout import CONFIG
 
 SAMPLES = "samples.png"
 ONNX, PROGRAM = "model.onnx", "model.pt2"

@@ -30,7 +30,7 @@ from cluster.training.stop_signals import stop_requests
 from freqgan.errors import RunError
 from launch.console.exit_codes import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE
 from launch.console.progress import ProgressReporter
-from launch.run_folder.folder import CONFIG
+from launch.run_folder.layout import CONFIG
 from launch.settings.load import dump_settings
 
 if TYPE_CHECKING:  # importing Ray takes a second

@@ -18,6 +18,8 @@ from cluster.serving.replica import ReplicaOptions
 from cluster.serving.server import address_of, listen, run_server
 from freqgan.errors import counted
 from launch import pages
+from launch.live.application import run_application
+from launch.live.run_view import begun_run
 
 STATIC = Path(pages.__file__).parent / "static"
 """The files of the page, below /static; where there are none, GET / answers a short page of this program."""
@@ -39,6 +41,7 @@ class ServeRequest:
         device: cpu or cuda.
         threads: of each worker on a CPU.
         limits: of requests.
+        live: whether the page shows the training of the run as well.
         follow: whether newer checkpoints of a run are loaded; promotions of a retrained model always are.
         poll_s: seconds between looks for them.
         address: of a Ray cluster.
@@ -54,6 +57,7 @@ class ServeRequest:
     device: str = "cpu"
     threads: int = 1
     limits: Limits = field(default_factory=Limits)
+    live: bool = False
     follow: bool = False
     poll_s: float = 5.0
     address: str | None = None
@@ -71,6 +75,7 @@ def serve_command(request: ServeRequest, note: Note) -> str:
     source = ModelSource(request.model)
     follows = request.follow or source.is_retrained()
     source.newest()  # what is wrong with it is said before anything starts
+    live = run_application(begun_run(request.model)) if request.live else None
     options = ReplicaOptions(
         request.model, request.device, request.threads, request.poll_s if follows else None, request.limits
     )
@@ -84,8 +89,9 @@ def serve_command(request: ServeRequest, note: Note) -> str:
         static = STATIC if STATIC.is_dir() else None
         log = (lambda text: None) if request.quiet else note
         application = create_application(
-            backend, request.limits, token=request.token, static=static, log=log, note=note, watch_s=request.poll_s
-        )
+            backend, request.limits, token=request.token, static=static, live=live, log=log, note=note,
+            watch_s=request.poll_s,
+        )  # fmt: skip
         run_server(application, listener, request.limits.seconds, lambda: note(_ready(request, listener)))
     return f"{request.model} is not served any more"
 

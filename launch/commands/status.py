@@ -23,7 +23,7 @@ from launch.console.component_table import component_table
 from launch.console.tables import facts_table, result_console
 from launch.console.text import classes_text, duration_text
 from launch.run_folder.failures import FAILURES, parse_failures
-from launch.run_folder.folder import CONFIG
+from launch.run_folder.layout import CONFIG
 from launch.run_folder.metrics import MetricsLine
 from launch.run_folder.run_state import checkpoint_age_s, last_metrics, read_lines, recent_rate, state_text
 from launch.settings.load import validate_settings

@@ -14,7 +14,7 @@ from launch.commands.free_training import end_with_supervisor, train_in_processe
 from launch.console.exit_codes import STOPPED_EXIT_CODE
 from launch.console.progress import ProgressReporter
 from launch.pages.report import write_report
-from launch.run_folder.folder import TRACEBACK
+from launch.run_folder.layout import TRACEBACK
 
 
 def run_training(settings: RunSettings, address: str | None = None) -> int:

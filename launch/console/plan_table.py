@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from rich.table import Table
 from torch import nn
 
 from cluster.run.settings import RunSettings
-from freqgan.errors import counted
 from freqgan.model.band_statistics import BandStatistics
 from freqgan.model.chain import Chain
 from freqgan.model.flow_expert import build_velocity_pair
@@ -23,10 +21,10 @@ from freqgan.training.companion_stage import CompanionStage, build_image_stage
 from freqgan.training.distillation import Distillation
 from freqgan.training.fusion import FusionStage
 from launch.console.tables import result_console
+from launch.console.text import experts_text
 from launch.settings.load import dump_settings
 
 LOG_COLUMNS = 140
-KIND_NAMES = {"gan": "GAN", "flow": "flow expert", "student": "student"}
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,6 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
         kind = "gan" if settings.image_stage.is_adversarial else settings.image_stage.companion
         rows.append(PlanRow(len(rows) + 1, IMAGE_STAGE, kind, shape, seen, *_image_counts(chain)))
     return rows
-
-
-def experts_text(settings: ModelSettings) -> str:
-    """Return how many experts there are of each kind: "4 GANs", "1 flow expert and 2 GANs"."""
-    if settings.system == "fusion":
-        return "2 generators, trained with that of the image as one GAN"
-    kinds = Counter(gan.kind for gan in settings.band_plan().gans)
-    return " and ".join(counted(kinds[kind], KIND_NAMES[kind]) for kind in kinds) or "none"
 
 
 def plan_title(settings: ModelSettings) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from freqgan.errors import counted
+from freqgan.model.settings import ModelSettings
+
+KIND_NAMES = {"gan": "GAN", "flow": "flow expert", "student": "student"}
 
 
 def duration_text(seconds: float) -> str:
@@ -23,6 +27,14 @@ def size_text(size_bytes: int) -> str:
 def images_text(count: int) -> str:
     """Return "1 image", "2 images"."""
     return counted(count, "image")
+
+
+def experts_text(settings: ModelSettings) -> str:
+    """Return how many experts there are of each kind: "4 GANs", "1 flow expert and 2 GANs"."""
+    if settings.system == "fusion":
+        return "2 generators, trained with that of the image as one GAN"
+    kinds = Counter(gan.kind for gan in settings.band_plan().gans)
+    return " and ".join(counted(kinds[kind], KIND_NAMES[kind]) for kind in kinds) or "none"
 
 
 def classes_text(names: Sequence[str], most: int | None = None, where: str = "") -> str:

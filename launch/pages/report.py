@@ -16,7 +16,8 @@ from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.held_out import with_features_of
 from cluster.imaging.pictures import encode_png
-from cluster.run.checkpoint import Checkpoint, best_checkpoint
+from cluster.run.checkpoint import Checkpoint
+from cluster.run.checkpoint_listing import best_checkpoint
 from cluster.run.data_source import DataSource, open_source
 from cluster.run.layout import CHECKPOINTS, COMPONENTS
 from cluster.run.settings import RunSettings
@@ -28,8 +29,8 @@ from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
 from freqgan.sizes import Size
 from launch.console.component_table import component_table
-from launch.console.plan_table import experts_text, plan_rows
-from launch.console.text import duration_text
+from launch.console.plan_table import plan_rows
+from launch.console.text import duration_text, experts_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.pages.curves import (
     alpha_curve,

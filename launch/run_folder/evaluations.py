@@ -20,17 +20,17 @@ def _evaluation(values: dict[str, Any]) -> Evaluation:
     return Evaluation(int(values["step"]), int(values["images"]), dict(values["scores"]), best_by)
 
 
-_LINES = JsonLines(asdict, _evaluation)
+EVALUATION_LINES = JsonLines(asdict, _evaluation)
 
 
 class EvaluationLog(JsonLinesFile[Evaluation]):
     """Appends to a local ``evaluations.jsonl``; lines of steps after ``first_step``, and a torn one, are cut first."""
 
     def __init__(self, path: Path, first_step: int) -> None:
-        super().__init__(path, _LINES, lambda evaluation: evaluation.step <= first_step)
+        super().__init__(path, EVALUATION_LINES, lambda evaluation: evaluation.step <= first_step)
 
 
 def parse_evaluations(lines: Iterable[bytes]) -> list[Evaluation]:
     """Return the evaluations of ``lines`` in the order of steps, one per step (the last)."""
-    by_step = {evaluation.step: evaluation for evaluation in _LINES.read(lines)}
+    by_step = {evaluation.step: evaluation for evaluation in EVALUATION_LINES.read(lines)}
     return [by_step[step] for step in sorted(by_step)]

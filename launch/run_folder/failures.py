@@ -17,19 +17,19 @@ def _recovery(values: dict[str, Any]) -> Recovery:
     return Recovery(**(values | {"stages": tuple(values["stages"])}))
 
 
-_LINES = JsonLines(asdict, _recovery)
+FAILURE_LINES = JsonLines(asdict, _recovery)
 
 
 class FailureLog(JsonLinesFile[Recovery]):
     """Appends to a local ``failures.jsonl``; lines of earlier starts stay, a torn one is cut first."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _LINES)
+        super().__init__(path, FAILURE_LINES)
 
 
 def parse_failures(lines: Iterable[bytes]) -> list[Recovery]:
     """Return the failures of ``lines`` in the order in which they happened."""
-    return list(_LINES.read(lines))
+    return list(FAILURE_LINES.read(lines))
 
 
 def recovery_text(recovery: Recovery) -> str:

@@ -24,14 +24,11 @@ from cluster.storage.folder import open_folder
 from launch.run_folder.evaluations import EVALUATIONS, EvaluationLog
 from launch.run_folder.event_log import EventLog
 from launch.run_folder.failures import FAILURES, FailureLog
+from launch.run_folder.layout import CONFIG, TENSORBOARD, TRACEBACK
 from launch.run_folder.metrics import METRICS, MetricsLog
 from launch.run_folder.samples import SampleGrids
 from launch.run_folder.trackers import Trackers
 from launch.settings.load import dump_settings
-
-CONFIG = "config.yaml"
-TENSORBOARD = "tensorboard"
-TRACEBACK = "error.txt"  # of an error that nobody foresaw; written by whoever catches it
 
 
 class RunFolder:

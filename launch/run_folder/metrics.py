@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cluster.execution.callbacks import StepRecord
 from freqgan.bands import parse_band
 from freqgan.model.stage_names import FUSION_STAGE, IMAGE_STAGE
 from launch.run_folder.json_lines import JsonLines, JsonLinesFile
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from cluster.execution.callbacks import StepRecord
 
 METRICS = "metrics.jsonl"
 DIGITS = 6
@@ -33,7 +35,7 @@ def _metrics_line(values: dict[str, Any]) -> MetricsLine:
     return MetricsLine(**values)
 
 
-_LINES = JsonLines(asdict, _metrics_line, gapless=True)
+METRICS_LINES = JsonLines(asdict, _metrics_line, gapless=True)
 
 
 class MetricsLog:
@@ -43,7 +45,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
-        self._file = JsonLinesFile(path, _LINES, lambda line: line.step <= first_step)
+        self._file = JsonLinesFile(path, METRICS_LINES, lambda line: line.step <= first_step)
         self._wall_before_s = 0.0 if self._file.last is None else self._file.last.wall_s
 
     def append(self, record: StepRecord) -> None:
@@ -59,7 +61,7 @@ class MetricsLog:
 
 def parse_metrics(lines: Iterable[bytes]) -> Iterator[MetricsLine]:
     """Yield the lines up to the first one that is torn or foreign."""
-    return _LINES.read(lines)
+    return METRICS_LINES.read(lines)
 
 
 def trained_minutes(lines: Iterable[bytes]) -> float:

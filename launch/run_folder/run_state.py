@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cluster.run.checkpoint import Checkpoint
 from cluster.run.layout import CHECKPOINTS, LATEST, LEASE
 from cluster.storage.folder import Folder
 from cluster.storage.lease import DURATION_S, holder_of
 from launch.run_folder.metrics import METRICS, MetricsLine, parse_metrics
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from cluster.run.checkpoint import Checkpoint
 
 RATE_STEPS = 100
 METRICS_TAIL_BYTES = 2**20

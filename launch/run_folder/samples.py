@@ -19,8 +19,8 @@ from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import tile
+from launch.run_folder.layout import grid_name
 
-SAMPLES = "samples"
 SAMPLE_SEED = 0
 SAMPLE_COUNT = 64
 
@@ -53,7 +53,7 @@ class SampleGrids:
 
         A process may die after a checkpoint is committed and before its grid is drawn.
         """
-        if not self._folder.exists(_grid_name(images)):
+        if not self._folder.exists(grid_name(images)):
             self._waiting.append(self._thread.submit(draw_missing_samples, self._folder, step))
 
     def _draw(self, checkpoint: Checkpoint) -> None:
@@ -83,14 +83,10 @@ def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
     """Write the grid of ``checkpoint`` into the folder of its run."""
     generated = synthesiser_of(checkpoint).sample(SAMPLE_SEED, SAMPLE_COUNT)
     grid = tile(to_pixels(generated.images).numpy())
-    folder.write(_grid_name(checkpoint.images), encode_png(grid))
+    folder.write(grid_name(checkpoint.images), encode_png(grid))
 
 
 def draw_missing_samples(folder: Folder, step: int) -> None:
     """Write the grid of the checkpoint of ``step``; none where it cannot be read, which is no reason to stop."""
     with suppress(FreqganError):
         draw_samples(folder, find_checkpoint(folder.url, step=step))
-
-
-def _grid_name(images: int) -> str:
-    return f"{SAMPLES}/{images:09d}.png"

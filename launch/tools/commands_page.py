@@ -15,7 +15,8 @@ from launch.cli import app
 from launch.tools.markdown import GENERATED, SCALARS, code, interval, markdown_table, plain
 
 TOPICS = {
-    "train": "your-own-data.md", "submit": "clusters.md", "status": "monitoring.md", "report": "run-folder.md",
+    "train": "your-own-data.md", "submit": "clusters.md", "status": "monitoring.md",
+    "watch": "monitoring.md", "report": "run-folder.md",
     "digest": "run-folder.md", "generate": "your-own-data.md", "plan": "planning.md", "retrain": "retraining.md",
     "models": "retraining.md", "evaluate": "evaluation.md", "compare": "evaluation.md", "tune": "evaluation.md",
     "super-resolve": "editing.md", "edit": "editing.md", "encode": "likelihood-and-encoding.md",

@@ -31,6 +31,10 @@ encode no/run image.png --out x
 generate no/run --out x
 serve no/run
 serve . --host 0.0.0.0
+watch no/run
+watch . --host 0.0.0.0
+watch . --token-file no/file
+watch . --port -1
 serve . --device gpu
 serve . --token-file no/file
 style no/image.png no/style.png --out x

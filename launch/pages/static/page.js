@@ -1,9 +1,10 @@
 /** The page of the service: asks for the token where one is wanted, and shows the sections that there are. */
 
 import { getJson, hasToken, lacksToken, setToken } from "./api.js";
-import { field, fill, h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { mountGallery } from "./gallery.js";
 import { mountRun } from "./run.js";
+import { askToken } from "./token.js";
 import { mountUpload } from "./upload.js";
 
 const content = document.getElementById("content");
@@ -12,40 +13,18 @@ const navigation = document.getElementById("navigation");
 async function begin() {
   fill(content, h("p", { class: "soft waiting" }, "Asks the service what it has."));
   try {
-    if (await lacksToken()) return askToken("");
+    if (await lacksToken()) return askToken(content, "", begin);
     show({ ...(await getJson("v1/model")), has_token: hasToken() });
   } catch (error) {
     if (error.status === 401) {
       setToken("");
-      askToken("The service has another token than this one.");
+      askToken(content, "The service has another token than this one.", begin);
     } else fill(content, h("p", { class: "notice bad", role: "alert" }, error.message), retryButton());
   }
 }
 
 function retryButton() {
   return h("button", { type: "button", onclick: begin }, "Try again");
-}
-
-function askToken(problem) {
-  const input = h("input", { type: "password", autocomplete: "off", required: true, id: "token" });
-  const submit = (event) => {
-    event.preventDefault();
-    setToken(input.value.trim());
-    begin();
-  };
-  fill(
-    content,
-    h(
-      "form",
-      { class: "card token", onsubmit: submit },
-      h("h2", {}, "This service wants a token"),
-      h("p", { class: "soft" }, "It is in the file, or the variable FREQGAN_TOKEN, that the service was started with. This tab alone remembers it."),
-      problem && h("p", { class: "notice bad", role: "alert" }, problem),
-      field("Token", input),
-      h("p", {}, h("button", { class: "primary" }, "Go on")),
-    ),
-  );
-  input.focus();
 }
 
 /** Shows the sections of a model with these facts, each built when it is first looked at. */

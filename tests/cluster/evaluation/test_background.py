@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.evaluation.background import FIT, BackgroundEvaluator, Evaluation, ScoreValues
-from cluster.run.checkpoint import best_checkpoint
+from cluster.run.checkpoint_listing import best_checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.storage.folder import open_folder
 from freqgan.errors import InputError

@@ -10,6 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from cluster.serving.answers import Answer, Refusal
 from cluster.serving.application import create_application
@@ -248,6 +252,19 @@ def test_counters_are_those_of_prometheus(gans: HostedModel) -> None:
     assert "freqgan_serve_pass_images_sum 3.0" in lines
     assert "freqgan_serve_pass_seconds_count 1.0" in lines
     assert f'freqgan_serve_model{{model="{gans.digest}",version="6"}} 1.0' in lines
+
+
+def test_the_view_of_a_training_is_mounted_behind_the_same_guard(gans: HostedModel) -> None:
+    async def facts(request: Request) -> Response:
+        return PlainTextResponse(request.url.path)
+
+    ask = ask_of(gans, live=Starlette(routes=[Route("/facts", facts)]), token=TOKEN)
+    assert ask("GET", "/run/facts").status_code == 401
+    assert ask("GET", "/run/facts", headers=BEARER).text == "/run/facts"
+    assert ask("GET", "/v1/model", headers=BEARER).json()["live"]
+    without = ask_of(gans)
+    assert not without("GET", "/v1/model").json()["live"]
+    assert without("GET", "/run/facts").status_code == 404
 
 
 def test_the_document_describes_every_path_and_every_error(ask: Ask) -> None:

@@ -43,6 +43,12 @@ def test_what_cannot_be_served_is_refused(capsys: Capsys, tmp_path: Path, option
     assert part in refused(run_command(capsys, "serve", tmp_path, *options))
 
 
+def test_what_is_no_training_cannot_be_shown(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", small_shards, max_steps=2)
+    assert run_command(capsys, "export", run, "--out", tmp_path / "exported").code == 0
+    assert "leave --live out" in refused(run_command(capsys, "serve", tmp_path / "exported", "--live"))
+
+
 def test_a_folder_without_a_model_is_refused(capsys: Capsys, tmp_path: Path) -> None:
     assert "holds no checkpoint" in refused(run_command(capsys, "serve", tmp_path))
     assert "is not there" in refused(run_command(capsys, "serve", tmp_path / "no"))
@@ -98,7 +104,7 @@ def end_within_a_request(process: subprocess.Popen[str], port: int) -> bytes:
 def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_path: Path) -> None:
     run, token = small_run(tmp_path / "run", small_shards), tmp_path / "token"
     token.write_text(TOKEN)
-    command = command_line("serve", run, "--port", 0, "--token-file", token)
+    command = command_line("serve", run, "--port", 0, "--token-file", token, "--live")
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -115,6 +121,9 @@ def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_pa
             headers = {"Authorization": f"Bearer {TOKEN}"}
             answer = client.post("/v1/images", json={"seed": 1}, headers=headers)
             assert pixels_of(answer.content).shape == (16, 16, 3)
+            assert client.get("/run/facts").status_code == 401
+            facts = client.get("/run/facts", headers=headers).json()
+            assert (facts["state"]["kind"], facts["total_images"]) == ("ended", 48)
         last = end_within_a_request(process, int(address[0].rpartition(":")[2]))
         assert last.startswith(b"HTTP/1.1 200 OK\r\n")
         said, out = "".join(lines), process.stdout.read() if process.stdout else ""

@@ -37,6 +37,8 @@ STARTS = 2
 """How often a worker is started before its model is given up."""
 SPARE_REQUESTS = 64
 """Requests that an ingress has beyond the bound on its queue: probes, and those that it refuses itself."""
+SURGE_PERCENT = 25
+"""Of an application that changes, so many more than there are start before those that they are to replace end."""
 FULL = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "as many requests wait as may: try again in a moment")
 LOST = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the worker that had this request is gone: send it again")
 SLOW = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long: try again later, or ask for less")
@@ -184,9 +186,11 @@ def service(options: ReplicaOptions, scale: Autoscaling, create: Callable[[Backe
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         graceful_shutdown_timeout_s=max(DRAIN_S, limits.seconds),
         max_constructor_retry_count=STARTS,
+        max_surge_percent=SURGE_PERCENT,
         logging_config=_logging("INFO"),
     )
-    return deployment(serve.ingress()(Ingress)).bind(_workers(options, autoscaling_config=asdict(scale)), create)
+    workers = _workers(options, autoscaling_config=asdict(scale), max_surge_percent=SURGE_PERCENT)
+    return deployment(serve.ingress()(Ingress)).bind(workers, create)
 
 
 def actor_options(options: ReplicaOptions) -> dict[str, Any]:

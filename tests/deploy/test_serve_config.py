@@ -8,7 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.support.commands import ROOT
 from tests.support.manifests import serve_config
 from tests.support.serving import (
     LocalBackend,
+    apply_config,
     deployed_config,
     error_of,
     pixels_of,
@@ -41,7 +43,7 @@ TOKEN = "0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PATIENCE_S = 60.0
 AT_ONCE = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1, "upscale_delay_s": 0,
-           "look_back_period_s": 0.5, "metrics_interval_s": 0.1}  # fmt: skip
+           "downscale_delay_s": 2, "look_back_period_s": 0.5, "metrics_interval_s": 0.1}  # fmt: skip
 """Autoscaling that sees in half a second what it sees in half a minute otherwise."""
 
 
@@ -122,8 +124,9 @@ def test_probes_are_open_and_all_else_wants_the_token(client: httpx.Client) -> N
     assert 'freqgan_serve_requests_total{path="/v1/model",status="401"}' in client.get("/metrics").text
 
 
-def test_a_killed_worker_is_replaced_and_load_starts_a_second_one(client: httpx.Client) -> None:
-    (killed,) = worker_sizes()
+@contextmanager
+def load(client: httpx.Client) -> Iterator[Counter[int]]:
+    """Six clients that ask all the time; the statuses of what they get so far."""
     statuses, ended = Counter[int](), threading.Event()
 
     def ask() -> None:
@@ -135,21 +138,40 @@ def test_a_killed_worker_is_replaced_and_load_starts_a_second_one(client: httpx.
                     assert int(answer.headers["retry-after"]) >= 1
                     error_of(answer)
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
-        until(lambda: statuses[200] >= 10)
+    with ThreadPoolExecutor(6) as pool:
+        clients = [pool.submit(ask) for _ in range(6)]
+        try:
+            until(lambda: statuses[200] >= 10)
+            yield statuses
+            answered = statuses[200]
+            until(lambda: statuses[200] >= answered + 10)
+        finally:
+            ended.set()
+        for one in clients:
+            one.result()
+
+
+def test_a_killed_worker_is_replaced_and_load_starts_a_second_one(client: httpx.Client) -> None:
+    (killed,) = worker_sizes()
+    with load(client) as statuses:
         os.kill(killed, signal.SIGKILL)
         until(lambda: len(worker_sizes().keys() - {killed}) == 2)
-        answered = statuses[200]
-        until(lambda: statuses[200] >= answered + 10)
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
     assert statuses.keys() <= {200, 503}
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.long
+def test_other_arguments_are_rolled_out_without_a_gap(client: httpx.Client, run: str) -> None:
+    until(lambda: len(worker_sizes()) == 1)  # two and what replaces them have no room here
+    before = worker_sizes().keys()
+    config = config_for(run, FREQGAN_TOKEN=TOKEN)
+    config["applications"][0]["args"] |= {"max_count": 8}
+    with load(client) as statuses:
+        apply_config(config)
+        until(lambda: client.get("/v1/model").json()["limits"]["count"] == 8)
+        until(lambda: before.isdisjoint(worker_sizes()))
+    assert statuses.keys() == {200}
+    print(statuses)
 
 
 @pytest.mark.parametrize(

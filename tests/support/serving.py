@@ -115,14 +115,19 @@ def deployed_config(config: dict[str, Any]) -> Iterator[str]:
     schema = ServeDeploySchema.model_validate(config | {"http_options": {"host": "127.0.0.1", "port": port}})
     serve.start(schema.proxy_location, schema.http_options.model_dump(), logging_config=schema.logging_config)
     try:
-        controller = _get_global_client()
-        assert controller is not None
-        controller.deploy_apps(schema)
+        apply_config(config)
         for one in schema.applications:
             _wait_for_application(one.name)
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
+
+
+def apply_config(config: dict[str, Any]) -> None:
+    """Have Ray Serve, which runs, serve what ``config`` says; it does so after a while."""
+    controller = _get_global_client()
+    assert controller is not None
+    controller.deploy_apps(ServeDeploySchema.model_validate(config))
 
 
 def _wait_for_application(name: str) -> None:

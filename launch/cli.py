@@ -817,8 +817,6 @@ def edit_command(
     from freqgan.generation.options import GenerationOptions
     from launch.commands.edit import edit_command as edit
 
-    if category is not None and not image:
-        raise InputError(f"--class {category}: it is the class of images that --image names; leave it out")
     bands = [name.strip() for name in resample.split(",") if name.strip()]
     print(
         edit(

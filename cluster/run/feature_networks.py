@@ -7,12 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cluster.run.checkpoint import Checkpoint
 from cluster.run.settings import RunSettings
 from cluster.run.vgg_file import load_vgg19
 from freqgan.errors import InputError
 from freqgan.metrics.pooled_features import PooledNetwork, RandomNetwork, SmallPicture, VggNetwork
 from freqgan.model.conditioning_settings import PIXELS
 from freqgan.model.feature_map import FeatureMap
+from freqgan.pixels import to_pixels
 
 READ = 250
 """Images that go through the network at a time: with other numbers the last bits of their features may differ."""
@@ -61,3 +63,24 @@ def features_of(images: Tensor, settings: RunSettings, mapping: FeatureMap | Non
         raise InputError("the model was trained without conditioning=features: it has no features of images")
     network = feature_network(settings.conditioning.network)
     return mapping(torch.cat([network.pooled(chunk) for chunk in torch.split(images, READ)]))
+
+
+def features_like(image: Tensor, name: str, checkpoint: Checkpoint) -> Tensor:
+    """Return the features (1, d) of an example (1, C, N, N) in [-1, 1] called ``name``, as the model is shown them.
+
+    Raises:
+        InputError: the model has no features of images, or their network cannot be read.
+
+    """
+    settings = checkpoint.settings
+    check_shows_features(name, settings)
+    return features_of(to_pixels(image, settings.bit_depth), settings, checkpoint.statistics().feature_map)
+
+
+def check_shows_features(name: str, settings: RunSettings) -> None:
+    """Raise InputError where a model of ``settings`` is not shown features, so that ``name`` is no example."""
+    if not settings.target_layout.features:
+        raise InputError(
+            f"--like {name}: the model was trained without conditioning=features; leave --like out, or train with "
+            "conditioning=features"
+        )

@@ -96,7 +96,7 @@ def create_application(
 
     """
     counts = telemetry or Telemetry()
-    service = _Service(backend, limits, counts, static)
+    service = _Service(backend, limits, counts, static, has_token=token is not None)
     routes: list[BaseRoute] = [
         Route("/v1/images", service.images, methods=["POST"]),
         *(Route(path, service.uploaded(kind), methods=["POST"]) for path, kind in FORMS.items()),
@@ -120,7 +120,10 @@ def create_application(
 class _Service:
     """The answers to every path."""
 
-    def __init__(self, backend: Backend, limits: Limits, telemetry: Telemetry, static: Path | None) -> None:
+    def __init__(
+        self, backend: Backend, limits: Limits, telemetry: Telemetry, static: Path | None, *, has_token: bool
+    ) -> None:
+        self.has_token = has_token
         self.backend, self.limits, self.telemetry, self.static = backend, limits, telemetry, static
         self._openapi = json.dumps(openapi_document()).encode()
 
@@ -151,7 +154,7 @@ class _Service:
         return JSONResponse(facts | {"limits": self.limits.values()})
 
     async def health(self, _request: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+        return JSONResponse({"status": "alive", "token": self.has_token})
 
     async def readiness(self, _request: Request) -> Response:
         facts = await self.backend.facts(min(5.0, self.limits.seconds))

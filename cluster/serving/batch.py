@@ -14,14 +14,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cluster.data.image_files import fitted_image
+from cluster.data.settings import MAX_PIXELS
+from cluster.run.feature_networks import check_shows_features, features_like
 from cluster.run.labels import class_of
 from cluster.serving.answers import Answer, PassRecord, Refusal
 from cluster.serving.bodies import BodyError, GenerationFields, ImagesBody
 from cluster.serving.hosted_model import HostedModel
-from cluster.serving.packaging import Format, pack_images, png_files
+from cluster.serving.packaging import Format, pack_images, pack_layers, png_files
 from freqgan.errors import FreqganError, InputError
-from freqgan.generation.editing import redraw, weigh
-from freqgan.generation.mixing import check_level, mixed_coefficients, mixed_noises
+from freqgan.generation.editing import layers, redraw, weigh
+from freqgan.generation.mixing import check_level, interpolated, mixed_coefficients, mixed_noises
 from freqgan.generation.options import GenerationOptions
 from freqgan.generation.parts import check_part, part_of
 from freqgan.generation.synthesiser import BLOCK, Draws, Generated, Synthesiser
@@ -40,10 +43,11 @@ OnError = Callable[[BaseException], None]
 
 @dataclass(frozen=True)
 class ImagesTask:
-    """One request, and until when, on the clock of the worker, somebody waits for its answer."""
+    """One request; until when, on the clock of the worker, somebody waits for its answer; the pixels of an example."""
 
     body: ImagesBody
     deadline_s: float = float("inf")
+    pixels: int = MAX_PIXELS
 
 
 class Piece(NamedTuple):
@@ -125,22 +129,32 @@ def _prepare(hosted: HostedModel, task: ImagesTask) -> Drawing:
     """Return what is to be drawn for ``task``; InputError where the model has no such thing."""
     body, model = task.body, hosted.model
     form_of(body)
-    if body.mix is not None and (body.seed is not None or body.part != "image"):
-        name = "seed" if body.seed is not None else "part"
-        raise BodyError(f"{name}: it has no meaning beside mix; leave one of the two out", name)
+    _check_seeds(body)
     check_part(model.settings, body.part)
-    if body.resample and (body.mix is not None or body.part != "image"):
-        raise BodyError("resample: it is of the blended images of one seed; leave mix and part out", "resample")
     generation = generation_of(body, model.settings)
     with generation_by(model, generation):
-        pieces = list(_mixed_pieces(hosted, body) if body.mix is not None else _plain_pieces(hosted, body))
+        pieces = list(_pieces_of(hosted, task))
     return Drawing(task, generation, pieces)
+
+
+def _check_seeds(body: ImagesBody) -> None:
+    """Refuse what has no meaning beside images of two seeds, and what is of the blended images of one alone."""
+    two = [name for name in ("mix", "interpolate") if getattr(body, name) is not None]
+    if len(two) > 1:
+        raise BodyError("interpolate: it has no meaning beside mix; leave one of the two out", "interpolate")
+    if two and (body.seed is not None or body.part != "image"):
+        name = "seed" if body.seed is not None else "part"
+        raise BodyError(f"{name}: it has no meaning beside {two[0]}; leave one of the two out", name)
+    if body.resample and (two or body.part != "image"):
+        raise BodyError(
+            "resample: it is of the blended images of one seed; leave mix, interpolate and part out", "resample"
+        )
 
 
 def form_of(body: ImagesBody) -> Format:
     """Return the format of the answer: as asked for, else one PNG or a zip."""
-    if body.format == "png" and body.count > 1:
-        raise BodyError(f"format png holds one image, and count is {body.count}: take zip or json", "format")
+    if body.format in ("png", "layers") and body.count > 1:
+        raise BodyError(f"format {body.format} holds one image, and count is {body.count}: take zip or json", "format")
     return body.format or ("png" if body.count == 1 else "zip")
 
 
@@ -163,9 +177,16 @@ def generation_by(model: Synthesiser, generation: GenerationSettings) -> Iterato
         model.set_generation(before)
 
 
-def _plain_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
-    seed, model = body.seed or 0, hosted.model
-    pieces = _pieces(model, seed, body, _targets(hosted, body, seed))
+def _pieces_of(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
+    if task.body.mix is not None:
+        return _mixed_pieces(hosted, task)
+    return _plain_pieces(hosted, task) if task.body.interpolate is None else _interpolated_pieces(hosted, task)
+
+
+def _plain_pieces(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
+    body, model = task.body, hosted.model
+    seed = body.seed or 0
+    pieces = _pieces(model, seed, body, _targets(hosted, task, seed))
     others: Sequence[Draws | None] = [None] * len(pieces)
     if body.resample:
         others = [piece.draws for piece in _pieces(model, body.resample_seed, body, None)]
@@ -173,14 +194,14 @@ def _plain_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
         yield piece._replace(draws=piece.draws.scaled(body.truncation), other=other)
 
 
-def _mixed_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
-    assert body.mix is not None
-    model, mix = hosted.model, body.mix
+def _mixed_pieces(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
+    body, model, mix = task.body, hosted.model, task.body.mix
+    assert mix is not None
     try:
         check_level(model.chain, mix.at)
     except InputError as error:
         raise BodyError(refusal_of(error).message, "mix.at") from error
-    asked = _targets(hosted, body, mix.coarse)
+    asked = _targets(hosted, task, mix.coarse)
     halves = (_pieces(model, seed, body, asked) for seed in (mix.coarse, mix.fine))
     for coarse, fine in zip(*halves, strict=True):
         first, second = (piece.draws.scaled(body.truncation) for piece in (coarse, fine))
@@ -188,6 +209,22 @@ def _mixed_pieces(hosted: HostedModel, body: ImagesBody) -> Iterator[Piece]:
             yield coarse._replace(draws=first, other=second)
         else:
             yield coarse._replace(draws=mixed_noises(model.chain, first, second, mix.at))
+
+
+def _interpolated_pieces(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
+    body, model, way = task.body, hosted.model, task.body.interpolate
+    assert way is not None
+    end = task
+    if way.second_class is not None:
+        end = replace(task, body=body.model_copy(update={"category": way.second_class, "label": None}))
+    pairs = zip(
+        _pieces(model, way.first, body, _targets(hosted, task, way.first)),
+        _pieces(model, way.second, body, _targets(hosted, end, way.second)),
+        strict=True,
+    )
+    for begin, other in pairs:
+        first, second = (piece.draws.scaled(body.truncation) for piece in (begin, other))
+        yield begin._replace(draws=interpolated(model.chain, first, second, [way.share]))
 
 
 def _pieces(model: Synthesiser, seed: int, body: ImagesBody, asked: Tensor | None) -> list[Piece]:
@@ -206,17 +243,29 @@ def _pieces(model: Synthesiser, seed: int, body: ImagesBody, asked: Tensor | Non
     return pieces
 
 
-def _targets(hosted: HostedModel, body: ImagesBody, seed: int) -> Tensor | None:
+def _targets(hosted: HostedModel, task: ImagesTask, seed: int) -> Tensor | None:
     """Return the targets that are asked for, as the shards have them; None where none are."""
+    body = task.body
     label, count = _label(hosted, body), body.count
     if body.prompt is not None and not body.prompt.strip():
         raise BodyError("prompt is empty: give a text, or leave it out", "prompt")
     parts = TargetParts(
         labels=None if label is None else torch.full((count,), label),
         embedding=None if body.vector is None else torch.tensor([body.vector]).expand(count, -1),
+        features=None if body.like is None else _features(hosted, body.like, task.pixels).expand(count, -1),
         captions=None if body.prompt is None else [body.prompt] * count,
     )
     return targets_for(hosted.model, seed, count, parts, body.first) if parts.given else None
+
+
+def _features(hosted: HostedModel, example: bytes, most_pixels: int) -> Tensor:
+    """Return the features (1, d) of the file of an example."""
+    settings = hosted.checkpoint.settings
+    try:
+        check_shows_features("of a file", settings)
+        return features_like(fitted_image(example, "like", settings, most_pixels), "of a file", hosted.checkpoint)
+    except InputError as error:
+        raise BodyError(refusal_of(error).message, "like") from error
 
 
 def _label(hosted: HostedModel, body: ImagesBody) -> int | None:
@@ -326,9 +375,12 @@ def _pack(
 ) -> Answer | Refusal:
     try:
         images = weigh(hosted.model, images, body.gains) if body.gains else images
+        form = form_of(body)
+        if form == "layers":
+            return replace(pack_layers(layers(hosted.model, images)), headers=hosted.headers, passes=passes)
         files = png_files(images, hosted.model.settings.bit_depth)
         facts = {"version": hosted.name, "model": hosted.digest, "first": body.first}
-        answer = pack_images(files, form_of(body), body.first, facts)
+        answer = pack_images(files, form, body.first, facts)
     except InputError as error:
         return replace(refusal_of(error), field="gains")
     except Exception as error:

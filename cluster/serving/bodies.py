@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from freqgan.errors import InputError, nearest
 
@@ -66,6 +66,15 @@ class Mixture(RequestBody):
     by: Literal["noise", "coefficients"] = Field("noise", description="What is mixed.")
 
 
+class Interpolation(RequestBody):
+    """An image on the way from that of one seed to that of another."""
+
+    first: Seed = Field(description="Seed of the image at share 0.")
+    second: Seed = Field(description="Seed of the image at share 1.")
+    share: float = Field(ge=0, le=1, allow_inf_nan=False, description="Of the way from the first to the second.")
+    second_class: Name | None = Field(None, description="Class of the second, if it is another than `class`.")
+
+
 class GenerationFields(RequestBody):
     """How flow experts generate, in place of what the model was trained with."""
 
@@ -93,14 +102,22 @@ class ImagesBody(GenerationFields):
         None, description="Embedding of what the images are to show."
     )
     prompt: Text | None = Field(None, description="Text that says what the images are to show.")
+    like: Base64Bytes | None = Field(
+        None, description="Example whose features the images are to have: a file of JPEG, PNG or WebP in base64."
+    )
     mix: Mixture | None = Field(None, description="In place of `seed`: the picture of one, the detail of another.")
+    interpolate: Interpolation | None = Field(
+        None, description="In place of `seed`: an image on the way from one to another."
+    )
     gains: Gains = Field(default_factory=dict, description='Factor by band, for example {"HH1": 1.5}.')
     resample: Bands = Field(default_factory=list, description="Bands that are drawn anew.")
     resample_seed: Seed = Field(1, description="Seed of what is drawn anew.")
     truncation: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="Is multiplied with the noise.")
     part: Literal["image", "chain", "companion"] = Field("image", description="The blend, or one half of it.")
-    format: Literal["png", "zip", "json"] | None = Field(
-        None, description="png for one image; zip, or json with PNGs in base64, for any number."
+    format: Literal["png", "zip", "json", "layers"] | None = Field(
+        None,
+        description="png for one image; zip, or json with PNGs in base64, for any number; layers for what each band "
+        "adds to one image in [-1, 1], safetensors of 16 bits, whose sum it is.",
     )
 
 
@@ -199,7 +216,8 @@ def _body_error(kind: type[RequestBody], error: ValidationError) -> BodyError:
     if first["type"] == "extra_forbidden":
         name = _printable(first["loc"][-1])
         inner = place != name
-        fields = field_names(Mixture) if inner else known
+        nested: dict[str, type[RequestBody]] = {"mix": Mixture, "interpolate": Interpolation}
+        fields = field_names(nested[str(first["loc"][0])]) if inner else known
         return BodyError(f"no field is called {place}{nearest(name, fields)}; there are {', '.join(fields)}", place)
     message = re.sub(r"^Value error, ", "", str(first["msg"]))
     if not place:

@@ -72,6 +72,7 @@ class HostedModel:
             "bit_depth": settings.bit_depth,
             "transform": settings.transform,
             "levels": settings.levels,
+            "packets": ",".join(f"{level}={times}" for level, times in settings.packets.items()),
             "bands": [str(band) for band in self.model.chain.transform.bands()],
             "drawn_bands": [str(band) for gan in plan.gans for band in gan.bands],
             "experts": {gan.name: gan.kind for gan in plan.gans},

@@ -16,7 +16,7 @@ from cluster.serving.bodies import (
     schema_of,
 )
 from cluster.serving.hosted_model import MODEL_HEADER, VERSION_HEADER
-from cluster.serving.packaging import JSON, PNG, ZIP
+from cluster.serving.packaging import JSON, PNG, TENSORS, ZIP
 from freqgan import __version__
 
 FORM = "multipart/form-data"
@@ -81,7 +81,12 @@ OPERATIONS = (
         "/v1/images",
         ImagesBody,
         "Images that the model draws",
-        {PNG: BINARY, ZIP: BINARY, JSON: {"$ref": "#/components/schemas/ImagesAnswer"}},
+        {
+            PNG: BINARY,
+            ZIP: BINARY,
+            JSON: {"$ref": "#/components/schemas/ImagesAnswer"},
+            TENSORS: BINARY,
+        },
     ),
     Operation("/v1/super-resolve", SuperResolveForm, "An image enlarged", {PNG: BINARY}),
     Operation("/v1/edit", EditForm, "An image with some bands weighed or drawn anew", {PNG: BINARY}),
@@ -90,7 +95,7 @@ OPERATIONS = (
         "/v1/decompose",
         DecomposeForm,
         "An image taken apart into its bands",
-        {PNG: BINARY, JSON: {"type": "object"}, "application/octet-stream": BINARY},
+        {PNG: BINARY, JSON: {"type": "object"}, TENSORS: BINARY},
         False,
     ),
 )

@@ -9,15 +9,18 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.serving.answers import Answer
+from freqgan.bands import Band
 from freqgan.bit_depth import BitDepth
 from freqgan.pixels import to_pixels
 
-Format = Literal["png", "zip", "json"]
+Format = Literal["png", "zip", "json", "layers"]
 PNG, ZIP, JSON = "image/png", "application/zip", "application/json"
+TENSORS = "application/octet-stream"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of all files in a zip: the same images give the same bytes."""
 
@@ -32,7 +35,7 @@ def pack_images(files: Sequence[bytes], form: Format, first: int, facts: Mapping
 
     Args:
         files: of which there is one for the format png.
-        form: of the body.
+        form: of the body; layers are no files.
         first: number of the first image, in names.
         facts: are said beside the images, in JSON.
 
@@ -44,6 +47,11 @@ def pack_images(files: Sequence[bytes], form: Format, first: int, facts: Mapping
         return Answer(_zip(dict(zip(names, files, strict=True))), ZIP, images=len(files))
     images = [{"name": n, "png": base64.b64encode(f).decode()} for n, f in zip(names, files, strict=True)]
     return Answer(json.dumps({**facts, "images": images}).encode(), JSON, images=len(files))
+
+
+def pack_layers(layers: Mapping[Band, Tensor]) -> Answer:
+    """Return what each band adds to one image, (1, C, N, N) in float, as (C, N, N) of 16 bits."""
+    return Answer(save_tensors({str(band): x[0].half().contiguous() for band, x in layers.items()}), TENSORS, images=1)
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:

@@ -84,7 +84,7 @@ class ModelReplica:
 
     async def images(self, body: ImagesBody, seconds: float) -> Answer | Refusal:
         """Return the answer to a request for images, for which somebody waits ``seconds``."""
-        return await self._queue.answer(ImagesTask(body, time.monotonic() + seconds))
+        return await self._queue.answer(ImagesTask(body, time.monotonic() + seconds, self.options.limits.pixels))
 
     def _run(self, tasks: Sequence[ImagesTask]) -> list[Answer | Refusal]:
         return run_batch(self._hosted, tasks, on_error=_log_error)

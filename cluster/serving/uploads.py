@@ -21,7 +21,7 @@ from cluster.serving.batch import BROKEN, LATE, OnError, generation_by, generati
 from cluster.serving.bodies import BodyError, DecomposeForm, EditForm, RequestBody, StyleForm, SuperResolveForm
 from cluster.serving.hosted_model import HostedModel
 from cluster.serving.limits import Limits
-from cluster.serving.packaging import JSON, PNG, png_files
+from cluster.serving.packaging import JSON, PNG, TENSORS, png_files
 from freqgan.errors import FreqganError, InputError
 from freqgan.generation.editing import check_encodable, encode, redraw, super_resolve, weigh
 from freqgan.generation.style_by_bands import style_by_bands, style_mask
@@ -29,7 +29,6 @@ from freqgan.generation.style_options import StyleOptions
 from freqgan.transforms import parse_transform
 
 Result = TypeVar("Result")
-TENSORS = "application/octet-stream"
 
 
 class LateError(FreqganError):

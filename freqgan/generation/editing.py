@@ -197,6 +197,24 @@ def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) 
     return low[..., :height, :width]
 
 
+def layers(synthesiser: Synthesiser, images: Tensor) -> SubImages:
+    """Return what each band adds to ``images`` (B, C, N, N): images of that shape, by band, that add up to these.
+
+    Bands are LL of the coarsest level and all high ones. The transform is linear, so that the sum of layers times
+    gains is what :func:`weigh` makes with these.
+    """
+    settings, transform = synthesiser.settings, synthesiser.chain.transform
+    bands = transform.analyse(images)
+    parts = [band for band in bands if band.orientation != "LL" or band.level == settings.levels]
+    return {
+        band: transform.synthesise(
+            {other: bands[other] if other == band else torch.zeros_like(bands[other]) for other in parts},
+            synthesiser.chain.size,
+        )
+        for band in parts
+    }
+
+
 def _named(names: Sequence[str], known: Sequence[Band]) -> list[Band]:
     texts = [str(band) for band in known]
     for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,20 +30,24 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     return direction * torch.lerp(begin, end, share)
 
 
-def interpolated(chain: Chain, first: Draws, second: Draws, frames: int) -> Draws:
-    """Return ``frames`` draws (at least 2) on the way from one sample to another, both included.
+def shares_of_frames(frames: int) -> list[float]:
+    """Return the shares of the way that ``frames`` pictures (at least 2), both ends included, are at."""
+    return [i / (frames - 1) for i in range(frames)]
+
+
+def interpolated(chain: Chain, first: Draws, second: Draws, shares: Sequence[float]) -> Draws:
+    """Return draws on the way from one sample to another: a sample for each of ``shares``, 0 ``first``, 1 ``second``.
 
     Noises and features go along arcs, embeddings along the line; labels, captions and members of ensembles, which have
     nothing between them, change in the middle.
 
     Args:
         chain: of the model.
-        first: of one sample.
-        second: of another.
-        frames: how many.
+        first: of one sample; or of several, for a single share.
+        second: of as many.
+        shares: from 0 to 1.
 
     """
-    shares = [i / (frames - 1) for i in range(frames)]
 
     def along(a: Tensor, b: Tensor, dim: int, way: Callable[[Tensor, Tensor, float], Tensor] = slerp) -> Tensor:
         return torch.cat([way(a, b, share) for share in shares], dim=dim)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from cluster.data.image_files import read_images
+from cluster.imaging.low_images import detail_draws
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of, targets_of_images
 from cluster.run.trained_model import open_model
@@ -40,9 +41,9 @@ def edit_command(
 ) -> str:
     """Write samples of ``seed`` before and after, and side by side; return a line that says what was written.
 
-    In place of samples it takes ``images``, files of real ones, of class ``category``, a name or number, where the
-    model has classes; bands of these can be drawn anew by a model of flow experts alone. ``generation`` is how flow
-    experts generate.
+    In place of samples it takes ``images``, files of real ones; bands of these can be drawn anew by a model of flow
+    experts alone. All are of class ``category``, a name or number, where one is given and the model has classes.
+    ``generation`` is how flow experts generate.
 
     Raises:
         InputError: bands that are not there, gains that cannot be read, nothing to do, images that cannot be used,
@@ -60,7 +61,7 @@ def edit_command(
         before = _read(images, synthesiser)
         draws = _encoded(before, label, synthesiser) if resample else None
     else:
-        draws = synthesiser.draws(seed, count)
+        draws = detail_draws(synthesiser, seed, count, label)
         before = synthesiser.draw(draws).images
     after, number = before, len(before)
     if draws is not None and resample:

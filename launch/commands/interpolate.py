@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.imaging.pictures import encode_png, to_image
-from freqgan.generation.mixing import interpolated
+from freqgan.generation.mixing import interpolated, shares_of_frames
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.pixels import to_pixels
@@ -34,7 +34,7 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
     checkpoint, model, folder = request.open(note)
     parts = request.targets.parts(checkpoint, 1) if request.targets.given else None
     ends = [_end(model, seed, parts, request.truncation) for seed in seeds]
-    way = interpolated(model.chain, ends[0], ends[1], frames)
+    way = interpolated(model.chain, ends[0], ends[1], shares_of_frames(frames))
     images = torch.cat([model.draw(way.rows(slice(i, i + BLOCK))).images for i in range(0, frames, BLOCK)])
     for number, pixels in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
         folder.write(f"{number:05d}.png", encode_png(to_image(pixels)))

@@ -11,12 +11,11 @@ from torch import Tensor
 from cluster.data.image_files import read_images
 from cluster.data.targets import array_in
 from cluster.run.checkpoint import Checkpoint
-from cluster.run.feature_networks import features_of
+from cluster.run.feature_networks import check_shows_features, features_like
 from cluster.run.labels import class_of
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.generation.targets import TargetParts
-from freqgan.pixels import to_pixels
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class TargetOptions:
         return TargetParts(
             labels=None if label is None else torch.full((count,), label),
             embedding=None if self.vector is None else _rows(read_vectors(self.vector), self.vector, first, count),
-            features=None if self.like is None else features_like(self.like, checkpoint).expand(count, -1),
+            features=None if self.like is None else _features(self.like, checkpoint).expand(count, -1),
             captions=None if self.prompt is None else [_text(self.prompt)] * count,
         )
 
@@ -67,21 +66,9 @@ def _text(prompt: str) -> str:
     return prompt
 
 
-def features_like(url: str, checkpoint: Checkpoint) -> Tensor:
-    """Return the features (1, d) of an image file, a path or s3:// URL, as the model is shown them.
-
-    Raises:
-        InputError: the model has no features of images, the file is no image, or is smaller than the model's images.
-
-    """
-    settings = checkpoint.settings
-    if not settings.target_layout.features:
-        raise InputError(
-            f"--like {url}: the model was trained without conditioning=features; leave --like out, or train with "
-            "conditioning=features"
-        )
-    pixels = to_pixels(read_images([url], settings), settings.bit_depth)
-    return features_of(pixels, settings, checkpoint.statistics().feature_map)
+def _features(url: str, checkpoint: Checkpoint) -> Tensor:
+    check_shows_features(url, checkpoint.settings)  # before a file is read for nothing
+    return features_like(read_images([url], checkpoint.settings), url, checkpoint)
 
 
 def read_vectors(url: str) -> Tensor:

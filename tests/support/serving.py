@@ -73,7 +73,7 @@ class LocalBackend:
         self.hosted, self.limits = hosted, limits
 
     async def images(self, body: ImagesBody, seconds: float) -> Answer | Refusal:
-        return run_batch(self.hosted, [ImagesTask(body, time.monotonic() + seconds)])[0]
+        return run_batch(self.hosted, [ImagesTask(body, time.monotonic() + seconds, self.limits.pixels)])[0]
 
     async def upload(self, form: RequestBody, seconds: float) -> Answer | Refusal:
         return answer_upload(self.hosted, form, self.limits, time.monotonic() + seconds)

@@ -24,6 +24,14 @@ def gans(gan_run: str) -> HostedModel:
 
 
 @pytest.fixture(scope="session")
+def featured(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> HostedModel:
+    """A model of GANs that is shown features of images."""
+    shown = {"kinds": ["class", "features"], "features_length": 4}
+    run = small_run(tmp_path_factory.mktemp("serving") / "featured", small_shards, max_steps=2, conditioning=shown)
+    return load_model(ModelSource(run).newest())
+
+
+@pytest.fixture(scope="session")
 def flows(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> HostedModel:
     """A model of flow experts."""
     run = small_run(tmp_path_factory.mktemp("serving") / "flows", small_shards, max_steps=2, **FLOWS)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
 
 from cluster.serving.answers import Answer, Refusal
 from cluster.serving.batch import ImagesTask, run_batch
@@ -18,10 +20,14 @@ from cluster.serving.bodies import ImagesBody
 from cluster.serving.hosted_model import HostedModel
 from freqgan.errors import RunError
 from freqgan.generation.editing import redraw, weigh
-from freqgan.generation.mixing import mixed_coefficients, mixed_noises
+from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, shares_of_frames
 from freqgan.generation.synthesiser import Generated
+from freqgan.generation.targets import targets_for
 from freqgan.pixels import to_pixels
-from tests.support.serving import pixels_of
+from launch.settings.target_options import TargetOptions
+from tests.support.serving import pixels_of, png_of
+
+WAY = {"first": 1, "second": 2, "share": 0.5}
 
 
 def task(deadline_s: float = float("inf"), category: str | None = None, **fields: Any) -> ImagesTask:
@@ -107,6 +113,65 @@ def test_bands_are_weighed_mixed_and_drawn_anew_as_the_commands_do(gans: HostedM
     assert furthest(coefficients.body, mixed_coefficients(model, first, second, 1)[0]) <= 1
 
 
+def test_an_image_on_the_way_is_that_of_the_command(gans: HostedModel) -> None:
+    model = gans.model
+    begin, middle, end, switched = answers(
+        gans,
+        task(interpolate={"first": 1, "second": 2, "share": 0}),
+        task(interpolate={"first": 1, "second": 2, "share": 0.25}, category="edges", truncation=0.5),
+        task(interpolate={"first": 1, "second": 2, "share": 1}, gains={"HH1": 3}),
+        task(interpolate={"first": 1, "second": 2, "share": 0.75, "second_class": "ramps"}, category="edges"),
+    )
+    first, second = (model.draw(model.draws(seed, 1)).images for seed in (1, 2))
+    assert furthest(begin.body, first[0]) <= 1
+    assert furthest(end.body, weigh(model, second, {"HH1": 3})[0]) <= 1
+    edges, ramps = (torch.tensor([label]) for label in (0, 1))
+    halves = [model.draws(seed, 1, edges).scaled(0.5) for seed in (1, 2)]
+    way = interpolated(model.chain, halves[0], halves[1], shares_of_frames(5)).rows(slice(1, 2))
+    assert furthest(middle.body, model.draw(way).images[0]) <= 1
+    way = interpolated(model.chain, model.draws(1, 1, edges), model.draws(2, 1, ramps), [0.75])
+    assert way.targets is not None
+    assert way.targets.tolist() == [1]
+    assert furthest(switched.body, model.draw(way).images[0]) <= 1
+
+
+def test_an_example_gives_the_features_as_for_the_command(featured: HostedModel, tmp_path: Path) -> None:
+    example, other = png_of(40, 30), png_of(20, 20, seed=1)
+    like, again, unlike = answers(
+        featured,
+        task(seed=2, count=2, like=b64encode(example).decode()),
+        task(seed=2, count=2, like=b64encode(example).decode()),
+        task(seed=2, count=2, like=b64encode(other).decode()),
+    )
+    (tmp_path / "example.png").write_bytes(example)
+    options = TargetOptions(like=str(tmp_path / "example.png"))
+    targets = targets_for(featured.model, 2, 2, options.parts(featured.checkpoint, 2))
+    wanted = featured.model.draw(featured.model.block_draws(2, 0, targets).rows(slice(2))).images
+    assert max(furthest(png, image) for png, image in zip(images_of(like), wanted, strict=True)) <= 1
+    assert like.body == again.body
+    assert like.body != unlike.body
+    few = ImagesTask(ImagesBody.model_validate({"like": b64encode(example).decode()}), pixels=1_000)
+    for asked, part in ((few, "40 x 30 pixels"), (task(like=b64encode(example[:60]).decode()), "damaged or cut off")):
+        (result,) = run_batch(featured, [asked])
+        assert isinstance(result, Refusal)
+        assert (result.field, part in result.message) == ("like", True), result
+
+
+def test_layers_add_up_to_the_image(gans: HostedModel, flows: HostedModel) -> None:
+    for hosted in (gans, flows):
+        image, weighed, parts = answers(
+            hosted, task(seed=4), task(seed=4, gains={"HL1": 2.5, "LL1": 0.5}), task(seed=4, format="layers")
+        )
+        layers = load_tensors(parts.body)
+        assert layers.keys() == {"LL1", "HL1", "LH1", "HH1"}
+        assert {(x.dtype, x.shape) for x in layers.values()} == {(torch.float16, (3, 16, 16))}
+        whole = {band: x.float() for band, x in layers.items()}
+        assert furthest(image.body, sum(whole.values(), torch.zeros(()))) <= 1
+        gained = whole["LL1"] * 0.5 + whole["HL1"] * 2.5 + whole["LH1"] + whole["HH1"]
+        assert furthest(weighed.body, gained) <= 1
+        assert parts.headers == image.headers
+
+
 def test_noise_on_conditions_is_that_of_the_block(flows: HostedModel) -> None:
     with_noise = flows.model.settings.generation.model_copy(update={"condition_noise": 0.3})
     before = flows.model.settings.generation
@@ -142,13 +207,19 @@ def test_formats_hold_the_same_images(gans: HostedModel) -> None:
         ({"category": "edges", "label": 0}, "label", "twice"),
         ({"prompt": "a cat"}, "prompt", "conditioning=caption"),
         ({"prompt": " "}, "prompt", "empty"),
+        ({"like": "AAAA"}, "like", "conditioning=features"),
         ({"vector": [1.0]}, "vector", "conditioning=embedding"),
         ({"evaluations": 4}, "evaluations", "no flow experts"),
         ({"label_guidance": 1}, "label_guidance", "leave it out"),
         ({"gains": {"HH9": 2}}, "gains", "no band is called"),
         ({"gains": {"HH1": 1e300}}, "gains", "smaller"),
         ({"resample": ["HH9"]}, "resample", "no band is called"),
-        ({"resample": ["HH1"], "part": "chain"}, "resample", "leave mix and part out"),
+        ({"resample": ["HH1"], "part": "chain"}, "resample", "leave mix, interpolate and part out"),
+        ({"resample": ["HH1"], "interpolate": WAY}, "resample", "leave mix, interpolate and part out"),
+        ({"interpolate": WAY, "seed": 3}, "seed", "beside interpolate"),
+        ({"interpolate": WAY, "mix": {"coarse": 1, "fine": 2}}, "interpolate", "beside mix"),
+        ({"interpolate": WAY | {"second_class": "cat"}}, "class", "0=edges, 1=ramps"),
+        ({"format": "layers", "count": 2}, "format", "zip or json"),
         ({"mix": {"coarse": 1, "fine": 2, "at": 7}}, "mix.at", "level 7"),
         ({"mix": {"coarse": 1, "fine": 2}, "seed": 3}, "seed", "beside mix"),
         ({"format": "png", "count": 2}, "format", "zip or json"),

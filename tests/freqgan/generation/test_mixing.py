@@ -9,7 +9,7 @@ import torch
 
 from freqgan.bands import Band
 from freqgan.errors import InputError
-from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, slerp
+from freqgan.generation.mixing import interpolated, mixed_coefficients, mixed_noises, shares_of_frames, slerp
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from tests.support.models import TinyRun, tiny_settings
 
@@ -48,7 +48,7 @@ def test_an_arc_keeps_the_length_of_normal_vectors() -> None:
 def test_a_way_begins_and_ends_at_its_samples(changes: dict[str, Any]) -> None:
     model = model_of(**changes)
     first, second = pair(model)
-    images = model.draw(interpolated(model.chain, first, second, 5)).images
+    images = model.draw(interpolated(model.chain, first, second, shares_of_frames(5))).images
     assert len(images) == 5
     both = torch.cat([model.draw(first).images, model.draw(second).images])
     torch.testing.assert_close(images[[0, 4]], both, atol=1e-4, rtol=0)
@@ -59,7 +59,8 @@ def test_a_way_begins_and_ends_at_its_samples(changes: dict[str, Any]) -> None:
 def test_numbers_go_along_and_labels_change_in_the_middle() -> None:
     model = model_of(**PACKED)
     first, second = pair(model)
-    targets, columns = interpolated(model.chain, first, second, 5).targets, model.settings.target_layout.columns
+    targets = interpolated(model.chain, first, second, shares_of_frames(5)).targets
+    columns = model.settings.target_layout.columns
     assert targets is not None
     assert first.targets is not None
     assert second.targets is not None

@@ -15,6 +15,7 @@ from cluster.training.train import train
 from tests.support.commands import refused, run_command
 from tests.support.flows import TINY_FLOW
 from tests.support.runs import Events, tiny_run_settings
+from tests.support.serving import small_run
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -110,7 +111,7 @@ def test_what_cannot_be_encoded(capsys: Capsys, run: Path, run_of_classes: Path,
         (("encode", run, file, "--out", out, "--label", 0), "trained without classes"),
         (("encode", run_of_classes, file, "--out", out), "classes 0 to 1: say which the images are of by --class"),
         (("encode", run_of_classes, file, "--out", out, "--label", 2), "it has 2: 0=edges, 1=ramps"),
-        (("edit", run, "--out", out, "--gain", "HH1=2", "--label", 0), "--class 0: it is the class of images that"),
+        (("edit", run, "--out", out, "--gain", "HH1=2", "--label", 0), "trained without classes"),
         (generate, "how many images? Give --count"),
         ((*generate, "--noises", noises, "--count", 3), "leave out --count"),
         ((*generate, "--noises", tmp_path / "text.safetensors"), "is no safetensors file"),
@@ -136,3 +137,18 @@ def test_gans_have_no_noises_of_images(capsys: Capsys, small_shards: Path, tmp_p
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     weighing = ("edit", tmp_path / "run", "--image", file, "--gain", "HL1=2", "--out", tmp_path / "out")
     assert run_command(capsys, *weighing).code == 0  # gains need no noises
+
+
+def test_generated_images_of_a_class_are_edited(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", small_shards, max_steps=2)
+    for command, name in ((("generate",), "00000.png"), (("edit", "--gain", "HH1=1"), "00000-before.png")):
+        for category in ("edges", "ramps"):
+            out = tmp_path / command[0] / category
+            asked = (command[0], run, *command[1:], "--seed", 3, "--count", 1, "--class", category)
+            assert run_command(capsys, *asked, "--out", out).code == 0
+            assert (out / name).is_file()
+    for category in ("edges", "ramps"):
+        generated, edited = (tmp_path / "generate" / category, tmp_path / "edit" / category)
+        assert (generated / "00000.png").read_bytes() == (edited / "00000-before.png").read_bytes()
+    first, second = (tmp_path / "edit" / category / "00000-before.png" for category in ("edges", "ramps"))
+    assert first.read_bytes() != second.read_bytes()

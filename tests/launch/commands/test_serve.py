@@ -109,6 +109,8 @@ def test_a_service_answers_and_ends_by_sigterm_with_0(small_shards: Path, tmp_pa
         assert address, line
         with httpx.Client(base_url=address[0], timeout=PATIENCE_S) as client:
             assert client.get("/healthz").status_code == 200
+            assert "static/page.js" in client.get("/").text
+            assert client.get("/static/page.js").headers["content-type"].startswith("text/javascript")
             error_of(client.post("/v1/images", json={}))
             headers = {"Authorization": f"Bearer {TOKEN}"}
             answer = client.post("/v1/images", json={"seed": 1}, headers=headers)

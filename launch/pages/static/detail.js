@@ -1,0 +1,246 @@
+/** One picture, large: its bands to weigh and to draw anew, its mosaic, its file and the commands that make it. */
+
+import { postForm, postJson } from "./api.js";
+import { choices, debounced, fill, h } from "./dom.js";
+import { drawLayer, drawSum, levelOf, meaningOf, parseLayers, summands } from "./layers.js";
+import { bodyOf, commandsOf, fileOf, textOf } from "./picture.js";
+
+const MOST_GAIN = 3;
+
+/**
+ * Opens a dialog about a picture.
+ *
+ * `source` is the URL of its image, shown until its layers are there; `between` takes what is pinned.
+ */
+export function openDetail(model, original, source, between) {
+  const picture = { ...original, gains: { ...original.gains }, resample: [...(original.resample ?? [])] };
+  const stop = new AbortController();
+  let layers = null;
+  let view = "picture";
+
+  const canvas = h("canvas", { class: "pixels large", role: "img", width: model.size, height: model.size });
+  const first = h("img", { class: "pixels large", src: source, alt: textOf(picture) });
+  const mosaic = h("img", { class: "pixels large", alt: "", hidden: true });
+  const stage = h("div", { class: "stage" }, first, canvas, mosaic);
+  const problem = h("p", { class: "notice bad", role: "alert", hidden: true });
+  const state = h("p", { class: "soft small", role: "status" });
+  const commands = h("div", { class: "commands" });
+  const rows = new Map(summands(model).map((band) => [band, bandRow(band)]));
+  const undo = h("button", { type: "button", class: "quiet", onclick: reset }, "As it was drawn");
+  const download = h("button", { type: "button", class: "primary", onclick: save }, "Download");
+  const close = h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => dialog.close() }, "✕");
+  canvas.hidden = true;
+
+  const dialog = h(
+    "dialog",
+    { class: "detail", "aria-label": textOf(original), onclose: leave, onclick: (event) => event.target === dialog && dialog.close() },
+    h(
+      "div",
+      { class: "sheet" },
+      h("header", {}, h("h2", {}, textOf(original)), close),
+      h(
+        "div",
+        { class: "halves" },
+        h(
+          "div",
+          {},
+          stage,
+          h(
+            "div",
+            { class: "row" },
+            choices("What is shown", [["picture", "Picture"], ["bands", "Its bands"]], view, show),
+            download,
+            between.pinButton(original, () => source),
+          ),
+          problem,
+          state,
+        ),
+        h(
+          "div",
+          {},
+          h("div", { class: "row spread" }, h("h3", {}, "Bands"), undo),
+          h("div", { class: "bands" }, levelsOf(rows)),
+        ),
+      ),
+      h("details", { class: "made" }, h("summary", {}, "The command that makes this picture"), commands),
+    ),
+  );
+
+  function bandRow(band) {
+    const gain = h("input", { type: "range", min: 0, max: MOST_GAIN, step: 0.05, value: 1, "aria-label": `Gain of ${band}, ${meaningOf(band)}` });
+    const value = h("span", { class: "number", "aria-hidden": "true" }, "1.00");
+    const thumb = h("canvas", { class: "pixels thumb", role: "img", "aria-label": `What ${band} adds`, width: 1, height: 1 });
+    const isDrawn = model.drawn_bands.includes(band);
+    const redraw = h(
+      "button",
+      { type: "button", class: "quiet", "aria-label": `Draw ${band} anew`, title: "Draw this band anew, and leave all others as they are", onclick: () => drawAnew(band) },
+      "Redraw",
+    );
+    gain.addEventListener("input", () => weigh(band, Number(gain.value)));
+    const element = h(
+      "div",
+      { class: "band" },
+      thumb,
+      h("div", { class: "about" }, h("span", {}, h("b", {}, band), h("span", { class: "soft small" }, meaningOf(band))), gain),
+      value,
+      isDrawn ? redraw : h("span"),
+    );
+    return { element, gain, value, thumb, redraw };
+  }
+
+  function weigh(band, gain) {
+    picture.gains[band] = gain;
+    rows.get(band).value.textContent = gain.toFixed(2);
+    paint();
+    changed();
+  }
+
+  /** Draws `band` anew; where it was already, it and the others that were are drawn from the next seed. */
+  function drawAnew(band) {
+    if (picture.resample.includes(band)) picture.resampleSeed += 1;
+    else picture.resample.push(band);
+    load();
+  }
+
+  function reset() {
+    picture.gains = {};
+    for (const { gain, value } of rows.values()) {
+      gain.value = 1;
+      value.textContent = "1.00";
+    }
+    const redrawn = picture.resample.length > 0;
+    Object.assign(picture, { resample: [], resampleSeed: 1 });
+    if (redrawn) load();
+    else paint();
+    changed();
+  }
+
+  /** Asks for the layers of the picture as it is drawn now; gains act on them here. */
+  async function load() {
+    state.textContent = "Draws the picture's bands.";
+    for (const { redraw } of rows.values()) redraw.disabled = true;
+    try {
+      const body = { ...bodyOf({ ...picture, gains: {} }), format: "layers" };
+      const response = await postJson("v1/images", body, stop.signal);
+      layers = parseLayers(await response.arrayBuffer());
+      for (const [band, { thumb }] of rows) drawLayer(thumb, band, layers[band]);
+      problem.hidden = true;
+      paint();
+      changed();
+      state.textContent = picture.resample.length ? `${picture.resample.join(", ")} drawn anew.` : "";
+    } catch (error) {
+      if (!stop.signal.aborted) fault(error);
+    }
+    for (const { redraw } of rows.values()) redraw.disabled = false;
+  }
+
+  function paint() {
+    undo.disabled = !picture.resample.length && !Object.values(picture.gains).some((gain) => gain !== 1);
+    if (!layers) return;
+    drawSum(canvas, layers, picture.gains);
+    canvas.setAttribute("aria-label", textOf(picture));
+    first.hidden = true;
+    canvas.hidden = view !== "picture";
+  }
+
+  function show(name) {
+    view = name;
+    first.hidden = name !== "picture" || layers !== null;
+    canvas.hidden = name !== "picture" || layers === null;
+    mosaic.hidden = name !== "bands";
+    if (name === "bands") loadMosaic();
+  }
+
+  const changed = debounced(() => {
+    showCommands();
+    if (view === "bands") loadMosaic();
+  }, 250);
+
+  async function loadMosaic() {
+    try {
+      const image = await imageFile();
+      const fields = { image, transform: model.transform, levels: model.levels, packets: model.packets };
+      const blob = await (await postForm("v1/decompose", fields, stop.signal)).blob();
+      replaceUrl(mosaic, URL.createObjectURL(blob));
+      mosaic.alt = `The bands of the picture: ${summands(model).join(", ")}`;
+    } catch (error) {
+      if (!stop.signal.aborted) fault(error);
+    }
+  }
+
+  async function imageFile() {
+    const response = await postJson("v1/images", bodyOf(picture), stop.signal);
+    return new File([await response.blob()], fileOf(picture), { type: "image/png" });
+  }
+
+  async function save() {
+    try {
+      saveFile(await imageFile());
+    } catch (error) {
+      fault(error);
+    }
+  }
+
+  function showCommands() {
+    fill(commands, commandsOf(picture, model.has_token).map(commandBox));
+  }
+
+  function fault(error) {
+    problem.textContent = error.message;
+    problem.hidden = false;
+    state.textContent = "";
+  }
+
+  function leave() {
+    stop.abort();
+    replaceUrl(mosaic, "");
+    dialog.remove();
+  }
+
+  document.body.append(dialog);
+  dialog.showModal();
+  paint();
+  showCommands();
+  load();
+}
+
+/** Returns the rows of bands in groups, one for each level. */
+function levelsOf(rows) {
+  const groups = new Map();
+  for (const [band, row] of rows) {
+    const level = levelOf(band);
+    if (!groups.has(level)) groups.set(level, []);
+    groups.get(level).push(row.element);
+  }
+  return [...groups].map(([level, elements]) =>
+    h("div", { role: "group", "aria-label": `Level ${level}` }, h("p", { class: "legend" }, `Level ${level}${level === 1 ? ", the finest" : ""}`), elements),
+  );
+}
+
+/** Returns a box with a command, and a button that copies it. */
+export function commandBox([title, text]) {
+  const copy = h("button", { type: "button", class: "quiet", "aria-label": `Copy the command: ${title}`, onclick: copied }, "Copy");
+  async function copied() {
+    try {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "Copied";
+    } catch {
+      copy.textContent = "Select the text and copy it";
+    }
+  }
+  return h("div", { class: "command" }, h("div", { class: "row spread" }, h("span", { class: "soft small" }, title), copy), h("pre", { tabindex: 0 }, text));
+}
+
+/** Has the browser save a file. */
+export function saveFile(file) {
+  const url = URL.createObjectURL(file);
+  h("a", { href: url, download: file.name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Puts `url` in place of the blob that `image` shows. */
+export function replaceUrl(image, url) {
+  if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+  if (url) image.src = url;
+  else image.removeAttribute("src");
+}

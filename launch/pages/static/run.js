@@ -1,0 +1,2 @@
+/** Placeholder until the live view of a run is there. */
+export function mountRun() {}

@@ -116,6 +116,8 @@ def test_uploads_and_errors_pass_the_proxy(client: httpx.Client) -> None:
 def test_probes_are_open_and_all_else_wants_the_token(client: httpx.Client) -> None:
     with httpx.Client(base_url=client.base_url) as stranger:
         assert [stranger.get(path).status_code for path in ("/", "/healthz", "/readyz", "/-/healthz")] == [200] * 4
+        assert 'src="static/page.js"' in stranger.get("/").text
+        assert stranger.get("/static/page.js").status_code == 200
         assert [stranger.get(path).status_code for path in ("/metrics", "/v1/model", "/openapi.json")] == [401] * 3
         error_of(stranger.post("/v1/images", json={}))
         stranger.headers["Host"] = "models.example"

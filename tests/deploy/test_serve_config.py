@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import threading
@@ -24,8 +25,9 @@ from cluster.serving.limits import Limits
 from cluster.serving.model_source import ModelSource
 from freqgan.errors import InputError
 from freqgan.pixels import to_pixels
+from launch.cli import serve_command
 from launch.commands.serve import ServeRequest
-from launch.serve_application import application_with_token, build
+from launch.serve_application import ServeArguments, application_with_token, build
 from tests.support.commands import ROOT
 from tests.support.manifests import serve_config
 from tests.support.serving import (
@@ -190,6 +192,15 @@ def test_arguments_that_cannot_be_are_refused_by_name(run: str, changes: dict[st
     (application,) = config_for(run)["applications"]
     with pytest.raises(InputError, match=part):
         build(application["args"] | changes)
+
+
+def test_arguments_are_the_options_of_the_command(run: str) -> None:
+    options = {name: one.default for name, one in inspect.signature(serve_command).parameters.items()}
+    others = {"port", "host", "token_file", "replicas", "quiet", "address", "model"}
+    scale = {"min_replicas", "max_replicas", "target_ongoing_requests", "upscale_delay_s", "downscale_delay_s"}
+    arguments = ServeArguments(model=run).model_dump(exclude=scale | {"model"})
+    assert arguments == {name: value for name, value in options.items() if name not in others}
+    assert ServeArguments(model=run).request() == ServeRequest(run)
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:

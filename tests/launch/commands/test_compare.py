@@ -28,8 +28,8 @@ def test_a_comparison_stops_goes_on_and_ends_in_a_table(
 ) -> None:
     out, minutes = tmp_path / "out", 0.01
     arguments = [
-        "compare", "smoke", f"data={small_shards}", "--data", held_out, "--out", out, "--presets", "bands,single",
-        "--seeds", 1, "--count", 64, "--minutes", minutes, "--no-learned",
+        "compare", "smoke", f"data={small_shards}", "executor=inline", "--data", held_out, "--out", out, "--seeds", 1,
+        "--presets", "bands,single", "--count", 64, "--minutes", minutes, "--no-learned",
     ]  # fmt: skip
     process = subprocess.Popen(command_line(*arguments), cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
     log = out / "bands-0.log"
@@ -149,7 +149,17 @@ def test_a_system_with_settings_of_its_own_trains_at_equal_cost_on_the_same_imag
 
     own.write_text(own.read_text().replace("batch: 4", "batch: 2"))
     refusal = f"{tmp_path} holds narrow with other settings"
-    arguments = ["compare", "smoke", f"data={small_shards}", "--data", held_out, "--out", tmp_path / "out", "--presets"]
+    arguments = [
+        "compare",
+        "smoke",
+        f"data={small_shards}",
+        "executor=inline",
+        "--data",
+        held_out,
+        "--out",
+        tmp_path / "out",
+        "--presets",
+    ]
     with pytest.raises(InputError, match=refusal):
         compared(f"narrow={own}")
     for systems, message in (
@@ -163,7 +173,7 @@ def test_a_system_with_settings_of_its_own_trains_at_equal_cost_on_the_same_imag
 
 
 def test_what_cannot_be_compared(capsys: Capsys, small_shards: Path, tmp_path: Path) -> None:
-    base = ("compare", "smoke", f"data={small_shards}", "--data", small_shards)
+    base = ("compare", "smoke", f"data={small_shards}", "executor=inline", "--data", small_shards)
     assert "no system is called 'double'" in refused(
         run_command(capsys, *base, "--out", tmp_path / "out", "--presets", "bands,double")
     )

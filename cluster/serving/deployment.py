@@ -33,8 +33,8 @@ MODEL, INGRESS = "model", "http"
 """The names of the two deployments, of workers and of what answers HTTP."""
 HEALTH_S = 5.0
 DRAIN_S, DRAIN_POLL_S = 30.0, 0.2
-STARTS = 2
-"""How often a worker is started before its model is given up."""
+STARTS, UNATTENDED_STARTS = 2, 20
+"""How often a worker is started before its model is given up: where somebody waits for it, and by a service."""
 SPARE_REQUESTS = 64
 """Requests that an ingress has beyond the bound on its queue: probes, and those that it refuses itself."""
 SURGE_PERCENT = 25
@@ -128,15 +128,15 @@ def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = Fals
 
 
 def _run(name: str, options: ReplicaOptions, replicas: int) -> DeploymentHandle[Any]:
-    workers = _workers(options, num_replicas=replicas)
+    workers = _workers(options, num_replicas=replicas, max_constructor_retry_count=STARTS)
     try:
         return serve.run(workers, name=name, route_prefix=None, logging_config=_logging("WARNING"))
     except (RuntimeError, RayError) as error:
         raise RunError(f"the workers did not come up: {first_line(error)}; see the log of Ray Serve") from error
 
 
-def _workers(options: ReplicaOptions, **scale: Any) -> Application:
-    """Return the deployment of the workers; ``scale`` says how many, as the options of Ray Serve do."""
+def _workers(options: ReplicaOptions, **others: Any) -> Application:
+    """Return the deployment of the workers; ``others`` are options of Ray Serve, such as how many there are."""
     deployment = serve.deployment(
         name=MODEL,
         ray_actor_options=actor_options(options),
@@ -145,9 +145,8 @@ def _workers(options: ReplicaOptions, **scale: Any) -> Application:
         health_check_period_s=HEALTH_S,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         graceful_shutdown_timeout_s=DRAIN_S,
-        max_constructor_retry_count=STARTS,
         logging_config=_logging("WARNING"),
-        **scale,
+        **others,
     )
     return deployment(ModelReplica).bind(options)
 
@@ -177,6 +176,7 @@ class Ingress:
 def service(options: ReplicaOptions, scale: Autoscaling, create: Callable[[Backend], ASGIApp]) -> Application:
     """Return an application of Ray Serve: an :class:`Ingress` with what ``create`` makes, and workers that scale."""
     limits = options.limits
+    both: dict[str, Any] = {"max_constructor_retry_count": UNATTENDED_STARTS, "max_surge_percent": SURGE_PERCENT}
     deployment = serve.deployment(
         name=INGRESS,
         num_replicas=1,
@@ -185,11 +185,10 @@ def service(options: ReplicaOptions, scale: Autoscaling, create: Callable[[Backe
         health_check_period_s=HEALTH_S,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         graceful_shutdown_timeout_s=max(DRAIN_S, limits.seconds),
-        max_constructor_retry_count=STARTS,
-        max_surge_percent=SURGE_PERCENT,
         logging_config=_logging("INFO"),
+        **both,
     )
-    workers = _workers(options, autoscaling_config=asdict(scale), max_surge_percent=SURGE_PERCENT)
+    workers = _workers(options, autoscaling_config=asdict(scale), **both)
     return deployment(serve.ingress()(Ingress)).bind(workers, create)
 
 

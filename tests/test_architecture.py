@@ -26,7 +26,7 @@ FLOORS = {
     },
     "launch": {
         "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "live": 4, "commands": 5, "cli": 6,
-        "__main__": 7, "tools": 7,
+        "serve_application": 6, "__main__": 7, "tools": 7,
     },
     "freqgan": {
         "errors": 1, "bands": 1, "version": 1, "tensor_dicts": 1, "bit_depth": 1, "targets": 1, "seeds": 2, "pixels": 2,

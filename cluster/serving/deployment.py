@@ -1,12 +1,17 @@
-"""The workers on Ray Serve, and what is asked of them from an event loop."""
+"""The workers on Ray Serve, what is asked of them from an event loop, and an ingress of Ray Serve before them.
+
+:func:`deployed` gives workers to a process that answers HTTP itself; :func:`service` is an application of Ray Serve,
+whose proxies answer it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -15,22 +20,51 @@ from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp
 
 from cluster.serving.answers import Answer, Refusal
+from cluster.serving.backend import Backend
 from cluster.serving.bodies import ImagesBody, RequestBody
 from cluster.serving.replica import ModelReplica, ReplicaOptions
 from freqgan.errors import InputError, RunError, first_line
 
 NAME = "freqgan"
+MODEL, INGRESS = "model", "http"
+"""The names of the two deployments, of workers and of what answers HTTP."""
 HEALTH_S = 5.0
 DRAIN_S, DRAIN_POLL_S = 30.0, 0.2
-STARTS = 2
-"""How often a worker is started before its model is given up."""
+STARTS, UNATTENDED_STARTS = 2, 20
+"""How often a worker is started before its model is given up: where somebody waits for it, and by a service."""
+SPARE_REQUESTS = 64
+"""Requests that an ingress has beyond the bound on its queue: probes, and those that it refuses itself."""
+SURGE_PERCENT = 25
+"""Of an application that changes, so many more than there are start before those that they are to replace end."""
 FULL = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "as many requests wait as may: try again in a moment")
 LOST = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the worker that had this request is gone: send it again")
 SLOW = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long: try again later, or ask for less")
 
 Result = TypeVar("Result")
+Application = serve.Application
+
+
+@dataclass(frozen=True)
+class Autoscaling:
+    """How many workers there are, as Ray Serve's ``autoscaling_config`` names it.
+
+    Attributes:
+        min_replicas: fewest.
+        max_replicas: most.
+        target_ongoing_requests: of each worker, drawn or waiting; more of them start another one.
+        upscale_delay_s: seconds for which there must be more of them before that.
+        downscale_delay_s: seconds for which there must be fewer of them before one ends.
+
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_ongoing_requests: float = 16.0
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
 
 
 class ServeBackend:
@@ -81,10 +115,9 @@ def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = Fals
     """
     name = f"{NAME}-{uuid.uuid4().hex[:8]}"
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # this process's: workers write their own
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    serve.start(proxy_location="Disabled", logging_config=quiet)
+    serve.start(proxy_location="Disabled", logging_config=_logging("WARNING"))
     try:
-        yield ServeBackend(_run(name, options, replicas, quiet))
+        yield ServeBackend(_run(name, options, replicas))
     finally:
         if own_ray:  # which ends as a whole; that threads of Serve find it gone is no news
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -94,23 +127,69 @@ def deployed(options: ReplicaOptions, replicas: int = 1, *, own_ray: bool = Fals
                 serve.shutdown()
 
 
-def _run(name: str, options: ReplicaOptions, replicas: int, quiet: LoggingConfig) -> DeploymentHandle[Any]:
+def _run(name: str, options: ReplicaOptions, replicas: int) -> DeploymentHandle[Any]:
+    workers = _workers(options, num_replicas=replicas, max_constructor_retry_count=STARTS)
+    try:
+        return serve.run(workers, name=name, route_prefix=None, logging_config=_logging("WARNING"))
+    except (RuntimeError, RayError) as error:
+        raise RunError(f"the workers did not come up: {first_line(error)}; see the log of Ray Serve") from error
+
+
+def _workers(options: ReplicaOptions, **others: Any) -> Application:
+    """Return the deployment of the workers; ``others`` are options of Ray Serve, such as how many there are."""
     deployment = serve.deployment(
-        name="model",
-        num_replicas=replicas,
+        name=MODEL,
         ray_actor_options=actor_options(options),
         max_ongoing_requests=options.limits.queue,
         max_queued_requests=options.limits.queue,
         health_check_period_s=HEALTH_S,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         graceful_shutdown_timeout_s=DRAIN_S,
-        max_constructor_retry_count=STARTS,
-        logging_config=quiet,
+        logging_config=_logging("WARNING"),
+        **others,
     )
-    try:
-        return serve.run(deployment(ModelReplica).bind(options), name=name, route_prefix=None, logging_config=quiet)
-    except (RuntimeError, RayError) as error:
-        raise RunError(f"the workers did not come up: {first_line(error)}; see the log of Ray Serve") from error
+    return deployment(ModelReplica).bind(options)
+
+
+def _logging(level: str) -> LoggingConfig:
+    """Return what processes of Ray Serve write: lines of ``level`` and above, and none of their own for a request."""
+    return LoggingConfig(log_level=level, enable_access_log=False)
+
+
+class Ingress:
+    """What answers the requests that Ray Serve's proxies get: an ASGI application in a process of its own.
+
+    Args:
+        workers: of :class:`ModelReplica`.
+        create: makes the application; it is called once, in that process.
+
+    """
+
+    def __init__(self, workers: DeploymentHandle[Any], create: Callable[[Backend], ASGIApp]) -> None:
+        self._workers, self._create = workers, create
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return the application, for Ray Serve."""
+        return self._create(ServeBackend(self._workers))
+
+
+def service(options: ReplicaOptions, scale: Autoscaling, create: Callable[[Backend], ASGIApp]) -> Application:
+    """Return an application of Ray Serve: an :class:`Ingress` with what ``create`` makes, and workers that scale."""
+    limits = options.limits
+    both: dict[str, Any] = {"max_constructor_retry_count": UNATTENDED_STARTS, "max_surge_percent": SURGE_PERCENT}
+    deployment = serve.deployment(
+        name=INGRESS,
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 1},
+        max_ongoing_requests=limits.queue + SPARE_REQUESTS,
+        health_check_period_s=HEALTH_S,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
+        graceful_shutdown_timeout_s=max(DRAIN_S, limits.seconds),
+        logging_config=_logging("INFO"),
+        **both,
+    )
+    workers = _workers(options, autoscaling_config=asdict(scale), **both)
+    return deployment(serve.ingress()(Ingress)).bind(workers, create)
 
 
 def actor_options(options: ReplicaOptions) -> dict[str, Any]:

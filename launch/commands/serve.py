@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
 
+from starlette.types import ASGIApp
+
 from cluster.ray_engine.connection import join_or_start, resources, stop_local_ray
 from cluster.serving.application import create_application
+from cluster.serving.backend import Backend
 from cluster.serving.deployment import check_room, deployed
 from cluster.serving.limits import Limits
 from cluster.serving.model_source import ModelSource
@@ -72,13 +75,9 @@ def serve_command(request: ServeRequest, note: Note) -> str:
         RunError: the workers did not come up.
 
     """
-    source = ModelSource(request.model)
-    follows = request.follow or source.is_retrained()
-    source.newest()  # what is wrong with it is said before anything starts
-    live = run_application(begun_run(request.model)) if request.live else None
-    options = ReplicaOptions(
-        request.model, request.device, request.threads, request.poll_s if follows else None, request.limits
-    )
+    options = replica_options(request)  # what is wrong with the model is said before anything starts
+    if request.live:
+        begun_run(request.model)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(request.host, request.port))
         cpus = max(os.cpu_count() or 1, request.replicas * request.threads)
@@ -86,14 +85,35 @@ def serve_command(request: ServeRequest, note: Note) -> str:
             stack.callback(stop_local_ray)
         check_room(options, request.replicas, resources())
         backend = stack.enter_context(deployed(options, request.replicas, own_ray=own_ray))
-        static = STATIC if STATIC.is_dir() else None
         log = (lambda text: None) if request.quiet else note
-        application = create_application(
-            backend, request.limits, token=request.token, static=static, live=live, log=log, note=note,
-            watch_s=request.poll_s,
-        )  # fmt: skip
+        application = application_for(request, backend, log, note)
         run_server(application, listener, request.limits.seconds, lambda: note(_ready(request, listener)))
     return f"{request.model} is not served any more"
+
+
+def replica_options(request: ServeRequest) -> ReplicaOptions:
+    """Return what every worker is to do. A retrained model is followed whether or not that is asked for.
+
+    Raises:
+        InputError: there is no model.
+
+    """
+    source = ModelSource(request.model)
+    follows = request.follow or source.is_retrained()
+    source.newest()
+    return ReplicaOptions(
+        request.model, request.device, request.threads, request.poll_s if follows else None, request.limits
+    )
+
+
+def application_for(request: ServeRequest, backend: Backend, log: Note, note: Note) -> ASGIApp:
+    """Return what answers HTTP, with the page; ``log`` gets a line for each request, ``note`` those on versions."""
+    static = STATIC if STATIC.is_dir() else None
+    live = run_application(begun_run(request.model)) if request.live else None
+    return create_application(
+        backend, request.limits, token=request.token, static=static, live=live, log=log, note=note,
+        watch_s=request.poll_s,
+    )  # fmt: skip
 
 
 def _ready(request: ServeRequest, listener: socket) -> str:

@@ -58,6 +58,22 @@ def read_token(path: str | None) -> str | None:
     return token
 
 
+def require_token() -> str:
+    """Return the token of the variable FREQGAN_TOKEN.
+
+    Raises:
+        InputError: there is none, or it is short, or no plain text.
+
+    """
+    token = read_token(None)
+    if token is None:
+        raise InputError(
+            f"{TOKEN_VARIABLE} is not set, and other machines see this service: give a token in that variable, on "
+            f"Kubernetes from a Secret ({TOKEN_REMEDY})"
+        )
+    return token
+
+
 def check_exposure(host: str, token: str | None) -> None:
     """Raise InputError where a service without a token would be seen by other machines."""
     if token is None and not _is_loopback(host):

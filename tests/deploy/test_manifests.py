@@ -17,14 +17,16 @@ import pytest
 import yaml
 
 from freqgan.errors import InputError, RunError
+from launch.serve_application import ServeArguments
+from launch.settings.exposure import TOKEN_VARIABLE
 from launch.settings.policy import Policy
 from launch.tools.create_rayjob import copy_of, create
 from tests.support.commands import ROOT
-from tests.support.manifests import island_entry_points
+from tests.support.manifests import island_entry_points, serve_config
 
 K8S = ROOT / "k8s"
 SCHEMAS = ROOT.parent / "shared" / "kuberay"
-OVERLAYS = ("cpu-smoke", "gpu", "spot", "kueue", "interactive", "islands")
+OVERLAYS = ("cpu-smoke", "gpu", "spot", "kueue", "interactive", "islands", "serve")
 WITH_COMPONENTS = ("raycronjob", "monitoring")
 Object = dict[str, Any]
 
@@ -65,6 +67,8 @@ def clusters(objects: list[Object]) -> Iterator[tuple[str, Object]]:
             yield name, one["spec"]["rayClusterSpec"]
         elif one["kind"] == "RayCronJob":
             yield name, one["spec"]["jobTemplate"]["rayClusterSpec"]
+        elif one["kind"] == "RayService":
+            yield name, one["spec"]["rayClusterConfig"]
         elif one["kind"] == "RayCluster":
             yield name, one["spec"]
 
@@ -159,7 +163,8 @@ def test_pods_of_ray(rendered: dict[str, list[Object]]) -> None:
             volumes = {volume["name"]: volume for volume in spec["volumes"]}
             assert volumes["shm"]["emptyDir"]["medium"] == "Memory", where
             assert mib(volumes["shm"]["emptyDir"]["sizeLimit"]) < mib(container["resources"]["limits"]["memory"]), where
-            assert volumes["settings"]["configMap"]["name"] in settings, where
+            if "settings" in volumes or not name.startswith("RayService"):
+                assert volumes["settings"]["configMap"]["name"] in settings, where
             hook = container["lifecycle"]["preStop"]["exec"]["command"]
             assert hook[0] == "freqgan-drain", where
             assert spec["terminationGracePeriodSeconds"] > int(hook[1]) + 30, where
@@ -186,8 +191,8 @@ def installed(package: str) -> str:
 
 def test_jobs(rendered: dict[str, list[Object]]) -> None:
     for overlay, objects in rendered.items():
-        if overlay == "islands":
-            continue  # it has two namespaces, see below
+        if overlay in ("islands", "serve"):
+            continue  # these have other namespaces, see below
         jobs = {one["metadata"]["name"]: one for one in of_kind(objects, "RayJob")}
         assert jobs.keys() == {"freqgan-train", "freqgan-retrain"}
         for name, job in jobs.items():
@@ -283,6 +288,82 @@ def test_the_network_is_closed_but_for_what_is_needed(rendered: dict[str, list[O
     assert not of_kind(rendered["gpu"], "Ingress")
 
 
+# -- the service -----------------------------------------------------------------------------------
+
+
+def only(objects: list[Object], kind: str, name: str = "freqgan") -> Object:
+    """The specification of the one object of a kind and a name."""
+    (one,) = (one for one in of_kind(objects, kind) if one["metadata"]["name"] == name)
+    return dict(one["spec"])
+
+
+def test_a_service_has_a_namespace_of_its_own_and_no_training(rendered: dict[str, list[Object]]) -> None:
+    objects = rendered["serve"]
+    kinds = ["Namespace", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy", "NetworkPolicy", "RayService"]
+    assert [one["kind"] for one in objects] == kinds
+    assert {one["metadata"].get("namespace", one["metadata"]["name"]) for one in objects} == {"freqgan-serve"}
+    assert objects[0]["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+    assert objects[1]["automountServiceAccountToken"] is False
+
+
+def test_workers_of_a_service_have_the_token_by_reference_and_room(rendered: dict[str, list[Object]]) -> None:
+    service = only(rendered["serve"], "RayService")
+    (group,) = service["rayClusterConfig"]["workerGroupSpecs"]
+    container = group["template"]["spec"]["containers"][0]
+    (token,) = (one for one in container["env"] if one["name"] == TOKEN_VARIABLE)
+    assert token["valueFrom"] == {"secretKeyRef": {"name": "freqgan-serve", "key": "token"}}
+    assert TOKEN_VARIABLE not in str(service["rayClusterConfig"]["headGroupSpec"])
+    arguments = serve_config()["applications"][0]["args"]
+    assert arguments["model"].startswith("s3://CHANGE-ME/models/")
+    wanted = 1 + arguments["threads"] * arguments["max_replicas"]
+    assert wanted <= group["maxReplicas"] * int(container["resources"]["limits"]["cpu"])
+    assert 1 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    assert service["rayClusterDeletionDelaySeconds"] > ServeArguments(model="m").max_seconds
+
+
+def test_a_pod_is_asked_for_answers_at_the_port_of_the_proxy(rendered: dict[str, list[Object]]) -> None:
+    """The operator makes a Service of the port `serve` of the head, and its own probe wants a wget."""
+    for name, pod in ray_pods(rendered["serve"]):
+        container = pod["spec"]["containers"][0]
+        assert {"name": "serve", "containerPort": 8000} in container["ports"], name
+        probe = container.get("readinessProbe", {"httpGet": None})["httpGet"]
+        assert probe == (None if "head" in name else {"path": "/-/healthz", "port": "serve"}), name
+
+
+def test_the_autoscaler_alone_has_a_token_for_the_api_server(rendered: dict[str, list[Object]]) -> None:
+    cluster = only(rendered["serve"], "RayService")["rayClusterConfig"]
+    options, head = cluster["autoscalerOptions"], cluster["headGroupSpec"]["template"]["spec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]}}.items() <= options["securityContext"].items()  # fmt: skip
+    assert options["resources"]["limits"].keys() == {"cpu", "memory"}
+    (mount,) = (one for one in options["volumeMounts"] if one["mountPath"].startswith("/var/run/secrets"))
+    with_token = [one["name"] for _, pod in ray_pods(rendered["serve"]) for one in pod["spec"]["volumes"]
+                  if "serviceAccountToken" in str(one)]  # fmt: skip
+    assert with_token == [mount["name"]]
+    assert mount["name"] not in str(head["containers"])
+    assert {one["name"] for one in options["volumeMounts"]} <= {one["name"] for one in head["volumes"]}
+
+
+def test_who_reaches_a_service(rendered: dict[str, list[Object]]) -> None:
+    policy = only(rendered["serve"], "NetworkPolicy")
+    by_port = {tuple(port["port"] for port in rule.get("ports", [])): rule["from"] for rule in policy["ingress"]}
+    assert list(by_port) == [(), (8265,), (8080,), (8000,)]
+    assert by_port[()] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "freqgan"}}}]
+    assert by_port[(8000,)] == [{"namespaceSelector": {"matchLabels": {"freqgan-clients": "true"}}}]
+    assert [[port["port"] for port in rule.get("ports", [])] for rule in policy["egress"]] == [[], [53, 53], [443]]
+    api = only(rendered["serve"], "NetworkPolicy", "freqgan-autoscaler")
+    assert api["policyTypes"] == ["Egress"]
+    assert api["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "head"
+
+
+def test_machines_with_workers_of_a_service_are_emptied_one_by_one(rendered: dict[str, list[Object]]) -> None:
+    budget = only(rendered["serve"], "PodDisruptionBudget")
+    labels = [pod["metadata"]["labels"] for name, pod in ray_pods(rendered["serve"]) if "head" not in name]
+    assert budget["maxUnavailable"] == 1
+    assert [budget["selector"]["matchLabels"].items() <= one.items() for one in labels] == [True]
+
+
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are(rendered: dict[str, list[Object]]) -> None:
     from cluster.ray_engine.metrics import RUN_GAUGES, STAGE_GAUGES
 
@@ -306,6 +387,8 @@ def test_settings_and_policy_are_what_the_commands_take(rendered: dict[str, list
     from launch.settings.load import load_settings
 
     for overlay, objects in rendered.items():
+        if overlay == "serve":
+            continue  # it has no training
         settings = next(one for one in of_kind(objects, "ConfigMap") if "settings.yaml" in one["data"])
         path = tmp_path / f"{overlay}.yaml"
         path.write_text(settings["data"]["settings.yaml"])

@@ -34,6 +34,13 @@ def island_entry_points() -> dict[str, str]:
     return {name: _entry_point(yaml.safe_load((overlay / name / "kustomization.yaml").read_text())) for name in names}
 
 
+def serve_config() -> dict[str, Any]:
+    """Returns what the RayService of the overlay ``serve`` is to serve."""
+    service = yaml.safe_load((ROOT / "k8s" / "overlays" / "serve" / "rayservice.yaml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load(service["spec"]["serveConfigV2"])
+    return loaded
+
+
 def _entry_point(kustomization: dict[str, Any]) -> str:
     """Returns the entry point that the patches of an overlay set."""
     operations = [one for patch in kustomization["patches"] for one in yaml.safe_load(patch["patch"])]

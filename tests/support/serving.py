@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import httpx
 import numpy as np
 import uvicorn
 from PIL import Image
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 from starlette.types import ASGIApp
 
 from cluster.run.checkpoints import find_checkpoint
@@ -27,12 +31,15 @@ from cluster.serving.limits import Limits
 from cluster.serving.server import address_of, listen
 from cluster.serving.uploads import answer_upload
 from tests.support.flows import TINY_FLOW
+from tests.support.ray_head import free_ports
 from tests.support.runs import tiny_run_settings, trained
 
 FLOWS: dict[str, Any] = {
     "experts": {"default": "flow"}, "plan": {"strict_nesting": True}, "image_stage": {"enabled": False},
     "flow": {"coarse_network": TINY_FLOW, "band_network": TINY_FLOW}, "generation": {"evaluations": 2},
 }  # fmt: skip
+
+DEPLOY_S = 60.0
 
 
 def small_run(folder: Path, shards: Path, **changes: Any) -> str:
@@ -99,6 +106,62 @@ def running(application: ASGIApp) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def deployed_config(config: dict[str, Any]) -> Iterator[str]:
+    """Serve in the Ray of this process what ``config`` says, as the dashboard of a head does; the URL of its proxy."""
+    (port,) = free_ports(1)
+    schema = ServeDeploySchema.model_validate(config | {"http_options": {"host": "127.0.0.1", "port": port}})
+    serve.start(schema.proxy_location, schema.http_options.model_dump(), logging_config=schema.logging_config)
+    try:
+        apply_config(config)
+        for one in schema.applications:
+            _wait_for_application(one.name)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serve.shutdown()
+
+
+def apply_config(config: dict[str, Any]) -> None:
+    """Have Ray Serve, which runs, serve what ``config`` says; it does so after a while."""
+    controller = _get_global_client()
+    assert controller is not None
+    controller.deploy_apps(ServeDeploySchema.model_validate(config))
+
+
+def _wait_for_application(name: str) -> None:
+    end_s = time.monotonic() + DEPLOY_S
+    while (there := serve.status().applications.get(name)) is None or there.status != "RUNNING":
+        if (there is not None and there.status == "DEPLOY_FAILED") or time.monotonic() > end_s:
+            raise RuntimeError(f"{name}: {there}")
+        time.sleep(0.1)
+
+
+def worker_sizes() -> dict[int, int]:
+    """The process ids of the workers of services in this process's Ray, and the bytes that each holds."""
+    sizes = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and _is_worker(folder):
+                sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            continue
+    return sizes
+
+
+def _is_worker(process: Path) -> bool:
+    command = (process / "cmdline").read_bytes()
+    return (
+        b"ServeReplica:freqgan" in command
+        and b":model" in command
+        and _parent(_parent(process)).name == str(os.getpid())
+    )
+
+
+def _parent(process: Path) -> Path:
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return process.with_name(fields[1])
 
 
 def error_of(answer: httpx.Response) -> tuple[str, str | None]:

@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -28,7 +27,7 @@ from cluster.serving.server import listen
 from cluster.serving.telemetry import Telemetry
 from freqgan.errors import InputError
 from freqgan.pixels import to_pixels
-from tests.support.serving import error_of, pixels_of, png_of, retrained_model, running
+from tests.support.serving import error_of, pixels_of, png_of, retrained_model, running, worker_sizes
 
 PATIENCE_S = 60.0
 JSON_ERRORS = (429, 503, 504)
@@ -115,18 +114,6 @@ def asked(url: str, seeds: range, clients: int, on_answer: Callable[[int, httpx.
     return asyncio.run(run())
 
 
-def workers() -> dict[int, int]:
-    """The process ids of the workers of this user's services, and the bytes that each holds."""
-    sizes = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdecimal() and b"ServeReplica:freqgan" in (folder / "cmdline").read_bytes():
-                sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except OSError:
-            continue
-    return sizes
-
-
 def test_clients_at_once_share_passes_and_get_the_images_of_their_seeds(service: Service, gan_run: str) -> None:
     samples, versions = Samples(gan_run, range(24)), Counter[str]()
     asked(service.url, range(24), 12, lambda seed, answer: versions.update([samples.check(seed, answer)]))
@@ -189,9 +176,9 @@ def test_a_thousand_requests_of_32_clients_are_answered_and_memory_stays(service
         samples.check(seed, answer)
 
     asked(service.url, range(200), 32, on_answer)
-    (before,) = workers().values()
+    (before,) = worker_sizes().values()
     seconds = sorted(s for _ in range(5) for s in asked(service.url, range(200), 32, on_answer))
-    (after,) = workers().values()
+    (after,) = worker_sizes().values()
     print(
         f"p50 {seconds[500]:.3f} s, p90 {seconds[900]:.3f} s, p99 {seconds[990]:.3f} s, most {seconds[-1]:.3f} s, "
         f"{before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after"
@@ -238,12 +225,12 @@ def test_a_killed_worker_costs_requests_that_are_told_so_and_no_wrong_image(
             assert int(answer.headers["retry-after"]) >= 1
             error_of(answer)
         if sum(statuses.values()) == 50:
-            killed.extend(workers())
+            killed.extend(worker_sizes())
             os.kill(killed[0], signal.SIGKILL)
 
     asked(service.url, range(200), 16, on_answer)
     print(statuses)
     assert statuses[200] >= 150
     until(lambda: client.get("/readyz").status_code == 200)
-    assert set(workers()).isdisjoint(killed)
+    assert set(worker_sizes()).isdisjoint(killed)
     samples.check(7, client.post("/v1/images", json={"seed": 7}))

@@ -12,6 +12,7 @@ import typer
 from freqgan import __version__
 from freqgan.errors import InputError
 from freqgan.runtime.imports import uncollected
+from freqgan.sizes import Size, parse_size
 from launch.console.exits import run_app
 
 if TYPE_CHECKING:
@@ -975,6 +976,19 @@ Inception = Annotated[
 ]
 
 
+def _size(text: str | None) -> Size | None:
+    """Return height and width, both 8 to 4096; InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        size = parse_size(text)
+    except ValueError as error:
+        raise InputError(f"--size: {error}") from error
+    if not all(8 <= side <= 4096 for side in size):
+        raise InputError(f"--size {text}: each side has to be 8 to 4096 pixels")
+    return size
+
+
 def _refuse_beside_curves(given: Mapping[str, object], evaluations: int | None) -> None:
     """Raise InputError for options, {name: value or None}, that curves of quality have no use for."""
     if any(value is not None for value in given.values()):
@@ -996,8 +1010,12 @@ def evaluate_command(
     count: Annotated[int, typer.Option(min=1, help="how many images to compare")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the images of a run")] = 0,
     size: Annotated[
-        int | None,
-        typer.Option(min=8, max=4096, help="pixels a side for a FOLDER", show_default="that of its first image"),
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="pixels for a FOLDER: a side, or HEIGHTxWIDTH",
+            show_default="the shorter side of its first image",
+        ),
     ] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="also write the scores here")] = None,
     inception: Inception = None,
@@ -1044,7 +1062,7 @@ def evaluate_command(
     with uncollected():
         from launch.commands.evaluate import evaluate_command as evaluate
     evaluate(
-        source, data, count=count, seed=seed, size=size, json_file=json_file, parts=parts, inception=inception,
+        source, data, count=count, seed=seed, size=_size(size), json_file=json_file, parts=parts, inception=inception,
         learned=learned, at_images=at_images, note=_note, base=conditioning_run,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
     )  # fmt: skip

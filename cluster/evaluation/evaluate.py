@@ -36,7 +36,7 @@ from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.inception import extractor_of
 from freqgan.metrics.learned_features import accuracy_scores, learned_measure
 from freqgan.pixels import to_pixels
-from freqgan.sizes import size_text
+from freqgan.sizes import Size, size_text
 
 READ = 500
 MIXED_SHARDS = 16
@@ -103,7 +103,7 @@ def evaluate_files(
     data: str,
     *,
     count: int,
-    size: int | None,
+    size: Size | None,
     note: Callable[[str], None],
     extra: Sequence[Measure] = (),
     overviews: Sequence[str] = (),
@@ -111,12 +111,16 @@ def evaluate_files(
 ) -> dict[str, Score]:
     """Return every metric of up to ``count`` image files of a folder or zip against real ones, all fitted to ``size``.
 
-    ``size`` is the short side of the first file, cut to a multiple of 8, unless given. Of more files than ``count``
-    some are drawn. Files called as one of ``overviews`` are left out: they show other files. ``learned`` is as for
+    ``size``, height and width, is the short side of the first file, cut to a multiple of 8, unless given. Of more
+    files than ``count`` some are drawn. Files called as one of ``overviews`` are left out: they show other files.
+    ``learned`` is as for
     :func:`evaluate_checkpoint`.
     """
-    if size is not None and size % 2:
-        raise InputError(f"--size {size}: wavelet bands need an even number of pixels; take {size - 1} or {size + 1}")
+    for side in size or ():
+        if side % 2:
+            raise InputError(
+                f"--size: {side} is odd, and wavelet bands need an even number of pixels; take {side - 1} or {side + 1}"
+            )
     index = build_index(data)
     with open_images(source) as files:
         listed = list_images(files).images

@@ -70,9 +70,13 @@ def _energies(images: Tensor) -> Tensor:
 
 
 def _packets(images: Tensor, depth: int) -> dict[Path, Tensor]:
-    """Return the 4^depth packets of (N, C, H, W) by the orientations that lead to them."""
+    """Return the 4^depth packets of (N, C, H, W) by the orientations that lead to them.
+
+    The last row or column of images of odd sides is left out: what would complete it is not theirs.
+    """
     transform = WaveletTransform("haar", 1)
-    packets: dict[Path, Tensor] = {(): images.float()}
+    height, width = (side // 2 * 2 for side in images.shape[-2:])
+    packets: dict[Path, Tensor] = {(): images[..., :height, :width].float()}
     for _ in range(depth):
         split: dict[Path, Tensor] = {}
         for path, packet in packets.items():

@@ -435,7 +435,7 @@ def test_what_cannot_be_evaluated(capsys: Capsys, pictures: Path, small_shards: 
         ((empty, "--data", small_shards), "empty folder"),
         ((pictures, "--data", tmp_path / "nowhere"), "nowhere"),
         ((pictures, "--data", small_shards), "at least 64 are needed"),
-        ((pictures, "--data", small_shards, "--size", 17), "--size 17: wavelet bands need an even number"),
+        ((pictures, "--data", small_shards, "--size", 17), "--size: 17 is odd, and wavelet bands need an even number"),
     ):
         assert message in refused(run_command(capsys, "evaluate", *arguments))
 

@@ -29,8 +29,9 @@ FLOORS = {
         "serve_application": 6, "__main__": 7, "tools": 7,
     },
     "freqgan": {
-        "errors": 1, "bands": 1, "version": 1, "tensor_dicts": 1, "bit_depth": 1, "sizes": 1, "targets": 1, "seeds": 2, "pixels": 2,
-        "setting_group": 2, "layouts": 2, "transforms": 3, "networks": 3, "recipe": 3, "runtime": 3, "model": 4,
+        "errors": 1, "bands": 1, "version": 1, "tensor_dicts": 1, "bit_depth": 1, "sizes": 1, "targets": 1, "seeds": 2,
+        "pixels": 2, "setting_group": 2, "layouts": 2, "transforms": 3, "networks": 3, "recipe": 3, "runtime": 3,
+        "model": 4,
         "companions": 5, "metrics": 5, "training": 6, "generation": 6, "costing": 7, "export": 7,
     },
 }  # fmt: skip

@@ -23,9 +23,10 @@ SHORT = {
     "rings, all targets": tiny_settings(
         transform="radial:2,2", levels=2, classes=3, conditioning=ALL_TARGETS, plan={"bands": ["LL2"]}
     ),
-    "a flow of whole images": companion_settings("flow_matching", plan={"bands": "none"}),
 }
 OTHERS: dict[str, ModelSettings] = {
+    "a flow of whole images": companion_settings("flow_matching", plan={"bands": "none"}),
+    "rectangles of odd sides": tiny_settings(image_size="33x47", levels=2),
     "the flow experts of many passes": flow_settings(plan={"high_gans": {1: 1}}, generation={"evaluations": 30}),
     **{name: tiny_settings(transform=name) for name in ("dwt:db2", "dwt:bior4.4", "dct", "fft:shannon", "fft:meyer")},
     "fusion": tiny_settings(system="fusion", loss={"kind": "hinge"}),
@@ -59,7 +60,7 @@ def test_onnxruntime_makes_the_same_pixels(name: str) -> None:
     inputs = {each.name: each.zeros(3).numpy() + each.dtype.is_floating_point for each in graph.inputs}
     assert str(ROOT).encode() not in content  # nothing in it says where the source is
     (images,) = session.run(None, {name: x.astype(x.dtype) for name, x in inputs.items()})
-    assert images.shape == (3, *(model.settings.image_size,) * 2, model.settings.channels)  # of another batch
+    assert images.shape == (3, *model.settings.size, model.settings.channels)  # of another batch
 
 
 def test_another_model_is_told_from_the_file_s() -> None:

@@ -80,7 +80,7 @@ def run_facts(run: str) -> list[tuple[str, str]]:
         facts += _class_facts(checkpoint.class_names)
         if kinds_shown := checkpoint.settings.conditioning.kinds:
             facts.append(("shown", ", ".join(kinds_shown)))
-        failures = parse_failures(read_lines(folder, FAILURES))
+    failures = parse_failures(read_lines(folder, FAILURES))
     kinds = Counter(failure.decision for failure in failures)
     facts.append(("failures got over", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
     facts.append(("images left out", str(sum(1 for _ in read_lines(folder, QUARANTINE))) or "0"))

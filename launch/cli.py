@@ -833,7 +833,12 @@ def edit_command(
     seed: Annotated[int, typer.Option(min=0, help="seed of the images to edit, as for generate")] = 0,
     count: Annotated[int, typer.Option(min=1, max=64, help="how many images")] = 8,
     resample: Annotated[str, typer.Option(metavar="BANDS", help="bands to draw anew, such as HL1,LH1")] = "",
-    resample_seed: Annotated[int, typer.Option(min=0, help="seed of what is drawn anew")] = 1,
+    resample_seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, show_default="SEED + 1, with --image 1", help="seed of what is drawn anew, another one than SEED"
+        ),
+    ] = None,
     gain: Annotated[list[str] | None, typer.Option(metavar="BAND=X", help="multiplies a band; may be repeated")] = None,
     image: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="edit this image, not generated ones; may be repeated")

@@ -138,7 +138,7 @@ def _prepare(hosted: HostedModel, task: ImagesTask) -> Drawing:
 
 
 def _check_seeds(body: ImagesBody) -> None:
-    """Refuse what has no meaning beside images of two seeds, and what is of the blended images of one alone."""
+    """Refuse seeds that have no meaning together, and what is of the blended images of one seed alone."""
     two = [name for name in ("mix", "interpolate") if getattr(body, name) is not None]
     if len(two) > 1:
         raise BodyError("interpolate: it has no meaning beside mix; leave one of the two out", "interpolate")
@@ -148,6 +148,12 @@ def _check_seeds(body: ImagesBody) -> None:
     if body.resample and (two or body.part != "image"):
         raise BodyError(
             "resample: it is of the blended images of one seed; leave mix, interpolate and part out", "resample"
+        )
+    if body.resample and body.resample_seed == (body.seed or 0):
+        raise BodyError(
+            f"resample_seed {body.resample_seed} is the seed of the images, whose bands it would draw as they are: "
+            "give another one, or leave it out",
+            "resample_seed",
         )
 
 
@@ -189,7 +195,8 @@ def _plain_pieces(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
     pieces = _pieces(model, seed, body, _targets(hosted, task, seed))
     others: Sequence[Draws | None] = [None] * len(pieces)
     if body.resample:
-        others = [piece.draws for piece in _pieces(model, body.resample_seed, body, None)]
+        other_seed = seed + 1 if body.resample_seed is None else body.resample_seed
+        others = [piece.draws for piece in _pieces(model, other_seed, body, None)]
     for piece, other in zip(pieces, others, strict=True):
         yield piece._replace(draws=piece.draws.scaled(body.truncation), other=other)
 

@@ -111,7 +111,9 @@ class ImagesBody(GenerationFields):
     )
     gains: Gains = Field(default_factory=dict, description='Factor by band, for example {"HH1": 1.5}.')
     resample: Bands = Field(default_factory=list, description="Bands that are drawn anew.")
-    resample_seed: Seed = Field(1, description="Seed of what is drawn anew.")
+    resample_seed: Seed | None = Field(
+        None, description="Seed of what is drawn anew, another one than `seed`. `seed` + 1 if it is left out."
+    )
     truncation: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="Is multiplied with the noise.")
     part: Literal["image", "chain", "companion"] = Field("image", description="The blend, or one half of it.")
     format: Literal["png", "zip", "json", "layers"] | None = Field(

@@ -31,7 +31,7 @@ def edit_command(
     seed: int,
     count: int,
     resample: Sequence[str],
-    resample_seed: int,
+    resample_seed: int | None,
     gains: Sequence[str],
     out: str,
     note: Callable[[str], None],
@@ -43,16 +43,18 @@ def edit_command(
 
     In place of samples it takes ``images``, files of real ones; bands of these can be drawn anew by a model of flow
     experts alone. All are of class ``category``, a name or number, where one is given and the model has classes.
-    ``generation`` is how flow experts generate.
+    ``generation`` is how flow experts generate. Where ``resample_seed`` is None, ``seed + 1`` draws bands anew, and 1
+    those of ``images``.
 
     Raises:
-        InputError: bands that are not there, gains that cannot be read, nothing to do, images that cannot be used,
-            options of flow experts for a model of GANs.
+        InputError: bands that are not there, gains that cannot be read, nothing to do, a ``resample_seed`` that draws
+            the same again, images that cannot be used, options of flow experts for a model of GANs.
 
     """
     factors = _factors(gains)
     if not factors and not resample:
         raise InputError("nothing to do: give --resample HL1,LH1 or --gain HH1=1.5")
+    other_seed = _other_seed(resample_seed, None if images or not resample else seed)
     checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
     label = class_of(category, checkpoint)
     folder = open_folder(out)
@@ -65,7 +67,7 @@ def edit_command(
         before = synthesiser.draw(draws).images
     after, number = before, len(before)
     if draws is not None and resample:
-        after = redraw(synthesiser, draws, resample, synthesiser.draws(resample_seed, number))
+        after = redraw(synthesiser, draws, resample, synthesiser.draws(other_seed, number))
     after = weigh(synthesiser, after, factors) if factors else after
     depth = synthesiser.settings.bit_depth
     pixels = [to_pixels(x, depth).numpy() for x in (before, after)]
@@ -76,6 +78,18 @@ def edit_command(
         folder, {"before": before, "after": after, "difference / 2": (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2}
     )
     return f"{images_text(number)} before, after and the difference (halved, around grey) in {folder.url}"
+
+
+def _other_seed(resample_seed: int | None, seed: int | None) -> int:
+    """Return the seed of what is drawn anew in images of ``seed``, or in real ones where that is None."""
+    if resample_seed is None:
+        return 1 if seed is None else seed + 1
+    if resample_seed == seed:
+        raise InputError(
+            f"--resample-seed {resample_seed} is the seed of the images, whose bands it would draw as they are: give "
+            f"another one, or leave it out, and it is {seed + 1}"
+        )
+    return resample_seed
 
 
 def _read(urls: Sequence[str], synthesiser: Synthesiser) -> Tensor:

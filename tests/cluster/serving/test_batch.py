@@ -113,6 +113,17 @@ def test_bands_are_weighed_mixed_and_drawn_anew_as_the_commands_do(gans: HostedM
     assert furthest(coefficients.body, mixed_coefficients(model, first, second, 1)[0]) <= 1
 
 
+def test_bands_are_drawn_anew_from_the_seed_after_that_of_the_image(gans: HostedModel) -> None:
+    left_out, given, as_drawn = answers(
+        gans,
+        task(seed=1, resample=["HH1"]),
+        task(seed=1, resample=["HH1"], resample_seed=2),
+        task(seed=1, resample_seed=1),
+    )
+    assert left_out.body == given.body != as_drawn.body
+    assert as_drawn.body == answers(gans, task(seed=1))[0].body
+
+
 def test_an_image_on_the_way_is_that_of_the_command(gans: HostedModel) -> None:
     model = gans.model
     begin, middle, end, switched = answers(
@@ -214,6 +225,8 @@ def test_formats_hold_the_same_images(gans: HostedModel) -> None:
         ({"gains": {"HH9": 2}}, "gains", "no band is called"),
         ({"gains": {"HH1": 1e300}}, "gains", "smaller"),
         ({"resample": ["HH9"]}, "resample", "no band is called"),
+        ({"resample": ["HH1"], "seed": 3, "resample_seed": 3}, "resample_seed", "give another one"),
+        ({"resample": ["HH1"], "resample_seed": 0}, "resample_seed", "is the seed of the images"),
         ({"resample": ["HH1"], "part": "chain"}, "resample", "leave mix, interpolate and part out"),
         ({"resample": ["HH1"], "interpolate": WAY}, "resample", "leave mix, interpolate and part out"),
         ({"interpolate": WAY, "seed": 3}, "seed", "beside interpolate"),

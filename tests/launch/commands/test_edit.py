@@ -155,6 +155,29 @@ def test_edit_writes_before_and_after(capsys: Capsys, run: Path, tmp_path: Path)
     assert (np.asarray(Image.open(tmp_path / "generated" / "00002.png")) == before).all()
 
 
+def test_bands_are_redrawn_from_another_seed_than_that_of_the_images(capsys: Capsys, run: Path, tmp_path: Path) -> None:
+    def edited(name: str, *arguments: object) -> np.ndarray:
+        out = tmp_path / name
+        outcome = run_command(
+            capsys, "edit", run, "--out", out, "--seed", 1, "--resample", "HL1", "--count", 1, *arguments
+        )
+        assert outcome.code == 0, outcome.err
+        before, after = (np.asarray(Image.open(out / f"00000-{name}.png")) for name in ("before", "after"))
+        assert (before != after).any()
+        return after
+
+    assert (edited("left out") == edited("given", "--resample-seed", 2)).all()
+    same = ("--seed", 3, "--resample", "HL1", "--resample-seed", 3, "--out", tmp_path / "same")
+    message = refused(run_command(capsys, "edit", run, *same))
+    assert "--resample-seed 3 is the seed of the images" in message
+    assert "leave it out, and it is 4" in message
+    assert not (tmp_path / "same").exists()
+    weighed = run_command(
+        capsys, "edit", run, "--seed", 3, "--resample-seed", 3, "--gain", "HH1=2", "--count", 1, "--out", tmp_path / "w"
+    )
+    assert weighed.code == 0, weighed.err
+
+
 def test_what_cannot_be_edited(capsys: Capsys, run: Path, tmp_path: Path) -> None:
     odd, out = image_file(tmp_path / "odd.png", 12), ("--out", tmp_path / "out")
     text = tmp_path / "text.png"

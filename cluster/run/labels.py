@@ -50,11 +50,11 @@ def _known(classes: int, names: Sequence[str]) -> str:
     return f"it has {classes}: {few}{more}"
 
 
-def targets_of_images(count: int, label: int | None, model: Synthesiser) -> Tensor | None:
+def targets_of_images(count: int, label: int | None, model: Synthesiser, class_names: Sequence[str]) -> Tensor | None:
     """Return the targets of B = ``count`` real images of class ``label``, normalised; None for a model without.
 
     They are labels (B,) int64, or packed (B, K): those of a model that is shown more than classes are not shown, and
-    neither is a class that is not given.
+    neither is a class that is not given. ``class_names`` are those of the model, () where none are known.
 
     Raises:
         InputError: the model has classes alone and none was given, or more than classes and one was.
@@ -62,7 +62,7 @@ def targets_of_images(count: int, label: int | None, model: Synthesiser) -> Tens
     """
     layout = model.settings.target_layout
     if not layout.packed:
-        return _labels(count, label, layout)
+        return _labels(count, label, layout, class_names)
     if label is not None and len(layout.columns) > 2:
         parts = ", ".join(model.settings.conditioning.kinds)
         raise InputError(
@@ -75,7 +75,10 @@ def targets_of_images(count: int, label: int | None, model: Synthesiser) -> Tens
     return model.chain.normalised_targets(rows)
 
 
-def _labels(count: int, label: int | None, layout: TargetLayout) -> Tensor | None:
+def _labels(count: int, label: int | None, layout: TargetLayout, class_names: Sequence[str]) -> Tensor | None:
     if label is None and layout.classes:
-        raise InputError(f"the model has classes 0 to {layout.classes - 1}: say which the images are of by --class")
+        raise InputError(
+            "the model was trained with classes: say which the given images are of by --class; "
+            f"{_known(layout.classes, class_names)}"
+        )
     return None if label is None else torch.full((count,), label)

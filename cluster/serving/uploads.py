@@ -102,7 +102,8 @@ def _edit_image(hosted: HostedModel, form: EditForm, image: Tensor, label: int |
     """Return ``image`` (1, C, N, N) with the bands of ``form`` drawn anew and weighed."""
     model, after = hosted.model, image
     if form.resample:
-        draws, other = encode(model, image, targets_of_images(1, label, model)), model.draws(form.resample_seed, 1)
+        targets = targets_of_images(1, label, model, hosted.checkpoint.class_names)
+        draws, other = encode(model, image, targets), model.draws(form.resample_seed, 1)
         after = _about("resample", lambda: redraw(model, draws, form.resample, other))
     return _about("gains", lambda: weigh(model, after, form.gains)) if form.gains else after
 

@@ -61,7 +61,7 @@ def edit_command(
     folder.check_writable()
     if images:
         before = _read(images, synthesiser)
-        draws = _encoded(before, label, synthesiser) if resample else None
+        draws = _encoded(before, label, synthesiser, checkpoint.class_names) if resample else None
     else:
         draws = detail_draws(synthesiser, seed, count, label)
         before = synthesiser.draw(draws).images
@@ -99,10 +99,10 @@ def _read(urls: Sequence[str], synthesiser: Synthesiser) -> Tensor:
     return read_images(urls, synthesiser.settings)
 
 
-def _encoded(images: Tensor, label: int | None, synthesiser: Synthesiser) -> Draws:
-    """Return what ``images`` (B, C, N, N) of class ``label`` are made of."""
+def _encoded(images: Tensor, label: int | None, synthesiser: Synthesiser, class_names: Sequence[str]) -> Draws:
+    """Return what ``images`` (B, C, N, N) of class ``label`` are made of, by a model of ``class_names``."""
     check_encodable(synthesiser)
-    return encode(synthesiser, images, targets_of_images(len(images), label, synthesiser))
+    return encode(synthesiser, images, targets_of_images(len(images), label, synthesiser, class_names))
 
 
 def _factors(gains: Sequence[str]) -> dict[str, float]:

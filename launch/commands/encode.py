@@ -36,7 +36,7 @@ def encode_command(
     checkpoint, synthesiser = open_model(run, note=note)
     settings = synthesiser.settings
     check_encodable(synthesiser)
-    targets = targets_of_images(len(images), class_of(category, checkpoint), synthesiser)
+    targets = targets_of_images(len(images), class_of(category, checkpoint), synthesiser, checkpoint.class_names)
     folder = open_folder(out)
     folder.check_writable()
     originals = read_images(images, settings)

@@ -53,7 +53,9 @@ def test_bands_of_an_image_are_drawn_anew_by_flows(flows: HostedModel) -> None:
     image = png_of(16, 16)
     edited = answer(flows, EditForm(image=image, resample=["HH1"], evaluations=4, **{"class": "edges"}))
     assert pixels_of(edited.body).shape == (16, 16, 3)
-    assert refusal(flows, EditForm(image=image, resample=["HH1"])).field == "class"
+    refused = refusal(flows, EditForm(image=image, resample=["HH1"]))
+    assert refused.field == "class"
+    assert refused.message.endswith("say which the given images are of by class; it has 2: 0=edges, 1=ramps")
 
 
 def test_styles_and_decompositions_take_images_of_any_size(gans: HostedModel) -> None:

@@ -11,6 +11,7 @@ from freqgan.errors import counted
 from freqgan.export.image_graph import GraphInput
 from freqgan.export.model_folder import TrainingRecord
 from freqgan.model.settings import ModelSettings
+from freqgan.targets import TargetLayout
 from launch.settings.yaml_text import dump_yaml
 
 README = "README.md"
@@ -70,12 +71,14 @@ def render_card(facts: CardFacts) -> str:
     environment = Environment(
         loader=PackageLoader("launch.pages"), undefined=StrictUndefined, trim_blocks=True, autoescape=False
     )
-    settings, layout = facts.settings, facts.settings.target_layout
+    settings = facts.settings
+    pipeline, condition = _kind_tags(settings.target_layout)
     values = {
         "folder": facts.folder,
         "license": facts.license,
         "settings": settings,
-        "pipeline": "text-to-image" if layout.packed and layout.caption else "unconditional-image-generation",
+        "pipeline": pipeline,
+        "condition": condition,
         "kind": kind_text(settings),
         "training": facts.training,
         "steps": ", ".join(f"{name} {step:,}" for name, step in facts.training.steps.items()),
@@ -84,6 +87,18 @@ def render_card(facts: CardFacts) -> str:
         "yaml": dump_yaml(_own_settings(settings)),
     }
     return environment.get_template("model_card.md").render(values)
+
+
+def _kind_tags(layout: TargetLayout) -> tuple[str, str]:
+    """Return the task of a model hub and a tag on what the images depend on, each "" where there is none.
+
+    Hubs have a task for models of text, and one for models of nothing, but none for those of classes.
+    """
+    if not layout:
+        return "unconditional-image-generation", ""
+    if layout.caption:
+        return "text-to-image", ""
+    return "", "class-conditional" if layout.classes else "conditional"
 
 
 def kind_text(settings: ModelSettings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import freqgan
 from cluster.storage.folder import Folder, open_folder
 from freqgan.pixels import to_pixels
-from tests.support.commands import refused, run_command
+from tests.support.commands import ROOT, refused, run_command
 from tests.support.runs import tiny_run_settings, trained
 
 Capsys = pytest.CaptureFixture[str]
@@ -57,27 +59,56 @@ def test_a_folder_makes_the_images_of_its_run(capsys: Capsys, run: Path, exporte
     assert (to_pixels(images)[1].permute(1, 2, 0).numpy() == png(tmp_path / "c", 1)).all()
 
 
+def python_blocks(text: str) -> list[str]:
+    """The scripts that a page shows."""
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def check_onnx_script(text: str, folder: Path) -> None:
+    """The script of a page draws eight images in ``folder``, and needs no freqgan for it."""
+    script = next(code for code in python_blocks(text) if "onnxruntime" in code)
+    code = f"{script}\nimport sys\nassert not {{'freqgan', 'torch'}} & sys.modules.keys()"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pictures = [np.asarray(Image.open(folder / f"{number}.png")) for number in range(8)]
+    assert pictures[0].shape == (16, 16, 3)
+    assert any((picture != pictures[0]).any() for picture in pictures[1:])
+
+
+def test_the_scripts_of_the_documentation_run_on_a_model_of_classes(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "export.md").read_text("utf-8")
+    shutil.copytree(exported, tmp_path / "mine")
+    check_onnx_script(text, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shown.py").write_text("\n".join(code for code in python_blocks(text) if "onnxruntime" not in code))
+    names = runpy.run_path("shown.py")
+    pixels, quick = names["pixels"].int(), to_pixels(names["image"]).int()
+    assert pixels.shape == (8, 3, 16, 16)
+    assert int((quick[0] - pixels[0]).abs().max()) <= 1
+    ramps = names["model"].sample(0, 8, targets=torch.ones(8, dtype=torch.int64)).images
+    assert torch.equal(names["ones"], ramps)
+    assert not torch.equal(names["ones"], names["images"])
+
+
 def test_the_card_says_what_it_is_and_its_script_draws_images_without_freqgan(exported: Path, tmp_path: Path) -> None:
     card = (exported / "README.md").read_text()
     front, _, text = card.removeprefix("---\n").partition("\n---\n")
     assert "license: cc-by-4.0" in front
     assert "library_name: freqgan" in front
+    assert "pipeline_tag" not in front
+    assert "- image-generation\n- class-conditional\n- " in front
     assert "# exported" in text
     assert "| classes | edges, ramps |" in text
     assert "| `noise` | (B, " in text
     assert "| `label` | (B) | int64 | number of the class, below 2 |" in text
     assert "pixels differ by at most" in text
-    script = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in code)
-    code = f"{script}\nimport sys\nassert not {{'freqgan', 'torch'}} & sys.modules.keys()"
     shutil.copytree(exported, tmp_path / "exported")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    pictures = [np.asarray(Image.open(tmp_path / f"{number}.png")) for number in range(8)]
-    assert pictures[0].shape == (16, 16, 3)
-    assert any((picture != pictures[0]).any() for picture in pictures[1:])
+    check_onnx_script(text, tmp_path)
     assert sorted(path.name for path in exported.iterdir()) == [
         "README.md", "config.json", "model.onnx", "model.safetensors", "samples.png",
     ]  # fmt: skip

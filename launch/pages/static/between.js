@@ -18,6 +18,7 @@ export function mountBetween(model) {
   let way = "move";
   let share = STOPS / 2;
   let level = 1;
+  let isNew = false;
 
   function pinButton(picture, sourceOf) {
     const button = h("button", { type: "button", class: "quiet pin", onclick: () => toggle(picture, sourceOf()) }, "Pin");
@@ -40,6 +41,7 @@ export function mountBetween(model) {
       if (pins.length === 2) pins.shift();
       pins.push({ picture, source });
     }
+    isNew = pins.length === 2;
     for (const entry of buttons) {
       if (entry.button.isConnected || entry.picture === picture) mark(entry.button, entry.picture);
       else buttons.delete(entry);
@@ -155,6 +157,8 @@ export function mountBetween(model) {
     }
     show();
     if (way === "move") prefetch();
+    if (isNew) element.scrollIntoView({ block: "nearest" });
+    isNew = false;
   }
 
   return { element, pinButton };

@@ -3,7 +3,7 @@
 import { postForm, postJson } from "./api.js";
 import { choices, debounced, fill, h } from "./dom.js";
 import { drawLayer, drawSum, levelOf, meaningOf, parseLayers, summands } from "./layers.js";
-import { bodyOf, commandsOf, fileOf, textOf } from "./picture.js";
+import { asDrawn, bodyOf, commandsOf, fileOf, textOf } from "./picture.js";
 
 const MOST_GAIN = 3;
 
@@ -29,6 +29,7 @@ export function openDetail(model, original, source, between) {
   const undo = h("button", { type: "button", class: "quiet", onclick: reset }, "As it was drawn");
   const download = h("button", { type: "button", class: "primary", onclick: save }, "Download");
   const close = h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => dialog.close() }, "✕");
+  const pin = between.pinButton(original, () => source);
   canvas.hidden = true;
 
   const dialog = h(
@@ -50,7 +51,7 @@ export function openDetail(model, original, source, between) {
             { class: "row" },
             choices("What is shown", [["picture", "Picture"], ["bands", "Its bands"]], view, show),
             download,
-            between.pinButton(original, () => source),
+            pin,
           ),
           problem,
           state,
@@ -73,7 +74,7 @@ export function openDetail(model, original, source, between) {
     const isDrawn = model.drawn_bands.includes(band);
     const redraw = h(
       "button",
-      { type: "button", class: "quiet", "aria-label": `Draw ${band} anew`, title: "Draw this band anew, and leave all others as they are", onclick: () => drawAnew(band) },
+      { type: "button", class: "quiet", "aria-label": `Draw ${band} anew`, title: "Draw this band anew. Bands that were drawn anew before change with it, all others stay", onclick: () => drawAnew(band) },
       "Redraw",
     );
     gain.addEventListener("input", () => weigh(band, Number(gain.value)));
@@ -109,7 +110,7 @@ export function openDetail(model, original, source, between) {
       value.textContent = "1.00";
     }
     const redrawn = picture.resample.length > 0;
-    Object.assign(picture, { resample: [], resampleSeed: 1 });
+    Object.assign(picture, asDrawn(picture));
     if (redrawn) load();
     else paint();
     changed();
@@ -136,6 +137,8 @@ export function openDetail(model, original, source, between) {
 
   function paint() {
     undo.disabled = !picture.resample.length && !Object.values(picture.gains).some((gain) => gain !== 1);
+    pin.disabled = !undo.disabled;
+    pin.title = pin.disabled ? "Pins are of pictures as they were drawn" : "";
     if (!layers) return;
     drawSum(canvas, layers, picture.gains);
     canvas.setAttribute("aria-label", textOf(picture));
@@ -191,14 +194,25 @@ export function openDetail(model, original, source, between) {
     state.textContent = "";
   }
 
+  /** Ends everything. The entry that was added to the history stays for the next picture: going back is not at once. */
   function leave() {
     stop.abort();
+    window.removeEventListener("popstate", back);
+    if (history.state?.picture === original.seed) history.replaceState({ spare: true }, "");
     replaceUrl(mosaic, "");
     dialog.remove();
   }
 
+  /** Closes the dialog where the browser goes back. */
+  function back() {
+    dialog.close();
+  }
+
   document.body.append(dialog);
   dialog.showModal();
+  if (history.state?.spare) history.replaceState({ picture: original.seed }, "");
+  else history.pushState({ picture: original.seed }, "");
+  window.addEventListener("popstate", back);
   paint();
   showCommands();
   load();

@@ -5,7 +5,7 @@ import { mountBetween } from "./between.js";
 import { openDetail } from "./detail.js";
 import { field, fill, h } from "./dom.js";
 import { filePicker } from "./file_picker.js";
-import { bodyOf, textOf } from "./picture.js";
+import { asDrawn, bodyOf, textOf } from "./picture.js";
 
 const AT_A_TIME = 12;
 const AT_ONCE = 6;
@@ -28,14 +28,15 @@ export function mountGallery(root, model) {
     run = limited(AT_ONCE);
     wanted = picture;
     next = picture.seed;
-    fill(grid);
     form.clear();
-    draw(AT_A_TIME);
+    draw(AT_A_TIME, [...grid.children]);
   });
 
-  async function draw(count) {
+  /** Draws `count` more pictures; those that they take the place of come back if none can be drawn. */
+  async function draw(count, before = null) {
     const { signal } = stop;
-    const pictures = Array.from({ length: count }, (_, number) => ({ ...wanted, seed: next + number }));
+    if (before) fill(grid);
+    const pictures = Array.from({ length: count }, (_, number) => asDrawn({ ...wanted, seed: next + number }));
     next += count;
     more.disabled = true;
     let done = 0;
@@ -54,6 +55,7 @@ export function mountGallery(root, model) {
           if (signal.aborted || failed) return;
           failed = true;
           stop.abort();
+          if (before && !done) fill(grid, before);
           form.refuse(error);
           state.textContent = "";
         }
@@ -143,7 +145,7 @@ function controls(model, ondraw) {
           { class: "fields" },
           field("Evaluations", evaluations, { title: "Passes of a network for one picture: more are finer, and slower" }),
           field("Guidance", guidance, { title: "How far to lead away from the guides" }),
-          labelGuidance && field("Guidance by class or target", labelGuidance),
+          labelGuidance && field("Class guidance", labelGuidance, { title: "How far to lead away from what is made without the class or target" }),
         ),
       ),
     example && h("div", { class: "example" }, example.element),
@@ -174,9 +176,6 @@ function controls(model, ondraw) {
       evaluations: chosen(evaluations),
       guidance: chosen(guidance),
       labelGuidance: chosen(labelGuidance),
-      gains: {},
-      resample: [],
-      resampleSeed: 1,
     });
   }
   function refuse(error) {
@@ -194,8 +193,8 @@ function controls(model, ondraw) {
   return { element, submit, refuse, clear };
 }
 
-/** Returns a control for the class, by its name or its number; "" for any. */
-export function categoryControl(model) {
+/** Returns a control for the class, by its name or its number; "" for any, unless one is needed. */
+export function categoryControl(model, isNeeded = false) {
   const names = Array.from({ length: model.classes }, (_, label) => model.class_names[label] ?? String(label));
-  return h("select", {}, h("option", { value: "" }, "any"), names.map((name) => h("option", { value: name }, name)));
+  return h("select", {}, !isNeeded && h("option", { value: "" }, "any"), names.map((name) => h("option", { value: name }, name)));
 }

@@ -5,6 +5,11 @@
  * resampleSeed}, or has `way` {first, second, share, secondCategory} or `mix` {coarse, fine, at} in place of a seed.
  */
 
+/** Returns `picture` without gains and redrawn bands; bands would be drawn anew from the next seed: of its own they are the same. */
+export function asDrawn(picture) {
+  return { ...picture, gains: {}, resample: [], resampleSeed: picture.seed + 1 };
+}
+
 /** Stands for the example's bytes until the command is whole. */
 const EXAMPLE = "EXAMPLE";
 

@@ -9,6 +9,9 @@ import { categoryControl } from "./gallery.js";
 import { meaningOf, summands } from "./layers.js";
 import { curlCommand, quoted } from "./picture.js";
 
+/** Pixels of images that are restyled: of more it takes long. */
+const STYLED_PIXELS = 360_000;
+
 /** Puts the section of uploads to a model with these facts into `root`. */
 export function mountUpload(root, model) {
   const file = filePicker("Your image", "A photograph or picture of yours: JPEG, PNG or WebP. Drop it here, or choose a file.", ready);
@@ -44,23 +47,31 @@ export function mountUpload(root, model) {
     stop.abort();
     stop = new AbortController();
     const { signal } = stop;
-    const image = file.chosen;
-    state.textContent = "The service works on it.";
+    const begun = Date.now();
+    const tick = () => {
+      state.textContent = `The service works on it: ${Math.round((Date.now() - begun) / 1000)} s.`;
+    };
+    tick();
+    const timer = setInterval(tick, 1000);
     problem.hidden = true;
     try {
-      const fields = task.fields(image);
+      const image = await reduced(file.chosen, Math.min(task.most, model.limits.pixels));
+      const fields = await task.fields(image);
       const response = await postForm(task.path, fields, signal);
       const after = new File([await response.blob()], `${task.name}.png`, { type: "image/png" });
       const before = task.before && (await task.before(image, after));
       if (signal.aborted) return;
+      clearInterval(timer);
       showResult(after, before, fields);
-      state.textContent = "";
+      state.textContent = image === file.chosen ? "" : "Your image was reduced before it was sent.";
     } catch (error) {
       if (signal.aborted) return;
       problem.textContent = error.message;
       problem.hidden = false;
       result.hidden = true;
       state.textContent = "";
+    } finally {
+      clearInterval(timer);
     }
   }
 
@@ -124,7 +135,8 @@ function enlarging(model, changed) {
   return {
     name: "enlarged",
     title: "Enlarge",
-    about: "The model makes up the detail that is not there. A larger image is reduced first, so that you can compare.",
+    about: `The model makes up the detail that is not there. A larger image is cut to ${model.width} × ${model.height} pixels and reduced first, so that you can compare.`,
+    most: Infinity,
     path: "v1/super-resolve",
     element: h("div", { class: "fields" }, field("From and to", level), field("Seed of the detail", seed), category && field("Class", category)),
     isReady: () => true,
@@ -141,18 +153,20 @@ function editing(model, changed) {
   const canRedraw = flows.length > 0 && flows.every((kind) => kind === "flow") && !model.parts.includes("companion");
   const redrawn = new Map((canRedraw ? model.drawn_bands : []).map((band) => [band, h("input", { type: "checkbox", onchange: changed })]));
   const seed = seedControl(changed, 1);
-  const category = model.classes && canRedraw ? withChange(categoryControl(model), changed) : null;
+  const hasClassesAlone = Object.keys(model.targets).join() === "class"; // then an image has to be of one
+  const category = model.classes && canRedraw ? withChange(categoryControl(model, hasClassesAlone), changed) : null;
   const chosen = () => [...redrawn].filter(([, box]) => box.checked).map(([band]) => band);
   const weighed = () => Object.fromEntries([...gains].filter(([, { input }]) => Number(input.value) !== 1).map(([band, { input }]) => [band, Number(input.value)]));
   return {
     name: "edited",
     title: "Edit bands",
-    about: "Weigh its bands: 0 takes one away, above 1 makes it stronger." + (canRedraw ? " Bands that are ticked are drawn anew by the model." : ""),
+    most: Infinity,
+    about: `Weigh the bands of your image, cut to ${model.width} × ${model.height} pixels: 0 takes one away, above 1 makes it stronger.` + (canRedraw ? " Bands that are ticked are drawn anew by the model." : ""),
     path: "v1/edit",
     element: h(
       "div",
       {},
-      h("div", { class: "bands" }, [...gains].map(([band, { element }]) => h("div", { class: "band plain" }, element, redrawn.has(band) ? h("label", { class: "tick" }, redrawn.get(band), ` redraw ${band}`) : h("span")))),
+      h("div", { class: "bands" }, [...gains].map(([band, { element }]) => h("div", { class: "band plain" }, element, redrawn.has(band) ? h("label", { class: "tick" }, redrawn.get(band), " redraw", h("span", { class: "unseen" }, ` ${band}`)) : h("span")))),
       canRedraw && h("div", { class: "fields" }, field("Seed of what is redrawn", seed), category && field("Class", category)),
     ),
     isReady: () => chosen().length > 0 || Object.keys(weighed()).length > 0,
@@ -174,17 +188,22 @@ function editing(model, changed) {
 
 function restyling(changed) {
   const style = filePicker("The style", "An image whose colours and textures yours is to take.", changed);
-  const strength = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, onchange: changed });
-  const colours = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, onchange: changed });
+  const [strength, strengthText] = shareControl(changed);
+  const [colours, coloursText] = shareControl(changed);
   const value = (input) => Number(input.value);
   return {
     name: "styled",
     title: "Restyle",
-    about: "Edges stay where they are; every band takes the statistics of the other image's.",
+    about: "Edges stay where they are; every band takes the statistics of the other image's. Large images are reduced first.",
+    most: STYLED_PIXELS,
     path: "v1/style",
-    element: h("div", {}, style.element, h("div", { class: "fields" }, field("Textures", strength), field("Colours", colours))),
+    element: h("div", {}, style.element, h("div", { class: "fields" }, field(h("span", {}, "Textures ", strengthText), strength), field(h("span", {}, "Colours ", coloursText), colours))),
     isReady: () => style.chosen !== null,
-    fields: (image) => ({ content: image, style: style.chosen, strength: `${value(strength)},LL=${value(colours)}` }),
+    fields: async (image) => ({
+      content: image,
+      style: await reduced(style.chosen, STYLED_PIXELS),
+      strength: `${value(strength)},LL=${value(colours)}`,
+    }),
     before: (image) => image,
     beforeText: "Your image",
     afterText: "Your image in the style of the other",
@@ -199,6 +218,7 @@ function takingApart(model, changed) {
     name: "bands",
     title: "Take apart",
     about: "Every band of the image in its place: the coarse picture, and what each finer level adds to it.",
+    most: Infinity,
     path: "v1/decompose",
     element: h("div", { class: "fields" }, field("Transform", transform), field("Levels", levels)),
     isReady: () => true,
@@ -206,6 +226,14 @@ function takingApart(model, changed) {
     before: null,
     afterText: "A mosaic of the bands of your image",
   };
+}
+
+/** Returns a slider from 0 to 1, and a text that says where it is. */
+function shareControl(changed) {
+  const text = h("span", { "aria-hidden": "true" }, "1.00");
+  const input = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, onchange: changed });
+  input.addEventListener("input", () => (text.textContent = Number(input.value).toFixed(2)));
+  return [input, text];
 }
 
 function seedControl(changed, value = 0) {
@@ -252,6 +280,28 @@ async function enlargedSmoothly(image, small, large) {
   context.imageSmoothingQuality = "high";
   context.drawImage(reduced, 0, 0, ...large);
   return fileOfCanvas(canvas);
+}
+
+/** Returns an image file of at most `most` pixels: the file itself, or a smaller one of the same shape. */
+async function reduced(file, most) {
+  const bitmap = await decoded(file);
+  if (bitmap === null || bitmap.width * bitmap.height <= most) return file;
+  const scale = Math.sqrt(most / (bitmap.width * bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.floor(side * scale)));
+  const canvas = h("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  return new File([await fileOfCanvas(canvas)], file.name.replace(/\.\w+$/, "") + ".png", { type: "image/png" });
+}
+
+/** Returns the pixels of a file; null where the browser cannot read it, and the service is to say what is wrong. */
+async function decoded(file) {
+  try {
+    return await createImageBitmap(file);
+  } catch {
+    return null;
+  }
 }
 
 async function cutCanvas(image, [width, height]) {

@@ -135,6 +135,7 @@ def test_what_the_service_refuses_is_said_beside_the_field(browser: Browser, url
         page.get_by_label("Evaluations").fill("12")
         page.get_by_role("button", name="Draw").click()
         expect(page.get_by_role("alert")).to_have_text("Evaluations is 12, and 10 are the most: ask for fewer.")
+        drawn(page)  # those of before
         expect(page.get_by_label("Evaluations")).to_have_attribute("aria-invalid", "true")
         expect(page.get_by_label("Evaluations")).to_be_focused()
         page.get_by_label("Evaluations").fill("4")
@@ -156,12 +157,14 @@ def test_gains_and_redrawn_bands_change_the_picture_as_the_service_does(
         assert furthest(canvas, image_of(hosted, seed=4, gains=gains)) <= 1
         dialog.get_by_role("button", name="Draw HH2 anew").click()
         expect(dialog.get_by_role("status")).to_have_text("HH2 drawn anew.")
-        once = image_of(hosted, seed=4, gains=gains, resample=["HH2"], resample_seed=1)
+        once = image_of(hosted, seed=4, gains=gains, resample=["HH2"], resample_seed=5)
         assert furthest(canvas, once) <= 1
+        assert np.abs(pixels_of(once) - pixels_of(image_of(hosted, seed=4, gains=gains))).max() > 1
+        expect(dialog.get_by_role("button", name="Pin Image of seed 4")).to_be_disabled()
         dialog.get_by_role("button", name="Draw HH2 anew").click()
         dialog.get_by_role("button", name="Draw LL2 anew").click()
         expect(dialog.get_by_role("status")).to_have_text("HH2, LL2 drawn anew.")
-        twice = image_of(hosted, seed=4, gains=gains, resample=["HH2", "LL2"], resample_seed=2)
+        twice = image_of(hosted, seed=4, gains=gains, resample=["HH2", "LL2"], resample_seed=6)
         assert furthest(canvas, twice) <= 1
         assert np.abs(pixels_of(twice) - pixels_of(once)).max() > 1
         with page.expect_download() as download:
@@ -288,6 +291,9 @@ def test_dropped_files_are_taken_and_wrong_ones_refused(browser: Browser, url: s
         page.locator(".drop").evaluate(DROP, list(png_of(16, 16)[:100]))
         expect(page.get_by_role("alert")).to_contain_text("damaged or cut off")
         expect(page.locator(".result")).to_be_hidden()
+        page.locator(".drop").evaluate(DROP, list(png_of(100, 90)))  # more pixels than the service takes
+        expect(page.locator(".result").get_by_alt_text("The image, enlarged by the model")).to_be_visible()
+        expect(page.get_by_role("status")).to_have_text("Your image was reduced before it was sent.")
 
 
 def test_an_example_is_sent_and_named_in_the_commands(
@@ -343,6 +349,11 @@ def test_the_keyboard_is_enough(browser: Browser, url: str) -> None:
         page.keyboard.press("Escape")
         expect(dialog).to_have_count(0)
         expect(picture).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(dialog).to_be_visible()
+        page.go_back()
+        expect(dialog).to_have_count(0)
+        drawn(page)
 
 
 @pytest.mark.parametrize(

@@ -667,7 +667,7 @@ TokenFile = Annotated[
     str | None,
     typer.Option(metavar="FILE", show_default="FREQGAN_TOKEN", help="file with the token that requests must carry"),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="write no line for every request")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="write no lines for requests")]
 
 
 @app.command("watch")

@@ -92,7 +92,7 @@ def create_application(
         static: folder of files that are served below /static; its index.html is the page.
         live: answers what is below /run, for the part of the page that shows a training; None for none.
         telemetry: counts.
-        log: gets a line for every request.
+        log: gets a line for every request, but for those that pages and probes repeat: of them for errors alone.
         note: gets a line when another version answers, or cannot.
         watch_s: seconds between looks for that.
 

@@ -20,6 +20,8 @@ from cluster.serving.telemetry import Telemetry
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 """Answered without the token: probes have none, and the page asks for it."""
 STATIC = "/static/"
+POLLED = (STATIC, "/run/", "/healthz", "/readyz", "/metrics")
+"""Asked for again and again, by open pages, probes and Prometheus: what a person did would be lost among their lines."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES, DISCARD_S = 4 * 2**20, 2.0
 """How much of the body of a refused request is read and thrown away: who still sends does not read the answer."""
@@ -36,7 +38,7 @@ class Guard:
         token: that every request but those of OPEN_PATHS must carry; None for none, on loopback alone.
         limits: of the queue.
         telemetry: counts requests.
-        log: gets a line for each.
+        log: gets a line for each, but for GET of what is POLLED for errors alone.
 
     """
 
@@ -68,7 +70,8 @@ class Guard:
         finally:
             seconds = time.perf_counter() - begun_s
             self.telemetry.requested(scope["path"], status, seconds)
-            self.log(f"{scope['method']} {_shown(scope)} {status} {seconds:.3f} s")
+            if status >= HTTPStatus.BAD_REQUEST or not _is_polled(scope):
+                self.log(f"{scope['method']} {_shown(scope)} {status} {seconds:.3f} s")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, counts = Headers(scope=scope), scope["path"].startswith("/v1/") and scope["method"] == "POST"
@@ -123,6 +126,10 @@ def _name(host: str) -> str:
 def _digest(token: bytes) -> bytes:
     """Return a hash of equal length for all tokens, so that comparing says nothing of that of the right one."""
     return hashlib.sha256(token).digest()
+
+
+def _is_polled(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(POLLED)
 
 
 def _shown(scope: Scope) -> str:

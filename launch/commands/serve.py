@@ -48,7 +48,7 @@ class ServeRequest:
         follow: whether newer checkpoints of a run are loaded; promotions of a retrained model always are.
         poll_s: seconds between looks for them.
         address: of a Ray cluster.
-        quiet: writes no line for each request.
+        quiet: writes no lines for requests.
 
     """
 

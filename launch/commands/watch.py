@@ -24,7 +24,7 @@ def watch_command(run: str, *, host: str, port: int, token: str | None, quiet: b
         host: to listen at.
         port: to listen at; 0 for a free one.
         token: that requests must carry; None for none.
-        quiet: writes no line for each request.
+        quiet: writes no lines for requests.
         note: gets lines.
 
     Raises:

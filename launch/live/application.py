@@ -60,7 +60,7 @@ def watch_application(
         view: of the run.
         static: folder of the files of the page.
         token: that requests must carry; None for none, on loopback alone.
-        log: gets a line for every request.
+        log: gets a line for every request, but for those that pages and probes repeat: of them for errors alone.
 
     """
 

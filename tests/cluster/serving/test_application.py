@@ -199,6 +199,20 @@ def test_lines_of_the_log_hold_method_path_status_and_seconds_alone(gans: Hosted
     assert [line.rpartition(" 0.")[0] for line in lines] == ["POST /v1/images 400", "GET /a\\nb 404"]
 
 
+def test_of_what_pages_and_probes_repeat_the_log_has_errors_alone(gans: HostedModel) -> None:
+    lines: list[str] = []
+    ask = ask_of(gans, log=lines.append)
+    repeated = ("/healthz", "/readyz", "/metrics")
+    assert [ask("GET", path).status_code for path in repeated] == [200] * len(repeated)
+    assert lines == []
+    assert ask("GET", "/v1/model").status_code == 200
+    for method, path in (("GET", "/static/none.js"), ("GET", "/run/facts"), ("POST", "/healthz")):
+        assert ask(method, path).status_code >= 400
+    assert [line.rpartition(" ")[0].rpartition(" 0.")[0] for line in lines] == [
+        "GET /v1/model 200", "GET /static/none.js 404", "GET /run/facts 404", "POST /healthz 405",
+    ]  # fmt: skip
+
+
 class SlowBackend(LocalBackend):
     """A model whose images wait for an event."""
 

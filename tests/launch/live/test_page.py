@@ -55,7 +55,8 @@ def address(run: Path) -> Iterator[str]:
         process.send_signal(signal.SIGTERM)
         out, said = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, out) == (0, f"{run} is not shown any more\n"), said
-        assert "GET /run/facts 200" in said
+        assert "GET / 200" in said
+        assert "GET /run/" not in said
         assert "Traceback" not in said
 
 

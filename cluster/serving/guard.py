@@ -21,7 +21,7 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 """Answered without the token: probes have none, and the page asks for it."""
 STATIC = "/static/"
 POLLED = (STATIC, "/run/", "/healthz", "/readyz", "/metrics")
-"""Asked for again and again, by open pages, probes and Prometheus: what a person did would be lost among their lines."""
+"""Asked for again and again by open pages, probes and Prometheus: other requests would be lost among their lines."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES, DISCARD_S = 4 * 2**20, 2.0
 """How much of the body of a refused request is read and thrown away: who still sends does not read the answer."""

@@ -196,6 +196,7 @@ class ComponentView:
             "checkpoint_age_s": max(0.0, time.time() - at_s) if isinstance(at_s, int | float) else None,
             "checkpoints": self._checkpoint_facts(batch),
             "stages": self._stage_facts(),
+            "window": None if self.known_settings is None else self.known_settings.window,
             "timeline": self._timeline(),
             "failures": self._failure_facts(batch),
         }

@@ -184,19 +184,16 @@ class HeadSection {
   }
 }
 
-/** Checkpoints, failures got over, and images left out. */
+/** Checkpoints, and, where there are any, failures got over and images left out. */
 class EventSection {
   constructor() {
     this.checkpointBody = h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Table of checkpoints" });
     this.checkpoints = h("section", { class: "card", "aria-label": "Checkpoints" }, h("h2", {}, "Checkpoints"), this.checkpointBody);
     this.failureBody = h("div", {});
     this.leftOutBody = h("div", {});
-    this.element = h(
-      "div",
-      { class: "run-columns even" },
-      h("section", { class: "card", "aria-label": "Failures got over" }, h("h2", {}, "Failures got over"), this.failureBody),
-      h("section", { class: "card", "aria-label": "Images left out" }, h("h2", {}, "Images left out"), this.leftOutBody),
-    );
+    this.failures = h("section", { class: "card", "aria-label": "Failures got over", hidden: true }, h("h2", {}, "Failures got over"), this.failureBody);
+    this.leftOut = h("section", { class: "card", "aria-label": "Images left out", hidden: true }, h("h2", {}, "Images left out"), this.leftOutBody);
+    this.element = h("div", { class: "run-columns even", hidden: true }, this.failures, this.leftOut);
     this.drawn = {};
   }
 
@@ -204,6 +201,9 @@ class EventSection {
     this.redraw("checkpoints", facts.components.map((one) => [one.name, one.checkpoints]).concat([facts.best]), () => this.drawCheckpoints(facts));
     this.redraw("failures", [facts.failures, facts.failures_total], () => this.drawFailures(facts));
     this.redraw("left out", facts.left_out, () => this.drawLeftOut(facts.left_out));
+    this.failures.hidden = !facts.failures_total;
+    this.leftOut.hidden = !facts.left_out.count;
+    this.element.hidden = this.failures.hidden && this.leftOut.hidden;
   }
 
   /** Draws a part anew where what it shows is not what it showed. */
@@ -246,7 +246,7 @@ class EventSection {
   }
 
   drawFailures({ failures, failures_total: total, components }) {
-    if (!total) return fill(this.failureBody, h("p", { class: "soft" }, "None."));
+    if (!total) return;
     const several = components.length > 1;
     const shown = failures.slice(-MOST_ROWS).reverse();
     fill(
@@ -257,7 +257,7 @@ class EventSection {
   }
 
   drawLeftOut({ count, text, images }) {
-    if (!count) return fill(this.leftOutBody, h("p", { class: "soft" }, "None."));
+    if (!count) return;
     fill(
       this.leftOutBody,
       h("p", {}, h("strong", {}, counted(count, "image")), ` damaged: ${text}`),

@@ -2,7 +2,7 @@
 
 import { setText } from "./chart.js";
 import { fill, h, s } from "./dom.js";
-import { duration, short, span, whole } from "./numbers.js";
+import { counted, duration, short, span, whole } from "./numbers.js";
 
 /** States in one word. */
 export const STATE_WORDS = { new: "Not begun", begins: "Begins", trains: "Trains", waits: "Waits", ended: "Ended", stopped: "Stopped", failed: "Failed" };
@@ -114,14 +114,20 @@ function slowestOf(component) {
   return known.length < 2 ? null : known.reduce((a, b) => (b.seconds > a.seconds ? b : a)).name;
 }
 
+/** Whether several stages take nothing from each other; false where the settings are not known. */
+function exchangesNothing(component) {
+  return component.window !== null && component.stages.every((stage) => !stage.takes_from.length);
+}
+
 function sentence(facts) {
-  if (facts.is_free) return "Components train at their own pace and wait for nobody; stages of one component keep step. Medians of the last 100 steps.";
+  if (facts.is_free) return "Components train at their own pace and wait for their own batches alone; stages of one component keep step. Medians of the last 100 steps.";
   const [one] = facts.components;
   const slow = slowestOf(one);
   if (!slow) return "One stage: it waits for images alone. Medians of the last 100 steps.";
   const inOneProcess = facts.summary.some(([name, text]) => name === "executor" && text === "inline");
   const first = `Slowest is ${slow}, with ${span(one.stages.find((stage) => stage.name === slow).seconds)} of a step. `;
   if (inOneProcess) return `${first}In one process stages take turns: each waits while the others work. Medians of the last 100 steps.`;
+  if (exchangesNothing(one)) return `${first}Stages exchange nothing, so none waits for another's output. They wait for their next batch: at most ${counted(one.window, "step")} are in flight (window), which keeps fast stages near the slowest. Medians of the last 100 steps.`;
   const waiting = one.stages.filter((stage) => stage.name !== slow && (stage.waited_s ?? 0) > NOTEWORTHY * (stage.seconds ?? 0));
   const rest = waiting.length ? `${listed(waiting.slice(0, 4).map((stage) => stage.name))}${waiting.length > 4 ? ` and ${waiting.length - 4} more` : ""} wait${waiting.length === 1 ? "s" : ""} for others. ` : "Hardly any stage waits. ";
   return `${first}${rest}Medians of the last 100 steps.`;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,11 +13,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cluster.execution.failure_policy import Recovery
 from launch.commands.watch import STATIC
 from launch.live.application import watch_application
 from launch.live.run_view import RunView
+from launch.run_folder.failures import FAILURES, FailureLog
 from tests.support.browser import NARROW, check_fits, watched_page
 from tests.support.commands import ROOT, command_line
+from tests.support.live_runs import train_with_folder
+from tests.support.mixtures import FLOW_OVERRIDES
 from tests.support.serving import running
 
 PATIENCE_S = 60
@@ -145,6 +150,33 @@ def test_the_page_is_whole_on_a_telephone_and_in_the_dark(browser: Browser, addr
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(251, 251, 250)"
         unnamed = page.locator("img:not([alt]), svg[role=img]:not([aria-label])").count()
         assert unnamed == 0
+
+
+def test_stages_that_exchange_nothing_wait_for_batches_alone(
+    browser: Browser, small_shards: Path, tmp_path: Path
+) -> None:
+    run = train_with_folder(tmp_path / "flows", small_shards, *FLOW_OVERRIDES, "window=3")
+    for file in [run / "config.yaml", *run.glob("checkpoints/*/*/manifest.json")]:  # as a run on Ray has them
+        file.write_text(re.sub(r'("?executor"?: "?)inline', r"\1ray", file.read_text()))
+    with running(watch_application(RunView(str(run)), STATIC)) as url, watched_page(browser, url) as page:
+        stages = page.get_by_role("region", name="Stages")
+        expect(stages).to_contain_text("at most 3 steps are in flight (window)")
+        expect(stages).not_to_contain_text("for others")
+
+
+def test_failures_and_images_left_out_have_cards_where_there_are_any(
+    browser: Browser, trained: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    names = ("Failures got over", "Images left out")
+    with running(watch_application(RunView(str(run)), STATIC)) as url, watched_page(browser, url) as page:
+        expect(page.get_by_role("region", name="Checkpoints")).to_be_visible()
+        for name in names:
+            expect(page.get_by_role("region", name=name)).to_have_count(0)
+    FailureLog(run / FAILURES).append(Recovery(4, ("LL1",), "its actor died", "replay", 3, 1, 2.5))
+    with running(watch_application(RunView(str(run)), STATIC)) as url, watched_page(browser, url) as page:
+        expect(page.get_by_role("region", name=names[0])).to_contain_text("LL1 died at step 4")
+        expect(page.get_by_role("region", name=names[1])).to_have_count(0)
 
 
 def test_a_token_is_asked_for(browser: Browser, trained: Path) -> None:

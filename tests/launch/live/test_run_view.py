@@ -24,6 +24,7 @@ from launch.live.run_view import MOST_EVALUATIONS, RunView, begun_run, without_s
 from launch.run_folder.evaluations import EVALUATIONS, EvaluationLog
 from launch.run_folder.failures import FAILURES, FailureLog
 from launch.run_folder.metrics import METRICS
+from launch.settings.load import load_settings
 from tests.support.live_runs import train_with_folder
 from tests.support.mixtures import FLOW_OVERRIDES
 from tests.support.s3_server import BUCKET
@@ -90,6 +91,7 @@ def test_a_run_that_has_ended(run: Path) -> None:
     assert all(one["seconds"] > 0 and one["waited_s"] >= 0 for one in stages.values())
     assert facts["alphas"] == {"image": ["alpha"]}
     assert [step["step"] for step in whole["timeline"]] == [1, 2, 3, 4, 5, 6]
+    assert whole["window"] == load_settings("smoke", []).window
 
 
 def test_curves_and_grids_are_those_of_the_folder(run: Path) -> None:

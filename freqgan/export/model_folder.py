@@ -156,7 +156,7 @@ def read_weights(
 def load_model(folder: str | Path, device: torch.device | str = "cpu") -> Synthesiser:
     """Return the model in a folder that ``freqgan export`` wrote, ready to make images.
 
-    ``load_model("mine").sample(seed=0, count=8).images`` are eight images (8, C, N, N) in [-1, 1].
+    ``load_model("mine").sample(seed=0, count=8).images`` are eight images (8, C, N, N) of about [-1, 1].
 
     Args:
         folder: with ``config.json`` and ``model.safetensors``.

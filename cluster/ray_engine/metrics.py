@@ -18,7 +18,10 @@ COORDINATOR = "coordinator"
 STAGE_GAUGES = {
     "step": ("freqgan_steps_done", "steps that this stage has done; the least over all is what the run has done"),
     "seconds": ("freqgan_step_seconds", "time the last step took"),
-    "waited_s": ("freqgan_wait_seconds", "time between the last step and the one before it: waiting for other stages"),
+    "waited_s": (
+        "freqgan_wait_seconds",
+        "time between the last step and the one before it: waiting for its next batch",
+    ),
     "loss_d": ("freqgan_loss_d", "loss of the discriminator"),
     "loss_g": ("freqgan_loss_g", "loss of the generator"),
     "loss": ("freqgan_loss", "flow matching loss: the mean squared error of the velocity"),

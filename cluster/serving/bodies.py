@@ -119,7 +119,7 @@ class ImagesBody(GenerationFields):
     format: Literal["png", "zip", "json", "layers"] | None = Field(
         None,
         description="png for one image; zip, or json with PNGs in base64, for any number; layers for what each band "
-        "adds to one image in [-1, 1], safetensors of 16 bits, whose sum it is.",
+        "adds to one image in about [-1, 1], safetensors of 16 bits, whose sum it is.",
     )
 
 

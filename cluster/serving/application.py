@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from cluster.serving.messages import (
     error_response,
     parse_form,
     read_body,
+    too_many,
 )
 from cluster.serving.openapi import FORM, openapi_document
 from cluster.serving.telemetry import CONTENT_TYPE, Telemetry
@@ -136,6 +138,7 @@ class _Service:
     ) -> None:
         self.has_token, self.has_live = has_token, has_live
         self.backend, self.limits, self.telemetry, self.static = backend, limits, telemetry, static
+        self._waiting = 0
         self._openapi = json.dumps(openapi_document()).encode()
 
     async def images(self, request: Request) -> Response:
@@ -145,7 +148,8 @@ class _Service:
         if body.count > self.limits.count:
             raise BodyError(f"count is {body.count}, and {self.limits.count} are the most: ask several times", "count")
         self._check(body)
-        return self._respond(await self.backend.images(body, self.limits.seconds))
+        with self._place():
+            return self._respond(await self.backend.images(body, self.limits.seconds))
 
     def uploaded(self, kind: type[RequestBody]) -> Handler:
         async def answer(request: Request) -> Response:
@@ -153,9 +157,21 @@ class _Service:
             data = await read_body(request, self.limits.upload_bytes, self.limits.seconds)
             form = parse_fields(kind, await parse_form(request.headers, data))
             self._check(form)
-            return self._respond(await self.backend.upload(form, self.limits.seconds))
+            with self._place():
+                return self._respond(await self.backend.upload(form, self.limits.seconds))
 
         return answer
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Take a place in the queue for a while: a request whose body has come. Who sends slowly takes none."""
+        if self._waiting >= self.limits.queue:
+            raise too_many(self._waiting)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     async def model(self, _request: Request) -> Response:
         facts = await self.backend.facts(self.limits.seconds)

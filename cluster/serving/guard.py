@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.serving.answers import Refusal
 from cluster.serving.limits import Limits
-from cluster.serving.messages import RefusedError, error_response, refused
+from cluster.serving.messages import RefusedError, error_response, refused, too_many
 from cluster.serving.telemetry import Telemetry
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
@@ -26,6 +26,8 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES, DISCARD_S = 4 * 2**20, 2.0
 """How much of the body of a refused request is read and thrown away: who still sends does not read the answer."""
 LONGEST_PATH = 100
+BODIES_PER_PLACE = 8
+"""For every request that is answered or waits, so many may be on their way: a bound for the memory of bodies."""
 
 Log = Callable[[str], None]
 
@@ -78,11 +80,8 @@ class Guard:
         try:
             self._check_host(headers)
             self._check_token(scope["path"], headers)
-            if counts and self._active >= self.limits.queue:
-                raise refused(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    f"{self._active} requests are being answered or wait, as many as may: try again in a moment",
-                )
+            if counts and self._active >= BODIES_PER_PLACE * self.limits.queue:
+                raise too_many(self._active)
         except RefusedError as error:
             await _discard(headers, receive)
             await error_response(error.refusal, error.headers)(scope, receive, send)

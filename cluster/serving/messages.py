@@ -49,6 +49,14 @@ def error_response(refusal: Refusal, headers: Mapping[str, str] | None = None) -
     return Response(body, refusal.status, {**SAFE_HEADERS, **own, **(headers or {})}, JSON)
 
 
+def too_many(active: int) -> RefusedError:
+    """Return the refusal of a request beside ``active`` others."""
+    return refused(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        f"{active} requests are being answered or wait, as many as may: try again in a moment",
+    )
+
+
 def answer_response(answer: Answer | Refusal) -> Response:
     """Return an answer of a worker, or its refusal, as HTTP has it."""
     if isinstance(answer, Refusal):

@@ -246,6 +246,36 @@ def test_more_requests_than_the_queue_holds_are_told_to_come_back(gans: HostedMo
             error_of(answer)
 
 
+def test_who_sends_slowly_takes_no_place_of_others(gans: HostedModel) -> None:
+    sent = asyncio.Event()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b'{"seed":'
+        await sent.wait()
+        yield b" 3}"
+
+    async def run() -> tuple[list[int], list[int]]:
+        transport = httpx.ASGITransport(create_application(LocalBackend(gans, LIMITS), LIMITS))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            kind = {"Content-Type": "application/json"}
+            slow = [
+                asyncio.create_task(client.post("/v1/images", content=slow_body(), headers=kind))
+                for _ in range(8 * LIMITS.queue)
+            ]
+            await asyncio.sleep(0.1)
+            too_many = (await client.post("/v1/images", json={"seed": 3})).status_code  # bodies have a bound as well
+            slow.pop().cancel()
+            await asyncio.sleep(0)
+            quick = (await client.post("/v1/images", json={"seed": 3})).status_code
+            sent.set()
+            return [too_many, quick], [answer.status_code for answer in await asyncio.gather(*slow)]
+
+    quick, slow = asyncio.run(run())
+    assert quick == [429, 200]
+    assert set(slow) <= {200, 429}
+    assert slow.count(200) >= LIMITS.queue
+
+
 def test_answers_of_workers_that_are_late_or_lost_say_when_to_ask_again(gans: HostedModel) -> None:
     answer = ask_of(gans, limits=Limits(seconds=1e-9))("POST", "/v1/decompose", files={"image": FILE})
     assert answer.status_code in (408, 504)

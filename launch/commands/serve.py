@@ -92,14 +92,14 @@ def serve_command(request: ServeRequest, note: Note) -> str:
 
 
 def replica_options(request: ServeRequest) -> ReplicaOptions:
-    """Return what every worker is to do. A retrained model is followed whether or not that is asked for.
+    """Return what every worker is to do. What is retrained, or shown while it trains, is followed without being asked.
 
     Raises:
         InputError: there is no model.
 
     """
     source = ModelSource(request.model)
-    follows = request.follow or source.is_retrained()
+    follows = request.follow or request.live or source.is_retrained()
     source.newest()
     return ReplicaOptions(
         request.model, request.device, request.threads, request.poll_s if follows else None, request.limits

@@ -60,10 +60,16 @@ export function postForm(path, fields, signal) {
   return answered(path, { method: "POST", body: form, signal });
 }
 
-/** Returns the response to a request; where the service is busy, it is asked again when it says. */
+/**
+ * Returns the response to a request; where the service is busy, it is asked again when it says.
+ *
+ * Listeners of the window's "version" are told which version of the model has answered.
+ */
 async function answered(path, options) {
   for (let attempt = 1; ; attempt++) {
     const response = await sent(path, options);
+    const version = response.headers.get("X-Freqgan-Version");
+    if (version) window.dispatchEvent(new CustomEvent("version", { detail: version }));
     if (response.ok) return response;
     const seconds = Number(response.headers.get("Retry-After"));
     if (!seconds || attempt >= MOST_TRIES) throw await errorOf(response);

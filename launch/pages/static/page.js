@@ -29,7 +29,14 @@ function retryButton() {
 
 /** Shows the sections of a model with these facts, each built when it is first looked at. */
 function show(model) {
-  document.getElementById("model").textContent = modelText(model);
+  const about = document.getElementById("model");
+  let version = model.version;
+  about.textContent = modelText(model);
+  window.addEventListener("version", async ({ detail }) => {
+    if (detail === version) return;
+    version = detail; // promoted, rolled back, or a newer checkpoint: pictures from now on are that one's
+    about.textContent = modelText(await getJson("v1/model"));
+  });
   const sections = {
     gallery: ["Gallery", (root) => mountGallery(root, model)],
     upload: ["Your image", (root) => mountUpload(root, model)],

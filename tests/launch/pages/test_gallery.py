@@ -400,6 +400,21 @@ def test_the_token_is_asked_for_and_sent(browser: Browser, hosted: HostedModel) 
         assert TOKEN not in page.url
 
 
+def test_a_newer_version_is_named_once_it_answers(
+    browser: Browser, hosted: HostedModel, small_shards: Path, tmp_path: Path
+) -> None:
+    backend = LocalBackend(hosted, LIMITS)
+    newer = small_run(tmp_path / "run", small_shards, max_steps=4, levels=2, **FLOWS)
+    application = create_application(backend, LIMITS, static=STATIC)
+    with running(application) as address, watched_page(browser, address) as page:
+        drawn(page)
+        expect(page.locator("#model")).to_contain_text("step 2")
+        backend.hosted = load_model(ModelSource(newer).newest())
+        page.get_by_role("button", name="More").click()
+        drawn(page, 2 * FIRST)
+        expect(page.locator("#model")).to_contain_text("step 4")
+
+
 @pytest.mark.long
 def test_a_service_that_has_gone_is_named_and_asked_again(browser: Browser, hosted: HostedModel) -> None:
     application = create_application(LocalBackend(hosted, LIMITS), LIMITS, static=STATIC)

@@ -32,7 +32,8 @@ LIMITS = Limits(evaluations=10, pixels=64 * 64, seconds=20.0)
 TOKEN = "0123456789abcdef"
 FIRST = 12
 """Pictures that the page asks for at once."""
-DATA_URL = """(element) => {
+DATA_URL = """async (element) => {
+    await element.decode?.();  // an image may have its URL and no pixels yet
     const canvas = document.createElement("canvas");
     canvas.width = element.naturalWidth || element.width;
     canvas.height = element.naturalHeight || element.height;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 Size = tuple[int, int]
 """Height and width."""
@@ -22,9 +23,15 @@ def parse_size(value: object) -> Size:
     raise ValueError(f"{value!r} is no size: write 64 for 64 x 64 pixels, or HEIGHTxWIDTH, such as 96x160")
 
 
-def size_text(size: Size) -> str:
-    """Return "96 x 160" for (96, 160)."""
-    return f"{size[0]} x {size[1]}"
+def size_setting(size: Size) -> int | str:
+    """Return how settings have ``size``: 64 for (64, 64), "96x160" for (96, 160)."""
+    height, width = size
+    return height if height == width else f"{height}x{width}"
+
+
+def width_by_height(size: Sequence[int]) -> str:
+    """Return "160 x 96" for (96, 160), as programs for images say it."""
+    return f"{size[1]} x {size[0]}"
 
 
 def area(size: Size) -> int:

@@ -136,16 +136,16 @@ def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pix
     too large (``reducing_gap``); of an image that fits already a view is returned.
     """
     (height, width), target = image.shape[:2], policy.shape
-    tall, wide = (max(1, n) for n in _window((height, width), target))
-    if (tall, wide) != (height, width):
+    tall, wide = part = _window((height, width), target)
+    if part != (height, width):
         travel = height - tall + width - wide  # along one of them alone
         offset = derive_seed(*seed_parts) % (travel + 1) if policy.crop == "random" else travel // 2
         image = image[offset : offset + tall] if height > tall else image[:, offset : offset + wide]
-    if (tall, wide) != target:
+    if part != target:
         plane = image[:, :, 0] if image.shape[2] == 1 else image
         is_deep = plane.dtype == np.uint16  # which Pillow resamples as float alone
-        part = Image.fromarray(plane.astype(np.float32) if is_deep else plane)
-        resized = np.asarray(part.resize(target[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
+        picture = Image.fromarray(plane.astype(np.float32) if is_deep else plane)
+        resized = np.asarray(picture.resize(target[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
         resized = resized.reshape(*target, -1)
         image = resized.round().clip(0, 65535).astype(np.uint16) if is_deep else resized
     return image.transpose(2, 0, 1)
@@ -155,5 +155,5 @@ def _window(size: Size, target: Size) -> Size:
     """Return height and width of the largest part of an image of ``size`` that has the shape of ``target``."""
     height, width = size
     if height * target[1] > width * target[0]:
-        return round(width * target[0] / target[1]), width
-    return height, round(height * target[1] / target[0])
+        return max(1, round(width * target[0] / target[1])), width
+    return height, max(1, round(height * target[1] / target[0]))

@@ -14,7 +14,7 @@ from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import from_pixels
-from freqgan.sizes import Size
+from freqgan.sizes import Size, width_by_height
 
 
 def read_images(urls: Sequence[str], settings: ModelSettings) -> Tensor:
@@ -52,8 +52,3 @@ def fitted_image(data: bytes, name: str, settings: ModelSettings, max_pixels: in
 def is_smaller(pixels: Pixels, size: Size) -> bool:
     """Return whether an image (H, W, C) has too few pixels down or across to be reduced to ``size``."""
     return any(side < least for side, least in zip(pixels.shape[:2], size, strict=True))
-
-
-def width_by_height(size: Sequence[int]) -> str:
-    """Return "160 x 96" for (96, 160), height and width, as programs for images say it."""
-    return f"{size[1]} x {size[0]}"

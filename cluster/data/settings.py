@@ -10,7 +10,7 @@ from pydantic import Field
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.setting_group import SettingGroup
-from freqgan.sizes import Size, size_text
+from freqgan.sizes import Size, width_by_height
 
 if TYPE_CHECKING:  # settings are checked without NumPy
     import numpy as np
@@ -39,12 +39,12 @@ class ImagePolicy:
     bit_depth: BitDepth = 8
 
     def __post_init__(self) -> None:
-        height, width = self.shape
-        object.__setattr__(self, "size", height if height == width else (height, width))
+        if self.shape[0] == self.shape[1]:  # one form of squares: what is cached by a policy is found by it again
+            object.__setattr__(self, "size", self.shape[0])
         if min(self.shape) < 1 or self.channels not in (1, 3) or self.crop not in ("center", "random"):
             raise InputError(
-                f"images of {size_text(self.shape)} pixels, {self.channels} channels and crop {self.crop!r} cannot be "
-                "made: size must be at least 1, channels 1 or 3, crop center or random"
+                f"images of {width_by_height(self.shape)} pixels, {self.channels} channels, crop {self.crop!r} cannot "
+                "be made: size must be at least 1, channels 1 or 3, crop center or random"
             )
         if self.bit_depth == 16 and self.channels != 1:
             raise InputError(f"images of 16 bits and {self.channels} channels cannot be made: channels must be 1")

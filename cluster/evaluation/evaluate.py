@@ -36,7 +36,7 @@ from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.inception import extractor_of
 from freqgan.metrics.learned_features import accuracy_scores, learned_measure
 from freqgan.pixels import to_pixels
-from freqgan.sizes import Size, size_text
+from freqgan.sizes import Size, size_setting
 
 READ = 500
 MIXED_SHARDS = 16
@@ -113,8 +113,7 @@ def evaluate_files(
 
     ``size``, height and width, is the short side of the first file, cut to a multiple of 8, unless given. Of more
     files than ``count`` some are drawn. Files called as one of ``overviews`` are left out: they show other files.
-    ``learned`` is as for
-    :func:`evaluate_checkpoint`.
+    ``learned`` is as for :func:`evaluate_checkpoint`.
     """
     for side in size or ():
         if side % 2:
@@ -133,7 +132,7 @@ def evaluate_files(
         decoded = (decode_image(files.read(name), f"{name} in {files.url}") for name in chosen)
         first = next(decoded)
         policy = ImagePolicy(size=size or max(8, min(first.shape[:2]) // 8 * 8))
-        note(f"fitting all images to {size_text(policy.shape)}; --size sets another size")
+        note(f"fitting all images to {size_setting(policy.shape)}; --size sets another size")
         candidate = np.stack([fit_image(pixels, policy) for pixels in itertools.chain([first], decoded)])
     reference, other_real = real_images(index, policy, number, data, note)
     networks = learned_networks(index, policy, note) if learned else []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.data.decoding import Pixels, decode_image, fit_image
-from cluster.data.image_files import is_smaller, width_by_height
+from cluster.data.image_files import is_smaller
 from cluster.data.settings import MAX_PIXELS, ImagePolicy
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band
@@ -17,6 +17,7 @@ from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import from_pixels
+from freqgan.sizes import width_by_height
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from freqgan.bands import Band, SubImages, parse_band
 from freqgan.errors import InputError, nearest
 from freqgan.generation.synthesiser import Draws, Synthesiser
-from freqgan.sizes import size_text
+from freqgan.sizes import width_by_height
 from freqgan.transforms.protocol import LOW_RANGE
 
 
@@ -38,7 +38,8 @@ def super_resolve(synthesiser: Synthesiser, low: Tensor, level: int, draws: Draw
     chain = synthesiser.chain
     size = chain.band_size(level)
     if low.shape[-2:] != size:
-        raise InputError(f"the low band of level {level} has {size_text(size)} pixels, not {tuple(low.shape[-2:])}")
+        given, wanted = width_by_height(low.shape[-2:]), width_by_height(size)
+        raise InputError(f"the low band of level {level} has {wanted} pixels, not {given}")
     fixed = known_bands(synthesiser, low, level)
     if all(set(gan.bands) <= fixed.keys() for gan in chain.plan.gans):
         raise InputError(

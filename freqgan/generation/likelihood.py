@@ -18,7 +18,7 @@ from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.plan import Gan
 from freqgan.pixels import HALF_RANGE, from_pixels
 from freqgan.seeds import generator_for
-from freqgan.sizes import area, size_text
+from freqgan.sizes import area, width_by_height
 
 STEPS = 16
 """Steps of Heun's method from an image to its noise."""
@@ -44,7 +44,7 @@ def why_no_likelihood(synthesiser: Synthesiser) -> str:
     if any(gan.kind == "student" for gan in chain.plan.gans):
         return "students make a band in one step, which has no density that can be computed: ask the run of the teacher"
     if not chain.transform.is_orthonormal(chain.size):
-        return f"{chain.transform.spec} is not orthonormal for images of {size_text(chain.size)} pixels"
+        return f"{chain.transform.spec} is not orthonormal for images of {width_by_height(chain.size)} pixels"
     for group in expert_groups(synthesiser).values():
         mixed = {gan.kind for gan in group}
         if len(mixed) > 1:

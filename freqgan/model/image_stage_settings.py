@@ -23,7 +23,7 @@ from freqgan.model.companion_settings import (
 )
 from freqgan.networks.settings import NetworkSettings, VelocityNetworkSettings
 from freqgan.setting_group import SettingGroup
-from freqgan.sizes import Size, size_text
+from freqgan.sizes import Size, size_setting
 
 
 class FeatureMatchingSettings(SettingGroup):
@@ -107,9 +107,9 @@ class ImageStageSettings(SettingGroup):
                 f"it out, or choose one of {', '.join(POOLED)}"
             )
         if self.companion == "flow" and any(side % 2**self.glow.levels for side in size):
-            parts = 2**self.glow.levels
+            halvings, parts = self.glow.levels, 2**self.glow.levels
             raise InputError(
-                f"image_stage.glow.levels: {self.glow.levels} halvings of {size_text(size)} pixels are not whole "
+                f"image_stage.glow.levels: {halvings} halvings of image_size {size_setting(size)} are not whole "
                 f"({size[0] / parts:g} x {size[1] / parts:g}); give fewer levels, or multiples of {parts} pixels"
             )
         matching = self.flow_matching

@@ -25,7 +25,7 @@ from freqgan.recipe.settings import (
     TeacherForcingSettings,
 )
 from freqgan.setting_group import SettingGroup
-from freqgan.sizes import Size, parse_size
+from freqgan.sizes import Size, parse_size, size_setting
 from freqgan.targets import TargetLayout
 
 if TYPE_CHECKING:  # settings are checked without torch
@@ -82,10 +82,10 @@ class FeedbackSettings(SettingGroup):
 
 def _check_image_size(value: Any) -> int | str:
     """Return a side for squares, "HEIGHTxWIDTH" for others; ValueError for no such thing."""
-    height, width = size = parse_size(value)
+    size = parse_size(value)
     if not all(SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in size):
-        raise ValueError(f"{height} x {width} pixels; each side has to be {SMALLEST_IMAGE} to {LARGEST_IMAGE}")
-    return height if height == width else f"{height}x{width}"
+        raise ValueError(f"{size_setting(size)}; each side has to be {SMALLEST_IMAGE} to {LARGEST_IMAGE}")
+    return size_setting(size)
 
 
 ImageSize = Annotated[int | str, BeforeValidator(_check_image_size)]

@@ -19,7 +19,7 @@ from freqgan.errors import InputError
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.metrics.catalogue import ACCURACIES, FAMILIES, HIGH_IS_GOOD
 from freqgan.metrics.evaluation import Score
-from freqgan.sizes import Size, size_text
+from freqgan.sizes import Size, size_setting
 from launch.commands.generate import GRID
 from launch.console.likelihood_table import print_likelihoods
 from launch.console.tables import plain_console
@@ -65,7 +65,7 @@ def evaluate_command(
     if not zipped and (has_checkpoints(source) or find_free_run(source) is not None):
         if size is not None:
             raise InputError(
-                f"--size {size_text(size)}: {source} is a run and makes images of its own size; leave --size out"
+                f"--size {size_setting(size)}: {source} is a run and makes images of its own size; leave --size out"
             )
         checkpoint, synthesiser = open_model(
             source, at_images=at_images, note=note, generation=generation.apply, base=base

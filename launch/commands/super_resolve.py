@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.data.image_files import width_by_height
 from cluster.imaging.low_images import LowImage, check_level, detail_draws, image_tensor, read_low_image
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of
@@ -22,7 +21,7 @@ from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.pixels import to_pixels
-from freqgan.sizes import Size
+from freqgan.sizes import Size, width_by_height
 from launch.console.text import images_text
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 

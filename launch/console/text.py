@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from freqgan.errors import counted
 from freqgan.model.settings import ModelSettings
+from freqgan.sizes import Size, width_by_height
 
 KIND_NAMES = {"gan": "GAN", "flow": "flow expert", "student": "student"}
 
@@ -22,6 +23,11 @@ def duration_text(seconds: float) -> str:
 def size_text(size_bytes: int) -> str:
     """Return a size in MiB, or in KiB where it is less than one."""
     return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:,.1f} KiB"
+
+
+def pixels_text(size: Size) -> str:
+    """Return "32 px", or "160 x 96 px" for (96, 160)."""
+    return f"{size[0]} px" if size[0] == size[1] else f"{width_by_height(size)} px"
 
 
 def images_text(count: int) -> str:

@@ -26,7 +26,7 @@ from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.metrics.catalogue import is_accuracy
 from freqgan.model.components import components
-from launch.console.text import experts_text
+from launch.console.text import experts_text, pixels_text
 from launch.live.component_view import ComponentView, is_sound
 from launch.live.log_tail import LogTail
 from launch.live.state import State, joint_state
@@ -255,7 +255,7 @@ class RunView:
             return []
         colour = "grey" if settings.channels == 1 else "colour"
         facts = [
-            ("images", f"{settings.image_size} px, {colour}, {settings.bit_depth} bits"),
+            ("images", f"{pixels_text(settings.size)}, {colour}, {settings.bit_depth} bits"),
             ("system", settings.system if settings.system == "fusion" or settings.band_plan().gans else "single"),
             ("experts", experts_text(settings)),
             ("transform", f"{settings.transform}, {counted(settings.levels, 'level')}"),

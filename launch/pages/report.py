@@ -27,10 +27,9 @@ from freqgan.errors import FreqganError
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
-from freqgan.sizes import Size
 from launch.console.component_table import component_table
 from launch.console.plan_table import plan_rows
-from launch.console.text import duration_text, experts_text
+from launch.console.text import duration_text, experts_text, pixels_text
 from launch.drawing.figures import make_figures, sample_count
 from launch.pages.curves import (
     alpha_curve,
@@ -129,7 +128,7 @@ def _content(
         "share": synthesiser.share,
         "missing": real.missing,
         "classes": list(enumerate(real.classes or checkpoint.class_names)),
-        "level_texts": {level: _size_text(synthesiser, level) for level in range(1, settings.levels + 1)},
+        "sizes": {level: pixels_text(synthesiser.chain.band_size(level)) for level in range(1, settings.levels + 1)},
         "levels": _bands_by_level(figures.bands, settings.levels),
         "fit": figures.fit,
         "rows": plan_rows(settings),
@@ -146,11 +145,6 @@ def _content(
         "relativistic": settings.loss.kind == "relativistic",
     }
     return pictures, facts
-
-
-def _size_text(synthesiser: Synthesiser, level: int) -> str:
-    height, width = synthesiser.chain.band_size(level)
-    return f"{height} pixels a side" if height == width else f"{width} x {height} pixels"
 
 
 def _measured(evaluations: list[Evaluation]) -> list[tuple[str, dict[str, float | None]]]:
@@ -196,7 +190,7 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthe
             "images",
             ", ".join(
                 (
-                    _pixels_text(settings.size),
+                    pixels_text(settings.size),
                     "grey" if settings.channels == 1 else "colour",
                     f"{settings.bit_depth} bits",
                 )
@@ -215,10 +209,6 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthe
     if wall_s:
         facts += [("wall time", duration_text(wall_s)), ("images/s", f"{lines[-1].images / wall_s:.1f}")]
     return facts
-
-
-def _pixels_text(size: Size) -> str:
-    return f"{size[0]} px" if size[0] == size[1] else f"{size[1]} x {size[0]} px"
 
 
 def _range_text(weights: list[float]) -> str:

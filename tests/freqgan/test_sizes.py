@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cluster.data.decoding import fit_image
 from cluster.data.settings import ImagePolicy
-from freqgan.sizes import Size, area, parse_size, size_text
+from freqgan.sizes import Size, area, parse_size, size_setting, width_by_height
 from launch.settings.load import dump_settings, load_settings
 from tests.support.models import tiny_settings
 
@@ -20,7 +20,8 @@ from tests.support.models import tiny_settings
 )
 def test_sizes_are_read_as_they_are_written(value: object, size: Size) -> None:
     assert parse_size(value) == size
-    assert parse_size(size_text(size)) == size
+    assert parse_size(size_setting(size)) == size
+    assert width_by_height(size) == f"{size[1]} x {size[0]}"
     assert area(size) == size[0] * size[1]
 
 
@@ -48,13 +49,13 @@ def test_settings_are_written_and_read_again(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"image_size": "3x40"}, "3 x 40 pixels; each side has to be 4 to 4096"),
-        ({"image_size": 5000}, "5000 x 5000 pixels; each side has to be 4 to 4096"),
+        ({"image_size": "3x40"}, "3x40; each side has to be 4 to 4096"),
+        ({"image_size": 5000}, "5000; each side has to be 4 to 4096"),
         ({"image_size": "wide"}, "HEIGHTxWIDTH"),
         ({"image_size": "8x64", "levels": 2}, "would be 2 pixels wide and 4 is the least; the largest that fits is 1"),
         (
             {"image_size": "32x30", "image_stage": {"companion": "flow"}},
-            "2 halvings of 32 x 30 pixels are not whole (8 x 7.5)",
+            "2 halvings of image_size 32x30 are not whole (8 x 7.5)",
         ),
     ],
 )

@@ -126,7 +126,7 @@ def test_every_command_takes_a_run_of_rectangles(
     assert {"way", "super-resolve", "edit"} <= sizes.keys()
     page = (run / "report.html").read_text()
     assert f"{WIDTH} x {HEIGHT} px" in page
-    assert "24 x 18 pixels" in page  # bands of level 1: sides are padded to multiples of 4
+    assert "24 x 18 px" in page  # bands of level 1: sides are padded to multiples of 4
     card = (tmp_path / "export" / "README.md").read_text()
     assert f"{WIDTH} x {HEIGHT} pixels" in card
     loaded = freqgan.load_model(str(tmp_path / "export"))
@@ -142,6 +142,6 @@ def test_generated_folders_are_measured_in_their_shape(
     measured = ("evaluate", tmp_path / "out", "--data", photographs / "shards", "--count", 64, "--no-learned")
     outcome = run_command(capsys, *measured, "--size", "16x24")
     assert outcome.code == 0, outcome.err
-    assert "fitting all images to 16 x 24" in outcome.err
+    assert "fitting all images to 16x24" in outcome.err
     assert "even number of pixels; take 32 or 34" in refused(run_command(capsys, *measured, "--size", "33x46"))
     assert "HEIGHTxWIDTH" in refused(run_command(capsys, *measured, "--size", "33by46"))

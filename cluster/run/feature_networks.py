@@ -65,22 +65,21 @@ def features_of(images: Tensor, settings: RunSettings, mapping: FeatureMap | Non
     return mapping(torch.cat([network.pooled(chunk) for chunk in torch.split(images, READ)]))
 
 
-def features_like(image: Tensor, name: str, checkpoint: Checkpoint) -> Tensor:
-    """Return the features (1, d) of an example (1, C, N, N) in [-1, 1] called ``name``, as the model is shown them.
+def features_like(image: Tensor, checkpoint: Checkpoint) -> Tensor:
+    """Return the features (1, d) of an example (1, C, N, N) in [-1, 1], as the model is shown them.
 
     Raises:
         InputError: the model has no features of images, or their network cannot be read.
 
     """
     settings = checkpoint.settings
-    check_shows_features(name, settings)
     return features_of(to_pixels(image, settings.bit_depth), settings, checkpoint.statistics().feature_map)
 
 
-def check_shows_features(name: str, settings: RunSettings) -> None:
-    """Raise InputError where a model of ``settings`` is not shown features, so that ``name`` is no example."""
+def check_shows_features(settings: RunSettings) -> None:
+    """Raise InputError where a model of ``settings`` is not shown features, so that no image can be its example."""
     if not settings.target_layout.features:
         raise InputError(
-            f"--like {name}: the model was trained without conditioning=features; leave --like out, or train with "
+            "--like: the model was trained without conditioning=features; leave --like out, or train with "
             "conditioning=features"
         )

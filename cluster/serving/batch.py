@@ -269,8 +269,8 @@ def _features(hosted: HostedModel, example: bytes, most_pixels: int) -> Tensor:
     """Return the features (1, d) of the file of an example."""
     settings = hosted.checkpoint.settings
     try:
-        check_shows_features("of a file", settings)
-        return features_like(fitted_image(example, "like", settings, most_pixels), "of a file", hosted.checkpoint)
+        check_shows_features(settings)
+        return features_like(fitted_image(example, "like", settings, most_pixels), hosted.checkpoint)
     except InputError as error:
         raise BodyError(refusal_of(error).message, "like") from error
 

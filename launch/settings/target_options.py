@@ -67,8 +67,8 @@ def _text(prompt: str) -> str:
 
 
 def _features(url: str, checkpoint: Checkpoint) -> Tensor:
-    check_shows_features(url, checkpoint.settings)  # before a file is read for nothing
-    return features_like(read_images([url], checkpoint.settings), url, checkpoint)
+    check_shows_features(checkpoint.settings)  # before a file is read for nothing
+    return features_like(read_images([url], checkpoint.settings), checkpoint)
 
 
 def read_vectors(url: str) -> Tensor:

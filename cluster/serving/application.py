@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -31,13 +29,14 @@ from cluster.serving.bodies import (
     parse_fields,
     parse_json,
 )
-from cluster.serving.guard import Guard, Log
+from cluster.serving.guard import LIVE, Guard, Log
 from cluster.serving.limits import Limits
 from cluster.serving.messages import (
     PAGE_HEADERS,
-    RefusedError,
+    BodyMemory,
     answer_response,
     check_media_type,
+    error_handlers,
     error_response,
     parse_form,
     read_body,
@@ -54,7 +53,6 @@ FORMS: Mapping[str, type[RequestBody]] = {
     "/v1/decompose": DecomposeForm,
 }
 INDEX = "index.html"
-LIVE = "/run"
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>FreqGAN</title>
 <h1>FreqGAN</h1>
@@ -115,9 +113,9 @@ def create_application(
         routes.append(Mount(LIVE, live))
     if static is not None:
         routes.append(Mount("/static", StaticFiles(directory=static)))
-    handlers: dict[Any, Any] = {
-        HTTPException: _http_error, RefusedError: _refused, BodyError: _body_error,
-    }  # fmt: skip
+    handlers = error_handlers("see /openapi.json for those that there are", "another method; see /openapi.json") | {
+        BodyError: _body_error
+    }
     watch = Watch(backend, counts, note, watch_s)
     application = Starlette(routes=routes, exception_handlers=handlers, lifespan=watch.lifespan)
     return Guard(application, token, limits, counts, log)
@@ -139,26 +137,28 @@ class _Service:
         self.has_token, self.has_live = has_token, has_live
         self.backend, self.limits, self.telemetry, self.static = backend, limits, telemetry, static
         self._waiting = 0
+        self._bodies = BodyMemory(limits.queue * max(limits.body_bytes, limits.upload_bytes))
         self._openapi = json.dumps(openapi_document()).encode()
 
     async def images(self, request: Request) -> Response:
         check_media_type(request.headers, JSON)
-        data = await read_body(request, self.limits.body_bytes, self.limits.seconds)
-        body = parse_json(ImagesBody, data)
-        if body.count > self.limits.count:
-            raise BodyError(f"count is {body.count}, and {self.limits.count} are the most: ask several times", "count")
-        self._check(body)
-        with self._place():
-            return self._respond(await self.backend.images(body, self.limits.seconds))
+        with self._bodies.part() as take:
+            data = await read_body(request, self.limits.body_bytes, self.limits.seconds, take)
+            body = parse_json(ImagesBody, data)
+            self._check_count(body)
+            self._check(body)
+            with self._place():
+                return self._respond(await self.backend.images(body, self.limits.seconds))
 
     def uploaded(self, kind: type[RequestBody]) -> Handler:
         async def answer(request: Request) -> Response:
             check_media_type(request.headers, FORM)
-            data = await read_body(request, self.limits.upload_bytes, self.limits.seconds)
-            form = parse_fields(kind, await parse_form(request.headers, data))
-            self._check(form)
-            with self._place():
-                return self._respond(await self.backend.upload(form, self.limits.seconds))
+            with self._bodies.part() as take:
+                data = await read_body(request, self.limits.upload_bytes, self.limits.seconds, take)
+                form = parse_fields(kind, await parse_form(request.headers, data))
+                self._check(form)
+                with self._place():
+                    return self._respond(await self.backend.upload(form, self.limits.seconds))
 
         return answer
 
@@ -199,6 +199,10 @@ class _Service:
             return FileResponse(index, headers=PAGE_HEADERS)
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
 
+    def _check_count(self, body: ImagesBody) -> None:
+        if body.count > self.limits.count:
+            raise BodyError(f"count is {body.count}, and {self.limits.count} are the most: ask several times", "count")
+
     def _check(self, body: RequestBody) -> None:
         most = self.limits.evaluations
         if isinstance(body, GenerationFields) and body.evaluations is not None and body.evaluations > most:
@@ -207,20 +211,6 @@ class _Service:
     def _respond(self, answer: Answer | Refusal) -> Response:
         self.telemetry.answered(answer)
         return answer_response(answer)
-
-
-async def _http_error(_request: Request, error: HTTPException) -> Response:
-    """Answer for a path that is not there, or takes another method."""
-    messages = {
-        HTTPStatus.NOT_FOUND: "there is nothing at this path; see /openapi.json for those that there are",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path takes another method; see /openapi.json",
-    }
-    message = messages.get(HTTPStatus(error.status_code), str(error.detail))
-    return error_response(Refusal(error.status_code, message), error.headers)
-
-
-async def _refused(_request: Request, error: RefusedError) -> Response:
-    return error_response(error.refusal, error.headers)
 
 
 async def _body_error(_request: Request, error: BodyError) -> Response:

@@ -20,14 +20,16 @@ from cluster.serving.telemetry import Telemetry
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 """Answered without the token: probes have none, and the page asks for it."""
 STATIC = "/static/"
-POLLED = (STATIC, "/run/", "/healthz", "/readyz", "/metrics")
+LIVE = "/run"
+"""Below it is the live view of a run."""
+POLLED = (STATIC, f"{LIVE}/", "/healthz", "/readyz", "/metrics")
 """Asked for again and again by open pages, probes and Prometheus: other requests would be lost among their lines."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES, DISCARD_S = 4 * 2**20, 2.0
 """How much of the body of a refused request is read and thrown away: who still sends does not read the answer."""
 LONGEST_PATH = 100
 BODIES_PER_PLACE = 8
-"""For every request that is answered or waits, so many may be on their way: a bound for the memory of bodies."""
+"""For every request that is answered or waits, so many may be on their way; who sends slowly keeps nobody out."""
 
 Log = Callable[[str], None]
 

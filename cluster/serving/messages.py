@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
 from anyio import fail_after
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -49,6 +52,26 @@ def error_response(refusal: Refusal, headers: Mapping[str, str] | None = None) -
     return Response(body, refusal.status, {**SAFE_HEADERS, **own, **(headers or {})}, JSON)
 
 
+def error_handlers(paths: str, methods: str) -> dict[Any, Any]:
+    """Return what answers, in the form that all errors have, for wrong paths and methods, and what was refused.
+
+    ``paths`` says which paths there are, ``methods`` how they are asked.
+    """
+
+    async def of_http(_request: Request, error: HTTPException) -> Response:
+        messages = {
+            HTTPStatus.NOT_FOUND: f"there is nothing at this path; {paths}",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"this path takes {methods}",
+        }
+        message = messages.get(HTTPStatus(error.status_code), str(error.detail))
+        return error_response(Refusal(error.status_code, message), error.headers)
+
+    async def of_refusal(_request: Request, error: RefusedError) -> Response:
+        return error_response(error.refusal, error.headers)
+
+    return {HTTPException: of_http, RefusedError: of_refusal}
+
+
 def too_many(active: int) -> RefusedError:
     """Return the refusal of a request beside ``active`` others."""
     return refused(
@@ -64,8 +87,38 @@ def answer_response(answer: Answer | Refusal) -> Response:
     return Response(answer.body, HTTPStatus.OK, {**SAFE_HEADERS, **answer.headers}, answer.media_type)
 
 
-async def read_body(request: Request, most_bytes: int, most_s: float) -> bytes:
-    """Return the body of ``request``.
+class BodyMemory:
+    """The memory for the bodies of all requests that are being read or answered, of ``most_bytes`` bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._free_bytes = most_bytes
+
+    @contextmanager
+    def part(self) -> Iterator[Callable[[int], None]]:
+        """Yield what takes so many bytes more for one request; all that it has taken is free again in the end.
+
+        Raises:
+            RefusedError: from that call, where there are not so many.
+
+        """
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._free_bytes:
+                raise refused(
+                    HTTPStatus.TOO_MANY_REQUESTS, "bodies of other requests fill the memory for them: try again soon"
+                )
+            self._free_bytes, taken = self._free_bytes - count, taken + count
+
+        try:
+            yield take
+        finally:
+            self._free_bytes += taken
+
+
+async def read_body(request: Request, most_bytes: int, most_s: float, take: Callable[[int], None]) -> bytes:
+    """Return the body of ``request``; ``take`` is asked for the memory of each piece.
 
     Raises:
         RefusedError: it has more than ``most_bytes`` bytes, or is not there after ``most_s`` seconds.
@@ -83,9 +136,10 @@ async def read_body(request: Request, most_bytes: int, most_s: float) -> bytes:
     try:
         with fail_after(most_s):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > most_bytes:
+                if len(body) + len(chunk) > most_bytes:
                     raise too_large
+                take(len(chunk))
+                body += chunk
     except TimeoutError as error:
         raise refused(
             HTTPStatus.REQUEST_TIMEOUT, f"the body was not there after {most_s:g} s: send it again", Connection="close"

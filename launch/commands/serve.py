@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from socket import socket
 
 from starlette.types import ASGIApp
@@ -20,12 +19,10 @@ from cluster.serving.model_source import ModelSource
 from cluster.serving.replica import ReplicaOptions
 from cluster.serving.server import address_of, listen, run_server
 from freqgan.errors import counted
-from launch import pages
 from launch.live.application import run_application
 from launch.live.run_view import begun_run
+from launch.pages import STATIC
 
-STATIC = Path(pages.__file__).parent / "static"
-"""The files of the page, below /static; where there are none, GET / answers a short page of this program."""
 STORE_BYTES = 256 * 2**20
 
 Note = Callable[[str], None]
@@ -108,10 +105,9 @@ def replica_options(request: ServeRequest) -> ReplicaOptions:
 
 def application_for(request: ServeRequest, backend: Backend, log: Note, note: Note) -> ASGIApp:
     """Return what answers HTTP, with the page; ``log`` gets a line for each request, ``note`` those on versions."""
-    static = STATIC if STATIC.is_dir() else None
     live = run_application(begun_run(request.model)) if request.live else None
     return create_application(
-        backend, request.limits, token=request.token, static=static, live=live, log=log, note=note,
+        backend, request.limits, token=request.token, static=STATIC, live=live, log=log, note=note,
         watch_s=request.poll_s,
     )  # fmt: skip
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from cluster.serving.server import address_of, listen, run_server
-from launch import pages
 from launch.live.application import watch_application
 from launch.live.run_view import RunView
+from launch.pages import STATIC
 
-STATIC = Path(pages.__file__).parent / "static"
 DRAIN_S = 5.0
 
 Note = Callable[[str], None]

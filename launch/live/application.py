@@ -11,7 +11,6 @@ from typing import Any
 
 from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -21,19 +20,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from cluster.serving.answers import JSON, PNG, Refusal
-from cluster.serving.guard import Guard, Log
+from cluster.serving.guard import LIVE, Guard, Log
 from cluster.serving.limits import Limits
-from cluster.serving.messages import PAGE_HEADERS, SAFE_HEADERS, RefusedError, error_response, refused
+from cluster.serving.messages import PAGE_HEADERS, SAFE_HEADERS, error_handlers, error_response, refused
 from cluster.serving.telemetry import Telemetry
 from freqgan.errors import FreqganError, InputError
 from launch.live.run_view import RunView
 
-PREFIX = "/run"
 PAGE = "run.html"
 LONGEST_CURSOR = 10_000
 SMALLEST_PACKED = 1000
 """Bytes from which on an answer is sent compressed."""
-PATHS = "GET facts, metrics, scores, settings and samples/<images>.png"
+PATHS = f"below {LIVE}/ there are GET facts, metrics, scores, settings and samples/<images>.png"
 
 
 def run_application(view: RunView) -> ASGIApp:
@@ -47,7 +45,7 @@ def run_application(view: RunView) -> ASGIApp:
         Route("/samples/{name}", answers.sample),
     ]
     packing = Middleware(GZipMiddleware, minimum_size=SMALLEST_PACKED)
-    handlers: dict[Any, Any] = {HTTPException: _http_error, RefusedError: _refused, FreqganError: _failed}
+    handlers = error_handlers(PATHS, "GET alone") | {FreqganError: _failed}
     return Starlette(routes=routes, exception_handlers=handlers, middleware=[packing])
 
 
@@ -73,10 +71,10 @@ def watch_application(
     routes = [
         Route("/", page),
         Route("/healthz", health),
-        Mount(PREFIX, run_application(view)),
+        Mount(LIVE, run_application(view)),
         Mount("/static", StaticFiles(directory=static)),
     ]
-    application = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})  # type: ignore[dict-item]
+    application = Starlette(routes=routes, exception_handlers=error_handlers(PATHS, "GET alone"))
     return Guard(application, token, Limits(), Telemetry(), log)
 
 
@@ -121,20 +119,6 @@ async def _json(answer: Callable[[], dict[str, Any]]) -> Response:
     """Return what ``answer`` gives in a thread, as JSON."""
     body = await to_thread.run_sync(lambda: json.dumps(answer(), separators=(",", ":"), allow_nan=False).encode())
     return Response(body, headers=SAFE_HEADERS, media_type=JSON)
-
-
-async def _http_error(_request: Request, error: HTTPException) -> Response:
-    """Answer for a path that is not there, or takes another method."""
-    messages = {
-        HTTPStatus.NOT_FOUND: f"there is nothing at this path; below {PREFIX}/ there are {PATHS}",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path takes GET alone",
-    }
-    message = messages.get(HTTPStatus(error.status_code), str(error.detail))
-    return error_response(Refusal(error.status_code, message), error.headers)
-
-
-async def _refused(_request: Request, error: RefusedError) -> Response:
-    return error_response(error.refusal, error.headers)
 
 
 async def _failed(_request: Request, error: FreqganError) -> Response:

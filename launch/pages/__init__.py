@@ -2,3 +2,8 @@
 
 They are written from what is stored about a run, so each can be written anew at any time. No page is read by a program.
 """
+
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+"""The files of pages that a server answers with, below /static."""

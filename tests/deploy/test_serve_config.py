@@ -6,9 +6,8 @@ import inspect
 import os
 import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,6 +37,7 @@ from tests.support.serving import (
     pixels_of,
     png_of,
     small_run,
+    until,
     worker_sizes,
 )
 
@@ -71,13 +71,6 @@ def client(ray_cluster: None, run: str) -> Iterator[httpx.Client]:
         httpx.Client(base_url=url, headers=HEADERS, timeout=PATIENCE_S) as client,
     ):
         yield client
-
-
-def until(holds: Callable[[], object]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,3 +172,11 @@ def error_of(answer: httpx.Response) -> tuple[str, str | None]:
     assert "Traceback" not in answer.text
     assert "File " not in answer.text
     return body["error"]["message"], body["error"]["field"]
+
+
+def until(holds: Callable[[], object], patience_s: float = 60.0) -> None:
+    """Wait until it holds."""
+    end_s = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)

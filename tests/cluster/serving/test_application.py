@@ -20,6 +20,7 @@ from cluster.serving.application import create_application
 from cluster.serving.bodies import ImagesBody
 from cluster.serving.hosted_model import HostedModel
 from cluster.serving.limits import Limits
+from cluster.serving.messages import BodyMemory, RefusedError
 from cluster.serving.openapi import OPERATIONS
 from cluster.serving.telemetry import PATHS
 from tests.support.serving import LocalBackend, error_of, pixels_of, png_of
@@ -274,6 +275,18 @@ def test_who_sends_slowly_takes_no_place_of_others(gans: HostedModel) -> None:
     assert quick == [429, 200]
     assert set(slow) <= {200, 429}
     assert slow.count(200) >= LIMITS.queue
+
+
+def test_bodies_share_a_bounded_memory() -> None:
+    memory = BodyMemory(100)
+    with memory.part() as first, memory.part() as second:
+        first(60)
+        second(40)
+        with pytest.raises(RefusedError) as refusal:
+            first(1)
+        assert refusal.value.refusal.status == 429
+    with memory.part() as third:
+        third(100)  # what the others had is free again
 
 
 def test_answers_of_workers_that_are_late_or_lost_say_when_to_ask_again(gans: HostedModel) -> None:

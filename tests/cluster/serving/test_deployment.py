@@ -27,7 +27,7 @@ from cluster.serving.server import listen
 from cluster.serving.telemetry import Telemetry
 from freqgan.errors import InputError
 from freqgan.pixels import to_pixels
-from tests.support.serving import error_of, pixels_of, png_of, retrained_model, running, worker_sizes
+from tests.support.serving import error_of, pixels_of, png_of, retrained_model, running, until, worker_sizes
 
 PATIENCE_S = 60.0
 JSON_ERRORS = (429, 503, 504)
@@ -79,13 +79,6 @@ class Samples:
         wanted = self._images[version, seed].transpose(1, 2, 0)
         assert np.abs(pixels_of(answer.content) - wanted).max() <= 1
         return version
-
-
-def until(holds: Callable[[], object]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
 
 
 def version_of(client: httpx.Client) -> str:

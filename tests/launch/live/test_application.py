@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from launch.commands.watch import STATIC
 from launch.live.application import watch_application
 from launch.live.run_view import RunView
+from launch.pages import STATIC
 from tests.support.serving import error_of
 
 TOKEN = "0123456789abcdef"

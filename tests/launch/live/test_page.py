@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from cluster.execution.failure_policy import Recovery
-from launch.commands.watch import STATIC
 from launch.live.application import watch_application
 from launch.live.run_view import RunView
+from launch.pages import STATIC
 from launch.run_folder.failures import FAILURES, FailureLog
 from tests.support.browser import NARROW, check_fits, watched_page
 from tests.support.commands import ROOT, command_line

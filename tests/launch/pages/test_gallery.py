@@ -21,7 +21,7 @@ from cluster.serving.bodies import ImagesBody
 from cluster.serving.hosted_model import HostedModel, load_model
 from cluster.serving.limits import Limits
 from cluster.serving.model_source import ModelSource
-from launch.commands.serve import STATIC
+from launch.pages import STATIC
 from tests.support.browser import NARROW, PATIENCE_MS, WIDE, Scheme, browser, check_accessible, check_fits, watched_page
 from tests.support.commands import run_command
 from tests.support.serving import FLOWS, LocalBackend, pixels_of, png_of, running, small_run

@@ -41,7 +41,7 @@ def band_picture(
 
     ``pictures`` are (C, h, w) each; bands that are not among them are white.
     """
-    bands = [b for b in transform.bands() if b.orientation != "LL" or b.level == transform.levels]
+    bands = transform.independent_bands()
     sizes = {band: transform.band_size(size, band) for band in bands}
     (height, width), places = arranged(sizes, transform.padded_size(size))
     picture = Image.new("RGB", (width * scale, height * scale), WHITE)

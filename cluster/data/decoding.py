@@ -129,7 +129,7 @@ def decode_image(
     """
     kind = image_format(data)
     if kind is None:
-        raise InputError(f"{name} is no JPEG, PNG, WebP or .npy (it begins with {data[:8]!r}): convert or remove it")
+        raise InputError(f"{name} is no JPEG, PNG or WebP (it begins with {data[:8]!r}): convert or remove it")
     if kind == "npy":
         return _array(data, name, channels, max_pixels, bit_depth)
     if channels not in MODES:

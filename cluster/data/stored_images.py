@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from cluster.data.decoding import Pixels, decode_image, fit_image, in_range
 from cluster.data.settings import ImagePolicy
-from cluster.formats.source_format import Values
 from cluster.formats.strips import unstacked
 from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError
@@ -61,7 +60,7 @@ def read_image(
             f"{name} has {frames} frames, and the model's clips have {policy.frames}: "
             + (f"set frames={frames}" if policy.frames == 1 else "pack longer clips, or set fewer frames")
         )
-    clip = unstacked(cast(Values, pixels), frames, name)
+    clip = unstacked(pixels, frames, name)
     travel = frames - policy.frames
     first = derive_seed(*seed_parts, "frames") % (travel + 1) if policy.crop == "random" else travel // 2
     chosen = clip[first : first + policy.frames]

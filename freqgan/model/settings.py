@@ -128,6 +128,11 @@ class ModelSettings(SettingGroup):
     clip_values: bool = Field(
         False, description="Take values outside of value_range for its ends. If not, an image with such is damaged."
     )
+    shown_channels: tuple[int, ...] = Field(
+        (),
+        description="The channel, or the three, counted from 0, that pictures for people show of images of many "
+        "channels, as grey or as red, green and blue: shown_channels=4,2,1. The first where not given.",
+    )
     frames: int = Field(
         1,
         ge=1,
@@ -138,8 +143,8 @@ class ModelSettings(SettingGroup):
         None,
         ge=0,
         le=10,
-        description="How often clips are halved in time, into tL, the averages, and tH1, tH2 ..., the changes from fast to "
-        "slow. Where not given, twice, if the number of frames can be; each time more is as many experts more.",
+        description="How often clips are halved in time, into tL, the averages, and tH1, tH2 ..., the changes from "
+        "fast to slow. Where not given, twice, if the number of frames can be; each time more is as many experts more.",
     )
     time_wavelet: str = Field(
         "haar",
@@ -271,6 +276,12 @@ class ModelSettings(SettingGroup):
         if self.value_range is not None and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
             raise InputError(
                 f"value_range: {list(self.value_range)} is no range; give the least value first, then a greater one"
+            )
+        shown = self.shown_channels
+        if len(shown) not in (0, 1, 3) or not all(0 <= channel < self.channels for channel in shown):
+            raise InputError(
+                f"shown_channels: {list(shown)} with channels={self.channels}; give one, or three for red, green and "
+                f"blue, from 0 to {self.channels - 1}"
             )
         kind = self.image_stage.companion
         if self.bit_depth == FLOAT_BITS and self.image_stage.enabled and kind in WHOLE_NUMBERS:
@@ -555,6 +566,11 @@ class ModelSettings(SettingGroup):
     def image_channels(self) -> int:
         """The channels of an image as a tensor: those of all frames, one frame after the other."""
         return self.channels * self.frames
+
+    @property
+    def display(self) -> tuple[int, ...]:
+        """The channel, or the three, that pictures for people show."""
+        return self.shown_channels or ((0, 1, 2) if self.channels > 2 else (0,))
 
     @property
     def time_depth(self) -> int:

@@ -178,7 +178,7 @@ def _options(
 
 @shards.command("pack")
 def pack_command(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="folder or .zip of JPEG, PNG or WebP images")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="folder or .zip of images or videos")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="folder or s3:// URL for the shards")],
     shard_size_mib: Annotated[int, typer.Option(min=1, help="largest size of a shard, MiB")] = 64,
     shard_samples: Annotated[int, typer.Option(min=1, help="most images in a shard")] = 10_000,
@@ -205,17 +205,46 @@ def pack_command(
     vector_column: Annotated[
         str | None, typer.Option(metavar="NAME", help='its column with numbers, for .npy: a list, or "1 2 3"')
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="pack clips of so many frames, of videos, animations, arrays, folders of frames",
+            show_default="still images",
+        ),
+    ] = None,
+    stride: Annotated[int, typer.Option(min=1, help="of so many frames each first goes into a clip")] = 1,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="frames a second of clips", show_default="those of the video"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="PIXELS", help="shorter side that frames are reduced to", show_default="as it is"),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="store clips as JPEG of this quality", show_default="PNG, without loss"),
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option(metavar="NAME", help="which array of an .npz of several", show_default="the only one")
+    ] = None,
 ) -> None:
     """Packs a folder or zip of images into tar shards; folders of the first level are classes.
 
     Files with the name of an image but for .txt, .npy or .json are packed beside it. So are the columns of a table: its
     text as .txt, its numbers as .npy, and all other columns as .json.
+
+    Images are copied as they are. Arrays (.npy, .npz) and TIFFs are converted. With --frames everything becomes clips:
+    mp4 and other videos, GIF, APNG, animated WebP, arrays of frames, and folders of numbered images.
     """
     from cluster.data.image_tables import TableColumns
+    from cluster.formats.source_format import PieceOptions
     from launch.commands.pack import pack_with_progress
 
     columns = TableColumns(image_column, class_column, caption_column, vector_column)
-    print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns))
+    options = PieceOptions(frames, stride, fps, size, quality, array)
+    print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns, options))
 
 
 @shards.command("index")

@@ -23,6 +23,7 @@ from cluster.data.image_folders import (
     visible_names,
 )
 from cluster.data.settings import MEMBER_EXTENSIONS
+from cluster.formats.animations import ANIMATIONS, is_animated
 from cluster.formats.array_files import ARRAYS, TIFFS
 from cluster.formats.arrays import npy_header
 from cluster.formats.source_format import (
@@ -34,13 +35,15 @@ from cluster.formats.source_format import (
     SourceFormat,
     never_recognised,
 )
+from cluster.formats.video import VIDEOS
 from freqgan.errors import InputError
 
-FORMATS: tuple[SourceFormat, ...] = (ARRAYS, TIFFS, FRAME_FOLDERS)
+FORMATS: tuple[SourceFormat, ...] = (ARRAYS, TIFFS, ANIMATIONS, VIDEOS, FRAME_FOLDERS)
 """Files of the first whose extension they have are its; files of none are shown to those that recognise theirs."""
 
 _NO_FORMAT = (*MEMBER_EXTENSIONS, "csv", "tsv", "jsonl", "ndjson", "parquet", "md", "html", "xml", "log")
 """Extensions of files that are not opened to see what they are."""
+_MAY_BE_ANIMATED = (".png", ".webp")
 _NPY_HEADER_BYTES = 2**16 + 12
 
 
@@ -180,7 +183,10 @@ def _format_of(files: ImageFiles, name: str, options: PieceOptions, owners: set[
 
 def _format_of_image(files: ImageFiles, name: str) -> SourceFormat:
     """Return the format of an image of which clips are to be made."""
-    return FRAME_FOLDERS
+    if not name.lower().endswith(_MAY_BE_ANIMATED):
+        return FRAME_FOLDERS
+    with files.open(name) as file:
+        return ANIMATIONS if is_animated(file) else FRAME_FOLDERS
 
 
 def _recognised(files: ImageFiles, name: str) -> SourceFormat | None:

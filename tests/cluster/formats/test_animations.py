@@ -65,7 +65,10 @@ def test_frames_are_composited_on_those_before(form: str) -> None:
     red.putpixel((7, 0), (0, 0, 0, 0))  # without which Pillow writes a WebP without alpha
     patch = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     patch.paste((0, 0, 255, 255), (0, 0, 4, 4))
-    over = {"GIF": {"disposal": 1, "optimize": False}, "PNG": {"blend": 1}, "WEBP": {"lossless": True}}[form]
+    ways: dict[str, dict[str, Any]] = {
+        "GIF": {"disposal": 1, "optimize": False}, "PNG": {"blend": 1}, "WEBP": {"lossless": True},
+    }  # fmt: skip
+    over = ways[form]
     pixels, _ = read(saved([red, patch], form, duration=[100, 100], **over))
     assert pixels[0, 1:].reshape(-1, 3).tolist() == [[255, 0, 0]] * 56
     assert pixels[0, 0, 7].tolist() == [255, 255, 255]
@@ -97,7 +100,7 @@ def test_the_rate_of_an_animation() -> None:
 def test_what_is_animated() -> None:
     frames = moving_frames(3)
     for kind in ("apng", "webp"):
-        assert is_animated(io.BytesIO(encode_animation(frames, 8, kind)))  # type: ignore[arg-type]
+        assert is_animated(io.BytesIO(encode_animation(frames, 8, kind)))
     for form in ("PNG", "WEBP", "JPEG"):
         assert not is_animated(io.BytesIO(image_bytes(1, form)))
     for data in (b"", b"RIFF\0\0\0\0WEBPVP8X", image_bytes(1, "PNG")[:30]):

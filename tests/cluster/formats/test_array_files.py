@@ -129,11 +129,13 @@ def test_frames(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
 def test_shapes_that_are_refused() -> None:
     with pytest.raises(InputError, match=r"frames of images: cut it into clips by --frames"):
         still_of(values_of(9, 4, 5, 3), "x")
-    for shape in ((5,), (4, 5, 65), (0, 4), (2, 2, 2, 2, 2)):
+    stills: list[tuple[int, ...]] = [(5,), (4, 5, 65), (0, 4), (2, 2, 2, 2, 2)]
+    for shape in stills:
         with pytest.raises(InputError, match=r"images are \(height, width\)"):
             still_of(values_of(*shape), "x")
     with pytest.raises(InputError, match="a still image of 3 channels, and clips were asked for"):
         frames_of(values_of(9, 8, 3), "x")
-    for shape in ((4, 5), (4, 5, 6, 65), (0, 4, 8)):
+    clips: list[tuple[int, ...]] = [(4, 5), (4, 5, 6, 65), (0, 4, 8)]
+    for shape in clips:
         with pytest.raises(InputError, match=r"clips are \(frames, height, width\)"):
             frames_of(values_of(*shape), "x")

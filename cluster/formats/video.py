@@ -47,7 +47,8 @@ def read_video(file: IO[bytes], name: str) -> Iterator[TimedFrame]:
     """Yield the frames (H, W, 3) of the first video stream, uint8, upright; pixels are taken for squares.
 
     Raises:
-        InputError: PyAV is not installed, it is no video, the decoder sees damage, it is cut off, or has too many pixels.
+        InputError: PyAV is not installed; it is no video, is cut off, has damage that the decoder sees, or too many
+            pixels.
 
     """
     av = _library(name)

@@ -120,7 +120,7 @@ def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:
     def pieces(source: Source, tally: Tally) -> Iterator[Piece]:
         data = source.folder.read(source.name)
         fps = options.fps or usual_rate([frame.end - frame.start for frame in read_animation(data, source.title)])
-        yield from scene_clips(read_animation(data, source.title), options, tally, fps)
+        yield from scene_clips(read_animation(data, source.title), options, tally, source.title, fps)
 
     return Conversion(pieces)
 

@@ -142,7 +142,7 @@ def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:
         with source.folder.open(source.name) as file:
             fps = options.fps or _rate(file, source.title)
             file.seek(0)
-            yield from scene_clips(read_video(file, source.title), options, tally, fps)
+            yield from scene_clips(read_video(file, source.title), options, tally, source.title, fps)
 
     return Conversion(pieces)
 

@@ -207,7 +207,8 @@ class _SampleStream:
         if name not in self.conversions:
             data = self.files.read(name)
             check_image(data, f"{name} in {self.files.url}")
-            yield {image_format(data) or "": data, **self._members(name)}
+            kind = image_format(data) or ""
+            yield {ARRAY_EXTENSION if kind == "npy" else kind: data, **self._members(name)}
             return
         source, members = self.described.sources.by_name[name][1], self._members(name)
         described = json.loads(members["json"].decode("utf-8-sig")) if "json" in members else {}
@@ -238,7 +239,8 @@ class _SampleStream:
         if len(damaged) > 1:
             more = f"\n  and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
             named = "\n  ".join(sorted(damaged)[:MOST_NAMED])
-            what = "images" if not self.described.counts() else "images, or what lies beside them,"
+            what = "images" if self.options.frames is None else "videos"
+            what += ", or what lies beside them," if self.described.counts() else ""
             raise InputError(f"{len(damaged)} of {total} {what} cannot be packed:\n  {named}{more}")
         if damaged:
             raise InputError(damaged[0])

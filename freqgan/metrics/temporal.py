@@ -73,7 +73,7 @@ def clip_features(clips: Tensor, frames: int) -> Tensor:
         for kernel in kernels:
             x = functional.relu(functional.conv3d(x, kernel, padding=KERNEL // 2))
             stages.append(x.mean(dim=(2, 3, 4)))
-            x = functional.avg_pool3d(x, 2, ceil_mode=True)
+            x = functional.avg_pool3d(x, [min(2, side) for side in x.shape[2:]], ceil_mode=True)
         rows.append(torch.cat(stages, dim=1))
     return torch.cat(rows)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
+from freqgan.metrics import two_sample_test
 from freqgan.metrics.evaluation import measure, one_frame_each
 from freqgan.metrics.temporal import blockiness, motion_histogram, time_distances
 from tests.support.moving import WRONG, moving_squares
@@ -17,6 +20,14 @@ SEES = {
     "changes of another": ("clip_frechet", "clip_bands", "clip_critic", "clip_change", "clip_motion"),
     "blurred": ("clip_frechet", "clip_bands", "clip_critic", "clip_change", "clip_motion"),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_training() -> Iterator[None]:
+    """The critic learns from a quarter of the batches, which is enough for what is wrong here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(two_sample_test, "STEPS", 80)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -72,16 +72,16 @@ def test_the_page_on_python(small_shards: Path, tmp_path: Path, monkeypatch: pyt
     assert tried > 20
 
 
-def test_the_page_on_clips() -> None:
-    failed, tried = doctest.testfile(str(ROOT / "docs" / "clips.md"), module_relative=False)
-    assert failed == 0
-    assert tried == 7
-
-
 def test_the_page_on_style() -> None:
     failed, tried = doctest.testfile(str(ROOT / "docs" / "style.md"), module_relative=False)
     assert failed == 0
     assert tried == 9
+
+
+def test_the_page_on_clips() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "clips.md"), module_relative=False)
+    assert failed == 0
+    assert tried == 7
 
 
 def yaml_example(page: str, title: str) -> str:

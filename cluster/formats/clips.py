@@ -42,17 +42,20 @@ class SceneCuts:
 
     A frame begins a scene if the mean absolute difference to the frame before, of both reduced to at most 32 x 32
     pixels, is above LEAST_DIFFERENCE of the range of the values and above TIMES_MEDIAN times the median of the last
-    REMEMBERED differences, those at cuts among them: so a scene of fast motion is cut at its start alone.
+    REMEMBERED differences, those at cuts among them: so a scene of fast motion is cut at its start alone. A frame of
+    another size than the one before begins a scene, too.
     """
 
     _before: NDArray[np.float32] | None = None
+    _shape: tuple[int, ...] = ()
     _differences: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def is_cut(self, frame: Values) -> bool:
         """Return whether ``frame`` (H, W, C) begins another scene than the frame before."""
-        reduced = _reduced(frame)
+        reduced, shape = _reduced(frame), frame.shape
         before, self._before = self._before, reduced
-        if before is None or before.shape != reduced.shape:
+        shape_before, self._shape = self._shape, shape
+        if before is None or shape_before != shape:
             return before is not None
         difference = float(np.abs(reduced - before).mean())
         usual = statistics.median(self._differences) if self._differences else 0.0

@@ -95,6 +95,15 @@ def test_cuts_of_every_type(kind: str, channels: int) -> None:
     assert [cuts.is_cut(frame) for frame in (dark, dark, light, light, dark)] == [False, False, True, False, True]
 
 
+def test_a_change_of_size_is_a_cut() -> None:
+    small, large = (np.full((side, side, 3), 90, np.uint8) for side in (64, 96))
+    frames = [TimedFrame(frame, Fraction(0), Fraction(1)) for frame in [small] * 3 + [large] * 3]
+    tally = Tally()
+    clips = list(scene_clips(frames, PieceOptions(frames=2), tally, "x"))
+    assert [clip.pixels.shape for clip in clips] == [(2, 64, 64, 3), (2, 96, 96, 3)]
+    assert tally == Tally(clips=2, cuts=1, left_over=2)
+
+
 @pytest.mark.parametrize(
     ("fps", "expected"),
     [

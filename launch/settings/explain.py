@@ -9,7 +9,7 @@ import re
 import reprlib
 from collections.abc import Mapping
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,6 +28,13 @@ def group_of(group: type[BaseModel], key: str) -> type[BaseModel] | None:
     field = group.model_fields.get(key)
     kind = field.annotation if field else None
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def is_table(group: type[BaseModel], key: str) -> bool:
+    """Return whether the setting ``key`` of ``group`` is a table, whose keys are those of the user."""
+    field = group.model_fields.get(key)
+    kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+    return any(get_origin(kind) is dict for kind in kinds)
 
 
 def setting_descriptions(group: type[BaseModel], prefix: str = "") -> dict[str, str]:

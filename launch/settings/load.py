@@ -16,7 +16,15 @@ from freqgan.errors import InputError, nearest
 from freqgan.model.expert_settings import DEFAULT, EXPERT_KINDS
 from freqgan.model.plan import PlanSettings
 from freqgan.setting_group import AS_STORED
-from launch.settings.explain import check_keys, explain, group_of, no_group, setting_descriptions, unknown_setting
+from launch.settings.explain import (
+    check_keys,
+    explain,
+    group_of,
+    is_table,
+    no_group,
+    setting_descriptions,
+    unknown_setting,
+)
 from launch.settings.yaml_text import dump_yaml, parse_yaml, read_text
 
 Values = dict[str, Any]
@@ -291,7 +299,8 @@ def _place(values: Values, key: str, value: Any) -> None:
     group: type[BaseModel] = RunSettings
     for depth, part in enumerate(path):
         inner, old = group_of(group, part), target.get(part)
-        is_entry = inner is None and part in group.model_fields and depth == len(path) - 1
+        is_last = depth == len(path) - 1 or is_table(group, part)  # a key of a table may have dots: tH1.LL2
+        is_entry = inner is None and part in group.model_fields and is_last
         if inner is None and not is_entry:
             raise unknown_setting(key, RunSettings)
         if inner is not None and not isinstance(old, dict | None):
@@ -299,7 +308,7 @@ def _place(values: Values, key: str, value: Any) -> None:
         target[part] = dict(old) if isinstance(old, dict) else {}
         target = target[part]
         if inner is None:
-            target[_entry_key(last)] = value
+            target[_entry_key(".".join([*path[depth + 1 :], last]))] = value
             return
         group = inner
     target[last] = value

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
 # Listing them would cost --help an import of all settings.
-PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, fusion, photos-256, photos-64, smoke"
+PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clips, clothing, demo, fusion, photos-256, photos-64, smoke"
 SYSTEMS = "bands,literal,joint-hf,single,fusion,flow,mixed,single-flow"
 COMPARED = "bands,literal,joint-hf,single"
 

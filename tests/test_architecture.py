@@ -21,8 +21,8 @@ FORBIDDEN = {
 FILES_ALLOWED = {"webdataset": 1, "s3fs": 1, "fsspec": 1, "torch.distributed": 2}
 FLOORS = {
     "cluster": {
-        "storage": 1, "data": 2, "run": 3, "evaluation": 4, "imaging": 4, "stages": 4, "planning": 5, "execution": 5,
-        "ray_engine": 6, "training": 7, "serving": 8,
+        "storage": 1, "formats": 1, "data": 2, "run": 3, "evaluation": 4, "imaging": 4, "stages": 4, "planning": 5,
+        "execution": 5, "ray_engine": 6, "training": 7, "serving": 8,
     },
     "launch": {
         "settings": 1, "drawing": 1, "run_folder": 2, "console": 3, "pages": 4, "live": 4, "commands": 5, "cli": 6,

@@ -160,7 +160,7 @@ def _dataset(data: bytes, name: str) -> FileDataset:
         if not any(keyword in dataset for keyword in _PIXELS):
             raise _no_image(dataset, name)
         if str(dataset.get("SOPClassUID", "")) == _SEGMENTATION:
-            raise NoImageError(f"{name} holds no image but masks (Segmentation Storage): leave it out")
+            raise NoImageError(f"{name} holds no image but masks: leave it out")
         if "TransferSyntaxUID" not in dataset.file_meta:
             raise InputError(f"{name} does not say how it is encoded (no transfer syntax): export it anew or remove it")
     return dataset

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_KINDS = (
+    "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
+    "YBR_PARTIAL_420",
+)  # fmt: skip
+"""Defined terms of PhotometricInterpretation (C.7.6.3.1.2)."""
 _RLE = "1.2.840.10008.1.2.5"
 _PLUGINS = (
     ("JPEG-LS", "pip install pyjpegls"),
@@ -47,6 +52,8 @@ def decoded(dataset: FileDataset, name: str) -> Stored:
 
     Bits beyond those that are stored are still in place where nothing compressed them.
     """
+    if str(dataset.PhotometricInterpretation) not in _KINDS:
+        raise InputError(f"{name} has pixels of no known kind (PhotometricInterpretation): convert it to RGB or grey")
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
@@ -80,8 +87,8 @@ def frame_of(dataset: Dataset, name: str, index: int, pixels: Stored) -> Frame:
         return Frame(_from_palette(dataset, pixels[..., 0]), None, IDENTITY)
     if pixels.shape[-1] == 3:
         return Frame(_colours(pixels, name), None, IDENTITY)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or pixels.shape[-1] != 1:
-        raise InputError(f"{name} has pixels of no known kind (PhotometricInterpretation): convert it to RGB or grey")
+    if not photometric.startswith("MONOCHROME") or pixels.shape[-1] != 1:
+        raise InputError(f"{name} has {pixels.shape[-1]} channels, which do not fit its kind of pixels: export it anew")
     if pixels.dtype.kind == "f":
         if photometric == "MONOCHROME1":
             raise InputError(f"{name} holds floats of MONOCHROME1, of which no greatest is known: convert it")

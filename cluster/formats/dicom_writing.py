@@ -10,7 +10,6 @@ import hashlib
 import io
 import uuid
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -114,7 +113,7 @@ def decimal_string(number: Fraction | float) -> str:
     """
     nearest = float(number)
     forms = [str(int(nearest))] if nearest == int(nearest) else []
-    forms += [repr(nearest), repr(nearest).replace("0.", ".", 1), str(Decimal(repr(nearest)).normalize())]
+    forms += [repr(nearest), repr(nearest).replace("0.", ".", 1), repr(nearest).replace("e-0", "e-")]
     for form in forms:
         if len(form) <= _DECIMAL_STRING and float(form) == nearest:
             return form

@@ -79,21 +79,18 @@ def read_nifti(
     """
     if axis not in get_args(Axis):
         raise InputError(f"the axis is {axis!r}, but must be one of {', '.join(get_args(Axis))}")
-    image = _opened(data, name, max_values)
-    shape = _volume_shape(image, name, time)
-    turn = _turn(image, name, axis)
-    stored, scale = _stored(image, name)
-    stored = _turned(stored.reshape(*shape, *stored.shape[len(image.shape) :]), turn)
-    placement = _placement(image, axis, turn)
-    spacing = _spacing(image, turn)
-    if not time:
-        return [Scan(name, stored[:, :, :, 0], scale, spacing, placement=placement)]
-    frames = np.moveaxis(stored, 3, 1)  # (slices, frames, rows, columns)
-    fps = _fps(image)
-    return [
-        Scan(f"slice {index + 1} of {name}", np.ascontiguousarray(clip), scale, spacing, fps=fps, placement=placement)
-        for index, clip in enumerate(frames)
-    ]
+    with _refusing(name):
+        image = _opened(data, name, max_values)
+        shape = _volume_shape(image, name, time)
+        turn = _turn(image, name, axis)
+        stored, scale = _stored(image, name)
+        stored = _turned(stored.reshape(*shape, *stored.shape[len(image.shape) :]), turn)
+        placement, spacing = _placement(image, axis, turn), _spacing(image, turn)
+        if not time:
+            return [Scan(name, stored[:, :, :, 0], scale, spacing, placement=placement)]
+        clips, fps = np.moveaxis(stored, 3, 1), _fps(image)  # (slices, frames, rows, columns)
+        named = ((f"slice {index + 1} of {name}", np.ascontiguousarray(clip)) for index, clip in enumerate(clips))
+        return [Scan(said, clip, scale, spacing, fps=fps, placement=placement) for said, clip in named]
 
 
 def write_nifti(values: Stored, placement: Placement | None = None, spacing: Spacing | None = None) -> bytes:
@@ -154,24 +151,26 @@ def _refusing(name: str) -> Iterator[None]:
 def _opened(data: bytes, name: str, max_values: int) -> Any:
     """Return the image of a file with all of its bytes, inflated no further than its header says that it is long."""
     library = _nibabel(f"{name} is a NIfTI file, which")
-    with _refusing(name):
-        start = _inflated(data, name, _LENGTHS[2])
-        kind = _format(library, start, name)
-        header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
-        if header["magic"].item()[:2] == b"ni":
-            raise InputError(f"{name} is the header of a pair of files (.hdr, .img): convert them to one .nii file")
-        shape = tuple(int(side) for side in header.get_data_shape())
-        width, height, *others = (*shape, 1, 1)
-        check_size(name, math.prod(others), height, width, 1, max_values)
-        length = int(header.get_data_offset()) + math.prod(shape) * header.get_data_dtype().itemsize
-        content = _inflated(data, name, length)
-        if len(content) < length:
-            raise InputError(f"{name} is cut off after {len(content)} of {length} bytes: write it anew or remove it")
-        if len(shape) > 4 and math.prod(shape[4:]) > 1:
-            raise NoImageError(
-                f"{name} holds no volume but an array of {len(shape)} axes (vectors, a matrix): leave it out"
-            )
-        return kind.from_bytes(content)
+    start = _inflated(data, name, _LENGTHS[2])
+    kind = _format(library, start, name)
+    header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+    magic = header["magic"].item()[:2]
+    if magic not in (b"n+", b"ni"):
+        raise InputError(f"{name} is no NIfTI file (its header has no mark of one): convert it or remove it")
+    if magic == b"ni":
+        raise InputError(f"{name} is the header of a pair of files (.hdr, .img): convert them to one .nii file")
+    shape = tuple(int(side) for side in header.get_data_shape())
+    width, height, *others = (*shape, 1, 1)
+    check_size(name, math.prod(others), height, width, 1, max_values)
+    length = int(header.get_data_offset()) + math.prod(shape) * header.get_data_dtype().itemsize
+    content = _inflated(data, name, length)
+    if len(content) < length:
+        raise InputError(f"{name} is cut off after {len(content)} of {length} bytes: write it anew or remove it")
+    if len(shape) > 4 and math.prod(shape[4:]) > 1:
+        raise NoImageError(
+            f"{name} holds no volume but an array of {len(shape)} axes (vectors, a matrix): leave it out"
+        )
+    return kind.from_bytes(content)
 
 
 def _format(library: ModuleType, start: bytes, name: str) -> Any:
@@ -208,12 +207,11 @@ def _volume_shape(image: Any, name: str, time: bool) -> tuple[int, int, int, int
 
 def _turn(image: Any, name: str, axis: Axis) -> NDArray[np.float64]:
     """Return for each axis of the file (3, 2): which of slices, rows, columns it becomes, and 1, or -1 if reversed."""
-    with _refusing(name):
-        orientations = _nibabel(name).orientations
-        lies = orientations.io_orientation(image.affine)
-        if not np.isfinite(lies).all():
-            raise InputError(f"{name} has an affine that is no map of space (its determinant is 0): write it anew")
-        return np.asarray(orientations.ornt_transform(lies, orientations.axcodes2ornt(DIRECTIONS[axis])), np.float64)
+    orientations = _nibabel(name).orientations
+    lies = orientations.io_orientation(image.affine)
+    if not np.isfinite(lies).all():
+        raise InputError(f"{name} has an affine that is no map of space (its determinant is 0): write it anew")
+    return np.asarray(orientations.ornt_transform(lies, orientations.axcodes2ornt(DIRECTIONS[axis])), np.float64)
 
 
 def _inverse(turn: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -230,9 +228,8 @@ def _turned(stored: Stored, turn: NDArray[np.float64]) -> Stored:
 
 def _stored(image: Any, name: str) -> tuple[Stored, Scale]:
     """Return the numbers of a file (X, Y, Z[, T[, 3]]) and what they mean."""
-    with _refusing(name):
-        raw = np.asarray(image.dataobj.get_unscaled())
-        slope, offset = Fraction(float(image.dataobj.slope)), Fraction(float(image.dataobj.inter))
+    raw = np.asarray(image.dataobj.get_unscaled())
+    slope, offset = Fraction(float(image.dataobj.slope)), Fraction(float(image.dataobj.inter))
     if raw.dtype.names is not None:
         return np.stack([raw[channel] for channel in "RGB"], axis=-1), IDENTITY
     if raw.dtype.kind not in "iuf" or raw.dtype.itemsize > 8:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,16 +89,20 @@ def _checked(scale: Scale, spans: Sequence[Span]) -> Scale:
         raise InputError(
             f"{named}: values from {float(low.ends[0]):.9g} to {float(high.ends[1]):.9g} in steps of "
             f"{float(scale.slope):.6g} (slopes {', '.join(f'{slope:.9g}' for slope in slopes[:4])}"
-            f"{' ...' if len(slopes) > 4 else ''}) are {int(steps) + 1} levels, and 16 bits have {LEVELS}: keep each "
-            "scan's own slope, or pack as float32"
+            f"{' ...' if len(slopes) > 4 else ''}) are {int(steps) + 1} levels, and 16 bits have {LEVELS}: "
+            f"{_remedy(spans)}"
         )
     for word, number in (("slope", scale.slope), ("offset", scale.offset)):
         if not is_exact(number):
             raise InputError(
-                f"{low.name}: the {word} {float(number)!r} of all scans together is not exact in 64 bits: keep each "
-                "scan's own slope, or pack as float32"
+                f"{low.name}: the {word} {float(number)!r} of all scans together is not exact in 64 bits: "
+                f"{_remedy(spans)}"
             )
     return scale
+
+
+def _remedy(spans: Sequence[Span]) -> str:
+    return "keep each scan's own slope, or pack as float32" if len(spans) > 1 else "pack as float32"
 
 
 def to_integers(scan: Scan, scale: Scale) -> NDArray[np.uint16]:
@@ -106,13 +110,23 @@ def to_integers(scan: Scan, scale: Scale) -> NDArray[np.uint16]:
 
     Raises InputError where they are no whole numbers from 0 to 65535 in it.
     """
-    integers = None if scan.stored.dtype.kind == "f" else in_scale(scan.stored, scan.scale, scale)
+    integers = None if scan.stored.dtype.kind == "f" else _in_steps(scan, scale)
     if integers is None or integers.min() < 0 or integers.max() >= LEVELS:
         raise InputError(
             f"{scan.name} holds values that are no integers of 16 bits with slope {float(scale.slope):.9g} and offset "
             f"{float(scale.offset):.9g}: choose the scale from all scans, this one too, or pack as float32"
         )
     return integers.astype(np.uint16)
+
+
+def _in_steps(scan: Scan, scale: Scale) -> NDArray[np.integer[Any]] | None:
+    """Return the integers (T, H, W) of ``scale``; of a scan of one value its slope does not count."""
+    least, greatest = int(scan.stored.min()), int(scan.stored.max())
+    if least < greatest:
+        return in_scale(scan.stored, scan.scale, scale)
+    steps = (least * scan.scale.slope + scan.scale.offset - scale.offset) / scale.slope
+    is_level = steps.denominator == 1 and 0 <= steps < LEVELS
+    return np.full(scan.stored.shape, int(steps), np.int64) if is_level else None
 
 
 def to_floats(scan: Scan) -> NDArray[np.float32]:

@@ -178,7 +178,7 @@ def _options(
 
 @shards.command("pack")
 def pack_command(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="folder or .zip of JPEG, PNG or WebP images")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="folder or .zip of images or videos")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="folder or s3:// URL for the shards")],
     shard_size_mib: Annotated[int, typer.Option(min=1, help="largest size of a shard, MiB")] = 64,
     shard_samples: Annotated[int, typer.Option(min=1, help="most images in a shard")] = 10_000,
@@ -205,17 +205,73 @@ def pack_command(
     vector_column: Annotated[
         str | None, typer.Option(metavar="NAME", help='its column with numbers, for .npy: a list, or "1 2 3"')
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="pack clips of so many frames, of videos, animations, arrays, folders of frames",
+            show_default="still images",
+        ),
+    ] = None,
+    stride: Annotated[int, typer.Option(min=1, help="of so many frames each first goes into a clip")] = 1,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="frames a second of clips", show_default="those of the video"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="PIXELS", help="shorter side that frames are reduced to", show_default="as it is"),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="store clips as JPEG of this quality", show_default="PNG, without loss"),
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option(metavar="NAME", help="which array of an .npz of several", show_default="the only one")
+    ] = None,
+    volumes: Annotated[
+        bool,
+        typer.Option(
+            "--volumes",
+            help="a series of DICOM or a volume of NIfTI is one sample with all of its slices",
+            show_default="every slice is one",
+        ),
+    ] = False,
+    axis: Annotated[
+        str, typer.Option(metavar="AXIS", help="that of NIfTI's slices: axial, coronal or sagittal")
+    ] = "axial",
+    time: Annotated[bool, typer.Option("--time", help="the time of 4-D NIfTI becomes frames")] = False,
+    values: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="of scans: shared (integers of one scale), own (of a scale for each scan), or float32",
+        ),
+    ] = "shared",
+    allow_burned_in: Annotated[
+        bool, typer.Option("--allow-burned-in", help="pack DICOM that says that text is burnt into its pixels")
+    ] = False,
 ) -> None:
     """Packs a folder or zip of images into tar shards; folders of the first level are classes.
 
     Files with the name of an image but for .txt, .npy or .json are packed beside it. So are the columns of a table: its
     text as .txt, its numbers as .npy, and all other columns as .json.
+
+    Images are copied as they are. Arrays (.npy, .npz) and TIFFs are converted. With --frames everything becomes clips:
+    mp4 and other videos, GIF, APNG, animated WebP, arrays of frames, and folders of numbered images.
+
+    Of scans (DICOM, NIfTI) every slice is an image; with --volumes a volume is one sample, with --frames so many slices
+    are. Nothing that says whose they are is packed.
     """
     from cluster.data.image_tables import TableColumns
+    from cluster.formats.scan import ScanOptions
+    from cluster.formats.source_format import PieceOptions
     from launch.commands.pack import pack_with_progress
 
     columns = TableColumns(image_column, class_column, caption_column, vector_column)
-    print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns))
+    scans = ScanOptions(volumes, axis, time, values, allow_burned_in)
+    options = PieceOptions(frames, stride, fps, size, quality, array, scans)
+    print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns, options))
 
 
 @shards.command("index")

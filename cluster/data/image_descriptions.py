@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from cluster.data.image_folders import ImageFiles, Listing, folder_labels, list_images, numbered_classes
+from cluster.data.image_folders import ImageFiles, Listing, folder_labels, numbered_classes
 from cluster.data.image_tables import FOUND_TABLES, Row, TableColumns, clean_path, names_images, read_table
 from cluster.data.image_trees import is_hidden
 from cluster.data.settings import MEMBER_EXTENSIONS
+from cluster.data.source_formats import Sources, list_sources
+from cluster.formats.source_format import STILLS, PieceOptions
 from cluster.storage.folder import open_folder, split_object
 from freqgan.errors import InputError
 
@@ -20,7 +22,7 @@ class Description:
     """The images that are to be packed, and what lies beside them.
 
     Attributes:
-        images: their names, sorted.
+        images: their names, sorted; those of videos and other sources as well.
         labels: of them; None without classes.
         classes: the names of labels 0, 1 ...
         rows: of the table by image; empty without a table.
@@ -29,6 +31,7 @@ class Description:
         unnamed: images that the table does not name, and that are not packed.
         lost: paths of rows that name no image.
         others: how many files are neither images nor used.
+        sources: which of them are packed by way of a format.
 
     """
 
@@ -41,6 +44,7 @@ class Description:
     unnamed: Sequence[str] = ()
     lost: Sequence[str] = ()
     others: int = 0
+    sources: Sources = field(default_factory=Sources)
 
     def members(self, image: str, source: ImageFiles) -> dict[str, bytes]:
         """Return what is to lie beside ``image``, by extension."""
@@ -56,7 +60,9 @@ class Description:
         return {extension: count for extension, count in counts.items() if count}
 
 
-def describe_images(files: ImageFiles, table: str | None, columns: TableColumns) -> tuple[Listing, Description]:
+def describe_images(
+    files: ImageFiles, table: str | None, columns: TableColumns, options: PieceOptions = STILLS
+) -> tuple[Listing, Description]:
     """Return the images among ``files``, and what is known of them.
 
     Args:
@@ -64,15 +70,16 @@ def describe_images(files: ImageFiles, table: str | None, columns: TableColumns)
         table: where a table lies, or its name among ``files``; None to use a metadata.csv or metadata.jsonl that names
             images, if there is one.
         columns: of the table.
+        options: of videos and other sources.
 
     Raises:
         InputError: no images, no such table, or one that cannot be used.
 
     """
     name, data = _table(files, table, columns)
-    listing = list_images(files, with_classes=not name)
+    listing, sources = list_sources(files, options, with_classes=not name)
     if not name:
-        return listing, _described(files, listing, listing.images, listing.labels, listing.classes)
+        return listing, _described(files, listing, sources, listing.images, listing.labels, listing.classes)
     inside = posixpath.dirname(name) if name in files.names else ""
     tops = ("", inside, _common_folder(listing.images))
     rows, lost = _rows_by_image(read_table(data, name, columns), set(listing.images), tops, name)
@@ -86,7 +93,7 @@ def describe_images(files: ImageFiles, table: str | None, columns: TableColumns)
         labels, classes = folder_labels(images, files.url)
     else:
         labels, classes = numbered_classes([rows[image].category or "" for image in images], name)
-    return listing, _described(files, listing, images, labels, classes, rows, name, lost)
+    return listing, _described(files, listing, sources, images, labels, classes, rows, name, lost)
 
 
 def _rows_by_image(
@@ -110,6 +117,7 @@ def _rows_by_image(
 def _described(
     files: ImageFiles,
     listing: Listing,
+    sources: Sources,
     images: Sequence[str],
     labels: Sequence[int] | None,
     classes: Sequence[str],
@@ -117,27 +125,31 @@ def _described(
     table: str = "",
     lost: Sequence[str] = (),
 ) -> Description:
-    beside = _files_beside(files, images, rows or {})
+    beside = _files_beside(files, sources, images, rows or {})
     used = {name for named in beside.values() for name in named.values()} | ({table} & set(files.names))
     unnamed = tuple(sorted(set(listing.images) - set(images)))
-    return Description(images, labels, classes, rows or {}, beside, table, unnamed, lost, listing.others - len(used))
+    others = listing.others - len(used)
+    return Description(images, labels, classes, rows or {}, beside, table, unnamed, lost, others, sources)
 
 
-def _files_beside(files: ImageFiles, images: Sequence[str], rows: Mapping[str, Row]) -> dict[str, dict[str, str]]:
+def _files_beside(
+    files: ImageFiles, sources: Sources, images: Sequence[str], rows: Mapping[str, Row]
+) -> dict[str, dict[str, str]]:
     """Return the files with the name of an image but for .txt, .npy or .json, by image and extension.
 
     What a row says of an image takes the place of a file.
     """
     named: dict[str, dict[str, str]] = {}
+    packed = sources.files()
     for name in files.names:
         stem, extension = posixpath.splitext(name)
         kind = extension[1:].lower()
-        if kind in MEMBER_EXTENSIONS and not is_hidden(name):
+        if kind in MEMBER_EXTENSIONS and not is_hidden(name) and name not in packed:
             named.setdefault(stem, {}).setdefault(kind, name)
     beside = {}
     for image in images:
         row = rows[image].members if image in rows else {}
-        there = named.get(posixpath.splitext(image)[0], {})
+        there = named.get(sources.stem(image), {})
         left = {kind: name for kind, name in there.items() if kind not in row}
         if left:
             beside[image] = left

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from cluster.data.image_trees import is_hidden, walk_tree
 from cluster.data.settings import IMAGE_EXTENSIONS
-from cluster.data.zip_files import open_zip
+from cluster.data.zip_files import ZipFiles, open_zip
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 
 _OTHER_FORMATS = re.compile(
     "avif|bmp|cr2|dng|eps|exr|gif|hdr|heic|heif|ico|j2k|jp2|jxl|nef|pbm|pcx|pgm|pnm|ppm|psd|raw|svg|tga|tiff?|xpm"
+)
+OTHER_FORMATS_REFUSED = (
+    "{url} holds {count} images that are no JPEG, PNG or WebP, the first is {first}: convert or remove them"
 )
 _GIVE = "give a folder or a .zip of JPEG, PNG or WebP images"
 
@@ -31,6 +36,7 @@ class ImageFiles:
         url: of it.
         names: relative to it.
         read: the bytes of one.
+        open: one as a binary file that can seek.
         folders: names of all folders, where they are known.
         broken: links that are not followed and may have led to images, and where to.
         returning: links back to folders that are read anyway.
@@ -40,6 +46,7 @@ class ImageFiles:
     url: str
     names: list[str]
     read: Callable[[str], bytes]
+    open: Callable[[str], AbstractContextManager[BinaryIO]]
     folders: Collection[str] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
     returning: Sequence[str] = ()
@@ -81,19 +88,20 @@ def open_images(source: str) -> Iterator[ImageFiles]:
         raise InputError(f"there is no file {source}: {_GIVE}")
     with open_zip(source) as archive:
         links = dict.fromkeys((link for link in archive.links if not is_hidden(link)), "a file of another name")
-        yield ImageFiles(source, sorted(archive.files), archive.read, archive.folders, links)
+        open_one = partial(_open_unzipped, archive)
+        yield ImageFiles(source, sorted(archive.files), archive.read, open_one, archive.folders, links)
 
 
 def _in_folder(source: str) -> ImageFiles:
     folder = open_folder(source)
     if not folder.is_local:
         if names := folder.list():
-            return ImageFiles(source, names, folder.read)
+            return ImageFiles(source, names, folder.read, folder.open)
     elif os.path.isdir(folder.url):
         tree = walk_tree(folder.url)
         if tree.files or tree.broken or tree.returning:
-            read = partial(_read_file, folder)
-            return ImageFiles(source, sorted(tree.files), read, tree.folders, tree.broken, tree.returning)
+            read, open_one = partial(_read_file, folder), partial(_open_file, folder)
+            return ImageFiles(source, sorted(tree.files), read, open_one, tree.folders, tree.broken, tree.returning)
         raise InputError(f"{source} is an empty folder: {_GIVE}")
     elif os.path.exists(folder.url):
         raise InputError(f"{source} is no folder: {_GIVE}")
@@ -101,9 +109,23 @@ def _in_folder(source: str) -> ImageFiles:
 
 
 def _read_file(folder: Folder, name: str) -> bytes:
+    _check_is_file(folder, name)
+    return folder.read(name)
+
+
+def _open_file(folder: Folder, name: str) -> AbstractContextManager[BinaryIO]:
+    _check_is_file(folder, name)
+    return folder.open(name)
+
+
+def _check_is_file(folder: Folder, name: str) -> None:
     if not os.path.isfile(f"{folder.url}/{name}"):  # reading a pipe would never end
         raise InputError(f"{name} in {folder.url} is no file but a pipe, socket or device: remove it")
-    return folder.read(name)
+
+
+@contextmanager
+def _open_unzipped(archive: ZipFiles, name: str) -> Iterator[BinaryIO]:
+    yield io.BytesIO(archive.read(name))
 
 
 def list_images(files: ImageFiles, *, with_classes: bool = True) -> Listing:
@@ -113,30 +135,58 @@ def list_images(files: ImageFiles, *, with_classes: bool = True) -> Listing:
         InputError: there are none, or there are other formats, or images beside class folders.
 
     """
+    visible = visible_names(files)
+    refused = [name for name in visible if is_other_format(name)]
+    if refused:
+        raise InputError(OTHER_FORMATS_REFUSED.format(url=files.url, count=len(refused), first=refused[0]))
+    images = sorted(name for name in visible if is_image(name))
+    if not images:
+        raise no_images(files)
+    return listing_of(files, images, images, with_classes=with_classes)
+
+
+def no_images(files: ImageFiles, hint: str = "") -> InputError:
+    """Return the error of a folder or zip without images; ``hint`` follows the remedy."""
+    known = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
+    return InputError(f"{files.url} holds no images ({known}) but {len(files.names)} other files: {_GIVE}{hint}")
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file has the extension of a JPEG, PNG or WebP."""
+    return _extension(name) in IMAGE_EXTENSIONS
+
+
+def is_other_format(name: str) -> bool:
+    """Return whether a file has the extension of some other format of images."""
+    return _OTHER_FORMATS.fullmatch(_extension(name)) is not None
+
+
+def visible_names(files: ImageFiles) -> list[str]:
+    """Return the names of files that are not hidden; InputError where a link cannot be followed."""
     for link, target in sorted(files.broken.items()):
         raise InputError(
             f"{link} in {files.url} is a link to {target}, which cannot be followed"
             f"{f' (so are {len(files.broken) - 1} more)' if len(files.broken) > 1 else ''}: "
             "put what it leads to in its place, or remove it"
         )
-    visible = [name for name in files.names if not is_hidden(name)]
-    refused = [name for name in visible if _OTHER_FORMATS.fullmatch(_extension(name))]
-    if refused:
-        raise InputError(
-            f"{files.url} holds {len(refused)} images that are no JPEG, PNG or WebP, the first is {refused[0]}: "
-            "convert or remove them"
-        )
-    images = sorted(name for name in visible if _extension(name) in IMAGE_EXTENSIONS)
-    if not images:
-        known = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
-        raise InputError(f"{files.url} holds no images ({known}) but {len(files.names)} other files: {_GIVE}")
+    return [name for name in files.names if not is_hidden(name)]
+
+
+def listing_of(files: ImageFiles, images: list[str], used: Collection[str], *, with_classes: bool = True) -> Listing:
+    """Return the listing of ``images``, sorted names of files or of folders, that consist of the files ``used``.
+
+    Raises:
+        InputError: there are images beside class folders.
+
+    """
     labels, classes = folder_labels(images, files.url) if with_classes else (None, [])
-    hidden, others = len(files.names) - len(visible), len(visible) - len(images)
-    empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in visible)], images)
+    visible = [name for name in files.names if not is_hidden(name)]
+    empty = _without_images([*files.folders, *(name.rpartition("/")[0] for name in visible)], used)
+    hidden, others = len(files.names) - len(visible), len(visible) - len(used)
     return Listing(images, labels, classes, hidden, others, empty, sorted(files.returning))
 
 
-def _without_images(folders: Sequence[str], images: Sequence[str]) -> list[str]:
+def _without_images(folders: Sequence[str], images: Collection[str]) -> list[str]:
     """Return the topmost of the folders in which there are no images, sorted."""
     with_images = {""}
     for folder in {image.rpartition("/")[0] for image in images}:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # settings are checked without NumPy
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
+ARRAY_EXTENSION = "image.npy"
+"""Of an image of any number of channels, uint8, uint16 or float32."""
 MEMBER_EXTENSIONS = ("npy", "txt", "json")
 """What lies beside an image in a shard and can be read as its target."""
 WHITE = (255, 255, 255)

@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -30,6 +30,7 @@ from cluster.data.shards import (
     names_object,
     read_shard,
 )
+from cluster.formats.arrays import NPY_MAGIC, decode_npy
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import FreqganError, InputError, RunError
 
@@ -96,10 +97,11 @@ def _matching(folder_url: str, pattern: str) -> ShardSet | None:
 
 @dataclass(frozen=True)
 class _Known:
-    """What an index knows: the shards by name, and the names of the classes."""
+    """What an index knows: the shards by name, the names of the classes, and what the values of all samples mean."""
 
     shards: dict[str, Shard]
     classes: tuple[str, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_index(folder: Folder) -> dict[str, Shard]:
@@ -115,17 +117,30 @@ def _known(folder: Folder) -> _Known:
     classes = content.get("classes", [])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise _no_index(folder, "classes are no list of names")
+    values = content.get("values", {})
+    if not isinstance(values, dict):
+        raise _no_index(folder, "values are no object")
     if content.get("format") not in (WITHOUT_MEMBERS, FORMAT):
-        return _Known({}, tuple(classes))
+        return _Known({}, tuple(classes), values)
     try:
         known = {entry["shard"]: _shard(folder, entry, content["format"]) for entry in content["shards"]}
-        return _Known(known, tuple(classes))
+        return _Known(known, tuple(classes), values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_index(folder, f"{type(error).__name__}: {error}") from error
 
 
-def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str]) -> None:
-    """Replace the index of ``folder``, where ``shards`` lie."""
+def read_values(folder: Folder) -> Mapping[str, Any]:
+    """Return what the index of ``folder`` says of the values of all samples: offset, slope, unit; {} for nothing.
+
+    InputError when the file is no index.
+    """
+    return _known(folder).values
+
+
+def write_index(
+    folder: Folder, shards: Sequence[Shard], classes: Sequence[str], values: Mapping[str, Any] | None = None
+) -> None:
+    """Replace the index of ``folder``, where ``shards`` lie; ``values`` say what those of all samples mean."""
     entries = [
         {
             "shard": shard.url.rpartition("/")[2],
@@ -138,7 +153,9 @@ def write_index(folder: Folder, shards: Sequence[Shard], classes: Sequence[str])
         }
         for shard in shards
     ]
-    text = json.dumps({"format": FORMAT, "classes": list(classes), "shards": entries}, separators=(",", ":"))
+    shared = {"values": dict(values)} if values else {}
+    content = {"format": FORMAT, "classes": list(classes), **shared, "shards": entries}
+    text = json.dumps(content, separators=(",", ":"))
     folder.write(INDEX_NAME, text.replace('{"shard":', '\n{"shard":').encode())
 
 
@@ -152,7 +169,7 @@ def _fields(sample: Sample) -> tuple[Any, ...]:
 def index_shards(data: str, progress: Progress = lambda done, total: None) -> list[Shard]:
     """Read all shards that ``data`` names, write an index beside them, and return them.
 
-    Entries of other shards, and the names of the classes, stay as they were.
+    Entries of other shards, the names of the classes, and what values mean stay as they were.
     """
     urls = find_shards(data)
     described: dict[str, dict[str, Shard]] = {}
@@ -164,7 +181,7 @@ def index_shards(data: str, progress: Progress = lambda done, total: None) -> li
         folder = open_folder(folder_url)
         known = _known(folder)
         merged = known.shards | shards
-        write_index(folder, [merged[name] for name in sorted(merged)], known.classes)
+        write_index(folder, [merged[name] for name in sorted(merged)], known.classes, known.values)
     return [described[split_object(url)[0].url][split_object(url)[1]] for url in urls]
 
 
@@ -183,13 +200,21 @@ def with_checksums(shard: Shard, data: mmap.mmap, *, decode: bool = False) -> Sh
     for sample in shard.samples:
         image = data[sample.offset : sample.offset + sample.size_bytes]
         if decode:
-            decode_image(image, f"{sample.image_name} in {shard.url}")
+            check_image(image, f"{sample.image_name} in {shard.url}")
         members = tuple(
             replace(member, crc32=zlib.crc32(data[member.offset : member.offset + member.size_bytes]))
             for member in sample.members
         )
         samples.append(replace(sample, crc32=zlib.crc32(image), members=members))
     return replace(shard, samples=tuple(samples), sha256=hashlib.sha256(data).hexdigest())
+
+
+def check_image(data: bytes, name: str) -> None:
+    """Raise InputError naming ``name`` unless ``data`` is an image that can be decoded, or an array of pixels."""
+    if data.startswith(NPY_MAGIC):
+        decode_npy(data, name)
+    else:
+        decode_image(data, name)
 
 
 def damage_of(url: str, known: Shard | None) -> str | None:

@@ -2,9 +2,9 @@
 
 The conventions are WebDataset's (base_plus_ext): the key of a member is its path up to the first
 dot of the file name, the extension what follows; members of one key form a sample. Read here are
-one image (jpg, jpeg, png, webp), an optional .cls, an integer as text, and where they are asked for a vector (.npy), a
-text (.txt) and fields (.json); all other members are passed over, and nothing is ever unpickled. Of tars that were
-joined by ``cat`` all are read.
+one image (jpg, jpeg, png, webp, or an array, image.npy), an optional .cls, an integer as text, and where they are asked
+for a vector (.npy), a text (.txt) and fields (.json); all other members are passed over, and nothing is ever unpickled.
+Of tars that were joined by ``cat`` all are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from braceexpand import braceexpand
 
-from cluster.data.settings import IMAGE_EXTENSIONS, MEMBER_EXTENSIONS
+from cluster.data.settings import ARRAY_EXTENSION, IMAGE_EXTENSIONS, MEMBER_EXTENSIONS
 from cluster.storage.folder import Folder, open_folder, split_object
 from freqgan.errors import InputError
 
@@ -273,7 +273,7 @@ class _Members:
         kind = extension.lower()
         if not member.isreg() or member.issparse():
             self.others["links, devices and sparse files"] += not member.isdir()
-        elif kind in IMAGE_EXTENSIONS:
+        elif kind in IMAGE_EXTENSIONS or kind == ARRAY_EXTENSION:
             if key in self.images:
                 other = self.images[key][0]
                 raise InputError(f"{self.url} has two images of key {key}, {other} and {member.name}: rename one")
@@ -299,9 +299,8 @@ class _Members:
     def samples(self) -> tuple[Sample, ...]:
         if not self.images:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts()[:5]) or "no such members"
-            raise InputError(
-                f"{self.url} has no images (.{', .'.join(IMAGE_EXTENSIONS)}) but {kinds}: repack or remove it"
-            )
+            known = ", .".join((*IMAGE_EXTENSIONS, ARRAY_EXTENSION))
+            raise InputError(f"{self.url} has no images (.{known}) but {kinds}: repack or remove it")
         return tuple(
             Sample(key, *where, self.labels.get(key), members=tuple(self.beside.get(key, {}).values()))
             for key, where in self.images.items()

@@ -6,24 +6,22 @@ What cannot be read is damage of that image, and is handled as that of pixels is
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from cluster.data.settings import MEMBER_EXTENSIONS
 from cluster.data.shard_index import damaged
 from cluster.data.shard_store import UnusableError
 from cluster.data.shards import Sample, Shard, ShardSet
+from cluster.formats.arrays import npy_header
 from cluster.storage.folder import split_object
 from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.model.conditioning_settings import ConditioningSettings
@@ -41,8 +39,6 @@ Found = TypeVar("Found")
 
 _SEEDS = 2**63
 _NUMERIC = "biuf"
-_LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
-"""Of the length of a .npy file's header, by version; others have fields, and no numbers alone."""
 _VECTORS, _TEXTS, _FIELDS = MEMBER_EXTENSIONS
 _TRIED = 8
 """Samples that are looked at before a training, until what is asked for can be read of one."""
@@ -248,38 +244,17 @@ def array_in(data: bytes, name: str) -> Row:
     The header is read before anything is allocated, and no object is ever unpickled.
     """
     try:
-        end = _header_end(data)
-        shape, in_columns, dtype = _npy_header(data[:end])
+        header = npy_header(data)
     except Exception as error:  # a header is a Python literal: what is wrong with one may be anything
         raise UnusableError(f"{name} is no .npy file ({error}): write it by numpy.save") from error
+    shape, dtype, end = header.shape, header.dtype, header.end
     if dtype.kind not in _NUMERIC:
         raise UnusableError(f"{name} holds {dtype}, no numbers: write floating-point or whole numbers")
     count = math.prod(shape)
     if len(data) - end < count * dtype.itemsize:
         raise UnusableError(f"{name} is cut off: {len(data) - end} bytes of {count} numbers of {dtype}; write it again")
-    values = np.frombuffer(data, dtype, count, end).reshape(shape, order="F" if in_columns else "C")
+    values = np.frombuffer(data, dtype, count, end).reshape(shape, order="F" if header.in_columns else "C")
     return _as_float32(values)
-
-
-def _header_end(data: bytes) -> int:
-    """Return where the numbers of a .npy file begin; ValueError where it is none, or of another version."""
-    version = npy_format.read_magic(io.BytesIO(data[: npy_format.MAGIC_LEN]))
-    if version not in _LENGTH_BYTES:
-        raise ValueError(f"version {version[0]}.{version[1]} of the format")
-    start = npy_format.MAGIC_LEN + _LENGTH_BYTES[version]
-    return start + int.from_bytes(data[npy_format.MAGIC_LEN : start], "little")
-
-
-@lru_cache(64)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether columns come first, and the type of the numbers; parsing takes longer than all the rest."""
-    file = io.BytesIO(header)
-    version = npy_format.read_magic(file)
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, in_columns, dtype = read(file)
-    if any(side < 0 for side in shape):
-        raise ValueError(f"shape {shape}")
-    return shape, bool(in_columns), dtype
 
 
 def _as_float32(values: NDArray[Any]) -> Row:

@@ -38,11 +38,10 @@ _GROUP_LENGTH = b"\x02\x00\x00\x00"
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """What orders files into series: ``series`` is a hash that stands for the series, ``slice`` where the image is."""
+    """What tells which series a file is of: ``series`` is a hash that stands for it."""
 
     name: str
     series: str
-    slice: Slice
     frames: int
 
 
@@ -53,6 +52,15 @@ class _Image:
     unit: str
     fps: float | None
     facts: dict[str, float | str]
+
+
+def check_pydicom(name: str) -> None:
+    """Raise InputError where pydicom, which the file ``name`` needs, is not installed; silence it where it is."""
+    try:
+        import pydicom  # noqa: F401
+    except ImportError:
+        raise InputError(f"{name} is a DICOM file, which needs pydicom: {INSTALL}") from None
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # loggers below it have no level of their own
 
 
 def is_dicom(data: bytes) -> bool:
@@ -77,50 +85,44 @@ def read_dicom(data: bytes, name: str, *, allow_burned_in: bool = False, max_val
 
 
 def read_header(data: bytes, name: str) -> DicomHeader:
-    """Return what orders a file into its series, without decoding its pixels; errors as of :func:`read_dicom`."""
+    """Return which series a file is of, without decoding its pixels; errors as of :func:`read_dicom`."""
     dataset = _dataset(data, name)
     with _refusing(name):
         frames = frame_count(dataset)
         _check_geometry(dataset, name, frames, MAX_VALUES)
         series = str(dataset.get("SeriesInstanceUID") or dataset.get("SOPInstanceUID") or name)
         digest = hashlib.sha256(series.encode("utf-8", "replace")).hexdigest()
-        return DicomHeader(name, digest, slice_of(dataset, name, 0), frames)
+        return DicomHeader(name, digest, frames)
 
 
 def group_series(headers: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
-    """Return the series of ``headers``, each in the order of its slices; a file of many frames is a series by itself.
-
-    Series come in the order of the first of their names. Errors are those of :func:`cluster.formats.slices.order`.
-    """
+    """Return the series of ``headers``, sorted by names; a file of many frames is a series by itself."""
     groups: dict[str, list[DicomHeader]] = {}
     for header in sorted(headers, key=lambda header: header.name):
         groups.setdefault(header.series if header.frames == 1 else f"file {header.name}", []).append(header)
-    series = []
-    for group in groups.values():
-        indices = order([header.slice for header in group])[0] if len(group) > 1 else [0]
-        series.append([group[index] for index in indices])
-    return series
+    return list(groups.values())
 
 
 def read_series(
-    headers: Sequence[DicomHeader],
+    names: Sequence[str],
     read: Callable[[str], bytes],
     name: str,
     *,
     allow_burned_in: bool = False,
     max_values: int = MAX_VALUES,
 ) -> Scan:
-    """Return the volume of the files of one series, of which ``read`` returns the bytes by name.
+    """Return the volume of the files of one series, in the order of their slices; ``read`` returns a file by its name.
 
     Options and errors are those of :func:`read_dicom`; it is an error, too, if slices are missing, doubled or unequal.
     """
-    if len(headers) == 1:
-        return read_dicom(
-            read(headers[0].name), headers[0].name, allow_burned_in=allow_burned_in, max_values=max_values
-        )
-    first = headers[0].slice
-    check_size(name, len(headers), first.height, first.width, 1, max_values)
-    images = [_image(read(header.name), header.name, allow_burned_in, max_values) for header in headers]
+    if len(names) == 1:
+        return read_dicom(read(names[0]), names[0], allow_burned_in=allow_burned_in, max_values=max_values)
+    images = []
+    for file in names:
+        images.append(_image(read(file), file, allow_burned_in, max_values))
+        if len(images) == 1:
+            first = images[0].slices[0]
+            check_size(name, len(names), first.height, first.width, 1, max_values)
     indices, step = order([image.slices[0] for image in images])
     ordered = [images[index] for index in indices]
     return _scan(name, ordered, [(image.frames[0], image.slices[0]) for image in ordered], step)
@@ -147,11 +149,9 @@ def _refusing(name: str) -> Iterator[None]:
 
 def _dataset(data: bytes, name: str) -> FileDataset:
     """Return the tags of a file that holds an image."""
-    try:
-        import pydicom
-    except ImportError:
-        raise InputError(f"{name} is a DICOM file, which needs pydicom: {INSTALL}") from None
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # loggers below it have no level of their own
+    check_pydicom(name)
+    import pydicom
+
     if not is_dicom(data):
         raise InputError(f'{name} is no DICOM file (no "DICM" after 128 bytes): remove it, or convert it to one')
     with _refusing(name):

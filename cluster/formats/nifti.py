@@ -60,6 +60,16 @@ _AXIAL_TURN = np.array([[2.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
 """That of an array (columns, rows, slices) which lies as DICOM has it."""
 
 
+def check_nibabel(name: str) -> ModuleType:
+    """Return nibabel, silenced; InputError where it, which ``name`` needs, is not installed."""
+    try:
+        import nibabel
+    except ImportError:
+        raise InputError(f"{name} needs nibabel: {INSTALL}") from None
+    logging.getLogger("nibabel").setLevel(logging.CRITICAL + 1)  # it quotes fields of headers
+    return nibabel
+
+
 def is_nifti(name: str) -> bool:
     """Return whether a file is one by its name: .nii or .nii.gz."""
     return name.lower().endswith((".nii", ".nii.gz"))
@@ -102,7 +112,7 @@ def write_nifti(values: Stored, placement: Placement | None = None, spacing: Spa
 
     Raises InputError for an array of other axes, of whole numbers beyond 32 bits, or with a side above 32767.
     """
-    library = _nibabel("a NIfTI file")
+    library = check_nibabel("a NIfTI file")
     if values.ndim != 3 or min(values.shape) < 1 or max(values.shape) > _LONGEST_SIDE:
         raise InputError(
             f"an array of shape {values.shape} is no volume (T, H, W) with sides from 1 to {_LONGEST_SIDE}"
@@ -123,15 +133,6 @@ def write_nifti(values: Stored, placement: Placement | None = None, spacing: Spa
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def _nibabel(name: str) -> ModuleType:
-    try:
-        import nibabel
-    except ImportError:
-        raise InputError(f"{name} needs nibabel: {INSTALL}") from None
-    logging.getLogger("nibabel").setLevel(logging.CRITICAL + 1)  # it quotes fields of headers
-    return nibabel
-
-
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
     """Turn whatever nibabel raises for a damaged file into an InputError without its text, which quotes headers."""
@@ -150,7 +151,7 @@ def _refusing(name: str) -> Iterator[None]:
 
 def _opened(data: bytes, name: str, max_values: int) -> Any:
     """Return the image of a file with all of its bytes, inflated no further than its header says that it is long."""
-    library = _nibabel(f"{name} is a NIfTI file, which")
+    library = check_nibabel(f"{name} is a NIfTI file, which")
     start = _inflated(data, name, _LENGTHS[2])
     kind = _format(library, start, name)
     header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
@@ -207,7 +208,7 @@ def _volume_shape(image: Any, name: str, time: bool) -> tuple[int, int, int, int
 
 def _turn(image: Any, name: str, axis: Axis) -> NDArray[np.float64]:
     """Return for each axis of the file (3, 2): which of slices, rows, columns it becomes, and 1, or -1 if reversed."""
-    orientations = _nibabel(name).orientations
+    orientations = check_nibabel(name).orientations
     lies = orientations.io_orientation(image.affine)
     if not np.isfinite(lies).all():
         raise InputError(f"{name} has an affine that is no map of space (its determinant is 0): write it anew")
@@ -223,7 +224,7 @@ def _inverse(turn: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _turned(stored: Stored, turn: NDArray[np.float64]) -> Stored:
-    return np.ascontiguousarray(_nibabel("a NIfTI file").orientations.apply_orientation(stored, turn))
+    return np.ascontiguousarray(check_nibabel("a NIfTI file").orientations.apply_orientation(stored, turn))
 
 
 def _stored(image: Any, name: str) -> tuple[Stored, Scale]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,36 @@ MAX_VALUES = 2**30
 """Scans of more values are refused from their header: in 32 bits, as they are decoded, this is 4 GiB."""
 _EXACT = 2**53
 """Whole numbers up to this are exact as float64, and so in JSON."""
+VALUE_KINDS = ("shared", "own", "float32")
 INSTALL = 'pip install "freqgan[medical]"'
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How scans become samples; each field is an option of ``freqgan shards pack``.
+
+    Attributes:
+        are_volumes: whether a volume is one sample; else every slice is one.
+        axis: along which slices of NIfTI follow each other.
+        has_time: whether a file of NIfTI has a time, which becomes frames.
+        values: integers of one scale for all scans ("shared"), of a scale for each ("own"), or "float32".
+        allow_burned_in: whether images are packed that say that text is burnt into them.
+
+    """
+
+    are_volumes: bool = False
+    axis: str = "axial"
+    has_time: bool = False
+    values: str = "shared"
+    allow_burned_in: bool = False
+
+    def __post_init__(self) -> None:
+        for option, value, known in (("axis", self.axis, get_args(Axis)), ("values", self.values, VALUE_KINDS)):
+            if value not in known:
+                raise InputError(f"--{option} {value}: give one of {', '.join(known)}")
+
+
+DEFAULT_SCANS = ScanOptions()
 
 
 class NoImageError(InputError):
@@ -49,7 +78,7 @@ class Scale:
         for word, number in (("slope", self.slope), ("offset", self.offset)):
             if not is_exact(number):
                 raise InputError(f"the {word} {number} is no number of 64 bits: pack these scans as float32")
-        return {"offset": _shortest(self.offset), "slope": _shortest(self.slope)}
+        return {"offset": float(self.offset), "slope": float(self.slope)}
 
 
 IDENTITY = Scale()
@@ -124,10 +153,6 @@ def is_exact(number: Fraction) -> bool:
     except OverflowError:
         return False
     return number in (Fraction(nearest), Fraction(repr(nearest)))
-
-
-def _shortest(number: Fraction) -> float:
-    return int(number) if number.denominator == 1 else float(number)
 
 
 def check_size(name: str, frames: int, height: int, width: int, channels: int, max_values: int) -> None:

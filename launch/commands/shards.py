@@ -16,7 +16,7 @@ from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
 from cluster.data.reader import BatchReader
 from cluster.data.settings import MEMBER_EXTENSIONS, DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
-from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet
+from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet, split_extension
 from cluster.data.targets import vector_length
 from freqgan.errors import RunError, counted
 from launch.console.tables import facts_table, plain_console
@@ -109,7 +109,7 @@ def _facts(index: ShardSet) -> dict[str, str]:
     samples = [sample for shard in index.shards for sample in shard.samples]
     sizes = sorted(sample.size_bytes for sample in samples)
     known = sum(shard.sha256 is not None for shard in index.shards)
-    kinds = Counter(sample.image_name.rpartition(".")[2].lower() for sample in samples)
+    kinds = Counter((split_extension(sample.image_name) or ("", ""))[1].lower() for sample in samples)
     labels = Counter(sample.label for sample in samples if sample.label is not None)
     unlabelled = len(samples) - labels.total()
     facts = {

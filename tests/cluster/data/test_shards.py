@@ -493,7 +493,7 @@ def test_pack_a_folder(tmp_path: Path) -> None:
         progress=lambda done, total: seen.append((done, total)),
     )
     size_bytes = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.tar"))
-    assert report == PackReport(12, 3, size_bytes, ["cat", "dog"], 0, 0)
+    assert report == PackReport(12, 3, size_bytes, ["cat", "dog"], 0, 0, files=12)
     assert seen == [(number + 1, 12) for number in range(12)]
     assert packed_images(str(tmp_path / "out")) == EXPECTED
     index = json.loads((tmp_path / "out" / "index.json").read_text())

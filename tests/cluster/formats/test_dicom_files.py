@@ -246,7 +246,8 @@ def test_folders_of_series(folder: str, said: str) -> None:
         if name.startswith(f"test_files/dicomdirtests/{folder}/")
     }
     try:
-        groups = group_series([read_header(data, name) for name, data in files.items()])
+        headers = [read_header(data, name) for name, data in files.items()]
+        groups = [[header.name for header in group] for group in group_series(headers)]
         found = " ".join(str(read_series(group, files.__getitem__, "a").stored.shape) for group in groups)
     except InputError as error:
         found = str(error)

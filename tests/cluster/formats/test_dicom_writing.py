@@ -33,7 +33,7 @@ def noise(*shape: int, dtype: Any = np.uint16) -> Any:
 
 def read_back(files: list[bytes]) -> Scan:
     (headers,) = group_series([read_header(data, str(number)) for number, data in enumerate(files)])
-    return read_series(headers, lambda name: files[int(name)], "a")
+    return read_series([header.name for header in headers], lambda name: files[int(name)], "a")
 
 
 @pytest.mark.parametrize("in_one_file", [False, True])

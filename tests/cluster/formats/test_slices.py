@@ -14,7 +14,7 @@ from tests.support.scans import dicom_file, series
 def volume(files: dict[str, bytes]) -> Scan:
     """The one series of ``files``."""
     (headers,) = group_series([read_header(data, name) for name, data in files.items()])
-    return read_series(headers, files.__getitem__, "the series ct")
+    return read_series([header.name for header in headers], files.__getitem__, "the series ct")
 
 
 def test_slices_are_in_the_order_of_their_positions() -> None:

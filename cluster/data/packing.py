@@ -241,7 +241,8 @@ class _SampleStream:
         if len(damaged) > 1:
             more = f"\n  and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
             named = "\n  ".join(sorted(damaged)[:MOST_NAMED])
-            what = "images" if not self.described.counts() else "images, or what lies beside them,"
+            what = "images" if self.options.frames is None else "videos"
+            what += ", or what lies beside them," if self.described.counts() else ""
             raise InputError(f"{len(damaged)} of {total} {what} cannot be packed:\n  {named}{more}")
         if damaged:
             raise InputError(damaged[0])

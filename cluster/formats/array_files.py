@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 import zlib
@@ -135,13 +136,13 @@ def _tiff_page(page: Any, name: str) -> NDArray[Any]:
 
 
 def _read(source: Source, options: PieceOptions) -> NDArray[Any]:
-    with source.folder.open(source.name) as file:
-        extension = source.name.rpartition(".")[2].lower()
-        if extension == "npy":
-            return read_npy(file, source.title)
-        if extension == "npz":
-            return read_npz(file, source.title, options.array)
-        return read_tiff(file, source.title)
+    file = io.BytesIO(source.folder.read(source.name))
+    extension = source.name.rpartition(".")[2].lower()
+    if extension == "npy":
+        return read_npy(file, source.title)
+    if extension == "npz":
+        return read_npz(file, source.title, options.array)
+    return read_tiff(file, source.title)
 
 
 def still_of(values: NDArray[Any], name: str) -> Values:

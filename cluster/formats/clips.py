@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.formats.source_format import Piece, PieceOptions, Tally, Values
-from cluster.formats.strips import FULL_BLOCK, HALVED_BLOCK
+from cluster.formats.strips import BLOCK_ROWS
 
 REMEMBERED = 15
 """Differences of which the median tells how much moves."""
@@ -180,7 +180,7 @@ def array_clips(frames: Values, options: PieceOptions, tally: Tally) -> Iterator
 def resized(frame: Values, options: PieceOptions) -> Values:
     """Return a frame (H, W, C) whose shorter side is reduced to ``options.size``; smaller ones stay as they are.
 
-    Lanczos antialiases. For strips of JPEG, rows beyond a multiple of 16, if they are the longer side, are cut off at
+    Lanczos antialiases. For strips of JPEG, rows beyond a multiple of 8, if they are the longer side, are cut off at
     top and bottom, so that no block lies in two frames.
     """
     if options.size is None:
@@ -190,11 +190,10 @@ def resized(frame: Values, options: PieceOptions) -> Values:
         scale = options.size / min(height, width)
         frame = _resampled(frame, max(1, round(height * scale)), max(1, round(width * scale)))
     height, width = frame.shape[:2]
-    if options.quality is not None and frame.dtype == np.uint8 and height > width:
-        whole = height - height % (HALVED_BLOCK if height - height % HALVED_BLOCK >= width else FULL_BLOCK)
-        if whole >= width:
-            top = (height - whole) // 2
-            frame = frame[top : top + whole]
+    whole = height - height % BLOCK_ROWS
+    if options.quality is not None and frame.dtype == np.uint8 and whole >= width:
+        top = (height - whole) // 2
+        frame = frame[top : top + whole]
     return np.ascontiguousarray(frame)
 
 

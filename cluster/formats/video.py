@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from cluster.formats.arrays import MOST_PIXELS
 from cluster.formats.clips import TimedFrame, scene_clips
 from cluster.formats.source_format import Conversion, Piece, PieceOptions, Source, SourceFormat, Tally
-from freqgan.errors import InputError, first_line
+from freqgan.errors import FreqganError, InputError, first_line
 
 EXTENSIONS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "m2ts", "mts", "ogv", "flv", "wmv", "3gp")
 ENCODER = "libvpx-vp9"
@@ -46,31 +47,43 @@ def read_video(file: IO[bytes], name: str) -> Iterator[TimedFrame]:
     """Yield the frames (H, W, 3) of the first video stream, uint8, upright; pixels are taken for squares.
 
     Raises:
-        InputError: PyAV is not installed, it is no video, is damaged or cut off, or has too many pixels.
+        InputError: PyAV is not installed, it is no video, the decoder sees damage, it is cut off, or has too many pixels.
 
     """
     av = _library(name)
+    with _translated(av, name), _opened(av, file) as container:
+        if not container.streams.video:
+            raise InputError(f"{name} holds no video: remove it")
+        stream = container.streams.video[0]
+        codec = stream.codec_context
+        if codec is None:
+            raise InputError(f"{name} is a video of a kind that this PyAV cannot decode: convert it")
+        if codec.width * codec.height > MOST_PIXELS:
+            raise InputError(
+                f"{name} has {codec.width} x {codec.height} pixels, more than the {MOST_PIXELS} allowed: make it "
+                "smaller"
+            )
+        codec.options = {"err_detect": "crccheck+bitstream+buffer+careful+explode"}
+        yield from _timed(container, stream, name)
+
+
+def _opened(av: Any, file: IO[bytes]) -> Any:
+    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
+    return av.open(file, options=options, metadata_errors="ignore")
+
+
+@contextmanager
+def _translated(av: Any, name: str) -> Iterator[None]:
+    """Raise what PyAV raises as InputError; errors of the storage that a file lies in stay as they are."""
     try:
-        options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
-        with av.open(file, options=options, metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise InputError(f"{name} holds no video: remove it")
-            stream = container.streams.video[0]
-            _check_size(stream.codec_context, name)
-            stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful+explode"}
-            yield from _timed(container, stream, name)
-    except InputError:
+        yield
+    except FreqganError:
         raise
-    except (av.error.FFmpegError, ValueError, OSError, EOFError) as error:
+    except Exception as error:  # besides its own errors those of numbers and texts that make no sense
+        if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+            raise
         why = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"{name} is no video, or is damaged or cut off ({why}): replace or remove it") from error
-
-
-def _check_size(codec: Any, name: str) -> None:
-    if codec.width * codec.height > MOST_PIXELS:
-        raise InputError(
-            f"{name} has {codec.width} x {codec.height} pixels, more than the {MOST_PIXELS} allowed: make it smaller"
-        )
 
 
 def _timed(container: Any, stream: Any, name: str) -> Iterator[TimedFrame]:
@@ -118,13 +131,9 @@ def _pixels(frame: Any) -> NDArray[np.uint8]:
 def _rate(file: IO[bytes], name: str) -> float | None:
     """Return the frames a second that a video is said to have; None where it says nothing."""
     av = _library(name)
-    try:
-        options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
-        with av.open(file, options=options, metadata_errors="ignore") as container:
-            rates = [stream.average_rate for stream in container.streams.video]
-            return float(rates[0]) if rates and rates[0] else None
-    except (av.error.FFmpegError, ValueError, OSError, EOFError):
-        return None  # which reading the frames names
+    with _translated(av, name), _opened(av, file) as container:
+        rates = [stream.average_rate for stream in container.streams.video if stream.codec_context is not None]
+        return float(rates[0]) if rates and rates[0] else None
 
 
 def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:

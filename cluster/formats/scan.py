@@ -17,8 +17,8 @@ Stored = NDArray[Any]
 Spacing = tuple[float, float, float]
 Axis = Literal["axial", "coronal", "sagittal"]
 """The axis of the body along which slices follow each other."""
-MAX_VALUES = 2**30
-"""Scans of more values are refused from their header: in 32 bits, as they are decoded, this is 4 GiB."""
+MAX_VALUES = 2**29
+"""Scans of more values are refused from their header: in 32 bits, as they are decoded, this is 2 GiB."""
 _EXACT = 2**53
 """Whole numbers up to this are exact as float64, and so in JSON."""
 VALUE_KINDS = ("shared", "own", "float32")
@@ -69,6 +69,22 @@ class Scale:
         if self.slope.denominator == 1 and self.offset.denominator == 1 and stored.dtype.kind in "iu":
             return stored.astype(np.int64) * int(self.slope) + int(self.offset)
         return np.asarray(stored.astype(np.float64) * float(self.slope) + float(self.offset))
+
+    @classmethod
+    def of(cls, members: Mapping[str, Any], name: str) -> Scale:
+        """Return the scale that ``members`` say: ``offset`` and ``slope`` of an index.json or a sample's .json.
+
+        A number is the decimal that it is written as; a missing slope is 1, a missing offset 0. Raises InputError for
+        what is no finite number, and for a slope that is not above 0; it names ``name``.
+        """
+        numbers = [members.get("slope", 1), members.get("offset", 0)]
+        for word, number in zip(("slope", "offset"), numbers, strict=True):
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if not is_number or not math.isfinite(number) or (word == "slope" and number <= 0):
+                raise InputError(
+                    f"{name} has the {word} {number!r}, which is no finite number, or not above 0: repack it"
+                )
+        return cls(*(Fraction(repr(number)) for number in numbers))
 
     def members(self) -> dict[str, float]:
         """Return ``offset`` and ``slope`` as JSON has them.

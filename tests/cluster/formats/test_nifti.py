@@ -12,24 +12,11 @@ import pytest
 from cluster.formats.nifti import is_nifti, read_nifti, write_nifti
 from cluster.formats.scan import Axis, NoImageError
 from freqgan.errors import InputError
+from tests.support.scan_outcomes import NIFTI_OUTCOMES
 from tests.support.scans import nibabel_files
 
 SLOPE_AT, INTER_AT = 112, 116
 """Where a header of NIfTI-1 has scl_slope and scl_inter (nifti1.h); nibabel hides what it reads there."""
-TABLE = {
-    "analyze.hdr": "is no NIfTI file",
-    "anatomical.nii": "(25, 41, 33) of int32, -610 to 30393",
-    "example4d.nii.gz": "holds 2 volumes one after another in time",
-    "example_nifti2.nii.gz": "holds 2 volumes one after another in time",
-    "functional.nii": "holds 20 volumes one after another in time",
-    "nifti1.hdr": "is the header of a pair of files",
-    "nifti2.hdr": "is the header of a pair of files",
-    "reoriented_anat_moved.nii": "(22, 26, 21) of float32, 0 to 21199.9",
-    "resampled_anat_moved.nii": "holds 153 values that are no finite numbers",
-    "row_major.dconn.nii": "holds no volume but an array of 6 axes",
-    "standard.nii.gz": "(7, 5, 4) of int32, 0 to 255",
-}
-"""What becomes of every file of NIfTI that nibabel ships."""
 CLIPS = {"example4d.nii.gz": (24, (2, 96, 128)), "example_nifti2.nii.gz": (12, (2, 20, 32)),
          "functional.nii": (3, (20, 21, 17))}  # fmt: skip
 
@@ -56,7 +43,7 @@ def test_every_file_of_nibabel_is_read_or_refused(name: str) -> None:
     except InputError as error:
         said = str(error)
         assert said.startswith(name)
-    assert TABLE[name] in said
+    assert NIFTI_OUTCOMES[name] in said
 
 
 @pytest.mark.parametrize("name", CLIPS)

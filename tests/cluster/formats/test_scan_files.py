@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from cluster.formats.scan import ScanOptions
 from cluster.formats.source_format import PieceOptions
 from freqgan.errors import InputError
 from tests.support.commands import refused, run_command
+from tests.support.scan_outcomes import DICOM_OUTCOMES, NIFTI_OUTCOMES, secrets
 from tests.support.scans import SECRETS, dicom_file, nibabel_files, pydicom_files, series
 
 Capsys = pytest.CaptureFixture[str]
@@ -220,3 +223,40 @@ def test_without_the_libraries_it_is_said_once_what_to_install(tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(InputError, match=r'^ct/00.dcm in .* which needs pydicom: pip install "freqgan\[medical\]"$'):
         packed(tmp_path / "in")
+
+
+@pytest.mark.parametrize("name", sorted(DICOM_OUTCOMES))
+def test_every_file_of_pydicom_goes_through_pack_and_leaves_no_text(name: str, tmp_path: Path, capsys: Capsys) -> None:
+    data = pydicom_files()[name].read_bytes()
+    write(tmp_path / "in", {"a.dcm": data})
+    kind = "float32" if "dose" in name else "shared"  # doses have more than 16 bits
+    outcome = run_command(capsys, "shards", "pack", tmp_path / "in", tmp_path / "out", "--values", kind)
+    said = (outcome.out + outcome.err).encode()
+    expected = DICOM_OUTCOMES[name]
+    if re.match(r"\d", expected):
+        assert outcome.code == 0, outcome.err
+        frames = expected.split("x")[0]
+        assert f"{frames} image" in outcome.out
+        hidden = secrets(pydicom.dcmread(io.BytesIO(data)))
+        assert hidden
+        said += b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir())
+        # Checksums and sizes in tars are digits, among which some happen to be those of a number.
+        assert [text for text in hidden if text in said and (len(text) > 5 or not text.isdigit())] == []
+    else:
+        message = refused(outcome)
+        assert "holds no images" in message or expected.removeprefix("a ") in message
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NIFTI_OUTCOMES if not name.endswith(".hdr")))
+def test_every_file_of_nibabel_goes_through_pack(name: str, tmp_path: Path, capsys: Capsys) -> None:
+    extension = name.partition(".")[2].replace("dconn.", "")
+    write(tmp_path / "in", {f"a.{extension}": nibabel_files()[name].read_bytes()})
+    kind = "float32" if "float32" in NIFTI_OUTCOMES[name] else "shared"
+    command = ("shards", "pack", tmp_path / "in", tmp_path / "out", "--volumes", "--values", kind)
+    outcome = run_command(capsys, *command)
+    if NIFTI_OUTCOMES[name].startswith("("):
+        assert outcome.code == 0, outcome.err
+        assert "1 image" in outcome.out
+    else:
+        assert NIFTI_OUTCOMES[name] in refused(outcome)

@@ -24,6 +24,7 @@ def round_trip(scans: list[Scan]) -> Scale:
         back = [int(k) * scale.slope + scale.offset for k in integers.ravel()]
         assert back == [int(k) * each.scale.slope + each.scale.offset for k in each.stored.ravel()]
         said = scale.members()
+        assert float(Scale.of(said, "a").slope) == float(scale.slope)
         np.testing.assert_array_equal(integers * np.float64(said["slope"]) + said["offset"], scale.values(integers))
     return scale
 
@@ -126,3 +127,19 @@ def test_integers_that_would_not_be_exact_are_none() -> None:
     moved = in_scale(np.array([3]), Scale(Fraction(2), Fraction(5)), Scale(Fraction(1, 2)))
     assert moved is not None
     assert moved.tolist() == [22]
+
+
+def test_scales_come_back_from_what_is_stored() -> None:
+    scale = Scale(Fraction("0.684"), Fraction(-1024))
+    assert Scale.of(scale.members(), "a") == scale
+    assert Scale.of({"unit": "HU"}, "a") == Scale()
+    for wrong in (
+        {"slope": 0},
+        {"slope": "1"},
+        {"offset": float("nan")},
+        {"slope": -1},
+        {"offset": None},
+        {"slope": True},
+    ):
+        with pytest.raises(InputError, match=r"a has the (slope|offset) .* repack it"):
+            Scale.of(wrong, "a")

@@ -1,6 +1,6 @@
-"""From the bytes of one image to pixels of 8 bits, or of 16 where grey ones are wanted, by a declared policy.
+"""From the bytes of one image to pixels of 8 or 16 bits or floating-point ones, by a declared policy.
 
-JPEG, PNG and WebP only, told by their first bytes and not by their name. EXIF orientation is
+JPEG, PNG, WebP and arrays (.npy) only, told by their first bytes and not by their name. EXIF orientation is
 applied, CMYK converted, palette and transparency composited on the background, 16 bits scaled to
 8 and 8 to 16 as asked, and the first frame taken of an animation. A file that ends early is an error and never padded;
 junk in a JPEG, a broken EXIF and texts of any size are none.
@@ -17,34 +17,51 @@ from PIL import Image
 
 from cluster.data.jpeg_decoding import decode_jpeg
 from cluster.data.jpeg_segments import why_not_decodable
+from cluster.data.pillow_images import (
+    MODES,
+    STEP,
+    WITH_ALPHA,
+    is_transparent,
+    open_image,
+    orientation_of,
+    to_pixels,
+    turn_upright,
+)
 from cluster.data.pillow_images import Pixels as Pixels
 from cluster.data.pillow_images import TooLargeError as TooLargeError
-from cluster.data.pillow_images import is_transparent, open_image, orientation_of, to_pixels, turn_upright
 from cluster.data.png_decoding import decode_png, despite_texts, to_sixteen_bits
 from cluster.data.png_samples import PngForm
 from cluster.data.settings import MAX_PIXELS, WHITE, ImagePolicy
-from freqgan.bit_depth import BitDepth
+from cluster.formats.arrays import decode_npy
+from freqgan.bit_depth import FLOAT_BITS, BitDepth
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 from freqgan.sizes import Size
 
+NPY_BEGINNING = b"\x93NUMPY"
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 
 
-def image_format(data: bytes) -> Literal["jpg", "png", "webp"] | None:
-    """Return the format by the first bytes, as a file extension; None when it is none of the three."""
+def image_format(data: bytes) -> Literal["jpg", "png", "webp", "npy"] | None:
+    """Return the format by the first bytes, as a file extension; None when it is none of the four."""
     if data[:3] == b"\xff\xd8\xff":
         return "jpg"
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
+    if data[:6] == NPY_BEGINNING:
+        return "npy"
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+PNG_BITS_AT = 24
+"""Where a PNG says how many bits a sample has."""
 
 
 @dataclass(frozen=True)
 class ImageForm:
     """What :func:`decode_image` can give of an image, and ``changes``: what it does not give as it is stored."""
 
-    channels: Literal[1, 3]
+    channels: int
     bit_depth: BitDepth
     changes: tuple[str, ...] = ()
 
@@ -58,7 +75,7 @@ def natural_form(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
     try:
         if kind == "png":
             return despite_texts(data, partial(_png_form, name=name, max_pixels=max_pixels))
-        if kind is not None:
+        if kind is not None and kind != "npy":
             return _form(open_image(data, kind, name, max_pixels))
     except InputError:
         raise
@@ -91,30 +108,46 @@ def decode_image(
     data: bytes,
     name: str,
     *,
-    channels: Literal[1, 3] = 3,
+    channels: int = 3,
     background: tuple[int, int, int] = WHITE,
     max_pixels: int = MAX_PIXELS,
     bit_depth: BitDepth = 8,
     into: Pixels | None = None,
 ) -> Pixels:
-    """Decode to uint8 (H, W, channels), or to uint16 (H, W, 1), upright.
+    """Decode to uint8 or uint16 (H, W, channels), upright.
 
-    PNGs of 16 bits keep them, in colour as grey levels and with transparency; all others are taken times 257.
+    PNGs and arrays of 16 bits keep them where 16 are wanted; all others are taken times 257. With 32 bits the values
+    are those of the file, of whatever type: who wants them brings them to a range, see :func:`in_range`.
+
+    Pictures come as grey (1 channel) or colour (3), on ``background``, or with their transparency (2 and 4); arrays
+    have to have as many channels as are wanted.
 
     ``into`` (C order) may be used as memory for it, where the image has its shape: the result tells whether it was.
 
-    Raises InputError naming ``name``: no JPEG, PNG or WebP; damaged or cut off; TooLargeError for more than
+    Raises InputError naming ``name``: no such format; damaged or cut off; other channels; TooLargeError for more than
     ``max_pixels`` pixels.
     """
     kind = image_format(data)
     if kind is None:
         raise InputError(f"{name} is no JPEG, PNG or WebP (it begins with {data[:8]!r}): convert or remove it")
+    if kind == "npy":
+        return _array(data, name, channels, max_pixels, bit_depth)
+    if channels not in MODES:
+        raise InputError(
+            f"{name} is a picture, grey or in colour, and channels is {channels}: give arrays (.npy) of {channels} "
+            "channels, or set channels=3"
+        )
+    if bit_depth == FLOAT_BITS:
+        bit_depth = 16 if kind == "png" and data[PNG_BITS_AT : PNG_BITS_AT + 1] == b"\x10" else 8
     try:
         if kind == "png":
             decode = partial(decode_png, name=name, max_pixels=max_pixels, bit_depth=bit_depth)
             return despite_texts(data, partial(decode, channels=channels, background=background))
         if kind == "jpg":
-            pixels = decode_jpeg(data, name, channels, max_pixels, into if bit_depth == 8 else None)
+            colours = channels - (channels in WITH_ALPHA)
+            pixels = decode_jpeg(data, name, colours, max_pixels, into if bit_depth == 8 else None)
+            if colours != channels:
+                pixels = np.concatenate([pixels, np.full_like(pixels[:, :, :1], 255)], axis=2)
         else:
             image = open_image(data, kind, name, max_pixels)
             pixels = turn_upright(to_pixels(image, channels, background), orientation_of(image))
@@ -126,6 +159,44 @@ def decode_image(
         if kind == "jpg" and (reason := why_not_decodable(data)):
             raise InputError(f"{name} cannot be decoded ({reason}): convert or remove it") from error
         raise InputError(f"{name} is damaged or cut off ({error}): replace or remove it") from error
+
+
+def _array(data: bytes, name: str, channels: int, max_pixels: int, bit_depth: BitDepth) -> Pixels:
+    """Return an array (H, W, channels) of a .npy file with the bits that are wanted; with 32 as it is."""
+    values = decode_npy(data, name, max_pixels)
+    if values.shape[2] != channels:
+        raise InputError(
+            f"{name} has {values.shape[2]} channels, and channels is {channels}: set channels={values.shape[2]}, or "
+            "leave it out"
+        )
+    if bit_depth == FLOAT_BITS:
+        return values
+    if values.dtype == np.float32:
+        raise InputError(
+            f"{name} has floating-point numbers, and bit_depth is {bit_depth}: set bit_depth=32 and value_range="
+            "[<least>, <greatest>]"
+        )
+    if values.dtype == np.uint8:
+        return values if bit_depth == 8 else to_sixteen_bits(values)
+    return values if bit_depth == 16 else ((values.astype(np.uint32) + STEP // 2) // STEP).astype(np.uint8)
+
+
+def in_range(values: Pixels, name: str, policy: ImagePolicy, offset: float = 0.0, slope: float = 1.0) -> Pixels:
+    """Return values (H, W, C) of any type as float32, those of the policy's ``value_range`` as [-1, 1].
+
+    Stored numbers are multiplied by ``slope`` first, and ``offset`` is added. Raises InputError naming ``name`` where
+    some lie outside, unless the policy clips them.
+    """
+    least, greatest = policy.value_range or (0.0, 1.0)
+    exact = values.astype(np.float64) * slope + offset
+    low, high = float(exact.min()), float(exact.max())
+    if not (least <= low and high <= greatest) and not policy.clip_values:
+        raise InputError(
+            f"{name} has values from {low:g} to {high:g}, outside of value_range=[{least:g}, {greatest:g}]: set a "
+            "wider value_range, or clip_values=true"
+        )
+    scaled = (exact - least) * (2 / (greatest - least)) - 1
+    return scaled.clip(-1, 1).astype(np.float32)
 
 
 def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pixels:
@@ -142,13 +213,26 @@ def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pix
         offset = derive_seed(*seed_parts) % (travel + 1) if policy.crop == "random" else travel // 2
         image = image[offset : offset + tall] if height > tall else image[:, offset : offset + wide]
     if part != target:
-        plane = image[:, :, 0] if image.shape[2] == 1 else image
-        is_deep = plane.dtype == np.uint16  # which Pillow resamples as float alone
-        picture = Image.fromarray(plane.astype(np.float32) if is_deep else plane)
-        resized = np.asarray(picture.resize(target[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
-        resized = resized.reshape(*target, -1)
-        image = resized.round().clip(0, 65535).astype(np.uint16) if is_deep else resized
+        image = _resized(image, target)
     return image.transpose(2, 0, 1)
+
+
+def _resized(image: Pixels, size: Size) -> Pixels:
+    """Return (H, W, C) resampled to ``size``; Pillow resamples what is no 8-bit grey or colour as floats alone."""
+    if image.dtype == np.uint8 and image.shape[2] in (1, 3):
+        plane = image[:, :, 0] if image.shape[2] == 1 else image
+        return _lanczos(plane, size).reshape(*size, -1)
+    planes = [_lanczos(image[:, :, channel].astype(np.float32), size) for channel in range(image.shape[2])]
+    resized = np.stack(planes, axis=2)
+    if image.dtype == np.float32:
+        return resized.clip(-1, 1)
+    largest = 255 if image.dtype == np.uint8 else 65535
+    return resized.round().clip(0, largest).astype(image.dtype)
+
+
+def _lanczos(plane: Pixels, size: Size) -> Pixels:
+    picture = Image.fromarray(plane)
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def _window(size: Size, target: Size) -> Size:

@@ -73,7 +73,7 @@ def _in_order(folder: str, names: Sequence[str], files: Files) -> list[str]:
 
 def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:
     def pieces(source: Source, tally: Tally) -> Iterator[Piece]:
-        cutter, cuts = ClipCutter(options, tally, options.fps), SceneCuts()
+        cutter, cuts = ClipCutter(options, tally, source.title, options.fps), SceneCuts()
         step, before = _usual_step(source.files), None
         for name, frame in _frames(source):
             number = frame_number(name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.data.decoding import Pixels, decode_image, fit_image
-from cluster.data.settings import MAX_PIXELS, ImagePolicy
+from cluster.data.settings import MAX_PIXELS, DataSettings
 from cluster.storage.folder import split_object
 from freqgan.errors import InputError
 from freqgan.model.settings import ModelSettings
@@ -45,7 +45,7 @@ def fitted_image(data: bytes, name: str, settings: ModelSettings, max_pixels: in
             f"{name} has {width_by_height(pixels.shape[:2])} pixels, and the model's images "
             f"{width_by_height(settings.size)}: give one that is at least as large"
         )
-    policy = ImagePolicy(size=settings.size, channels=settings.channels, bit_depth=settings.bit_depth)
+    policy = DataSettings().model_policy(settings)
     return from_pixels(torch.from_numpy(np.ascontiguousarray(fit_image(pixels, policy))))[None]
 
 

@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import simplejpeg
 from PIL.JpegImagePlugin import JpegImageFile
@@ -19,8 +18,8 @@ _APP1 = re.compile(rb"\xff\xe1")
 _WHITE = (255, 255, 255)
 
 
-def decode_jpeg(data: bytes, name: str, channels: Literal[1, 3], max_pixels: int, into: Pixels | None) -> Pixels:
-    """Decode to uint8 (H, W, channels), upright, into the memory of ``into`` where that has the shape.
+def decode_jpeg(data: bytes, name: str, channels: int, max_pixels: int, into: Pixels | None) -> Pixels:
+    """Decode to uint8 (H, W, channels), 1 or 3, upright, into the memory of ``into`` where that has the shape.
 
     simplejpeg is three times as fast as Pillow and, if it is to be strict, notices every early end.
 
@@ -81,7 +80,7 @@ def _decode_with_junk(data: bytes, decode: Callable[..., Pixels]) -> Pixels:
     return decode_to_the_end(without_junk(data), partial(decode, strict=False))
 
 
-def _decode_by_pillow(data: bytes, name: str, channels: Literal[1, 3], max_pixels: int) -> Pixels:
+def _decode_by_pillow(data: bytes, name: str, channels: int, max_pixels: int) -> Pixels:
     """Decode CMYK, and what simplejpeg does not know."""
     return to_pixels(open_image(data, "jpg", name, max_pixels), channels, _WHITE)
 

@@ -210,7 +210,8 @@ class _SampleStream:
         if name not in self.conversions:
             data = self.files.read(name)
             check_image(data, f"{name} in {self.files.url}")
-            yield {image_format(data) or "": data, **self._members(name)}
+            kind = image_format(data) or ""
+            yield {ARRAY_EXTENSION if kind == "npy" else kind: data, **self._members(name)}
             return
         source, members = self.described.sources.by_name[name][1], self._members(name)
         described = json.loads(members["json"].decode("utf-8-sig")) if "json" in members else {}

@@ -17,7 +17,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from freqgan.errors import InputError
 
-Pixels = NDArray[np.uint8 | np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16 | np.float32]
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Pillow's modes by the number of channels."""
+WITH_ALPHA = (2, 4)
 STEP = 257
 """16-bit levels for one of 8 bits: 255 is 65535."""
 _EXIF_ORIENTATION = 0x0112
@@ -109,14 +112,20 @@ def is_transparent(image: Image.Image) -> bool:
     return image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info
 
 
-def to_pixels(image: Image.Image, channels: Literal[1, 3], background: tuple[int, int, int]) -> Pixels:
-    """Return uint8 (H, W, channels), transparency composited on ``background``."""
+def to_pixels(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Pixels:
+    """Return uint8 (H, W, channels), grey (1) or colour (3), transparency composited on ``background``.
+
+    With 2 and 4 channels the last one is transparency, as it is, and 255 where an image has none.
+    """
     image.load()
     image = _to_eight_bits(image)
-    if is_transparent(image):
+    if channels in WITH_ALPHA:
+        if is_transparent(image):
+            image = image.convert("RGBA")
+    elif is_transparent(image):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    pixels = np.asarray(image.convert(MODES[channels]))
     return pixels.reshape(image.height, image.width, channels)
 
 

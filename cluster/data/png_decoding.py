@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from cluster.data.pillow_images import STEP, Pixels, open_image, orientation_of, to_pixels, turn_upright
-from cluster.data.png_samples import END, PngForm, luma, wide_luma, wide_samples, without_texts
+from cluster.data.pillow_images import STEP, WITH_ALPHA, Pixels, open_image, orientation_of, to_pixels, turn_upright
+from cluster.data.png_samples import END, PngForm, luma, wide_pixels, wide_samples, without_texts
 from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 
@@ -35,17 +35,17 @@ def decode_png(
     data: bytes,
     *,
     name: str,
-    channels: Literal[1, 3],
+    channels: int,
     background: tuple[int, int, int],
     max_pixels: int,
     bit_depth: BitDepth,
 ) -> Pixels:
-    """Decode to uint8 (H, W, channels), or to uint16 (H, W, 1), upright; errors as of Pillow, and TooLargeError."""
+    """Decode to uint8 or uint16 (H, W, channels), upright; errors as of Pillow, and TooLargeError."""
     image = open_image(data, "png", name, max_pixels)
     image.load()
     form = PngForm.of(data)
     if bit_depth == 16 and form.bits == 16:
-        pixels: Pixels = wide_luma(data, form, int(luma(STEP * np.array(background))))
+        pixels: Pixels = wide_pixels(data, form, channels, STEP * np.array(background))
     else:
         pixels = _narrow_png(image, data, form, channels, background)
         pixels = to_sixteen_bits(pixels) if bit_depth == 16 else pixels
@@ -53,7 +53,7 @@ def decode_png(
 
 
 def _narrow_png(
-    image: Image.Image, data: bytes, form: PngForm, channels: Literal[1, 3], background: tuple[int, int, int]
+    image: Image.Image, data: bytes, form: PngForm, channels: int, background: tuple[int, int, int]
 ) -> Pixels:
     """Return the 8 bits of a loaded PNG. Pillow reads a transparent colour as if every PNG had 8 bits a sample."""
     if form.key is None:
@@ -65,6 +65,8 @@ def _narrow_png(
     else:
         samples = to_pixels(image, 1 if form.is_grey else 3, background)
     transparent = (samples == form.key_among_samples()).all(axis=2, keepdims=True)
+    if channels in WITH_ALPHA:
+        return np.concatenate([pixels[:, :, :-1], np.where(transparent, 0, pixels[:, :, -1:])], axis=2).astype(np.uint8)
     paper = background if channels == 3 else luma(np.array(background))
     return np.where(transparent, np.array(paper, np.uint8), pixels)
 

@@ -107,16 +107,25 @@ def luma(colours: NDArray[np.integer]) -> NDArray[np.uint32]:
     return grey
 
 
-def wide_luma(data: bytes, form: PngForm, paper: int) -> NDArray[np.uint16]:
-    """Return grey levels (H, W, 1) of a PNG of 16 bits, its transparency laid on the grey level ``paper``."""
+def wide_pixels(data: bytes, form: PngForm, channels: int, paper: NDArray[np.integer]) -> NDArray[np.uint16]:
+    """Return a PNG of 16 bits as (H, W, channels), grey (1) or colour (3), its transparency laid on ``paper`` (3,).
+
+    With 2 and 4 channels the last one is its transparency, 65535 where it has none.
+    """
     samples = wide_samples(data, form)
-    grey = samples[:, :, 0].astype(np.uint32) if form.is_grey else luma(samples[:, :, :3])
+    has_alpha = form.colour in (GREY_ALPHA, COLOUR_ALPHA)
+    alpha = samples[:, :, -1:].astype(np.uint32) if has_alpha else np.full((*samples.shape[:2], 1), 65535, np.uint32)
     if form.key is not None:
-        grey = np.where((samples == form.key).all(axis=2), np.uint32(paper), grey)
-    if form.colour in (GREY_ALPHA, COLOUR_ALPHA):
-        alpha = samples[:, :, -1].astype(np.uint32)
-        grey = (grey * alpha + np.uint32(paper) * (65535 - alpha) + 32767) // 65535
-    return grey.astype(np.uint16)[:, :, None]
+        alpha = np.where((samples == form.key).all(axis=2, keepdims=True), np.uint32(0), alpha)
+    if channels <= 2:
+        grey = samples[:, :, 0].astype(np.uint32) if form.is_grey else luma(samples[:, :, :3])
+        colours, below = grey[:, :, None], luma(paper)[None]
+    else:
+        colours, below = samples[:, :, : 1 if form.is_grey else 3].astype(np.uint32), paper.astype(np.uint32)
+        colours = np.broadcast_to(colours, (*samples.shape[:2], 3))
+    if channels in (1, 3):
+        return ((colours * alpha + below * (65535 - alpha) + 32767) // 65535).astype(np.uint16)
+    return np.concatenate([colours, alpha], axis=2).astype(np.uint16)
 
 
 def _pixels(data: bytes, layout: str | None) -> NDArray[np.generic]:

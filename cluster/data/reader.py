@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.data.decoding import Pixels, TooLargeError, decode_image, fit_image
+from cluster.data.decoding import Pixels, TooLargeError
 from cluster.data.exclusion_list import ExclusionList
 from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError, QuarantinedImage, check_some_are_left, images_of
 from cluster.data.sampler import BlockShuffle
@@ -25,8 +25,10 @@ from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import DamagedError, damaged
 from cluster.data.shard_store import ShardStore, UnusableError
 from cluster.data.shards import ShardSet
-from cluster.data.targets import SampleFiles, TargetReader, label_of
+from cluster.data.stored_images import read_image
+from cluster.data.targets import SampleFiles, TargetReader, label_of, sample_fields
 from cluster.storage.timeouts import USUAL_PATIENCE, ReadTimeouts
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
@@ -37,7 +39,7 @@ class Batch:
     """The images of a step.
 
     Attributes:
-        pixels: uint8 or uint16 (B, N, N, C), as decoders give them.
+        pixels: uint8, uint16 or float32 (B, N, N, C), as decoders give them; of clips C are those of all frames.
         targets: float32 (B, K), packed; where targets are labels alone int64 (B,), NO_LABEL for an image without one.
 
     """
@@ -86,7 +88,8 @@ class BatchReader:
         self._index, self._policy, self._seed = index, policy, seed
         self._omissions, self._most_damaged = ExclusionList(self._order), most_damaged
         self._targets, self._first_numbers = targets, np.cumsum([0, *counts])
-        members = targets.members if targets is not None else ()
+        self._reads_fields = policy.frames > 1 or policy.bit_depth == FLOAT_BITS
+        members = {*(targets.members if targets is not None else ()), *(("json",) if self._reads_fields else ())}
         self._store = ShardStore(index, patience, cache, tolerant=most_damaged is not None, members=members)
         self._reported: set[int] = set()
         """Shards whose damage beside their images is known."""
@@ -113,7 +116,7 @@ class BatchReader:
         """
         if count < 1:
             raise InputError(f"a batch of {count} images cannot be made: at least 1 is needed")
-        pixels = np.empty((count, *self._policy.shape, self._policy.channels), self._policy.dtype)
+        pixels = np.empty((count, *self._policy.shape, self._policy.planes), self._policy.dtype)
         targets = self._blank_targets(count)
         damage: list[QuarantinedImage] = []
         first_position = position = held_until = self._omissions.position_of(first_image)
@@ -189,31 +192,19 @@ class BatchReader:
         if sample.crc32 is not None and zlib.crc32(data) != sample.crc32:
             raise damaged(shard, f"{sample.image_name} at offset {sample.offset} is not what was indexed")
         name = f"{sample.image_name} in {shard.url}"
+        files = SampleFiles(
+            shard, sample, partial(self._store.read, number), int(self._first_numbers[number]) + sample_number
+        )
+        fields = sample_fields(files) if self._reads_fields else {}
         try:
-            image = _decoded(data, name, policy, out)
+            image = read_image(data, name, policy, fields, self._seed, "crop", position, into=out)
         except TooLargeError as error:
             raise UnusableError(f"{error}, or train with a larger ingest.max_pixels") from error
         except InputError as error:
             raise UnusableError(str(error)) from error
         if not np.may_share_memory(image, out):
-            out[:] = fit_image(image, policy, self._seed, "crop", position).transpose(1, 2, 0)
-        if self._targets is None:
-            return label_of(sample)
-        first = int(self._first_numbers[number])
-        files = SampleFiles(shard, sample, partial(self._store.read, number), first + sample_number)
-        return self._targets.row(files, position)
-
-
-def _decoded(data: bytes, name: str, policy: ImagePolicy, out: Pixels) -> Pixels:
-    return decode_image(
-        data,
-        name,
-        channels=policy.channels,
-        background=policy.background,
-        max_pixels=policy.max_pixels,
-        bit_depth=policy.bit_depth,
-        into=out,
-    )
+            out[:] = image.transpose(1, 2, 0)
+        return label_of(sample) if self._targets is None else self._targets.row(files, position)
 
 
 def reader_without(reader_factory: Callable[[], BatchReader], left_out: Sequence[QuarantinedImage]) -> BatchReader:

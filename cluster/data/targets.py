@@ -290,12 +290,18 @@ def _text_in(data: bytes, name: str) -> str:
         ) from error
 
 
+def sample_fields(files: SampleFiles) -> dict[str, Any]:
+    """Return the fields of the .json beside an image, none where there is no such; UnusableError for no fields."""
+    return _json_of(files) if files.sample.member(_FIELDS) is not None else {}
+
+
 def _json_of(files: SampleFiles) -> dict[str, Any]:
     """Return the fields of the .json member; UnusableError where there are none."""
-    return _fields_in(files.bytes_of(_FIELDS), files.name_of(_FIELDS))
+    return fields_in(files.bytes_of(_FIELDS), files.name_of(_FIELDS))
 
 
-def _fields_in(data: bytes, name: str) -> dict[str, Any]:
+def fields_in(data: bytes, name: str) -> dict[str, Any]:
+    """Return the fields of the bytes of a .json member; UnusableError where they are none."""
     text = _text_in(data, name)
     try:
         content = json.loads(text)
@@ -387,7 +393,7 @@ def checked_members(members: Mapping[str, bytes], name: str, length: int | None)
         elif extension == _TEXTS:
             _text_in(data, file)
         else:
-            _fields_in(data, file)
+            fields_in(data, file)
     return length
 
 

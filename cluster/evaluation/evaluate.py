@@ -27,6 +27,7 @@ from cluster.run.data_source import sound_batch
 from cluster.run.settings import RunSettings
 from cluster.run.trained_model import synthesiser_of
 from cluster.storage.folder import split_object
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError, first_line
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST, accuracy_sentence
@@ -292,4 +293,5 @@ def check_real(data: str, settings: RunSettings, count: int) -> None:
 
 def evaluation_policy(settings: RunSettings) -> ImagePolicy:
     """Return how real images are fitted that those of ``settings`` are measured against: cut in the middle."""
-    return replace(settings.ingest.image_policy(settings.size, settings.channels), crop="center")
+    policy = settings.ingest.model_policy(settings)
+    return replace(policy, crop="center", bit_depth=FLOAT_BITS if policy.bit_depth == FLOAT_BITS else 8)

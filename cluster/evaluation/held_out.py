@@ -45,7 +45,7 @@ def images_with_targets(
 
     """
     check_members(index, settings.target_layout, settings.conditioning)
-    policy = settings.ingest.image_policy(settings.size, settings.channels, settings.bit_depth)
+    policy = settings.ingest.model_policy(settings)
     order, seed = (settings.ingest, settings.seed) if trained else (DataSettings(), 0)
     with BatchReader(
         index,

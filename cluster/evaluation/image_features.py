@@ -19,6 +19,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from cluster.data.decoding import Pixels
 from cluster.data.quarantine import WHOLE_SHARD, DamageFoundError
 from cluster.data.reader import BatchReader
 from cluster.data.sampler import permutation
@@ -111,7 +112,7 @@ def image_features(
 
 def feature_policy(settings: RunSettings) -> ImagePolicy:
     """Return how images are fitted of which features are computed: as for training, and cut in the middle."""
-    policy = settings.ingest.image_policy(settings.size, settings.channels, settings.bit_depth)
+    policy = settings.ingest.model_policy(settings)
     return replace(policy, crop="center")
 
 
@@ -143,7 +144,7 @@ def pooled_shard(job: FeatureJob) -> Numbers:
     return numbers
 
 
-def _sound_images(reader: BatchReader, first: int, count: int) -> tuple[NDArray[np.uint8 | np.uint16], list[int]]:
+def _sound_images(reader: BatchReader, first: int, count: int) -> tuple[Pixels, list[int]]:
     """Return those images (B, C, N, N) of a range that can be read, and their places in it."""
     try:
         return np.ascontiguousarray(_read(reader, first, count)), list(range(count))
@@ -159,7 +160,7 @@ def _sound_images(reader: BatchReader, first: int, count: int) -> tuple[NDArray[
     return np.ascontiguousarray(np.concatenate(images)), sound
 
 
-def _read(reader: BatchReader, first: int, count: int) -> NDArray[np.uint8 | np.uint16]:
+def _read(reader: BatchReader, first: int, count: int) -> Pixels:
     """Return images (B, C, N, N), whatever is wrong beside them in their shard."""
     try:
         return reader.batch(first, count).images

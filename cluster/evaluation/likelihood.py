@@ -25,7 +25,7 @@ from freqgan.generation.likelihood import (
 )
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.model.feature_map import FeatureMap
-from freqgan.pixels import HALF_RANGE
+from freqgan.pixels import DTYPES, HALF_RANGE
 from freqgan.sizes import area
 
 TOTAL = "total"
@@ -59,7 +59,8 @@ class ExpertLikelihood:
         name: of the band, or of several that are generated together.
         dimensions: coefficients of an image that it generates.
         nats: log density of a held-out image's coefficients, for pixels in [-1, 1].
-        bits: -log density of held-out images in levels of brightness, by coefficient.
+        bits: -log density of held-out images by coefficient, in levels of brightness; of floating-point numbers in the
+            range [-1, 1].
         training_bits: the same of training images; None where those cannot be read.
 
     """
@@ -114,7 +115,7 @@ def measure_likelihoods(
 
 
 def _expert(name: str, size: int, nats: Tensor, training: Tensor | None, settings: RunSettings) -> ExpertLikelihood:
-    levels = HALF_RANGE[torch.uint8 if settings.bit_depth == 8 else torch.uint16]
+    levels = HALF_RANGE.get(DTYPES[settings.bit_depth], 1.0)
     bits = Mean.of(bits_per_dimension(nats, size, levels))
     other = None if training is None else Mean.of(bits_per_dimension(training, size, levels))
     return ExpertLikelihood(name, size, Mean.of(nats), bits, other)
@@ -125,7 +126,7 @@ def _images(
 ) -> tuple[Tensor, Tensor | None]:
     """Return pixels (B, C, N, N) and targets of images of ``data``; ``trained``: those that training began with."""
     index = build_index(data)
-    dimensions = settings.channels * area(settings.size)
+    dimensions = settings.image_channels * area(settings.size)
     count = min(max(FEWEST, min(MOST, PIXELS // dimensions)), index.sample_count)
     if count < FEWEST:
         raise InputError(f"{data} has {count} images, and likelihoods need {FEWEST}: give more shards")

@@ -120,7 +120,7 @@ def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:
     def pieces(source: Source, tally: Tally) -> Iterator[Piece]:
         data = source.folder.read(source.name)
         fps = options.fps or usual_rate([frame.end - frame.start for frame in read_animation(data, source.title)])
-        yield from scene_clips(read_animation(data, source.title), options, tally, fps)
+        yield from scene_clips(read_animation(data, source.title), options, tally, source.title, fps)
 
     return Conversion(pieces)
 
@@ -163,7 +163,7 @@ def encode_animation(frames: NDArray[np.uint8], fps: float, kind: AnimationKind)
 
 
 def _with_one_palette(images: list[Image.Image]) -> list[Image.Image]:
-    """Return images in the 256 colours that are best for all of them together, without dithering, which would flicker."""
+    """Return images in the 256 colours that are best for all of them; not dithered, for that would flicker."""
     if images[0].mode == "L":
         return images
     tall = Image.fromarray(np.concatenate([np.asarray(image) for image in images]))

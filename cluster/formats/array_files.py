@@ -187,7 +187,7 @@ def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:
         if options.frames is None:
             yield Piece(still_of(values[0] if _is_one_page(source, values) else values, source.title))
         else:
-            yield from array_clips(frames_of(values, source.title), options, tally)
+            yield from array_clips(frames_of(values, source.title), options, tally, source.title)
 
     return Conversion(pieces)
 

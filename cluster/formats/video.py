@@ -47,7 +47,8 @@ def read_video(file: IO[bytes], name: str) -> Iterator[TimedFrame]:
     """Yield the frames (H, W, 3) of the first video stream, uint8, upright; pixels are taken for squares.
 
     Raises:
-        InputError: PyAV is not installed, it is no video, the decoder sees damage, it is cut off, or has too many pixels.
+        InputError: PyAV is not installed; it is no video, is cut off, has damage that the decoder sees, or too many
+            pixels.
 
     """
     av = _library(name)
@@ -141,7 +142,7 @@ def _convert(sources: Sequence[Source], options: PieceOptions) -> Conversion:
         with source.folder.open(source.name) as file:
             fps = options.fps or _rate(file, source.title)
             file.seek(0)
-            yield from scene_clips(read_video(file, source.title), options, tally, fps)
+            yield from scene_clips(read_video(file, source.title), options, tally, source.title, fps)
 
     return Conversion(pieces)
 

@@ -58,8 +58,8 @@ class Decomposition(NamedTuple):
 def decompose(pixels: Tensor, transform: BandTransform) -> Decomposition:
     """Return the bands of stored pixels (1, C, H, W): the high ones, and LL of the coarsest level."""
     bands = transform.analyse(from_pixels(pixels).double())
-    names = [b for b in transform.bands() if b.orientation != "LL" or b.level == transform.levels]
-    return Decomposition(transform, (pixels.shape[-2], pixels.shape[-1]), {band: bands[band] for band in names})
+    own = {band: bands[band] for band in transform.independent_bands()}
+    return Decomposition(transform, (pixels.shape[-2], pixels.shape[-1]), own)
 
 
 def _visible(band: Band, x: Tensor) -> Pixels:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels, decode_image, fit_image
 from cluster.data.image_files import is_smaller
-from cluster.data.settings import MAX_PIXELS, ImagePolicy
+from cluster.data.settings import MAX_PIXELS, DataSettings
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band
 from freqgan.generation.synthesiser import Draws, Synthesiser
@@ -55,7 +55,7 @@ def read_low_image(
             f"{name} has {width_by_height(pixels.shape[:2])} pixels; give {width_by_height(small)} to be enlarged from "
             f"level {level}, or at least {width_by_height(full)} to be reduced and compared"
         )
-    policy = ImagePolicy(size=full, channels=settings.channels, bit_depth=settings.bit_depth)
+    policy = DataSettings().model_policy(settings)
     truth = image_tensor(fit_image(pixels, policy))
     return LowImage(low_band(synthesiser, truth, level), truth)
 

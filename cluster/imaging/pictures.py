@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cluster.data.decoding import Pixels
+from cluster.data.pillow_images import WITH_ALPHA, Pixels
 from freqgan.bands import Band
 from freqgan.transforms import BandTransform
 
@@ -18,11 +18,16 @@ DETAIL_RANGE = 3.0
 """High bands are shown from -3 (black) over 0 (grey) to 3 (white) of their standard deviations."""
 
 
-def to_image(pixels: Pixels, scale: int = 1) -> Image.Image:
-    """Return (C, h, w), grey or colour, as an RGB or 16-bit picture, with every pixel repeated ``scale`` times."""
+def to_image(pixels: Pixels, scale: int = 1, *, exact: bool = False) -> Image.Image:
+    """Return (C, h, w), grey or colour, as an RGB or 16-bit picture, with every pixel repeated ``scale`` times.
+
+    With ``exact``, 2 and 4 channels are grey or colour with transparency.
+    """
     if pixels.dtype == np.uint16:
         return Image.fromarray(np.ascontiguousarray(pixels[0].repeat(scale, 0).repeat(scale, 1)))
     rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    if exact and rows.shape[2] in WITH_ALPHA:
+        return Image.fromarray(rows)
     image = Image.fromarray(rows[:, :, 0]).convert("RGB") if rows.shape[2] == 1 else Image.fromarray(rows)
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
@@ -41,7 +46,7 @@ def band_picture(
 
     ``pictures`` are (C, h, w) each; bands that are not among them are white.
     """
-    bands = [b for b in transform.bands() if b.orientation != "LL" or b.level == transform.levels]
+    bands = transform.independent_bands()
     sizes = {band: transform.band_size(size, band) for band in bands}
     (height, width), places = arranged(sizes, transform.padded_size(size))
     picture = Image.new("RGB", (width * scale, height * scale), WHITE)

@@ -207,7 +207,7 @@ def sharing_of(
 
 def image_bytes(settings: RunSettings) -> int:
     """Return the bytes of an image as it comes from storage, decoded: an upper bound of those of a file."""
-    return settings.channels * area(settings.size) * settings.bit_depth // 8
+    return settings.image_channels * area(settings.size) * settings.bit_depth // 8
 
 
 def free_plan(rates: ComponentRates, offers: Sequence[Offer], deadline_s: float = math.inf) -> FreePlan:

@@ -11,16 +11,17 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
-from cluster.data.decoding import Pixels
 from cluster.run.settings import RunSettings
 from cluster.stages.devices import choose_device
 from cluster.stages.host import build_chain, build_host, tensor_of
 from cluster.stages.malloc import keep_freed_pages
 from cluster.stages.replicas import StageReplica
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.costing.operator_count import unit_statistics
 from freqgan.model.stage_names import IMAGE_STAGE, stage_names
 from freqgan.model.step_graph import StageCall, run_step, step_graph
 from freqgan.networks.target_embedding import blank_targets
+from freqgan.pixels import from_pixels
 
 PROFILED_INTERVAL = 3
 """Steps from one penalty to the next while they are timed; those of a run are often further apart."""
@@ -57,11 +58,13 @@ def profile_steps(settings: RunSettings, batch: int, *, together: bool = False) 
     for host in hosts.values():
         host.done = start
     rng = np.random.default_rng(0)
-    shape = (batch, *small.size, small.channels)
-    pixels: Pixels = rng.integers(0, 2**small.bit_depth, shape).astype(np.uint8 if small.bit_depth == 8 else np.uint16)
+    shape = (batch, *small.size, small.image_channels)
+    levels = rng.integers(0, 2 ** min(small.bit_depth, 16), shape)
+    pixels = levels.astype(np.uint8 if small.bit_depth == 8 else np.uint16)
 
     def new_images(step: int) -> Tensor:
-        return tensor_of(pixels.transpose(0, 3, 1, 2))
+        images = tensor_of(pixels.transpose(0, 3, 1, 2))
+        return from_pixels(images) if small.bit_depth == FLOAT_BITS else images
 
     images_of: Callable[[int], Tensor] = lru_cache(1)(new_images) if together else new_images
     labels = tensor_of(rng.integers(0, max(1, small.classes), batch))

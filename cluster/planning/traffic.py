@@ -61,7 +61,7 @@ def traffic(settings: RunSettings, plan: Plan, parameters: Mapping[str, int]) ->
             received[target] += size_bytes
 
     home = _node(plan, list(plan.by_stage.values())[-1][0])
-    pixels = settings.channels * area(settings.size) * settings.bit_depth // 8
+    pixels = settings.image_channels * area(settings.size) * settings.bit_depth // 8
     for node in sorted({_node(plan, replica) for replica in plan.replicas}):
         move("images", home, node, plan.batch * pixels)
     for source, target, size_bytes in _sub_images(settings, plan):
@@ -116,8 +116,10 @@ def exchanged_bytes(settings: RunSettings) -> float:
 def output_bytes(settings: RunSettings, stage: str) -> float:
     """Return the bytes of the output of the expert ``stage`` for one image."""
     gan = settings.band_plan().gan(stage)
-    height, width = settings.band_transform().band_size(settings.size, gan.bands[0])
-    return float(EXCHANGE_BYTES[settings.exchange] * settings.channels * len(gan.bands) * height * width)
+    layout = settings.band_layout()
+    height, width = layout.band_size(settings.size, gan.bands[0])
+    channels = settings.channels * sum(layout.coefficients(band.time) for band in gan.bands)
+    return float(EXCHANGE_BYTES[settings.exchange] * channels * height * width)
 
 
 def _ring(nodes: list[str], size_bytes: float, move: Callable[[str, str, str, float], None]) -> None:

@@ -18,7 +18,7 @@ def step_bytes(settings: RunSettings) -> float:
     """Return the bytes that a step leaves in the object store: images, targets, sub-images of all passes, feedback."""
     layout = settings.target_layout
     target = NUMBER_BYTES * layout.width if layout.packed else LABEL_BYTES
-    image = settings.channels * area(settings.size) * settings.bit_depth // 8 + target
+    image = settings.image_channels * area(settings.size) * settings.bit_depth // 8 + target
     return settings.batch * (image + exchanged_bytes(settings))
 
 

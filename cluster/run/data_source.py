@@ -55,7 +55,7 @@ class DataSource:
         Outside of ``training`` all targets are shown, as they are.
         """
         settings = self.settings
-        policy = settings.ingest.image_policy(settings.size, settings.channels, settings.bit_depth)
+        policy = settings.ingest.model_policy(settings)
         patience = ReadTimeouts(budget_s=settings.storage_timeout_s)
         cache = shard_cache(settings)
         reader_factory = partial(

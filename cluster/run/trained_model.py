@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cluster.data.decoding import fit_image
-from cluster.data.settings import ImagePolicy
+from cluster.data.settings import DataSettings
 from cluster.run.base_record import BaseRecord, changed_text
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint, open_checkpoint
@@ -172,7 +172,7 @@ class BaseFeatures:
     def fitted(self, images: Tensor) -> Tensor:
         """Return images (B, C, n, n) in [-1, 1] as stored ones (B, C, N, N), resized as images of shards are."""
         settings = self.checkpoint.settings
-        policy = ImagePolicy(settings.size, settings.channels, bit_depth=settings.bit_depth)
+        policy = DataSettings().model_policy(settings)
         rows = to_pixels(images, settings.bit_depth).numpy()
         return torch.from_numpy(np.stack([fit_image(row.transpose(1, 2, 0), policy) for row in rows]))
 

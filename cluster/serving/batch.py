@@ -24,7 +24,7 @@ from cluster.serving.hosted_model import HostedModel
 from cluster.serving.packaging import Format, pack_images, pack_layers, png_files
 from freqgan.errors import FreqganError, InputError
 from freqgan.generation.editing import layers, redraw, weigh
-from freqgan.generation.mixing import check_level, interpolated, mixed_coefficients, mixed_noises
+from freqgan.generation.mixing import check_place, interpolated, mixed_coefficients, mixed_noises
 from freqgan.generation.options import GenerationOptions
 from freqgan.generation.parts import check_part, part_of
 from freqgan.generation.synthesiser import BLOCK, Draws, Generated, Synthesiser
@@ -205,7 +205,7 @@ def _mixed_pieces(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
     body, model, mix = task.body, hosted.model, task.body.mix
     assert mix is not None
     try:
-        check_level(model.chain, mix.at)
+        check_place(model.chain, mix.at)
     except InputError as error:
         raise BodyError(refusal_of(error).message, "mix.at") from error
     asked = _targets(hosted, task, mix.coarse)

@@ -57,7 +57,7 @@ class DcganGenerator(Companion):
         self.embed = target_embedding(settings.target_layout, self.numbers)
         self.start = dense(self.numbers, widths[0] * area(self.sizes[0]), gain=RECTIFIER_GAIN)
         self.grow = nn.ModuleList(_doubling(a, b) for a, b in pairwise(widths))
-        self.head = convolution(widths[-1], settings.channels, 3)
+        self.head = convolution(widths[-1], settings.image_channels, 3)
 
     def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return images (B, C, N, N) of noise (B, n) and targets or None."""
@@ -80,5 +80,7 @@ def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 def residual_generator(settings: ModelSettings, *, attention: bool) -> ResidualGenerator:
     """Return the residual generator of the sizes in ``settings``."""
     sizes, noise = settings.image_stage.generator, settings.noise.dimensions
-    shape = root_shape(settings.size, settings.channels, noise, sizes, targets=settings.target_layout, name=IMAGE_STAGE)
+    shape = root_shape(
+        settings.size, settings.image_channels, noise, sizes, targets=settings.target_layout, name=IMAGE_STAGE
+    )
     return ResidualGenerator(shape, sizes, attention=attention)

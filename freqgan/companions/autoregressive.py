@@ -152,7 +152,7 @@ class PixelCnn(Companion):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         sizes = settings.image_stage.autoregressive
-        self.channels, self.size, self.bits = settings.channels, settings.size, settings.bit_depth
+        self.channels, self.size, self.bits = settings.image_channels, settings.size, settings.bit_depth
         self.numbers, self.reach = self.channels * area(self.size), sizes.layers + 2
         self.passes = min(self.reach + 1, self.size[0]) * min(2 * self.reach + 1, self.size[1])
         width, inputs = sizes.width, self.channels + 1  # a plane of ones: zeros outside of the image are no brightness

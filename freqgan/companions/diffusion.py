@@ -72,7 +72,7 @@ class Diffusion(Companion):
         super().__init__()
         stage = settings.image_stage
         self.settings, self.dimensions = stage.diffusion, settings.noise.dimensions
-        self.channels, self.size = settings.channels, settings.size
+        self.channels, self.size = settings.image_channels, settings.size
         self.numbers = self.channels * area(self.size)
         self.passes = min(stage.diffusion.evaluations, stage.diffusion.steps)
         shape = VelocityShape(self.size, self.channels, 0, 0, settings.target_layout)

@@ -25,7 +25,7 @@ class FlowMatchingNetwork(Companion):
         super().__init__()
         stage = settings.image_stage
         self.settings = stage.flow_matching
-        self.channels, self.size = settings.channels, settings.size
+        self.channels, self.size = settings.image_channels, settings.size
         self.numbers = self.channels * area(self.size)
         self.passes = stage.flow_matching.evaluations
         shape = VelocityShape(self.size, self.channels, 0, 0, settings.target_layout)

@@ -196,9 +196,9 @@ class Glow(Companion):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         sizes = settings.image_stage.glow
-        self.numbers = settings.channels * area(settings.size)
+        self.numbers = settings.image_channels * area(settings.size)
         self.half_range = (2**settings.bit_depth - 1) / 2
-        widths = [4 * settings.channels * 2**level for level in range(sizes.levels)]
+        widths = [4 * settings.image_channels * 2**level for level in range(sizes.levels)]
         self.levels = nn.ModuleList(FlowLevel(width, sizes.steps, sizes.width) for width in widths)
         self.splits = nn.ModuleList(Split(width) for width in widths[:-1])
         channels, (height, width) = widths[-1], settings.size

@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         (height, width), patch = settings.size, grid_patch(settings.size, sizes.patch)
         grids = halving_sizes((height // patch, width // patch))[::-1]
         widths = [sizes.width] + [sizes.coarse_width] * (len(grids) - 1)
-        self.pixels = PatchStem(settings.channels, patch)
+        self.pixels = PatchStem(settings.image_channels, patch)
         self.stem = convolution(self.pixels.channels, widths[0], 3)
         self.blocks = nn.ModuleList(ResidualBlock(width, sizes, gain=RESIDUAL_GAIN) for width in widths)
         self.shrink = nn.ModuleList(convolution(a, b, 1) for a, b in pairwise(widths))
@@ -93,12 +93,12 @@ class VariationalAutoencoder(Companion):
         stage = settings.image_stage
         self.settings = stage.vae
         self.numbers = stage.vae.latent
-        size, channels, targets = settings.size, settings.channels, settings.target_layout
+        size, channels, targets = settings.size, settings.image_channels, settings.target_layout
         shape = root_shape(size, channels, self.numbers, stage.generator, targets=targets, name=IMAGE_STAGE)
         self.encoder = Encoder(settings)
         self.decoder = RootGenerator(shape, stage.generator)
         self.log_deviation = nn.Parameter(torch.tensor(FIRST_DEVIATION).log())
-        self.least_log_deviation = -math.log(2**settings.bit_depth - 1)
+        self.least_log_deviation = -math.log(2 ** min(settings.bit_depth, 16) - 1)
 
     def sample(self, noise: Tensor, targets: Tensor | None) -> Tensor:
         """Return the decoder's means (B, C, N, N) of latent vectors (B, latent) and targets or None."""

@@ -224,7 +224,7 @@ def _pool_work(stage: Stage, share: float) -> float:
         return 0.0
     settings, network = stage.chain.settings, trainer.pool.network
     targets = blank_targets(settings.target_layout, 1) if settings.target_layout else None
-    images = torch.zeros(1, settings.channels, *settings.size)
+    images = torch.zeros(1, settings.image_channels, *settings.size)
     with torch.no_grad(), OperatorCount() as count:
         network.loss(images, targets, generator_for("pool"), 0.5)
     trainer.pool.fill(images)
@@ -243,7 +243,7 @@ def _sizes(stage: Stage) -> tuple[int, int]:
 def _step_counts(step: int, settings: ModelSettings, stages: Mapping[str, Stage]) -> list[tuple[str, OperatorCount]]:
     """Return the stage and the count of every call of a step."""
     batch = settings.batch
-    images = to_pixels(torch.zeros(batch, settings.channels, *settings.size), settings.bit_depth)
+    images = to_pixels(torch.zeros(batch, settings.image_channels, *settings.size), settings.bit_depth)
     targets = blank_targets(settings.target_layout, batch)
     needs, counts = stage_needs(settings), []
 
@@ -273,12 +273,13 @@ def _unit_feedback(expert: BandExpert, step: int, targets: Tensor, inputs: dict[
     """Return feedback of ones on the inputs of this very step."""
     chain = expert.chain
     gan = chain.plan.gan(expert.name)
-    ones = torch.ones(len(targets), chain.settings.channels * len(gan.bands), *chain.gan_size(gan))
+    ones = torch.ones(len(targets), chain.gan_channels(gan), *chain.gan_size(gan))
     return Feedback(step, targets, inputs, ones, ones)
 
 
 def unit_statistics(settings: ModelSettings) -> dict[str, Tensor]:
     """Return mean 0 and deviation 1, (C,) each, for every band: what is counted does not depend on values."""
-    names = [str(band) for band in settings.band_transform().bands()]
-    zeros, ones = torch.zeros(settings.channels), torch.ones(settings.channels)
-    return {f"{name}.mean": zeros for name in names} | {f"{name}.std": ones for name in names}
+    layout = settings.band_layout()
+    channels = {str(band): settings.channels * layout.coefficients(band.time) for band in layout.bands()}
+    zeros = {f"{name}.mean": torch.zeros(count) for name, count in channels.items()}
+    return zeros | {f"{name}.std": torch.ones(count) for name, count in channels.items()}

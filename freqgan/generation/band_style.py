@@ -173,7 +173,7 @@ class _Bands:
 def coefficients(transform: BandTransform, image: Tensor) -> SubImages:
     """Return the bands that hold ``image`` (1, C, H, W) without repetition: high ones, and the coarsest low one."""
     bands = transform.analyse(image)
-    return {band: x for band, x in bands.items() if band.orientation != "LL" or band.level == transform.levels}
+    return {band: bands[band] for band in transform.independent_bands()}
 
 
 def edge_correlation(first: Tensor, second: Tensor) -> float:

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from freqgan.bands import Band, SubImages, parse_band
+from freqgan.bands import TIME_LOW, Band, SubImages, parse_band
 from freqgan.errors import InputError, nearest
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.sizes import width_by_height
+from freqgan.transforms import BandTransform, ClipTransform
 from freqgan.transforms.protocol import LOW_RANGE
 
 
@@ -54,17 +55,73 @@ def known_bands(synthesiser: Synthesiser, low: Tensor, level: int) -> SubImages:
 
     They are the transform of ``low`` (B, C, h, h) itself; see :func:`super_resolve`.
     """
-    chain = synthesiser.chain
-    raw: SubImages = {Band(level, "LL"): low * LOW_RANGE**level}
-    for coarser in range(level + 1, synthesiser.settings.levels + 1):
-        parts = chain.transform.analyse_level(raw[Band(coarser - 1, "LL")], coarser)
-        raw |= {Band(coarser, o): x for o, x in zip(chain.transform.orientations(coarser), parts, strict=True)}
+    chain, raw = synthesiser.chain, dict[Band, Tensor]()
+    for time, part in chain.transform.split_time(low * LOW_RANGE**level).items():
+        raw[Band(level, "LL", time)] = part
+        for coarser in range(level + 1, synthesiser.settings.levels + 1):
+            parts = chain.transform.analyse_level(raw[Band(coarser - 1, "LL", time)], coarser)
+            orientations = chain.transform.orientations(coarser)
+            raw |= {Band(coarser, o, time): x for o, x in zip(orientations, parts, strict=True)}
     return {band: chain.statistics.normalise(band, x) for band, x in raw.items()}
+
+
+@torch.no_grad()
+def slow_down(synthesiser: Synthesiser, slow: Tensor, draws: Draws) -> Tensor:
+    """Return clips (B, T C, N, N) whose averages of neighbouring frames are ``slow``, and whose changes are made up.
+
+    Args:
+        synthesiser: a model of clips that are split by Haar's wavelet in time.
+        slow: clips of T / 2^k frames, (B, T / 2^k C, N, N) in [-1, 1], k from 1 to the model's ``time_levels``: each
+            frame is the average of 2^k of the clip that is made.
+        draws: noises, targets and choices for B samples.
+
+    The averages are exact, to rounding.
+
+    Raises:
+        InputError: the model makes images, splits time by another wavelet, or ``slow`` has no such number of frames.
+
+    """
+    chain, settings = synthesiser.chain, synthesiser.settings
+    known = known_averages(synthesiser, slow)
+    fixed = {band: chain.statistics.normalise(band, x) for band, x in known.items()}
+    if not any(set(gan.bands) - fixed.keys() for gan in chain.plan.gans):
+        raise InputError(f"the model has no experts of changes: clips of {settings.frames} frames cannot be made of it")
+    return chain.image(synthesiser.run_chain(draws, fixed))
+
+
+def known_averages(synthesiser: Synthesiser, slow: Tensor) -> SubImages:
+    """Return all bands that clips have whose averages of frames are ``slow``; see :func:`slow_down`."""
+    settings, transform = synthesiser.settings, synthesiser.chain.transform
+    fits = [settings.frames >> k for k in range(1, settings.time_depth + 1)] if settings.frames > 1 else []
+    if not isinstance(transform, ClipTransform) or transform.wavelet != "haar" or not fits:
+        raise InputError(
+            "the model does not split clips in time by Haar's wavelet, whose averages those of frames are: use a model "
+            "with frames above 1 and time_wavelet=haar"
+        )
+    frames, rest = divmod(slow.shape[1], settings.channels)
+    if rest or frames not in fits:
+        raise InputError(
+            f"a clip of {slow.shape[1]} planes is none of {' or '.join(map(str, fits))} frames with "
+            f"{settings.channels} channels, from which this model makes {settings.frames}"
+        )
+    halvings = (settings.frames // frames).bit_length() - 1
+    rest_of_time = ClipTransform(transform.still, frames, settings.time_depth - halvings)
+    bands = rest_of_time.analyse(slow * math.sqrt(2) ** halvings)
+    return {_slower(band, halvings): x for band, x in bands.items()}
+
+
+def _slower(band: Band, halvings: int) -> Band:
+    """Return the band of a clip that ``band`` of its averages over 2^halvings frames is."""
+    if band.time == TIME_LOW:
+        return band
+    return band._replace(time=f"tH{int(band.time.removeprefix('tH')) + halvings}")
 
 
 def low_band(synthesiser: Synthesiser, images: Tensor, level: int) -> Tensor:
     """Return LL of ``level`` of images (B, C, N, N) in pixel range: what :func:`super_resolve` takes."""
-    return synthesiser.chain.transform.analyse(images)[Band(level, "LL")] / LOW_RANGE**level
+    transform = synthesiser.chain.transform
+    bands = transform.analyse(images)
+    return transform.merge_time({time: bands[Band(level, "LL", time)] for time in transform.times}) / LOW_RANGE**level
 
 
 @torch.no_grad()
@@ -89,11 +146,11 @@ def redraw(synthesiser: Synthesiser, draws: Draws, bands: Sequence[str], other: 
     chain = synthesiser.chain
     before = synthesiser.draw(draws)
     redrawn = _named(bands, list(before.sub_images) if chain.plan.gans else [])
-    coarsest = max((band.level for band in redrawn), default=0)
+    coarsest = {time: max(b.level for b in redrawn if b.time == time) for time in {b.time for b in redrawn}}
     fixed = {
         band: x
         for band, x in before.sub_images.items()
-        if band not in redrawn and not (band.orientation == "LL" and band.level < coarsest)
+        if band not in redrawn and not (band.orientation == "LL" and band.level < coarsest.get(band.time, 0))
     }
     takes = {gan.name: bool(set(gan.bands) & set(redrawn)) for gan in chain.plan.gans}
     by_gan = torch.tensor([*takes.values()] or [False], device=draws.noises.device)[:, None, None]
@@ -167,7 +224,7 @@ def check_encodable(synthesiser: Synthesiser) -> None:
             "one step need not lead back: encode with the run of their teacher"
         )
     made = {band for gan in chain.plan.gans for band in gan.bands}
-    needed = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == synthesiser.settings.levels]
+    needed = chain.transform.independent_bands()
     if missing := [str(band) for band in needed if band not in made]:
         raise InputError(
             f"no expert of this model generates {', '.join(missing)}, so images that have anything there cannot be "
@@ -178,7 +235,8 @@ def check_encodable(synthesiser: Synthesiser) -> None:
 def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) -> Tensor:
     """Return ``images`` (B, C, N, N) with the coefficients of each named band times its gain, all others as they are.
 
-    A gain of a low band acts on everything coarser. Bands are all of those of the model's transform.
+    A gain of a low band acts on everything coarser. Bands are all of those of the model's transform; of clips, a
+    temporal band (tH1) stands for all of its bands.
 
     Raises:
         InputError: a band that is not there; a gain that is no finite number, or makes pixels that are none.
@@ -188,15 +246,27 @@ def weigh(synthesiser: Synthesiser, images: Tensor, gains: Mapping[str, float]) 
         raise InputError(f"gains {wrong} are no finite numbers: give for example HH1=1.5")
     transform, (height, width) = synthesiser.chain.transform, synthesiser.chain.size
     bands = transform.analyse(images)
-    factors = {band: gains[str(band)] for band in _named(list(gains), list(bands))}
-    low = bands[Band(synthesiser.settings.levels, "LL")]
-    for level in range(synthesiser.settings.levels, 0, -1):
-        low = low * factors.get(Band(level, "LL"), 1.0)
+    times = {name: gain for name, gain in gains.items() if name and name in transform.times}
+    factors = {band: gains[str(band)] for band in _named([name for name in gains if name not in times], list(bands))}
+    parts = {
+        time: _weighed({b: x for b, x in bands.items() if b.time == time}, factors, transform) * times.get(time, 1.0)
+        for time in transform.times
+    }
+    weighed = transform.merge_time(parts)
+    if not torch.isfinite(weighed).all():
+        raise InputError(f"gains {dict(gains)} are so large that pixels are no numbers any more: give smaller ones")
+    return weighed[..., :height, :width]
+
+
+def _weighed(bands: SubImages, factors: Mapping[Band, float], transform: BandTransform) -> Tensor:
+    """Return the finest low band of ``bands``, those of one temporal band, times their factors."""
+    lowest = max((band for band in bands if band.orientation == "LL"), key=lambda band: band.level)
+    low = bands[lowest]
+    for level in range(lowest.level, 0, -1):
+        low = low * factors.get(lowest._replace(level=level), 1.0)
         high = [band for band in bands if band.level == level and band.orientation != "LL"]
         low = transform.synthesise_onto(low, {band: bands[band] * factors.get(band, 1.0) for band in high}, level)
-    if not torch.isfinite(low).all():
-        raise InputError(f"gains {dict(gains)} are so large that pixels are no numbers any more: give smaller ones")
-    return low[..., :height, :width]
+    return low
 
 
 def layers(synthesiser: Synthesiser, images: Tensor) -> SubImages:
@@ -205,9 +275,8 @@ def layers(synthesiser: Synthesiser, images: Tensor) -> SubImages:
     Bands are LL of the coarsest level and all high ones. The transform is linear, so that the sum of layers times
     gains is what :func:`weigh` makes with these.
     """
-    settings, transform = synthesiser.settings, synthesiser.chain.transform
-    bands = transform.analyse(images)
-    parts = [band for band in bands if band.orientation != "LL" or band.level == settings.levels]
+    transform = synthesiser.chain.transform
+    bands, parts = transform.analyse(images), transform.independent_bands()
     return {
         band: transform.synthesise(
             {other: bands[other] if other == band else torch.zeros_like(bands[other]) for other in parts},
@@ -218,7 +287,14 @@ def layers(synthesiser: Synthesiser, images: Tensor) -> SubImages:
 
 
 def _named(names: Sequence[str], known: Sequence[Band]) -> list[Band]:
+    """Return the bands called ``names``, a temporal band as all of its bands; InputError for what is not known."""
     texts = [str(band) for band in known]
+    times = {band.time for band in known if band.time}
+    names = [
+        text
+        for name in names
+        for text in ([text for text in texts if text.startswith(f"{name}.")] if name in times else [name])
+    ]
     for name in names:
         if name not in texts:
             known_names = ", ".join(texts) if texts else "none: the model has no GANs of bands"

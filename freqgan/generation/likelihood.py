@@ -27,11 +27,13 @@ PROBES = 1
 
 
 def dequantised(pixels: Tensor, seed: int) -> Tensor:
-    """Return stored pixels uint8 or uint16 (B, C, N, N) as floats, each drawn evenly from its step of brightness.
+    """Return stored pixels (B, C, N, N) as floats, whole numbers each drawn evenly from its step of brightness.
 
     A density of pixels that take whole numbers alone is infinite; with this noise, of one step of the bit depth and
     seeded by ``seed``, its mean log is a lower bound on that of the whole numbers (Theis et al. 2016).
     """
+    if pixels.dtype not in HALF_RANGE:
+        return from_pixels(pixels)
     places = torch.rand(pixels.shape, generator=generator_for(seed, "dequantise")) - 0.5
     return from_pixels(pixels) + places / HALF_RANGE[pixels.dtype]
 
@@ -129,7 +131,7 @@ def dimensions_of(synthesiser: Synthesiser) -> dict[str, int]:
     """Return how many coefficients each flow expert generates, by the names of :func:`log_likelihoods`."""
     chain = synthesiser.chain
     return {
-        name: chain.settings.channels * len(group[0].bands) * area(chain.gan_size(group[0]))
+        name: chain.gan_channels(group[0]) * area(chain.gan_size(group[0]))
         for name, group in expert_groups(synthesiser).items()
         if group[0].name in synthesiser.flows
     }
@@ -137,7 +139,7 @@ def dimensions_of(synthesiser: Synthesiser) -> dict[str, int]:
 
 def is_whole(synthesiser: Synthesiser) -> bool:
     """Return whether flow experts generate all coefficients of the image, so that their densities multiply to its."""
-    pixels = synthesiser.settings.channels * area(synthesiser.settings.size)
+    pixels = synthesiser.settings.image_channels * area(synthesiser.settings.size)
     return sum(dimensions_of(synthesiser).values()) == pixels
 
 

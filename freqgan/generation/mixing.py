@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from freqgan.bands import Band
+from freqgan.bands import TIME_LOW, Band
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Draws, Generated, Synthesiser
 from freqgan.model.chain import Chain
@@ -73,62 +73,75 @@ def interpolated(chain: Chain, first: Draws, second: Draws, shares: Sequence[flo
     )
 
 
-def is_coarse(band: Band, level: int) -> bool:
-    """Return whether ``band`` is part of the picture that LL of ``level`` shows, and no detail beyond it."""
-    return band.level > level or (band.level == level and band.orientation == "LL")
+Place = int | str
+"""Where two images are mixed: the level up to whose LL the picture is one's; of clips TIME, with all changes the
+other's."""
+
+TIME = "time"
 
 
-def check_level(chain: Chain, level: int) -> None:
-    """Raise InputError unless some experts make bands up to LL of ``level``, and others bands beyond it."""
-    if not 1 <= level <= chain.settings.levels or not _splits(chain, level):
-        fitting = [q for q in range(1, chain.settings.levels + 1) if _splits(chain, q)]
-        if not fitting:
-            raise InputError("--mix: the model has no experts of coarse and of fine bands, whose noises could be mixed")
-        raise InputError(
-            f"--at {level}: the picture up to LL of level {level} and the detail beyond it are to be of two images; "
-            f"give --at {' or '.join(map(str, fitting))}"
-        )
+def is_coarse(band: Band, place: Place) -> bool:
+    """Return whether ``band`` is part of the picture that LL of a level shows, and no detail beyond it.
+
+    For TIME: whether it is of the averages of frames, and of no changes.
+    """
+    if isinstance(place, str):
+        return band.time == TIME_LOW
+    return band.level > place or (band.level == place and band.orientation == "LL")
 
 
-def _splits(chain: Chain, level: int) -> bool:
-    """Return whether there are bands up to LL of ``level`` and bands beyond it."""
-    return {is_coarse(band, level) for gan in chain.plan.gans for band in gan.bands} == {True, False}
+def check_place(chain: Chain, place: Place) -> None:
+    """Raise InputError unless some experts make bands on one side of ``place``, and others bands beyond it."""
+    levels: list[Place] = [*range(1, chain.settings.levels + 1)]
+    if (place in levels or place == TIME) and _splits(chain, place):
+        return
+    fitting = [there for there in (*levels, TIME) if _splits(chain, there)]
+    if not fitting:
+        raise InputError("--mix: the model has no experts of coarse and of fine bands, whose noises could be mixed")
+    raise InputError(
+        f"--at {place}: the picture up to LL of that level and the detail beyond it are to be of two images; "
+        f"give --at {' or '.join(map(str, fitting))}"
+    )
 
 
-def mixed_noises(chain: Chain, coarse: Draws, fine: Draws, level: int) -> Draws:
-    """Return the noises of ``coarse`` for all up to LL of ``level`` and those of ``fine`` for the detail beyond it.
+def _splits(chain: Chain, place: Place) -> bool:
+    """Return whether there are bands on both sides of ``place``."""
+    return {is_coarse(band, place) for gan in chain.plan.gans for band in gan.bands} == {True, False}
+
+
+def mixed_noises(chain: Chain, coarse: Draws, fine: Draws, place: Place) -> Draws:
+    """Return the noises of ``coarse`` for all up to LL of a level and those of ``fine`` for the detail beyond it.
+
+    For TIME, of clips, those of ``coarse`` for what is in them and those of ``fine`` for how it moves.
 
     The chain sees one picture and makes detail that fits it. The companion, and what else belongs to no band, is that
-    of ``coarse``. InputError where the model has no such level.
+    of ``coarse``. InputError where the model has no such place.
     """
-    check_level(chain, level)
-    takes_fine = [not any(is_coarse(band, level) for band in gan.bands) for gan in chain.plan.gans]
+    check_place(chain, place)
+    takes_fine = [not any(is_coarse(band, place) for band in gan.bands) for gan in chain.plan.gans]
     rows = torch.tensor(takes_fine, device=coarse.noises.device)[:, None, None]
     names = {gan.name for gan, taken in zip(chain.plan.gans, takes_fine, strict=True) if taken}
     return coarse._replace(
         noises=torch.where(rows, fine.noises, coarse.noises),
-        choices={b: (coarse if is_coarse(b, level) else fine).choices[b] for b in coarse.choices},
+        choices={b: (coarse if is_coarse(b, place) else fine).choices[b] for b in coarse.choices},
         rests={name: (fine if name in names else coarse).rests[name] for name in coarse.rests},
     )
 
 
 @torch.no_grad()
-def mixed_coefficients(synthesiser: Synthesiser, coarse: Draws, fine: Draws, level: int) -> Tensor:
-    """Return images (B, C, N, N) of the bands of ``coarse`` up to LL of ``level`` and the detail bands of ``fine``.
+def mixed_coefficients(synthesiser: Synthesiser, coarse: Draws, fine: Draws, place: Place) -> Tensor:
+    """Return images (B, C, N, N) of the bands of ``coarse`` up to ``place`` and of those of ``fine`` beyond it.
 
     Both are made for themselves, so their bands do not know of each other. InputError as of :func:`mixed_noises`.
     """
-    check_level(synthesiser.chain, level)
+    check_place(synthesiser.chain, place)
     first, second = synthesiser.draw(coarse), synthesiser.draw(fine)
-    return synthesiser.blended(_mixed_bands(first, second, level), first.conventional).images
+    return synthesiser.blended(_mixed_bands(first, second, place), first.conventional).images
 
 
-def _mixed_bands(coarse: Generated, fine: Generated, level: int) -> dict[Band, Tensor]:
-    """Return the bands of both; low bands of levels below ``level`` are left out, for they show other detail."""
-    return {
-        band: x
-        for band, x in (
-            coarse.sub_images | {b: x for b, x in fine.sub_images.items() if not is_coarse(b, level)}
-        ).items()
-        if not (band.orientation == "LL" and band.level < level)
-    }
+def _mixed_bands(coarse: Generated, fine: Generated, place: Place) -> dict[Band, Tensor]:
+    """Return the bands of both; low bands of levels below ``place`` are left out, for they show other detail."""
+    mixed = coarse.sub_images | {b: x for b, x in fine.sub_images.items() if not is_coarse(b, place)}
+    if isinstance(place, str):
+        return mixed
+    return {band: x for band, x in mixed.items() if not (band.orientation == "LL" and band.level < place)}

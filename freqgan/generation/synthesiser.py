@@ -242,7 +242,9 @@ class Synthesiser(nn.Module):
         known = dict(fixed or {})
         outputs: dict[str, Tensor] = {}
         zeros = {
-            band: torch.zeros(batch, self.settings.channels, *self.chain.band_size(band), device=self.chain.device)
+            band: torch.zeros(
+                batch, self.chain.band_channels(band), *self.chain.band_size(band), device=self.chain.device
+            )
             for gan in self.chain.plan.gans
             for band in gan.ring_condition
         }

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 
 from freqgan.errors import InputError, nearest
 from freqgan.layouts.band_layout import BandLayout, PacketLayout, RingLayout
+from freqgan.layouts.clip_layout import ClipLayout, largest_time_levels
 from freqgan.layouts.members import check_cosine, taper_named, wavelet_named
 
-__all__ = ["BandLayout", "PacketLayout", "RingLayout", "parse_layout"]
+__all__ = ["BandLayout", "ClipLayout", "PacketLayout", "RingLayout", "largest_time_levels", "parse_layout"]
 
 
 def _wavelets(member: str, levels: int) -> BandLayout:

@@ -29,6 +29,24 @@ class BandLayout:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec!r}, levels={self.levels})"
 
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The temporal bands that bands are part of: one without a name, of images; see :class:`ClipLayout`."""
+        return ("",)
+
+    def coefficients(self, time: str) -> int:
+        """Return how many coefficients a pixel has in the temporal band ``time``: one, of images."""
+        return 1
+
+    @property
+    def lowest(self) -> Band:
+        """The coarsest low band, which everything starts from; of clips that of tL."""
+        return Band(self.levels, "LL", self.times[0])
+
+    def independent_bands(self) -> list[Band]:
+        """Return the bands that hold an image without repetition: the coarsest low band and all high ones."""
+        return [band for band in self.bands() if band.orientation != "LL" or band.level == self.levels]
+
     def orientations(self, level: int) -> tuple[Orientation, ...]:
         """Return the orientations of the bands of ``level``, LL first."""
         return ORIENTATIONS
@@ -71,7 +89,7 @@ class BandLayout:
 
         Errors as for :meth:`padded_size`, and for bands that the transform does not have.
         """
-        band = Band(band, "LL") if isinstance(band, int) else band
+        band = Band(band, "LL", self.times[0]) if isinstance(band, int) else band
         if not min(1, self.levels) <= band.level <= self.levels:
             raise InputError(f"transform {self.spec}: level {band.level} is not among its levels 1 to {self.levels}")
         known = self.orientations(band.level)

@@ -161,7 +161,7 @@ class BandMoments:
 
 def _parse_name(name: str) -> tuple[Band, str]:
     """Return (HL1, "mean") for "HL1.mean"."""
-    band, _, part = name.partition(".")
+    band, _, part = name.rpartition(".")
     try:
         if part in ("mean", "std"):
             return parse_band(band), part

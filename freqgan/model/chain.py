@@ -99,6 +99,14 @@ class Chain:
         """Return height and width of the sub-images of ``band``, or of the low band of a level, pixels."""
         return self.transform.band_size(self.size, band)
 
+    def band_channels(self, band: Band) -> int:
+        """Return the channels of the sub-images of ``band``: of clips those of each coefficient that a pixel has."""
+        return self.settings.channels * self.transform.coefficients(band.time)
+
+    def gan_channels(self, gan: Gan) -> int:
+        """Return the channels of what ``gan`` generates, those of all of its bands."""
+        return sum(map(self.band_channels, gan.bands))
+
     def gan_size(self, gan: Gan) -> Size:
         """Return height and width of what ``gan`` generates, pixels."""
         return self.band_size(gan.bands[0])
@@ -244,16 +252,17 @@ class Chain:
 
     # -- conditions ----------------------------------------------------------------------------
 
-    def low(self, level: int, sub_images: SubImages, *, derive: bool = False) -> Tensor:
-        """Return normalised LL of ``level``, (B, C, h, h): as given, or the synthesis of level + 1.
+    def low(self, band: Band, sub_images: SubImages, *, derive: bool = False) -> Tensor:
+        """Return the normalised low band ``band``, (B, C, h, h): as given, or the synthesis of the next coarser level.
 
-        It is the synthesis with ``derive``, or where ``sub_images`` have no LL of that level.
+        It is the synthesis with ``derive``, or where ``sub_images`` do not have it.
         """
-        band = Band(level, "LL")
         if band in sub_images and not derive:
             return sub_images[band]
-        coarse = self.statistics.denormalise(Band(level + 1, "LL"), self.low(level + 1, sub_images))
-        high = [b for b in sub_images if b.level == level + 1 and b.orientation != "LL"]
+        level, time = band.level, band.time
+        coarser = Band(level + 1, "LL", time)
+        coarse = self.statistics.denormalise(coarser, self.low(coarser, sub_images))
+        high = [b for b in sub_images if (b.level, b.time) == (level + 1, time) and b.orientation != "LL"]
         raw = {b: self.statistics.denormalise(b, sub_images[b]) for b in high}
         low = self.transform.synthesise_onto(coarse, raw, level + 1)
         return self.transform.projected(band, self.statistics.normalise(band, low))
@@ -267,7 +276,7 @@ class Chain:
         base = None
         if self.plan.has_base(gan):
             seen = {band: sub_images[band] for band in gan.seen}
-            base = self.low(gan.level, seen, derive=gan.is_low)
+            base = self.low(Band(gan.level, "LL", gan.time), seen, derive=gan.is_low)
             base = self.transform.low_beside(gan.bands[0], base)
         grid = self.gan_grid(gan)
         others = [sub_images[band] for band in self._others(gan)]
@@ -277,11 +286,12 @@ class Chain:
     def condition_channels(self, gan: Gan) -> int:
         """Return the number of channels of ``Condition.planes`` for ``gan``."""
         grid = self.gan_grid(gan)
-        sizes = [self.band_size(band) for band in self._others(gan)] + [self.gan_size(gan)] * self.plan.has_base(gan)
-        return self.settings.channels * sum(_fold(size, grid) ** 2 for size in sizes)
+        planes = [(self.band_channels(band), self.band_size(band)) for band in self._others(gan)]
+        planes += [(self.band_channels(gan.bands[0]), self.gan_size(gan))] * self.plan.has_base(gan)
+        return sum(channels * _fold(size, grid) ** 2 for channels, size in planes)
 
     def _others(self, gan: Gan) -> list[Band]:
-        return [band for band in gan.seen if band != Band(gan.level, "LL")]
+        return [band for band in gan.seen if band != Band(gan.level, "LL", gan.time)]
 
     # -- images --------------------------------------------------------------------------------
 

@@ -72,8 +72,8 @@ def _build_network(chain: Chain, gan: Gan) -> VelocityNetwork:
     settings = chain.settings
     shape = VelocityShape(
         size=chain.gan_size(gan),
-        channels=settings.channels * len(gan.bands),
-        base_channels=settings.channels if chain.plan.has_base(gan) else 0,
+        channels=chain.gan_channels(gan),
+        base_channels=chain.band_channels(gan.bands[0]) if chain.plan.has_base(gan) else 0,
         condition_channels=chain.condition_channels(gan),
         targets=settings.target_layout,
     )
@@ -100,7 +100,7 @@ class FlowExpert:
     @property
     def noise_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the noise, which are those of the band: (C * bands, h, w)."""
-        return self.chain.settings.channels * len(self.gan.bands), *self.chain.gan_size(self.gan)
+        return self.chain.gan_channels(self.gan), *self.chain.gan_size(self.gan)
 
     def rest(self, seed: int, step: int, batch: int) -> Tensor:
         """Return the numbers (B, D - n) of the noise beside the vector, a function of the arguments and the name."""

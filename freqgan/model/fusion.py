@@ -48,7 +48,7 @@ class FusionImages(NamedTuple):
         images: (B, C, N, N), blended.
         conventional: (B, C, N, N), G_o's.
         frequency: (B, C, N, N), the inverse transform of ``sub_images``.
-        sub_images: (B, C, h, h) by band, normalised: the coarsest low band by G_l, all high bands by G_h.
+        sub_images: (B, C, h, h) by band, normalised: the coarsest low band by G_l, all others by G_h.
 
     """
 
@@ -70,15 +70,17 @@ class FusionGenerator(nn.Module):
         settings = chain.settings
         self.chain = chain
         self.low_dimensions = settings.fusion.low_dimensions(settings.noise.dimensions)
-        self.low_band = Band(settings.levels, "LL")
-        self.high_bands = [band for band in chain.transform.bands() if band.orientation != "LL"]
+        self.low_band = chain.transform.lowest
+        self.high_bands = [band for band in chain.transform.independent_bands() if band != self.low_band]
         self.high_size = max(chain.band_size(band) for band in self.high_bands)
-        stage, size, channels = settings.image_stage, settings.size, settings.channels
+        stage, size, channels = settings.image_stage, settings.size, settings.image_channels
         high, own = settings.noise.dimensions - self.low_dimensions, settings.noise.dimensions
         self.image = _root(chain, "image", stage.generator, size, channels, own, attention=stage.attention)
         low_size = chain.band_size(self.low_band)
-        self.low = _root(chain, "low", settings.coarse_generator, low_size, channels, self.low_dimensions)
-        planes = channels * len(self.high_bands)
+        low_channels = chain.band_channels(self.low_band)
+        self.low = _root(chain, "low", settings.coarse_generator, low_size, low_channels, self.low_dimensions)
+        self.high_channels = [chain.band_channels(band) for band in self.high_bands]
+        planes = sum(self.high_channels)
         self.high = _root(chain, "high", settings.band_generator, self.high_size, planes, high)
         self.blend = LinearBlend()
 
@@ -95,7 +97,7 @@ class FusionGenerator(nn.Module):
 
         Nothing in the sub-images lies outside of what the transform keeps in a band.
         """
-        parts = high.chunk(len(self.high_bands), dim=1)
+        parts = torch.split(high, self.high_channels, dim=1)
         made = {self.low_band: low} | {b: self._summed(b, x) for b, x in zip(self.high_bands, parts, strict=True)}
         transform = self.chain.transform
         sub_images = {band: transform.projected(band, x.clamp(-LARGEST, LARGEST)) for band, x in made.items()}

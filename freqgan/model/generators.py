@@ -23,8 +23,8 @@ def build_band_generator(chain: Chain, gan: Gan) -> nn.Module:
     shape = GeneratorShape(
         size=chain.gan_size(gan),
         patch=chain.patch(gan),
-        channels=settings.channels * len(gan.bands),
-        base_channels=settings.channels if chain.plan.has_base(gan) else 0,
+        channels=chain.gan_channels(gan),
+        base_channels=chain.band_channels(gan.bands[0]) if chain.plan.has_base(gan) else 0,
         condition_channels=chain.condition_channels(gan),
         noise=settings.noise.dimensions,
         targets=settings.target_layout,
@@ -43,9 +43,8 @@ class Blend(nn.Module):
 
     def __init__(self, chain: Chain) -> None:
         super().__init__()
-        levels = chain.settings.levels
         self.chain = chain
-        self.bands = [b for b in chain.transform.bands() if b.orientation != "LL" or b.level == levels]
+        self.bands = chain.transform.independent_bands()
         self.per_band = chain.settings.image_stage.alpha == "per_band"
         self.logits = nn.Parameter(torch.zeros(len(self.bands) if self.per_band else 1))
 
@@ -69,7 +68,7 @@ def coarse_noise(chain: Chain, noises: Tensor, choices: Mapping[Band, Tensor]) -
 
     The only noise there is where the plan has no GANs.
     """
-    band = Band(chain.settings.levels, "LL")
+    band = chain.transform.lowest
     if not chain.plan.gans:
         return noises[0]
     members = [noises[chain.plan.index(gan)] for gan in chain.plan.members(band)]

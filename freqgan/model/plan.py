@@ -6,9 +6,9 @@ level q, by default 1 and 3, so 4L in all. Several GANs on one band are members 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Literal, TypeVar
 
 from pydantic import Field
@@ -64,7 +64,8 @@ class Gan:
     """One expert: a generator with its discriminator, or, of the kinds flow and student, a velocity field.
 
     ``condition`` lists the bands it sees from this pass (earlier in the chain), ``ring_condition``
-    those it sees from the pass before (later in the chain; only with ``cycles`` > 1).
+    those it sees from the pass before (later in the chain; only with ``cycles`` > 1). ``time`` is the temporal band of
+    a clip that its bands are part of.
     """
 
     name: str
@@ -74,11 +75,12 @@ class Gan:
     condition: tuple[Band, ...] = ()
     ring_condition: tuple[Band, ...] = ()
     kind: ExpertKind = "gan"
+    time: str = ""
 
     @property
     def bands(self) -> tuple[Band, ...]:
         """The bands it generates, stacked by channel in this order."""
-        return tuple(Band(self.level, orientation) for orientation in self.orientations)
+        return tuple(Band(self.level, orientation, self.time) for orientation in self.orientations)
 
     @property
     def seen(self) -> tuple[Band, ...]:
@@ -98,7 +100,10 @@ class Gan:
 
 @dataclass(frozen=True)
 class BandPlan:
-    """The GANs in the order of the chain: level L down to 1; within a level LL, HL, LH, HH."""
+    """The GANs in the order of the chain: level L down to 1; within a level LL, HL, LH, HH.
+
+    Of clips the temporal bands follow each other, tL first, then the changes from slow to fast.
+    """
 
     levels: int
     gans: tuple[Gan, ...]
@@ -129,9 +134,10 @@ class BandPlan:
         """Return whether ``gan`` can know LL of ``level``: it sees it, or can derive it from coarser bands it sees."""
         if level > self.levels:
             return False
-        if Band(level, "LL") in gan.seen:
+        low = Band(level, "LL", gan.time)
+        if low in gan.seen:
             return True
-        return not self.members(Band(level, "LL")) and self.has_low(gan, level + 1)
+        return not self.members(low) and self.has_low(gan, level + 1)
 
     def has_base(self, gan: Gan) -> bool:
         """Return whether ``gan`` starts from a low band: U_q for a refiner, LL_q for high bands."""
@@ -151,16 +157,28 @@ def build_plan(layout: BandLayout, settings: PlanSettings, experts: Mapping[str,
     _check_levels("plan.low_gans", settings.low_gans, levels)
     _check_levels("plan.high_gans", settings.high_gans, levels)
     gans: list[Gan] = []
-    for level in range(levels, 0, -1) if levels else [0]:
-        gans += _low_gans(level, levels, settings, chosen)
+    for time, level in product(layout.times, range(levels, 0, -1) if levels else [0]):
+        gans += _low_gans(time, level, levels, settings, chosen)
         high = layout.orientations(level)[1:]
-        gans += _high_gans(level, high, settings.high_gans.get(level, len(high)), chosen)
-    if not gans or Band(levels, "LL") not in gans[0].bands:
-        raise InputError(
-            f"plan: LL{levels} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans"
-        )
+        gans += _high_gans(time, level, high, settings.high_gans.get(level, len(high)), chosen)
+    first = Band(levels, "LL", layout.times[0])
+    if not gans or first not in gans[0].bands:
+        raise InputError(f"plan: {first} has no GAN, and the chain starts there; add it to plan.bands or plan.low_gans")
+    _check_times(layout, gans)
     plan = BandPlan(levels, _with_conditions(gans, settings), settings.cycles)
     return replace(plan, gans=_with_kinds(plan, experts or {}))
+
+
+def _check_times(layout: BandLayout, gans: Sequence[Gan]) -> None:
+    """Raise InputError where a temporal band has experts, and none for its coarsest low band."""
+    made = {band for gan in gans for band in gan.bands}
+    for time in layout.times:
+        low = Band(layout.levels, "LL", time)
+        if low not in made and any(band.time == time for band in made):
+            raise InputError(
+                f"plan: {low} has no GAN, and all other bands of {time} follow from it; add it to plan.bands, or leave "
+                f"out all of {time}: its changes are then zero"
+            )
 
 
 def _chosen_bands(known: list[Band], settings: PlanSettings) -> set[Band]:
@@ -184,13 +202,13 @@ def _check_levels(setting: str, counts: Mapping[int, int], levels: int) -> None:
             raise InputError(f"{setting}: {count} GANs at level {level}; give a number from 0 to 64")
 
 
-def _low_gans(level: int, levels: int, settings: PlanSettings, bands: set[Band]) -> list[Gan]:
-    if Band(level, "LL") not in bands or (settings.strict_nesting and level < levels):
+def _low_gans(time: str, level: int, levels: int, settings: PlanSettings, bands: set[Band]) -> list[Gan]:
+    if Band(level, "LL", time) not in bands or (settings.strict_nesting and level < levels):
         return []
-    return [_gan(level, ("LL",), member) for member in range(settings.low_gans.get(level, 1))]
+    return [_gan(time, level, ("LL",), member) for member in range(settings.low_gans.get(level, 1))]
 
 
-def _high_gans(level: int, high: tuple[Orientation, ...], count: int, bands: set[Band]) -> list[Gan]:
+def _high_gans(time: str, level: int, high: tuple[Orientation, ...], count: int, bands: set[Band]) -> list[Gan]:
     """Return ``count`` GANs for the bands ``high``.
 
     Neighbours share one where there are more bands than GANs; else bands get ensembles in turn.
@@ -204,13 +222,13 @@ def _high_gans(level: int, high: tuple[Orientation, ...], count: int, bands: set
         groups = [high[first:end] for first, end in pairwise(ends)]
     else:
         groups = [(o,) for i, o in enumerate(high) for _ in range(i, count, len(high))]
-    groups = [tuple(o for o in group if Band(level, o) in bands) for group in groups]
-    return [_gan(level, group, groups[:i].count(group)) for i, group in enumerate(groups) if group]
+    groups = [tuple(o for o in group if Band(level, o, time) in bands) for group in groups]
+    return [_gan(time, level, group, groups[:i].count(group)) for i, group in enumerate(groups) if group]
 
 
-def _gan(level: int, orientations: tuple[Orientation, ...], member: int) -> Gan:
-    suffix = f".{member + 1}" if member else ""
-    return Gan(f"{'-'.join(orientations)}{level}{suffix}", level, orientations, member)
+def _gan(time: str, level: int, orientations: tuple[Orientation, ...], member: int) -> Gan:
+    prefix, suffix = f"{time}." if time else "", f".{member + 1}" if member else ""
+    return Gan(f"{prefix}{'-'.join(orientations)}{level}{suffix}", level, orientations, member, time=time)
 
 
 def _with_conditions(gans: list[Gan], settings: PlanSettings) -> tuple[Gan, ...]:
@@ -231,19 +249,23 @@ def _connect(gan: Gan, order: list[Band], settings: PlanSettings, only: list[str
     if only is not None:
         seen = {_known_band(f"plan.condition.{gan.name}", name, earlier + later) for name in only}
     else:
-        seen = set() if settings.condition == "none" else {*earlier, *later}
-    return Gan(
-        gan.name,
-        gan.level,
-        gan.orientations,
-        gan.member,
-        tuple(band for band in earlier if band in seen),
-        tuple(band for band in later if band in seen),
+        seen = set() if settings.condition == "none" else {b for b in (*earlier, *later) if _in_sight(gan, b)}
+    return replace(
+        gan,
+        condition=tuple(band for band in earlier if band in seen),
+        ring_condition=tuple(band for band in later if band in seen),
     )
 
 
+def _in_sight(gan: Gan, band: Band) -> bool:
+    """Return whether ``gan`` sees ``band`` where nothing else is asked: of other temporal bands, no finer levels."""
+    return band.time == gan.time or band.level >= gan.level
+
+
 def choice_for(gan: Gan, choices: Mapping[str, Value], setting: str) -> Value | None:
-    """Return what ``choices`` have for ``gan``, the closest of: its name, its bands, ``low`` or ``high``, ``default``.
+    """Return what ``choices`` have for ``gan``, the closest one.
+
+    That is by its name, its bands, its temporal band, ``low`` or ``high``, ``default``.
 
     None where there is nothing. InputError where two bands of the expert have different choices; ``setting`` names
     them in messages.
@@ -260,12 +282,14 @@ def choice_for(gan: Gan, choices: Mapping[str, Value], setting: str) -> Value | 
                 f"of its own with plan.high_gans.{gan.level}={len(gan.bands)}"
             )
         return next(iter(by_band.values()))
+    if gan.time and gan.time in choices:
+        return choices[gan.time]
     return choices.get(LOW if gan.is_low else HIGH, choices.get(DEFAULT))
 
 
 def check_choices(plan: BandPlan, choices: Mapping[str, object], setting: str) -> None:
-    """Raise InputError for a key of ``choices`` that is no expert, no band of one, nor low, high or default."""
-    names = [*dict.fromkeys(name for gan in plan.gans for name in (gan.name, *map(str, gan.bands)))]
+    """Raise InputError for a key of ``choices`` that is no expert, no (temporal) band, nor low, high or default."""
+    names = [*dict.fromkeys(name for gan in plan.gans for name in (gan.name, *map(str, gan.bands), gan.time) if name)]
     for key in choices:
         if key not in (DEFAULT, LOW, HIGH, *names):
             near = nearest(key, [*names, DEFAULT, LOW, HIGH])

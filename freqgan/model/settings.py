@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from freqgan.bit_depth import BitDepth
+from freqgan.bit_depth import FLOAT_BITS, BitDepth
 from freqgan.errors import InputError
-from freqgan.layouts import BandLayout, parse_layout
+from freqgan.layouts import BandLayout, ClipLayout, largest_time_levels, parse_layout
+from freqgan.layouts.members import wavelet_named
 from freqgan.model.companion_settings import POOLED, is_imported
 from freqgan.model.conditioning_settings import NEIGHBOURS, PIXELS, ConditioningSettings
 from freqgan.model.expert_settings import DistilSettings, ExpertKind, FlowSettings, GenerationSettings
@@ -33,6 +35,10 @@ if TYPE_CHECKING:  # settings are checked without torch
 
 SMALLEST_SIDE = 4
 SMALLEST_IMAGE, LARGEST_IMAGE = 4, 4096
+MOST_CHANNELS, MOST_FRAMES = 64, 64
+USUAL_TIME_LEVELS = 2
+WHOLE_NUMBERS = ("flow", "autoregressive")
+"""Companions that give chances to whole numbers alone."""
 
 
 class DiscriminatorSettings(NetworkSettings):
@@ -102,11 +108,48 @@ class ModelSettings(SettingGroup):
         description="Size of the training images, in pixels: 64 for squares, or HEIGHTxWIDTH, such as 96x160; 4 to "
         "4096 a side.",
     )
-    channels: Literal[1, 3] = Field(3, description="1 grey, 3 colour.")
+    channels: int = Field(
+        3,
+        ge=1,
+        le=MOST_CHANNELS,
+        description="1 grey, 3 colour, 2 and 4 with transparency as it is; other numbers are those of arrays (.npy), "
+        "such as of a camera with many bands.",
+    )
     bit_depth: BitDepth = Field(
         8,
-        description="Bits of a pixel. 16 needs channels=1: 16-bit grey PNGs are then trained on, generated and "
-        "written with 16 bits.",
+        description="Bits of a pixel, which is trained on, generated and written with as many. 32 are float32, and "
+        "need value_range.",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="Least and greatest value of images with bit_depth=32, in their unit: [-1024, 3071] for a CT in "
+        "HU. It is what 0 and 255 are to other images.",
+    )
+    clip_values: bool = Field(
+        False, description="Take values outside of value_range for its ends. If not, an image with such is damaged."
+    )
+    shown_channels: tuple[int, ...] = Field(
+        (),
+        description="The channel, or the three, counted from 0, that pictures for people show of images of many "
+        "channels, as grey or as red, green and blue: shown_channels=4,2,1. The first where not given.",
+    )
+    frames: int = Field(
+        1,
+        ge=1,
+        le=MOST_FRAMES,
+        description="Frames of a clip, or slices of a volume, which are then generated as one. 1: images.",
+    )
+    time_levels: int | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="How often clips are halved in time, into tL, the averages, and tH1, tH2 ..., the changes from "
+        "fast to slow. Where not given, twice, if the number of frames can be; each time more is as many experts more.",
+    )
+    time_wavelet: str = Field(
+        "haar",
+        description="Wavelet of PyWavelets by which clips are split in time. haar averages and subtracts neighbouring "
+        "frames.",
     )
     classes: int = Field(0, ge=0, le=10_000_000, description="Number of classes in the labels; 0 ignores labels.")
     conditioning: ConditioningSettings = ConditioningSettings()
@@ -204,8 +247,7 @@ class ModelSettings(SettingGroup):
         if self.system == "fusion":
             self._check_fusion()
         self._check_packets()
-        if self.bit_depth == 16 and self.channels != 1:
-            raise InputError(f"bit_depth: 16 with channels {self.channels}; set channels=1, or bit_depth=8")
+        self._check_values()
         shares = self.image_stage.solo_share + self.image_stage.chain_share
         if shares > 1:
             raise InputError(
@@ -223,6 +265,35 @@ class ModelSettings(SettingGroup):
         check_noise(self.noise.training, count, self.noise.dimensions)
         check_noise(self.noise.generation, count, self.noise.dimensions)
         return self
+
+    def _check_values(self) -> None:
+        if (self.bit_depth == FLOAT_BITS) != (self.value_range is not None):
+            said = "no value_range" if self.value_range is None else f"value_range={list(self.value_range)}"
+            raise InputError(
+                f"bit_depth: {self.bit_depth} with {said}; set both, bit_depth=32 value_range=[<least>, <greatest>], "
+                "or neither"
+            )
+        if self.value_range is not None and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
+            raise InputError(
+                f"value_range: {list(self.value_range)} is no range; give the least value first, then a greater one"
+            )
+        shown = self.shown_channels
+        if len(shown) not in (0, 1, 3) or not all(0 <= channel < self.channels for channel in shown):
+            raise InputError(
+                f"shown_channels: {list(shown)} with channels={self.channels}; give one, or three for red, green and "
+                f"blue, from 0 to {self.channels - 1}"
+            )
+        kind = self.image_stage.companion
+        if self.bit_depth == FLOAT_BITS and self.image_stage.enabled and kind in WHOLE_NUMBERS:
+            raise InputError(
+                f"image_stage.companion: {kind} with bit_depth=32, which gives chances to levels of brightness, and "
+                "floating-point numbers have none; choose another companion, or bit_depth=16"
+            )
+        if self.channels > 3 and self.image_stage.enabled and self.image_stage.feature_matching.weight:
+            raise InputError(
+                f"image_stage.feature_matching.weight: {self.image_stage.feature_matching.weight:g} with channels="
+                f"{self.channels}, and its network sees grey or colour; leave it out"
+            )
 
     def _check_fusion(self) -> None:
         """Refuse what the jointly trained system has no place for."""
@@ -485,13 +556,34 @@ class ModelSettings(SettingGroup):
 
     def band_layout(self) -> BandLayout:
         """Return which bands the transform of these settings has, and how large they are; it needs no torch."""
-        return parse_layout(self.transform, self.levels, self.packets)
+        still = parse_layout(self.transform, self.levels, self.packets)
+        if self.frames == 1:
+            return still
+        wavelet_named(self.time_wavelet)
+        return ClipLayout(still, self.frames, self.time_depth)
+
+    @property
+    def image_channels(self) -> int:
+        """The channels of an image as a tensor: those of all frames, one frame after the other."""
+        return self.channels * self.frames
+
+    @property
+    def display(self) -> tuple[int, ...]:
+        """The channel, or the three, that pictures for people show."""
+        return self.shown_channels or ((0, 1, 2) if self.channels > 2 else (0,))
+
+    @property
+    def time_depth(self) -> int:
+        """How often clips are halved in time."""
+        usual = min(USUAL_TIME_LEVELS, largest_time_levels(self.frames))
+        return usual if self.time_levels is None else self.time_levels
 
     def band_transform(self) -> BandTransform:
         """Return the transform of these settings."""
-        from freqgan.transforms import parse_transform
+        from freqgan.transforms import ClipTransform, parse_transform
 
-        return parse_transform(self.transform, self.levels, self.packets)
+        still = parse_transform(self.transform, self.levels, self.packets)
+        return still if self.frames == 1 else ClipTransform(still, self.frames, self.time_depth, self.time_wavelet)
 
 
 def largest_levels(size: Size) -> int:

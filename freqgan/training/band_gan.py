@@ -134,7 +134,7 @@ class BandGan:
         with seeded(settings.seed, "discriminator", gan.name):
             return Discriminator(
                 chain.gan_size(gan),
-                settings.channels * len(gan.bands),
+                chain.gan_channels(gan),
                 condition_channels=chain.condition_channels(gan) if self.conditional else 0,
                 targets=settings.target_layout,
                 settings=settings.discriminator_sizes(gan).model_copy(update={"patch": chain.patch(gan)}),
@@ -218,9 +218,10 @@ class BandGan:
     def _with_zeros(self, bands: SubImages, batch: int) -> SubImages:
         """Return ``bands`` and zeros for those that this GAN sees besides."""
         rows = self.replica.rows(batch)
-        shape = (rows.stop - rows.start, self.settings.channels)
-        sizes = {band: self.chain.band_size(band) for band in self.gan.seen if band not in bands}
-        return bands | {b: torch.zeros(*shape, *size, device=self.chain.device) for b, size in sizes.items()}
+        missing = [band for band in self.gan.seen if band not in bands]
+        sizes = {band: (self.chain.band_channels(band), *self.chain.band_size(band)) for band in missing}
+        count, device = rows.stop - rows.start, self.chain.device
+        return bands | {band: torch.zeros(count, *size, device=device) for band, size in sizes.items()}
 
     def _generator_input(self, step: int, targets: Tensor, bands: SubImages) -> GeneratorInput:
         """Return the noise of ``step`` and the condition of the chain's own ``bands``, which has no noise on it."""

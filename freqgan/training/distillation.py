@@ -98,7 +98,7 @@ class Distillation:
 
     def _build_discriminator(self) -> Discriminator:
         chain, gan, settings = self.chain, self.gan, self.settings
-        channels, patch = settings.channels * len(gan.bands), chain.patch(gan)
+        channels, patch = chain.gan_channels(gan), chain.patch(gan)
         with seeded(settings.seed, "discriminator", gan.name):
             return Discriminator(
                 chain.gan_size(gan),

@@ -86,7 +86,9 @@ class FusionStage:
         settings = chain.settings
         generator = FusionGenerator(chain).to(chain.device)
         rate = settings.fusion.lambda_learning_rate / settings.optimiser.learning_rate
-        image = self._build_discriminator("image", settings.image_stage.discriminator, settings.size)
+        image = self._build_discriminator(
+            "image", settings.image_stage.discriminator, settings.size, settings.image_channels
+        )
         self.trainer = GanTrainer(
             FUSION_STAGE,
             generator,
@@ -97,20 +99,21 @@ class FusionStage:
             replica=replica,
             capture=self.capture,
         )
-        planes = len(generator.high_bands)
+        low, low_channels = generator.low_band, chain.band_channels(generator.low_band)
+        high_channels = sum(generator.high_channels)
         self.band_trainers = {
-            LOW: self._build_trainer(LOW, settings.coarse_discriminator, chain.band_size(generator.low_band)),
-            HIGH: self._build_trainer(HIGH, settings.band_discriminator, generator.high_size, planes),
+            LOW: self._build_trainer(LOW, settings.coarse_discriminator, chain.band_size(low), low_channels),
+            HIGH: self._build_trainer(HIGH, settings.band_discriminator, generator.high_size, high_channels),
         }
         self._make_samples = capture_values(self._compute_samples, self.capture)
         self._generator_gradients = capture_gradients(self._compute_generator_gradients, self.capture)
 
-    def _build_discriminator(self, part: str, sizes: NetworkSettings, size: Size, bands: int = 1) -> Discriminator:
+    def _build_discriminator(self, part: str, sizes: NetworkSettings, size: Size, channels: int) -> Discriminator:
         settings = self.settings
         with seeded(settings.seed, "discriminator", f"{FUSION_STAGE} {part}"):
             network = Discriminator(
                 size,
-                settings.channels * bands,
+                channels,
                 condition_channels=0,
                 targets=settings.target_layout,
                 settings=sizes,
@@ -118,8 +121,8 @@ class FusionStage:
             )
         return network.to(self.chain.device)
 
-    def _build_trainer(self, part: str, sizes: NetworkSettings, size: Size, bands: int = 1) -> DiscriminatorTrainer:
-        network = self._build_discriminator(part, sizes, size, bands)
+    def _build_trainer(self, part: str, sizes: NetworkSettings, size: Size, channels: int) -> DiscriminatorTrainer:
+        network = self._build_discriminator(part, sizes, size, channels)
         name = f"{FUSION_STAGE} {part}"
         return DiscriminatorTrainer(name, network, self.settings, size, self.replica, self.capture)
 

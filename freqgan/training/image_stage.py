@@ -151,7 +151,7 @@ class ImageStage:
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(
                 settings.size,
-                settings.channels,
+                settings.image_channels,
                 condition_channels=0,
                 targets=settings.target_layout,
                 settings=settings.image_stage.discriminator,
@@ -261,7 +261,7 @@ class ImageStage:
             blended,
             judged=self._judged_images(frequency, blended),
             levels=self.level_discriminators.fakes(bands),
-            coarsest=bands[Band(self.settings.levels, "LL")].detach(),
+            coarsest=bands[self.chain.transform.lowest].detach(),
         )
 
     @property
@@ -346,7 +346,7 @@ class ImageStage:
 
     def _coarsest_band(self, images: Tensor) -> Tensor:
         """Return the normalised coarsest low band (B, C, h, h) of images (B, C, N, N)."""
-        band = Band(self.settings.levels, "LL")
+        band = self.chain.transform.lowest
         return self.chain.statistics.normalise(band, self.chain.transform.analyse(images)[band])
 
     # -- state ---------------------------------------------------------------------------------

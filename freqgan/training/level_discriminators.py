@@ -2,11 +2,13 @@
 
 The synthesis of level q is LL of level q - 1, a small picture for q > 1 and the whole image for q = 1. A
 discriminator of bands side by side has to learn what belongs together; on their synthesis an edge that does
-not continue from band to band is plain to see. Whole images are judged by D_o of the image stage.
+not continue from band to band is plain to see. Of clips the temporal bands are judged together, by channel, as
+changes have to go with what changes. Whole images are judged by D_o of the image stage.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from freqgan.bands import Band, SubImages
@@ -36,7 +38,7 @@ class LevelDiscriminators:
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(
                 size,
-                settings.channels,
+                sum(map(self.chain.band_channels, self._lows(level))),
                 condition_channels=0,
                 targets=settings.target_layout,
                 settings=settings.feedback.discriminator,
@@ -49,11 +51,19 @@ class LevelDiscriminators:
 
         ``sub_images`` are normalised, of real images.
         """
-        return {level: sub_images[Band(level - 1, "LL")] for level in self.trainers}
+        return {level: torch.cat([sub_images[low] for low in self._lows(level)], dim=1) for level in self.trainers}
 
     def fakes(self, sub_images: SubImages) -> LevelImages:
         """Return the synthesis (B, C, h, h) of each level of the chain's normalised ``sub_images``."""
-        return {level: self.chain.low(level - 1, sub_images, derive=True) for level in self.trainers}
+        low = self.chain.low
+        return {
+            level: torch.cat([low(band, sub_images, derive=True) for band in self._lows(level)], dim=1)
+            for level in self.trainers
+        }
+
+    def _lows(self, level: int) -> list[Band]:
+        """Return the low bands that the synthesis of ``level`` gives: one, of clips one of every temporal band."""
+        return [Band(level - 1, "LL", time) for time in dict.fromkeys(gan.time for gan in self.chain.plan.gans)]
 
     def train(
         self, updates: StepUpdates, reals: LevelImages, fakes: LevelImages, targets: Tensor | None

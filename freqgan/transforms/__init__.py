@@ -2,7 +2,8 @@
 
 ``parse_transform`` makes one by its name; ``wavedec2`` and ``waverec2`` are the functions of PyWavelets. ``protocol``
 is what every transform gives, ``dwt``, ``spectral`` and ``radial`` are the families, ``packets`` splits high bands
-again. Nothing here knows a network: it needs PyTorch, NumPy, SciPy and PyWavelets alone.
+again, ``temporal`` splits clips along time. Nothing here knows a network: it needs PyTorch, NumPy, SciPy and PyWavelets
+alone.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from freqgan.transforms.protocol import BandTransform, Quad
 from freqgan.transforms.quadrants import QuadrantTransform
 from freqgan.transforms.radial import RadialTransform
 from freqgan.transforms.spectral import CosineTransform, FourierTransform
+from freqgan.transforms.temporal import ClipTransform
 from freqgan.transforms.wavedec import wavedec2, waverec2
 
 __all__ = [
     "BandTransform",
+    "ClipTransform",
     "CosineTransform",
     "FourierTransform",
     "PacketTransform",

@@ -86,6 +86,18 @@ class BandTransform(BandLayout, ABC):
         """Return LL of the level of ``band``, (B, C, h, w), brought to the size of the sub-images of ``band``."""
         return as_tensor(low)
 
+    def split_time(self, clips: ArrayLike) -> dict[str, Tensor]:
+        """Return the temporal bands of ``clips``: of images themselves, (B, C, H, W), under one of no name."""
+        return {self.times[0]: as_tensor(clips)}
+
+    def merge_time(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return what :meth:`split_time` took."""
+        return parts[self.times[0]]
+
+    def low_range(self, band: Band) -> float:
+        """Return how many times the range of pixels that of ``band`` is, a low band."""
+        return LOW_RANGE**band.level
+
     # -- all levels ----------------------------------------------------------------------------
 
     def is_orthonormal(self, size: tuple[int, int]) -> bool:
@@ -98,7 +110,7 @@ class BandTransform(BandLayout, ABC):
             numbers = torch.Generator().manual_seed(0)
             images = torch.randn(RANDOM_IMAGES, 1, *size, generator=numbers, dtype=torch.float64)
             bands = self.analyse(images)
-            parts = [bands[b].flatten(1) for b in bands if b.orientation != "LL" or b.level == self.levels]
+            parts = [bands[b].flatten(1) for b in self.independent_bands()]
             squares, expected = (x.square().sum(1) for x in (torch.cat(parts, 1), images.flatten(1)))
             count = sum(part.shape[1] for part in parts)
             self._orthonormal[size] = count == size[0] * size[1] and torch.allclose(squares, expected, rtol=1e-9)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cluster.data.image_files import read_images
 from cluster.imaging.low_images import detail_draws
-from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of, targets_of_images
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder
@@ -18,8 +17,8 @@ from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode, redraw, weigh
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
-from freqgan.pixels import to_pixels
 from launch.console.text import images_text
+from launch.drawing.image_files import write_images
 from launch.drawing.side_by_side import write_side_by_side
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
@@ -69,14 +68,11 @@ def edit_command(
     if draws is not None and resample:
         after = redraw(synthesiser, draws, resample, synthesiser.draws(other_seed, number))
     after = weigh(synthesiser, after, factors) if factors else after
-    depth = synthesiser.settings.bit_depth
-    pixels = [to_pixels(x, depth).numpy() for x in (before, after)]
-    for row, (old, new) in enumerate(zip(*pixels, strict=True)):
-        folder.write(f"{row:05d}-before.png", encode_png(to_image(old)))
-        folder.write(f"{row:05d}-after.png", encode_png(to_image(new)))
-    write_side_by_side(
-        folder, {"before": before, "after": after, "difference / 2": (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2}
-    )
+    for when, pictures in (("before", before), ("after", after)):
+        write_images(folder, [f"{row:05d}-{when}" for row in range(number)], pictures, synthesiser.settings)
+    difference = (after.clamp(-1, 1) - before.clamp(-1, 1)) / 2
+    columns = {"before": before, "after": after, "difference / 2": difference}
+    write_side_by_side(folder, columns, synthesiser.settings)
     return f"{images_text(number)} before, after and the difference (halved, around grey) in {folder.url}"
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from cluster.data.image_files import read_images
-from cluster.imaging.pictures import encode_png, to_image
+from cluster.imaging.shown_images import shown_images
 from cluster.run.draws_file import DRAWS, pack_draws, read_draws
 from cluster.run.labels import class_of, targets_of_images
 from cluster.run.trained_model import open_model
-from cluster.storage.folder import Folder, open_folder
+from cluster.storage.folder import open_folder
 from freqgan.errors import InputError
 from freqgan.generation.editing import check_encodable, encode
 from freqgan.generation.synthesiser import BLOCK
-from freqgan.pixels import to_pixels
 from launch.commands.generate import write_grid
 from launch.console.text import images_text
+from launch.drawing.image_files import write_images
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 from launch.settings.image_request import ImageRequest
 
@@ -48,9 +47,11 @@ def encode_command(
     folder.write(DRAWS, pack_draws(blocks, settings.generation))
     drawn = torch.cat([synthesiser.draw(draws).images for draws in blocks])
     names = picture_names(images)
-    _write_pictures(folder, names, drawn, settings.bit_depth)
+    write_images(folder, names, drawn, settings)
     difference = drawn - originals
-    write_side_by_side(folder, {"original": originals, "drawn from noise": drawn, "difference x 100": 100 * difference})
+    write_side_by_side(
+        folder, {"original": originals, "drawn from noise": drawn, "difference x 100": 100 * difference}, settings
+    )
     largest = float(difference.abs().max())
     return [
         f"{images_text(len(images))}: {DRAWS} and what it gives in {folder.url}",
@@ -85,9 +86,9 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
     count, shown = 0, []
     for draws in stored.blocks:
         images = model.draw(draws).images
-        shown.append(to_pixels(images).numpy())
+        shown.append(shown_images(images, model.settings))
         names = [f"{number:05d}" for number in range(count, count + len(images))]
-        _write_pictures(folder, names, images, model.settings.bit_depth)
+        write_images(folder, names, images, model.settings)
         count += len(images)
     write_grid(folder, shown)
     return f"{images_text(count)} of step {checkpoint.step}, from {vectors}, in {folder.url}"
@@ -95,9 +96,3 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
 
 def _blocks(count: int) -> Iterator[slice]:
     return (slice(first, min(count, first + BLOCK)) for first in range(0, count, BLOCK))
-
-
-def _write_pictures(folder: Folder, names: Sequence[str], images: Tensor, bit_depth: int) -> None:
-    """Write ``images`` (B, C, N, N) as PNG files."""
-    for name, pixels in zip(names, to_pixels(images, 16 if bit_depth == 16 else 8).numpy(), strict=True):
-        folder.write(f"{name}.png", encode_png(to_image(pixels)))

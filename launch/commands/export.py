@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster.imaging.pictures import encode_png
+from cluster.imaging.shown_images import shown_images
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import has_checkpoints
 from cluster.run.trained_model import open_model
@@ -15,7 +16,6 @@ from freqgan.export.image_graph import ImageGraph
 from freqgan.export.model_folder import TrainingRecord, pack_model
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
-from freqgan.pixels import to_pixels
 from launch.commands.generate import GRID_SIDE
 from launch.console.text import size_text
 from launch.drawing.grids import tile
@@ -76,7 +76,7 @@ def export(request: ExportRequest, note: Callable[[str], None]) -> list[str]:
         files[ONNX], summary = _onnx(model)
     if request.program:
         files[PROGRAM] = _program(model)
-    images = to_pixels(model.sample(0, BLOCK).images).numpy()
+    images = shown_images(model.sample(0, BLOCK).images, model.settings)
     files[SAMPLES] = encode_png(tile(images, scale=max(1, GRID_SIDE // max(images.shape[-2:]))))
     facts = CardFacts(
         folder=request.out.rstrip("/").rpartition("/")[2] or "model",

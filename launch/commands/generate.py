@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cluster.data.decoding import Pixels
-from cluster.imaging.pictures import encode_png, to_image
+from cluster.imaging.pictures import encode_png
+from cluster.imaging.shown_images import shown_images
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.draws_file import DRAWS, pack_draws
 from cluster.storage.folder import Folder
@@ -15,9 +16,9 @@ from freqgan.errors import InputError
 from freqgan.generation.parts import check_part, part_of
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import targets_for
-from freqgan.pixels import to_pixels
 from launch.console.text import images_text
 from launch.drawing.grids import tile
+from launch.drawing.image_files import write_images
 from launch.settings.image_request import ImageRequest
 
 GRID = "grid.png"
@@ -53,10 +54,9 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
         blocks.append(draws.rows(rows))
         # All of a block is drawn, for convolutions round differently by batch.
         images = part_of(model.draw(draws).rows(rows), request.part)
-        for row, image in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
-            folder.write(f"{first + row:0{digits}d}.png", encode_png(to_image(image)))
+        write_images(folder, [f"{first + row:0{digits}d}" for row in range(len(images))], images, model.settings)
         if first < GRID_COUNT:
-            batches.append(to_pixels(images).numpy())
+            batches.append(shown_images(images, model.settings))
     if request.save_vectors:
         folder.write(DRAWS, pack_draws(blocks, model.settings.generation))
     write_grid(folder, batches)

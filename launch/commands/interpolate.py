@@ -10,11 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.imaging.pictures import encode_png, to_image
+from cluster.imaging.shown_images import shown_images
 from freqgan.generation.mixing import interpolated, shares_of_frames
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import tile
+from launch.drawing.image_files import write_images
 from launch.settings.image_request import ImageRequest
 
 STRIP, GIF, WEBP = "strip.png", "interpolation.gif", "interpolation.webp"
@@ -36,10 +38,9 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
     ends = [_end(model, seed, parts, request.truncation) for seed in seeds]
     way = interpolated(model.chain, ends[0], ends[1], shares_of_frames(frames))
     images = torch.cat([model.draw(way.rows(slice(i, i + BLOCK))).images for i in range(0, frames, BLOCK)])
-    for number, pixels in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
-        folder.write(f"{number:05d}.png", encode_png(to_image(pixels)))
+    write_images(folder, [f"{number:05d}" for number in range(len(images))], images, model.settings)
     scale = max(1, STRIP_SIDE // max(images.shape[-2:]))
-    folder.write(STRIP, encode_png(tile(to_pixels(images).numpy(), frames, scale=scale)))
+    folder.write(STRIP, encode_png(tile(shown_images(images, model.settings), frames, scale=scale)))
     for name, kind in ((GIF, "GIF"), (WEBP, "WEBP")):
         folder.write(name, animation(images, kind))
     return f"{frames} frames from seed {seeds[0]} to seed {seeds[1]}, {STRIP}, {GIF} and {WEBP} in {folder.url}"

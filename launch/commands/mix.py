@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cluster.imaging.pictures import encode_png, to_image
 from freqgan.errors import InputError, nearest
-from freqgan.generation.mixing import mixed_coefficients, mixed_noises
+from freqgan.generation.mixing import TIME, Place, mixed_coefficients, mixed_noises
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.generation.targets import targets_for
-from freqgan.pixels import to_pixels
 from launch.console.text import images_text
+from launch.drawing.image_files import write_images
 from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
 from launch.settings.image_request import ImageRequest
 
@@ -18,18 +17,18 @@ WAYS = ("noise", "coefficients")
 """What is mixed: the noise, so that the chain makes detail that fits; or the finished bands, which do not fit."""
 
 
-def mix(request: ImageRequest, seeds: tuple[int, int], level: int, way: str, note: Callable[[str], None]) -> str:
+def mix(request: ImageRequest, seeds: tuple[int, int], place: Place, way: str, note: Callable[[str], None]) -> str:
     """Write images of the coarse noise of one seed and the fine noise of another, and both beside; return a line.
 
     Args:
         request: how many images, of which model.
         seeds: of the picture, and of the detail.
-        level: that of the low band up to which the picture is taken.
+        place: the level of the low band up to which the picture is taken; of clips TIME, for motion.
         way: one of :data:`WAYS`.
         note: is told of checkpoints passed over.
 
     Raises:
-        InputError: as of :func:`launch.commands.generate.generate`; a level that the model does not have; more than 64
+        InputError: as of :func:`launch.commands.generate.generate`; a place that the model does not have; more than 64
             images.
 
     """
@@ -45,12 +44,13 @@ def mix(request: ImageRequest, seeds: tuple[int, int], level: int, way: str, not
         asked = targets_for(model, seeds[0], count, request.targets.parts(checkpoint, count))
     coarse, fine = (model.draws(seed, count, asked).scaled(request.truncation) for seed in seeds)
     if way == "noise":
-        images = model.draw(mixed_noises(model.chain, coarse, fine, level)).images
+        images = model.draw(mixed_noises(model.chain, coarse, fine, place)).images
     else:
-        images = mixed_coefficients(model, coarse, fine, level)
-    for number, pixels in enumerate(to_pixels(images, model.settings.bit_depth).numpy()):
-        folder.write(f"{number:05d}.png", encode_png(to_image(pixels)))
+        images = mixed_coefficients(model, coarse, fine, place)
+    write_images(folder, [f"{number:05d}" for number in range(count)], images, model.settings)
     columns = {"coarse": model.draw(coarse).images, "fine": model.draw(fine).images, "mixed": images}
-    write_side_by_side(folder, columns)
-    what = f"the picture of seed {seeds[0]} up to LL{level} and the detail of seed {seeds[1]}"
+    write_side_by_side(folder, columns, model.settings)
+    what = f"the picture of seed {seeds[0]} up to LL{place} and the detail of seed {seeds[1]}"
+    if place == TIME:
+        what = f"what is in seed {seeds[0]} and how seed {seeds[1]} moves"
     return f"{images_text(count)}, {what} by {way}, and {SIDE_BY_SIDE} in {folder.url}"

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.imaging.low_images import LowImage, check_level, detail_draws, image_tensor, read_low_image
-from cluster.imaging.pictures import encode_png, to_image
+from cluster.imaging.low_images import LowImage, check_level, detail_draws, read_low_image
 from cluster.run.labels import class_of
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder, split_object
@@ -20,9 +19,10 @@ from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
-from freqgan.pixels import to_pixels
+from freqgan.pixels import from_pixels, to_pixels
 from freqgan.sizes import Size, width_by_height
 from launch.console.text import images_text
+from launch.drawing.image_files import write_images
 from launch.drawing.side_by_side import picture_names, write_side_by_side
 
 
@@ -67,15 +67,14 @@ def super_resolve_command(
     )
     bicubic = torch.cat([_bicubic(source.low, settings.size) for source in sources])
     names = picture_names(images)
-    for name, pixels in zip(names, to_pixels(enlarged, settings.bit_depth).numpy(), strict=True):
-        folder.write(f"{name}.png", encode_png(to_image(pixels)))
+    write_images(folder, names, enlarged, settings)
     deviation = (low_band(synthesiser, enlarged, level) - torch.cat([source.low for source in sources])).abs().max()
     lines = [
         f"{images_text(len(sources))} of {width_by_height(settings.size)} pixels in {folder.url}",
         f"low band of the output against the input: largest difference {float(deviation):.2g} of a range of 2",
     ]
     lines += _comparison(sources, enlarged, bicubic)
-    write_side_by_side(folder, _columns(sources, enlarged, bicubic, settings.size))
+    write_side_by_side(folder, _columns(sources, enlarged, bicubic, settings.size), settings)
     return lines
 
 
@@ -86,9 +85,10 @@ def _read(url: str, synthesiser: Synthesiser, level: int) -> LowImage:
 
 def _bicubic(low: Tensor, size: Size) -> Tensor:
     """Return bicubic enlargements (B, C, h, w), ``size``, by Pillow, as people make them: from 8 bits."""
-    images = [to_image(pixels).resize(size[::-1], Image.Resampling.BICUBIC) for pixels in to_pixels(low).numpy()]
-    rows = [np.asarray(image).transpose(2, 0, 1)[: low.shape[1]] for image in images]
-    return torch.cat([image_tensor(row) for row in rows])
+    planes = to_pixels(low).flatten(0, 1).numpy()
+    images = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC) for plane in planes]
+    rows = np.stack([np.asarray(image) for image in images]).reshape(*low.shape[:2], *size)
+    return from_pixels(torch.from_numpy(rows))
 
 
 def _comparison(sources: Sequence[LowImage], enlarged: Tensor, bicubic: Tensor) -> list[str]:

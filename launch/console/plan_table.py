@@ -60,11 +60,11 @@ def plan_rows(settings: ModelSettings) -> list[PlanRow]:
     rows = []
     for order, gan in enumerate(chain.plan.gans, start=1):
         height, width = chain.gan_size(gan)
-        shape = f"{settings.channels * len(gan.bands)}x{height}x{width}"
+        shape = f"{chain.gan_channels(gan)}x{height}x{width}"
         ring = [f"{band} of the pass before" for band in gan.ring_condition]
         condition = ", ".join([*map(str, gan.condition), *ring]) or "-"
         rows.append(PlanRow(order, gan.name, gan.kind, shape, condition, *_expert_counts(chain, gan)))
-    shape = f"{settings.channels}x{settings.size[0]}x{settings.size[1]}"
+    shape = f"{settings.image_channels}x{settings.size[0]}x{settings.size[1]}"
     if settings.system == "fusion":
         fusion = FusionStage(chain)
         judges = [fusion.trainer.discriminator, *(part.discriminator for part in fusion.band_trainers.values())]

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.imaging.pictures import to_image
-from freqgan.bands import HIGH_ORIENTATIONS, Band, SubImages
+from cluster.imaging.shown_images import shown_images
+from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.generation.synthesiser import Generated, Synthesiser
 from freqgan.model.chain import Chain
-from freqgan.pixels import from_pixels, to_eight_bits, to_pixels
+from freqgan.model.settings import ModelSettings
+from freqgan.pixels import from_pixels
 from freqgan.sizes import Size
 from freqgan.transforms import parse_transform
 from launch.drawing.grids import band_pixels, mosaic, tile
@@ -72,7 +74,8 @@ def shuffle_detail(chain: Chain, images: Tensor, levels: list[int]) -> Tensor:
 
     Every band keeps its own distribution; only what belongs together is torn apart.
     """
-    bands = _critical(chain, chain.transform.analyse(images))
+    bands = chain.transform.analyse(images)
+    bands = {band: bands[band] for band in chain.transform.independent_bands()}
     mixed = {b: x.roll(1, 0) if b.level in levels and b.orientation != "LL" else x for b, x in bands.items()}
     return chain.transform.synthesise(mixed, chain.size)
 
@@ -98,25 +101,20 @@ def _strength(parts: list[Tensor]) -> Tensor:
     return torch.stack([part.square().sum(dim=1) for part in parts]).sum(dim=0) ** 0.25
 
 
-def _critical(chain: Chain, bands: SubImages) -> SubImages:
-    """Return the bands that hold an image without repetition: all high ones, and LL of the coarsest level."""
-    return {b: x for b, x in bands.items() if b.orientation != "LL" or b.level == chain.settings.levels}
-
-
 # -- the parts -------------------------------------------------------------------------------------
 
 
 def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
     """Write the large grids, and the smaller ones of what the final images were blended from, where they were."""
-    figures.pictures["images-generated"] = _grid(to_pixels(generated.images).numpy())
+    figures.pictures["images-generated"] = _grid(shown_images(generated.images, chain.settings))
     if real is not None:
-        figures.pictures["images-real"] = _grid(to_eight_bits(real).numpy())
+        figures.pictures["images-real"] = _grid(shown_images(real, chain.settings))
     blended = {"blended": generated.images}
     parts = blended if chain.settings.levels else {}
     if chain.settings.image_stage.enabled:
         parts = {**blended, "chain": generated.frequency, "other": generated.conventional}
     for name, images in parts.items():
-        figures.pictures[f"part-{name}"] = _detail_grid(images)
+        figures.pictures[f"part-{name}"] = _detail_grid(images, chain.settings)
 
 
 def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
@@ -131,10 +129,9 @@ def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tenso
             figures.pictures[f"band-{band}-{kind}"] = picture
         scale = _scale(max(chain.settings.size))
         figures.pictures[f"mosaic-{kind}"] = mosaic(chain, bands, 0, scale)
-        first = to_eight_bits(real) if kind == "real" and real is not None else to_pixels(generated.frequency)
-        figures.pictures[f"example-{kind}"] = to_image(
-            first[0].numpy(), _scale(max(chain.settings.size), PICTURE_SIDE // 2)
-        )
+        first = real if kind == "real" and real is not None else generated.frequency
+        shown = shown_images(first[:1], chain.settings)[0]
+        figures.pictures[f"example-{kind}"] = to_image(shown, _scale(max(chain.settings.size), PICTURE_SIDE // 2))
 
 
 def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
@@ -143,7 +140,7 @@ def _add_fit(figures: Figures, chain: Chain, generated: Generated, real: Tensor 
     if len(everywhere) > 1:
         shuffled["all-levels"] = shuffle_detail(chain, generated.images, everywhere)
     for name, images in shuffled.items():
-        figures.pictures[f"fit-{name}"] = _detail_grid(images)
+        figures.pictures[f"fit-{name}"] = _detail_grid(images, chain.settings)
     if real is not None:
         figures.fit["real"] = detail_fit(from_pixels(real, chain.device))
     figures.fit["generated"] = detail_fit(generated.images)
@@ -156,9 +153,9 @@ def _grid(pixels: Pixels, target_side: int = PICTURE_SIDE) -> Image.Image:
     return tile(pixels, columns, scale=_scale(columns * max(pixels.shape[-2:]), target_side), gap=GAP)
 
 
-def _detail_grid(images: Tensor) -> Image.Image:
+def _detail_grid(images: Tensor, settings: ModelSettings) -> Image.Image:
     count = detail_count((images.shape[-2], images.shape[-1]))
-    return _grid(to_pixels(images[:count]).numpy(), PICTURE_SIDE * 2 // 3)
+    return _grid(shown_images(images[:count], settings), PICTURE_SIDE * 2 // 3)
 
 
 def _scale(side: int, target_side: int = PICTURE_SIDE) -> int:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.imaging.pictures import DETAIL_RANGE, LABEL_HEIGHT, WHITE, band_picture, to_image
+from cluster.imaging.shown_images import shown_band
 from freqgan.bands import Band, SubImages
 from freqgan.model.chain import Chain
 from freqgan.pixels import to_pixels
-from freqgan.transforms.protocol import LOW_RANGE
 
 
 def tile(images: Pixels, columns: int | None = None, *, scale: int = 1, gap: int = 0) -> Image.Image:
@@ -45,14 +45,16 @@ def headed(picture: Image.Image, headings: Sequence[str], gap: int) -> Image.Ima
 
 
 def band_pixels(chain: Chain, band: Band, sub_images: Tensor) -> Pixels:
-    """Return normalised sub-images (B, C, h, h) of one band made visible: uint8 of the same shape.
+    """Return normalised sub-images (B, C, h, h) of one band made visible: uint8 (B, c, h, h), grey or colour.
 
     A low band is shown in pixel range (it grows twofold per level, algorithm of the transform), a high
     band around mid-grey on the scale of the training images' deviation, so that real and generated compare.
     """
-    if band.orientation == "LL":
-        return to_pixels(chain.statistics.denormalise(band, sub_images) / LOW_RANGE**band.level).numpy()
-    return to_pixels(sub_images / DETAIL_RANGE).numpy()
+    shows_pixels = band.orientation == "LL" and band.time == chain.transform.times[0]
+    x = sub_images / DETAIL_RANGE
+    if shows_pixels:
+        x = chain.statistics.denormalise(band, sub_images) / chain.transform.low_range(band)
+    return to_pixels(shown_band(x, chain.transform.coefficients(band.time), chain.settings)).numpy()
 
 
 def mosaic(chain: Chain, sub_images: SubImages, row: int, scale: int) -> Image.Image:

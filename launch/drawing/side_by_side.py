@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.imaging.pictures import WHITE, encode_png, to_image
+from cluster.imaging.shown_images import shown_images
 from cluster.storage.folder import Folder
-from freqgan.pixels import to_pixels
+from freqgan.model.settings import ModelSettings
 from launch.drawing.grids import headed, tile
 
 SIDE_BY_SIDE, SHEET = "side_by_side.png", "sheet.png"
@@ -23,12 +24,15 @@ CELL = 320
 """Pixels of the longer side of a picture on a sheet, at most."""
 
 
-def write_side_by_side(folder: Folder, columns: Mapping[str, Tensor]) -> None:
-    """Write a picture of the first 16 images; ``columns`` are images (B, C, N, N) in [-1, 1] by their heading."""
+def write_side_by_side(folder: Folder, columns: Mapping[str, Tensor], settings: ModelSettings) -> None:
+    """Write a picture of the first 16 images of a model of ``settings``.
+
+    ``columns`` are images (B, C, N, N) in [-1, 1] by their heading.
+    """
     images = list(columns.values())
     count, side = min(SHOWN, len(images[0])), max(images[0].shape[-2:])
     rows = torch.stack([column[:count] for column in images], dim=1).flatten(0, 1)
-    picture = tile(to_pixels(rows).numpy(), len(columns), scale=max(1, SCALE_TO // side), gap=GAP)
+    picture = tile(shown_images(rows, settings), len(columns), scale=max(1, SCALE_TO // side), gap=GAP)
     folder.write(SIDE_BY_SIDE, encode_png(headed(picture, list(columns), GAP)))
 
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 
 from cluster.evaluation.background import BACKGROUND_NICENESS
 from cluster.imaging.pictures import encode_png
+from cluster.imaging.shown_images import shown_images
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.trained_model import BaseError, synthesiser_of
 from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError
-from freqgan.pixels import to_pixels
 from launch.drawing.grids import tile
 from launch.run_folder.layout import grid_name
 
@@ -82,7 +82,7 @@ def step_aside() -> None:
 def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
     """Write the grid of ``checkpoint`` into the folder of its run."""
     generated = synthesiser_of(checkpoint).sample(SAMPLE_SEED, SAMPLE_COUNT)
-    grid = tile(to_pixels(generated.images).numpy())
+    grid = tile(shown_images(generated.images, checkpoint.settings))
     folder.write(grid_name(checkpoint.images), encode_png(grid))
 
 

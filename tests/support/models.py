@@ -44,7 +44,7 @@ def tiny_settings(**changes: Any) -> ModelSettings:
 def pictures(settings: ModelSettings, count: int | None = None, seed: int = 0) -> Tensor:
     """uint8 pictures with smooth structure and some noise."""
     rng = torch.Generator().manual_seed(seed)
-    shape = (count or settings.batch, settings.channels)
+    shape = (count or settings.batch, settings.image_channels)
     coarse = torch.rand(*shape, 4, 4, generator=rng)
     smooth = torch.nn.functional.interpolate(coarse, size=settings.size, mode="bilinear")
     noise = torch.rand(*shape, *settings.size, generator=rng)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from cluster.data.decoding import ImageForm, TooLargeError, decode_image, fit_image, image_format, natural_form
 from cluster.data.settings import ImagePolicy
+from cluster.data.stored_images import read_image
+from cluster.formats.arrays import encode_npy
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 from tests.support.jpegs import RARE
+from tests.support.pngs import COLOUR, COLOUR_ALPHA, written
 
 
 def photo(width: int = 48, height: int = 32, mode: str = "RGB") -> Image.Image:
@@ -153,9 +157,89 @@ def test_sixteen_bits_are_resampled_as_sixteen() -> None:
     assert (rung.min(), rung.max()) == (0, 65535)  # Lanczos overshoots, and is clipped
 
 
-def test_sixteen_bits_are_for_grey_images_alone() -> None:
-    with pytest.raises(InputError, match="channels must be 1"):
-        ImagePolicy(size=8, channels=3, bit_depth=16)
+def test_sixteen_bits_of_colours_and_transparency_are_kept() -> None:
+    samples = np.random.default_rng(0).integers(0, 2**16, (5, 7, 4))
+    data = written(samples, COLOUR_ALPHA, 16)
+    np.testing.assert_array_equal(decode_image(data, "x", channels=4, bit_depth=16), samples)
+    opaque = written(samples[:, :, :3], COLOUR, 16)
+    np.testing.assert_array_equal(decode_image(opaque, "x", channels=3, bit_depth=16), samples[:, :, :3])
+    assert (decode_image(opaque, "x", channels=4, bit_depth=16)[:, :, 3] == 65535).all()
+    share, colours = samples[:, :, 3:] / 65535, samples[:, :, :3].astype(float)
+    on_white = decode_image(data, "x", channels=3, bit_depth=16)
+    np.testing.assert_allclose(on_white, colours * share + 65535 * (1 - share), atol=0.6)
+
+
+def test_transparency_is_a_channel_where_it_is_asked_for() -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (5, 7, 4)).astype(np.uint8)
+    data = encode(Image.fromarray(samples), "PNG")
+    np.testing.assert_array_equal(decode_image(data, "x", channels=4), samples)
+    assert decode_image(data, "x", channels=2).shape == (5, 7, 2)
+    photograph = encode(Image.fromarray(samples[:, :, :3]), "JPEG")
+    assert (decode_image(photograph, "x", channels=4)[:, :, 3] == 255).all()
+    with pytest.raises(InputError, match="channels is 5: give arrays"):
+        decode_image(data, "x", channels=5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_of_many_channels(dtype: Any) -> None:
+    array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 5, 12)).astype(dtype)
+    data = encode_npy(array)
+    wide = array.astype(np.uint16) * (257 if dtype == np.uint8 else 1)
+    np.testing.assert_array_equal(decode_image(data, "x", channels=12, bit_depth=16), wide)
+    np.testing.assert_array_equal(decode_image(data, "x", channels=12, bit_depth=32), array)
+    narrow = decode_image(data, "x", channels=12, bit_depth=8)
+    assert narrow.dtype == np.uint8
+    assert np.abs(narrow.astype(float) * 257 - wide).max() <= 128.5
+    with pytest.raises(InputError, match="x has 12 channels, and channels is 3: set channels=12"):
+        decode_image(data, "x", channels=3)
+    small = fit_image(array, ImagePolicy(size=3, channels=12, bit_depth=16 if dtype == np.uint16 else 8))
+    assert small.shape == (12, 3, 3)
+    assert small.dtype == dtype
+
+
+def test_floats_are_brought_to_their_range() -> None:
+    array = np.linspace(-1024, 3071, 60, dtype=np.float32).reshape(5, 6, 2)
+    data = encode_npy(array)
+    policy = ImagePolicy(size=(5, 6), channels=2, bit_depth=32, value_range=(-1024, 3071))
+    ours = read_image(data, "x", policy, {})
+    np.testing.assert_allclose(ours.transpose(1, 2, 0), (array + 1024) / 4095 * 2 - 1, atol=1e-6)
+    stored = encode_npy((array + 1024).round().astype(np.uint16))
+    by_offset = read_image(stored, "x", policy, {"offset": -1024, "slope": 1})
+    np.testing.assert_allclose(by_offset, ours, atol=1 / 4095 + 1e-6)
+    narrow = replace(policy, value_range=(-500, 500))
+    with pytest.raises(InputError, match=r"x has values from -1024 to 3071, outside of value_range=\[-500, 500\]"):
+        read_image(data, "x", narrow, {})
+    clipped = read_image(data, "x", replace(narrow, clip_values=True), {})
+    assert (clipped.min(), clipped.max()) == (-1, 1)
+    with pytest.raises(InputError, match="set bit_depth=32 and value_range"):
+        decode_image(data, "x", channels=2)
+
+
+def test_strips_are_read_frame_by_frame() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (6, 8, 10, 3)).astype(np.uint8)
+    strip = encode(Image.fromarray(frames.reshape(48, 10, 3)), "PNG")
+    policy = ImagePolicy(size=(8, 10), frames=6)
+    clip = read_image(strip, "x", policy, {"frames": 6})
+    np.testing.assert_array_equal(clip.reshape(6, 3, 8, 10), frames.transpose(0, 3, 1, 2))
+    short = read_image(strip, "x", replace(policy, frames=2), {"frames": 6})
+    np.testing.assert_array_equal(short.reshape(2, 3, 8, 10), frames[2:4].transpose(0, 3, 1, 2))
+    random = replace(policy, frames=2, crop="random", size=8)
+    places = {read_image(strip, "x", random, {"frames": 6}, "seed", place).tobytes() for place in range(40)}
+    known = {
+        np.concatenate([f.transpose(2, 0, 1)[:, :, left : left + 8] for f in frames[first : first + 2]]).tobytes()
+        for first in range(5)
+        for left in range(3)
+    }
+    assert places <= known
+    assert len(places) > 8
+    with pytest.raises(InputError, match="x has 6 frames, and the model's clips have 1: set frames=6"):
+        read_image(strip, "x", ImagePolicy(size=8), {"frames": 6})
+    with pytest.raises(InputError, match="x has 6 frames, and the model's clips have 8: pack longer clips"):
+        read_image(strip, "x", replace(policy, frames=8), {"frames": 6})
+    with pytest.raises(InputError, match="x has 48 rows, which are not 5 frames"):
+        read_image(strip, "x", replace(policy, frames=5), {"frames": 5})
+    with pytest.raises(InputError, match="\"frames\" beside x is 'six'"):
+        read_image(strip, "x", policy, {"frames": "six"})
 
 
 @pytest.mark.parametrize(
@@ -346,7 +430,7 @@ def test_reducing_is_antialiased() -> None:
     assert np.abs(fitted.astype(int) - 100).max() <= 2
 
 
-@pytest.mark.parametrize("settings", [{"size": 0}, {"size": 8, "channels": 4}, {"size": 8, "crop": "left"}])
+@pytest.mark.parametrize("settings", [{"size": 0}, {"size": 8, "channels": 0}, {"size": 8, "crop": "left"}])
 def test_impossible_policies_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="cannot be made: size must be"):
+    with pytest.raises(InputError, match="cannot be made: size, channels and frames must be"):
         ImagePolicy(**settings)

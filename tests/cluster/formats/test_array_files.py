@@ -67,7 +67,7 @@ def test_the_one_array_of_an_npz() -> None:
         read_npz(npz_of(a=np.array([None])), "x", None)
     whole = npz_of(a=values_of(50, 50)).getvalue()
     for data in (b"", b"PK", whole[:-30], whole[:60] + b"\xff" * 40 + whole[100:]):
-        with pytest.raises(InputError, match="x is no .npz file, or is damaged"):
+        with pytest.raises(InputError, match=r"x is no .npz file, or is damaged"):
             read_npz(io.BytesIO(data), "x", None)
 
 

@@ -59,7 +59,7 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
         (npy_bytes(np.asfortranarray(np.zeros((4, 5), np.uint8))), "x is in Fortran's order"),
         (header_of("(10**9, 10**9)"), "x is no .npy file"),
         (header_of("(1000000000, 1000000000)"), "x has 1000000000 x 1000000000 pixels, more than the 67108864 allowed"),
-        (npy_bytes(np.array([[0, 1], [np.nan, np.inf]], np.float32)), r"2 numbers that are not finite, .* nan at \[1, 0"),
+        (npy_bytes(np.array([[0, 1], [np.nan, np.inf]], np.float32)), r"2 numbers that are not finite, .* \[1, 0"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(data: bytes, what: str) -> None:

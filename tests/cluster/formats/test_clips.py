@@ -42,7 +42,7 @@ def numbered(count: int) -> Frames:
 )
 def test_clips_follow_each_other(stride: int, expected: list[list[int]], left_over: int) -> None:
     tally, options = Tally(), PieceOptions(frames=3, stride=stride, fps=12)
-    clips = list(array_clips(numbered(13), options, tally))
+    clips = list(array_clips(numbered(13), options, tally, "x"))
     assert pixels_of(clips) == expected
     assert tally == Tally(clips=len(expected), left_over=left_over)
     assert all(clip.fields == {"fps": 12 / stride} for clip in clips)
@@ -51,7 +51,7 @@ def test_clips_follow_each_other(stride: int, expected: list[list[int]], left_ov
 def test_a_cut_ends_a_clip() -> None:
     frames = np.concatenate([moving_frames(10), moving_frames(9, scene=1), moving_frames(8, scene=2)])
     tally = Tally()
-    clips = list(scene_clips(timed(frames), PieceOptions(frames=4), tally, 10))
+    clips = list(scene_clips(timed(frames), PieceOptions(frames=4), tally, "x", 10))
     assert tally == Tally(clips=6, cuts=2, left_over=3)
     starts = [0, 4, 10, 14, 19, 23]
     for clip, start in zip(clips, starts, strict=True):
@@ -63,7 +63,7 @@ def test_cuts_are_seen_among_frames_that_are_not_taken() -> None:
     """At a third of the rate each scene moves more than what tells a cut from motion."""
     frames = np.concatenate([moving_frames(10), moving_frames(11, scene=1)])
     tally = Tally()
-    clips = list(scene_clips(timed(frames, 30), PieceOptions(frames=3, fps=10), tally, 30))
+    clips = list(scene_clips(timed(frames, 30), PieceOptions(frames=3, fps=10), tally, "x", 30))
     assert tally == Tally(clips=2, cuts=1, left_over=1)
     assert (clips[0].pixels == frames[[0, 3, 6]]).all()
     assert (clips[1].pixels == frames[[12, 15, 18]]).all()
@@ -136,6 +136,14 @@ def test_sizes(shape: tuple[int, ...], size: int, quality: int | None, expected:
     assert small.shape == expected
     assert small.dtype == kind
     assert (small == 200).all()
+
+
+def test_clips_of_too_many_pixels_are_refused_at_their_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.formats.clips.MOST_PIXELS", 640)
+    assert len(list(array_clips(numbered(10), PieceOptions(frames=10), Tally(), "x"))) == 1
+    what = "x has frames of 8 x 8 pixels, and 11 of them are more than the 640 that .*give --size"
+    with pytest.raises(InputError, match=what):
+        list(array_clips(numbered(1), PieceOptions(frames=11), Tally(), "x"))
 
 
 def test_options_say_what_is_wrong() -> None:

@@ -21,7 +21,7 @@ def test_frames_come_back_from_a_strip() -> None:
     assert strip.shape == (80, 24, 3)
     assert (strip[16:32] == frames[1]).all()
     assert (unstacked(strip, 5, "x") == frames).all()
-    with pytest.raises(InputError, match='x has 80 rows, which are not 7 frames of one height.*"frames"'):
+    with pytest.raises(InputError, match=r'x has 80 rows, which are not 7 frames of one height.*"frames"'):
         unstacked(strip, 7, "x")
 
 
@@ -66,7 +66,7 @@ def test_quality_is_for_strips_of_8_bits() -> None:
     assert encode_piece(Piece(np.zeros((9, 9, 3), np.uint8)), "x", quality=80)[0] == "png"
     assert encode_piece(Piece(np.zeros((2, 9, 9, 1), np.uint16)), "x", quality=80)[0] == "png"
     with pytest.raises(
-        InputError, match="x has frames of 12 rows, and blocks of a JPEG have 8.*--size a multiple of 8"
+        InputError, match=r"x has frames of 12 rows, and blocks of a JPEG have 8.*--size a multiple of 8"
     ):
         encode_piece(Piece(np.zeros((2, 12, 9, 3), np.uint8)), "x", quality=80)
     with pytest.raises(InputError, match="x makes a strip of 65600 rows, and a JPEG has at most 65500"):

@@ -35,11 +35,11 @@ def test_real_bands_are_normalised() -> None:
 def test_low_band_not_given_is_the_synthesis_of_the_coarser_level() -> None:
     chain = chain_of(tiny_settings(levels=2))
     bands = real(chain)
-    derived = chain.low(1, {band: x for band, x in bands.items() if band != Band(1, "LL")})
+    derived = chain.low(Band(1, "LL"), {band: x for band, x in bands.items() if band != Band(1, "LL")})
     torch.testing.assert_close(derived, bands[Band(1, "LL")], atol=1e-5, rtol=0)
     changed = bands | {Band(1, "LL"): bands[Band(1, "LL")] + 1}
-    assert torch.equal(chain.low(1, changed), changed[Band(1, "LL")])
-    assert torch.equal(chain.low(1, changed, derive=True), derived)
+    assert torch.equal(chain.low(Band(1, "LL"), changed), changed[Band(1, "LL")])
+    assert torch.equal(chain.low(Band(1, "LL"), changed, derive=True), derived)
 
 
 def test_strict_nesting_returns_exactly_the_generated_bands() -> None:

@@ -178,7 +178,7 @@ def _pieces(
 
 
 def _clips(scan: Scan, pixels: Values, said: Mapping[str, Any], options: PieceOptions, tally: Tally) -> Iterator[Piece]:
-    cutter = ClipCutter(options, tally, options.fps or scan.fps)
+    cutter = ClipCutter(options, tally, scan.name, options.fps or scan.fps)
     for frame in pixels:
         if (clip := cutter.add(frame)) is not None:
             yield Piece(clip.pixels, {**said, **_spacing(scan, clip.pixels, options), **clip.fields})

@@ -132,10 +132,8 @@ def _stored(scan: Scan, scale: Scale | None, options: PieceOptions) -> tuple[Val
         return cast(Values, scan.stored), {}
     if options.scans.values == "float32":
         return to_floats(scan)[..., None], {}
-    if scale is not None:
-        return to_integers(scan, scale)[..., None], {}
-    own = own_scale(span_of(scan))
-    return to_integers(scan, own)[..., None], own.members()
+    scale = scale or own_scale(span_of(scan))
+    return to_integers(scan, scale)[..., None], scale.members()
 
 
 # -- what becomes of them --------------------------------------------------------------------------

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from cluster.data.packing import PackReport, pack
+from cluster.data.settings import ImagePolicy
+from cluster.data.stored_images import read_image
 from cluster.formats.scan import ScanOptions
 from cluster.formats.source_format import PieceOptions
 from freqgan.errors import InputError
@@ -72,6 +74,7 @@ def test_every_slice_is_an_image_with_the_label_of_its_folder(tmp_path: Path) ->
     files["a/other.dcm"] = dicom_file(np.full((4, 5), -1000, np.int16))
     report, samples, values = packed(write(tmp_path / "in", files))
     assert (report.images, report.classes) == (5, ["a", "b"])
+    assert (fields(samples[0])["offset"], fields(samples[0])["slope"]) == (-1000, 100)
     assert values == {"offset": -1000, "slope": 100, "unit": "HU"}
     found = sorted((sample["cls"].decode(), float(pixels(sample)[0, 0] * values["slope"] - 1000)) for sample in samples)
     assert found == [("0", -1000), ("1", 0), ("1", 100), ("1", 200), ("1", 300)]
@@ -90,6 +93,14 @@ def test_a_series_is_one_sample_in_the_order_of_its_slices(tmp_path: Path) -> No
     assert strip.shape == (20, 5)
     assert (strip.reshape(5, 4, 5)[:, 0, 0] * values["slope"] + values["offset"]).tolist() == [0, 100, 200, 300, 400]
     assert fields(by_frames[3])["spacing"] == [2.5, 0.5, 0.75]
+
+
+def test_a_model_is_shown_values_in_their_unit(tmp_path: Path) -> None:
+    _, samples, _ = packed(write(tmp_path / "in", series(4)), scans(are_volumes=True))
+    sample = samples[0]
+    policy = ImagePolicy(size=(4, 5), channels=1, bit_depth=32, frames=4, value_range=(-1000, 1000))
+    clip = read_image(sample["png"], "a", policy, fields(sample))
+    np.testing.assert_allclose(clip[:, 0, 0], [0, 0.1, 0.2, 0.3], atol=1e-7)
 
 
 def test_clips_of_slices_are_cut_from_volumes(tmp_path: Path) -> None:

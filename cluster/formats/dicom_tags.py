@@ -22,10 +22,9 @@ MODALITIES = frozenset({
 })  # fmt: skip
 """Kinds of equipment by the defined terms of PS3.3, C.7.3.1.1.1; another word is not kept."""
 UNITS = {
-    "HU": "HU", "OD": "OD", "MGML": "mg/ml", "PCT": "%", "Z_EFF": "Z_eff", "ED": "1e23/ml", "EDW": "water",
-    "HU_MOD": "HU",
-    "CNTS": "counts", "CPS": "counts/s", "BQML": "Bq/ml", "GML": "g/ml", "CM2ML": "cm2/ml", "PROPCNTS": "counts",
-    "GY": "Gy",
+    "HU": "HU", "OD": "OD", "MGML": "mg/ml", "PCT": "%", "Z_EFF": "Z_eff", "ED": "1e23/ml",
+    "EDW": "relative to water", "HU_MOD": "modified HU", "CNTS": "counts", "CPS": "counts/s", "BQML": "Bq/ml",
+    "GML": "g/ml", "GY": "Gy",
 }  # fmt: skip
 """Units by the defined terms of RescaleType (C.11.1.1.2), of PET's Units (C.8.9.1.1.3) and of DoseUnits (C.8.8.3)."""
 KEPT_NUMBERS = (
@@ -99,7 +98,9 @@ def _moved(
 
 
 def unit_of(dataset: Dataset) -> str:
-    """Return the unit of the values by ``UNITS``; "" where it is another one, or not said."""
+    """Return the unit of the values by ``UNITS``; "" where it is another one or not said, or values are turned over."""
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        return ""
     transformation = functional_group(dataset, 0, "PixelValueTransformationSequence") or dataset
     word = transformation.get("RescaleType") or dataset.get("Units") or dataset.get("DoseUnits")
     if not word and dataset.get("Modality") == "CT":

@@ -55,6 +55,8 @@ _GZIP = b"\x1f\x8b"
 _LENGTHS = {1: 348, 2: 540}
 """Bytes of the header by the version of the format."""
 _LONGEST_SIDE = 32767
+_MOST_BESIDE_VALUES = 2**24
+"""Bytes of header and extensions that are read."""
 _SPACE_UNITS = 7
 _AXIAL_TURN = np.array([[2.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
 """That of an array (columns, rows, slices) which lies as DICOM has it."""
@@ -164,6 +166,8 @@ def _opened(data: bytes, name: str, max_values: int) -> Any:
     width, height, *others = (*shape, 1, 1)
     check_size(name, math.prod(others), height, width, 1, max_values)
     length = int(header.get_data_offset()) + math.prod(shape) * header.get_data_dtype().itemsize
+    if length > 8 * max_values + _MOST_BESIDE_VALUES:
+        raise InputError(f"{name} says that it is {length} bytes long, more than is allowed: split it")
     content = _inflated(data, name, length)
     if len(content) < length:
         raise InputError(f"{name} is cut off after {len(content)} of {length} bytes: write it anew or remove it")

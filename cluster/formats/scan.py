@@ -120,7 +120,7 @@ class Scan:
     """One image, a volume of T slices, or a clip of T frames.
 
     Attributes:
-        name: the file, or the folder of the series, as errors name it.
+        name: of the file or series, as errors have it.
         stored: (T, H, W) of integers, or of floats, which are then the values; (T, H, W, 3) of uint8 or uint16 in
             colour.
         scale: of the integers; its slope is above 0.
@@ -128,7 +128,7 @@ class Scan:
             nothing.
         unit: HU, Gy ... or "" where it is not known.
         fps: frames in a second, of a clip.
-        facts: what else is known, by the names of DICOM's tags (``KEPT_TAGS`` in ``dicom.py``).
+        facts: what else is known, by the names of DICOM's tags (``KEPT_TAGS`` in ``dicom_tags.py``).
         placement: where a NIfTI file has the volume in space.
 
     """

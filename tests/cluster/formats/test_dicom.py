@@ -34,6 +34,7 @@ def test_signed_pixels_keep_their_sign() -> None:
 def test_monochrome1_is_turned_over_in_the_range_of_the_stored_bits() -> None:
     scan = read_dicom(dicom_file(RAMP, PhotometricInterpretation="MONOCHROME1", BitsStored=12), "a")
     np.testing.assert_array_equal(scan.stored[0], 4095 - RAMP.astype(int))
+    assert scan.unit == ""
     pixels = np.array([[-2048, 2047]], np.int16)
     scan = read_dicom(dicom_file(pixels, PhotometricInterpretation="MONOCHROME1", BitsStored=12), "a")
     np.testing.assert_array_equal(scan.stored[0], [[2047, -2048]])

@@ -196,6 +196,10 @@ def test_a_bomb_is_inflated_no_further_than_its_header_says() -> None:
     assert read_nifti(data, "a")[0].stored.shape == (4, 3, 2)
     with pytest.raises(InputError, match="more than the 10 allowed"):
         read_nifti(data, "a", max_values=10)
+    far = bytearray(nifti(np.zeros((2, 2, 2), np.int16)))
+    far[108:112] = struct.pack("<f", 1e12)  # vox_offset
+    with pytest.raises(InputError, match="a says that it is 999999995920 bytes long"):
+        read_nifti(gzip.compress(bytes(far)), "a")
 
 
 def test_complex_numbers_and_bad_options_are_refused() -> None:

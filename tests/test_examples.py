@@ -84,6 +84,12 @@ def test_the_page_on_style() -> None:
     assert tried == 9
 
 
+def test_the_page_on_clips() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "clips.md"), module_relative=False)
+    assert failed == 0
+    assert tried == 7
+
+
 def yaml_example(page: str, title: str) -> str:
     """The file that a page shows under a comment with its name."""
     match = re.search(rf"^    # {re.escape(title)}\n((?:    .*\n)+)", (ROOT / page).read_text("utf-8"), re.MULTILINE)

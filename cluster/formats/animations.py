@@ -7,6 +7,7 @@ Sources: "Graphics Interchange Format, Version 89a" (CompuServe, 1990); "Portabl
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -81,7 +82,9 @@ def read_animation(data: bytes, name: str) -> Iterator[TimedFrame]:
 
     """
     try:
-        image = _opened(data, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns of a broken animation, and gives its first frame alone
+            image = _opened(data, name)
         first = 1 if getattr(image, "default_image", False) else 0  # of an APNG, for viewers that show no animation
         time = Fraction(0)
         for number in range(first, getattr(image, "n_frames", 1)):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def read_npz(file: IO[bytes], name: str, array: str | None) -> NDArray[Any]:
                 return _read_member(member, f"{entry} of {name}")
     except InputError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, SyntaxError) as error:
+    except Exception as error:  # of the zip, of its compression, or of a header, which may be anything
         raise InputError(f"{name} is no .npz file, or is damaged ({error}): write it by numpy.savez") from error
 
 
@@ -95,7 +96,7 @@ def read_tiff(file: IO[bytes], name: str) -> NDArray[Any]:
     Samples that are stored in planes come out as channels, the last axis. Pages must be of one shape and type.
 
     Raises:
-        InputError: tifffile is not installed, it is no TIFF, or its pages differ.
+        InputError: tifffile is not installed, it is no TIFF or is cut off, or its pages differ.
 
     """
     try:
@@ -105,13 +106,14 @@ def read_tiff(file: IO[bytes], name: str) -> NDArray[Any]:
             f'{name}: TIFF is read by tifffile, which is not installed: pip install "freqgan[tiff]"'
         ) from error
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with _quiet("tifffile"), tifffile.TiffFile(file) as tiff:
             pages: list[Any] = [page for page in tiff.pages if not getattr(page, "is_reduced", False)]
             shapes = {(page.shape, str(page.dtype)) for page in pages}
             if len(shapes) != 1:
                 raise InputError(f"{name} has pages of {len(shapes)} shapes or types: write one image in each file")
             if math.prod(pages[0].shape) * pages[0].dtype.itemsize * len(pages) > MOST_BYTES:
                 raise InputError(f"{name} holds more than {MOST_BYTES} bytes: write it as several files")
+            _check_last_page(tiff, name)
             read = [_tiff_page(page, name) for page in pages]
     except InputError:
         raise
@@ -120,12 +122,35 @@ def read_tiff(file: IO[bytes], name: str) -> NDArray[Any]:
     return np.stack(read)
 
 
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Hold back what a library logs about damage, of which an error tells."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _check_last_page(tiff: Any, name: str) -> None:
+    """Raise InputError unless the page behind the last that was read is said to be none (TIFF 6.0, section 2)."""
+    place = tiff.pages.next_page_offset
+    if place is not None:
+        tiff.filehandle.seek(place)
+        if any(tiff.filehandle.read(tiff.tiff.offsetsize)):
+            raise InputError(f"{name} is cut off or damaged behind page {len(tiff.pages)}: replace it")
+
+
 def _tiff_page(page: Any, name: str) -> NDArray[Any]:
     """Return (H, W, C) of a page, whose axes are "YX", "YXS" or "SYX"."""
     if page.axes not in ("YX", "YXS", "SYX"):
         raise InputError(f"{name} has pages with the axes {page.axes}: images have rows, columns and samples")
     if page.photometric == _PALETTE:
         raise InputError(f"{name} is a TIFF with a palette: convert it to RGB")
+    if len(page.dataoffsets) < math.prod(page.chunked):
+        raise InputError(f"{name} is damaged: {len(page.dataoffsets)} of {math.prod(page.chunked)} parts are there")
     values: NDArray[Any] = page.asarray()
     if page.photometric == _WHITE_IS_ZERO:
         values = ~values if values.dtype.kind in "bu" else -values

@@ -27,8 +27,8 @@ comes from x264, which is under the GPL."""
 
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,ogg,flv,asf"
 """Formats of one file. Others are lists of further files, which a video must not make anybody read."""
-_LATE_S = Fraction(1, 4)
-"""By how much the last packet of a whole file may end before the file does."""
+_LATE_S, _LATE_FRAMES = Fraction(1, 10), 2
+"""By how much the last packet of a whole file may end before the time that the file tells, whichever is more."""
 _QUALITY = 24
 """The constant quality of VP9, 0 (best) to 63."""
 
@@ -89,7 +89,7 @@ def _translated(av: Any, name: str) -> Iterator[None]:
 
 def _timed(container: Any, stream: Any, name: str) -> Iterator[TimedFrame]:
     """Yield the frames with their times; one lasts until the next, and the last as long as the one before."""
-    usual = 1 / stream.average_rate if stream.average_rate else Fraction(1, 25)
+    usual = _usual_duration(stream)
     before: TimedFrame | None = None
     first: Fraction | None = None
     for frame in _decoded(container, stream, name):
@@ -103,6 +103,11 @@ def _timed(container: Any, stream: Any, name: str) -> Iterator[TimedFrame]:
     if before is None:
         raise InputError(f"{name} holds no frames: replace or remove it")
     yield before
+
+
+def _usual_duration(stream: Any) -> Fraction:
+    """Return how long a frame is shown, seconds, by the average of the stream; where it tells none, 1/25."""
+    return 1 / Fraction(stream.average_rate) if stream.average_rate else Fraction(1, 25)
 
 
 def _decoded(container: Any, stream: Any, name: str) -> Iterator[Any]:
@@ -119,7 +124,7 @@ def _decoded(container: Any, stream: Any, name: str) -> Iterator[Any]:
                 raise InputError(f"{name} is damaged {float(end):.2f} s from its start: replace it")
             yield frame
     told = Fraction(container.duration or 0, 10**6)
-    if told - end > _LATE_S:
+    if told - end > max(_LATE_S, _LATE_FRAMES * _usual_duration(stream)):
         raise InputError(f"{name} is cut off: it ends at {float(end):.2f} of {float(told):.2f} s; replace it")
 
 

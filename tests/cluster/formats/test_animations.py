@@ -117,6 +117,12 @@ def test_damage_is_refused(kind: AnimationKind) -> None:
         list(read_animation(b"hello", "x"))
 
 
+def test_an_apng_with_a_broken_header_is_no_still_image() -> None:
+    whole = encode_animation(moving_frames(6), 8, "apng")
+    with pytest.raises(InputError, match=r"x is damaged or cut off .*Invalid APNG"):
+        list(read_animation(whole.replace(b"acTL\0\0\0\6", b"acTL\0\0\0\0"), "x"))
+
+
 def test_large_animations_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.formats.animations.MOST_PIXELS", 100)
     with pytest.raises(InputError, match="x has 24 x 16 pixels, more than the 100 allowed"):

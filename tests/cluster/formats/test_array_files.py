@@ -110,6 +110,14 @@ def test_tiffs_that_are_refused() -> None:
             read_tiff(io.BytesIO(data), "x")
 
 
+def test_pages_that_are_cut_off_are_not_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = tiff_of(values_of(6, 20, 30), photometric="minisblack").getvalue()
+    for part in (0.5, 0.9, 0.98):
+        with pytest.raises(InputError, match=r"^x is (cut off or damaged behind page [1-5]|no TIFF)"):
+            read_tiff(io.BytesIO(whole[: int(len(whole) * part)]), "x")
+    assert capsys.readouterr().err == ""
+
+
 def test_without_tifffile_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tifffile", None)
     with pytest.raises(InputError, match=r'x: TIFF is read by tifffile, .*pip install "freqgan\[tiff\]"'):

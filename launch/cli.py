@@ -617,9 +617,14 @@ Mixture = Annotated[
     tuple[int, int] | None,
     typer.Option(metavar="COARSE FINE", help="the pictures of seed COARSE with the detail of seed FINE"),
 ]
-MixLevel = Annotated[
-    int | None,
-    typer.Option(min=1, show_default="1", help="level of --mix: up to its low band the picture is of COARSE"),
+MixPlace = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL|time",
+        show_default="1",
+        help="of --mix: up to the low band of this level the picture is of COARSE; time: what is in a clip is of "
+        "COARSE, and how it moves of FINE",
+    ),
 ]
 MixBy = Annotated[
     str | None,
@@ -638,6 +643,16 @@ ConditioningRun = Annotated[
         show_default="that of its settings",
     ),
 ]
+FileFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="[png|npy|webp|gif|apng|mp4]",
+        show_default="png; webp for clips; npy for what neither holds",
+        help="of the files",
+    ),
+]
+Fps = Annotated[float | None, typer.Option(min=0.01, show_default="8", help="frames a second of clips")]
 Part = Annotated[
     str,
     typer.Option(
@@ -647,9 +662,11 @@ Part = Annotated[
 ]
 
 
-def _check_mixture(mix: tuple[int, int] | None, at: int | None, mix_by: str | None) -> None:
+def _check_mixture(mix: tuple[int, int] | None, at: str | None, mix_by: str | None) -> None:
     if mix is None and (at is not None or mix_by is not None):
         raise InputError("--at and --mix-by without --mix COARSE FINE: they say how that mixes; give both")
+    if at is not None and at != "time" and not (at.isascii() and at.isdecimal()):
+        raise InputError(f"--at {at}: give a level, such as 1, or time")
 
 
 @app.command("generate")
@@ -672,7 +689,7 @@ def generate_command(
     interpolate: Interpolation = None,
     frames: Frames = None,
     mix: Mixture = None,
-    at: MixLevel = None,
+    at: MixPlace = None,
     mix_by: MixBy = None,
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
@@ -682,8 +699,11 @@ def generate_command(
     label_guidance: LabelGuidance = None,
     part: Part = "image",
     conditioning_run: ConditioningRun = None,
+    file_format: FileFormat = None,
+    fps: Fps = None,
 ) -> None:
-    """Makes images with the newest sound checkpoint of RUN: one PNG each, and grid.png."""
+    """Makes images with the newest sound checkpoint of RUN: one file each, and grid.png."""
+    from cluster.imaging.image_writing import USUAL_FPS
     from freqgan.generation.options import GenerationOptions
     from launch.settings.image_request import ImageRequest
     from launch.settings.target_options import TargetOptions
@@ -693,6 +713,7 @@ def generate_command(
         targets=TargetOptions(category, vector, prompt, like),
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
         best=best, at_images=at_images, save_vectors=save_vectors, conditioning_run=conditioning_run,
+        kind=file_format or "", fps=fps or USUAL_FPS,
     )  # fmt: skip
     if interpolate is None and frames is not None:
         raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")
@@ -710,7 +731,7 @@ def generate_command(
     elif mix is not None:
         from launch.commands.mix import mix as write_mixed
 
-        print(write_mixed(request, mix, at or 1, mix_by or "noise", _note))
+        print(write_mixed(request, mix, "time" if at == "time" else int(at or 1), mix_by or "noise", _note))
     else:
         with uncollected():
             from launch.commands.generate import generate

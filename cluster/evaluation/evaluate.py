@@ -36,7 +36,7 @@ from freqgan.metrics.feature_network import LearnedFeatures
 from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.inception import extractor_of
 from freqgan.metrics.learned_features import accuracy_scores, learned_measure
-from freqgan.pixels import to_pixels
+from freqgan.pixels import to_eight_bits, to_pixels
 from freqgan.sizes import Size, size_setting
 
 READ = 500
@@ -89,11 +89,12 @@ def evaluate_checkpoint(
         "chain": [block.frequency for block in blocks],
         "other": [block.conventional for block in blocks],
     }
-    floors = _floors(reference, other_real, families, note)
+    frames = settings.frames
+    floors = _floors(reference, other_real, families, note, frames)
     scores: dict[Part, dict[str, Score]] = {}
     for part in parts:
         pixels = torch.cat([to_pixels(block) for block in images[part]])
-        values = measure(reference, pixels, note=_telling(part, note), extra=families)
+        values = measure(reference, pixels, note=_telling(part, note), extra=families, frames=frames)
         scores[part] = scored(values, floors) | _accuracies(networks)
     _note_accuracies(networks, note)
     return scores
@@ -178,7 +179,11 @@ def inception_from(url: str) -> Measure:
 
 
 def _floors(
-    reference: Tensor, other_real: Tensor, extra: Sequence[Measure], note: Callable[[str], None]
+    reference: Tensor,
+    other_real: Tensor,
+    extra: Sequence[Measure],
+    note: Callable[[str], None],
+    frames: int = 1,
 ) -> dict[str, float]:
     """Return every metric of real images against others, remembered for the images measured last.
 
@@ -187,12 +192,12 @@ def _floors(
     telling = _telling("real images against each other", note)
     weights = [family.weights for family in extra]
     if None in weights:
-        return measure(reference, other_real, note=telling, extra=extra)
+        return measure(reference, other_real, note=telling, extra=extra, frames=frames)
     digests = [hashlib.sha256(images.numpy().data) for images in (reference, other_real)]
-    key = (tuple(reference.shape), *(digest.hexdigest() for digest in digests), *weights)
+    key = (frames, tuple(reference.shape), *(digest.hexdigest() for digest in digests), *weights)
     if key not in _known_floors:
         _known_floors.clear()
-        _known_floors[key] = measure(reference, other_real, note=telling, extra=extra)
+        _known_floors[key] = measure(reference, other_real, note=telling, extra=extra, frames=frames)
     return _known_floors[key]
 
 
@@ -256,7 +261,7 @@ def real_images(
             f"{data}: without its damaged images {count} are left to compare, and {FEWEST} are needed: "
             f"{reasons_text(left_out)}; restore the shards or give more of them"
         )
-    images = torch.from_numpy(np.ascontiguousarray(np.concatenate(batches)))
+    images = to_eight_bits(torch.from_numpy(np.ascontiguousarray(np.concatenate(batches))))
     if is_one_picture(images[:count]):
         raise InputError(
             f"{data}: {count} of its images, which others were to be compared with, are all the same picture; give "

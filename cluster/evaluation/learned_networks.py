@@ -14,6 +14,7 @@ from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shards import ShardSet
 from cluster.evaluation.feature_cache import FeatureCache, feature_cache
 from cluster.run.data_source import sound_batch
+from freqgan.metrics.evaluation import one_frame_each
 from freqgan.metrics.feature_network import LearnedFeatures, reduced
 from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.feature_training import learn_features
@@ -67,7 +68,7 @@ def _taught(
 def _images(index: ShardSet, policy: ImagePolicy) -> tuple[Tensor, Tensor | None]:
     """Return sound images, uint8 (N, C, s, s) of what networks see, and their labels (N,), None where they clash.
 
-    They are the first ones of the order in which real images are compared.
+    They are the first ones of the order in which real images are compared; of clips one frame each.
     """
     images, labels = list[Tensor](), list[Tensor]()
     order = DataSettings(shuffle_shards=MIXED_SHARDS)
@@ -76,7 +77,8 @@ def _images(index: ShardSet, policy: ImagePolicy) -> tuple[Tensor, Tensor | None
         while first < min(MOST_IMAGES, count):
             batch, damaged = sound_batch(reader, first, min(READ, MOST_IMAGES - first, count - first))
             count -= len(images_of(damaged))
-            images.append(reduced(torch.from_numpy(np.ascontiguousarray(batch.images))))
+            stored = torch.from_numpy(np.ascontiguousarray(batch.images))
+            images.append(reduced(one_frame_each(stored, policy.frames)))
             labels.append(torch.from_numpy(batch.targets))
             first += len(batch.images)
     ambiguous = index.ambiguous_label is not None

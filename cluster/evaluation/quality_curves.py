@@ -16,7 +16,7 @@ from cluster.run.checkpoint import Checkpoint
 from cluster.run.trained_model import synthesiser_of
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
-from freqgan.metrics.evaluation import MEASURES
+from freqgan.metrics.evaluation import MEASURES, one_frame_each
 from freqgan.metrics.feature_network import LearnedFeatures
 from freqgan.metrics.learned_features import frechet_to
 from freqgan.model.expert_settings import GenerationSettings
@@ -94,7 +94,8 @@ def quality_curves(
     if points.condition_noise:
         _check_chain(checkpoint.settings)
     settings = checkpoint.settings
-    reference, other_real = real_images_for(settings, data, count, note)
+    reals = real_images_for(settings, data, count, note)
+    reference, other_real = (one_frame_each(images, settings.frames) for images in reals)
     networks = learned_networks(build_index(data), evaluation_policy(settings), note) if learned else []
     measures = _measures(reference, networks)
     synthesiser = synthesiser_of(checkpoint, generation, note)
@@ -167,6 +168,6 @@ def sees_bands(settings: ModelSettings) -> bool:
 
 
 def generated_images(synthesiser: Synthesiser, seed: int, count: int) -> Tensor:
-    """Return ``count`` images, uint8 (count, C, N, N)."""
+    """Return ``count`` images, uint8 (count, C, N, N); of clips one frame each."""
     blocks = (synthesiser.sample(seed, min(BLOCK, count - first), first) for first in range(0, count, BLOCK))
-    return torch.cat([to_pixels(block.images) for block in blocks])
+    return one_frame_each(torch.cat([to_pixels(block.images) for block in blocks]), synthesiser.settings.frames)

@@ -22,10 +22,16 @@ FAMILIES: Final = {
     "feature_frechet": "missing kinds of images",
     "feature_kernel": "missing kinds of images, few samples",
     "neighbours": "realism, variety, copies",
+    "clip_frechet": "kinds of motion that are missing",
+    "clip_bands": "which changes are wrong",
+    "clip_critic": "whether changes fit what changes; 0.5 is perfect",
+    "clip_change": "too much or too little change",
+    "clip_motion": "how far things move, and where",
+    "clip_blockiness": "jerks from pair to pair of frames",
     LEARNED: "what images show, by a network taught on real ones",
     LEARNED_HOLDOUT: "the same, by another network: do not tune by it",
 }
-"""What each family of metrics sees, in the order in which they are measured."""
+"""What each family of metrics sees, in the order in which they are measured; those of clips begin with clip_."""
 ACCURACIES: Final = {
     "label_accuracy": "real images that its network labels right; floor: by chance",
     "instance_accuracy": "real images that its network knows in another view; floor: by chance",
@@ -33,6 +39,7 @@ ACCURACIES: Final = {
 """How good the network of a family of learned features is, by what it learnt: no distances, but what they are worth."""
 HIGH_IS_GOOD = (
     "critic_accuracy.log_loss",
+    "clip_critic.log_loss",
     "neighbours.density",
     "neighbours.coverage",
     "neighbours.recall",

@@ -19,6 +19,7 @@ from freqgan.metrics.inception import Extractor, inception_scores
 from freqgan.metrics.neighbours import neighbour_scores
 from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import spectrum_distance
+from freqgan.metrics.temporal import time_distances
 from freqgan.metrics.two_sample_test import critic_scores
 
 MOST_NEIGHBOURS = 5_000
@@ -120,14 +121,17 @@ def measure(
     *,
     note: Callable[[str], None] = lambda _: None,
     extra: Sequence[Measure] = (),
+    frames: int = 1,
 ) -> dict[str, float]:
     """Return every metric of ``candidate`` against ``reference`` by name.
 
     Args:
-        reference: real images, uint8 (N, C, H, W).
+        reference: real images, uint8 (N, C, H, W), or clips (N, T C, H, W).
         candidate: the images in question; other real ones give the floors of all metrics.
         note: called with the name of each family of metrics before it is computed.
         extra: families beside those that are always measured.
+        frames: T of clips: those of images are then measured on one frame of each, see :func:`one_frame_each`, and
+            those of clips, of motion, come with them.
 
     Raises:
         InputError: the two differ in size or channels, there are too few images, or the real ones are all the same.
@@ -142,12 +146,30 @@ def measure(
     if is_one_picture(reference):
         raise InputError(f"the {len(reference)} real images are all the same picture: give different ones")
     values: dict[str, float] = {}
-    for family in (*MEASURES, *extra):
+    stills = one_frame_each(reference, frames), one_frame_each(candidate, frames)
+    jobs = [(family, stills) for family in (*MEASURES, *extra)]
+    if frames > 1:
+        jobs += [(family, (reference, candidate)) for family in clip_measures(frames)]
+    for family, (first, second) in jobs:
         note(family.name)
-        for suffix, value in family.run(reference, candidate).items():
+        for suffix, value in family.run(first, second).items():
             joint = suffix if suffix.startswith(".") or not suffix else f".{suffix}"
             values[family.name + joint] = value
     return values
+
+
+def clip_measures(frames: int) -> tuple[Measure, ...]:
+    """Return the families of metrics of clips of ``frames`` frames."""
+    return tuple(Measure(name, FAMILIES[name], run) for name, run in time_distances(frames).items())
+
+
+def one_frame_each(clips: Tensor, frames: int) -> Tensor:
+    """Return a frame (N, C, H, W) of each of clips (N, T C, H, W): the first of the first, the second of the next."""
+    if frames == 1:
+        return clips
+    count, channels, *size = clips.shape
+    rows = torch.arange(count)
+    return clips.reshape(count, frames, channels // frames, *size)[rows, rows % frames]
 
 
 def is_one_picture(images: Tensor) -> bool:
@@ -171,11 +193,12 @@ def evaluate(
     *,
     note: Callable[[str], None] = lambda _: None,
     extra: Sequence[Measure] = (),
+    frames: int = 1,
 ) -> dict[str, Score]:
     """Return every metric of ``candidate`` beside its floor, that of ``other_real``, both against ``reference``.
 
     All are uint8 (N, C, H, W); ``other_real`` are real images that are not in ``reference``. Errors and the other
     arguments are those of :func:`measure`.
     """
-    values = measure(reference, candidate, note=note, extra=extra)
-    return scored(values, measure(reference, other_real, extra=extra))
+    values = measure(reference, candidate, note=note, extra=extra, frames=frames)
+    return scored(values, measure(reference, other_real, extra=extra, frames=frames))

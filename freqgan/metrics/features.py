@@ -19,10 +19,11 @@ def random_features(images: Tensor) -> Tensor:
 
     They are, per stage, the means of rectified random convolutions.
 
-    Stages halve the resolution by averaging. Grey images count as colour. Random features keep enough of an image to
-    tell whether kinds of images are missing, and know nothing of what the images show.
+    Stages halve the resolution by averaging. Grey images count as colour; those of other channels have weights of
+    their own. Random features keep enough of an image to tell whether kinds of images are missing, and know nothing of
+    what the images show.
     """
-    kernels = random_kernels()
+    kernels = random_kernels(STEM if images.shape[1] == 1 else images.shape[1])
     rows = []
     for chunk in torch.split(images, CHUNK):
         x = chunk.float() / 127.5 - 1
@@ -52,9 +53,12 @@ def whitened(reference: Tensor, candidate: Tensor, faintest: float) -> tuple[Ten
     return (reference - mean) @ scale, (candidate - mean) @ scale
 
 
-def random_kernels() -> list[Tensor]:
-    """Return weights (C, inputs, 3, 3) ~ N(0, 2 / fan_in) of every stage, the same on every machine."""
-    kernels, inputs = [], STEM
+def random_kernels(channels: int = STEM) -> list[Tensor]:
+    """Return weights (C, inputs, 3, 3) ~ N(0, 2 / fan_in) of every stage, the same on every machine.
+
+    The first stage takes images of so many ``channels``.
+    """
+    kernels, inputs = [], channels
     for width in WIDTHS:
         rng = generator_for("random features", width)
         fan_in = inputs * KERNEL**2

@@ -37,6 +37,12 @@ def critic_scores(reference: Tensor, candidate: Tensor) -> dict[str, float]:
     """
     count = min(len(reference), len(candidate), MOST_IMAGES)
     pairs = _planes(torch.cat([reference[:count], candidate[:count]]))
+    return told_apart(pairs[:count], pairs[count:])
+
+
+def told_apart(first: Tensor, second: Tensor) -> dict[str, float]:
+    """Return how well a small network learns to tell planes (N, K, h, w) of two kinds apart; see above."""
+    count, pairs = len(first), torch.cat([first, second])
     targets = torch.arange(2 * count) >= count
     order = torch.arange(count) % round(1 / HELD_OUT) == 0
     held = order.repeat(2)

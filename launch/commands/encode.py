@@ -80,7 +80,8 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
             "--condition-noise, --guidance, --shift and --label-guidance"
         )
     request.refuse("--vectors", "seed", "part", "truncation", "save_vectors", "conditioning_run")
-    checkpoint, model, folder = request.open(note)
+    opened = request.open(note)
+    checkpoint, model, folder = opened
     stored = read_draws(vectors, model)
     model.set_generation(stored.generation)
     count, shown = 0, []
@@ -88,7 +89,7 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
         images = model.draw(draws).images
         shown.append(shown_images(images, model.settings))
         names = [f"{number:05d}" for number in range(count, count + len(images))]
-        write_images(folder, names, images, model.settings)
+        request.write(opened, names, images)
         count += len(images)
     write_grid(folder, shown)
     return f"{images_text(count)} of step {checkpoint.step}, from {vectors}, in {folder.url}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cluster.data.decoding import Pixels
+from cluster.imaging.image_writing import formats_of
 from cluster.imaging.pictures import encode_png
 from cluster.imaging.shown_images import shown_images
 from cluster.run.checkpoint import Checkpoint
@@ -18,7 +19,6 @@ from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import targets_for
 from launch.console.text import images_text
 from launch.drawing.grids import tile
-from launch.drawing.image_files import write_images
 from launch.settings.image_request import ImageRequest
 
 GRID = "grid.png"
@@ -28,7 +28,9 @@ GRID_SIDE = 32
 
 
 def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
-    """Write 00000.png ... and a grid of the first 64 into the folder of ``request``; return a line that says so.
+    """Write 00000.png ..., or files of another kind, and a grid of the first 64 into the folder of ``request``.
+
+    Return a line that says so.
 
     Image i of a seed is the same file whatever the count is. ``note`` is told of checkpoints passed over.
 
@@ -40,12 +42,14 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
     count = request.count
     if count is None:
         raise InputError("how many images? Give --count, or --vectors with a file that --save-vectors wrote")
-    checkpoint, model, folder = request.open(note)
+    opened = request.open(note)
+    checkpoint, model, folder = opened
     check_part(checkpoint.settings, request.part)
     digits = max(5, len(str(count - 1)))
-    others = [name for name in folder.files() if name.endswith(".png") and not _is_ours(name, digits, count)]
+    kind = request.kind or formats_of(checkpoint.settings)[0]
+    others = [name for name in folder.files() if name.endswith(f".{kind}") and not _is_ours(name, digits, count)]
     if others:
-        note(f"{folder.url} holds {len(others)} more .png files, which are left as they are, such as {min(others)}")
+        note(f"{folder.url} holds {len(others)} more .{kind} files, which are left as they are, such as {min(others)}")
     batches: list[Pixels] = []
     blocks: list[Draws] = []
     for first in range(0, count, BLOCK):
@@ -54,7 +58,7 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
         blocks.append(draws.rows(rows))
         # All of a block is drawn, for convolutions round differently by batch.
         images = part_of(model.draw(draws).rows(rows), request.part)
-        write_images(folder, [f"{first + row:0{digits}d}" for row in range(len(images))], images, model.settings)
+        request.write(opened, [f"{first + row:0{digits}d}" for row in range(len(images))], images)
         if first < GRID_COUNT:
             batches.append(shown_images(images, model.settings))
     if request.save_vectors:
@@ -82,6 +86,6 @@ def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, fi
 
 def _is_ours(name: str, digits: int, count: int) -> bool:
     """Return whether this many images have a file of that name, or it is the grid."""
-    number = name.removesuffix(".png")
+    number = name.rpartition(".")[0]
     numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
     return numbered or name == GRID

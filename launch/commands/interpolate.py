@@ -14,9 +14,8 @@ from cluster.imaging.shown_images import shown_images
 from freqgan.generation.mixing import interpolated, shares_of_frames
 from freqgan.generation.synthesiser import BLOCK, Draws, Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for
-from freqgan.pixels import to_pixels
+from freqgan.model.settings import ModelSettings
 from launch.drawing.grids import tile
-from launch.drawing.image_files import write_images
 from launch.settings.image_request import ImageRequest
 
 STRIP, GIF, WEBP = "strip.png", "interpolation.gif", "interpolation.webp"
@@ -33,16 +32,17 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
 
     """
     request.refuse("--interpolate", "count", "seed", "part", "save_vectors")
-    checkpoint, model, folder = request.open(note)
+    opened = request.open(note)
+    checkpoint, model, folder = opened
     parts = request.targets.parts(checkpoint, 1) if request.targets.given else None
     ends = [_end(model, seed, parts, request.truncation) for seed in seeds]
     way = interpolated(model.chain, ends[0], ends[1], shares_of_frames(frames))
     images = torch.cat([model.draw(way.rows(slice(i, i + BLOCK))).images for i in range(0, frames, BLOCK)])
-    write_images(folder, [f"{number:05d}" for number in range(len(images))], images, model.settings)
+    request.write(opened, [f"{number:05d}" for number in range(len(images))], images)
     scale = max(1, STRIP_SIDE // max(images.shape[-2:]))
     folder.write(STRIP, encode_png(tile(shown_images(images, model.settings), frames, scale=scale)))
     for name, kind in ((GIF, "GIF"), (WEBP, "WEBP")):
-        folder.write(name, animation(images, kind))
+        folder.write(name, animation(images, model.settings, kind))
     return f"{frames} frames from seed {seeds[0]} to seed {seeds[1]}, {STRIP}, {GIF} and {WEBP} in {folder.url}"
 
 
@@ -51,9 +51,12 @@ def _end(model: Synthesiser, seed: int, parts: TargetParts | None, truncation: f
     return model.draws(seed, 1, asked).scaled(truncation)
 
 
-def animation(images: Tensor, kind: str) -> bytes:
-    """Return images (B, C, N, N) in [-1, 1] one after the other, there and back, as a GIF or WEBP that repeats."""
-    pixels = to_pixels(images).numpy()
+def animation(images: Tensor, settings: ModelSettings, kind: str) -> bytes:
+    """Return images (B, C, N, N) in [-1, 1] one after the other, there and back, as a GIF or WEBP that repeats.
+
+    They are those of a model of ``settings``.
+    """
+    pixels = shown_images(images, settings)
     scale = max(1, SCALE_TO // max(images.shape[-2:]))
     there = [to_image(one, scale) for one in pixels]
     pictures = [*there, *there[-2:0:-1]]

@@ -9,7 +9,6 @@ from freqgan.generation.mixing import TIME, Place, mixed_coefficients, mixed_noi
 from freqgan.generation.synthesiser import BLOCK
 from freqgan.generation.targets import targets_for
 from launch.console.text import images_text
-from launch.drawing.image_files import write_images
 from launch.drawing.side_by_side import SIDE_BY_SIDE, write_side_by_side
 from launch.settings.image_request import ImageRequest
 
@@ -38,7 +37,8 @@ def mix(request: ImageRequest, seeds: tuple[int, int], place: Place, way: str, n
         raise InputError(f"--mix-by {way}: no way is called so{nearest(way, list(WAYS))}; there are {', '.join(WAYS)}")
     if count > BLOCK:
         raise InputError(f"--count {count} with --mix: at most {BLOCK} are mixed at once; give fewer")
-    checkpoint, model, folder = request.open(note)
+    opened = request.open(note)
+    checkpoint, model, folder = opened
     asked = None
     if request.targets.given:
         asked = targets_for(model, seeds[0], count, request.targets.parts(checkpoint, count))
@@ -47,7 +47,7 @@ def mix(request: ImageRequest, seeds: tuple[int, int], place: Place, way: str, n
         images = model.draw(mixed_noises(model.chain, coarse, fine, place)).images
     else:
         images = mixed_coefficients(model, coarse, fine, place)
-    write_images(folder, [f"{number:05d}" for number in range(count)], images, model.settings)
+    request.write(opened, [f"{number:05d}" for number in range(count)], images)
     columns = {"coarse": model.draw(coarse).images, "fine": model.draw(fine).images, "mixed": images}
     write_side_by_side(folder, columns, model.settings)
     what = f"the picture of seed {seeds[0]} up to LL{place} and the detail of seed {seeds[1]}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
+from cluster.imaging.image_writing import USUAL_FPS, check_format, image_files
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
@@ -40,6 +43,8 @@ class ImageRequest:
         at_images: takes the newest checkpoint of at most so many images.
         save_vectors: writes noise and targets beside the images.
         conditioning_run: the run whose images are shown, in place of the one in the settings.
+        kind: of the files, by extension; "" for the usual one of the model.
+        fps: frames a second of clips.
 
     """
 
@@ -55,13 +60,15 @@ class ImageRequest:
     at_images: int | None = None
     save_vectors: bool = False
     conditioning_run: str | None = None
+    kind: str = ""
+    fps: float = USUAL_FPS
 
     def open(self, note: Callable[[str], None]) -> OpenModel:
         """Return what it names; ``note`` is told of checkpoints passed over.
 
         Raises:
             InputError: no sound checkpoint, or two names of one; two sources of features; ``out`` cannot be written;
-                options of flow experts for a model of GANs.
+                options of flow experts for a model of GANs; files that cannot hold its images.
 
         """
         if self.best and self.at_images is not None:
@@ -75,9 +82,19 @@ class ImageRequest:
             self.run, best=self.best, at_images=self.at_images, note=note, generation=self.generation.apply,
             base=self.conditioning_run,
         )  # fmt: skip
+        if self.kind:
+            check_format(self.kind, checkpoint.settings)
+        if self.fps != USUAL_FPS and checkpoint.settings.frames == 1:
+            raise InputError(f"--fps {self.fps:g}: the model makes images, no clips; leave it out")
         folder = open_folder(self.out)
         folder.check_writable()
         return OpenModel(checkpoint, model, folder)
+
+    def write(self, opened: OpenModel, names: Sequence[str], images: Tensor) -> None:
+        """Write ``images`` (B, C, N, N) in [-1, 1] of the model into the folder, as files of the kind asked for."""
+        files = image_files(images, opened.checkpoint.settings, self.kind, self.fps)
+        for name, (extension, data) in zip(names, files, strict=True):
+            opened.folder.write(f"{name}.{extension}", data)
 
     def refuse(self, way: str, *names: str) -> None:
         """Raise InputError where one of the options ``names`` is given that mean nothing beside ``way``."""

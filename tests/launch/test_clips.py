@@ -1,0 +1,123 @@
+"""Clips: packed as strips, trained as bands over time, resumed, generated, measured, edited and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cluster.data.packing import pack
+from cluster.formats.source_format import PieceOptions
+from cluster.run.checkpoints import find_checkpoint
+from cluster.run.trained_model import open_model
+from tests.support.commands import run_command
+from tests.support.runs import tiny_run_settings, trained
+from tests.support.serving import FLOWS
+
+Capsys = pytest.CaptureFixture[str]
+FRAMES, SIDE = 4, 16
+FUSION: dict[str, Any] = {"system": "fusion", "loss": {"kind": "hinge"}}
+ALONE: dict[str, Any] = {"plan": {"bands": "none"}}
+CLIPS: dict[str, Any] = {"frames": FRAMES, "time_levels": 1, "noise": {"dimensions": 64}}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 130 clips of four frames in which an edge moves by up to two pixels a frame, over a ramp."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("clips")
+    for number in range(130):
+        (folder / "videos" / f"{number:03d}").mkdir(parents=True)
+        place, speed, colour = rng.integers(4, 12), rng.integers(-2, 3), rng.uniform(0, 255, 3)
+        back = np.outer(np.linspace(0, 1, SIDE), np.ones(SIDE))[..., None] * rng.uniform(60, 200, 3)
+        for frame in range(FRAMES):
+            picture = back.copy()
+            picture[:, max(place + speed * frame, 1) :] = colour
+            image = Image.fromarray(picture.astype(np.uint8))
+            image.save(folder / "videos" / f"{number:03d}" / f"{frame:02d}.png")
+    pack(str(folder / "videos"), str(folder / "shards"), shard_samples=60, options=PieceOptions(frames=FRAMES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One of GANs and one of flow experts."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, changes in (("gan", {}), ("flow", FLOWS)):
+        trained(tiny_run_settings(folder / name, clips / "shards", max_steps=2, **CLIPS, **changes))
+    return {name: folder / name for name in ("gan", "flow")}
+
+
+@pytest.mark.parametrize(
+    ("transform", "changes"),
+    [
+        ("dwt:haar", {}),
+        ("dwt:db2", FLOWS | {"time_wavelet": "db2"}),
+        ("radial:1,2", FLOWS),
+        ("dwt:haar", FUSION),
+        ("dwt:haar", ALONE),
+        pytest.param("fft:meyer", {}, marks=pytest.mark.long),
+        pytest.param("dct", FLOWS, marks=pytest.mark.long),
+        pytest.param("dwt:haar", {"time_levels": 2, "noise": {"dimensions": 1024}}, marks=pytest.mark.long),
+        pytest.param("dwt:haar", FLOWS | {"experts": {"tL": "flow", "default": "gan"}}, marks=pytest.mark.long),
+        pytest.param("dwt:haar", {"exchange": "none", "teacher_forcing": {"start": 1.0, "end": 1.0}, "pace": "free",
+                                  "image_stage": {"enabled": False}}, marks=pytest.mark.long),
+        *(
+            pytest.param("dwt:haar", ALONE | {"image_stage": {"companion": name}}, marks=pytest.mark.long)
+            for name in ("dcgan", "vae", "flow", "diffusion", "flow_matching", "autoregressive")
+        ),
+    ],
+)  # fmt: skip
+def test_a_stopped_run_ends_with_the_bytes_of_one_in_one_go(
+    transform: str, changes: dict[str, Any], clips: Path, tmp_path: Path
+) -> None:
+    def settings(name: str, steps: int) -> Any:
+        return tiny_run_settings(
+            tmp_path / name, clips / "shards", transform=transform, max_steps=steps, **(CLIPS | changes)
+        )
+
+    trained(settings("whole", 4))
+    trained(settings("parts", 2))
+    trained(settings("parts", 4))
+    whole, parts = (find_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
+    assert whole.digest() == parts.digest()
+    _, model = open_model(str(tmp_path / "parts"))
+    images = model.sample(0, 3).images
+    assert images.shape == (3, 3 * FRAMES, SIDE, SIDE)
+    assert torch.equal(images[2:], model.sample(0, 1, first=2).images)
+
+
+@pytest.mark.usefixtures("brief_critic")
+@pytest.mark.parametrize("kind", ["gan", "flow"])
+def test_every_command_takes_a_run_of_clips(
+    kind: str, runs: dict[str, Path], clips: Path, capsys: Capsys, tmp_path: Path
+) -> None:
+    run = runs[kind]
+    commands: list[tuple[object, ...]] = [
+        ("generate", run, "--count", 5, "--out", tmp_path / "webp"),
+        *(("generate", run, "--count", 1, "--format", k, "--out", tmp_path / k) for k in ("gif", "apng", "mp4", "npy")),
+        ("generate", run, "--interpolate", 1, 2, "--frames", 3, "--out", tmp_path / "way"),
+        ("generate", run, "--count", 2, "--mix", 1, 2, "--at", "time", "--out", tmp_path / "mix"),
+        ("evaluate", run, "--data", clips / "shards", "--count", 64, "--no-learned"),
+        ("report", run),
+        ("edit", run, "--resample", "tH1", "--gain", "tL.LL1=0.5", "--count", 2, "--out", tmp_path / "edit"),
+        ("export", run, "--out", tmp_path / "export"),
+    ]
+    for command in commands:
+        outcome = run_command(capsys, *command)
+        assert outcome.code == 0, (command, outcome.err)
+    _, model = open_model(str(run))
+    expected = model.sample(0, 1).images
+    stored = np.load(tmp_path / "npy" / "00000.npy")
+    assert stored.shape == (FRAMES, SIDE, SIDE, 3)
+    for name in ("webp/00000.webp", "apng/00000.apng"):
+        with Image.open(tmp_path / name) as animation:
+            assert animation.n_frames == FRAMES  # type: ignore[attr-defined]
+            for frame in range(FRAMES):
+                animation.seek(frame)
+                np.testing.assert_array_equal(np.asarray(animation.convert("RGB")), stored[frame])
+    ours = ((expected[0].reshape(FRAMES, 3, SIDE, SIDE) + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(stored, ours.numpy())

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,17 @@ def test_clips_of_slices_are_cut_from_volumes(tmp_path: Path) -> None:
     assert fields(samples[0])["spacing"] == [5, 0.5, 0.75]
     found = pixels(samples[0]).reshape(3, 4, 5)[:, 0, 0] * values["slope"] + values["offset"]
     assert found.tolist() == [0, 200, 400]
+
+
+def test_a_zip_of_a_series_gives_what_its_folder_gives(tmp_path: Path) -> None:
+    files = series(4)
+    _, in_folder, values = packed(write(tmp_path / "1" / "in", files), scans(are_volumes=True))
+    (tmp_path / "2").mkdir()
+    with zipfile.ZipFile(tmp_path / "2" / "in.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    _, in_zip, of_zip = packed(tmp_path / "2" / "in.zip", scans(are_volumes=True))
+    assert (in_zip, of_zip) == (in_folder, values)
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:

@@ -229,6 +229,28 @@ def pack_command(
     array: Annotated[
         str | None, typer.Option(metavar="NAME", help="which array of an .npz of several", show_default="the only one")
     ] = None,
+    volumes: Annotated[
+        bool,
+        typer.Option(
+            "--volumes",
+            help="a series of DICOM or a volume of NIfTI is one sample with all of its slices",
+            show_default="every slice is one",
+        ),
+    ] = False,
+    axis: Annotated[
+        str, typer.Option(metavar="AXIS", help="that of NIfTI's slices: axial, coronal or sagittal")
+    ] = "axial",
+    time: Annotated[bool, typer.Option("--time", help="the time of 4-D NIfTI becomes frames")] = False,
+    values: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="of scans: shared (integers of one scale), own (of a scale for each scan), or float32",
+        ),
+    ] = "shared",
+    allow_burned_in: Annotated[
+        bool, typer.Option("--allow-burned-in", help="pack DICOM that says that text is burnt into its pixels")
+    ] = False,
 ) -> None:
     """Packs a folder or zip of images into tar shards; folders of the first level are classes.
 
@@ -237,13 +259,18 @@ def pack_command(
 
     Images are copied as they are. Arrays (.npy, .npz) and TIFFs are converted. With --frames everything becomes clips:
     mp4 and other videos, GIF, APNG, animated WebP, arrays of frames, and folders of numbered images.
+
+    Of scans (DICOM, NIfTI) every slice is an image; with --volumes a volume is one sample, with --frames so many slices
+    are. Nothing that says whose they are is packed.
     """
     from cluster.data.image_tables import TableColumns
+    from cluster.formats.scan import ScanOptions
     from cluster.formats.source_format import PieceOptions
     from launch.commands.pack import pack_with_progress
 
     columns = TableColumns(image_column, class_column, caption_column, vector_column)
-    options = PieceOptions(frames, stride, fps, size, quality, array)
+    scans = ScanOptions(volumes, axis, time, values, allow_burned_in)
+    options = PieceOptions(frames, stride, fps, size, quality, array, scans)
     print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns, options))
 
 

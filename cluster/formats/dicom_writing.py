@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SYNTHETIC = "SYNTHETIC"
 """What stands for the name and the number of a patient."""
+NO_PATIENT = "Made by a generative model; it shows no patient"
+"""What a file says of its image."""
 _MAKER = "FreqGAN"
 _CLASSES = {
     (False, "grey", 8): "1.2.840.10008.5.1.4.1.1.7",
@@ -191,7 +193,7 @@ def _say_origin(dataset: FileDataset, origin: Origin, meaning: Meaning, is_in_fr
     dataset.SeriesNumber = origin.number + 1
     dataset.Modality, dataset.ConversionType = meaning.modality, "SYN"
     dataset.Manufacturer = _MAKER
-    dataset.DerivationDescription = "Made by a generative model; it shows no patient"
+    dataset.DerivationDescription = NO_PATIENT
 
 
 def _say_pixels(dataset: FileDataset, pixels: Pixels) -> None:

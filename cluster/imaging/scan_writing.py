@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from cluster.formats.dicom import is_dicom, read_dicom
-from cluster.formats.dicom_writing import Origin, write_dicom
+from cluster.formats.dicom_writing import NO_PATIENT, SYNTHETIC, Origin, write_dicom
 from cluster.formats.dicom_writing import Pixels as Numbers
 from cluster.formats.meaning import SLOPE, Meaning, step_of
 from cluster.formats.nifti import is_nifti, read_nifti, write_nifti
@@ -95,7 +95,8 @@ class ScanWriter:
         pixels = self.numbers(image)
         if self.kind == "nifti":
             values = self.meaning.scale.values(pixels)
-            return [ScanFile(f"{name}.nii.gz", write_nifti(values, self.placement, self.meaning.spacing))]
+            text = f"{SYNTHETIC}: {NO_PATIENT}"
+            return [ScanFile(f"{name}.nii.gz", write_nifti(values, self.placement, self.meaning.spacing, text))]
         content = hashlib.sha256(repr((pixels.shape, self.meaning)).encode() + pixels.tobytes()).hexdigest()
         origin = Origin(self.run_digest, self.seed, int(name), content)
         files = write_dicom(pixels, origin, self.meaning, in_one_file=self.in_one_file)

@@ -150,11 +150,11 @@ def test_other_images_of_one_number_have_other_identifiers() -> None:
 @pytest.mark.parametrize("name", ["anatomical.nii", "example4d.nii.gz"])
 def test_a_reference_of_nifti_gives_affine_and_zooms(name: str, tmp_path: Path) -> None:
     path = nibabel_files()[name]
-    whole: Any = nibabel.load(path)  # type: ignore[attr-defined]
+    whole: Any = nibabel.load(path)
     if whole.ndim == 4:
         whole = whole.slicer[:, :, :4, 0]
         path = tmp_path / "one.nii"
-        nibabel.save(whole, path)  # type: ignore[attr-defined]
+        nibabel.save(whole, path)
     reference = read_reference(str(path))
     frames, *size = reference.shape
     settings = model(**FLOATS, **VOLUME | {"frames": 4})
@@ -164,6 +164,7 @@ def test_a_reference_of_nifti_gives_affine_and_zooms(name: str, tmp_path: Path) 
     np.testing.assert_array_equal(ours.affine, whole.affine)
     assert ours.header.get_zooms()[:3] == whole.header.get_zooms()[:3]
     assert f"{frames} x {size[0]} x {size[1]} voxels" in shape_note(reference, settings)
+    assert ours.header["descrip"].item().startswith(b"SYNTHETIC: ")
     assert (ours.dataobj.slope, ours.dataobj.inter) == (1, 0)
 
 

@@ -13,6 +13,7 @@ from cluster.data.shards import Sample, Shard, ShardSet
 from cluster.data.stored_images import check_kind, frames_of
 from cluster.data.targets import sample_fields, stored_files
 from cluster.formats.meaning import OFFSET, SLOPE, UNIT, Meaning, check_bits, size_of
+from freqgan.bit_depth import FLOAT_BITS, BitDepth
 from freqgan.errors import FreqganError, InputError
 
 _TRIED = 8
@@ -39,8 +40,12 @@ def check_labels(classes: int, index: ShardSet) -> None:
                 )
 
 
-def check_values(index: ShardSet) -> None:
-    """Raise InputError where indexes say different things of what stored numbers mean, or something that is none."""
+def check_values(index: ShardSet, bit_depth: BitDepth) -> None:
+    """Raise InputError where indexes say different things of what stored numbers mean, or something that is none.
+
+    A model of 32 bits is shown values, so that offset and slope may differ, and the unit may not.
+    """
+    compared = (UNIT,) if bit_depth == FLOAT_BITS else (OFFSET, SLOPE, UNIT)
     for url, values in index.values.items():
         name = f"values in {url}/{INDEX_NAME}"
         Meaning.of(values, name)
@@ -48,7 +53,7 @@ def check_values(index: ShardSet) -> None:
         check_bits(values, name)
     (first, known), *others = index.values.items() or [("", {})]
     for url, values in others:
-        if _meaning(values) != _meaning(known):
+        if any(values.get(member) != known.get(member) for member in compared):
             raise InputError(
                 f"data: numbers in {first} are {_meaning_text(known)}, and in {url} {_meaning_text(values)}: pack the "
                 "scans of both together, or train on one of them"
@@ -84,10 +89,6 @@ def _read(shard: Shard, sample: Sample, name: str) -> tuple[bytes, Mapping[str, 
 
 def _samples(index: ShardSet) -> Iterator[tuple[Shard, Sample]]:
     return ((shard, sample) for shard in index.shards for sample in shard.samples)
-
-
-def _meaning(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values.get(name) for name in (OFFSET, SLOPE, UNIT)}
 
 
 def _meaning_text(values: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> 
         raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
     index = build_index(settings.data)
     check_labels(settings.classes, index)
-    check_values(index)
+    check_values(index, settings.bit_depth)
     check_members(index, settings.target_layout, settings.conditioning)
     check_first_image(index, settings.ingest.model_policy(settings))
     return DataSource(settings, index, quarantine)

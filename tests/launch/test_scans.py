@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cluster.formats.scan import ScanOptions
 from cluster.formats.source_format import PieceOptions
 from cluster.imaging.image_writing import stored_arrays
 from cluster.run.checkpoints import find_checkpoint
+from cluster.run.data_source import open_source
 from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from tests.support.commands import refused, run_command
@@ -237,6 +239,14 @@ def test_data_of_another_kind_is_refused_before_the_first_step(
 
 def test_data_of_two_meanings_are_refused(scans: Path, tmp_path: Path) -> None:
     pattern = f"{scans}/{{slices,volumes}}/*.tar"
+    other = scans.parent / "other"
+    shutil.copytree(scans / "slices", other)
+    content = json.loads((other / "index.json").read_text())
+    (other / "index.json").write_text(json.dumps(content | {"values": content["values"] | {"offset": 0.0}}))
+    both = f"{{{scans / 'slices'},{other}}}/*.tar"
+    open_source(tiny_run_settings(tmp_path / "run", both, **FLOATS))  # which is shown values
+    with pytest.raises(InputError, match=r"with offset -886 and slope 1, and in .* in HU, with offset 0 and slope 1"):
+        open_source(tiny_run_settings(tmp_path / "run", both, channels=1, bit_depth=16))
     with pytest.raises(InputError, match=r"are in HU, with offset -886 and slope 1, and in .* in no known unit"):
         trained(tiny_run_settings(tmp_path / "run", pattern, max_steps=1, **FLOATS))
 

@@ -159,6 +159,9 @@ def test_indexes_keep_what_values_mean(strips: dict[str, Path], tmp_path: Path) 
     settings = tiny_run_settings(tmp_path / "run", path, max_steps=1, **FLOATS)
     trained(settings)
     assert find_checkpoint(settings.run).values == values
+    islands = free_settings(tmp_path / "islands", path, max_steps=1, plan={"high_gans": {1: 1}}, **FLOATS)
+    trained_apart(islands)
+    assert find_checkpoint(islands.run).values == values
     (path / "index.json").write_text(json.dumps(content | {"values": values | {"slope": "one"}}))
     with pytest.raises(InputError, match=r"values in .*index.json has the slope 'one'"):
         open_source(settings)

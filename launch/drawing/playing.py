@@ -21,6 +21,7 @@ from launch.drawing.grids import tile
 MOST_CLIPS = 16
 GRID_SIDE = 256
 """Pixels of a side of a grid that plays: 16 clips of 64 pixels, 4 of 128."""
+GAP = 1
 MOST_ROWS = 8192
 """Of all frames of a grid below each other: browsers show no pictures that are much taller."""
 
@@ -54,6 +55,11 @@ def playing_grid(images: Tensor, settings: ModelSettings) -> PlayingGrid:
     return PlayingGrid(Image.fromarray(frames.reshape(-1, *frames.shape[2:])), settings.frames)
 
 
+def middle_grid(images: Tensor, settings: ModelSettings) -> Image.Image:
+    """Return the frame in the middle of :func:`playing_grid`."""
+    return Image.fromarray(_grids(images, settings)[settings.frames // 2])
+
+
 def animated_grid(images: Tensor, settings: ModelSettings, fps: float = USUAL_FPS) -> bytes:
     """Return the animated WebP of :func:`playing_grid`."""
     return encode_animation(_grids(images, settings), fps, "webp")
@@ -71,5 +77,5 @@ def _grids(images: Tensor, settings: ModelSettings) -> NDArray[np.uint8]:
     columns = clip_columns(settings)
     clips: Pixels = shown_frames(images[: columns * columns], settings)
     factor = -(-max(settings.size) * columns // GRID_SIDE)
-    grids = (tile(clips[:, number], columns) for number in range(settings.frames))
+    grids = (tile(clips[:, number], columns, gap=GAP) for number in range(settings.frames))
     return np.stack([np.asarray(grid.reduce(factor) if factor > 1 else grid) for grid in grids])

@@ -246,9 +246,9 @@ def time_headings(settings: ModelSettings) -> dict[str, str]:
     depth = len(layout.times) - 1
     headings = {TIME_LOW: f"averages of {2**depth} {planes}" if depth else f"the {planes}"}
     for level in range(depth, 0, -1):
-        pace = "" if depth == 1 else "fast: " if level == 1 else "slow: " if level == depth else "medium: "
+        pace = "" if depth == 1 else ": fast," if level == 1 else ": slow," if level == depth else ":"
         what = f"neighbouring {planes}" if level == 1 else f"averages of {2 ** (level - 1)} {planes}"
-        headings[f"tH{level}"] = f"changes, {pace}between {what}"
+        headings[f"tH{level}"] = f"changes{pace} between {what}"
     return headings
 
 

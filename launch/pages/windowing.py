@@ -16,7 +16,7 @@ from torch import Tensor
 from freqgan.bit_depth import FLOAT_BITS
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import DTYPES, from_pixels, to_pixels
-from launch.drawing.playing import GRID_SIDE, clip_columns
+from launch.drawing.playing import GAP, GRID_SIDE, clip_columns
 
 WHITE = 65535
 STILL_SIDE = 512
@@ -70,12 +70,12 @@ def windowed_grid(images: Tensor, settings: ModelSettings) -> WindowedGrid:
 
 
 def _tiled(images: NDArray[np.uint16], columns: int) -> NDArray[np.uint16]:
-    """Return (T, c, rows h, columns w) of images (B, T, c, h, w), row by row; places without an image are 0."""
+    """Return (T, c, h', w'), a grid of images (B, T, c, h, w), row by row, with white between them."""
     count, frames, channels, height, width = images.shape
-    rows = -(-count // columns)
-    grid = np.zeros((frames, channels, rows * height, columns * width), np.uint16)
+    rows, tall, wide = -(-count // columns), height + GAP, width + GAP
+    grid = np.full((frames, channels, rows * tall - GAP, columns * wide - GAP), WHITE, np.uint16)
     for number, image in enumerate(images):
-        top, left = height * (number // columns), width * (number % columns)
+        top, left = tall * (number // columns), wide * (number % columns)
         grid[:, :, top : top + height, left : left + width] = image
     return grid
 

@@ -63,7 +63,8 @@ class Mixture(RequestBody):
     coarse: Seed = Field(description="Seed of the picture.")
     fine: Seed = Field(description="Seed of the detail.")
     at: Annotated[int, Field(ge=1, le=32)] | Literal["time"] = Field(
-        1, description="Level up to whose low band the picture is of `coarse`; time: of clips all changes are of `fine`."
+        1,
+        description="Level up to whose low band the picture is of `coarse`; time: of clips all changes are of `fine`.",
     )
     by: Literal["noise", "coefficients"] = Field("noise", description="What is mixed.")
 

@@ -52,7 +52,9 @@ def pack_files(files: Sequence[ImageFile], form: Format, first: int, facts: Mapp
     if form == "zip":
         return Answer(_zip(dict(zip(names, [file.data for file in files], strict=True))), ZIP, images=len(files))
     if form == "json":
-        images = [{"name": n, f.extension: base64.b64encode(f.data).decode()} for n, f in zip(names, files, strict=True)]
+        images = [
+            {"name": n, f.extension: base64.b64encode(f.data).decode()} for n, f in zip(names, files, strict=True)
+        ]
         return Answer(json.dumps({**facts, "images": images}).encode(), JSON, images=len(files))
     return Answer(files[0].data, MEDIA_TYPES[files[0].extension], images=1)
 

@@ -100,9 +100,10 @@ def write_report(
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
     for name, picture in pictures.items():
-        kind, data = ("webp", encode_webp(picture)) if name in facts["playing"] else ("png", encode_png(picture))
-        folder.write(f"{PICTURES}/{name}.{kind}", data)
-        uris[name] = f"data:image/{kind};base64," + base64.b64encode(data).decode()
+        kind = "webp" if name in facts["playing"] else "png"
+        encoded = encode_webp(picture) if kind == "webp" else encode_png(picture)
+        folder.write(f"{PICTURES}/{name}.{kind}", encoded)
+        uris[name] = f"data:image/{kind};base64," + base64.b64encode(encoded).decode()
     folder.write(REPORT, _template().render(pictures=uris, **facts).encode())
     return f"{folder.url}/{REPORT}"
 
@@ -138,7 +139,8 @@ def _content(
         "playing": {name: _playing(pictures[name], frames) for name, frames in figures.playing.items()},
         "frame_ms": round(1000 / USUAL_FPS),
         "windowed": _windowed(settings, generated.images, real.images),
-        "scale": value_scale(settings)._asdict(),
+        "scale": value_scale(settings)._asdict()
+        | _fitted(settings, generated.images if real.images is None else real.images),
         "times": time_headings(settings),
         "sizes": {level: pixels_text(synthesiser.chain.band_size(level)) for level in range(1, settings.levels + 1)},
         "levels": _bands_by_level(figures.bands, settings),
@@ -236,6 +238,14 @@ def _windowed(settings: RunSettings, generated: Tensor, real: Tensor | None) -> 
         return {}
     grids = {"images-generated": generated, "images-real": real}
     return {name: windowed_grid(images, settings) for name, images in grids.items() if images is not None}
+
+
+def _fitted(settings: RunSettings, images: Tensor) -> dict[str, float]:
+    """Return the ends of the window that fits ``images``, where there is one."""
+    if settings.bit_depth == 8:
+        return {}
+    low, high = value_scale(settings).fitted(images, settings)
+    return {"low": low, "high": high}
 
 
 def time_headings(settings: ModelSettings) -> dict[str, str]:

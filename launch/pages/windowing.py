@@ -10,12 +10,13 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from freqgan.bit_depth import FLOAT_BITS
 from freqgan.model.settings import ModelSettings
-from freqgan.pixels import DTYPES, from_pixels, to_pixels
+from freqgan.pixels import from_pixels, to_pixels
 from launch.drawing.playing import GAP, GRID_SIDE, clip_columns
 
 WHITE = 65535
@@ -23,11 +24,25 @@ STILL_SIDE = 512
 """Pixels of a side of a grid of images; those of clips have GRID_SIDE."""
 
 
+MIDDLE = (0.01, 0.99)
+"""Shares of all values that are below the ends of a window which fits them."""
+
+
 class ValueScale(NamedTuple):
     """The values of 0 and of 65535 of what a page gets."""
 
     least: float
     greatest: float
+
+    def fitted(self, images: Tensor, settings: ModelSettings) -> ValueScale:
+        """Return the ends of the window that holds all but the least and greatest hundredth of the values of images.
+
+        Images are (B, T C, H, W), stored or in [-1, 1]; the channels are those that are shown.
+        """
+        values = np.sort(_shown(images, settings), axis=None)
+        low, high = (float(values[round(share * (values.size - 1))]) for share in MIDDLE)
+        span = (self.greatest - self.least) / WHITE
+        return ValueScale(self.least + span * low, self.least + span * max(high, low + 1))
 
 
 class WindowedGrid(NamedTuple):
@@ -60,13 +75,19 @@ def windowed_grid(images: Tensor, settings: ModelSettings) -> WindowedGrid:
     """Return the grid of the first of images (B, T C, H, W), stored or in [-1, 1], large ones reduced."""
     columns = round(len(images) ** 0.5) if settings.frames == 1 else clip_columns(settings)
     most = STILL_SIDE if settings.frames == 1 else GRID_SIDE
-    kept = images[: columns * columns].cpu()
-    values = to_pixels(from_pixels(kept) if kept.dtype in (DTYPES[8], DTYPES[16]) else kept.float(), 16).numpy()
-    count, _, height, width = values.shape
-    shown = values.reshape(count, settings.frames, settings.channels, height, width)[:, :, list(settings.display)]
-    grid = _reduced(_tiled(shown, columns), -(-max(height, width) * columns // most))
+    shown = _shown(images[: columns * columns], settings)
+    grid = _reduced(_tiled(shown, columns), -(-max(settings.size) * columns // most))
     data = base64.b64encode(zlib.compress(grid.astype("<u2").tobytes(), 9)).decode()
     return WindowedGrid(grid.shape[3], grid.shape[2], grid.shape[0], grid.shape[1], data)
+
+
+def _shown(images: Tensor, settings: ModelSettings) -> NDArray[np.uint16]:
+    """Return the channels (B, T, c, H, W) that people see of images (B, T C, H, W), stored or in [-1, 1]."""
+    kept = images.cpu()
+    values = to_pixels(kept if kept.dtype == torch.float32 else from_pixels(kept), 16).numpy()
+    shape = (len(values), settings.frames, settings.channels, *settings.size)
+    shown: NDArray[np.uint16] = values.reshape(shape)[:, :, list(settings.display)]
+    return shown
 
 
 def _tiled(images: NDArray[np.uint16], columns: int) -> NDArray[np.uint16]:
@@ -87,4 +108,5 @@ def _reduced(grid: NDArray[np.uint16], factor: int) -> NDArray[np.uint16]:
     frames, channels, height, width = grid.shape
     rows, columns = height // factor, width // factor
     cut = grid[:, :, : rows * factor, : columns * factor].reshape(frames, channels, rows, factor, columns, factor)
-    return cut.mean(axis=(3, 5)).round().astype(np.uint16)
+    means: NDArray[np.float64] = cut.mean(axis=(3, 5))
+    return means.round().astype(np.uint16)

@@ -84,6 +84,7 @@ export function mountGallery(root, model) {
     h("h2", { class: "unseen" }, "Gallery"),
     form.element,
     between.element,
+    ...(model.frames > 1 ? [h("div", { class: "row" }, motionButton(nounOf(model)))] : []),
     grid,
     h("div", { class: "row" }, more, state),
   );
@@ -136,7 +137,7 @@ function controls(model, ondraw) {
       category && field("Class", category),
       prompt && field("Prompt", prompt, { class: "field broad" }),
       field(h("span", {}, "Variety ", variedness), variety, { title: "Times all noise: below 1 more usual, and less varied" }),
-      h("div", { class: "row" }, h("button", { class: "primary" }, "Draw"), dice, model.frames > 1 && motionButton(nounOf(model))),
+      h("div", { class: "row" }, h("button", { class: "primary" }, "Draw"), dice),
     ),
     evaluations &&
       h(

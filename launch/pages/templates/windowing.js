@@ -49,16 +49,8 @@
 
   /** Has the window hold all but the least and the greatest hundredth of the values. */
   function fit() {
-    const counts = new Uint32Array(65536);
-    let total = 0;
-    for (const { values } of grids) for (const value of values) counts[value]++, total++;
-    const at = (share) => {
-      let sum = 0;
-      return counts.findIndex((count) => (sum += count) >= share * total);
-    };
-    const [low, high] = [at(0.01), at(0.99)].map((value) => scale.least + (span * value) / 65535);
-    centre = (low + high) / 2;
-    width = Math.max(high - low, span / 65535);
+    centre = (scale.low + scale.high) / 2;
+    width = scale.high - scale.low;
     show();
   }
 

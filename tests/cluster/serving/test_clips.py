@@ -1,4 +1,4 @@
-"""Models of clips, of volumes and of many channels answer with files that hold all of an image, and say what they are."""
+"""Models of clips, volumes and many channels answer with files that hold all of an image, and say what they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -56,12 +56,12 @@ def playing_grid(images: Tensor, settings: ModelSettings) -> PlayingGrid:
 
 
 def middle_grid(images: Tensor, settings: ModelSettings) -> Image.Image:
-    """Return the frame in the middle of :func:`playing_grid`."""
+    """Return the frame in the middle of :func:`playing_grid` of clips (B, T C, H, W)."""
     return Image.fromarray(_grids(images, settings)[settings.frames // 2])
 
 
 def animated_grid(images: Tensor, settings: ModelSettings, fps: float = USUAL_FPS) -> bytes:
-    """Return the animated WebP of :func:`playing_grid`."""
+    """Return the animated WebP of :func:`playing_grid` of clips (B, T C, H, W)."""
     return encode_animation(_grids(images, settings), fps, "webp")
 
 

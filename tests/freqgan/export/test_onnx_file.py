@@ -23,7 +23,6 @@ SHORT = {
     "rings, all targets": tiny_settings(
         transform="radial:2,2", levels=2, classes=3, conditioning=ALL_TARGETS, plan={"bands": ["LL2"]}
     ),
-    "clips": flow_settings(frames=4, time_levels=1, noise={"dimensions": 64}, generation={"evaluations": 2}),
 }
 OTHERS: dict[str, ModelSettings] = {
     "a flow of whole images": companion_settings("flow_matching", plan={"bands": "none"}),
@@ -35,6 +34,7 @@ OTHERS: dict[str, ModelSettings] = {
     "an ensemble": tiny_settings(plan={"low_gans": {1: 2}}),
     "hurwitz": tiny_settings(noise={"generation": "hurwitz", "dimensions": 16}),
     "16 bits": tiny_settings(bit_depth=16, channels=1),
+    "clips": flow_settings(frames=4, time_levels=1, noise={"dimensions": 64}, generation={"evaluations": 2}),
     "values of many channels": flow_settings(channels=5, bit_depth=32, value_range=(-1024.0, 3071.0)),
     "volumes by another wavelet": tiny_settings(
         frames=4, time_levels=1, time_wavelet="db2", channels=1, bit_depth=16, noise={"dimensions": 64}

@@ -65,7 +65,7 @@ def frames_of(hosted: HostedModel, **fields: Any) -> np.ndarray[Any, np.dtype[np
     """The numbers of an image as the service gives them: of clips (T, H, W, C)."""
     (answer,) = run_batch(hosted, [ImagesTask(ImagesBody.model_validate(fields | {"format": "npy"}))])
     assert hasattr(answer, "body"), answer
-    return np.load(io.BytesIO(answer.body)).astype(np.float64)
+    return np.asarray(np.load(io.BytesIO(answer.body)), np.float64)
 
 
 def opened(page: Page, number: int) -> Locator:

@@ -50,7 +50,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of clips, with a file of ONNX."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     folder = tmp_path_factory.mktemp("card")
-    run = clip_run(folder / "run", write_small_clips(folder))
+    run = clip_run(
+        folder / "run", write_small_clips(folder), plan={"bands": ["tL.LL1", "tH1.LL1"], "strict_nesting": True}
+    )
     export(ExportRequest(str(run), str(folder / "moving"), onnx=True), lambda _: None)
     return folder / "moving"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
 # Listing them would cost --help an import of all settings.
-PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clothing, demo, fusion, photos-256, photos-64, smoke"
+PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clips, clothing, demo, fusion, photos-256, photos-64, smoke"
 SYSTEMS = "bands,literal,joint-hf,single,fusion,flow,mixed,single-flow"
 COMPARED = "bands,literal,joint-hf,single"
 
@@ -229,6 +229,28 @@ def pack_command(
     array: Annotated[
         str | None, typer.Option(metavar="NAME", help="which array of an .npz of several", show_default="the only one")
     ] = None,
+    volumes: Annotated[
+        bool,
+        typer.Option(
+            "--volumes",
+            help="a series of DICOM or a volume of NIfTI is one sample with all of its slices",
+            show_default="every slice is one",
+        ),
+    ] = False,
+    axis: Annotated[
+        str, typer.Option(metavar="AXIS", help="that of NIfTI's slices: axial, coronal or sagittal")
+    ] = "axial",
+    time: Annotated[bool, typer.Option("--time", help="the time of 4-D NIfTI becomes frames")] = False,
+    values: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="of scans: shared (integers of one scale), own (of a scale for each scan), or float32",
+        ),
+    ] = "shared",
+    allow_burned_in: Annotated[
+        bool, typer.Option("--allow-burned-in", help="pack DICOM that says that text is burnt into its pixels")
+    ] = False,
 ) -> None:
     """Packs a folder or zip of images into tar shards; folders of the first level are classes.
 
@@ -237,13 +259,18 @@ def pack_command(
 
     Images are copied as they are. Arrays (.npy, .npz) and TIFFs are converted. With --frames everything becomes clips:
     mp4 and other videos, GIF, APNG, animated WebP, arrays of frames, and folders of numbered images.
+
+    Of scans (DICOM, NIfTI) every slice is an image; with --volumes a volume is one sample, with --frames so many slices
+    are. Nothing that says whose they are is packed.
     """
     from cluster.data.image_tables import TableColumns
+    from cluster.formats.scan import ScanOptions
     from cluster.formats.source_format import PieceOptions
     from launch.commands.pack import pack_with_progress
 
     columns = TableColumns(image_column, class_column, caption_column, vector_column)
-    options = PieceOptions(frames, stride, fps, size, quality, array)
+    scans = ScanOptions(volumes, axis, time, values, allow_burned_in)
+    options = PieceOptions(frames, stride, fps, size, quality, array, scans)
     print(pack_with_progress(source, destination, shard_size_mib, shard_samples, table, columns, options))
 
 
@@ -835,10 +862,13 @@ def super_resolve_command(
     ],
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the results")],
     from_level: Annotated[
-        int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
+        int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side, or its frames")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the detail that is made up")] = 0,
     category: Category = None,
+    axis: Annotated[
+        str, typer.Option("--in", metavar="[space|time]", help="what is made finer: pixels, or the frames of clips")
+    ] = "space",
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -850,9 +880,12 @@ def super_resolve_command(
     from freqgan.generation.options import GenerationOptions
     from launch.commands.super_resolve import super_resolve_command as super_resolve
 
+    if axis not in ("space", "time"):
+        raise InputError(f"--in {axis}: give space or time")
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, category=category, note=_note,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
+        in_time=axis == "time",
     )  # fmt: skip
     for line in lines:
         print(line)

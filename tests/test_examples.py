@@ -72,6 +72,12 @@ def test_the_page_on_python(small_shards: Path, tmp_path: Path, monkeypatch: pyt
     assert tried > 20
 
 
+def test_the_page_on_scans() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "scans.md"), module_relative=False)
+    assert failed == 0
+    assert tried == 14
+
+
 def test_the_page_on_style() -> None:
     failed, tried = doctest.testfile(str(ROOT / "docs" / "style.md"), module_relative=False)
     assert failed == 0

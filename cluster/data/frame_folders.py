@@ -35,7 +35,7 @@ def frame_number(name: str) -> int | None:
     return int(found[0]) if found else None
 
 
-def _sources(files: Files, names: Sequence[str]) -> list[Source]:
+def _sources(files: Files, names: Sequence[str], options: PieceOptions) -> list[Source]:
     folders: dict[str, list[str]] = defaultdict(list)
     for name in names:
         folders[posixpath.dirname(name) or TOP].append(name)

@@ -46,9 +46,10 @@ class PackReport:
     ``hidden`` and ``others`` count the files passed over (dot files, and no images), ``empty`` are folders without
     images, ``returning`` links that lead back to a folder that is packed anyway. ``beside`` counts the images that have
     something beside them, by extension. ``files`` counts what they were packed of, ``frames`` are of each clip (None of
-    still images), ``tally`` says what became of frames, and ``without_clips`` are files too short for one. ``table`` is
-    the name of the table that describes images, ``unnamed`` are those it does not name, and which are not packed,
-    ``lost`` the paths in it where there is no image.
+    still images), ``tally`` says what became of frames, ``without_clips`` are files too short for one, and ``refused``
+    says of files of a known format that hold no image what they hold. ``table`` is the name of the table that describes
+    images, ``unnamed`` are those it does not name, and which are not packed, ``lost`` the paths in it where there is no
+    image.
     """
 
     images: int
@@ -64,6 +65,7 @@ class PackReport:
     frames: int | None = None
     tally: Tally = field(default_factory=Tally)
     without_clips: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
     unnamed: Sequence[str] = ()
     lost: Sequence[str] = ()
@@ -127,6 +129,7 @@ def pack(
         frames=options.frames,
         tally=stream.tally,
         without_clips=tuple(sorted(stream.without_clips)),
+        refused=described.sources.refused,
         table=described.table,
         unnamed=described.unnamed,
         lost=described.lost,

@@ -26,6 +26,7 @@ from cluster.data.settings import MEMBER_EXTENSIONS
 from cluster.formats.animations import ANIMATIONS, is_animated
 from cluster.formats.array_files import ARRAYS, TIFFS
 from cluster.formats.arrays import npy_header
+from cluster.formats.scan_files import DICOM_FILES, NIFTI_FILES
 from cluster.formats.source_format import (
     HEAD_BYTES,
     STILLS,
@@ -38,7 +39,7 @@ from cluster.formats.source_format import (
 from cluster.formats.video import VIDEOS
 from freqgan.errors import InputError
 
-FORMATS: tuple[SourceFormat, ...] = (ARRAYS, TIFFS, ANIMATIONS, VIDEOS, FRAME_FOLDERS)
+FORMATS: tuple[SourceFormat, ...] = (ARRAYS, TIFFS, ANIMATIONS, VIDEOS, DICOM_FILES, NIFTI_FILES, FRAME_FOLDERS)
 """Files of the first whose extension they have are its; files of none are shown to those that recognise theirs."""
 
 _NO_FORMAT = (*MEMBER_EXTENSIONS, "csv", "tsv", "jsonl", "ndjson", "parquet", "md", "html", "xml", "log")
@@ -54,11 +55,13 @@ class Sources:
     Attributes:
         by_name: the format and the source, by its name.
         waiting: names of files that would be packed if clips were asked for, with ``--frames``.
+        refused: why sources are not packed that hold no image, by their names.
 
     """
 
     by_name: Mapping[str, tuple[SourceFormat, Source]] = field(default_factory=dict)
     waiting: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def files(self) -> set[str]:
         """Return the names of all files that belong to a source."""
@@ -145,15 +148,19 @@ def _find_sources(files: ImageFiles, visible: Sequence[str], options: PieceOptio
         else:
             by_format[FORMATS.index(kind)].append(name)
     by_name: dict[str, tuple[SourceFormat, Source]] = {}
+    refused: dict[str, str] = {}
     for number in sorted(by_format):
-        for source in FORMATS[number].sources(files, by_format[number]):
+        for source in FORMATS[number].sources(files, by_format[number], options):
+            if source.refusal:
+                refused[source.name] = source.refusal
+                continue
             if source.name in by_name:
                 raise InputError(
                     f"{source.title} is {FORMATS[number].name}, and {by_name[source.name][0].name} as well: put the "
                     "files of each into a folder of their own"
                 )
             by_name[source.name] = (FORMATS[number], source)
-    return Sources(by_name, waiting)
+    return Sources(by_name, waiting, refused)
 
 
 def _owners(visible: Sequence[str], options: PieceOptions) -> set[str]:

@@ -14,10 +14,10 @@ from cluster.data.settings import DataSettings, ImagePolicy
 from cluster.data.shards import ShardSet
 from cluster.evaluation.feature_cache import FeatureCache, feature_cache
 from cluster.run.data_source import sound_batch
-from freqgan.metrics.evaluation import one_frame_each
 from freqgan.metrics.feature_network import LearnedFeatures, reduced
 from freqgan.metrics.feature_recipe import RECIPES, FeatureRecipe
 from freqgan.metrics.feature_training import learn_features
+from freqgan.model.clips import one_frame_each
 
 READ = 500
 MIXED_SHARDS = 16

@@ -16,9 +16,10 @@ from cluster.run.checkpoint import Checkpoint
 from cluster.run.trained_model import synthesiser_of
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
-from freqgan.metrics.evaluation import MEASURES, one_frame_each
+from freqgan.metrics.evaluation import MEASURES
 from freqgan.metrics.feature_network import LearnedFeatures
 from freqgan.metrics.learned_features import frechet_to
+from freqgan.model.clips import one_frame_each
 from freqgan.model.expert_settings import GenerationSettings
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import to_pixels

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.formats.scan import DEFAULT_SCANS, ScanOptions
 from freqgan.errors import InputError
 
 Values = NDArray[np.uint8 | np.uint16 | np.float32]
@@ -50,6 +51,7 @@ class PieceOptions:
         size: pixels of the shorter side that larger frames are reduced to.
         quality: of the JPEGs that strips of 8 bits become, 1 to 100; None for PNG, which loses nothing.
         array: name of the array in an .npz of several.
+        scans: how scans of DICOM and NIfTI are read.
 
     """
 
@@ -59,6 +61,7 @@ class PieceOptions:
     size: int | None = None
     quality: int | None = None
     array: str | None = None
+    scans: ScanOptions = DEFAULT_SCANS
 
     def __post_init__(self) -> None:
         if self.frames is None:
@@ -71,6 +74,8 @@ class PieceOptions:
         ):  # fmt: skip
             if value is not None and not least <= value <= most:
                 raise InputError(f"--{option} {value}: give a number from {least} to {most}")
+        if self.frames is not None and self.scans.are_volumes:
+            raise InputError("--frames cuts volumes into clips, and --volumes leaves them whole: give one of them")
         if self.fps is not None and not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
             raise InputError(f"--fps {self.fps}: give a number above 0, up to 1000")
 
@@ -86,12 +91,16 @@ class Source:
         name: what labels, tables and errors call it: the path of the file or of the folder, relative.
         files: the names of its files, in the order in which they are read.
         folder: where they lie.
+        refusal: why it is not packed, though nothing is wrong with it: it holds no image. "" if it is packed.
+        is_alone: whether files of the same name but for the extension do not lie beside it.
 
     """
 
     name: str
     files: tuple[str, ...]
     folder: Files
+    refusal: str = ""
+    is_alone: bool = False
 
     @property
     def title(self) -> str:
@@ -101,7 +110,8 @@ class Source:
     @property
     def stem(self) -> str:
         """The name without the extension, if it is a file's: what lies beside it has this name as well."""
-        return posixpath.splitext(self.name)[0] if self.files == (self.name,) else self.name
+        is_file = self.files == (self.name,) and not self.is_alone
+        return posixpath.splitext(self.name)[0] if is_file else self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +166,7 @@ class Conversion:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def one_each(files: Files, names: Sequence[str]) -> list[Source]:
+def one_each(files: Files, names: Sequence[str], options: PieceOptions) -> list[Source]:
     """Return every file as a source of its own."""
     return [Source(name, (name,), files) for name in names]
 
@@ -183,7 +193,7 @@ class SourceFormat:
     name: str
     extensions: tuple[str, ...]
     convert: Callable[[Sequence[Source], PieceOptions], Conversion]
-    sources: Callable[[Files, Sequence[str]], list[Source]] = one_each
+    sources: Callable[[Files, Sequence[str], PieceOptions], list[Source]] = one_each
     recognises: Callable[[bytes], bool] = never_recognised
     needs_frames: bool = False
 

@@ -93,7 +93,8 @@ def _check_takes_images(settings: ModelSettings, what: str) -> None:
     if not takes_images(settings):
         raise BodyError(
             f"the model makes {made_text(settings)}, and an image that is sent is none of these, so that it cannot be "
-            f"{what}: draw with /v1/images, whose gains and resample act on bands, or use `freqgan edit`",
+            f"{what}: draw with /v1/images, whose gains and resample act on bands, or give a file to `freqgan edit` or "
+            "`freqgan super-resolve`",
             "image",
         )
 

@@ -90,7 +90,10 @@ def slow_down(synthesiser: Synthesiser, slow: Tensor, draws: Draws) -> Tensor:
 
 
 def known_averages(synthesiser: Synthesiser, slow: Tensor) -> SubImages:
-    """Return all bands that clips have whose averages of frames are ``slow``; see :func:`slow_down`."""
+    """Return all bands that clips have whose averages of frames are ``slow`` (B, T / 2^k C, N, N).
+
+    See :func:`slow_down`.
+    """
     settings, transform = synthesiser.settings, synthesiser.chain.transform
     fits = [settings.frames >> k for k in range(1, settings.time_depth + 1)] if settings.frames > 1 else []
     if not isinstance(transform, ClipTransform) or transform.wavelet != "haar" or not fits:

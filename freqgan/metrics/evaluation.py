@@ -21,6 +21,7 @@ from freqgan.metrics.patches import sliced_wasserstein
 from freqgan.metrics.spectrum import spectrum_distance
 from freqgan.metrics.temporal import time_distances
 from freqgan.metrics.two_sample_test import critic_scores
+from freqgan.model.clips import one_frame_each
 
 MOST_NEIGHBOURS = 5_000
 FRECHET_FAINTEST, KERNEL_FAINTEST = 1.0, 0.1
@@ -161,15 +162,6 @@ def measure(
 def clip_measures(frames: int) -> tuple[Measure, ...]:
     """Return the families of metrics of clips of ``frames`` frames."""
     return tuple(Measure(name, FAMILIES[name], run) for name, run in time_distances(frames).items())
-
-
-def one_frame_each(clips: Tensor, frames: int) -> Tensor:
-    """Return a frame (N, C, H, W) of each of clips (N, T C, H, W): the first of the first, the second of the next."""
-    if frames == 1:
-        return clips
-    count, channels, *size = clips.shape
-    rows = torch.arange(count)
-    return clips.reshape(count, frames, channels // frames, *size)[rows, rows % frames]
 
 
 def is_one_picture(images: Tensor) -> bool:

@@ -19,6 +19,7 @@ from freqgan.metrics.features import whitened
 from freqgan.metrics.frechet import frechet_distance
 from freqgan.metrics.two_sample_test import told_apart
 from freqgan.model.band_statistics import BandMoments
+from freqgan.model.clips import apart
 from freqgan.seeds import generator_for
 from freqgan.transforms import ClipTransform, parse_transform
 
@@ -38,7 +39,10 @@ TINY = 1e-3
 
 
 def time_distances(frames: int) -> dict[str, Callable[[Tensor, Tensor], dict[str, float]]]:
-    """Return the distances of clips of ``frames`` frames by family; each gives values by suffix, low is good."""
+    """Return the distances of clips (N, T C, H, W) of T = ``frames`` frames by family; low is good.
+
+    Each gives values by suffix.
+    """
     return {
         "clip_frechet": lambda a, b: {"": feature_distance(a, b, frames)},
         "clip_bands": partial(band_distances, frames=frames),
@@ -68,7 +72,7 @@ def clip_features(clips: Tensor, frames: int) -> Tensor:
     kernels = _kernels(clips.shape[1] // frames)
     rows = []
     for chunk in torch.split(clips, CHUNK):
-        x = _apart(chunk, frames).diff(dim=1).transpose(1, 2) / 64  # (N, C, T - 1, H, W)
+        x = apart(chunk, frames).float().diff(dim=1).transpose(1, 2) / 64  # (N, C, T - 1, H, W)
         stages = []
         for kernel in kernels:
             x = functional.relu(functional.conv3d(x, kernel, padding=KERNEL // 2))
@@ -158,7 +162,7 @@ def _changes(clips: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """Return quantiles of the changes of pixels, and of the mean changes of clips, grey levels."""
     counts, means = torch.zeros(256, dtype=torch.int64), []
     for chunk in torch.split(clips, CHUNK):
-        steps = _apart(chunk, frames).diff(dim=1).abs()
+        steps = apart(chunk, frames).float().diff(dim=1).abs()
         counts += torch.bincount(steps.flatten().to(torch.int64), minlength=256)
         means.append(steps.flatten(1).mean(dim=1))
     shares = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
@@ -175,7 +179,7 @@ def blockiness(clips: Tensor, frames: int) -> float:
     """
     sums = torch.zeros(2, dtype=torch.float64)
     for chunk in torch.split(clips, CHUNK):
-        steps = _apart(chunk, frames).diff(dim=1).abs().double()
+        steps = apart(chunk, frames).float().diff(dim=1).abs().double()
         sums += torch.stack(
             [steps[:, ::2].sum() / max(frames // 2, 1), steps[:, 1::2].sum() / max((frames - 1) // 2, 1)]
         )
@@ -187,9 +191,9 @@ def blockiness(clips: Tensor, frames: int) -> float:
 
 
 def motion_distance(reference: Tensor, candidate: Tensor, frames: int) -> float:
-    """Return the total variation, 0 to 1, between how far and where blocks move from frame to frame.
+    """Return the total variation, 0 to 1, between how far and where blocks of clips (N, T C, H, W) move.
 
-    See :func:`motion_histogram`.
+    That is from frame to frame, see :func:`motion_histogram`.
     """
     first, second = (motion_histogram(x[:MOST_CLIPS], frames) for x in (reference, candidate))
     return float((first - second).abs().sum() / 2)
@@ -203,7 +207,7 @@ def motion_histogram(clips: Tensor, frames: int) -> Tensor:
     """
     counts = torch.zeros((2 * REACH + 1) ** 2, dtype=torch.float64)
     for chunk in torch.split(clips, CHUNK):
-        grey = _apart(chunk, frames).mean(dim=2)
+        grey = apart(chunk, frames).float().mean(dim=2)
         before, after = grey[:, :-1].flatten(0, 1), grey[:, 1:].flatten(0, 1)
         padded = functional.pad(before[:, None], (REACH,) * 4, mode="replicate")[:, 0]
         height, width = after.shape[-2:]
@@ -218,9 +222,3 @@ def motion_histogram(clips: Tensor, frames: int) -> Tensor:
         errors[middle] -= STILL
         counts += torch.bincount(errors.argmin(dim=0).flatten(), minlength=len(counts))
     return counts / counts.sum()
-
-
-def _apart(clips: Tensor, frames: int) -> Tensor:
-    """Return clips (N, T C, H, W) as float32 (N, T, C, H, W)."""
-    count, channels, *size = clips.shape
-    return clips.reshape(count, frames, channels // frames, *size).float()

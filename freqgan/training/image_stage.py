@@ -12,6 +12,7 @@ from torch.nn import functional
 from freqgan.bands import Band
 from freqgan.companions.image_generator import ImageGenerator
 from freqgan.model.chain import Chain
+from freqgan.model.clips import one_frame_each
 from freqgan.model.generators import AVERAGE, Blend, coarse_noise
 from freqgan.model.settings import ModelSettings
 from freqgan.model.stage_names import IMAGE_STAGE
@@ -27,7 +28,7 @@ from freqgan.training.gan_trainer import GanTrainer
 from freqgan.training.level_discriminators import LevelDiscriminators, LevelImages
 from freqgan.training.updates import Gradients, StepUpdates
 
-SOLO = "solo"
+SOLO, FRAME = "solo", "frame"
 
 
 class ImageStepResult(NamedTuple):
@@ -113,6 +114,9 @@ class ImageStage:
     the chain: it gets the noise of the coarsest low band, and its own coarsest low band is pulled toward the chain's;
     two unrelated images blended would be a double exposure. With a plan of no GANs all of it is G_o.
 
+    Of clips D_o sees all frames, and a discriminator of its own one frame of each: what is in clips and how it moves
+    are judged apart.
+
     A companion with a loss of its own stands in the place of G_o where the settings say so. It is trained by that loss
     alone: no gradient of D_o reaches it, no discriminator judges it alone, and it is not tied. alpha learns as always.
     """
@@ -128,7 +132,7 @@ class ImageStage:
         self.trainer = GanTrainer(
             IMAGE_STAGE,
             self._build_generator().to(chain.device),
-            self._build_discriminator(IMAGE_STAGE),
+            self._build_discriminator(IMAGE_STAGE, settings.image_channels),
             settings,
             settings.size,
             multipliers={"blend.logits": blend_rate},
@@ -136,7 +140,8 @@ class ImageStage:
         )
         self.level_discriminators = LevelDiscriminators(chain, capture)
         self.solo_count = settings.solo_count if chain.plan.gans else 0
-        self.solo_trainer = self._build_solo_trainer() if self.solo_count else None
+        self.solo_trainer = self._build_trainer(SOLO, settings.image_channels) if self.solo_count else None
+        self.frame_trainer = self._build_trainer(FRAME, settings.channels) if settings.frames > 1 else None
         self._make_images = capture_values(self._compute_images, capture)
         self._generator_gradients = capture_gradients(self._compute_generator_gradients, capture)
 
@@ -146,12 +151,12 @@ class ImageStage:
             return ImageGenerator(self.chain)
         return nn.ModuleDict({"blend": Blend(self.chain)})
 
-    def _build_discriminator(self, name: str) -> Discriminator:
+    def _build_discriminator(self, name: str, channels: int) -> Discriminator:
         settings = self.settings
         with seeded(settings.seed, "discriminator", name):
             network = Discriminator(
                 settings.size,
-                settings.image_channels,
+                channels,
                 condition_channels=0,
                 targets=settings.target_layout,
                 settings=settings.image_stage.discriminator,
@@ -159,9 +164,9 @@ class ImageStage:
             )
         return network.to(self.chain.device)
 
-    def _build_solo_trainer(self) -> DiscriminatorTrainer:
-        network = self._build_discriminator(SOLO)
-        return DiscriminatorTrainer(SOLO, network, self.settings, self.settings.size, capture=self.capture)
+    def _build_trainer(self, name: str, channels: int) -> DiscriminatorTrainer:
+        network = self._build_discriminator(name, channels)
+        return DiscriminatorTrainer(name, network, self.settings, self.settings.size, capture=self.capture)
 
     @property
     def settings(self) -> ModelSettings:
@@ -284,6 +289,9 @@ class ImageStage:
         if self.solo_trainer is not None:
             solo = self.solo_trainer.train(*self._solo_inputs(real, fake, targets), updates)
             metrics["loss_d_solo"] = solo["loss_d"]
+        if self.frame_trainer is not None:
+            frame = self.frame_trainer.train(*self._frame_inputs(real, fake, targets), updates)
+            metrics["loss_d_frame"] = frame["loss_d"]
         metrics |= self.level_discriminators.train(updates, real.levels, fake.levels, targets)
         return metrics | self.trainer.train_discriminator(*self._judged_inputs(real, fake, targets), updates)
 
@@ -301,6 +309,17 @@ class ImageStage:
         """Return real and fake samples for D_o."""
         own_targets = None if targets is None else targets[self._judged_rows]
         return unconditional(real.images[self._judged_rows], own_targets), unconditional(fake.judged, own_targets)
+
+    def _frame_inputs(
+        self, real: RealTargets, fake: ImageStageOutput, targets: Tensor | None
+    ) -> tuple[DiscriminatorInput, DiscriminatorInput]:
+        """Return a frame of each of the samples that D_o judges, real and fake."""
+        frames = self.settings.frames
+        first, second = self._judged_inputs(real, fake, targets)
+        return (
+            first._replace(samples=one_frame_each(first.samples, frames)),
+            second._replace(samples=one_frame_each(second.samples, frames)),
+        )
 
     # -- generator -----------------------------------------------------------------------------
 
@@ -336,7 +355,11 @@ class ImageStage:
         by_level = self.level_discriminators.losses(real.levels, fake.levels, targets)
         levels = [LossTerm(name, 1, value) for name, value in by_level.items()]
         value = self.trainer.generator_loss(*self._judged_inputs(real, fake, targets))
-        return [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels, *self._matching_terms(real, fake)]
+        terms = [LossTerm("loss_g", 1 - solo_share, value), *tie, *solo, *levels, *self._matching_terms(real, fake)]
+        if self.frame_trainer is not None:
+            value = self.frame_trainer.generator_loss(*self._frame_inputs(real, fake, targets))
+            terms.append(LossTerm("loss_g_frame", 1 - solo_share, value))
+        return terms
 
     def _matching_terms(self, real: RealTargets, fake: ImageStageOutput) -> list[LossTerm]:
         if self.matching is None:
@@ -357,14 +380,17 @@ class ImageStage:
         self.level_discriminators.scale_rate(scale)
         if self.solo_trainer is not None:
             self.solo_trainer.scale_rate(scale)
+        if self.frame_trainer is not None:
+            self.frame_trainer.scale_rate(scale)
         if self.companion_trainer is not None:
             self.companion_trainer.scale_rate(scale)
 
     def state_dict(self) -> State:
         """Return the state of all networks, averages and optimisers."""
         solo = {} if self.solo_trainer is None else add_prefix(SOLO, self.solo_trainer.state_dict())
+        frame = {} if self.frame_trainer is None else add_prefix(FRAME, self.frame_trainer.state_dict())
         companion = {} if self.companion_trainer is None else self.companion_trainer.state_dict()
-        return self.trainer.state_dict() | self.level_discriminators.state_dict() | solo | companion
+        return self.trainer.state_dict() | self.level_discriminators.state_dict() | solo | frame | companion
 
     def load_state_dict(self, state: State) -> None:
         """Replace the state by what :meth:`state_dict` returned, alone or among the state of other objects."""
@@ -375,3 +401,5 @@ class ImageStage:
         self.level_discriminators.load_state_dict(state)
         if self.solo_trainer is not None:
             self.solo_trainer.load_state_dict(strip_prefix(SOLO, state))
+        if self.frame_trainer is not None:
+            self.frame_trainer.load_state_dict(strip_prefix(FRAME, state))

@@ -91,7 +91,7 @@ class BandTransform(BandLayout, ABC):
         return {self.times[0]: as_tensor(clips)}
 
     def merge_time(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return what :meth:`split_time` took."""
+        """Return what :meth:`split_time` took: images (B, C, H, W) themselves."""
         return parts[self.times[0]]
 
     def low_range(self, band: Band) -> float:

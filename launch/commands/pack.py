@@ -13,6 +13,8 @@ from launch.console.text import classes_text, images_text, printable
 
 MOST_CLASSES = 50
 """How many classes are printed."""
+MOST_REFUSED = 10
+"""How many files without images are named."""
 
 
 def pack_with_progress(
@@ -50,6 +52,7 @@ def _summary(report: PackReport, destination: str) -> str:
     lines = [f"{what}{classes} in {shards} ({size_mib:.1f} MiB) at {printable(destination)}"]
     lines[0] += f"; passed over: {', '.join(passed)}" if passed else ""
     lines += _frame_lines(report)
+    lines += _refused_lines(report)
     beside = ", ".join(f"{count:,} .{extension}" for extension, count in report.beside.items())
     lines += [f"beside the {'images' if report.frames is None else 'videos'}: {beside}"] if beside else []
     lines += _table_lines(report)
@@ -79,6 +82,13 @@ def _frame_lines(report: PackReport) -> list[str]:
     if report.without_clips:
         lines.append(f"without clips, for they are too short: {_listed(report.without_clips, 'video')}")
     return lines
+
+
+def _refused_lines(report: PackReport) -> list[str]:
+    """Return which files hold no image, and what else, up to MOST_REFUSED of them."""
+    said = [printable(text) for _, text in sorted(report.refused.items())]
+    lines = [f"not packed: {text}" for text in said[:MOST_REFUSED]]
+    return lines + ([f"and {len(said) - MOST_REFUSED} more that hold no image"] if len(said) > MOST_REFUSED else [])
 
 
 def _table_lines(report: PackReport) -> list[str]:

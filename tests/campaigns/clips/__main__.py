@@ -21,8 +21,9 @@ from cluster.imaging.pictures import encode_png
 from cluster.imaging.shown_images import film_strips
 from cluster.run.trained_model import open_model
 from freqgan.generation.mixing import TIME, mixed_noises
-from freqgan.metrics.evaluation import measure, one_frame_each
+from freqgan.metrics.evaluation import measure
 from freqgan.metrics.temporal import change_distance, time_distances
+from freqgan.model.clips import one_frame_each
 from freqgan.pixels import to_pixels
 from launch.drawing.grids import tile
 from tests.campaigns.clips.real_clips import FRAMES, cuttings, pans, photographs

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from freqgan.metrics import two_sample_test
-from freqgan.metrics.evaluation import measure, one_frame_each
+from freqgan.metrics.evaluation import measure
 from freqgan.metrics.temporal import blockiness, motion_histogram, time_distances
+from freqgan.model.clips import one_frame_each
 from tests.support.moving import WRONG, moving_squares
 
 FRAMES = 8

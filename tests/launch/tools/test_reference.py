@@ -125,7 +125,7 @@ def test_no_setting_of_the_model_may_change_on_resume() -> None:
         ("packets", "table of whole number: whole number"),
         ("heartbeat_timeout_s", "number, above 0"),
         ("cuda_graphs", "true or false"),
-        ("channels", "`1` or `3`"),
+        ("channels", "whole number, 1 to 64"),
     ],
 )
 def test_kinds_and_bounds_are_put_into_words(name: str, expected: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.run.settings import RunSettings
 
 # Listing them would cost --help an import of all settings.
-PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clips, clothing, demo, fusion, photos-256, photos-64, smoke"
+PRESETS = "cifar10, cifar10-flow, cifar10-mixed, clips, clothing, demo, fusion, photos-256, photos-64, scans, smoke"
 SYSTEMS = "bands,literal,joint-hf,single,fusion,flow,mixed,single-flow"
 COMPARED = "bands,literal,joint-hf,single"
 
@@ -647,10 +647,21 @@ FileFormat = Annotated[
     str | None,
     typer.Option(
         "--format",
-        metavar="[png|npy|webp|gif|apng|mp4]",
+        metavar="[png|npy|webp|gif|apng|mp4|dicom|nifti]",
         show_default="png; webp for clips; npy for what neither holds",
         help="of the files",
     ),
+]
+Reference = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        show_default="spacing of the data, or 1 mm",
+        help="scan whose spacing, and of NIfTI affine and zooms, those of --format dicom or nifti are to have",
+    ),
+]
+OneFile = Annotated[
+    bool, typer.Option("--one-file", help="of --format dicom: a volume is one file, and not one for every slice")
 ]
 Fps = Annotated[float | None, typer.Option(min=0.01, show_default="8", help="frames a second of clips")]
 Part = Annotated[
@@ -701,6 +712,8 @@ def generate_command(
     conditioning_run: ConditioningRun = None,
     file_format: FileFormat = None,
     fps: Fps = None,
+    reference: Reference = "",
+    one_file: OneFile = False,
 ) -> None:
     """Makes images with the newest sound checkpoint of RUN: one file each, and grid.png."""
     from cluster.imaging.image_writing import USUAL_FPS
@@ -713,7 +726,7 @@ def generate_command(
         targets=TargetOptions(category, vector, prompt, like),
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance), part=part,
         best=best, at_images=at_images, save_vectors=save_vectors, conditioning_run=conditioning_run,
-        kind=file_format or "", fps=fps or USUAL_FPS,
+        kind=file_format or "", fps=fps or USUAL_FPS, reference=reference, one_file=one_file,
     )  # fmt: skip
     if interpolate is None and frames is not None:
         raise InputError(f"--frames {frames} without --interpolate A B: it counts its pictures; give both")

@@ -131,11 +131,7 @@ def decode_image(
         raise InputError(f"{name} is no JPEG, PNG or WebP (it begins with {data[:8]!r}): convert or remove it")
     if kind == "npy":
         return _array(data, name, channels, max_pixels, bit_depth)
-    if channels not in MODES:
-        raise InputError(
-            f"{name} is a picture, grey or in colour, and channels is {channels}: give arrays (.npy) of {channels} "
-            "channels, or set channels=3"
-        )
+    check_picture(name, channels)
     if bit_depth == FLOAT_BITS:
         bit_depth = 16 if kind == "png" and data[PNG_BITS_AT : PNG_BITS_AT + 1] == b"\x10" else 8
     try:
@@ -163,21 +159,35 @@ def decode_image(
 def _array(data: bytes, name: str, channels: int, max_pixels: int, bit_depth: BitDepth) -> Pixels:
     """Return an array (H, W, channels) of a .npy file with the bits that are wanted; with 32 as it is."""
     values = decode_npy(data, name, max_pixels)
+    check_array(values, name, channels, bit_depth)
+    if bit_depth == FLOAT_BITS:
+        return values
+    if values.dtype == np.uint8:
+        return values if bit_depth == 8 else to_sixteen_bits(values)
+    return values if bit_depth == 16 else to_narrow(values)
+
+
+def check_picture(name: str, channels: int) -> None:
+    """Raise InputError where a JPEG, PNG or WebP cannot come with so many channels."""
+    if channels not in MODES:
+        raise InputError(
+            f"{name} is a picture, grey or in colour, and channels is {channels}: give arrays (.npy) of {channels} "
+            "channels, or set channels=3"
+        )
+
+
+def check_array(values: Pixels, name: str, channels: int, bit_depth: BitDepth) -> None:
+    """Raise InputError where an array (H, W, C) has other channels, or floats where whole numbers are wanted."""
     if values.shape[2] != channels:
         raise InputError(
             f"{name} has {values.shape[2]} channels, and channels is {channels}: set channels={values.shape[2]}, or "
             "leave it out"
         )
-    if bit_depth == FLOAT_BITS:
-        return values
-    if values.dtype == np.float32:
+    if values.dtype == np.float32 and bit_depth != FLOAT_BITS:
         raise InputError(
             f"{name} has floating-point numbers, and bit_depth is {bit_depth}: set bit_depth=32 and value_range="
             "[<least>, <greatest>]"
         )
-    if values.dtype == np.uint8:
-        return values if bit_depth == 8 else to_sixteen_bits(values)
-    return values if bit_depth == 16 else to_narrow(values)
 
 
 def in_range(values: Pixels, name: str, policy: ImagePolicy, offset: float = 0.0, slope: float = 1.0) -> Pixels:
@@ -206,7 +216,7 @@ def fit_image(image: Pixels, policy: ImagePolicy, *seed_parts: int | str) -> Pix
     too large (``reducing_gap``); of an image that fits already a view is returned.
     """
     (height, width), target = image.shape[:2], policy.shape
-    tall, wide = part = _window((height, width), target)
+    tall, wide = part = window_of((height, width), target)
     if part != (height, width):
         travel = height - tall + width - wide  # along one of them alone
         offset = derive_seed(*seed_parts) % (travel + 1) if policy.crop == "random" else travel // 2
@@ -234,7 +244,7 @@ def _lanczos(plane: Pixels, size: Size) -> Pixels:
     return np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
-def _window(size: Size, target: Size) -> Size:
+def window_of(size: Size, target: Size) -> Size:
     """Return height and width of the largest part of an image of ``size`` that has the shape of ``target``."""
     height, width = size
     if height * target[1] > width * target[0]:

@@ -26,6 +26,7 @@ from cluster.data.settings import ARRAY_EXTENSION, MAX_PIXELS
 from cluster.data.shard_index import INDEX_NAME, Progress, check_image, mapped, with_checksums, write_index
 from cluster.data.shards import Shard, read_shard
 from cluster.data.targets import checked_members
+from cluster.formats.meaning import SharedFacts
 from cluster.formats.source_format import STILLS, Conversion, Piece, PieceOptions, Source, Tally
 from cluster.formats.strips import encode_piece, sample_fields
 from cluster.storage.folder import Folder, open_folder
@@ -114,7 +115,7 @@ def pack(
             staging.delete_tree()
             if is_new:
                 target.delete_if_empty()
-    write_index(target, shards, described.classes, values)
+    write_index(target, shards, described.classes, stream.facts.values(values))
     return PackReport(
         images=stream.count,
         shards=len(shards),
@@ -159,6 +160,7 @@ class _SampleStream:
         progress: told how many of the images and sources are done.
         count: of the samples.
         tally: of frames.
+        facts: that all pieces share.
         without_clips: sources that gave no sample.
 
     """
@@ -170,6 +172,7 @@ class _SampleStream:
     progress: Progress
     count: int = 0
     tally: Tally = field(default_factory=Tally)
+    facts: SharedFacts = field(default_factory=SharedFacts)
     without_clips: list[str] = field(default_factory=list)
     _vector_length: int | None = None
 
@@ -216,6 +219,7 @@ class _SampleStream:
         source, members = self.described.sources.by_name[name][1], self._members(name)
         described = json.loads(members["json"].decode("utf-8-sig")) if "json" in members else {}
         for piece in self.conversions[name].pieces(source, self.tally):
+            self.facts.add(piece)
             yield self._packed(piece, source, members, described)
 
     def _members(self, name: str) -> dict[str, bytes]:

@@ -65,7 +65,8 @@ def build_index(data: str) -> ShardSet:
         if folder.url not in known:
             known[folder.url] = _known(folder)
         shards.append(known[folder.url].shards.get(name) or read_shard(url))
-    return ShardSet(tuple(shards), {url: index.classes for url, index in known.items() if index.classes})
+    classes = {url: index.classes for url, index in known.items() if index.classes}
+    return ShardSet(tuple(shards), classes, {url: index.values for url, index in known.items()})
 
 
 def _from_index_alone(data: str) -> ShardSet | None:
@@ -92,7 +93,8 @@ def _matching(folder_url: str, pattern: str) -> ShardSet | None:
     known = _known(folder)
     names = matching_names(sorted(known.shards), pattern)
     classes = {folder.url: known.classes} if known.classes else {}
-    return ShardSet(tuple(known.shards[name] for name in names), classes) if names else None
+    shards = tuple(known.shards[name] for name in names)
+    return ShardSet(shards, classes, {folder.url: known.values}) if names else None
 
 
 @dataclass(frozen=True)

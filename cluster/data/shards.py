@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from braceexpand import braceexpand
 
@@ -105,11 +105,13 @@ class Shard:
 class ShardSet:
     """All shards of a data set, in a fixed order.
 
-    ``classes`` are the names of labels 0, 1 ... by the folder in whose index they stand, of folders that name any.
+    ``classes`` are the names of labels 0, 1 ... by the folder in whose index they stand, of folders that name any;
+    ``values`` are what the index of every folder says of what the stored numbers of its samples mean.
     """
 
     shards: tuple[Shard, ...]
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def sample_count(self) -> int:

@@ -7,11 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from cluster.data.decoding import Pixels, decode_image, fit_image, in_range
+from cluster.data.decoding import (
+    Pixels,
+    check_array,
+    check_picture,
+    decode_image,
+    fit_image,
+    image_format,
+    in_range,
+)
 from cluster.data.settings import ImagePolicy
+from cluster.formats.arrays import decode_npy
 from cluster.formats.strips import unstacked
 from freqgan.bit_depth import FLOAT_BITS
-from freqgan.errors import InputError
+from freqgan.errors import InputError, counted
 from freqgan.seeds import derive_seed
 
 FRAMES, OFFSET, SLOPE = "frames", "offset", "slope"
@@ -51,20 +60,46 @@ def read_image(
         into=into,
     )
     if policy.bit_depth == FLOAT_BITS:
-        pixels = in_range(pixels, name, policy, _number(fields, OFFSET, 0.0, name), _number(fields, SLOPE, 1.0, name))
+        pixels = in_range(
+            pixels, name, policy, number_of(fields, OFFSET, 0.0, name), number_of(fields, SLOPE, 1.0, name)
+        )
     frames = frames_of(fields, name)
+    _check_frames(frames, name, policy)
     if frames == policy.frames == 1:
         return fit_image(pixels, policy, *seed_parts)
-    if frames < policy.frames or policy.frames == 1:
-        raise InputError(
-            f"{name} has {frames} frames, and the model's clips have {policy.frames}: "
-            + (f"set frames={frames}" if policy.frames == 1 else "pack longer clips, or set fewer frames")
-        )
     clip = unstacked(pixels, frames, name)
     travel = frames - policy.frames
     first = derive_seed(*seed_parts, "frames") % (travel + 1) if policy.crop == "random" else travel // 2
     chosen = clip[first : first + policy.frames]
     return np.concatenate([fit_image(frame, policy, *seed_parts) for frame in chosen])
+
+
+def check_kind(data: bytes, name: str, policy: ImagePolicy, fields: Mapping[str, Any]) -> None:
+    """Raise InputError where a sound image can be none of ``policy``, and so no image of its kind can.
+
+    Args:
+        data: the bytes of the file.
+        name: of it, for errors.
+        policy: frames, channels and bits are looked at.
+        fields: of the .json beside it.
+
+    """
+    _check_frames(frames_of(fields, name), name, policy)
+    if image_format(data) == "npy":
+        check_array(decode_npy(data, name), name, policy.channels, policy.bit_depth)
+    else:
+        check_picture(name, policy.channels)
+
+
+def _check_frames(frames: int, name: str, policy: ImagePolicy) -> None:
+    if frames == policy.frames == 1 or frames >= policy.frames > 1:
+        return
+    if frames == 1:
+        remedy = "set frames=1, or pack clips: `freqgan shards pack SRC DST --frames " + f"{policy.frames}`"
+    else:
+        remedy = f"set frames={frames}" if policy.frames == 1 else f"pack longer clips, or set frames={frames} or fewer"
+    wanted = "the model's images are no clips" if policy.frames == 1 else f"the model's clips have {policy.frames}"
+    raise InputError(f"{name} has {counted(frames, 'frame')}, and {wanted}: {remedy}")
 
 
 def frames_of(fields: Mapping[str, Any], name: str) -> int:
@@ -75,7 +110,8 @@ def frames_of(fields: Mapping[str, Any], name: str) -> int:
     return frames
 
 
-def _number(fields: Mapping[str, Any], field: str, default: float, name: str) -> float:
+def number_of(fields: Mapping[str, Any], field: str, default: float, name: str) -> float:
+    """Return a number of the fields beside a sample, ``default`` where there is none; InputError for another thing."""
     value = fields.get(field, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f'"{field}" beside {name} is {value!r}: write a number')

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.formats.dicom_tags import MODALITIES, UNITS
-from cluster.formats.scan import IDENTITY, INSTALL, Scale, Spacing
+from cluster.formats.meaning import NO_MEANING, Meaning
+from cluster.formats.scan import IDENTITY, INSTALL
 from freqgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SYNTHETIC = "SYNTHETIC"
 """What stands for the name and the number of a patient."""
+NO_PATIENT = "Made by a generative model; it shows no patient"
+"""What a file says of its image."""
 _MAKER = "FreqGAN"
 _CLASSES = {
     (False, "grey", 8): "1.2.840.10008.5.1.4.1.1.7",
@@ -47,29 +50,25 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Origin:
-    """What an image was made by, of which its identifiers are made: the digest of the run, the seed, its number."""
+    """What an image was made by, of which its identifiers are made.
+
+    Attributes:
+        run_digest: the digest of the run.
+        seed: of the images.
+        number: of the image.
+        content: a digest of the image, where other options of the same run may give another of this number.
+
+    """
 
     run_digest: str
     seed: int
     number: int
+    content: str = ""
 
     def uid(self, *words: str | int) -> str:
-        """Return an identifier below 2.25 (PS3.5, B.2): of a UUID that is a hash of all this and ``words``."""
+        """Return an identifier below 2.25 (PS3.5, B.2): of a UUID that is a hash of run, seed and ``words``."""
         said = "\0".join(map(str, (_MAKER, self.run_digest, self.seed, *words)))
         return f"2.25.{uuid.UUID(bytes=hashlib.sha256(said.encode()).digest()[:16], version=5).int}"
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What pixels mean: their scale and unit, the mm between slices, rows and columns, the kind of equipment."""
-
-    scale: Scale = IDENTITY
-    unit: str = ""
-    spacing: Spacing | None = None
-    modality: str = "OT"
-
-
-NO_MEANING = Meaning()
 
 
 def write_dicom(
@@ -133,7 +132,7 @@ def _with_slice(pixels: Pixels, index: int, origin: Origin, meaning: Meaning) ->
     if meaning.spacing is None:
         return dataset
     step = meaning.spacing[0] or 1.0
-    dataset.FrameOfReferenceUID = origin.uid("place", origin.number)
+    dataset.FrameOfReferenceUID = origin.uid("place", origin.number, origin.content)
     dataset.PositionReferenceIndicator = ""
     dataset.ImagePositionPatient = [0, 0, decimal_string(round(index * step, 6))]
     dataset.ImageOrientationPatient = _ROWS_RIGHT_COLUMNS_DOWN
@@ -162,7 +161,7 @@ def _dataset(pixels: Pixels, origin: Origin, meaning: Meaning, index: int, *, is
     kind = UID(_CLASSES[is_in_frames, "colour" if pixels.ndim == 4 else "grey", 8 * pixels.itemsize])
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = kind
-    meta.MediaStorageSOPInstanceUID = UID(origin.uid("image", origin.number, index, int(is_in_frames)))
+    meta.MediaStorageSOPInstanceUID = UID(origin.uid("image", origin.number, origin.content, index, int(is_in_frames)))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(Origin("", 0, 0).uid("implementation"))
     meta.ImplementationVersionName = _MAKER.upper()
@@ -190,11 +189,11 @@ def _say_origin(dataset: FileDataset, origin: Origin, meaning: Meaning, is_in_fr
     ):  # fmt: skip
         setattr(dataset, keyword, "")
     dataset.StudyInstanceUID = origin.uid("study")
-    dataset.SeriesInstanceUID = origin.uid("series", origin.number, int(is_in_frames))
+    dataset.SeriesInstanceUID = origin.uid("series", origin.number, origin.content, int(is_in_frames))
     dataset.SeriesNumber = origin.number + 1
     dataset.Modality, dataset.ConversionType = meaning.modality, "SYN"
     dataset.Manufacturer = _MAKER
-    dataset.DerivationDescription = "Made by a generative model; it shows no patient"
+    dataset.DerivationDescription = NO_PATIENT
 
 
 def _say_pixels(dataset: FileDataset, pixels: Pixels) -> None:

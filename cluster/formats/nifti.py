@@ -105,12 +105,14 @@ def read_nifti(
         return [Scan(said, clip, scale, spacing, fps=fps, placement=placement) for said, clip in named]
 
 
-def write_nifti(values: Stored, placement: Placement | None = None, spacing: Spacing | None = None) -> bytes:
+def write_nifti(
+    values: Stored, placement: Placement | None = None, spacing: Spacing | None = None, description: str = ""
+) -> bytes:
     """Return a NIfTI-1 file, compressed by gzip, of ``values`` (T, H, W), with scl_slope 1 and scl_inter 0.
 
     The array lies as that of the reference ``placement``, with its affines and zooms; without one its slices are axial,
-    ``spacing`` mm apart, or 1 mm. Whole numbers are stored as integers of 8 to 32 bits, others as float32. The same
-    values give the same bytes.
+    ``spacing`` mm apart, or 1 mm. ``description`` is a text for its header, of up to 79 letters of ASCII. Whole numbers
+    are stored as integers of 8 to 32 bits, others as float32. The same values give the same bytes.
 
     Raises InputError for an array of other axes, of whole numbers beyond 32 bits, or with a side above 32767.
     """
@@ -125,6 +127,7 @@ def write_nifti(values: Stored, placement: Placement | None = None, spacing: Spa
         _place(header, placement)
     array = _narrowest(library.orientations.apply_orientation(values, _inverse(turn)))
     header.set_data_dtype(array.dtype)
+    header["descrip"] = description.encode("ascii")
     if placement is None:
         _place_axial(header, array.shape, spacing or (1.0, 1.0, 1.0))
     written = bytearray(library.Nifti1Image(array, None, header).to_bytes())

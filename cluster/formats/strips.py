@@ -16,6 +16,9 @@ from freqgan.errors import InputError
 
 BLOCK_ROWS = 8
 """Rows of a block of a JPEG (ITU-T T.81, A.2)."""
+PNG_LEVEL = 4
+"""Of zlib: three quarters of the time of the usual 6 for 0.3 % more bytes of clips of 16 x 32 x 32, half of it at 128
+pixels. Level 3 looks for no longer match once it has one: strips of frames that hardly move were 2.9 times as large."""
 _LONGEST_JPEG = 65_500
 """Rows that libjpeg writes; the format itself allows 65,535."""
 
@@ -87,7 +90,8 @@ def sample_fields(piece: Piece, described: Mapping[str, Any], name: str) -> byte
 
 def _png(pixels: Values) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 

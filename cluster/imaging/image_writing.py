@@ -19,6 +19,8 @@ from freqgan.model.settings import ModelSettings
 from freqgan.pixels import to_pixels
 
 CLIP_FORMATS = ("webp", "gif", "apng", "mp4")
+SCAN_FORMATS = ("dicom", "nifti")
+"""Written by :mod:`cluster.imaging.scan_writing`."""
 USUAL_FPS = 8.0
 PICTURE_CHANNELS = {8: (1, 2, 3, 4), 16: (1,)}
 """Channels of images that a PNG holds, by their bits."""
@@ -51,11 +53,14 @@ def is_picture(settings: ModelSettings) -> bool:
 
 
 def formats_of(settings: ModelSettings) -> tuple[str, ...]:
-    """Return the formats, by extension, that an image of the model can be written in; the first is the usual one."""
+    """Return the formats that an image of the model can be written in; the first is the usual one."""
+    scans: tuple[str, ...] = SCAN_FORMATS if settings.channels == 1 else ()
+    if settings.bit_depth == 8 and settings.channels == 3:
+        scans = ("dicom",)
     if settings.frames == 1:
-        return ("png", "npy") if is_picture(settings) else ("npy",)
+        return (*(("png",) if is_picture(settings) else ()), "npy", *scans)
     shown = settings.bit_depth == 8 and settings.channels in (1, 3)
-    return (*CLIP_FORMATS, "npy") if shown else ("npy", *CLIP_FORMATS)
+    return (*((*CLIP_FORMATS, "npy") if shown else ("npy", *CLIP_FORMATS)), *scans)
 
 
 def check_format(kind: str, settings: ModelSettings) -> None:
@@ -75,8 +80,8 @@ def image_files(images: Tensor, settings: ModelSettings, kind: str = "", fps: fl
     Args:
         images: of a model.
         settings: of it.
-        kind: one of :func:`formats_of`; the first of these where it is "". Animations show 8 bits of the channels that
-            people see, and lose nothing of clips that have no more, but for GIF and mp4.
+        kind: one of :func:`formats_of`, but for scans; the first of these where it is "". Animations show 8 bits of the
+            channels that people see, and lose nothing of clips that have no more, but for GIF and mp4.
         fps: frames a second of clips.
 
     Raises:

@@ -35,6 +35,9 @@ FORMAT = 2
 ONE_FILE_FORMAT = 1
 """An older format, which is still read: a stage has one file with everything, named relative to its manifest."""
 
+VALUES = "values"
+"""Of the data in a manifest: what stored numbers mean."""
+
 Found = TypeVar("Found")
 
 
@@ -76,6 +79,12 @@ class Checkpoint:
     def class_names(self) -> tuple[str, ...]:
         """The names of labels 0, 1 ... of the data; () where they are not known, as in older checkpoints."""
         return tuple(map(str, self.manifest["data"].get("classes", ())))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What stored numbers of its images mean, see :mod:`cluster.formats.meaning`; {} where it is not known."""
+        values = self.manifest["data"].get(VALUES, {})
+        return dict(values) if isinstance(values, dict) else {}
 
     @cached_property
     def stage_steps(self) -> dict[str, int]:
@@ -130,6 +139,15 @@ class Checkpoint:
         total = hashlib.sha256()
         for stage, tensors in sorted(self.states().items()):
             total.update(self._digested(stage, tensors))
+        return total.hexdigest()
+
+    def averages_digest(self) -> str:
+        """sha256 over the averaged weights of the generators: an exported model has that of its run."""
+        total = hashlib.sha256()
+        for stage, tensors in sorted(self.averages().items()):
+            for name, tensor in sorted(tensors.items()):
+                total.update(f"{stage} {name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                total.update(tensor.contiguous().numpy().tobytes())
         return total.hexdigest()
 
     def stage_digests(self) -> dict[str, str]:
@@ -191,10 +209,16 @@ def read_manifest(root: Folder, step: int, attempt: str) -> Checkpoint:
     return checkpoint
 
 
-def data_record(fingerprint: str, images: int, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return what a manifest says of the data: its fingerprint, how far it was read, names of classes if there are."""
+def data_record(
+    fingerprint: str, images: int, class_names: Sequence[str], values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what a manifest says of the data: its fingerprint, and how far it was read.
+
+    Where there are such, the names of classes and what ``values`` mean come with it.
+    """
     record: dict[str, Any] = {"fingerprint": fingerprint, "position": images}
-    return record | ({"classes": list(class_names)} if class_names else {})
+    record |= {"classes": list(class_names)} if class_names else {}
+    return record | ({VALUES: dict(values)} if values else {})
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,6 +58,7 @@ class CheckpointWriter:
         first_step: at which this process began.
         class_names: of labels 0, 1 ..., as far as they are known.
         base: the model whose images this one is shown, if any.
+        values: what stored numbers mean, as far as it is known.
 
     """
 
@@ -70,10 +71,11 @@ class CheckpointWriter:
         first_step: int = 0,
         class_names: Sequence[str] = (),
         base: BaseRecord | None = None,
+        values: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings, self.statistics, self.data_fingerprint = settings, statistics, data_fingerprint
         self.lease, self.first_step, self.class_names = lease, first_step, tuple(class_names)
-        self.base = base
+        self.base, self.values = base, values
         self.root = open_folder(settings.run).child(CHECKPOINTS)
         self.attempt = uuid.uuid4().hex[:12]
         self._files_named: dict[tuple[int, str], frozenset[str]] = {}
@@ -116,7 +118,7 @@ class CheckpointWriter:
             "stages": dict.fromkeys(stage_names(self.settings), step),
             "epoch": self.lease.epoch if self.lease else 0,
             "images": images,
-            "data": data_record(self.data_fingerprint, images, self.class_names),
+            "data": data_record(self.data_fingerprint, images, self.class_names, self.values),
             "settings": dump,
             "settings_sha256": settings_sha256(dump),
             "plan": [gan.name for gan in plan.gans],

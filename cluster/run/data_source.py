@@ -7,16 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from cluster.data.decoding import window_of
 from cluster.data.quarantine import Quarantine, QuarantinedImage, read_around_damage
 from cluster.data.reader import Batch, BatchReader, reader_without
 from cluster.data.shard_cache import ShardCache
 from cluster.data.shard_index import build_index
 from cluster.data.shards import ShardSet
 from cluster.data.targets import FeatureTable, TargetReader, check_members, member_fields, needed_members
+from cluster.formats.meaning import as_seen, shared_values, size_of
+from cluster.run.data_checks import check_first_image, check_labels, check_values
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import open_folder
 from cluster.storage.timeouts import ReadTimeouts
@@ -105,6 +109,14 @@ class DataSource:
         """The names of labels 0, 1 ... that the model knows; () where it takes none, or they have none."""
         return self.index.class_names[: self.settings.classes]
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the numbers of the model's images mean, see :mod:`cluster.formats.meaning`; {} where it is not known."""
+        settings, shared = self.settings, shared_values(self.index.values.values())
+        stored = size_of(shared, self.settings.data)
+        window = None if stored is None else window_of(stored, settings.size)
+        return as_seen(shared, settings.bit_depth, settings.size, window)
+
     def fingerprint(self) -> str:
         """Return the sha256 over the names, sizes and samples of the shards: the same for a copy elsewhere.
 
@@ -126,13 +138,20 @@ def _encoded(text: str) -> bytes:
 
 
 def open_source(settings: RunSettings, quarantine: Quarantine | None = None) -> DataSource:
-    """Read the index of ``settings.data``; InputError when it has no images, or lacks what targets are made of."""
+    """Read the index of ``settings.data``.
+
+    Raises:
+        InputError: it has no images, or lacks what targets are made of, or its images are of another kind than those of
+            the model, or mean different things.
+
+    """
     if not settings.data:
         raise InputError("data: no shards are named; set data=<folder, glob or s3:// URL of WebDataset shards>")
     index = build_index(settings.data)
-    if settings.classes:
-        _check_labels(settings.classes, index)
+    check_labels(settings.classes, index)
+    check_values(index, settings.bit_depth)
     check_members(index, settings.target_layout, settings.conditioning)
+    check_first_image(index, settings.ingest.model_policy(settings))
     return DataSource(settings, index, quarantine)
 
 
@@ -168,23 +187,6 @@ def shard_cache(settings: RunSettings) -> ShardCache | None:
         raise InputError(f"shard_cache {settings.shard_cache}: copies are kept on a local disk; name a folder there")
     folder = open_folder(settings.shard_cache)
     return ShardCache(Path(folder.url), settings.shard_cache_mib * 2**20)
-
-
-def _check_labels(classes: int, index: ShardSet) -> None:
-    label = index.ambiguous_label
-    if label is not None:
-        names = ", ".join(f"{listed[label]!r} in {url}" for url, listed in index.classes.items() if label < len(listed))
-        raise InputError(
-            f"classes: label {label} is {names}; set classes=0 to ignore labels, or pack the images of both together"
-        )
-    for shard in index.shards:
-        for sample in shard.samples:
-            if sample.label is None or not 0 <= sample.label < classes:
-                raise InputError(
-                    f"classes: {classes} classes were asked for and {sample.image_name} in {shard.url} has "
-                    f"{'no label' if sample.label is None else f'label {sample.label}'}; "
-                    f"set classes=0 to ignore labels, or give every image a .cls from 0 to {classes - 1}"
-                )
 
 
 def measure_statistics(source: DataSource) -> BandStatistics:

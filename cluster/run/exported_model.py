@@ -8,7 +8,7 @@ from functools import cached_property
 from pydantic import ValidationError
 from torch import Tensor
 
-from cluster.run.checkpoint import FORMAT, Checkpoint
+from cluster.run.checkpoint import FORMAT, VALUES, Checkpoint
 from cluster.run.settings import RunSettings
 from cluster.storage.folder import Folder, open_folder
 from freqgan.errors import InputError
@@ -76,6 +76,6 @@ def find_exported(url: str) -> ExportedCheckpoint | None:
         "statistics": WEIGHTS,
         "images": training.images,
         "stages": training.steps,
-        "data": {"fingerprint": training.data, "classes": list(training.classes)},
+        "data": {"fingerprint": training.data, "classes": list(training.classes), VALUES: training.values},
     }
     return ExportedCheckpoint(max(training.steps.values(), default=0), folder, "", manifest, config=config)

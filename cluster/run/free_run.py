@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from pydantic import ValidationError
 from safetensors.torch import load as load_safetensors
@@ -193,7 +194,9 @@ class FreeRun:
             "step": step,
             "stages": steps,
             "images": min(steps.values()) * batch,
-            "data": data_record(self.record.data, min(steps.values()) * batch, self.record.classes),
+            "data": data_record(
+                self.record.data, min(steps.values()) * batch, self.record.classes, self.record.meaning
+            ),
             "settings": dump,
             "settings_sha256": settings_sha256(dump),
             "statistics": self._statistics.name,
@@ -273,7 +276,11 @@ def find_free_run(run: str) -> FreeRun | None:
 
 
 def begin_free_run(
-    settings: RunSettings, fingerprint: str, measure: Callable[[], BandStatistics], class_names: Sequence[str] = ()
+    settings: RunSettings,
+    fingerprint: str,
+    measure: Callable[[], BandStatistics],
+    class_names: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> FreeRun:
     """Return the run at a free pace in ``settings.run``; begin it where nobody has.
 
@@ -282,6 +289,7 @@ def begin_free_run(
         fingerprint: of its data.
         measure: gives the statistics of the bands, where they are not there yet.
         class_names: of labels 0, 1 ..., as far as they are known.
+        values: what stored numbers mean, as far as it is known.
 
     Raises:
         InputError: it was begun with other settings or data, or with pace=together.
@@ -291,7 +299,7 @@ def begin_free_run(
     if run is None:
         _check_unused(settings.run)
         folder = open_folder(settings.run).child(COMPONENTS)
-        _write_record(folder, settings, fingerprint, measure(), class_names)
+        _write_record(folder, settings, measure(), fingerprint, class_names, values or {})
         run = find_free_run(settings.run)
     if run is None:
         raise InputError(f"{settings.run}/{COMPONENTS}/{SHARED} was deleted while it was written: run again")
@@ -306,8 +314,9 @@ def _check_unused(run: str) -> None:
 
 
 def _write_record(
-    folder: Folder, settings: RunSettings, fingerprint: str, statistics: BandStatistics, class_names: Sequence[str]
-) -> None:
+    folder: Folder, settings: RunSettings, statistics: BandStatistics, fingerprint: str, class_names: Sequence[str],
+    values: Mapping[str, Any],
+) -> None:  # fmt: skip
     """Write what components share, unless somebody was faster: then that stands."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in statistics.tensors().items()}
     data = save_safetensors(tensors)
@@ -318,6 +327,7 @@ def _write_record(
         data=fingerprint,
         statistics=SharedFile(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256),
         classes=tuple(class_names),
+        meaning=dict(values),
     )
     folder.write_if(SHARED, json.dumps(record.values(), indent=1, sort_keys=True).encode(), None)
 

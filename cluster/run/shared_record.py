@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from cluster.run.layout import SHARED
 from cluster.run.model_record import RESTORE, StoredRecord, read_record
 from cluster.storage.folder import Folder
@@ -35,6 +37,7 @@ class SharedRecord(Format):
         data: the fingerprint of the images.
         statistics: the file of the statistics of the bands.
         classes: the names of labels 0, 1 ..., as far as they are known.
+        meaning: what stored numbers mean, as far as it is known; ``values`` in the file.
 
     """
 
@@ -42,6 +45,7 @@ class SharedRecord(Format):
     data: str
     statistics: SharedFile
     classes: tuple[str, ...] = ()
+    meaning: dict[str, Any] = Field(default_factory=dict, alias="values")
 
 
 def read_shared_record(folder: Folder) -> SharedRecord | None:

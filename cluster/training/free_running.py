@@ -103,7 +103,7 @@ def begin(settings: RunSettings, callback: TrainingCallback, address: str | None
     def measured() -> BandStatistics:
         return band_statistics(with_features(source, callback, address, None), callback)
 
-    return begin_free_run(settings, source.fingerprint(), measured, source.class_names)
+    return begin_free_run(settings, source.fingerprint(), measured, source.class_names, source.values)
 
 
 class WholeModel:

@@ -196,8 +196,9 @@ def _train(
     statistics = statistics or band_statistics(source, callback)
     start = Start(checkpoint, notes)
     names = source.class_names or (() if checkpoint is None else checkpoint.class_names)
+    values = source.values or ({} if checkpoint is None else checkpoint.values)
     base = _base_record(settings, checkpoint, notes.append)
-    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names, base)
+    writer = CheckpointWriter(settings, statistics, source.fingerprint(), lease, start.step, names, base, values)
     remove_leftovers(open_folder(settings.run))
     writer.prune_unfinished()
     if settings.executor == "inline" and emulates_precision(settings):

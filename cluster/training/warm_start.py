@@ -81,7 +81,7 @@ def begin_from(settings: RunSettings, source: DataSource, model: Checkpoint) -> 
     if settings.pace == "together":
         _begin(settings, source, model, model.states())
         return
-    begin_free_run(settings, source.fingerprint(), model.statistics, source.class_names)
+    begin_free_run(settings, source.fingerprint(), model.statistics, source.class_names, source.values)
     states = model.states()
     for own in settings.by_component().values():
         _begin(own, source, model, states)
@@ -91,7 +91,13 @@ def _begin(
     settings: RunSettings, source: DataSource, model: Checkpoint, states: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """Commit the state of the stages that ``settings`` train; ``states`` (...) are those of ``model``."""
-    writer = CheckpointWriter(settings, model.statistics(), source.fingerprint(), class_names=source.class_names)
+    writer = CheckpointWriter(
+        settings,
+        model.statistics(),
+        source.fingerprint(),
+        class_names=source.class_names,
+        values=source.values,
+    )
     records = []
     for name in stage_names(settings):
         scalars = json.loads(model.counters(name))

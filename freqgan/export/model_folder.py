@@ -49,6 +49,7 @@ class TrainingRecord(BaseModel):
         steps: that each stage has finished, by its name.
         data: sha256 over the shards' contents; "" where it is not known.
         classes: the names of labels 0, 1 ...; () where they are not known.
+        values: what stored numbers mean: offset, slope, unit, spacing in mm, modality; {} where it is not known.
 
     """
 
@@ -58,6 +59,7 @@ class TrainingRecord(BaseModel):
     steps: dict[str, int]
     data: str = ""
     classes: tuple[str, ...] = ()
+    values: dict[str, Any] = {}
 
 
 class ModelConfig(BaseModel):

@@ -81,7 +81,7 @@ def generate_from(request: ImageRequest, vectors: str, note: Callable[[str], Non
         )
     request.refuse("--vectors", "seed", "part", "truncation", "save_vectors", "conditioning_run")
     opened = request.open(note)
-    checkpoint, model, folder = opened
+    checkpoint, model, folder, _ = opened
     stored = read_draws(vectors, model)
     model.set_generation(stored.generation)
     count, shown = 0, []

@@ -110,6 +110,7 @@ def training_of(checkpoint: Checkpoint) -> TrainingRecord:
         steps=checkpoint.stage_steps,
         data=str(checkpoint.manifest["data"].get("fingerprint", "")),
         classes=checkpoint.class_names,
+        values=checkpoint.values,
     )
 
 

@@ -25,6 +25,8 @@ GRID = "grid.png"
 GRID_COUNT = 64
 GRID_SIDE = 32
 """Pixels that an image of the grid has at least along a side."""
+EXTENSIONS = {"dicom": "dcm", "nifti": "nii.gz"}
+"""Of formats that have another name."""
 
 
 def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
@@ -43,13 +45,17 @@ def generate(request: ImageRequest, note: Callable[[str], None]) -> str:
     if count is None:
         raise InputError("how many images? Give --count, or --vectors with a file that --save-vectors wrote")
     opened = request.open(note)
-    checkpoint, model, folder = opened
+    checkpoint, model, folder, _ = opened
     check_part(checkpoint.settings, request.part)
     digits = max(5, len(str(count - 1)))
     kind = request.kind or formats_of(checkpoint.settings)[0]
-    others = [name for name in folder.files() if name.endswith(f".{kind}") and not _is_ours(name, digits, count)]
+    others = _others(folder, EXTENSIONS.get(kind, kind), digits, count)
     if others:
-        note(f"{folder.url} holds {len(others)} more .{kind} files, which are left as they are, such as {min(others)}")
+        extension = EXTENSIONS.get(kind, kind)
+        note(
+            f"{folder.url} holds {len(others)} more .{extension} files, which are left as they are, such as "
+            f"{min(others)}"
+        )
     batches: list[Pixels] = []
     blocks: list[Draws] = []
     for first in range(0, count, BLOCK):
@@ -84,8 +90,17 @@ def _draws(request: ImageRequest, checkpoint: Checkpoint, model: Synthesiser, fi
     return model.block_draws(request.seed, first // BLOCK, asked).scaled(request.truncation)
 
 
-def _is_ours(name: str, digits: int, count: int) -> bool:
+def _others(folder: Folder, extension: str, digits: int, count: int) -> list[str]:
+    """Return the files of an extension in ``folder`` that are of no image of this many."""
+    return [
+        name
+        for name in folder.files()
+        if name.endswith(f".{extension}") and not _is_ours(name, extension, digits, count)
+    ]
+
+
+def _is_ours(name: str, extension: str, digits: int, count: int) -> bool:
     """Return whether this many images have a file of that name, or it is the grid."""
-    number = name.rpartition(".")[0]
+    number = name.removesuffix(f".{extension}")
     numbered = len(number) == digits and number.isascii() and number.isdecimal() and int(number) < count
     return numbered or name == GRID

@@ -33,7 +33,7 @@ def interpolate(request: ImageRequest, seeds: tuple[int, int], frames: int, note
     """
     request.refuse("--interpolate", "count", "seed", "part", "save_vectors")
     opened = request.open(note)
-    checkpoint, model, folder = opened
+    checkpoint, model, folder, _ = opened
     parts = request.targets.parts(checkpoint, 1) if request.targets.given else None
     ends = [_end(model, seed, parts, request.truncation) for seed in seeds]
     way = interpolated(model.chain, ends[0], ends[1], shares_of_frames(frames))

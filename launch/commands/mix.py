@@ -38,7 +38,7 @@ def mix(request: ImageRequest, seeds: tuple[int, int], place: Place, way: str, n
     if count > BLOCK:
         raise InputError(f"--count {count} with --mix: at most {BLOCK} are mixed at once; give fewer")
     opened = request.open(note)
-    checkpoint, model, folder = opened
+    checkpoint, model, folder, _ = opened
     asked = None
     if request.targets.given:
         asked = targets_for(model, seeds[0], count, request.targets.parts(checkpoint, count))

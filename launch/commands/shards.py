@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
+import numpy as np
 from rich import box
 from rich.progress import Progress
 from rich.table import Table
@@ -14,13 +15,16 @@ from rich.table import Table
 from cluster.data.decoding import Pixels
 from cluster.data.quarantine import QuarantinedImage, images_of, reasons_text
 from cluster.data.reader import BatchReader
+from cluster.data.sample_survey import Survey, survey
 from cluster.data.settings import MEMBER_EXTENSIONS, DataSettings, ImagePolicy
 from cluster.data.shard_index import INDEX_NAME, build_index, index_shards, verify_shards
 from cluster.data.shards import JOINED, ZEROS, Shard, ShardSet, split_extension
 from cluster.data.targets import vector_length
+from cluster.formats.meaning import UNIT, shared_values
+from freqgan.bit_depth import FLOAT_BITS, BitDepth
 from freqgan.errors import RunError, counted
 from launch.console.tables import facts_table, plain_console
-from launch.console.text import classes_text, images_text, printable, quoted
+from launch.console.text import classes_text, images_text, pixels_text, printable, quoted
 from launch.settings.targets import writable_object
 
 PRINTED_WIDTH = 132
@@ -81,27 +85,90 @@ def show_info(data: str, grid: str | None) -> None:
     """
     target = writable_object("--grid", grid) if grid is not None else None
     index = build_index(data)
-    plain_console(PRINTED_WIDTH).print(facts_table(_facts(index).items()))
+    seen = survey(index)
+    plain_console(PRINTED_WIDTH).print(facts_table((_facts(index) | stored_facts(index, seen)).items()))
     if target is not None:
         from cluster.imaging.pictures import encode_png
         from launch.drawing.grids import tile
 
-        images, left_out = _random_images(index)
+        images, left_out = _random_images(index, seen)
         target[0].write(target[1], encode_png(tile(images, gap=1)))
         print(f"{counted(len(images), 'random image')}: {printable(grid or '')}")
         if left_out:
             print(f"damaged, and not among them: {reasons_text(left_out)}", file=sys.stderr)
 
 
-def _random_images(index: ShardSet) -> tuple[Pixels, Sequence[QuarantinedImage]]:
-    """Return different images (B, C, N, N), and the damaged ones that were met."""
+def _random_images(index: ShardSet, seen: Survey) -> tuple[Pixels, Sequence[QuarantinedImage]]:
+    """Return different images (B, C, N, N), of clips a frame, and the damaged ones that were met."""
     from cluster.evaluation.evaluate import MIXED_SHARDS  # which loads torch: the other commands do without
     from cluster.run.data_source import sound_batch
 
-    policy, order = ImagePolicy(size=SHOWN_SIDE), DataSettings(shuffle_shards=MIXED_SHARDS)
+    policy, order = _shown_policy(seen), DataSettings(shuffle_shards=MIXED_SHARDS)
     with BatchReader(index, policy, 0, order, most_damaged=index.sample_count) as ingest:
         batch, damaged = sound_batch(ingest, 0, min(SHOWN, index.sample_count))
-    return batch.images[: index.sample_count - len(images_of(damaged))], damaged
+    images = batch.images[: index.sample_count - len(images_of(damaged)), : policy.channels]
+    colours = images[:, : 3 if policy.channels >= 3 else 1]
+    if policy.bit_depth != 8:
+        import torch  # which the other commands do without
+
+        from freqgan.pixels import to_eight_bits
+
+        colours = to_eight_bits(torch.from_numpy(np.ascontiguousarray(colours))).numpy()
+    return colours, damaged
+
+
+def _shown_policy(seen: Survey) -> ImagePolicy:
+    """Return how images of a grid are read: as colours, or as what all that were looked at are."""
+    size, (channels, bits, frames) = SHOWN_SIDE, (seen.channels, seen.bits, seen.frames)
+    if bits <= {8} and frames <= {1} and channels <= {1, 3}:
+        return ImagePolicy(size)
+    depth: BitDepth = max(bits, default=8)
+    values = (seen.least, max(seen.greatest, seen.least + 1)) if depth == FLOAT_BITS or len(seen.scales) > 1 else None
+    if values is not None:
+        depth = FLOAT_BITS
+    return ImagePolicy(
+        size,
+        max(channels, default=3),
+        bit_depth=depth,
+        frames=min(frames, default=1),
+        value_range=values,
+        clip_values=True,
+    )
+
+
+def stored_facts(index: ShardSet, seen: Survey) -> dict[str, str]:
+    """Return what is stored of an image, by the name of the line: its size, of clips frames, and what values it has."""
+    if not seen.sound:
+        return {}
+    least, greatest = min(seen.sizes), max(seen.sizes)
+    size = pixels_text(least) if least == greatest else f"{pixels_text(least)} to {pixels_text(greatest)}"
+    channels, bits = (_several(numbers) for numbers in (seen.channels, seen.bits))
+    form = f"{channels} channel{'s' * (channels != '1')} of {bits} bits"
+    facts = {"pixels": f"{size}, {form}"}
+    if seen.frames != {1}:
+        rate = f", {_several(seen.rates)} fps" if seen.rates else ""
+        facts = {"clips": f"{_several(seen.frames)} frames of {size}{rate}, {form}"}
+    values = shared_values(index.values.values())
+    if seen.bits != {8} or seen.scales != {(0.0, 1.0)}:
+        facts["values"] = f"{seen.least:g} to {seen.greatest:g} {values.get(UNIT, '')}".rstrip() + _scale_text(seen)
+    if seen.sound + seen.damaged < index.sample_count:
+        facts["looked at"] = f"{images_text(seen.sound + seen.damaged)} of all, for pixels and values"
+    if seen.damaged:
+        facts["damaged"] = f"{images_text(seen.damaged)} of those looked at: `freqgan shards verify` names all"
+    return facts
+
+
+def _scale_text(seen: Survey) -> str:
+    if len(seen.scales) > 1:
+        return " (each image has its own offset and slope)"
+    ((offset, slope),) = seen.scales
+    return "" if (offset, slope) == (0.0, 1.0) else f" (offset {offset:g}, slope {slope:g})"
+
+
+def _several(numbers: Set[float]) -> str:
+    """Return a number, or the least and the greatest of several: "16", "8 to 32"."""
+    least, greatest = min(numbers), max(numbers)
+    return f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
 
 
 def _facts(index: ShardSet) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from cluster.imaging.image_writing import USUAL_FPS, check_format, image_files
+from cluster.imaging.image_writing import SCAN_FORMATS, USUAL_FPS, check_format, image_files
+from cluster.imaging.scan_writing import ScanWriter, read_reference, scan_writer, shape_note
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import Folder, open_folder
@@ -19,11 +20,12 @@ from launch.settings.target_options import NO_TARGETS, TargetOptions
 
 
 class OpenModel(NamedTuple):
-    """A checkpoint, its model, and the folder for the images."""
+    """A checkpoint, its model, the folder for the images, and what writes them as scans where they are to be such."""
 
     checkpoint: Checkpoint
     model: Synthesiser
     folder: Folder
+    scans: ScanWriter | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class ImageRequest:
         conditioning_run: the run whose images are shown, in place of the one in the settings.
         kind: of the files, by extension; "" for the usual one of the model.
         fps: frames a second of clips.
+        reference: a file of NIfTI or DICOM whose place and spacing scans are to have; "" for none.
+        one_file: writes a volume of DICOM as one file.
 
     """
 
@@ -62,13 +66,16 @@ class ImageRequest:
     conditioning_run: str | None = None
     kind: str = ""
     fps: float = USUAL_FPS
+    reference: str = ""
+    one_file: bool = False
 
     def open(self, note: Callable[[str], None]) -> OpenModel:
         """Return what it names; ``note`` is told of checkpoints passed over.
 
         Raises:
             InputError: no sound checkpoint, or two names of one; two sources of features; ``out`` cannot be written;
-                options of flow experts for a model of GANs; files that cannot hold its images.
+                options of flow experts for a model of GANs; files that cannot hold its images; a reference that cannot
+                be read.
 
         """
         if self.best and self.at_images is not None:
@@ -86,12 +93,41 @@ class ImageRequest:
             check_format(self.kind, checkpoint.settings)
         if self.fps != USUAL_FPS and checkpoint.settings.frames == 1:
             raise InputError(f"--fps {self.fps:g}: the model makes images, no clips; leave it out")
+        scans = self._scan_writer(checkpoint, note)
         folder = open_folder(self.out)
         folder.check_writable()
-        return OpenModel(checkpoint, model, folder)
+        return OpenModel(checkpoint, model, folder, scans)
+
+    def _scan_writer(self, checkpoint: Checkpoint, note: Callable[[str], None]) -> ScanWriter | None:
+        """Return what writes scans; None where other files are wanted. ``note`` is told of a reference's other shape.
+
+        Raises InputError for options of scans beside other files.
+        """
+        if self.kind not in SCAN_FORMATS:
+            for option, is_given in (("--reference", self.reference), ("--one-file", self.one_file)):
+                if is_given:
+                    raise InputError(f"{option} is for scans: give --format dicom or nifti, or leave it out")
+            return None
+        settings, reference = checkpoint.settings, None
+        if self.reference:
+            reference = read_reference(self.reference)
+            if self.kind == "nifti" and (text := shape_note(reference, settings)):
+                note(text)
+        return scan_writer(
+            self.kind, settings, checkpoint.values, checkpoint.averages_digest(), self.seed, reference=reference,
+            in_one_file=self.one_file,
+        )  # fmt: skip
 
     def write(self, opened: OpenModel, names: Sequence[str], images: Tensor) -> None:
-        """Write ``images`` (B, C, N, N) in [-1, 1] of the model into the folder, as files of the kind asked for."""
+        """Write ``images`` (B, C, N, N) in [-1, 1] of the model into the folder, as files of the kind asked for.
+
+        Of scans ``names`` are their numbers.
+        """
+        if opened.scans is not None:
+            for name, image in zip(names, images, strict=True):
+                for file, data in opened.scans.files(name, image):
+                    opened.folder.write(file, data)
+            return
         files = image_files(images, opened.checkpoint.settings, self.kind, self.fps)
         for name, (extension, data) in zip(names, files, strict=True):
             opened.folder.write(f"{name}.{extension}", data)

@@ -86,3 +86,17 @@ def nibabel_files() -> dict[str, Path]:
 
     folder = Path(str(nibabel.__file__)).parent / "tests" / "data"
     return {path.name: path for path in sorted(folder.iterdir()) if path.name.endswith((".nii", ".nii.gz", ".hdr"))}
+
+
+WRITTEN_TAGS = {
+    "BitsAllocated", "BitsStored", "BurnedInAnnotation", "Columns", "ConversionType", "DerivationDescription",
+    "FrameIncrementPointer", "FrameOfReferenceUID", "HighBit", "ImageOrientationPatient", "ImagePositionPatient",
+    "ImageType", "InstanceNumber", "LossyImageCompression", "Manufacturer", "Modality", "NumberOfFrames", "PatientID",
+    "PatientName", "PhotometricInterpretation", "PixelData", "PixelRepresentation", "PixelSpacing",
+    "PlanarConfiguration", "PositionReferenceIndicator", "PresentationLUTShape", "RescaleIntercept", "RescaleSlope",
+    "RescaleType", "Rows", "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "SeriesInstanceUID", "SeriesNumber",
+    "SliceLocationVector", "SliceThickness", "SpacingBetweenSlices", "StudyInstanceUID",
+    "AccessionNumber", "PatientBirthDate", "PatientOrientation", "PatientSex", "ReferringPhysicianName", "StudyDate",
+    "StudyID", "StudyTime",
+}  # fmt: skip
+"""All that is in a file of DICOM that is written; those of the last two lines are empty."""

@@ -232,7 +232,7 @@ def test_strips_are_read_frame_by_frame() -> None:
     }
     assert places <= known
     assert len(places) > 8
-    with pytest.raises(InputError, match="x has 6 frames, and the model's clips have 1: set frames=6"):
+    with pytest.raises(InputError, match="x has 6 frames, and the model's images are no clips: set frames=6"):
         read_image(strip, "x", ImagePolicy(size=8), {"frames": 6})
     with pytest.raises(InputError, match="x has 6 frames, and the model's clips have 8: pack longer clips"):
         read_image(strip, "x", replace(policy, frames=8), {"frames": 6})

@@ -17,7 +17,8 @@ from PIL import Image
 from pydicom.pixels.processing import apply_modality_lut
 
 from cluster.formats.dicom import group_series, read_dicom, read_header, read_series
-from cluster.formats.dicom_writing import Meaning, Origin, write_dicom
+from cluster.formats.dicom_writing import Origin, write_dicom
+from cluster.formats.meaning import Meaning
 from cluster.formats.nifti import write_nifti
 from cluster.formats.scan import Scan
 from cluster.formats.shared_scale import shared_scale, span_of, to_integers

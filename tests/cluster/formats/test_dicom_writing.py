@@ -12,7 +12,8 @@ import pytest
 from pydicom import config
 
 from cluster.formats.dicom import group_series, read_dicom, read_header, read_series
-from cluster.formats.dicom_writing import Meaning, Origin, decimal_string, write_dicom
+from cluster.formats.dicom_writing import Origin, decimal_string, write_dicom
+from cluster.formats.meaning import Meaning
 from cluster.formats.scan import Scale, Scan
 from freqgan.errors import InputError
 

@@ -76,7 +76,8 @@ def test_every_slice_is_an_image_with_the_label_of_its_folder(tmp_path: Path) ->
     report, samples, values = packed(write(tmp_path / "in", files))
     assert (report.images, report.classes) == (5, ["a", "b"])
     assert (fields(samples[0])["offset"], fields(samples[0])["slope"]) == (-1000, 100)
-    assert values == {"offset": -1000, "slope": 100, "unit": "HU"}
+    shared = {"size": [4, 5], "bits": 16, "modality": "CT"}
+    assert values == {"offset": -1000, "slope": 100, "unit": "HU", **shared}
     found = sorted((sample["cls"].decode(), float(pixels(sample)[0, 0] * values["slope"] - 1000)) for sample in samples)
     assert found == [("0", -1000), ("1", 0), ("1", 100), ("1", 200), ("1", 300)]
     assert all(pixels(sample).dtype == np.uint16 for sample in samples)
@@ -140,7 +141,7 @@ def test_values_are_shared_or_own_or_floats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="levels, and 16 bits have 65536: keep each scan's own slope"):
         packed(tmp_path / "in")
     _, samples, values = packed(tmp_path / "in", scans(values="own"))
-    assert values == {"unit": "HU"}
+    assert values == {"unit": "HU", "size": [2, 2], "bits": 16, "modality": "CT"}
     slopes = {fields(sample)["slope"]: sample for sample in samples}
     assert slopes.keys() == {0.001, 1}
     back = pixels(slopes[0.001]) * 0.001 + fields(slopes[0.001])["offset"]
@@ -148,7 +149,7 @@ def test_values_are_shared_or_own_or_floats(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     write(tmp_path / "again" / "in", files)
     _, samples, values = packed(tmp_path / "again" / "in", scans(values="float32"))
-    assert values == {"offset": 0, "slope": 1, "unit": "HU"}
+    assert values == {"offset": 0, "slope": 1, "unit": "HU", "size": [2, 2], "bits": 32, "modality": "CT"}
     assert sorted(float(pixels(sample)[0, 0]) for sample in samples) == [-7, pytest.approx(0.001)]
     assert all(pixels(sample).dtype == np.float32 for sample in samples)
 
@@ -230,7 +231,7 @@ def test_kinds_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
 def test_colours_are_packed_as_they_are(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     _, samples, values = packed(write(tmp_path / "in", {"c.dcm": dicom_file(colours, Modality="US")}))
-    assert values == {}
+    assert values == {"size": [4, 5], "bits": 8, "modality": "US"}
     np.testing.assert_array_equal(pixels(samples[0]), colours)
 
 

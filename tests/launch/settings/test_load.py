@@ -99,6 +99,7 @@ def test_the_presets_are_those_promised() -> None:
         "fusion",
         "photos-256",
         "photos-64",
+        "scans",
         "smoke",
     ]
 
@@ -119,6 +120,7 @@ def test_every_preset_survives_writing_and_reading(name: str, tmp_path: Path) ->
         ("fusion", 32, 1, 10),
         ("photos-64", 64, 3, 4),
         ("photos-256", 256, 4, 0),
+        ("scans", 128, 3, 0),
     ],
 )
 def test_presets_fit_their_images(name: str, image_size: int, levels: int, classes: int) -> None:

@@ -875,10 +875,13 @@ def super_resolve_command(
     ],
     out: Annotated[str, typer.Option(help="folder or s3:// URL for the results")],
     from_level: Annotated[
-        int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side")
+        int, typer.Option(min=1, help="an input is the low band of this level; 1 doubles its side, or its frames")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the detail that is made up")] = 0,
     category: Category = None,
+    axis: Annotated[
+        str, typer.Option("--in", metavar="[space|time]", help="what is made finer: pixels, or the frames of clips")
+    ] = "space",
     evaluations: Evaluations = None,
     solver: FlowSolver = None,
     condition_noise: ConditionNoise = None,
@@ -890,9 +893,12 @@ def super_resolve_command(
     from freqgan.generation.options import GenerationOptions
     from launch.commands.super_resolve import super_resolve_command as super_resolve
 
+    if axis not in ("space", "time"):
+        raise InputError(f"--in {axis}: give space or time")
     lines = super_resolve(
         run, images, level=from_level, out=out, seed=seed, category=category, note=_note,
         generation=GenerationOptions(evaluations, solver, condition_noise, guidance, shift, label_guidance),
+        in_time=axis == "time",
     )  # fmt: skip
     for line in lines:
         print(line)

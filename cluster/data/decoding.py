@@ -19,7 +19,6 @@ from cluster.data.jpeg_decoding import decode_jpeg
 from cluster.data.jpeg_segments import why_not_decodable
 from cluster.data.pillow_images import (
     MODES,
-    STEP,
     WITH_ALPHA,
     is_transparent,
     open_image,
@@ -29,7 +28,7 @@ from cluster.data.pillow_images import (
 )
 from cluster.data.pillow_images import Pixels as Pixels
 from cluster.data.pillow_images import TooLargeError as TooLargeError
-from cluster.data.png_decoding import decode_png, despite_texts, to_sixteen_bits
+from cluster.data.png_decoding import decode_png, despite_texts, to_narrow, to_sixteen_bits
 from cluster.data.png_samples import PngForm
 from cluster.data.settings import MAX_PIXELS, WHITE, ImagePolicy
 from cluster.formats.arrays import decode_npy
@@ -165,7 +164,7 @@ def _array(data: bytes, name: str, channels: int, max_pixels: int, bit_depth: Bi
         return values
     if values.dtype == np.uint8:
         return values if bit_depth == 8 else to_sixteen_bits(values)
-    return values if bit_depth == 16 else ((values.astype(np.uint32) + STEP // 2) // STEP).astype(np.uint8)
+    return values if bit_depth == 16 else to_narrow(values)
 
 
 def check_picture(name: str, channels: int) -> None:

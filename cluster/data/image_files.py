@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.data.decoding import Pixels, decode_image, fit_image
-from cluster.data.settings import MAX_PIXELS, DataSettings
+from cluster.data.clip_files import read_clip
+from cluster.data.decoding import Pixels, decode_image, fit_image, in_range
+from cluster.data.settings import MAX_PIXELS, DataSettings, ImagePolicy
 from cluster.storage.folder import split_object
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import from_pixels
@@ -39,14 +42,34 @@ def fitted_image(data: bytes, name: str, settings: ModelSettings, max_pixels: in
         InputError: it is no image, is smaller than the model's images, or has more than ``max_pixels`` pixels.
 
     """
-    pixels = decode_image(data, name, channels=settings.channels, max_pixels=max_pixels, bit_depth=settings.bit_depth)
+    policy = replace(DataSettings().model_policy(settings), max_pixels=max_pixels)
+    frames = stored_frames(data, name, policy)
+    pixels = frames[0]
+    if len(frames) < settings.frames:
+        raise InputError(f"{name} has {len(frames)} frames, and the model's clips {settings.frames}: give a longer one")
     if is_smaller(pixels, settings.size):
         raise InputError(
             f"{name} has {width_by_height(pixels.shape[:2])} pixels, and the model's images "
             f"{width_by_height(settings.size)}: give one that is at least as large"
         )
-    policy = DataSettings().model_policy(settings)
-    return from_pixels(torch.from_numpy(np.ascontiguousarray(fit_image(pixels, policy))))[None]
+    return from_pixels(torch.from_numpy(fitted_frames(frames, policy)))[None]
+
+
+def stored_frames(data: bytes, name: str, policy: ImagePolicy) -> Pixels:
+    """Return all frames (T, H, W, C) of the bytes of a file, one of an image; errors as of :func:`fitted_image`."""
+    if policy.frames > 1:
+        return read_clip(data, name, policy)
+    pixels = decode_image(
+        data, name, channels=policy.channels, max_pixels=policy.max_pixels, bit_depth=policy.bit_depth
+    )
+    return (in_range(pixels, name, policy) if policy.bit_depth == FLOAT_BITS else pixels)[None]
+
+
+def fitted_frames(frames: Pixels, policy: ImagePolicy) -> Pixels:
+    """Return the frames in the middle of (T, H, W, C), as many as the policy's, fitted by it: (T' C, h, w)."""
+    first = (len(frames) - policy.frames) // 2
+    chosen = frames[first : first + policy.frames]
+    return np.ascontiguousarray(np.concatenate([fit_image(frame, policy) for frame in chosen]))
 
 
 def is_smaller(pixels: Pixels, size: Size) -> bool:

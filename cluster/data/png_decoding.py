@@ -71,6 +71,11 @@ def _narrow_png(
     return np.where(transparent, np.array(paper, np.uint8), pixels)
 
 
+def to_narrow(pixels: Pixels) -> Pixels:
+    """Return uint16 pixels as the nearest uint8, 65535 as 255."""
+    return ((pixels.astype(np.uint32) + STEP // 2) // STEP).astype(np.uint8)
+
+
 def to_sixteen_bits(pixels: Pixels) -> Pixels:
     """Return uint8 pixels as uint16, 255 as 65535."""
     return pixels.astype(np.uint16) * np.uint16(STEP)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.data.decoding import Pixels, decode_image, fit_image
-from cluster.data.image_files import is_smaller
+from cluster.data.decoding import Pixels
+from cluster.data.image_files import fitted_frames, is_smaller, stored_frames
 from cluster.data.settings import MAX_PIXELS, DataSettings
 from freqgan.errors import InputError
 from freqgan.generation.editing import low_band
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.generation.targets import TargetParts, targets_for
+from freqgan.model.clips import averaged_frames
 from freqgan.model.settings import ModelSettings
 from freqgan.pixels import from_pixels
 from freqgan.sizes import width_by_height
@@ -46,18 +47,61 @@ def read_low_image(
 
     """
     settings = synthesiser.settings
-    pixels = decode_image(data, name, channels=settings.channels, max_pixels=max_pixels, bit_depth=settings.bit_depth)
+    policy = replace(DataSettings().model_policy(settings), max_pixels=max_pixels)
+    frames = stored_frames(data, name, policy)
     small, full = synthesiser.chain.band_size(level), settings.size
-    if pixels.shape[:2] == small:
-        return LowImage(image_tensor(pixels.transpose(2, 0, 1)), None)
-    if is_smaller(pixels, full):
+    _check_frames(frames, name, settings.frames)
+    if frames.shape[1:3] == small:
+        own = replace(policy, size=small)
+        return LowImage(image_tensor(fitted_frames(frames, own)), None)
+    if is_smaller(frames[0], full):
         raise InputError(
-            f"{name} has {width_by_height(pixels.shape[:2])} pixels; give {width_by_height(small)} to be enlarged from "
-            f"level {level}, or at least {width_by_height(full)} to be reduced and compared"
+            f"{name} has {width_by_height(frames.shape[1:3])} pixels; give {width_by_height(small)} to be enlarged "
+            f"from level {level}, or at least {width_by_height(full)} to be reduced and compared"
         )
-    policy = DataSettings().model_policy(settings)
-    truth = image_tensor(fit_image(pixels, policy))
+    truth = image_tensor(fitted_frames(frames, policy))
     return LowImage(low_band(synthesiser, truth, level), truth)
+
+
+def read_slow_clip(
+    data: bytes, name: str, synthesiser: Synthesiser, halvings: int, max_pixels: int = MAX_PIXELS
+) -> LowImage:
+    """Return a clip whose changes are to be made up: of a 2^halvings-th of the frames, or a whole one averaged to it.
+
+    Raises:
+        InputError: it is no clip, is smaller than the model's frames, or has fewer frames than that.
+
+    """
+    settings = synthesiser.settings
+    check_halvings(settings, halvings)
+    policy = replace(DataSettings().model_policy(settings), max_pixels=max_pixels)
+    frames, wanted = stored_frames(data, name, policy), settings.frames >> halvings
+    _check_frames(frames, name, wanted)
+    if is_smaller(frames[0], settings.size):
+        raise InputError(
+            f"{name} has {width_by_height(frames.shape[1:3])} pixels, and the model's frames "
+            f"{width_by_height(settings.size)}: give one that is at least as large"
+        )
+    if len(frames) < settings.frames:
+        return LowImage(image_tensor(fitted_frames(frames, replace(policy, frames=wanted))), None)
+    truth = image_tensor(fitted_frames(frames, policy))
+    return LowImage(averaged_frames(truth, settings.frames, 2**halvings), truth)
+
+
+def check_halvings(settings: ModelSettings, halvings: int) -> None:
+    """Raise InputError where a model of ``settings`` cannot make so many times more frames."""
+    if settings.frames == 1:
+        raise InputError("--in time: the model makes images, which have no frames; leave it out")
+    if not 1 <= halvings <= settings.time_depth:
+        raise InputError(
+            f"--from-level {halvings} with --in time: the model halves time {settings.time_depth} times; give 1 to "
+            f"{settings.time_depth}"
+        )
+
+
+def _check_frames(frames: Pixels, name: str, wanted: int) -> None:
+    if len(frames) < wanted:
+        raise InputError(f"{name} has {len(frames)} frames, and {wanted} are needed: give a longer clip")
 
 
 def image_tensor(pixels: Pixels) -> Tensor:

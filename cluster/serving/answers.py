@@ -9,7 +9,8 @@ from http import HTTPStatus
 
 from freqgan.errors import FreqganError, InputError
 
-PNG, ZIP, JSON, TENSORS = "image/png", "application/zip", "application/json", "application/octet-stream"
+PNG, WEBP, ZIP, JSON = "image/png", "image/webp", "application/zip", "application/json"
+ARRAY = TENSORS = "application/octet-stream"
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 FIELD_NAMES = {"at": "mix", "gain": "gains", "mix_by": "mix", "from_level": "level"}
 """Options of the commands whose field is called otherwise."""

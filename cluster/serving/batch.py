@@ -9,20 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from cluster.data.image_files import fitted_image
 from cluster.data.settings import MAX_PIXELS
+from cluster.imaging.image_writing import image_files
 from cluster.run.feature_networks import check_shows_features, features_like
 from cluster.run.labels import class_of
 from cluster.serving.answers import Answer, PassRecord, Refusal
 from cluster.serving.bodies import BodyError, GenerationFields, ImagesBody
 from cluster.serving.hosted_model import HostedModel
-from cluster.serving.packaging import Format, pack_images, pack_layers, png_files
-from freqgan.errors import FreqganError, InputError
+from cluster.serving.packaging import Format, file_kinds, pack_files, pack_layers, preview_files
+from freqgan.errors import FreqganError, InputError, counted
 from freqgan.generation.editing import layers, redraw, weigh
 from freqgan.generation.mixing import check_place, interpolated, mixed_coefficients, mixed_noises
 from freqgan.generation.options import GenerationOptions
@@ -128,7 +129,7 @@ def _groups(drawings: dict[int, Drawing]) -> list[list[int]]:
 def _prepare(hosted: HostedModel, task: ImagesTask) -> Drawing:
     """Return what is to be drawn for ``task``; InputError where the model has no such thing."""
     body, model = task.body, hosted.model
-    form_of(body)
+    form_of(body, model.settings)
     _check_seeds(body)
     check_part(model.settings, body.part)
     generation = generation_of(body, model.settings)
@@ -157,11 +158,24 @@ def _check_seeds(body: ImagesBody) -> None:
         )
 
 
-def form_of(body: ImagesBody) -> Format:
-    """Return the format of the answer: as asked for, else one PNG or a zip."""
-    if body.format in ("png", "layers") and body.count > 1:
+def form_of(body: ImagesBody, settings: ModelSettings) -> Format:
+    """Return the format of the answer: as asked for, else one file of the usual kind or a zip."""
+    if body.count > 1 and body.format not in (None, "zip", "json"):
         raise BodyError(f"format {body.format} holds one image, and count is {body.count}: take zip or json", "format")
-    return body.format or ("png" if body.count == 1 else "zip")
+    kinds = file_kinds(settings)
+    if body.format in ("png", "webp", "npy") and body.format not in kinds:
+        others = " or ".join([*kinds, *(["preview, 8 bits of what people see"] if kinds[0] == "npy" else [])])
+        raise BodyError(
+            f"format {body.format} cannot hold what the model makes, {made_text(settings)}: take {others}", "format"
+        )
+    return body.format or (cast("Format", kinds[0]) if body.count == 1 else "zip")
+
+
+def made_text(settings: ModelSettings) -> str:
+    """Return what the images of a model are, for a sentence that refuses something: "clips of 16 frames"."""
+    kind = f"clips of {settings.frames} frames" if settings.frames > 1 else "images"
+    of = f"{counted(settings.channels, 'channel')} and {settings.bit_depth} bits"
+    return f"{kind}, of {of}" if settings.frames > 1 else f"{kind} of {of}"
 
 
 def generation_of(body: GenerationFields, settings: ModelSettings) -> GenerationSettings:
@@ -207,7 +221,7 @@ def _mixed_pieces(hosted: HostedModel, task: ImagesTask) -> Iterator[Piece]:
     try:
         check_place(model.chain, mix.at)
     except InputError as error:
-        raise BodyError(refusal_of(error).message, "mix.at") from error
+        raise BodyError(str(error).replace("--", ""), "mix.at") from error
     asked = _targets(hosted, task, mix.coarse)
     halves = (_pieces(model, seed, body, asked) for seed in (mix.coarse, mix.fine))
     for coarse, fine in zip(*halves, strict=True):
@@ -382,12 +396,14 @@ def _pack(
 ) -> Answer | Refusal:
     try:
         images = weigh(hosted.model, images, body.gains) if body.gains else images
-        form = form_of(body)
+        settings = hosted.model.settings
+        form = form_of(body, settings)
         if form == "layers":
             return replace(pack_layers(layers(hosted.model, images)), headers=hosted.headers, passes=passes)
-        files = png_files(images, hosted.model.settings.bit_depth)
+        kind = form if form in ("png", "webp", "npy") else ""
+        files = preview_files(images, settings) if form == "preview" else image_files(images, settings, kind)
         facts = {"version": hosted.name, "model": hosted.digest, "first": body.first}
-        answer = pack_images(files, form, body.first, facts)
+        answer = pack_files(files, form, body.first, facts)
     except InputError as error:
         return replace(refusal_of(error), field="gains")
     except Exception as error:

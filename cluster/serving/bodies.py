@@ -62,7 +62,10 @@ class Mixture(RequestBody):
 
     coarse: Seed = Field(description="Seed of the picture.")
     fine: Seed = Field(description="Seed of the detail.")
-    at: int = Field(1, ge=1, le=32, description="Level up to whose low band the picture is of `coarse`.")
+    at: Annotated[int, Field(ge=1, le=32)] | Literal["time"] = Field(
+        1,
+        description="Level up to whose low band the picture is of `coarse`; time: of clips all changes are of `fine`.",
+    )
     by: Literal["noise", "coefficients"] = Field("noise", description="What is mixed.")
 
 
@@ -116,10 +119,12 @@ class ImagesBody(GenerationFields):
     )
     truncation: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="Is multiplied with the noise.")
     part: Literal["image", "chain", "companion"] = Field("image", description="The blend, or one half of it.")
-    format: Literal["png", "zip", "json", "layers"] | None = Field(
+    format: Literal["png", "webp", "npy", "preview", "zip", "json", "layers"] | None = Field(
         None,
-        description="png for one image; zip, or json with PNGs in base64, for any number; layers for what each band "
-        "adds to one image in about [-1, 1], safetensors of 16 bits, whose sum it is.",
+        description="For one image: png; webp for a clip, which plays; npy for the numbers of all channels, (H, W, C) "
+        "or (T, H, W, C); preview for a picture of 8 bits of what people see of it; layers for what each band adds to "
+        "it in about [-1, 1], safetensors of 16 bits, whose sum it is. zip, or json with files in base64, for any "
+        "number. Left out it is a file that holds all of the image, or a zip of such.",
     )
 
 

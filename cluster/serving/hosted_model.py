@@ -10,12 +10,16 @@ from typing import Any
 
 import torch
 
+from cluster.imaging.image_writing import is_picture
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.trained_model import open_model
 from cluster.serving.model_source import ModelVersion
+from cluster.serving.packaging import file_kinds
+from freqgan.bit_depth import BitDepth
 from freqgan.errors import InputError
 from freqgan.generation.parts import PARTS, check_part
 from freqgan.generation.synthesiser import Synthesiser
+from freqgan.model.settings import ModelSettings
 
 VERSION_HEADER, MODEL_HEADER = "X-Freqgan-Version", "X-Freqgan-Model"
 
@@ -58,7 +62,7 @@ class HostedModel:
     def facts(self) -> dict[str, Any]:
         """Return what ``GET /v1/model`` tells of it, as JSON has it."""
         settings, plan = self.model.settings, self.model.chain.plan
-        layout = settings.target_layout
+        layout, layout_of_bands = settings.target_layout, settings.band_layout()
         lengths = {"class": layout.classes, "embedding": layout.embedding, "features": layout.features}
         return {
             "version": self.name,
@@ -72,6 +76,12 @@ class HostedModel:
             "width": settings.size[1],
             "channels": settings.channels,
             "bit_depth": settings.bit_depth,
+            "frames": settings.frames,
+            "temporal_bands": {time: layout_of_bands.coefficients(time) for time in layout_of_bands.times if time},
+            "value_range": list(settings.value_range or _usual_range(settings.bit_depth)),
+            "shown_channels": list(settings.display),
+            "formats": list(file_kinds(settings)),
+            "takes_images": takes_images(settings),
             "transform": settings.transform,
             "levels": settings.levels,
             "packets": ",".join(f"{level}={times}" for level, times in settings.packets.items()),
@@ -92,6 +102,16 @@ class HostedModel:
         except InputError:
             return False
         return True
+
+
+def takes_images(settings: ModelSettings) -> bool:
+    """Return whether the model can enlarge or edit an image that is sent: a PNG holds all of one of its own."""
+    return is_picture(settings)
+
+
+def _usual_range(bit_depth: BitDepth) -> tuple[float, float]:
+    """Return the least and the greatest number of whole pixels."""
+    return 0.0, 2.0**bit_depth - 1
 
 
 def load_model(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from cluster.serving.answers import JSON, PNG, TENSORS, ZIP
+from cluster.serving.answers import JSON, PNG, TENSORS, WEBP, ZIP
 from cluster.serving.bodies import (
     DecomposeForm,
     EditForm,
@@ -53,14 +53,16 @@ class ErrorBody(BaseModel):
 
 
 class NamedImage(BaseModel):
-    """An image among several."""
+    """An image among several, in base64 by the kind of its file, of which there is one."""
 
     name: str
-    png: str
+    png: str = ""
+    webp: str = ""
+    npy: str = ""
 
 
 class ImagesAnswer(BaseModel):
-    """Images as JSON, PNGs in base64."""
+    """Images as JSON, files in base64."""
 
     version: str
     model: str
@@ -85,6 +87,7 @@ OPERATIONS = (
         "Images that the model draws",
         {
             PNG: BINARY,
+            WEBP: BINARY,
             ZIP: BINARY,
             JSON: {"$ref": "#/components/schemas/ImagesAnswer"},
             TENSORS: BINARY,

@@ -12,20 +12,21 @@ from torch import Tensor
 
 from cluster.data.image_files import fitted_image
 from cluster.imaging.decomposition import Decomposition, decompose, parse_packets
+from cluster.imaging.image_writing import image_files
 from cluster.imaging.low_images import check_level, detail_draws, read_low_image
 from cluster.imaging.natural import read_natural
 from cluster.imaging.pictures import encode_png, to_image
 from cluster.run.labels import class_of, targets_of_images
 from cluster.serving.answers import JSON, PNG, TENSORS, Answer, PassRecord, Refusal
-from cluster.serving.batch import BROKEN, LATE, OnError, generation_by, generation_of, refusal_of
+from cluster.serving.batch import BROKEN, LATE, OnError, generation_by, generation_of, made_text, refusal_of
 from cluster.serving.bodies import BodyError, DecomposeForm, EditForm, RequestBody, StyleForm, SuperResolveForm
-from cluster.serving.hosted_model import HostedModel
+from cluster.serving.hosted_model import HostedModel, takes_images
 from cluster.serving.limits import Limits
-from cluster.serving.packaging import png_files
 from freqgan.errors import FreqganError, InputError
 from freqgan.generation.editing import check_encodable, encode, redraw, super_resolve, weigh
 from freqgan.generation.style_by_bands import style_by_bands, style_mask
 from freqgan.generation.style_options import StyleOptions
+from freqgan.model.settings import ModelSettings
 from freqgan.transforms import parse_transform
 
 Result = TypeVar("Result")
@@ -79,6 +80,7 @@ def needs_model(form: RequestBody) -> bool:
 
 def _super_resolve(hosted: HostedModel, form: SuperResolveForm, limits: Limits) -> Answer:
     model = hosted.model
+    _check_takes_images(model.settings, "enlarged")
     check_level(model.settings, form.level)
     label = class_of(form.category, hosted.checkpoint)
     low = _about("image", lambda: read_low_image(form.image, "image", model, form.level, limits.pixels)).low
@@ -86,10 +88,22 @@ def _super_resolve(hosted: HostedModel, form: SuperResolveForm, limits: Limits) 
         return _pass(hosted, lambda: super_resolve(model, low, form.level, detail_draws(model, form.seed, 1, label)))
 
 
+def _check_takes_images(settings: ModelSettings, what: str) -> None:
+    """Refuse an image where the model's own are none that a PNG holds."""
+    if not takes_images(settings):
+        raise BodyError(
+            f"the model makes {made_text(settings)}, and an image that is sent is none of these, so that it cannot be "
+            f"{what}: draw with /v1/images, whose gains and resample act on bands, or give a file to `freqgan edit` or "
+            "`freqgan super-resolve`",
+            "image",
+        )
+
+
 def _edit(hosted: HostedModel, form: EditForm, limits: Limits) -> Answer:
     if not form.gains and not form.resample:
         raise BodyError('nothing to do: give resample, such as HL1,LH1, or gains, such as {"HH1": 1.5}')
     model = hosted.model
+    _check_takes_images(model.settings, "edited")
     label = class_of(form.category, hosted.checkpoint)
     if form.resample:
         _about("resample", lambda: check_encodable(model))
@@ -111,7 +125,7 @@ def _edit_image(hosted: HostedModel, form: EditForm, image: Tensor, label: int |
 def _pass(hosted: HostedModel, make: Callable[[], Tensor]) -> Answer:
     """Return the one image (1, C, N, N) that ``make`` makes as a PNG."""
     begun_s = time.perf_counter()
-    file = png_files(make(), hosted.model.settings.bit_depth)[0]
+    file = image_files(make(), hosted.model.settings, "png")[0].data
     record = PassRecord(time.perf_counter() - begun_s, 1, 1)
     return Answer(file, PNG, hosted.headers, 1, (record,))
 

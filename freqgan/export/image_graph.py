@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from freqgan.bands import Band
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Draws, Synthesiser
 from freqgan.model.noise import orthogonal_noises, split_mask
@@ -45,7 +46,9 @@ class GraphInput(NamedTuple):
 
 
 class ImageGraph(nn.Module):
-    """(noise, parts of the target ...) -> pixels (B, N, N, C), uint8 or uint16.
+    """(noise, parts of the target ...) -> pixels (B, N, N, C), of clips (B, T, N, N, C), uint8, uint16 or float32.
+
+    float32 are values of the model's range.
 
     ``noise`` (B, K) is normal. Its first numbers become the experts' vectors, pairwise orthogonal by Gram and Schmidt
     with their lengths kept, so that vectors which are orthogonal stay what they are; the rest are those that flow
@@ -104,11 +107,23 @@ class ImageGraph(nn.Module):
             yield GraphInput(MEMBERS, len(self.ensembles), torch.int64, f"which member makes a band, of {counts}")
 
     def forward(self, noise: Tensor, *others: Tensor) -> Tensor:
-        """Return the pixels (B, N, N, C) of ``noise`` (B, K) and the further :attr:`inputs`, in their order."""
+        """Return the pixels of ``noise`` (B, K) and the further :attr:`inputs`, in their order, as stated above."""
         parts = dict(zip([each.name for each in self.inputs[1:]], others, strict=True))
         targets = self._targets(parts, noise.shape[0])
         images = self.model.draw(Draws(self._noises(noise), targets, self._choices(parts), self._rests(noise))).images
-        return to_pixels(images, self.model.settings.bit_depth).permute(0, 2, 3, 1).contiguous()
+        return self._pixels(images)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Return images (B, T C, N, N) in [-1, 1] as pixels."""
+        settings = self.model.settings
+        pixels = to_pixels(images, settings.bit_depth)
+        if settings.bit_depth == FLOAT_BITS:
+            least, greatest = settings.value_range or (0.0, 1.0)
+            pixels = (pixels + 1) * ((greatest - least) / 2) + least
+        if settings.frames == 1:
+            return pixels.permute(0, 2, 3, 1).contiguous()
+        frames = pixels.reshape(-1, settings.frames, settings.channels, *settings.size)
+        return frames.permute(0, 1, 3, 4, 2).contiguous()
 
     def _noises(self, noise: Tensor) -> Tensor:
         """Return the experts' vectors (experts, B, n)."""

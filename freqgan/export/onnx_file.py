@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError, RunError
 from freqgan.export.image_graph import ImageGraph
 from freqgan.generation.synthesiser import Synthesiser
@@ -135,7 +137,7 @@ def check_onnx(content: bytes, model: Synthesiser) -> OnnxCheck:
     (theirs,) = session.run(None, dict(zip(_names(graph), (x.numpy() for x in arguments), strict=True)))
     with torch.no_grad():
         ours = graph(*arguments).numpy()
-    difference = np.abs(theirs.astype(np.int64) - ours.astype(np.int64))
+    difference = _difference(theirs, ours, model)
     steps = 1 if model.settings.bit_depth == 8 else 257
     check = OnnxCheck(len(ours), int(difference.max()), float((difference > 0).mean()))
     if check.largest > MOST_DIFFERENCE * steps:
@@ -144,6 +146,15 @@ def check_onnx(content: bytes, model: Synthesiser) -> OnnxCheck:
             f"and at most {MOST_DIFFERENCE * steps} can come from rounding"
         )
     return check
+
+
+def _difference(theirs: NDArray[Any], ours: NDArray[Any], model: Synthesiser) -> NDArray[np.int64]:
+    """Return how far pixels are apart: whole steps, of floating-point ones 65535 to the model's range."""
+    apart = np.abs(theirs.astype(np.float64) - ours.astype(np.float64))
+    if model.settings.bit_depth == FLOAT_BITS:
+        least, greatest = model.settings.value_range or (0.0, 1.0)
+        apart = apart * (65535 / (greatest - least))
+    return apart.round().astype(np.int64)
 
 
 def targets_as_stored(model: Synthesiser, targets: Tensor | None) -> Tensor | None:

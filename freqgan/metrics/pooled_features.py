@@ -34,7 +34,7 @@ class PooledNetwork(Protocol):
         """What tells it from others: the same identity means the same numbers of an image."""
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Return float32 numbers (B, n) of stored images (B, C, H, W), uint8 or uint16."""
+        """Return float32 numbers (B, n) of stored images (B, C, H, W)."""
 
 
 class RandomNetwork:
@@ -44,8 +44,12 @@ class RandomNetwork:
 
     @torch.no_grad()
     def pooled(self, images: Tensor) -> Tensor:
-        """Return means and deviations (B, 448) of stored images (B, C, H, W), uint8 or uint16; grey ones as colour."""
-        return torch.cat(random_layers(from_pixels(images), random_kernels()), 1)
+        """Return means and deviations (B, 448) of stored images (B, C, H, W); grey ones as colour.
+
+        Those of other channels have weights of their own.
+        """
+        kernels = random_kernels(STEM if images.shape[1] == 1 else images.shape[1])
+        return torch.cat(random_layers(from_pixels(images), kernels), 1)
 
 
 class SmallPicture:
@@ -54,7 +58,7 @@ class SmallPicture:
     identity = f"pixels {PIXELS_SIDE}"
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Return pixels (B, C h w) in [-1, 1] of stored images (B, C, H, W), uint8 or uint16; h, w are at most 16."""
+        """Return pixels (B, C h w) in [-1, 1] of stored images (B, C, H, W); h, w are at most 16."""
         return resized(from_pixels(images), 1, PIXELS_SIDE).flatten(1)
 
 

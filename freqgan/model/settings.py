@@ -289,10 +289,10 @@ class ModelSettings(SettingGroup):
                 f"image_stage.companion: {kind} with bit_depth=32, which gives chances to levels of brightness, and "
                 "floating-point numbers have none; choose another companion, or bit_depth=16"
             )
-        if self.channels > 3 and self.image_stage.enabled and self.image_stage.feature_matching.weight:
+        if self.image_channels not in (1, 3) and self.image_stage.enabled and self.image_stage.feature_matching.weight:
             raise InputError(
-                f"image_stage.feature_matching.weight: {self.image_stage.feature_matching.weight:g} with channels="
-                f"{self.channels}, and its network sees grey or colour; leave it out"
+                f"image_stage.feature_matching.weight: {self.image_stage.feature_matching.weight:g} with "
+                f"channels={self.channels} and frames={self.frames}, and its network sees grey or colour; leave it out"
             )
 
     def _check_fusion(self) -> None:
@@ -365,6 +365,13 @@ class ModelSettings(SettingGroup):
                 f"conditioning.run: {conditioning.run} with conditioning={kinds}, but its images are shown by their "
                 "features: add features to conditioning (conditioning=features conditioning.network=pixels), or leave "
                 "conditioning.run out"
+            )
+        has_weights = conditioning.shows("features") and conditioning.network not in ("", PIXELS)
+        if has_weights and (self.image_channels not in (1, 3) or self.bit_depth == FLOAT_BITS):
+            raise InputError(
+                f"conditioning.network: {conditioning.network} with channels={self.channels}, frames={self.frames} and "
+                f"bit_depth={self.bit_depth}, and it sees photographs, grey or in colour; leave it out: a network with "
+                "random weights sees all channels"
             )
         if conditioning.shows("features") and conditioning.network == PIXELS and (flip or shift):
             key, given, off = ("flip", "true", "false") if flip else ("shift", str(shift), "0")

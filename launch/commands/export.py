@@ -19,11 +19,12 @@ from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from launch.commands.generate import GRID_SIDE
 from launch.console.text import size_text
 from launch.drawing.grids import tile
+from launch.drawing.playing import animated_grid, middle_grid
 from launch.pages.model_card import README, CardFacts, OnnxSummary, render_card
 from launch.run_folder.evaluations import EVALUATIONS, parse_evaluations
 from launch.run_folder.layout import CONFIG
 
-SAMPLES = "samples.png"
+SAMPLES, PLAYING = "samples.png", "samples.webp"
 ONNX, PROGRAM = "model.onnx", "model.pt2"
 
 
@@ -76,8 +77,7 @@ def export(request: ExportRequest, note: Callable[[str], None]) -> list[str]:
         files[ONNX], summary = _onnx(model)
     if request.program:
         files[PROGRAM] = _program(model)
-    images = shown_images(model.sample(0, BLOCK).images, model.settings)
-    files[SAMPLES] = encode_png(tile(images, scale=max(1, GRID_SIDE // max(images.shape[-2:]))))
+    files |= _samples(model)
     facts = CardFacts(
         folder=request.out.rstrip("/").rpartition("/")[2] or "model",
         license=request.license,
@@ -91,6 +91,16 @@ def export(request: ExportRequest, note: Callable[[str], None]) -> list[str]:
         folder.write(name, content)
     lines = [f"{name:20} {size_text(len(content))}" for name, content in files.items()]
     return [*lines, *([summary.check] if summary else []), f"model of step {checkpoint.step} in {folder.url}"]
+
+
+def _samples(model: Synthesiser) -> dict[str, bytes]:
+    """Return the pictures of the card: of clips the frame in the middle, and an animation."""
+    images = model.sample(0, BLOCK).images
+    if model.settings.frames > 1:
+        grid = encode_png(middle_grid(images, model.settings))
+        return {SAMPLES: grid, PLAYING: animated_grid(images, model.settings)}
+    pixels = shown_images(images, model.settings)
+    return {SAMPLES: encode_png(tile(pixels, scale=max(1, GRID_SIDE // max(pixels.shape[-2:]))))}
 
 
 def training_of(checkpoint: Checkpoint) -> TrainingRecord:

@@ -10,15 +10,24 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.imaging.low_images import LowImage, check_level, detail_draws, read_low_image
+from cluster.imaging.low_images import (
+    LowImage,
+    check_halvings,
+    check_level,
+    detail_draws,
+    read_low_image,
+    read_slow_clip,
+)
 from cluster.run.labels import class_of
 from cluster.run.trained_model import open_model
-from cluster.storage.folder import open_folder, split_object
-from freqgan.generation.editing import low_band, super_resolve
+from cluster.storage.folder import Folder, open_folder, split_object
+from freqgan.errors import counted
+from freqgan.generation.editing import low_band, slow_down, super_resolve
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import BLOCK, Synthesiser
 from freqgan.metrics.catalogue import FEWEST
 from freqgan.metrics.patches import sliced_wasserstein
+from freqgan.model.clips import apart, averaged_frames
 from freqgan.pixels import from_pixels, to_pixels
 from freqgan.sizes import Size, width_by_height
 from launch.console.text import images_text
@@ -36,8 +45,11 @@ def super_resolve_command(
     category: str | None,
     note: Callable[[str], None],
     generation: GenerationOptions = AS_TRAINED,
+    in_time: bool = False,
 ) -> list[str]:
     """Enlarge image files with the chain of ``run``; return lines that say what was written and how good it is.
+
+    With ``in_time`` clips get more frames instead, 2^level for one: see :func:`more_frames`.
 
     An image as small as the low band of ``level`` is enlarged to the model's size. An image of the model's size or
     larger is reduced to that low band first, and the result is compared with it, and with bicubic enlargement.
@@ -50,9 +62,12 @@ def super_resolve_command(
     checkpoint, synthesiser = open_model(run, note=note, generation=generation.apply)
     label = class_of(category, checkpoint)
     settings = synthesiser.settings
-    check_level(settings, level)
+    if not in_time:
+        check_level(settings, level)
     folder = open_folder(out)
     folder.check_writable()
+    if in_time:
+        return more_frames(synthesiser, images, level, folder, seed, label)
     sources = [_read(url, synthesiser, level) for url in images]
     enlarged = torch.cat(
         [
@@ -75,6 +90,47 @@ def super_resolve_command(
     ]
     lines += _comparison(sources, enlarged, bicubic)
     write_side_by_side(folder, _columns(sources, enlarged, bicubic, settings.size), settings)
+    return lines
+
+
+def more_frames(
+    synthesiser: Synthesiser, clips: Sequence[str], halvings: int, folder: Folder, seed: int, label: int | None
+) -> list[str]:
+    """Write clips of 2^halvings times as many frames, whose averages are those of ``clips``; return lines of text.
+
+    Clips of as many frames as the model's are averaged first, and the result is compared with them, and with frames
+    that are repeated.
+
+    Raises:
+        InputError: files that cannot be used, or a model that makes no clips.
+
+    """
+    settings = synthesiser.settings
+    check_halvings(settings, halvings)
+    sources = []
+    for url in clips:
+        parent, name = split_object(url)
+        sources.append(read_slow_clip(parent.read(name), url, synthesiser, halvings))
+    slow = torch.cat([source.low for source in sources])
+    made = torch.cat(
+        [
+            slow_down(synthesiser, block, detail_draws(synthesiser, seed, len(block), label))
+            for block in torch.split(slow, BLOCK)
+        ]
+    )
+    write_images(folder, picture_names(clips), made, settings)
+    deviation = float((averaged_frames(made, settings.frames, 2**halvings) - slow).abs().max())
+    repeated = apart(slow, settings.frames >> halvings).repeat_interleave(2**halvings, dim=1).flatten(1, 2)
+    lines = [
+        f"{counted(len(sources), 'clip')} of {settings.frames} frames in {folder.url}",
+        f"averages of {2**halvings} frames of the output against the input: largest difference {deviation:.2g} of a "
+        "range of 2",
+    ]
+    truths = [source.truth for source in sources if source.truth is not None]
+    if len(truths) == len(sources):
+        truth = torch.cat(truths)
+        ours, theirs = _psnr(made, truth), _psnr(repeated, truth)
+        lines.append(f"PSNR against the originals: {ours:.2f} dB, frames repeated {theirs:.2f} dB")
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import counted
 from freqgan.model.settings import ModelSettings
 from freqgan.sizes import Size, width_by_height
@@ -28,6 +29,31 @@ def size_text(size_bytes: int) -> str:
 def pixels_text(size: Size) -> str:
     """Return "32 px", or "160 x 96 px" for (96, 160)."""
     return f"{size[0]} px" if size[0] == size[1] else f"{width_by_height(size)} px"
+
+
+def form_text(settings: ModelSettings) -> str:
+    """Return what an image of the model is: "32 px, colour, 8 bits", "16 frames of 32 px, grey, 16 bits"."""
+    size = pixels_text(settings.size)
+    if settings.frames > 1:
+        size = f"{settings.frames} {planes_noun(settings)} of {size}"
+    channels = {1: "grey", 3: "colour"}.get(settings.channels, f"{settings.channels} channels")
+    return f"{size}, {channels}, {values_text(settings)}"
+
+
+def values_text(settings: ModelSettings) -> str:
+    """Return what numbers pixels are: "8 bits", "floats from -1024 to 3071"."""
+    if settings.bit_depth != FLOAT_BITS:
+        return f"{settings.bit_depth} bits"
+    least, greatest = settings.value_range or (0.0, 1.0)
+    return f"floats from {least:g} to {greatest:g}"
+
+
+def planes_noun(settings: ModelSettings) -> str:
+    """Return what the T images of a sample are called: "frames", or "slices" of volumes.
+
+    Settings do not say which they are. Videos have 8 bits, so that what has more is taken for a volume.
+    """
+    return "frames" if settings.bit_depth == 8 else "slices"
 
 
 def images_text(count: int) -> str:

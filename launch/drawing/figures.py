@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cluster.data.decoding import Pixels
 from cluster.imaging.pictures import to_image
-from cluster.imaging.shown_images import shown_images
+from cluster.imaging.shown_images import film_strips, shown_images
 from freqgan.bands import HIGH_ORIENTATIONS, Band
 from freqgan.generation.synthesiser import Generated, Synthesiser
 from freqgan.model.chain import Chain
@@ -19,18 +19,25 @@ from freqgan.pixels import from_pixels
 from freqgan.sizes import Size
 from freqgan.transforms import parse_transform
 from launch.drawing.grids import band_pixels, mosaic, tile
+from launch.drawing.playing import clip_count, playing_grid
 
 PICTURE_SIDE = 512
 """Grids of small images are enlarged to about this many pixels a side."""
 
 GAP = 2
+STRIPS = 4
+"""Clips that are shown frame by frame."""
 
 
 @dataclass
 class Figures:
-    """Pictures by file name, and ``fit``: how well fine detail follows the coarse picture, by kind of image."""
+    """Pictures by file name, and ``fit``: how well fine detail follows the coarse picture, by kind of image.
+
+    ``playing`` are the frames, by name, of those pictures that are to play: they lie below each other.
+    """
 
     pictures: dict[str, Image.Image] = field(default_factory=dict)
+    playing: dict[str, int] = field(default_factory=dict)
     fit: dict[str, float] = field(default_factory=dict)
     bands: list[Band] = field(default_factory=list)
 
@@ -39,6 +46,11 @@ def sample_count(image_size: Size) -> int:
     """Return how many images a grid shows: a square number, fewer of large images."""
     columns = columns_of(image_size)
     return columns * columns
+
+
+def shown_count(settings: ModelSettings) -> int:
+    """Return how many images the pictures are made from: of clips, which play, fewer."""
+    return sample_count(settings.size) if settings.frames == 1 else max(STRIPS, clip_count(settings))
 
 
 def columns_of(image_size: Size) -> int:
@@ -106,15 +118,26 @@ def _strength(parts: list[Tensor]) -> Tensor:
 
 def _add_images(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
     """Write the large grids, and the smaller ones of what the final images were blended from, where they were."""
-    figures.pictures["images-generated"] = _grid(shown_images(generated.images, chain.settings))
-    if real is not None:
-        figures.pictures["images-real"] = _grid(shown_images(real, chain.settings))
+    for kind, images in (("generated", generated.images), ("real", real)):
+        if images is not None:
+            _add_grid(figures, chain.settings, kind, images)
     blended = {"blended": generated.images}
     parts = blended if chain.settings.levels else {}
     if chain.settings.image_stage.enabled:
         parts = {**blended, "chain": generated.frequency, "other": generated.conventional}
     for name, images in parts.items():
         figures.pictures[f"part-{name}"] = _detail_grid(images, chain.settings)
+
+
+def _add_grid(figures: Figures, settings: ModelSettings, kind: str, images: Tensor) -> None:
+    """Write the large grid of one kind; of clips one that plays, and a few of them frame by frame."""
+    if settings.frames == 1:
+        figures.pictures[f"images-{kind}"] = _grid(shown_images(images, settings))
+        return
+    grid = playing_grid(images, settings)
+    figures.pictures[f"images-{kind}"], figures.playing[f"images-{kind}"] = grid
+    strips = film_strips(images[:STRIPS], settings)
+    figures.pictures[f"strips-{kind}"] = tile(strips, 1, scale=_scale(strips.shape[-1]), gap=GAP)
 
 
 def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tensor | None) -> None:
@@ -128,7 +151,9 @@ def _add_bands(figures: Figures, chain: Chain, generated: Generated, real: Tenso
             picture = _grid(band_pixels(chain, band, bands[band]), PICTURE_SIDE // 2)
             figures.pictures[f"band-{band}-{kind}"] = picture
         scale = _scale(max(chain.settings.size))
-        figures.pictures[f"mosaic-{kind}"] = mosaic(chain, bands, 0, scale)
+        for time in chain.transform.times:
+            name = f"mosaic-{time}-{kind}" if time else f"mosaic-{kind}"
+            figures.pictures[name] = mosaic(chain, bands, 0, scale, time)
         first = real if kind == "real" and real is not None else generated.frequency
         shown = shown_images(first[:1], chain.settings)[0]
         figures.pictures[f"example-{kind}"] = to_image(shown, _scale(max(chain.settings.size), PICTURE_SIDE // 2))

@@ -14,6 +14,7 @@ from cluster.imaging.shown_images import shown_band
 from freqgan.bands import Band, SubImages
 from freqgan.model.chain import Chain
 from freqgan.pixels import to_pixels
+from freqgan.transforms import ClipTransform
 
 
 def tile(images: Pixels, columns: int | None = None, *, scale: int = 1, gap: int = 0) -> Image.Image:
@@ -57,11 +58,14 @@ def band_pixels(chain: Chain, band: Band, sub_images: Tensor) -> Pixels:
     return to_pixels(shown_band(x, chain.transform.coefficients(band.time), chain.settings)).numpy()
 
 
-def mosaic(chain: Chain, sub_images: SubImages, row: int, scale: int) -> Image.Image:
+def mosaic(chain: Chain, sub_images: SubImages, row: int, scale: int, time: str = "") -> Image.Image:
     """Return all bands of one sample: quadrants as the classic pyramid, rings level by level; see :func:`arranged`.
 
-    ``sub_images`` are normalised (B, C, h, h), of which sample ``row`` is taken.
+    ``sub_images`` are normalised (B, C, h, h), of which sample ``row`` is taken. Of clips the bands are those of the
+    temporal band ``time``.
     Bands without a GAN are white; bands wide enough carry their names.
     """
-    pictures = {band: band_pixels(chain, band, x[row : row + 1])[0] for band, x in sub_images.items()}
-    return band_picture(chain.transform, chain.size, pictures, scale)
+    own = {band: x for band, x in sub_images.items() if band.time == time}
+    pictures = {band.still: band_pixels(chain, band, x[row : row + 1])[0] for band, x in own.items()}
+    transform = chain.transform.still if isinstance(chain.transform, ClipTransform) else chain.transform
+    return band_picture(transform, chain.size, pictures, scale)

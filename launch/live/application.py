@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from cluster.serving.answers import JSON, PNG, Refusal
+from cluster.serving.answers import JSON, PNG, WEBP, Refusal
 from cluster.serving.guard import LIVE, Guard, Log
 from cluster.serving.limits import Limits
 from cluster.serving.messages import PAGE_HEADERS, SAFE_HEADERS, error_handlers, error_response, refused
@@ -31,6 +31,7 @@ PAGE = "run.html"
 LONGEST_CURSOR = 10_000
 SMALLEST_PACKED = 1000
 """Bytes from which on an answer is sent compressed."""
+MEDIA_TYPES = {"png": PNG, "webp": WEBP}
 PATHS = f"below {LIVE}/ there are GET facts, metrics, scores, settings and samples/<images>.png"
 
 
@@ -106,13 +107,13 @@ class _Answers:
         images = -1
         with suppress(ValueError):
             images = int(number) if number.isdecimal() and number.isascii() and len(number) <= 18 else -1
-        if images < 0 or f"{dot}{ending}" != ".png":
+        if images < 0 or not dot or ending not in MEDIA_TYPES:
             raise refused(HTTPStatus.NOT_FOUND, "there is no such grid: ask for samples/<images seen>.png")
         try:
-            png = await to_thread.run_sync(lambda: self.view.sample(images))
+            grid = await to_thread.run_sync(lambda: self.view.sample(images, ending))
         except InputError as error:
             raise refused(HTTPStatus.NOT_FOUND, str(error)) from error
-        return Response(png, headers=SAFE_HEADERS, media_type=PNG)
+        return Response(grid, headers=SAFE_HEADERS, media_type=MEDIA_TYPES[ending])
 
 
 async def _json(answer: Callable[[], dict[str, Any]]) -> Response:

@@ -26,7 +26,7 @@ from cluster.storage.folder import open_folder
 from freqgan.errors import FreqganError, InputError, counted, first_line
 from freqgan.metrics.catalogue import is_accuracy
 from freqgan.model.components import components
-from launch.console.text import experts_text, pixels_text
+from launch.console.text import experts_text, form_text
 from launch.live.component_view import ComponentView, is_sound
 from launch.live.log_tail import LogTail
 from launch.live.state import State, joint_state
@@ -41,7 +41,7 @@ REFRESH_S, BUCKET_REFRESH_S = 1.0, 10.0
 THREADS = 8
 MOST_EVALUATIONS, MOST_FAILURES, MOST_LEFT_OUT, MOST_CLASSES = 500, 200, 20, 20
 TRACEBACK_BYTES = 64 * 2**10
-_GRID = re.compile(r"(\d+)\.png")
+_GRID = re.compile(r"(\d+)\.(png|webp)")
 _USER = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _SECRET = re.compile(r"^(\s*[\w-]*(?:password|passwd|secret|token|api_?key)[\w-]*\s*:).*$", re.I | re.M)
 
@@ -77,6 +77,7 @@ class RunView:
         self._evaluations: dict[int, Evaluation] = {}
         self._whole_log: LogTail[Evaluation] | None = None
         self._grids: dict[int, int] = {}
+        self._playing: frozenset[int] = frozenset()
         self._traceback = ""
 
     def has_begun(self) -> bool:
@@ -119,14 +120,14 @@ class RunView:
             self._refresh()
             return {"yaml": without_secrets(self._settings_text), "fault": self._settings_fault}
 
-    def sample(self, images: int) -> bytes:
-        """Return the grid, a PNG, of the checkpoint that has seen ``images`` images.
+    def sample(self, images: int, kind: str = "png") -> bytes:
+        """Return the grid, a PNG or of clips a WebP that plays, of the checkpoint that has seen ``images`` images.
 
         Raises:
             InputError: there is none.
 
         """
-        name = grid_name(images)
+        name = grid_name(images, kind)
         stored = self.folder.read_tagged(name)
         if stored is None:
             raise InputError(f"{self.folder.url} has no {name}: ask for one that `samples` of /run/facts names")
@@ -160,7 +161,7 @@ class RunView:
         else:
             with ThreadPoolExecutor(1 if self.folder.is_local else THREADS) as pool:
                 list(pool.map(ComponentView.refresh, self._components))
-        self._grids = self._read_grids()
+        self._read_grids()
         stored = self.folder.read_tagged(TRACEBACK)
         self._traceback = "" if stored is None else stored[0][-TRACEBACK_BYTES:].decode("utf-8", "replace")
 
@@ -199,13 +200,12 @@ class RunView:
         if is_sound(evaluation):
             self._evaluations[evaluation.step] = evaluation
 
-    def _read_grids(self) -> dict[int, int]:
-        """Return the grids by images seen, with their size in bytes."""
+    def _read_grids(self) -> None:
+        """List the grids by images seen, with their size in bytes, and those that have an animation."""
         sizes = self.folder.child(SAMPLES).sizes()
-        grids = {_GRID.fullmatch(name): size for name, size in sizes.items()}
-        return {int(match[1]): size for match, size in sorted(
-            ((match, size) for match, size in grids.items() if match is not None), key=lambda pair: int(pair[0][1])
-        )}  # fmt: skip
+        names = sorted((int(match[1]), match[2], sizes[match[0]]) for match in map(_GRID.fullmatch, sizes) if match)
+        self._grids = {images: size for images, kind, size in names if kind == "png"}
+        self._playing = frozenset(images for images, kind, _ in names if kind == "webp")
 
     # -- telling -------------------------------------------------------------------------------
 
@@ -253,9 +253,8 @@ class RunView:
         settings = self._known_settings
         if settings is None:
             return []
-        colour = "grey" if settings.channels == 1 else "colour"
         facts = [
-            ("images", f"{pixels_text(settings.size)}, {colour}, {settings.bit_depth} bits"),
+            ("images" if settings.frames == 1 else "clips", form_text(settings)),
             ("system", settings.system if settings.system == "fusion" or settings.band_plan().gans else "single"),
             ("experts", experts_text(settings)),
             ("transform", f"{settings.transform}, {counted(settings.levels, 'level')}"),
@@ -281,7 +280,12 @@ class RunView:
         settings = self._known_settings
         batch = None if settings is None else settings.batch
         return [
-            {"images": images, "step": None if batch is None else -(-images // batch), "size_bytes": size}
+            {
+                "images": images,
+                "step": None if batch is None else -(-images // batch),
+                "size_bytes": size,
+                "plays": images in self._playing,
+            }
             for images, size in self._grids.items()
         ]
 

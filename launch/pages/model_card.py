@@ -7,14 +7,19 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cluster.imaging.image_writing import formats_of
+from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import counted
 from freqgan.export.image_graph import GraphInput
 from freqgan.export.model_folder import TrainingRecord
 from freqgan.model.settings import ModelSettings
 from freqgan.targets import TargetLayout
+from launch.console.text import planes_noun, values_text
 from launch.settings.yaml_text import dump_yaml
 
 README = "README.md"
+FILES = {"png": "PNG files", "webp": "animated WebP files"}
+"""What files of a format are called."""
 EXAMPLES = {
     "label": 'inputs["label"] = np.zeros(8, np.int64)',
     "vector": 'inputs["vector"] = np.zeros((8, {length}), np.float32)',
@@ -80,6 +85,12 @@ def render_card(facts: CardFacts) -> str:
         "pipeline": pipeline,
         "condition": condition,
         "kind": kind_text(settings),
+        "noun": "image" if settings.frames == 1 else "clip" if settings.bit_depth == 8 else "volume",
+        "made": made_text(settings),
+        "shape": ", ".join(map(str, (8, settings.image_channels, *settings.size))),
+        "order": order_text(settings),
+        "files": FILES.get(formats_of(settings)[0], "arrays of NumPy (.npy)"),
+        "saving": _saving_lines(settings),
         "training": facts.training,
         "steps": ", ".join(f"{name} {step:,}" for name, step in facts.training.steps.items()),
         "scores": dict(facts.scores),
@@ -99,6 +110,49 @@ def _kind_tags(layout: TargetLayout) -> tuple[str, str]:
     if layout.caption:
         return "text-to-image", ""
     return "", "class-conditional" if layout.classes else "conditional"
+
+
+def made_text(settings: ModelSettings) -> str:
+    """Return what the images are, in words, with their size as width x height."""
+    size = f"{settings.size[1]} x {settings.size[0]} pixels"
+    colour = {1: "in grey", 3: "in colour"}.get(settings.channels, f"with {settings.channels} channels")
+    if settings.frames == 1:
+        text = f"images of {size}, {colour}"
+    else:
+        noun = "clips" if settings.bit_depth == 8 else "volumes"
+        text = f"{noun} of {settings.frames} {planes_noun(settings)} of {size}, {colour}"
+    if settings.bit_depth == 8:
+        return text
+    return (
+        f"{text}, with {values_text(settings)}" if settings.bit_depth == 16 else f"{text}, of {values_text(settings)}"
+    )
+
+
+def order_text(settings: ModelSettings) -> str:
+    """Return a sentence on the order of channels of clips, and on the range of floats; "" where there is neither."""
+    sentences = []
+    if settings.frames > 1:
+        nouns = planes_noun(settings)
+        sentences.append(
+            f"The channels of all {settings.frames} {nouns} follow each other, {nouns[:-1]} by {nouns[:-1]}."
+        )
+    if settings.value_range is not None and settings.bit_depth == FLOAT_BITS:
+        least, greatest = settings.value_range
+        sentences.append(f"-1 stands for the value {least:g} and 1 for {greatest:g}.")
+    return " ".join(sentences)
+
+
+def _saving_lines(settings: ModelSettings) -> list[str]:
+    """Return the lines of Python that store ``pixels``, one image of the file of ONNX, as ``number``."""
+    kind = formats_of(settings)[0]
+    if kind == "png":
+        return ['Image.fromarray(pixels.squeeze()).save(f"{number}.png")']
+    if kind == "npy":
+        return ['np.save(f"{number}.npy", pixels)']
+    return [
+        "first, *others = [Image.fromarray(frame.squeeze()) for frame in pixels]",
+        'first.save(f"{number}.webp", save_all=True, append_images=others, duration=125, loop=0, lossless=True)',
+    ]
 
 
 def kind_text(settings: ModelSettings) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from cluster.data.quarantine import Quarantine, QuarantinedImage, reasons_text
 from cluster.evaluation.background import Evaluation
 from cluster.evaluation.held_out import with_features_of
+from cluster.imaging.image_writing import USUAL_FPS
 from cluster.imaging.pictures import encode_png
 from cluster.run.checkpoint import Checkpoint
 from cluster.run.checkpoint_listing import best_checkpoint
@@ -23,14 +24,17 @@ from cluster.run.layout import CHECKPOINTS, COMPONENTS
 from cluster.run.settings import RunSettings
 from cluster.run.trained_model import open_model
 from cluster.storage.folder import open_folder
+from freqgan.bands import TIME_LOW, Band
 from freqgan.errors import FreqganError
 from freqgan.generation.options import AS_TRAINED, GenerationOptions
 from freqgan.generation.synthesiser import Synthesiser
 from freqgan.metrics.catalogue import LEARNED, accuracy_sentences, is_accuracy
+from freqgan.model.settings import ModelSettings
 from launch.console.component_table import component_table
 from launch.console.plan_table import plan_rows
-from launch.console.text import duration_text, experts_text, pixels_text
-from launch.drawing.figures import make_figures, sample_count
+from launch.console.text import duration_text, experts_text, form_text, pixels_text, planes_noun
+from launch.drawing.figures import make_figures, shown_count
+from launch.drawing.playing import encode_webp
 from launch.pages.curves import (
     alpha_curve,
     companion_curves,
@@ -41,6 +45,7 @@ from launch.pages.curves import (
     speed_curve,
     timeline,
 )
+from launch.pages.windowing import WindowedGrid, value_scale, windowed_grid
 from launch.run_folder.failures import recovery_text
 from launch.run_folder.logs import RunLogs, read_logs
 from launch.run_folder.metrics import MetricsLine
@@ -95,9 +100,10 @@ def write_report(
     uris: dict[str, str] = {}
     folder.child(PICTURES).delete_tree()  # a report of before may have had pictures that this one has not
     for name, picture in pictures.items():
-        png = encode_png(picture)
-        folder.write(f"{PICTURES}/{name}.png", png)
-        uris[name] = "data:image/png;base64," + base64.b64encode(png).decode()
+        kind = "webp" if name in facts["playing"] else "png"
+        encoded = encode_webp(picture) if kind == "webp" else encode_png(picture)
+        folder.write(f"{PICTURES}/{name}.{kind}", encoded)
+        uris[name] = f"data:image/{kind};base64," + base64.b64encode(encoded).decode()
     folder.write(REPORT, _template().render(pictures=uris, **facts).encode())
     return f"{folder.url}/{REPORT}"
 
@@ -113,7 +119,7 @@ def _content(
     furthest = max(checkpoint.stage_steps.values())
     lines = [line for line in logs.lines if line.step <= furthest]
     # The generated image at each place has the target of the real one there.
-    generated = synthesiser.sample(SEED, sample_count(settings.size), targets=real.targets)
+    generated = synthesiser.sample(SEED, shown_count(settings), targets=real.targets)
     figures = make_figures(synthesiser, generated, real.images)
     pictures = figures.pictures | _curves(lines, logs, settings)
     evaluations = [evaluation for evaluation in logs.evaluations if evaluation.step <= checkpoint.step]
@@ -128,8 +134,16 @@ def _content(
         "share": synthesiser.share,
         "missing": real.missing,
         "classes": list(enumerate(real.classes or checkpoint.class_names)),
+        "form": form_text(settings),
+        "planes": planes_noun(settings),
+        "playing": {name: _playing(pictures[name], frames) for name, frames in figures.playing.items()},
+        "frame_ms": round(1000 / USUAL_FPS),
+        "windowed": _windowed(settings, generated.images, real.images),
+        "scale": value_scale(settings)._asdict()
+        | _fitted(settings, generated.images if real.images is None else real.images),
+        "times": time_headings(settings),
         "sizes": {level: pixels_text(synthesiser.chain.band_size(level)) for level in range(1, settings.levels + 1)},
-        "levels": _bands_by_level(figures.bands, settings.levels),
+        "levels": _bands_by_level(figures.bands, settings),
         "fit": figures.fit,
         "rows": plan_rows(settings),
         "experts": _noun(settings),
@@ -186,16 +200,7 @@ def _facts(checkpoint: Checkpoint, lines: list[MetricsLine], synthesiser: Synthe
     facts = [
         ("images seen", f"{checkpoint.images:,}{f' to {last * settings.batch:,}' if apart else ''}"),
         ("step", f"{first:,} to {last:,}" if apart else f"{checkpoint.step:,} of {settings.last_step:,}"),
-        (
-            "images",
-            ", ".join(
-                (
-                    pixels_text(settings.size),
-                    "grey" if settings.channels == 1 else "colour",
-                    f"{settings.bit_depth} bits",
-                )
-            ),
-        ),
+        ("images" if settings.frames == 1 else "clips" if settings.bit_depth == 8 else "volumes", form_text(settings)),
         ("experts of bands", experts_text(settings)),
         ("levels", f"{settings.levels}"),
         ("transform", settings.transform),
@@ -215,8 +220,46 @@ def _range_text(weights: list[float]) -> str:
     return f"{weights[0]:.3f}" if len(weights) == 1 else f"{min(weights):.2f}-{max(weights):.2f}"
 
 
-def _bands_by_level(bands: list[Any], levels: int) -> list[tuple[int, list[str]]]:
-    return [(level, [str(b) for b in bands if b.level == level]) for level in range(levels, 0, -1)]
+def _bands_by_level(bands: list[Band], settings: RunSettings) -> list[tuple[str, int, list[str]]]:
+    """Return the bands of every temporal band and level, as (temporal band, level, names)."""
+    parts = [(time, level) for time in settings.band_layout().times for level in range(settings.levels, 0, -1)]
+    names = {(time, level): [str(b) for b in bands if (b.time, b.level) == (time, level)] for time, level in parts}
+    return [(time, level, own) for (time, level), own in names.items() if own]
+
+
+def _playing(picture: Image.Image, frames: int) -> tuple[int, int, int]:
+    """Return frames, width and height of one of them, of a picture of frames below each other."""
+    return frames, picture.width, picture.height // frames
+
+
+def _windowed(settings: RunSettings, generated: Tensor, real: Tensor | None) -> dict[str, WindowedGrid]:
+    """Return the values of the large grids by the names of their pictures, where pixels have more than 8 bits."""
+    if settings.bit_depth == 8:
+        return {}
+    grids = {"images-generated": generated, "images-real": real}
+    return {name: windowed_grid(images, settings) for name, images in grids.items() if images is not None}
+
+
+def _fitted(settings: RunSettings, images: Tensor) -> dict[str, float]:
+    """Return the ends of the window that fits ``images``, where there is one."""
+    if settings.bit_depth == 8:
+        return {}
+    low, high = value_scale(settings).fitted(images, settings)
+    return {"low": low, "high": high}
+
+
+def time_headings(settings: ModelSettings) -> dict[str, str]:
+    """Return what each temporal band of clips holds, in words; "" of images."""
+    layout, planes = settings.band_layout(), planes_noun(settings)
+    if settings.frames == 1:
+        return {"": ""}
+    depth = len(layout.times) - 1
+    headings = {TIME_LOW: f"averages of {2**depth} {planes}" if depth else f"the {planes}"}
+    for level in range(depth, 0, -1):
+        pace = "" if depth == 1 else ": fast," if level == 1 else ": slow," if level == depth else ":"
+        what = f"neighbouring {planes}" if level == 1 else f"averages of {2 ** (level - 1)} {planes}"
+        headings[f"tH{level}"] = f"changes{pace} between {what}"
+    return headings
 
 
 def _seconds(lines: list[MetricsLine]) -> dict[str, float]:
@@ -245,7 +288,7 @@ def _real_images(
         quarantine = Quarantine(None, index.sample_count, left_out if same else ())
         source = DataSource(read_settings, index, quarantine)
         with source.ingest(training=False) as ingest:
-            batch = source.batch(ingest, 0, sample_count(settings.size))
+            batch = source.batch(ingest, 0, shown_count(settings))
     except FreqganError as error:
         if data is not None:
             raise

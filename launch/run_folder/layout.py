@@ -9,6 +9,9 @@ TRACEBACK = "error.txt"
 SAMPLES = "samples"
 
 
-def grid_name(images: int) -> str:
-    """Return the file of the grid of samples of the checkpoint that has seen ``images`` images."""
-    return f"{SAMPLES}/{images:09d}.png"
+def grid_name(images: int, kind: str = "png") -> str:
+    """Return the file of the grid of samples of the checkpoint that has seen ``images`` images.
+
+    ``kind`` is png, or webp for the animation that clips have beside it.
+    """
+    return f"{SAMPLES}/{images:09d}.{kind}"

@@ -1,4 +1,7 @@
-"""A grid of pictures of every checkpoint, drawn beside the training: ``samples/<images seen>.png``."""
+"""A grid of pictures of every checkpoint, drawn beside the training: ``samples/<images seen>.png``.
+
+Clips have an animation of the same clips beside it, ``.webp``; the picture is of the frame in the middle.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from cluster.run.trained_model import BaseError, synthesiser_of
 from cluster.storage.folder import Folder
 from freqgan.errors import FreqganError
 from launch.drawing.grids import tile
+from launch.drawing.playing import animated_grid, clip_count, middle_grid
 from launch.run_folder.layout import grid_name
 
 SAMPLE_SEED = 0
@@ -80,9 +84,17 @@ def step_aside() -> None:
 
 
 def draw_samples(folder: Folder, checkpoint: Checkpoint) -> None:
-    """Write the grid of ``checkpoint`` into the folder of its run."""
-    generated = synthesiser_of(checkpoint).sample(SAMPLE_SEED, SAMPLE_COUNT)
-    grid = tile(shown_images(generated.images, checkpoint.settings))
+    """Write the grid of ``checkpoint`` into the folder of its run.
+
+    The picture comes last: where it is, the animation is.
+    """
+    settings, model = checkpoint.settings, synthesiser_of(checkpoint)
+    if settings.frames == 1:
+        grid = tile(shown_images(model.sample(SAMPLE_SEED, SAMPLE_COUNT).images, settings))
+    else:
+        images = model.sample(SAMPLE_SEED, clip_count(settings)).images
+        folder.write(grid_name(checkpoint.images, "webp"), animated_grid(images, settings))
+        grid = middle_grid(images, settings)
     folder.write(grid_name(checkpoint.images), encode_png(grid))
 
 

@@ -14,7 +14,7 @@ from cluster.data.packing import pack
 from cluster.formats.source_format import PieceOptions
 from cluster.run.checkpoints import find_checkpoint
 from cluster.run.trained_model import open_model
-from tests.support.commands import run_command
+from tests.support.commands import refused, run_command
 from tests.support.runs import tiny_run_settings, trained
 from tests.support.serving import FLOWS
 
@@ -90,7 +90,7 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_in_one_go(
     assert torch.equal(images[2:], model.sample(0, 1, first=2).images)
 
 
-@pytest.mark.usefixtures("brief_critic")
+@pytest.mark.usefixtures("brief_critic", "brief_likelihood")
 @pytest.mark.parametrize("kind", ["gan", "flow"])
 def test_every_command_takes_a_run_of_clips(
     kind: str, runs: dict[str, Path], clips: Path, capsys: Capsys, tmp_path: Path
@@ -121,3 +121,71 @@ def test_every_command_takes_a_run_of_clips(
                 np.testing.assert_array_equal(np.asarray(animation.convert("RGB")), stored[frame])
     ours = ((expected[0].reshape(FRAMES, 3, SIDE, SIDE) + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
     np.testing.assert_array_equal(stored, ours.numpy())
+
+
+def test_motion_is_redrawn_and_content_stays(runs: dict[str, Path], capsys: Capsys, tmp_path: Path) -> None:
+    """Averages of the pairs of frames are those of one seed, whatever seed the motion is of."""
+    run, arguments = runs["flow"], ("--count", 2, "--at", "time", "--format", "npy", "--out")
+    for name, seeds in (("same", (1, 1)), ("moved", (1, 2))):
+        assert run_command(capsys, "generate", run, "--mix", *seeds, *arguments, tmp_path / name).code == 0
+    same, moved = (np.load(tmp_path / name / "00000.npy").astype(float) for name in ("same", "moved"))
+    inside = (np.minimum(same, moved) > 0) & (np.maximum(same, moved) < 255)  # what was not clipped
+    pairs = [x.reshape(2, 2, SIDE, SIDE, 3) for x in (same, moved)]
+    whole = inside.reshape(2, 2, SIDE, SIDE, 3).all(axis=1)
+    assert whole.mean() > 0.1
+    assert np.abs(pairs[0].mean(1) - pairs[1].mean(1))[whole].max() <= 1
+    assert np.abs(same - moved).mean() > 1
+
+
+def test_clips_get_more_pixels_and_more_frames(
+    runs: dict[str, Path], clips: Path, capsys: Capsys, tmp_path: Path
+) -> None:
+    frames = [np.asarray(Image.open(clips / "videos" / "003" / f"{i:02d}.png")) for i in range(FRAMES)]
+    whole = tmp_path / "whole.npy"
+    np.save(whole, np.stack(frames))
+    outcome = run_command(capsys, "super-resolve", runs["flow"], whole, "--out", tmp_path / "larger")
+    assert outcome.code == 0, outcome.err
+    assert "PSNR against the originals" in outcome.out
+    outcome = run_command(capsys, "super-resolve", runs["flow"], whole, "--in", "time", "--out", tmp_path / "longer")
+    assert outcome.code == 0, outcome.err
+    assert "averages of 2 frames of the output against the input: largest difference" in outcome.out
+    assert float(outcome.out.partition("largest difference ")[2].split()[0]) < 1e-5
+    with Image.open(tmp_path / "longer" / "whole.webp") as animation:
+        assert animation.n_frames == FRAMES  # type: ignore[attr-defined]
+    np.save(tmp_path / "slow.npy", np.stack(frames[:2]))
+    outcome = run_command(
+        capsys, "super-resolve", runs["gan"], tmp_path / "slow.npy", "--in", "time", "--out", tmp_path / "slow"
+    )
+    assert outcome.code == 0, outcome.err
+    np.save(tmp_path / "one.npy", np.stack(frames[:1]))
+    message = refused(run_command(capsys, "super-resolve", runs["gan"], tmp_path / "one.npy", "--in", "time",
+                                  "--out", tmp_path / "one"))  # fmt: skip
+    assert "has 1 frames, and 2 are needed" in message
+    message = refused(run_command(capsys, "super-resolve", runs["gan"], whole, "--in", "time", "--from-level", 2,
+                                  "--out", tmp_path / "two"))  # fmt: skip
+    assert "the model halves time 1 times; give 1 to 1" in message
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif", "apng", "mp4", "npy"])
+def test_files_of_clips_are_edited(kind: str, runs: dict[str, Path], capsys: Capsys, tmp_path: Path) -> None:
+    run = runs["flow"]
+    outcome = run_command(capsys, "generate", run, "--count", 1, "--format", kind, "--out", tmp_path / "made")
+    assert outcome.code == 0, outcome.err
+    file = tmp_path / "made" / f"00000.{kind}"
+    edit = ("edit", run, "--image", file, "--gain", "tH1=0", "--out", tmp_path / "still")
+    outcome = run_command(capsys, *edit)
+    assert outcome.code == 0, outcome.err
+    with Image.open(tmp_path / "still" / "00000-after.webp") as animation:
+        assert animation.n_frames == FRAMES // 2  # type: ignore[attr-defined]  # pairs of equal frames are joined
+
+
+def test_what_clips_cannot_be_is_refused(runs: dict[str, Path], capsys: Capsys, tmp_path: Path) -> None:
+    generate = ("generate", runs["gan"], "--count", 1, "--out", tmp_path)
+    assert "there are webp, gif, apng, mp4, npy" in refused(run_command(capsys, *generate, "--format", "png"))
+    assert "--at 7" in refused(run_command(capsys, *generate, "--mix", 1, 2, "--at", "7"))
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (SIDE, SIDE)).save(picture)
+    message = refused(
+        run_command(capsys, "edit", runs["gan"], "--image", picture, "--gain", "tH1=0", "--out", tmp_path)
+    )
+    assert "has 1 frames, and the model's clips 4" in message

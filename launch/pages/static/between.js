@@ -3,7 +3,8 @@
 import { limited, postJson } from "./api.js";
 import { commandBox, saveFile } from "./detail.js";
 import { choices, field, fill, h } from "./dom.js";
-import { bodyOf, commandsOf, fileOf, textOf } from "./picture.js";
+import { setPicture } from "./motion.js";
+import { bodyOf, commandsOf, fileOf, shownBodyOf, textOf } from "./picture.js";
 
 const STOPS = 16;
 const AT_ONCE = 6;
@@ -11,6 +12,7 @@ const AT_ONCE = 6;
 /** Returns `element`, and `pinButton(picture, sourceOf)`, a button that pins `picture`, whose image is at `sourceOf()`. */
 export function mountBetween(model) {
   const element = h("section", { class: "card between", "aria-label": "Between two pictures", hidden: true });
+  const isClip = model.frames > 1;
   const buttons = new Set();
   const pins = []; // {picture, source}, two at most
   let frames = new Map(); // blobs by the body that was asked for
@@ -65,20 +67,23 @@ export function mountBetween(model) {
   function end(number) {
     const { picture, source } = pins[number];
     const away = h("button", { type: "button", class: "quiet", onclick: () => toggle(picture, source) }, "Unpin");
+    const image = h("img", { class: "pixels", alt: `${"AB"[number]}: ${textOf(picture)}` });
+    setPicture(image, source, isClip);
     return h(
       "div",
       { class: "end" },
-      h("img", { class: "pixels", src: source, alt: `${"AB"[number]}: ${textOf(picture)}` }),
+      image,
       h("div", { class: "caption" }, h("span", {}, h("b", {}, "AB"[number]), ` seed ${picture.seed}`), away),
     );
   }
 
   function buildPair() {
     const image = h("img", { class: "pixels", alt: "" });
+    let url = "";
     const problem = h("p", { class: "notice bad", role: "alert", hidden: true });
     const commands = h("div", { class: "commands" });
     const slider = h("input", { type: "range", min: 0, max: STOPS, step: 1, value: share });
-    const levels = h("select", {}, Array.from({ length: model.levels }, (_, i) => h("option", { value: i + 1 }, `${i + 1}${i ? "" : ", the finest"}`)));
+    const levels = h("select", {}, Array.from({ length: model.levels }, (_, i) => h("option", { value: i + 1 }, `${i + 1}${i ? "" : ", the finest"}`)), isClip && h("option", { value: "time" }, "motion alone"));
     levels.value = String(level);
     const moving = field("From A to B", slider);
     const mixing = field("Detail of B from level", levels);
@@ -95,7 +100,7 @@ export function mountBetween(model) {
 
     function frame(what) {
       const key = JSON.stringify(bodyOf(what));
-      if (!frames.has(key)) frames.set(key, run(async () => (await postJson("v1/images", bodyOf(what), signal)).blob()));
+      if (!frames.has(key)) frames.set(key, run(async () => (await postJson("v1/images", shownBodyOf(what), signal)).blob()));
       return frames.get(key);
     }
 
@@ -108,8 +113,9 @@ export function mountBetween(model) {
       try {
         const blob = await frame(what);
         if (signal.aborted || JSON.stringify(bodyOf(what)) !== JSON.stringify(bodyOf(picture()))) return;
-        const old = image.src;
-        image.src = URL.createObjectURL(blob);
+        const old = url;
+        url = URL.createObjectURL(blob);
+        setPicture(image, url, isClip);
         image.alt = textOf(what);
         if (old) URL.revokeObjectURL(old);
         problem.hidden = true;
@@ -132,7 +138,7 @@ export function mountBetween(model) {
       show();
     });
     levels.addEventListener("change", () => {
-      level = Number(levels.value);
+      level = levels.value === "time" ? "time" : Number(levels.value);
       show();
     });
     const ways = model.drawn_bands.length ? [["move", "Move from A to B"], ["mix", "Picture of A, detail of B"]] : [["move", "Move from A to B"]];
@@ -153,7 +159,8 @@ export function mountBetween(model) {
 
     async function save() {
       const what = picture();
-      saveFile(new File([await frame(what)], fileOf(what), { type: "image/png" }));
+      const blob = what.ending === "npy" ? await (await postJson("v1/images", bodyOf(what), signal)).blob() : await frame(what);
+      saveFile(new File([blob], fileOf(what), { type: blob.type }));
     }
     show();
     if (way === "move") prefetch();

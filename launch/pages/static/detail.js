@@ -2,8 +2,10 @@
 
 import { postForm, postJson } from "./api.js";
 import { choices, debounced, fill, h } from "./dom.js";
-import { drawLayer, drawSum, levelOf, meaningOf, parseLayers, summands } from "./layers.js";
-import { asDrawn, bodyOf, commandsOf, fileOf, textOf } from "./picture.js";
+import { drawLayer, drawSum, levelOf, meaningOf, motionOf, parseLayers, planesOf, summands, timeOf } from "./layers.js";
+import { FRAME_MS, isPlaying, motionButton, onMotion, setPicture, setPlaying } from "./motion.js";
+import { asDrawn, bodyOf, commandsOf, fileOf, nounOf, textOf } from "./picture.js";
+import { valueWindow } from "./value_window.js";
 
 const MOST_GAIN = 3;
 
@@ -17,15 +19,32 @@ export function openDetail(model, original, source, between) {
   const stop = new AbortController();
   let layers = null;
   let view = "picture";
+  let frame = 0;
+  const noun = nounOf(model);
+  const isClip = model.frames > 1;
+  const times = Object.keys(model.temporal_bands);
+  const plane = noun === "volume" ? "Slice" : "Frame";
 
   const canvas = h("canvas", { class: "pixels large", role: "img", width: model.width, height: model.height });
-  const first = h("img", { class: "pixels large", src: source, alt: textOf(picture) });
+  const first = h("img", { class: "pixels large", alt: textOf(picture) });
+  setPicture(first, source, isClip);
   const mosaic = h("img", { class: "pixels large", alt: "", hidden: true });
   const stage = h("div", { class: "stage" }, first, canvas, mosaic);
   const problem = h("p", { class: "notice bad", role: "alert", hidden: true });
   const state = h("p", { class: "soft small", role: "status" });
   const commands = h("div", { class: "commands" });
   const rows = new Map(summands(model).map((band) => [band, bandRow(band)]));
+  const wholes = new Map(times.map((time) => [time, wholeRow(time)]));
+  const seen = model.bit_depth === 8 ? null : valueWindow(model, () => paint());
+  const slider = h("input", { type: "range", min: 1, max: model.frames, step: 1, value: 1, "aria-label": plane });
+  const place = h("span", { class: "number", "aria-hidden": "true" }, "1");
+  const moves = isClip && h("div", { class: "row frames" }, motionButton(noun), slider, place);
+  slider.addEventListener("input", () => {
+    setPlaying(false);
+    frame = Number(slider.value) - 1;
+    place.textContent = slider.value;
+    paint();
+  });
   const undo = h("button", { type: "button", class: "quiet", onclick: reset }, "As it was drawn");
   const download = h("button", { type: "button", class: "primary", onclick: save }, "Download");
   const close = h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => dialog.close() }, "✕");
@@ -49,10 +68,12 @@ export function openDetail(model, original, source, between) {
           h(
             "div",
             { class: "row" },
-            choices("What is shown", [["picture", "Picture"], ["bands", "Its bands"]], view, show),
+            model.takes_images && choices("What is shown", [["picture", "Picture"], ["bands", "Its bands"]], view, show),
             download,
             pin,
           ),
+          moves,
+          seen?.element,
           problem,
           state,
         ),
@@ -60,18 +81,27 @@ export function openDetail(model, original, source, between) {
           "div",
           {},
           h("div", { class: "row spread" }, h("h3", {}, "Bands"), undo),
-          h("div", { class: "bands" }, levelsOf(rows)),
+          h("div", { class: "bands" }, levelsOf(rows, wholes, times)),
         ),
       ),
-      h("details", { class: "made" }, h("summary", {}, "The command that makes this picture"), commands),
+      h("details", { class: "made" }, h("summary", {}, `The command that makes this ${noun}`), commands),
     ),
   );
 
   function bandRow(band) {
-    const gain = h("input", { type: "range", min: 0, max: MOST_GAIN, step: 0.05, value: 1, "aria-label": `Gain of ${band}, ${meaningOf(band)}` });
-    const value = h("span", { class: "number", "aria-hidden": "true" }, "1.00");
     const thumb = h("canvas", { class: "pixels thumb", role: "img", "aria-label": `What ${band} adds`, width: 1, height: 1 });
-    const isDrawn = model.drawn_bands.includes(band);
+    return { thumb, ...rowOf(band, meaningOf(band), thumb, model.drawn_bands.includes(band)) };
+  }
+
+  /** Returns the row of all bands of a temporal band together. */
+  function wholeRow(time) {
+    const isDrawn = model.drawn_bands.some((band) => timeOf(band) === time);
+    return rowOf(time, `all of its bands, ${motionOf(time, times)}`, h("span"), isDrawn);
+  }
+
+  function rowOf(band, meaning, thumb, isDrawn) {
+    const gain = h("input", { type: "range", min: 0, max: MOST_GAIN, step: 0.05, value: 1, "aria-label": `Gain of ${band}, ${meaning}` });
+    const value = h("span", { class: "number", "aria-hidden": "true" }, "1.00");
     const redraw = h(
       "button",
       { type: "button", class: "quiet", "aria-label": `Draw ${band} anew`, title: "Draw this band anew. Bands that were drawn anew before change with it, all others stay", onclick: () => drawAnew(band) },
@@ -82,16 +112,20 @@ export function openDetail(model, original, source, between) {
       "div",
       { class: "band" },
       thumb,
-      h("div", { class: "about" }, h("span", {}, h("b", {}, band), h("span", { class: "soft small" }, meaningOf(band))), gain),
+      h("div", { class: "about" }, h("span", {}, h("b", {}, band), h("span", { class: "soft small" }, meaning)), gain),
       value,
       isDrawn ? redraw : h("span"),
     );
-    return { element, gain, value, thumb, redraw };
+    return { element, gain, value, redraw };
+  }
+
+  function allRows() {
+    return [...rows.values(), ...wholes.values()];
   }
 
   function weigh(band, gain) {
     picture.gains[band] = gain;
-    rows.get(band).value.textContent = gain.toFixed(2);
+    (rows.get(band) ?? wholes.get(band)).value.textContent = gain.toFixed(2);
     paint();
     changed();
   }
@@ -105,7 +139,7 @@ export function openDetail(model, original, source, between) {
 
   function reset() {
     picture.gains = {};
-    for (const { gain, value } of rows.values()) {
+    for (const { gain, value } of allRows()) {
       gain.value = 1;
       value.textContent = "1.00";
     }
@@ -118,13 +152,12 @@ export function openDetail(model, original, source, between) {
 
   /** Asks for the layers of the picture as it is drawn now; gains act on them here. */
   async function load() {
-    state.textContent = "Draws the picture's bands.";
-    for (const { redraw } of rows.values()) redraw.disabled = true;
+    state.textContent = `Draws the ${noun}'s bands.`;
+    for (const { redraw } of allRows()) redraw.disabled = true;
     try {
       const body = { ...bodyOf({ ...picture, gains: {} }), format: "layers" };
       const response = await postJson("v1/images", body, stop.signal);
       layers = parseLayers(await response.arrayBuffer());
-      for (const [band, { thumb }] of rows) drawLayer(thumb, band, layers[band]);
       problem.hidden = true;
       paint();
       changed();
@@ -132,7 +165,7 @@ export function openDetail(model, original, source, between) {
     } catch (error) {
       if (!stop.signal.aborted) fault(error);
     }
-    for (const { redraw } of rows.values()) redraw.disabled = false;
+    for (const { redraw } of allRows()) redraw.disabled = false;
   }
 
   function paint() {
@@ -140,7 +173,9 @@ export function openDetail(model, original, source, between) {
     pin.disabled = !undo.disabled;
     pin.title = pin.disabled ? "Pins are of pictures as they were drawn" : "";
     if (!layers) return;
-    drawSum(canvas, layers, picture.gains);
+    const planes = planesOf(model, frame);
+    drawSum(canvas, layers, picture.gains, planes, seen?.level);
+    for (const [band, { thumb }] of rows) drawLayer(thumb, band, layers[band], planes);
     canvas.setAttribute("aria-label", textOf(picture));
     first.hidden = true;
     canvas.hidden = view !== "picture";
@@ -173,7 +208,8 @@ export function openDetail(model, original, source, between) {
 
   async function imageFile() {
     const response = await postJson("v1/images", bodyOf(picture), stop.signal);
-    return new File([await response.blob()], fileOf(picture), { type: "image/png" });
+    const blob = await response.blob();
+    return new File([blob], fileOf(picture), { type: blob.type });
   }
 
   async function save() {
@@ -197,6 +233,8 @@ export function openDetail(model, original, source, between) {
   /** Ends everything. The entry that was added to the history stays for the next picture: going back is not at once. */
   function leave() {
     stop.abort();
+    clearInterval(timer);
+    forget();
     window.removeEventListener("popstate", back);
     if (history.state?.picture === original.seed) history.replaceState({ spare: true }, "");
     replaceUrl(mosaic, "");
@@ -208,6 +246,17 @@ export function openDetail(model, original, source, between) {
     dialog.close();
   }
 
+  /** Shows the next frame, where clips play. */
+  function advance() {
+    if (!isPlaying() || layers === null) return;
+    frame = (frame + 1) % model.frames;
+    slider.value = frame + 1;
+    place.textContent = frame + 1;
+    paint();
+  }
+
+  const timer = isClip ? setInterval(advance, FRAME_MS) : 0;
+  const forget = onMotion(() => paint());
   document.body.append(dialog);
   dialog.showModal();
   if (history.state?.spare) history.replaceState({ picture: original.seed }, "");
@@ -218,17 +267,19 @@ export function openDetail(model, original, source, between) {
   load();
 }
 
-/** Returns the rows of bands in groups, one for each level. */
-function levelsOf(rows) {
+/** Returns the rows of bands in groups, one for each level; of clips those of each temporal band, which `wholes` begin. */
+function levelsOf(rows, wholes, times) {
   const groups = new Map();
   for (const [band, row] of rows) {
-    const level = levelOf(band);
-    if (!groups.has(level)) groups.set(level, []);
-    groups.get(level).push(row.element);
+    const [level, time] = [levelOf(band), timeOf(band)];
+    const name = `${time && `${time}, ${motionOf(time, times)} · `}Level ${level}${level === 1 ? ", the finest" : ""}`;
+    if (!groups.has(name)) {
+      const isFirst = time && ![...groups.values()].some((group) => group.time === time);
+      groups.set(name, { time, label: time ? `${time}, level ${level}` : `Level ${level}`, elements: isFirst ? [wholes.get(time).element] : [] });
+    }
+    groups.get(name).elements.push(row.element);
   }
-  return [...groups].map(([level, elements]) =>
-    h("div", { role: "group", "aria-label": `Level ${level}` }, h("p", { class: "legend" }, `Level ${level}${level === 1 ? ", the finest" : ""}`), elements),
-  );
+  return [...groups].map(([name, { label, elements }]) => h("div", { role: "group", "aria-label": label }, h("p", { class: "legend" }, name), elements));
 }
 
 /** Returns a box with a command, and a button that copies it. */

@@ -5,7 +5,8 @@ import { mountBetween } from "./between.js";
 import { openDetail } from "./detail.js";
 import { field, fill, h } from "./dom.js";
 import { filePicker } from "./file_picker.js";
-import { asDrawn, bodyOf, textOf } from "./picture.js";
+import { motionButton, setPicture } from "./motion.js";
+import { asDrawn, nounOf, shownBodyOf, textOf } from "./picture.js";
 
 const AT_A_TIME = 12;
 const AT_ONCE = 6;
@@ -36,12 +37,13 @@ export function mountGallery(root, model) {
   async function draw(count, before = null) {
     const { signal } = stop;
     if (before) fill(grid);
-    const pictures = Array.from({ length: count }, (_, number) => asDrawn({ ...wanted, seed: next + number }));
+    const kind = { ending: model.formats[0], ...(model.frames > 1 ? { noun: model.bit_depth === 8 ? "Clip" : "Volume" } : {}) };
+    const pictures = Array.from({ length: count }, (_, number) => asDrawn({ ...wanted, ...kind, seed: next + number }));
     next += count;
     more.disabled = true;
     let done = 0;
     let failed = false;
-    state.textContent = `Draws ${count} pictures.`;
+    state.textContent = `Draws ${count} ${nounOf(model)}s.`;
     await Promise.all(
       pictures.map(async (picture) => {
         const card = emptyCard(picture);
@@ -49,7 +51,7 @@ export function mountGallery(root, model) {
         try {
           const url = await run(() => imageUrl(picture, signal));
           fillCard(card, picture, url);
-          state.textContent = `${++done} of ${count} pictures drawn.`;
+          state.textContent = `${++done} of ${count} ${nounOf(model)}s drawn.`;
         } catch (error) {
           card.remove();
           if (signal.aborted || failed) return;
@@ -72,15 +74,17 @@ export function mountGallery(root, model) {
   }
 
   function fillCard(card, picture, url) {
-    const image = h("img", { class: "pixels", src: url, alt: textOf(picture), width: model.width, height: model.height });
-    const open = h("button", { type: "button", class: "frame", onclick: () => openDetail(model, picture, image.src, between) }, image);
-    fill(card, open, h("div", { class: "caption" }, h("span", {}, seedText(picture)), between.pinButton(picture, () => image.src)));
+    const image = h("img", { class: "pixels", alt: textOf(picture), width: model.width, height: model.height });
+    setPicture(image, url, model.frames > 1);
+    const open = h("button", { type: "button", class: "frame", onclick: () => openDetail(model, picture, url, between) }, image);
+    fill(card, open, h("div", { class: "caption" }, h("span", {}, seedText(picture)), between.pinButton(picture, () => url)));
   }
 
   root.append(
     h("h2", { class: "unseen" }, "Gallery"),
     form.element,
     between.element,
+    ...(model.frames > 1 ? [h("div", { class: "row" }, motionButton(nounOf(model)))] : []),
     grid,
     h("div", { class: "row" }, more, state),
   );
@@ -89,7 +93,7 @@ export function mountGallery(root, model) {
 
 /** Returns the URL of a blob that holds `picture`. */
 export async function imageUrl(picture, signal) {
-  const response = await postJson("v1/images", bodyOf(picture), signal);
+  const response = await postJson("v1/images", shownBodyOf(picture), signal);
   return URL.createObjectURL(await response.blob());
 }
 

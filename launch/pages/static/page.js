@@ -65,7 +65,8 @@ function show(model) {
 
 function modelText(model) {
   const version = model.lineage?.name ? `${model.lineage.name}, version ${model.version}` : `step ${model.version}`;
-  return `${version} · ${model.width} × ${model.height} · ${model.transform}, ${model.levels} ${model.levels === 1 ? "level" : "levels"}`;
+  const size = `${model.frames > 1 ? `${model.frames} × ` : ""}${model.width} × ${model.height}`;
+  return `${version} · ${size}${model.channels === 1 || model.channels === 3 ? "" : `, ${model.channels} channels`} · ${model.transform}, ${model.levels} ${model.levels === 1 ? "level" : "levels"}`;
 }
 
 begin();

@@ -3,11 +3,22 @@
  *
  * A picture is {seed, category, prompt, like {name, data}, truncation, evaluations, guidance, labelGuidance, gains, resample,
  * resampleSeed}, or has `way` {first, second, share, secondCategory} or `mix` {coarse, fine, at} in place of a seed.
+ * `ending` is that of its file, and `noun` what it is called, where these are not "png" and "Image".
  */
 
 /** Returns `picture` without gains and redrawn bands; bands would be drawn anew from the next seed: of its own they are the same. */
 export function asDrawn(picture) {
   return { ...picture, gains: {}, resample: [], resampleSeed: picture.seed + 1 };
+}
+
+/** Returns what pictures of a model are called, with a small letter. */
+export function nounOf(model) {
+  return model.frames === 1 ? "picture" : model.bit_depth === 8 ? "clip" : "volume";
+}
+
+/** Returns the body of the request for a picture that a browser shows: of some models the file is none. */
+export function shownBodyOf(picture) {
+  return { ...bodyOf(picture), ...(picture.ending === "npy" ? { format: "preview" } : {}) };
 }
 
 /** Stands for the example's bytes until the command is whole. */
@@ -42,9 +53,10 @@ export function bodyOf(picture) {
 /** Returns what a screen reader says of `picture`. */
 export function textOf(picture) {
   const { way, mix } = picture;
-  let text = `Image of seed ${picture.seed}`;
-  if (way) text = `Image ${Math.round(way.share * 100)} percent of the way from seed ${way.first} to seed ${way.second}`;
-  if (mix) text = `Image with the picture of seed ${mix.coarse} and the detail of seed ${mix.fine}`;
+  const noun = picture.noun ?? "Image";
+  let text = `${noun} of seed ${picture.seed}`;
+  if (way) text = `${noun} ${Math.round(way.share * 100)} percent of the way from seed ${way.first} to seed ${way.second}`;
+  if (mix) text = `${noun} with the picture of seed ${mix.coarse} and the ${mix.at === "time" ? "motion" : "detail"} of seed ${mix.fine}`;
   if (picture.category) text += `, class ${picture.category}`;
   if (picture.prompt) text += `, “${picture.prompt}”`;
   if (picture.like) text += `, like ${picture.like.name}`;
@@ -54,10 +66,10 @@ export function textOf(picture) {
 
 /** Returns the name of the file of `picture`. */
 export function fileOf(picture) {
-  const { way, mix } = picture;
-  if (way) return `seed-${way.first}-to-${way.second}-at-${way.share.toFixed(3)}.png`;
-  if (mix) return `seed-${mix.coarse}-detail-of-${mix.fine}.png`;
-  return `seed-${picture.seed}${picture.category ? `-${safe(picture.category)}` : ""}.png`;
+  const { way, mix, ending = "png" } = picture;
+  if (way) return `seed-${way.first}-to-${way.second}-at-${way.share.toFixed(3)}.${ending}`;
+  if (mix) return `seed-${mix.coarse}-${mix.at === "time" ? "motion" : "detail"}-of-${mix.fine}.${ending}`;
+  return `seed-${picture.seed}${picture.category ? `-${safe(picture.category)}` : ""}.${ending}`;
 }
 
 /** Returns the commands that make the same picture, as [what they need, text]. */
@@ -98,7 +110,7 @@ function localCommand(picture) {
     ...(picture.resample?.length ? ["--resample", picture.resample.join(","), "--resample-seed", picture.resampleSeed] : []),
     ...gains.flatMap(([band, gain]) => ["--gain", `${band}=${gain}`]),
   ];
-  const frame = way ? `  # ${String(Math.round(way.share * 16)).padStart(5, "0")}.png` : "";
+  const frame = way ? `  # ${String(Math.round(way.share * 16)).padStart(5, "0")}.${picture.ending ?? "png"}` : "";
   return `freqgan ${edited ? "edit" : "generate"} MODEL ${options.join(" ")} --out pictures${frame}`;
 }
 

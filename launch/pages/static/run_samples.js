@@ -3,6 +3,7 @@
 import { getBlob } from "./api.js";
 import { setText } from "./chart.js";
 import { h } from "./dom.js";
+import { motionButton, setPicture } from "./motion.js";
 import { whole } from "./numbers.js";
 
 const MOST_KEPT = 60;
@@ -25,9 +26,10 @@ export class SampleSection {
     this.slider = h("input", { type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Checkpoint of the samples", oninput: () => this.turn(Number(this.slider.value)) });
     this.play = h("button", { type: "button", onclick: () => this.turnPlay() }, "Play");
     this.newest = h("button", { type: "button", onclick: () => this.turn(this.grids.length - 1) }, "Newest");
+    this.motion = motionButton("clip");
     this.problem = h("p", { class: "notice bad small", role: "alert", hidden: true });
     this.empty = h("p", { class: "soft" }, "The first grid of samples comes with the first checkpoint.");
-    this.body = h("figure", { class: "grid-figure", hidden: true }, this.caption, this.frame, this.slider, h("div", { class: "row grid-buttons" }, this.play, this.newest));
+    this.body = h("figure", { class: "grid-figure", hidden: true }, this.caption, this.frame, this.slider, h("div", { class: "row grid-buttons" }, this.play, this.newest, this.motion));
     this.element = h("section", { class: "card samples", "aria-label": "Samples" }, h("h2", {}, "Samples"), this.empty, this.body, this.problem);
   }
 
@@ -47,6 +49,7 @@ export class SampleSection {
     const same = this.grids.findIndex((one) => one.images === shown?.images);
     this.turn(this.follows || same < 0 ? last : same, true);
     this.play.hidden = this.newest.hidden = last === 0;
+    this.motion.hidden = !this.grids.some((one) => one.plays);
   }
 
   /** Shows the grid at `place`; at the right end it follows from then on. */
@@ -75,8 +78,9 @@ export class SampleSection {
       ready.src = url;
       await ready.decode();
       if (this.wanted !== key) return;
-      this.picture.src = url;
-      this.picture.alt = `Images that the model draws after having seen ${whole(grid.images)}: the same seeds in every grid`;
+      if (!grid.plays) delete this.picture.dataset.clip;
+      setPicture(this.picture, url, grid.plays);
+      this.picture.alt = `${grid.plays ? "Clips" : "Images"} that the model draws after having seen ${whole(grid.images)}: the same seeds in every grid`;
       this.picture.width = ready.naturalWidth;
       this.picture.height = ready.naturalHeight;
       this.picture.hidden = false;
@@ -94,7 +98,7 @@ export class SampleSection {
   load(grid) {
     const key = keyOf(grid);
     if (!this.kept.has(key)) {
-      const loading = getBlob(`${this.base}samples/${String(grid.images).padStart(9, "0")}.png`).then((blob) => URL.createObjectURL(blob));
+      const loading = getBlob(`${this.base}samples/${String(grid.images).padStart(9, "0")}.${grid.plays ? "webp" : "png"}`).then((blob) => URL.createObjectURL(blob));
       loading.catch(() => this.kept.delete(key));
       this.kept.set(key, loading);
       this.forget();

@@ -7,7 +7,7 @@ import { choices, debounced, field, fill, h } from "./dom.js";
 import { filePicker } from "./file_picker.js";
 import { categoryControl } from "./gallery.js";
 import { meaningOf, summands } from "./layers.js";
-import { curlCommand, quoted } from "./picture.js";
+import { curlCommand, nounOf, quoted } from "./picture.js";
 
 /** Pixels of images that are restyled: of more it takes long. */
 const STYLED_PIXELS = 360_000;
@@ -101,6 +101,7 @@ export function mountUpload(root, model) {
 
   root.append(
     h("h2", { class: "unseen" }, "Your image"),
+    model.takes_images ? "" : h("p", { class: "notice" }, `This model makes ${madeOf(model)}, and an image is none of them: there is nothing that it could enlarge or edit. Bands of what it draws are weighed and drawn anew in the gallery. What is left here takes no model.`),
     h(
       "div",
       { class: "halves uneven" },
@@ -123,9 +124,17 @@ export function mountUpload(root, model) {
 function tasksOf(model, changed) {
   const tasks = [];
   const canDraw = model.drawn_bands.length > 0;
-  if (canDraw) tasks.push(enlarging(model, changed));
-  tasks.push(editing(model, changed), restyling(changed), takingApart(model, changed));
+  if (canDraw && model.takes_images) tasks.push(enlarging(model, changed));
+  if (model.takes_images) tasks.push(editing(model, changed));
+  tasks.push(restyling(changed), takingApart(model, changed));
   return tasks;
+}
+
+/** Returns what the images of a model are, in words. */
+function madeOf(model) {
+  const channels = model.channels === 1 ? "one channel" : `${model.channels} channels`;
+  const bits = model.bit_depth === 32 ? "floating-point numbers" : `${model.bit_depth} bits`;
+  return `${model.frames > 1 ? `${nounOf(model)}s of ${model.frames} ${model.bit_depth === 8 ? "frames" : "slices"}` : "images"} with ${channels} of ${bits}`;
 }
 
 function enlarging(model, changed) {

@@ -233,7 +233,7 @@ def test_formats_hold_the_same_images(gans: HostedModel) -> None:
         ({"interpolate": WAY, "mix": {"coarse": 1, "fine": 2}}, "interpolate", "beside mix"),
         ({"interpolate": WAY | {"second_class": "cat"}}, "class", "0=edges, 1=ramps"),
         ({"format": "layers", "count": 2}, "format", "zip or json"),
-        ({"mix": {"coarse": 1, "fine": 2, "at": 7}}, "mix.at", "level 7"),
+        ({"mix": {"coarse": 1, "fine": 2, "at": 7}}, "mix.at", "at 7: the picture up to LL"),
         ({"mix": {"coarse": 1, "fine": 2}, "seed": 3}, "seed", "beside mix"),
         ({"format": "png", "count": 2}, "format", "zip or json"),
     ],

@@ -51,7 +51,7 @@ def test_fields_have_the_names_of_the_documentation() -> None:
         ('{"truncation": -1}', "truncation", "greater"),
         ('{"vector": []}', "vector", "at least 1"),
         ('{"vector": ["a"]}', "vector.0", "number"),
-        ('{"format": "gif"}', "format", "'png', 'zip', 'json' or 'layers'"),
+        ('{"format": "gif"}', "format", "'preview', 'zip', 'json' or 'layers'"),
         ('{"prompt": 3}', "prompt", "string"),
         ("[1]", None, "no object of JSON"),
         ("{", None, "no object of JSON"),

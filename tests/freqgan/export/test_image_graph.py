@@ -42,6 +42,25 @@ def test_the_numbers_of_a_seed_make_its_images(name: str) -> None:
     assert (pixels.float().std(0) > 0).any()  # they are not all the same
 
 
+def test_clips_have_their_frames_first_and_floats_the_values_of_their_range() -> None:
+    model = untrained_model(
+        flow_settings(
+            frames=4, time_levels=1, channels=2, bit_depth=32, value_range=(10.0, 30.0), noise={"dimensions": 64}
+        )
+    )
+    draws = model.block_draws(5, 0).rows(slice(3))
+    graph = ImageGraph(model)
+    with torch.no_grad():
+        pixels = graph(*graph.arguments(draws))
+    images = model.draw(draws).images.clamp(-1, 1)
+    assert pixels.shape == (3, 4, 16, 16, 2)
+    assert pixels.dtype == torch.float32
+    for frame in range(4):
+        for channel in range(2):
+            values = images[:, 2 * frame + channel] * 10 + 20
+            torch.testing.assert_close(pixels[:, frame, :, :, channel], values, atol=0.01, rtol=0)
+
+
 def test_any_numbers_become_orthogonal_noises_of_the_lengths_they_have() -> None:
     rows = torch.randn(50, 7, 8, generator=torch.Generator().manual_seed(0))
     out = orthogonalised(rows)

@@ -34,6 +34,11 @@ OTHERS: dict[str, ModelSettings] = {
     "an ensemble": tiny_settings(plan={"low_gans": {1: 2}}),
     "hurwitz": tiny_settings(noise={"generation": "hurwitz", "dimensions": 16}),
     "16 bits": tiny_settings(bit_depth=16, channels=1),
+    "clips": flow_settings(frames=4, time_levels=1, noise={"dimensions": 64}, generation={"evaluations": 2}),
+    "values of many channels": flow_settings(channels=5, bit_depth=32, value_range=(-1024.0, 3071.0)),
+    "volumes by another wavelet": tiny_settings(
+        frames=4, time_levels=1, time_wavelet="db2", channels=1, bit_depth=16, noise={"dimensions": 64}
+    ),
     "flow experts": flow_settings(classes=3, generation={"evaluations": 2, "label_guidance": 1.0}),
     **{kind: companion_settings(kind, plan={"bands": "none"}) for kind in ("dcgan", "vae", "diffusion", "flow")},
 }
@@ -60,7 +65,8 @@ def test_onnxruntime_makes_the_same_pixels(name: str) -> None:
     inputs = {each.name: each.zeros(3).numpy() + each.dtype.is_floating_point for each in graph.inputs}
     assert str(ROOT).encode() not in content  # nothing in it says where the source is
     (images,) = session.run(None, {name: x.astype(x.dtype) for name, x in inputs.items()})
-    assert images.shape == (3, *model.settings.size, model.settings.channels)  # of another batch
+    frames = (model.settings.frames,) if model.settings.frames > 1 else ()
+    assert images.shape == (3, *frames, *model.settings.size, model.settings.channels)  # of another batch
 
 
 def test_another_model_is_told_from_the_file_s() -> None:

@@ -58,7 +58,7 @@ import sys
 from launch.settings.load import load_settings, preset_names
 from launch.settings.policy import load_policy
 for name in preset_names():
-    load_settings(name, ["transform=dwt:bior4.4", "levels=2"])
+    load_settings(name, ["transform=dwt:bior4.4"])
     load_settings(name, ["transform=fft:meyer"]).identity()
 load_policy("policy.yaml").run_settings("run", "data", is_first=True)
 print(sorted(set(sys.argv[1:]) & sys.modules.keys()))

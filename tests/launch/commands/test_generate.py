@@ -197,7 +197,7 @@ def test_the_picture_of_one_with_the_detail_of_another(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--mix", 1, 2, "--at", 3), "--at 3: the picture up to LL of level 3"),
+        (("--mix", 1, 2, "--at", 3), "--at 3: the picture up to LL of that level"),
         (("--mix", 1, 2, "--mix-by", "nose"), "no way is called so (did you mean noise"),
         (("--mix", 1, 2, "--count", 65), "at most 64 are mixed at once"),
         (("--mix", 1, 2, "--seed", 3), "--mix and --seed"),

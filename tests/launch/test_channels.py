@@ -77,7 +77,7 @@ def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         ("bands", "16x16", "dct", CROPPED),
         pytest.param("floats", "16x16", "fft:meyer", {}, marks=pytest.mark.long),
         pytest.param("bands", "16x16", "fft:shannon", FLOWS, marks=pytest.mark.long),
-        pytest.param("bands", "16x16", "radial:2,2", FLOWS, marks=pytest.mark.long),
+        pytest.param("bands", "16x16", "radial:1,3", FLOWS, marks=pytest.mark.long),
         pytest.param("rgba", "16x16", "dwt:haar", FUSION, marks=pytest.mark.long),
         pytest.param("floats", "16x16", "dwt:haar", ALONE, marks=pytest.mark.long),
         pytest.param("floats", "33x47", "dwt:haar", {}, marks=pytest.mark.long),

@@ -205,11 +205,11 @@ def _volume_shape(image: Any, name: str, time: bool) -> tuple[int, int, int, int
     sides = (*image.shape, 1, 1, 1, 1)[:4]
     if sides[3] > 1 and not time:
         raise InputError(
-            f"{name} holds {sides[3]} volumes one after another in time: pack its time as the frames of clips, or "
-            "split it into files of one volume"
+            f"{name} holds {sides[3]} volumes one after another in time: pack its time as the frames of clips "
+            "by --time, or split it into files of one volume"
         )
     if sides[3] == 1 and time:
-        raise InputError(f"{name} holds one volume and no time: pack its slices")
+        raise InputError(f"{name} holds one volume and no time: pack it without --time")
     return int(sides[0]), int(sides[1]), int(sides[2]), int(sides[3])
 
 

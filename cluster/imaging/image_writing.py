@@ -20,6 +20,7 @@ from freqgan.pixels import to_pixels
 
 CLIP_FORMATS = ("webp", "gif", "apng", "mp4")
 SCAN_FORMATS = ("dicom", "nifti")
+STILL_FORMATS = ("png", "npy")
 """Written by :mod:`cluster.imaging.scan_writing`."""
 USUAL_FPS = 8.0
 PICTURE_CHANNELS = {8: (1, 2, 3, 4), 16: (1,)}
@@ -68,9 +69,10 @@ def check_format(kind: str, settings: ModelSettings) -> None:
     known = formats_of(settings)
     if kind not in known:
         noun = "clips" if settings.frames > 1 else "images"
+        hint = "" if kind in (*STILL_FORMATS, *CLIP_FORMATS, *SCAN_FORMATS) else nearest(kind, list(known))
         raise InputError(
             f"--format {kind}: {noun} of this model ({settings.channels} channels, {settings.bit_depth} bits) are not "
-            f"written so{nearest(kind, list(known))}; there are {', '.join(known)}"
+            f"written so{hint}; there are {', '.join(known)}"
         )
 
 

@@ -44,6 +44,7 @@ def run_training(settings: RunSettings, address: str | None = None) -> int:
 
 def _write_report(run: str, reporter: ProgressReporter) -> None:
     try:
+        reporter.say("writing the report: its samples are drawn first")
         reporter.say(f"report: {write_report(run, note=reporter.warn)}")
     except FreqganError as error:  # the training stands all the same, and a scheduler must hear so
         reporter.warn(f"no report was written: {error}")

@@ -337,9 +337,9 @@ def test_a_size_is_any_two_whole_numbers() -> None:
 
 def test_pixels_of_other_types_are_refused() -> None:
     for call in (from_pixels, to_eight_bits):
-        with pytest.raises(InputError, match=r"pixels are uint8 or uint16, not torch\.int32"):
+        with pytest.raises(InputError, match=r"pixels are uint8, uint16 or float32, not torch\.int32"):
             call(ones(2, 2).int())
-    with pytest.raises(InputError, match="bit_depth is 12, but must be 8 or 16"):
+    with pytest.raises(InputError, match="bit_depth is 12, but must be 8, 16 or 32"):
         to_pixels(ones(2, 2), 12)  # type: ignore[arg-type]
 
 

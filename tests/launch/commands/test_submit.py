@@ -181,7 +181,7 @@ def test_what_a_job_takes_with_it(small_shards: Path, tmp_path: Path) -> None:
     assert (tmp_path / "code" / "launch" / "pages" / "templates" / "report.html").is_file()
     files = [path for path in (tmp_path / "code").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".py", ".yaml", ".html", ".md", ".css", ".js", ".svg"}  # sources
-    assert sum(path.stat().st_size for path in files) < 5 * 2**19
+    assert sum(path.stat().st_size for path in files) < 3 * 2**20
     (tmp_path / "bare").mkdir()
     pack_job(tmp_path / "bare", settings, installed=True)
     assert [path.name for path in (tmp_path / "bare").iterdir()] == ["settings.yaml"]

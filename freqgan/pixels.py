@@ -45,6 +45,12 @@ def to_pixels(images: Tensor, bit_depth: BitDepth = 8) -> Tensor:
     return ((floats + 1) * half).round().clamp(0.0, 2 * half).to(dtype)
 
 
+def to_values(pixels: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Return pixels (...) in [-1, 1] as the values that they stand for: -1 is the first of ``ends``, 1 the second."""
+    least, greatest = ends
+    return (pixels + 1) * ((greatest - least) / 2) + least
+
+
 def to_eight_bits(pixels: Tensor) -> Tensor:
     """Return uint8 (...) as it is, and of uint16 and float32 the nearest uint8, 65535 and 1 to 255.
 

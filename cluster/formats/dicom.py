@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.formats.dicom_pixels import Frame, decoded, frame_of, joined
 from cluster.formats.dicom_tags import facts_of, fps_of, frame_count, slice_of, unit_of
-from cluster.formats.scan import INSTALL, MAX_VALUES, NoImageError, Scan, Spacing, check_size
+from cluster.formats.scan import INSTALL, MAX_VALUES, NoImageError, Scan, Spacing, check_size, refusing
 from cluster.formats.slices import Slice, order
 from freqgan.errors import InputError
 
@@ -87,7 +85,7 @@ def read_dicom(data: bytes, name: str, *, allow_burned_in: bool = False, max_val
 def read_header(data: bytes, name: str) -> DicomHeader:
     """Return which series a file is of, without decoding its pixels; errors as of :func:`read_dicom`."""
     dataset = _dataset(data, name)
-    with _refusing(name):
+    with refusing(name, _WRONG):
         frames = frame_count(dataset)
         _check_geometry(dataset, name, frames, MAX_VALUES)
         series = str(dataset.get("SeriesInstanceUID") or dataset.get("SOPInstanceUID") or name)
@@ -131,20 +129,8 @@ def read_series(
 # -- from a file to its frames ---------------------------------------------------------------------
 
 
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn whatever pydicom raises for a damaged file into an InputError without its text, which quotes values."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InputError:
-        raise
-    except MemoryError:
-        raise InputError(f"{name} needs more memory than there is: split it or make it smaller") from None
-    # It raises AttributeError, KeyError, ValueError, struct.error and more.
-    except Exception:
-        raise InputError(f"{name} is damaged, or against the standard of DICOM: export it anew or remove it") from None
+_WRONG = "is damaged, or against the standard of DICOM: export it anew or remove it"
+"""What is said of a file that the library cannot read."""
 
 
 def _dataset(data: bytes, name: str) -> FileDataset:
@@ -154,7 +140,7 @@ def _dataset(data: bytes, name: str) -> FileDataset:
 
     if not is_dicom(data):
         raise InputError(f'{name} is no DICOM file (no "DICM" after 128 bytes): remove it, or convert it to one')
-    with _refusing(name):
+    with refusing(name, _WRONG):
         _check_deflated(data, name)
         dataset = pydicom.dcmread(io.BytesIO(data))
         if not any(keyword in dataset for keyword in _PIXELS):
@@ -191,7 +177,7 @@ def _check_deflated(data: bytes, name: str) -> None:
 def _image(data: bytes, name: str, allow_burned_in: bool, max_values: int) -> _Image:
     """Return all that is kept of a file."""
     dataset = _dataset(data, name)
-    with _refusing(name):
+    with refusing(name, _WRONG):
         if not allow_burned_in and str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES":
             raise InputError(
                 f"{name} says that text is burnt into its pixels, which may name the patient and cannot be taken out: "

@@ -12,10 +12,7 @@ import gzip
 import io
 import logging
 import math
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from types import ModuleType
 from typing import Any, get_args
@@ -35,6 +32,7 @@ from cluster.formats.scan import (
     Spacing,
     Stored,
     check_size,
+    refusing,
     whole_or_float,
 )
 from freqgan.errors import InputError
@@ -91,7 +89,7 @@ def read_nifti(
     """
     if axis not in get_args(Axis):
         raise InputError(f"the axis is {axis!r}, but must be one of {', '.join(get_args(Axis))}")
-    with _refusing(name):
+    with refusing(name, _WRONG):
         image = _opened(data, name, max_values)
         shape = _volume_shape(image, name, time)
         turn = _turn(image, name, axis)
@@ -138,20 +136,8 @@ def write_nifti(
 # -- reading ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn whatever nibabel raises for a damaged file into an InputError without its text, which quotes headers."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InputError:
-        raise
-    except MemoryError:
-        raise InputError(f"{name} needs more memory than there is: split it or make it smaller") from None
-    # It raises HeaderDataError, ImageFileError, OSError, ValueError, struct.error and more.
-    except Exception:
-        raise InputError(f"{name} is damaged, or no NIfTI file: write it anew or remove it") from None
+_WRONG = "is damaged, or no NIfTI file: write it anew or remove it"
+"""What is said of a file that the library cannot read."""
 
 
 def _opened(data: bytes, name: str, max_values: int) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -23,6 +25,25 @@ _EXACT = 2**53
 """Whole numbers up to this are exact as float64, and so in JSON."""
 VALUE_KINDS = ("shared", "own", "float32")
 INSTALL = 'pip install "freqgan[medical]"'
+
+
+@contextmanager
+def refusing(name: str, why: str) -> Iterator[None]:
+    """Turn whatever a library raises for a damaged file ``name`` into an InputError without its text.
+
+    Such texts quote what stands in the file, which may name a patient. ``why`` is said instead: "is damaged ...".
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"{name} needs more memory than there is: split it or make it smaller") from None
+    # pydicom and nibabel raise AttributeError, KeyError, OSError, ValueError, struct.error and many more.
+    except Exception:
+        raise InputError(f"{name} {why}") from None
 
 
 @dataclass(frozen=True)

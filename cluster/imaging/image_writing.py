@@ -15,8 +15,9 @@ from cluster.imaging.pictures import encode_png, to_image
 from cluster.imaging.shown_images import shown_frames
 from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError, nearest
+from freqgan.model.clips import apart
 from freqgan.model.settings import ModelSettings
-from freqgan.pixels import to_pixels
+from freqgan.pixels import to_pixels, to_values
 
 CLIP_FORMATS = ("webp", "gif", "apng", "mp4")
 SCAN_FORMATS = ("dicom", "nifti")
@@ -39,12 +40,10 @@ def stored_arrays(images: Tensor, settings: ModelSettings) -> list[Pixels]:
 
     Those of 32 bits are values of the model's range.
     """
-    pixels = to_pixels(images.cpu(), settings.bit_depth).numpy()
+    pixels = to_pixels(images.cpu(), settings.bit_depth)
     if settings.bit_depth == FLOAT_BITS:
-        least, greatest = settings.value_range or (0.0, 1.0)
-        pixels = ((pixels.astype(np.float64) + 1) / 2 * (greatest - least) + least).astype(np.float32)
-    batch, _, height, width = pixels.shape
-    frames = pixels.reshape(batch, settings.frames, settings.channels, height, width).transpose(0, 1, 3, 4, 2)
+        pixels = to_values(pixels.double(), settings.value_ends).float()
+    frames = apart(pixels, settings.frames).permute(0, 1, 3, 4, 2).numpy()
     return [np.ascontiguousarray(one[0] if settings.frames == 1 else one) for one in frames]
 
 

@@ -177,7 +177,7 @@ def meaning_of(settings: ModelSettings, values: Mapping[str, Any]) -> Meaning:
 
 def _quantised(settings: ModelSettings, meaning: Meaning, step: Fraction | None) -> Scale:
     """Return the scale by which the values of the model's range become whole numbers from 0 to 65535."""
-    least, greatest = settings.value_range or (0.0, 1.0)
+    least, greatest = settings.value_ends
     width = Fraction(repr(greatest)) - Fraction(repr(least))
     if step is None and meaning.unit == HOUNSFIELD:
         step = Fraction(1)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cluster.data.decoding import Pixels
+from freqgan.model.clips import apart
 from freqgan.model.settings import ModelSettings
-from freqgan.pixels import to_eight_bits, to_pixels
+from freqgan.pixels import to_eight_bits
 
 
 def shown_frames(images: Tensor, settings: ModelSettings) -> Pixels:
     """Return all frames of images (B, T C, H, W), stored or in [-1, 1], as uint8 (B, T, c, H, W) with c 1 or 3."""
-    return _eight_bits(_frames(images, settings)[:, :, list(settings.display)])
+    return _eight_bits(apart(images, settings.frames)[:, :, list(settings.display)])
 
 
 def shown_images(images: Tensor, settings: ModelSettings) -> Pixels:
     """Return images (B, T C, H, W), stored or in [-1, 1], as uint8 (B, c, H, W): of clips the frame in the middle."""
-    frames = _frames(images, settings)
+    frames = apart(images, settings.frames)
     return _eight_bits(frames[:, settings.frames // 2, list(settings.display)])
 
 
@@ -33,15 +33,9 @@ def film_strips(images: Tensor, settings: ModelSettings, most: int = 8) -> Pixel
 
 def shown_band(x: Tensor, coefficients: int, settings: ModelSettings) -> Tensor:
     """Return what is shown of sub-images (B, n C, h, w), (B, c, h, w): the middle one of n coefficients."""
-    batch, _, *size = x.shape
-    return x.reshape(batch, coefficients, settings.channels, *size)[:, coefficients // 2, list(settings.display)]
-
-
-def _frames(images: Tensor, settings: ModelSettings) -> Tensor:
-    batch, _, *size = images.shape
-    return images.reshape(batch, settings.frames, settings.channels, *size)
+    return apart(x, coefficients)[:, coefficients // 2, list(settings.display)]
 
 
 def _eight_bits(x: Tensor) -> Pixels:
-    eight: Tensor = to_pixels(x) if x.dtype == torch.float32 else to_eight_bits(x)
-    return eight.cpu().numpy()
+    eight: Pixels = to_eight_bits(x).cpu().numpy()
+    return eight

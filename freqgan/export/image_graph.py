@@ -12,8 +12,9 @@ from freqgan.bands import Band
 from freqgan.bit_depth import FLOAT_BITS
 from freqgan.errors import InputError
 from freqgan.generation.synthesiser import Draws, Synthesiser
+from freqgan.model.clips import apart
 from freqgan.model.noise import orthogonal_noises, split_mask
-from freqgan.pixels import to_pixels
+from freqgan.pixels import to_pixels, to_values
 from freqgan.sizes import area
 
 NOISE = "noise"
@@ -118,12 +119,10 @@ class ImageGraph(nn.Module):
         settings = self.model.settings
         pixels = to_pixels(images, settings.bit_depth)
         if settings.bit_depth == FLOAT_BITS:
-            least, greatest = settings.value_range or (0.0, 1.0)
-            pixels = (pixels + 1) * ((greatest - least) / 2) + least
+            pixels = to_values(pixels, settings.value_ends)
         if settings.frames == 1:
             return pixels.permute(0, 2, 3, 1).contiguous()
-        frames = pixels.reshape(-1, settings.frames, settings.channels, *settings.size)
-        return frames.permute(0, 1, 3, 4, 2).contiguous()
+        return apart(pixels, settings.frames).permute(0, 1, 3, 4, 2).contiguous()
 
     def _noises(self, noise: Tensor) -> Tensor:
         """Return the experts' vectors (experts, B, n)."""

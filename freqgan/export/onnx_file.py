@@ -152,7 +152,7 @@ def _difference(theirs: NDArray[Any], ours: NDArray[Any], model: Synthesiser) ->
     """Return how far pixels are apart: whole steps, of floating-point ones 65535 to the model's range."""
     apart = np.abs(theirs.astype(np.float64) - ours.astype(np.float64))
     if model.settings.bit_depth == FLOAT_BITS:
-        least, greatest = model.settings.value_range or (0.0, 1.0)
+        least, greatest = model.settings.value_ends
         apart = apart * (65535 / (greatest - least))
     return apart.round().astype(np.int64)
 

@@ -575,6 +575,11 @@ class ModelSettings(SettingGroup):
         return self.channels * self.frames
 
     @property
+    def value_ends(self) -> tuple[float, float]:
+        """The values that are -1 and 1 to networks: the ends of ``value_range``; of whole numbers 0 and the largest."""
+        return self.value_range or (0.0, 2.0**self.bit_depth - 1)
+
+    @property
     def display(self) -> tuple[int, ...]:
         """The channel, or the three, that pictures for people show."""
         return self.shown_channels or ((0, 1, 2) if self.channels > 2 else (0,))

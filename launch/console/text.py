@@ -44,7 +44,7 @@ def values_text(settings: ModelSettings) -> str:
     """Return what numbers pixels are: "8 bits", "floats from -1024 to 3071"."""
     if settings.bit_depth != FLOAT_BITS:
         return f"{settings.bit_depth} bits"
-    least, greatest = settings.value_range or (0.0, 1.0)
+    least, greatest = settings.value_ends
     return f"floats from {least:g} to {greatest:g}"
 
 

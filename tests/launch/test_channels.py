@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 import freqgan
 from cluster.data.packing import pack
 from cluster.imaging.image_writing import stored_arrays
-from cluster.run.checkpoints import find_checkpoint
 from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from tests.support.commands import run_command
 from tests.support.flows import TINY_FLOW
-from tests.support.runs import tiny_run_settings, trained
+from tests.support.runs import tiny_run_settings, trained, whole_and_resumed
 from tests.support.serving import FLOWS
 
 Capsys = pytest.CaptureFixture[str]
@@ -95,10 +94,7 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_in_one_go(
             **(KINDS[kind] | changes),
         )  # fmt: skip
 
-    trained(settings("whole", 4))
-    trained(settings("parts", 2))
-    trained(settings("parts", 4))
-    whole, parts = (find_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
+    whole, parts = whole_and_resumed(settings)
     assert whole.digest() == parts.digest()
     _, model = open_model(str(tmp_path / "parts"))
     images = model.sample(0, 3).images

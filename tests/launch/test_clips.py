@@ -10,35 +10,22 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.data.packing import pack
-from cluster.formats.source_format import PieceOptions
-from cluster.run.checkpoints import find_checkpoint
 from cluster.run.trained_model import open_model
+from tests.support.clip_runs import CLIPS, FRAMES, SIDE, write_small_clips
 from tests.support.commands import refused, run_command
-from tests.support.runs import tiny_run_settings, trained
+from tests.support.runs import tiny_run_settings, trained, whole_and_resumed
 from tests.support.serving import FLOWS
 
 Capsys = pytest.CaptureFixture[str]
-FRAMES, SIDE = 4, 16
 FUSION: dict[str, Any] = {"system": "fusion", "loss": {"kind": "hinge"}}
 ALONE: dict[str, Any] = {"plan": {"bands": "none"}}
-CLIPS: dict[str, Any] = {"frames": FRAMES, "time_levels": 1, "noise": {"dimensions": 64}}
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of 130 clips of four frames in which an edge moves by up to two pixels a frame, over a ramp."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("clips")
-    for number in range(130):
-        (folder / "videos" / f"{number:03d}").mkdir(parents=True)
-        place, speed, colour = rng.integers(4, 12), rng.integers(-2, 3), rng.uniform(0, 255, 3)
-        back = np.outer(np.linspace(0, 1, SIDE), np.ones(SIDE))[..., None] * rng.uniform(60, 200, 3)
-        for frame in range(FRAMES):
-            picture = back.copy()
-            picture[:, max(place + speed * frame, 1) :] = colour
-            image = Image.fromarray(picture.astype(np.uint8))
-            image.save(folder / "videos" / f"{number:03d}" / f"{frame:02d}.png")
-    pack(str(folder / "videos"), str(folder / "shards"), shard_samples=60, options=PieceOptions(frames=FRAMES))
+    folder = tmp_path_factory.mktemp("clips")
+    write_small_clips(folder, count=130)
     return folder
 
 
@@ -47,7 +34,7 @@ def runs(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     """One of GANs and one of flow experts."""
     folder = tmp_path_factory.mktemp("runs")
     for name, changes in (("gan", {}), ("flow", FLOWS)):
-        trained(tiny_run_settings(folder / name, clips / "shards", max_steps=2, **CLIPS, **changes))
+        trained(tiny_run_settings(folder / name, clips / "clips", max_steps=2, **CLIPS, **changes))
     return {name: folder / name for name in ("gan", "flow")}
 
 
@@ -76,13 +63,10 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_in_one_go(
 ) -> None:
     def settings(name: str, steps: int) -> Any:
         return tiny_run_settings(
-            tmp_path / name, clips / "shards", transform=transform, max_steps=steps, **(CLIPS | changes)
+            tmp_path / name, clips / "clips", transform=transform, max_steps=steps, **(CLIPS | changes)
         )
 
-    trained(settings("whole", 4))
-    trained(settings("parts", 2))
-    trained(settings("parts", 4))
-    whole, parts = (find_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
+    whole, parts = whole_and_resumed(settings)
     assert whole.digest() == parts.digest()
     _, model = open_model(str(tmp_path / "parts"))
     images = model.sample(0, 3).images
@@ -101,7 +85,7 @@ def test_every_command_takes_a_run_of_clips(
         *(("generate", run, "--count", 1, "--format", k, "--out", tmp_path / k) for k in ("gif", "apng", "mp4", "npy")),
         ("generate", run, "--interpolate", 1, 2, "--frames", 3, "--out", tmp_path / "way"),
         ("generate", run, "--count", 2, "--mix", 1, 2, "--at", "time", "--out", tmp_path / "mix"),
-        ("evaluate", run, "--data", clips / "shards", "--count", 64, "--no-learned"),
+        ("evaluate", run, "--data", clips / "clips", "--count", 64, "--no-learned"),
         ("report", run),
         ("edit", run, "--resample", "tH1", "--gain", "tL.LL1=0.5", "--count", 2, "--out", tmp_path / "edit"),
         ("export", run, "--out", tmp_path / "export"),

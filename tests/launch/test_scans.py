@@ -27,7 +27,7 @@ from cluster.run.data_source import open_source
 from cluster.run.trained_model import open_model
 from freqgan.errors import InputError
 from tests.support.commands import refused, run_command
-from tests.support.runs import tiny_run_settings, trained
+from tests.support.runs import tiny_run_settings, trained, whole_and_resumed
 from tests.support.scans import SECRETS, WRITTEN_TAGS, dicom_file, nibabel_files, pydicom_files
 from tests.support.serving import FLOWS
 
@@ -100,10 +100,7 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_in_one_go(
     def settings(name: str, steps: int) -> Any:
         return tiny_run_settings(tmp_path / name, scans / data, max_steps=steps, **changes)
 
-    trained(settings("whole", 4))
-    trained(settings("parts", 2))
-    trained(settings("parts", 4))
-    whole, parts = (find_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
+    whole, parts = whole_and_resumed(settings)
     assert whole.digest() == parts.digest()
     assert whole.values == parts.values != {}
 

@@ -69,6 +69,15 @@ def clip_run(folder: Path, shards: Path, **changes: Any) -> Path:
     return folder
 
 
+def write_runs(folder: Path) -> dict[str, Path]:
+    """Runs of clips, of volumes and of images of many channels, by these names."""
+    return {
+        "clips": clip_run(folder / "clips", write_small_clips(folder / "a")),
+        "volumes": clip_run(folder / "volumes", write_small_volumes(folder / "b"), **VOLUMES),
+        "many": many_run(folder / "many", write_many_channels(folder / "c")),
+    }
+
+
 def many_run(folder: Path, shards: Path, **changes: Any) -> Path:
     """A run of two steps of flow experts, of the images of five channels in ``shards``; its folder."""
     trained(tiny_run_settings(folder, shards, **{"max_steps": 2, **MANY, **FLOWS, **changes}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,17 @@ def tiny_run_settings(run: str | Path, data: str | Path, **changes: Any) -> RunS
         "device": "cpu", "feedback": {"lag": 2, "discriminator": TINY},
     }  # fmt: skip
     return RunSettings.model_validate(base | TINY_SIZES | changes)
+
+
+def whole_and_resumed(settings: Callable[[str, int], RunSettings]) -> tuple[Checkpoint, Checkpoint]:
+    """The last checkpoints of a run of four steps in one go, and of one that was stopped after two.
+
+    ``settings`` are those of the run of a name that takes so many steps.
+    """
+    for name, steps in (("whole", 4), ("parts", 2), ("parts", 4)):
+        trained(settings(name, steps))
+    whole, parts = (find_checkpoint(settings(name, 4).run) for name in ("whole", "parts"))
+    return whole, parts
 
 
 def write_small_shards(folder: Path) -> Path:

@@ -26,12 +26,7 @@ from tests.support.clip_runs import (
     FRAMES,
     RANGE,
     SIDE,
-    VOLUMES,
-    clip_run,
-    many_run,
-    write_many_channels,
-    write_small_clips,
-    write_small_volumes,
+    write_runs,
 )
 from tests.support.serving import png_of
 
@@ -40,11 +35,7 @@ from tests.support.serving import png_of
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HostedModel]:
     """A model of clips, one of volumes and one of images of many channels."""
     folder = tmp_path_factory.mktemp("models")
-    runs = {
-        "clips": clip_run(folder / "clips", write_small_clips(folder / "a")),
-        "volumes": clip_run(folder / "volumes", write_small_volumes(folder / "b"), **VOLUMES),
-        "many": many_run(folder / "many", write_many_channels(folder / "c")),
-    }
+    runs = write_runs(folder)
     return {name: load_model(ModelSource(str(run)).newest()) for name, run in runs.items()}
 
 

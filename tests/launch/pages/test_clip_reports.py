@@ -18,12 +18,7 @@ from tests.support.browser import NARROW, WIDE, Scheme, browser, check_accessibl
 from tests.support.clip_runs import (
     FRAMES,
     SIDE,
-    VOLUMES,
-    clip_run,
-    many_run,
-    write_many_channels,
-    write_small_clips,
-    write_small_volumes,
+    write_runs,
 )
 
 __all__ = ["browser"]
@@ -41,11 +36,7 @@ STATES = "() => document.getAnimations().map((animation) => animation.playState)
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs with their reports."""
     folder = tmp_path_factory.mktemp("reports")
-    runs = {
-        "clips": clip_run(folder / "clips", write_small_clips(folder / "a")),
-        "volumes": clip_run(folder / "volumes", write_small_volumes(folder / "b"), **VOLUMES),
-        "many": many_run(folder / "many", write_many_channels(folder / "c")),
-    }
+    runs = write_runs(folder)
     for run in runs.values():
         write_report(str(run), note=lambda _: None)
     return runs

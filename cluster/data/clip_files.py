@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.data.decoding import NPY_BEGINNING, Pixels, in_range
-from cluster.data.png_decoding import to_narrow, to_sixteen_bits
+from cluster.data.decoding import Pixels, check_array, image_format, in_range
+from cluster.data.png_decoding import in_depth
 from cluster.data.png_samples import luma
 from cluster.data.settings import ImagePolicy
 from cluster.formats.animations import read_animation
@@ -32,15 +31,16 @@ def read_clip(data: bytes, name: str, policy: ImagePolicy) -> Pixels:
 
     Raises:
         InputError: it is no animation (GIF, APNG, WebP), no video and no .npy of (T, H, W[, C]), or is damaged; it has
-            other channels, values outside of the range, or more than 4,096 frames.
+            other channels, values outside of the range, more than 4,096 frames, or frames that have more pixels
+            together than the policy's ``max_pixels``.
 
     """
-    if data[:6] == NPY_BEGINNING:
+    if image_format(data) == "npy":
         frames = frames_of(read_npy(io.BytesIO(data), name), name)
         return _in_depth(frames, name, policy)
     is_animation = data[:3] == b"GIF" or data[:4] == b"\x89PNG" or data[8:12] == b"WEBP"
     timed = read_animation(data, name) if is_animation else read_video(io.BytesIO(data), name)
-    frames = np.stack(list(_repeated(list(timed), name)))
+    frames = np.stack(_repeated(list(_bounded(timed, name, policy.max_pixels)), name))
     if policy.channels == 1:
         frames = luma(cast("NDArray[np.uint8]", frames)).astype(np.uint8)[..., None] if frames.shape[3] == 3 else frames
     elif frames.shape[3] == 1:
@@ -48,25 +48,30 @@ def read_clip(data: bytes, name: str, policy: ImagePolicy) -> Pixels:
     return _in_depth(frames, name, policy)
 
 
-def _repeated(timed: list[TimedFrame], name: str) -> Iterable[Pixels]:
+def _bounded(timed: Iterator[TimedFrame], name: str, max_pixels: int) -> Iterator[TimedFrame]:
+    """Yield frames as long as they have at most ``max_pixels`` together: a film would not fit into memory."""
+    pixels = 0
+    for frame in timed:
+        pixels += frame.pixels.shape[0] * frame.pixels.shape[1]
+        if pixels > max_pixels:
+            raise InputError(
+                f"the frames of {name} have more than {max_pixels} pixels together: cut out those that are wanted, or "
+                "make them smaller"
+            )
+        yield frame
+
+
+def _repeated(timed: Sequence[TimedFrame], name: str) -> list[Pixels]:
     """Return the frames, long ones repeated: who writes animations joins frames that are alike."""
     shortest = min(frame.end - frame.start for frame in timed)
     counts = [max(1, round((frame.end - frame.start) / shortest)) if shortest > 0 else 1 for frame in timed]
     if sum(counts) > MOST_FRAMES:
         raise InputError(f"{name} has {sum(counts)} frames, more than the {MOST_FRAMES} allowed: cut it")
-    return chain.from_iterable([frame.pixels] * count for frame, count in zip(timed, counts, strict=True))
+    return [frame.pixels for frame, count in zip(timed, counts, strict=True) for _ in range(count)]
 
 
 def _in_depth(frames: Pixels, name: str, policy: ImagePolicy) -> Pixels:
-    if frames.shape[3] != policy.channels:
-        raise InputError(
-            f"{name} has {frames.shape[3]} channels, and the model's clips {policy.channels}: give an array (.npy) of "
-            "(frames, height, width, channels) with as many"
-        )
+    check_array(frames[0], name, policy.channels, policy.bit_depth)
     if policy.bit_depth == FLOAT_BITS:
-        return np.stack([in_range(frame, name, policy) for frame in frames])
-    if frames.dtype == np.float32:
-        raise InputError(f"{name} has floating-point numbers, and the model whole ones: give uint8 or uint16")
-    if policy.bit_depth == 16 and frames.dtype == np.uint8:
-        return to_sixteen_bits(frames)
-    return frames if policy.bit_depth == 16 or frames.dtype == np.uint8 else to_narrow(frames)
+        return in_range(frames, name, policy)
+    return in_depth(frames, policy.bit_depth)

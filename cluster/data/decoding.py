@@ -28,16 +28,15 @@ from cluster.data.pillow_images import (
 )
 from cluster.data.pillow_images import Pixels as Pixels
 from cluster.data.pillow_images import TooLargeError as TooLargeError
-from cluster.data.png_decoding import decode_png, despite_texts, to_narrow, to_sixteen_bits
+from cluster.data.png_decoding import decode_png, despite_texts, in_depth, to_sixteen_bits
 from cluster.data.png_samples import PngForm
 from cluster.data.settings import MAX_PIXELS, WHITE, ImagePolicy
-from cluster.formats.arrays import decode_npy
+from cluster.formats.arrays import NPY_MAGIC, decode_npy
 from freqgan.bit_depth import FLOAT_BITS, BitDepth
 from freqgan.errors import InputError
 from freqgan.seeds import derive_seed
 from freqgan.sizes import Size
 
-NPY_BEGINNING = b"\x93NUMPY"
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 
 
@@ -47,13 +46,9 @@ def image_format(data: bytes) -> Literal["jpg", "png", "webp", "npy"] | None:
         return "jpg"
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
-    if data[:6] == NPY_BEGINNING:
+    if data[: len(NPY_MAGIC)] == NPY_MAGIC:
         return "npy"
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
-
-
-PNG_BITS_AT = 24
-"""Where a PNG says how many bits a sample has."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +127,9 @@ def decode_image(
     if kind == "npy":
         return _array(data, name, channels, max_pixels, bit_depth)
     check_picture(name, channels)
-    if bit_depth == FLOAT_BITS:
-        bit_depth = 16 if kind == "png" and data[PNG_BITS_AT : PNG_BITS_AT + 1] == b"\x10" else 8
     try:
+        if bit_depth == FLOAT_BITS:
+            bit_depth = 16 if kind == "png" and PngForm.of(data).bits == 16 else 8
         if kind == "png":
             decode = partial(decode_png, name=name, max_pixels=max_pixels, bit_depth=bit_depth)
             return despite_texts(data, partial(decode, channels=channels, background=background))
@@ -160,11 +155,7 @@ def _array(data: bytes, name: str, channels: int, max_pixels: int, bit_depth: Bi
     """Return an array (H, W, channels) of a .npy file with the bits that are wanted; with 32 as it is."""
     values = decode_npy(data, name, max_pixels)
     check_array(values, name, channels, bit_depth)
-    if bit_depth == FLOAT_BITS:
-        return values
-    if values.dtype == np.uint8:
-        return values if bit_depth == 8 else to_sixteen_bits(values)
-    return values if bit_depth == 16 else to_narrow(values)
+    return values if bit_depth == FLOAT_BITS else in_depth(values, bit_depth)
 
 
 def check_picture(name: str, channels: int) -> None:

@@ -71,8 +71,12 @@ def _narrow_png(
     return np.where(transparent, np.array(paper, np.uint8), pixels)
 
 
-def to_narrow(pixels: Pixels) -> Pixels:
-    """Return uint16 pixels as the nearest uint8, 65535 as 255."""
+def in_depth(pixels: Pixels, bit_depth: BitDepth) -> Pixels:
+    """Return uint8 or uint16 pixels with 8 or 16 bits: 255 is 65535, and the other way the nearest is taken."""
+    if (pixels.dtype == np.uint8) == (bit_depth == 8):
+        return pixels
+    if bit_depth == 16:
+        return to_sixteen_bits(pixels)
     return ((pixels.astype(np.uint32) + STEP // 2) // STEP).astype(np.uint8)
 
 

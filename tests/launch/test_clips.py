@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster.data.clip_files import read_clip
+from cluster.data.settings import ImagePolicy
+from cluster.formats.animations import encode_animation
 from cluster.run.trained_model import open_model
+from freqgan.errors import InputError
 from tests.support.clip_runs import CLIPS, FRAMES, SIDE, write_small_clips
 from tests.support.commands import refused, run_command
 from tests.support.runs import tiny_run_settings, trained, whole_and_resumed
@@ -173,3 +178,12 @@ def test_what_clips_cannot_be_is_refused(runs: dict[str, Path], capsys: Capsys, 
         run_command(capsys, "edit", runs["gan"], "--image", picture, "--gain", "tH1=0", "--out", tmp_path)
     )
     assert "has 1 frames, and the model's clips 4" in message
+
+
+def test_a_film_is_refused_before_it_fills_memory() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    policy = ImagePolicy(size=16, frames=4, max_pixels=5 * 16 * 16)
+    data = encode_animation(frames, 8, "webp")
+    with pytest.raises(InputError, match=r"the frames of film.webp have more than 1280 pixels together: cut out"):
+        read_clip(data, "film.webp", policy)
+    np.testing.assert_array_equal(read_clip(data, "film.webp", replace(policy, max_pixels=6 * 16 * 16)), frames)
